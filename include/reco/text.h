@@ -1,0 +1,45 @@
+/* reco/text.h: captions to token ids, as the model's own tokenizer does it. */
+#ifndef RECO_TEXT_H
+#define RECO_TEXT_H
+
+#include "reco/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct reco_tokenizer reco_tokenizer;
+
+typedef enum reco_text_rules {
+    RECO_TEXT_AUTO = 0,    /* open_clip_config.json in the folder -> OPENCLIP, else HF */
+    RECO_TEXT_HF = 1,      /* Hugging Face CLIPTokenizer: NFC, white space, lower case */
+    RECO_TEXT_OPENCLIP = 2 /* open_clip SimpleTokenizer: ftfy-like repair, HTML unescape, lower case */
+} reco_text_rules;
+
+/* Open the tokenizer of a model folder: vocab.json + merges.txt, or tokenizer.json alone.
+ *   dir      the folder; read now, not retained
+ * Returns RECO_OK; RECO_E_IO (file missing: named), RECO_E_FORMAT (file, line and what is wrong with it:
+ * merges that are not pairs, a vocabulary with holes, special tokens missing), RECO_E_NOMEM. */
+RECO_API reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
+                                         reco_text_rules rules);
+RECO_API void reco_tokenizer_close(reco_tokenizer *tok);
+
+/* Number of entries; every id is below it. */
+RECO_API size_t reco_tokenizer_vocab(const reco_tokenizer *tok);
+RECO_API int32_t reco_tokenizer_bos(const reco_tokenizer *tok);
+RECO_API int32_t reco_tokenizer_eos(const reco_tokenizer *tok);
+/* What the reference pads with, for those who compare with it; reco itself never pads. */
+RECO_API int32_t reco_tokenizer_pad(const reco_tokenizer *tok);
+
+/* Tokens of one caption, begin and end token included, cut to max with the end token kept last.
+ *   text   UTF-8, `bytes` long; invalid sequences become U+FFFD as Python's errors="replace" does
+ *   ids    [max], written 0..*n
+ *   max    2..65536, the model's context length
+ * Thread-safe on a shared tokenizer. Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM (caption above 1 MiB). */
+RECO_API reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, const char *text,
+                                           size_t bytes, int32_t *ids, size_t max, size_t *n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

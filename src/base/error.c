@@ -1,0 +1,80 @@
+#include "base/context.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* A message is one line for a person: control characters of a hostile file name must not reach a terminal. */
+static void clean(char *text)
+{
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+}
+
+static void record(reco_ctx *ctx, const char *format, va_list args)
+{
+    char text[RECO_ERROR_BYTES]; /* args may point into ctx->error */
+    vsnprintf(text, sizeof text, format, args);
+    clean(text);
+    memcpy(ctx->error, text, sizeof text);
+}
+
+reco_status reco_fail(reco_ctx *ctx, reco_status status, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (ctx) record(ctx, format, args);
+    va_end(args);
+    return status;
+}
+
+reco_status reco_fail_prefix(reco_ctx *ctx, reco_status status, const char *prefix)
+{
+    return reco_fail(ctx, status, "%s: %s", prefix, ctx->error);
+}
+
+reco_status reco_fail_errno(reco_ctx *ctx, reco_status status, const char *format, ...)
+{
+    int error = errno;
+    char text[RECO_ERROR_BYTES], reason[128];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return reco_fail(ctx, status, "%s: %s", text, strerror_r(error, reason, sizeof reason));
+}
+
+reco_status reco_fail_nomem(reco_ctx *ctx, size_t bytes, const char *what)
+{
+    return reco_fail(ctx, RECO_E_NOMEM, "%s: out of memory (%zu bytes)", what, bytes);
+}
+
+void reco_log(reco_ctx *ctx, reco_log_level level, const char *format, ...)
+{
+    if (!ctx->opts.log) return;
+    char text[RECO_ERROR_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    clean(text);
+    ctx->opts.log(ctx->opts.user, level, text);
+}
+
+const char *reco_status_name(reco_status status)
+{
+    switch (status) {
+    case RECO_OK: return "RECO_OK";
+    case RECO_E_ARG: return "RECO_E_ARG";
+    case RECO_E_NOMEM: return "RECO_E_NOMEM";
+    case RECO_E_IO: return "RECO_E_IO";
+    case RECO_E_FORMAT: return "RECO_E_FORMAT";
+    case RECO_E_MISMATCH: return "RECO_E_MISMATCH";
+    case RECO_E_UNSUPPORTED: return "RECO_E_UNSUPPORTED";
+    case RECO_E_NOTFOUND: return "RECO_E_NOTFOUND";
+    case RECO_E_EXISTS: return "RECO_E_EXISTS";
+    case RECO_E_BUSY: return "RECO_E_BUSY";
+    case RECO_E_CANCELLED: return "RECO_E_CANCELLED";
+    case RECO_E_INTERNAL: return "RECO_E_INTERNAL";
+    }
+    return "RECO_E_UNKNOWN";
+}

@@ -1,0 +1,91 @@
+#include "base/context.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ALIGNMENT 64
+
+static bool array_bytes(size_t count, size_t size, size_t *bytes)
+{
+    if (!reco_mul(count, size, bytes) || *bytes > PTRDIFF_MAX - ALIGNMENT) return false;
+    *bytes = (*bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (*bytes == 0) *bytes = ALIGNMENT;
+    return true;
+}
+
+void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what)
+{
+    size_t bytes;
+    void *memory = NULL;
+    if (array_bytes(count, size, &bytes)) memory = aligned_alloc(ALIGNMENT, bytes);
+    else bytes = SIZE_MAX;
+    if (!memory) {
+        reco_fail_nomem(ctx, bytes, what);
+        return NULL;
+    }
+    return memset(memory, 0, bytes);
+}
+
+void reco_free(void *memory) { free(memory); }
+
+char *reco_strdup(reco_ctx *ctx, const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy) reco_fail_nomem(ctx, strlen(text) + 1, "string");
+    return copy;
+}
+
+char *reco_format(reco_ctx *ctx, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text = NULL;
+    int n = vasprintf(&text, format, args);
+    va_end(args);
+    if (n < 0) {
+        reco_fail_nomem(ctx, 0, "string");
+        return NULL;
+    }
+    return text;
+}
+
+reco_mark reco_scratch_mark(reco_ctx *ctx) { return (reco_mark){ctx->block, ctx->used}; }
+
+void reco_scratch_release(reco_ctx *ctx, reco_mark mark)
+{
+    ctx->block = mark.block;
+    ctx->used = mark.used;
+}
+
+/* A block that is too small for the request is skipped, not grown: pointers into it must stay good. The next
+ * unused one may be replaced by a larger, since nothing points into it. */
+void *reco_scratch(reco_ctx *ctx, size_t count, size_t size, const char *what)
+{
+    size_t bytes;
+    if (!array_bytes(count, size, &bytes)) {
+        reco_fail_nomem(ctx, SIZE_MAX, what);
+        return NULL;
+    }
+    if (ctx->blocks[ctx->block].bytes - ctx->used < bytes) {
+        size_t next = ctx->used ? ctx->block + 1 : ctx->block;
+        if (next == RECO_SCRATCH_BLOCKS) {
+            reco_fail_nomem(ctx, bytes, what);
+            return NULL;
+        }
+        if (ctx->blocks[next].bytes < bytes) {
+            size_t want = reco_max(bytes, reco_min((size_t)1 << (20 + next), (size_t)1 << 26));
+            free(ctx->blocks[next].data);
+            ctx->blocks[next].data = aligned_alloc(ALIGNMENT, want);
+            ctx->blocks[next].bytes = ctx->blocks[next].data ? want : 0;
+            if (!ctx->blocks[next].data) {
+                reco_fail_nomem(ctx, want, what);
+                return NULL;
+            }
+        }
+        ctx->block = next;
+        ctx->used = 0;
+    }
+    void *memory = ctx->blocks[ctx->block].data + ctx->used;
+    ctx->used += bytes;
+    return memory;
+}

@@ -1,0 +1,25 @@
+/* io/embeddings.h: clip-retrieval's layout. DIR/img_emb/img_emb_0.npy, DIR/text_emb/text_emb_0.npy,
+ * DIR/metadata/metadata_0.jsonl (or .csv); parts _0, _1, ... follow one another; either side may be missing. */
+#ifndef RECO_SRC_EMBEDDINGS_H
+#define RECO_SRC_EMBEDDINGS_H
+
+#include "io/io.h"
+
+typedef struct reco_embeddings reco_embeddings;
+/* Opens every part (mapped). Both sides present: equal row counts and widths, or RECO_E_FORMAT naming the files.
+ * Part numbers are sorted numerically and must run from 0 without holes. */
+reco_status reco_embeddings_open(reco_ctx *ctx, reco_embeddings **out, const char *dir);
+void reco_embeddings_close(reco_embeddings *e);
+size_t reco_embeddings_rows(const reco_embeddings *e);
+size_t reco_embeddings_width(const reco_embeddings *e);
+bool reco_embeddings_has(const reco_embeddings *e, reco_side side);
+reco_dtype reco_embeddings_dtype(const reco_embeddings *e); /* F16 or F32: the wider of what it holds */
+bool reco_embeddings_has_metadata(const reco_embeddings *e);
+/* Rows [from, from+n) of one side as f32, as stored (not normalised). */
+reco_status reco_embeddings_read(reco_ctx *ctx, const reco_embeddings *e, reco_side side, size_t from, size_t n,
+                                 float *out);
+/* Metadata record by record in row order; same contract as reco_records_next, over all parts. */
+reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e);
+reco_status reco_embeddings_next(reco_ctx *ctx, reco_embeddings *e, json_t **row, uint64_t *number,
+                                 const char **bad);
+#endif

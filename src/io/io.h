@@ -1,0 +1,150 @@
+/* io/io.h: internal face of io/: mapped files, atomic files, safetensors, npy, csv, jsonl, json. Everything
+ * read here is untrusted: sizes are multiplied with overflow checks, offsets lie inside the file. */
+#ifndef RECO_SRC_IO_H
+#define RECO_SRC_IO_H
+
+#include "base/base.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* ---- map.c: a whole file, read-only ---- */
+
+typedef struct reco_map {
+    const uint8_t *data; /* NULL when bytes is 0 */
+    size_t bytes;
+} reco_map;
+/* Refuses directories, and anything else that is not a regular file, by name. */
+reco_status reco_map_open(reco_ctx *ctx, reco_map *map, const char *path);
+void reco_map_close(reco_map *map);
+/* Whole small file into memory, NUL appended; refused above max_bytes. Free with reco_free. */
+reco_status reco_read_file(reco_ctx *ctx, char **out, size_t *bytes, const char *path, size_t max_bytes);
+
+/* ---- atomic.c: temporary name in the same folder, fsync, rename, fsync of the folder ---- */
+
+typedef struct reco_file reco_file;
+reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path);
+reco_status reco_file_write(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes);
+/* The offset-th bytes again, for headers known last. */
+reco_status reco_file_pwrite(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes, uint64_t offset);
+reco_status reco_file_printf(reco_ctx *ctx, reco_file *file, const char *format, ...) RECO_PRINTF(3, 4);
+/* Fsync and rename into place; frees file whatever it returns (the temporary file is gone on error). */
+reco_status reco_file_commit(reco_ctx *ctx, reco_file *file);
+void reco_file_abort(reco_file *file); /* NULL is fine */
+reco_status reco_write_file(reco_ctx *ctx, const char *path, const void *data, size_t bytes);
+
+/* ---- path.c ---- */
+
+char *reco_path_join(reco_ctx *ctx, const char *dir, const char *name); /* name absolute: name alone */
+char *reco_path_dir(reco_ctx *ctx, const char *path);                   /* "." when it has none */
+bool reco_path_exists(const char *path);
+bool reco_path_is_dir(const char *path);
+reco_status reco_mkdirs(reco_ctx *ctx, const char *path); /* and parents; existing is fine */
+/* fsync a folder so that renames in it last. */
+reco_status reco_sync_dir(reco_ctx *ctx, const char *path);
+/* Files directly or at any depth below dir, sorted by strcmp, paths joined with dir. Names for which
+ * keep(name) is false are passed over (keep may be NULL). Free each and the array with reco_free. */
+reco_status reco_list_files(reco_ctx *ctx, char ***out, size_t *n, const char *dir, bool recurse,
+                            bool (*keep)(const char *name));
+
+/* ---- safetensors.c ---- */
+
+typedef struct reco_tensor {
+    const char *name;
+    reco_dtype dtype;
+    size_t rank, shape[8];
+    size_t count; /* elements */
+    size_t bytes;
+    const void *data; /* borrowed from the map, may be unaligned in foreign files */
+} reco_tensor;
+
+typedef struct reco_safetensors reco_safetensors;
+/* Maps path and checks all of the header: length within the file (and at most 100 MB), JSON depth, duplicate
+ * keys, known dtypes, shapes whose product times size equals the span, spans that tile the data without
+ * overlap, gap or excess. Offending tensor or key is named. */
+reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const char *path);
+void reco_safetensors_close(reco_safetensors *st);
+size_t reco_safetensors_count(const reco_safetensors *st);
+const reco_tensor *reco_safetensors_at(const reco_safetensors *st, size_t i); /* in file order */
+const reco_tensor *reco_safetensors_find(const reco_safetensors *st, const char *name); /* NULL: none */
+const char *reco_safetensors_meta(const reco_safetensors *st, const char *key); /* NULL: none */
+const char *reco_safetensors_path(const reco_safetensors *st);
+/* Find or fail with "file: no tensor NAME"; rank -1 takes any, else shape[0..rank) must match where it is
+ * not 0: "file: tensor NAME has shape [3,4], want [3,5]". */
+reco_status reco_safetensors_need(reco_ctx *ctx, const reco_safetensors *st, const reco_tensor **out,
+                                  const char *name, int rank, const size_t *shape);
+/* F32, F16 or BF16 elements [from, from+n) as f32. RECO_E_FORMAT for other dtypes. */
+reco_status reco_tensor_f32(reco_ctx *ctx, const reco_tensor *t, size_t from, size_t n, float *out);
+
+typedef struct reco_meta {
+    const char *key, *value;
+} reco_meta;
+/* Atomic; header padded with spaces so that data starts at a multiple of 64; tensors in the order given, each
+ * followed by the next without a gap. */
+reco_status reco_safetensors_write(reco_ctx *ctx, const char *path, const reco_tensor *tensors, size_t n,
+                                   const reco_meta *meta, size_t nmeta);
+/* Streaming twin for tensors whose data come block by block: begin (data pointers ignored), then write each
+ * tensor's bytes in order with reco_file_write, then reco_file_commit. */
+reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *path, const reco_tensor *tensors,
+                                   size_t n, const reco_meta *meta, size_t nmeta);
+
+/* ---- npy.c: versions 1 to 3, C order, rank 1 or 2 (rank 1 reads as [n][1]), little endian f2 f4 f8 i4 i8 u1 ---- */
+
+typedef struct reco_npy {
+    reco_map map;
+    reco_dtype dtype;
+    size_t rows, cols;
+    const void *data;
+} reco_npy;
+reco_status reco_npy_open(reco_ctx *ctx, reco_npy *npy, const char *path);
+void reco_npy_close(reco_npy *npy);
+/* Rows [from, from+n) as f32 (F16, F32 or F64). */
+reco_status reco_npy_rows(reco_ctx *ctx, const reco_npy *npy, size_t from, size_t n, float *out);
+
+/* Row-appending writer of a 2-d array, atomic (temporary name until commit). */
+typedef struct reco_npy_writer reco_npy_writer;
+reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype, size_t cols);
+/* rows are f32 for F32/F16 (converted), int64_t for I64, bytes for U8 */
+reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n);
+reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w); /* frees w whatever it returns */
+void reco_npy_abort(reco_npy_writer *w);
+/* Whole array of any rank in one go, atomic; data already of dtype. */
+reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank, const size_t *shape,
+                           const void *data);
+
+/* ---- lines.c: text files line by line, and records of csv or jsonl ---- */
+
+/* "\n" or "\r\n" ends stripped, UTF-8 byte-order mark dropped, last line may lack its end. A line is at most
+ * 1 MiB (RECO_E_FORMAT with file and line number above). */
+typedef struct reco_lines reco_lines;
+reco_status reco_lines_open(reco_ctx *ctx, reco_lines **out, const char *path);
+/* *line NULL at the end; valid until the next call. NUL bytes inside are kept: use *bytes. */
+reco_status reco_lines_next(reco_ctx *ctx, reco_lines *lines, const char **line, size_t *bytes);
+void reco_lines_close(reco_lines *lines);
+
+/* Records with named fields from FILE.csv (RFC 4180, header row; also .tsv with tabs) or FILE.jsonl (an object
+ * a line; .ndjson too), told by the name's ending. Both give the same: a json object of the row; csv values are
+ * strings. The caller decrefs *row; *row NULL at the end. A damaged row (wrong field count, bad JSON, invalid
+ * UTF-8 in csv, an unclosed quote) yields RECO_OK with *row NULL and *bad set to a reason (valid until the next
+ * call), so that the caller can report and go on. number counts records from 0. */
+typedef struct reco_records reco_records;
+reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path);
+reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint64_t *number, const char **bad);
+void reco_records_close(reco_records *r);
+
+/* ---- json.c ---- */
+
+/* Whole file, at most 64 MiB, at most 100 levels deep, duplicate keys refused; message names the file and line. */
+reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path);
+
+/* ---- hash.c: xxh3 ---- */
+
+uint64_t reco_hash64(const void *data, size_t bytes, uint64_t seed);
+typedef struct reco_hash reco_hash; /* streaming, 128 bits */
+reco_status reco_hash_new(reco_ctx *ctx, reco_hash **out);
+void reco_hash_update(reco_hash *h, const void *data, size_t bytes);
+void reco_hash_hex(reco_hash *h, char hex[33]); /* ends and frees h */
+/* Content of a file, streamed. */
+reco_status reco_hash_file(reco_ctx *ctx, const char *path, char hex[33]);
+
+#endif
