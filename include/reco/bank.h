@@ -1,0 +1,145 @@
+/* reco/bank.h: the memory: image-text pairs, embedded, in a folder that grows and shrinks.
+ *
+ * A bank is a folder: bank.sqlite (everything that is not a vector) and vectors/segment-NNNNNN.safetensors
+ * (immutable; tensors image and text, [n][d] F16). One writer at a time, any number of readers, each on the
+ * snapshot it opened. docs/format.md has every table and byte. */
+#ifndef RECO_BANK_H
+#define RECO_BANK_H
+
+#include "reco/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RECO_BANK_MAX_WIDTH 65536
+#define RECO_BANK_MAX_K 1024
+#define RECO_CAPTION_MAX 65536 /* bytes of one caption */
+
+typedef struct reco_bank reco_bank;
+
+/* What a bank says of itself. Strings end in NUL. */
+typedef struct reco_bank_info {
+    int format;           /* version of the format, 1 */
+    size_t d;             /* width of every vector */
+    int64_t rows;         /* live rows */
+    int64_t deleted;      /* marked, not yet compacted */
+    int64_t next_id;      /* ids below it have been given */
+    size_t segments;
+    uint64_t vector_bytes;
+    int complete;         /* 0: a build was cut off and goes on when it is run again */
+    float logit_scale;    /* CLIP's own exp(logit_scale); 0 where the encoder is unknown */
+    char encoder[256];    /* name of the encoder, "" where unknown */
+    char fingerprint[33]; /* of its tensors, "" where unknown */
+} reco_bank_info;
+
+/* One row without its vectors. Strings are NUL-terminated UTF-8; uri and meta may be NULL (none). */
+typedef struct reco_pair {
+    int64_t id;
+    const char *caption;
+    const char *uri;
+    const char *meta; /* a JSON object, the user's other columns */
+} reco_pair;
+
+/* ---- reading ---- */
+
+/* Open a snapshot of the bank at path: what is committed now is what this handle sees until it is closed.
+ * Read-only media are fine. Returns RECO_OK; RECO_E_IO, RECO_E_FORMAT (file and reason), RECO_E_NOTFOUND (path is
+ * no bank), RECO_E_UNSUPPORTED (newer format), RECO_E_NOMEM. */
+RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path);
+RECO_API void reco_bank_close(reco_bank *bank);
+RECO_API reco_bank_info reco_bank_get_info(const reco_bank *bank);
+
+typedef struct reco_search_opts {
+    size_t k;              /* 1..RECO_BANK_MAX_K; 0 = 10 */
+    float min_similarity;  /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
+    int use_min;           /* 1: min_similarity counts */
+} reco_search_opts;
+
+/* Results of a search, caller's arrays, k as in the options. Unused places hold id -1, score 0. */
+typedef struct reco_hits {
+    int64_t *ids;   /* [nq][k] best first */
+    float *scores;  /* [nq][k] cosines */
+    size_t *counts; /* [nq] hits found, 0..k; may be NULL */
+} reco_hits;
+
+/* Find the k bank rows of greatest cosine to each query, among `side`'s vectors.
+ *
+ *   queries  [nq][d] f32 row-major, norms within 1e-3 of 1; not retained
+ *   hits     overwritten on RECO_OK, unspecified on error
+ *
+ * Exact; equal scores order by smaller id. Costs nq*N*d multiply-adds; scratch does not grow with N.
+ * Thread-safe on a shared bank, each thread with a ctx of its own.
+ * Returns RECO_OK; RECO_E_ARG (k out of range, or a query not unit norm or not finite); RECO_E_NOMEM. */
+RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                                      size_t nq, const reco_search_opts *opts, reco_hits hits);
+
+/* Vectors of rows by id, as f32.
+ *   out   [n][d]; rows of id -1 are zero
+ * RECO_E_NOTFOUND for an id that the snapshot does not hold (deleted ones are still readable until compacted). */
+RECO_API reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
+                                      size_t n, float *out);
+
+/* Live ids in ascending order, those >= from, at most max. *n is how many were written. */
+RECO_API reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
+                                   size_t *n);
+
+/* Caption, uri and meta of one row. The strings of *out live until reco_pair_free(out).
+ * May be called from one thread at a time per bank. RECO_E_NOTFOUND. */
+RECO_API reco_status reco_bank_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out);
+RECO_API void reco_pair_free(reco_pair *pair);
+
+/* ---- writing ---- */
+
+typedef struct reco_bank_spec {
+    size_t d;                /* 1..RECO_BANK_MAX_WIDTH */
+    const char *encoder;     /* may be NULL */
+    const char *fingerprint; /* 32 hex digits; may be NULL */
+    float logit_scale;       /* exp(logit_scale) of the encoder, or 0 */
+} reco_bank_spec;
+
+typedef struct reco_bank_writer reco_bank_writer;
+
+/* Start or resume a job of writing. A job is one source of rows (a pairs file, an embeddings folder) named by a key
+ * that the caller makes of its content and options; the bank remembers how much of it has been committed.
+ *
+ *   path    folder; with spec it is created when missing (build), without it must be a bank (add)
+ *   job     key of the job; "" for rows without a source to resume
+ *   next    how many source records of this job earlier, interrupted runs have committed
+ *   done    1 when the job was finished before: nothing is left to do
+ *
+ * With spec, an existing bank is accepted only when it was begun by this same job (RECO_E_EXISTS otherwise) and the
+ * spec agrees (RECO_E_MISMATCH). Removes files that no commit names. Takes SQLite's write lock only for the moments
+ * of commit, but an advisory lock for the writer's life: RECO_E_BUSY when another writer is at work. */
+RECO_API reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
+                                           const reco_bank_spec *spec, const char *job, uint64_t *next, int *done);
+
+/* Add n pairs. Vectors must be finite and of norm within 1e-2 of 1 (they are renormalised before rounding to f16).
+ *   image, text  [n][d] f32
+ *   pairs        [n]; ids are given by the bank, in order, and not read
+ * Nothing is visible before commit. Constant memory: rows go to the segment file as they come.
+ * Returns RECO_OK, RECO_E_ARG (row named), RECO_E_IO. */
+RECO_API reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *image, const float *text,
+                                      const reco_pair *pairs, size_t n);
+
+/* Is a live (or appended, not yet committed) pair with this uri and caption in the bank already?  uri NULL: no. */
+RECO_API reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
+                                   int *has);
+
+/* Make all that was appended part of the bank, in one transaction that also remembers `next` and `done` of the job.
+ * After it, the writer goes on with a new segment. */
+RECO_API reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, int done);
+
+/* Close; what was appended and not committed is gone. NULL is fine. */
+RECO_API void reco_bank_writer_close(reco_bank_writer *w);
+
+/* Mark rows as deleted, all or none in one transaction. Ids or uris that are not there (or deleted already) are
+ * counted in *missing, not an error.
+ *   ids   [nids], uris [nuris]; either may be NULL with a count of 0 */
+RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
+                                      const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

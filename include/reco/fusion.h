@@ -1,0 +1,78 @@
+/* reco/fusion.h: cross-modal fusion, the small layer that mixes what was retrieved into an embedding.
+ *
+ *   transformer   the paper's layer (RECO, arXiv 2306.07196, section 3.2): one pre-norm encoder layer over the
+ *                 original and its k retrieved. Heads, MLP width, norm placement, and the score terms are ours.
+ *   relational    ours: sees inner products only, so it cannot memorise.
+ *   none, vote, mean, weighted   controls without training.
+ *
+ * Takes floats and knows nothing of CLIP or of banks. */
+#ifndef RECO_FUSION_H
+#define RECO_FUSION_H
+
+#include "reco/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum reco_layer {
+    RECO_LAYER_NONE = 0,     /* returns the original */
+    RECO_LAYER_VOTE = 1,     /* norm(sum_i softmax(beta s)_i R_i): the neighbours alone */
+    RECO_LAYER_MEAN = 2,     /* norm(x_0 + sum_i R_i): mean fusion, no training */
+    RECO_LAYER_WEIGHTED = 3, /* norm(x_0 + g sum_i softmax(beta s)_i R_i) */
+    RECO_LAYER_RELATIONAL = 4,
+    RECO_LAYER_TRANSFORMER = 5
+} reco_layer;
+
+/* Every number that the layer's shape depends on; stored in the checkpoint, none a constant of the code. */
+typedef struct reco_fusion_config {
+    reco_layer layer;
+    size_t d;              /* width, 1..65536; transformer: a multiple of heads */
+    size_t k;              /* neighbours per item, 1..1024 */
+    size_t layers, heads;  /* transformer: 1 and 8 where 0 */
+    size_t mlp;            /* transformer: MLP width, 4d where 0 */
+    size_t hidden;         /* relational: width of u and w, 32 where 0 */
+    float eps;             /* LayerNorm, 1e-5 where 0 */
+    int scores;            /* transformer: 1 = score_scale and self_bias exist (ours); 0 = the paper's layer */
+    float beta[2], gain[2]; /* vote and weighted: softmax scale and g, per side (reco_side); defaults where 0 */
+    float min_similarity;  /* neighbours below do not count; -1 = all do */
+    reco_sides sides;      /* which sides to refine by default, as training found */
+} reco_fusion_config;
+
+typedef struct reco_fusion reco_fusion;
+
+/* New layer, initialised: transformer weights drawn from seed (Wo, W2 and the score terms zero), relational as DESIGN
+ * says; both return the original (but for a trace) until trained. logit_scale starts at ln(scale); 0 = ln 100. */
+RECO_API reco_status reco_fusion_create(reco_ctx *ctx, reco_fusion **out, const reco_fusion_config *config,
+                                        float scale, uint64_t seed);
+RECO_API void reco_fusion_free(reco_fusion *fusion);
+RECO_API reco_fusion_config reco_fusion_get_config(const reco_fusion *fusion);
+RECO_API void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides);
+
+/* A checkpoint, or one of the controls by name ("none", "vote", "mean", "weighted"; these need d and take k,
+ * 0 = 10). Everything in the file is checked; d != 0 must match it (RECO_E_MISMATCH). */
+RECO_API reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_or_name, size_t d, size_t k);
+
+/* Provenance strings that training wrote into the checkpoint's __metadata__; NULL when absent. Borrowed. */
+RECO_API const char *reco_fusion_meta(const reco_fusion *fusion, const char *key);
+RECO_API reco_status reco_fusion_set_meta(reco_ctx *ctx, reco_fusion *fusion, const char *key, const char *value);
+/* Atomic write of configuration, parameters, provenance. */
+RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, const char *path);
+
+/* Refine n embeddings of one side.
+ *   out         [n][d] unit rows; may alias x
+ *   x           [n][d] the originals
+ *   retrieved   [n][k][d] partners of the other side (texts for images, images for texts), best first
+ *   scores      [n][k] cosines they were retrieved with, best first
+ *   valid       [n] how many of the first neighbours count, 0..k; NULL = all. 0: the row is copied bit for bit
+ * Neighbours with scores below the layer's min_similarity do not count either.
+ * k may be anything from 1 to 1024, whatever the layer was trained with.
+ * Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM. */
+RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
+                                        const float *retrieved, const float *scores, const size_t *valid, size_t n,
+                                        size_t k, float *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
