@@ -20,17 +20,17 @@ reco_status reco_fail_errno(reco_ctx *ctx, reco_status status, const char *forma
 reco_status reco_fail_nomem(reco_ctx *ctx, size_t bytes, const char *what);
 void reco_log(reco_ctx *ctx, reco_log_level level, const char *format, ...) RECO_PRINTF(3, 4);
 
-#define RECO_TRY(expr)                                                                              \
-    do {                                                                                            \
-        reco_status try_status = (expr);                                                            \
-        if (try_status != RECO_OK) return try_status;                                               \
+#define RECO_TRY(expr)                                                                                     \
+    do {                                                                                                   \
+        reco_status try_status = (expr);                                                                   \
+        if (try_status != RECO_OK) return try_status;                                                      \
     } while (0)
 
 /* For functions with one `goto out` and a local `reco_status status`. */
-#define RECO_GO(expr)                                                                               \
-    do {                                                                                            \
-        status = (expr);                                                                            \
-        if (status != RECO_OK) goto out;                                                            \
+#define RECO_GO(expr)                                                                                      \
+    do {                                                                                                   \
+        status = (expr);                                                                                   \
+        if (status != RECO_OK) goto out;                                                                   \
     } while (0)
 
 /* ---- progress (progress.c) ---- */
@@ -62,16 +62,14 @@ void *reco_scratch(reco_ctx *ctx, size_t count, size_t size, const char *what);
 
 static inline bool reco_mul(size_t a, size_t b, size_t *out)
 {
-    if (a != 0 && b > SIZE_MAX / a) return false;
     *out = a * b;
-    return true;
+    return a == 0 || b <= SIZE_MAX / a;
 }
 
 static inline bool reco_add(size_t a, size_t b, size_t *out)
 {
-    if (b > SIZE_MAX - a) return false;
     *out = a + b;
-    return true;
+    return b <= SIZE_MAX - a;
 }
 
 static inline size_t reco_min(size_t a, size_t b) { return a < b ? a : b; }

@@ -18,7 +18,7 @@ struct reco_ctx {
         size_t bytes;
     } blocks[RECO_SCRATCH_BLOCKS];
     size_t block, used;
-    double progress_at;   /* seconds of the last call of the hook */
+    double progress_at; /* seconds of the last call of the hook */
     const char *progress_what;
 };
 

@@ -63,18 +63,30 @@ void reco_log(reco_ctx *ctx, reco_log_level level, const char *format, ...)
 const char *reco_status_name(reco_status status)
 {
     switch (status) {
-    case RECO_OK: return "RECO_OK";
-    case RECO_E_ARG: return "RECO_E_ARG";
-    case RECO_E_NOMEM: return "RECO_E_NOMEM";
-    case RECO_E_IO: return "RECO_E_IO";
-    case RECO_E_FORMAT: return "RECO_E_FORMAT";
-    case RECO_E_MISMATCH: return "RECO_E_MISMATCH";
-    case RECO_E_UNSUPPORTED: return "RECO_E_UNSUPPORTED";
-    case RECO_E_NOTFOUND: return "RECO_E_NOTFOUND";
-    case RECO_E_EXISTS: return "RECO_E_EXISTS";
-    case RECO_E_BUSY: return "RECO_E_BUSY";
-    case RECO_E_CANCELLED: return "RECO_E_CANCELLED";
-    case RECO_E_INTERNAL: return "RECO_E_INTERNAL";
+    case RECO_OK:
+        return "RECO_OK";
+    case RECO_E_ARG:
+        return "RECO_E_ARG";
+    case RECO_E_NOMEM:
+        return "RECO_E_NOMEM";
+    case RECO_E_IO:
+        return "RECO_E_IO";
+    case RECO_E_FORMAT:
+        return "RECO_E_FORMAT";
+    case RECO_E_MISMATCH:
+        return "RECO_E_MISMATCH";
+    case RECO_E_UNSUPPORTED:
+        return "RECO_E_UNSUPPORTED";
+    case RECO_E_NOTFOUND:
+        return "RECO_E_NOTFOUND";
+    case RECO_E_EXISTS:
+        return "RECO_E_EXISTS";
+    case RECO_E_BUSY:
+        return "RECO_E_BUSY";
+    case RECO_E_CANCELLED:
+        return "RECO_E_CANCELLED";
+    case RECO_E_INTERNAL:
+        return "RECO_E_INTERNAL";
     }
     return "RECO_E_UNKNOWN";
 }

@@ -46,7 +46,8 @@ __attribute__((target("f16c,avx"))) static void to_f32_f16c(float *out, const ui
 {
     size_t i = 0;
     for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(in + i))));
+        _mm256_storeu_ps(out + i,
+                         _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(in + i))));
     for (; i < n; i++) out[i] = reco_f16_to_f32(in[i]);
 }
 __attribute__((target("f16c,avx"))) static void to_f16_f16c(uint16_t *out, const float *in, size_t n)

@@ -17,8 +17,10 @@ void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what)
 {
     size_t bytes;
     void *memory = NULL;
-    if (array_bytes(count, size, &bytes)) memory = aligned_alloc(ALIGNMENT, bytes);
-    else bytes = SIZE_MAX;
+    if (array_bytes(count, size, &bytes))
+        memory = aligned_alloc(ALIGNMENT, bytes);
+    else
+        bytes = SIZE_MAX;
     if (!memory) {
         reco_fail_nomem(ctx, bytes, what);
         return NULL;

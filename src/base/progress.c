@@ -13,7 +13,7 @@ reco_status reco_progress(reco_ctx *ctx, const char *what, uint64_t done, uint64
     ctx->progress_at = at;
     ctx->progress_what = what;
     if (ctx->opts.progress(ctx->opts.user, what, done, total))
-        return reco_fail(ctx, RECO_E_CANCELLED, "%s: interrupted at %llu of %llu", what, (unsigned long long)done,
-                         (unsigned long long)total);
+        return reco_fail(ctx, RECO_E_CANCELLED, "%s: interrupted at %llu of %llu", what,
+                         (unsigned long long)done, (unsigned long long)total);
     return RECO_OK;
 }

@@ -13,28 +13,31 @@ typedef enum reco_act { RECO_ACT_NONE = 0, RECO_ACT_GELU = 1, RECO_ACT_QUICK_GEL
 
 /* c[m][n] = alpha * op(a) op(b) + beta * c; op is the transpose where ta or tb. Row-major, leading dimensions are row
  * strides of the arrays as stored. f32. */
-reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b,
-                      size_t ldb, bool tb, size_t m, size_t n, size_t k, float alpha, float beta);
+reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda, bool ta,
+                      const float *b, size_t ldb, bool tb, size_t m, size_t n, size_t k, float alpha,
+                      float beta);
 
 /* A layer y = act(x W^T + bias) (+ residual), its weights packed once. */
 typedef struct reco_linear reco_linear;
 /* weight [out][in] f32, bias [out] or NULL; both copied. precision F32 or BF16. */
-reco_status reco_linear_create(reco_ctx *ctx, reco_linear **lin, const float *weight, const float *bias, size_t out,
-                               size_t in, reco_act act, reco_precision precision);
+reco_status reco_linear_create(reco_ctx *ctx, reco_linear **lin, const float *weight, const float *bias,
+                               size_t out, size_t in, reco_act act, reco_precision precision);
 void reco_linear_free(reco_linear *lin);
 /* y [m][out], x [m][in]; add: y += instead of y = (the residual is in y already; act must be NONE). */
-reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m, bool add);
+reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
+                            bool add);
 /* True where this CPU computes bf16 products natively. */
 bool reco_has_bf16(const reco_ctx *ctx);
 
 /* ---- rows ---- */
 
 /* y[n][d] = (x - mean) / sqrt(var + eps) * weight + bias per row; y may alias x. mean/rstd [n] kept when not NULL. */
-void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight, const float *bias, size_t n,
-                    size_t d, float eps, float *mean, float *rstd);
+void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight, const float *bias,
+                    size_t n, size_t d, float eps, float *mean, float *rstd);
 /* dx[n][d] += ..., dweight[d] +=, dbias[d] += (either may be NULL together). */
-void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *dbias, const float *dy, const float *x,
-                             const float *weight, const float *mean, const float *rstd, size_t n, size_t d);
+void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *dbias, const float *dy,
+                             const float *x, const float *weight, const float *mean, const float *rstd,
+                             size_t n, size_t d);
 /* y = act(x) over n values; may alias. */
 void reco_activate(reco_ctx *ctx, float *y, const float *x, size_t n, reco_act act);
 /* dx = dy * gelu'(x) (exact erf form); dx may alias dy. */
@@ -52,8 +55,8 @@ float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t 
  *   qkv   [T][3*H*w], q then k then v in each row
  *   starts [n+1] first row of each sequence; starts[n] == T
  *   causal  position i sees 0..i only */
-reco_status reco_attention(reco_ctx *ctx, float *out, const float *qkv, const size_t *starts, size_t n, size_t heads,
-                           size_t width, bool causal);
+reco_status reco_attention(reco_ctx *ctx, float *out, const float *qkv, const size_t *starts, size_t n,
+                           size_t heads, size_t width, bool causal);
 
 /* ---- top k ---- */
 
@@ -63,7 +66,7 @@ void reco_topk_offer(float *score, int64_t *id, size_t *count, size_t k, float s
 /* Rank of target[i] (an index into c's rows) for query i among all m candidates by inner product, 0 = first: the
  * number of candidates that score strictly higher plus those of equal score and smaller index.
  *   q [n][d], c [m][d]; ranks [n] */
-reco_status reco_rank(reco_ctx *ctx, uint32_t *ranks, const float *q, size_t n, const float *c, size_t m, size_t d,
-                      const uint32_t *target);
+reco_status reco_rank(reco_ctx *ctx, uint32_t *ranks, const float *q, size_t n, const float *c, size_t m,
+                      size_t d, const uint32_t *target);
 
 #endif

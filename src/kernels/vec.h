@@ -1,0 +1,28 @@
+/* kernels/vec.h: the loops that are compiled per instruction set, as a table of functions. */
+#ifndef RECO_SRC_VEC_H
+#define RECO_SRC_VEC_H
+
+#include <stddef.h>
+
+typedef struct reco_vec {
+    float (*dot)(const float *a, const float *b, size_t d);
+    void (*layernorm)(float *y, const float *x, const float *weight, const float *bias, size_t d, float eps,
+                      float *mean, float *rstd);
+    /* dx += for one row; t1 += dy * xhat and t2 += dy when not NULL */
+    void (*layernorm_backward)(float *dx, float *dweight, float *dbias, const float *dy, const float *x,
+                               const float *weight, float mean, float rstd, size_t d);
+    void (*gelu)(float *y, const float *x, size_t n);
+    void (*quick_gelu)(float *y, const float *x, size_t n);
+    void (*gelu_backward)(float *dx, const float *dy, const float *x, size_t n);
+    void (*softmax)(float *x, size_t n);
+    /* nq queries of one head against packed keys kt [w][ldk] and values v [keys][w]; s is scratch [ldk] */
+    void (*attend)(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,
+                   const float *v, size_t nq, size_t keys, size_t w, int causal, float *s);
+} reco_vec;
+
+extern const reco_vec reco_vec_plain;
+#ifdef RECO_VEC_X86
+extern const reco_vec reco_vec_avx2, reco_vec_avx512;
+#endif
+
+#endif

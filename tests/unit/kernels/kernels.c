@@ -1,0 +1,201 @@
+/* Every fast kernel against its plain twin, at every instruction set this machine has, awkward sizes included. */
+#include "kernels/kernels_internal.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+static void fill(float *x, size_t n, uint64_t seed)
+{
+    reco_rng rng;
+    reco_rng_seed(&rng, seed);
+    for (size_t i = 0; i < n; i++) x[i] = (float)reco_rng_normal(&rng);
+}
+
+static float *array(size_t n, uint64_t seed)
+{
+    float *x = reco_alloc(NULL, n, sizeof(float), "test");
+    assert_non_null(x);
+    if (seed) fill(x, n, seed);
+    return x;
+}
+
+static void close_to(const float *a, const float *b, size_t n, double tolerance)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)a[i] - (double)b[i]) <= tolerance * (1 + fabs((double)b[i]))))
+            fail_msg("element %zu: %g, want %g", i, (double)a[i], (double)b[i]);
+}
+
+static void each_isa(void (*test)(reco_ctx *))
+{
+    for (int isa = RECO_ISA_PLAIN; isa <= RECO_ISA_AVX512; isa++) {
+        reco_ctx *ctx;
+        reco_ctx_opts opts = {.threads = 2, .max_isa = (reco_isa)isa};
+        assert_int_equal(reco_ctx_create(&ctx, &opts), RECO_OK);
+        if ((int)reco_ctx_isa(ctx) == isa)
+            test(ctx);
+        else
+            print_message("[  SKIPPED ] this CPU has no instruction set %d\n", isa);
+        reco_ctx_free(ctx);
+    }
+}
+
+static void gemm(reco_ctx *ctx)
+{
+    static const size_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {33, 17, 64}, {4100, 3, 5}, {64, 130, 31}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int t = 0; t < 4; t++) {
+            size_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+            bool ta = t & 1, tb = t & 2;
+            float *a = array(m * k, 1), *b = array(k * n, 2), *c = array(m * n, 3), *want = array(m * n, 3);
+            size_t lda = ta ? m : k, ldb = tb ? k : n;
+            assert_int_equal(reco_gemm(ctx, c, n, a, lda, ta, b, ldb, tb, m, n, k, 0.5f, 2), RECO_OK);
+            reco_ref_gemm(want, n, a, lda, ta, b, ldb, tb, m, n, k, 0.5f, 2);
+            close_to(c, want, m * n, 2e-5);
+            reco_free(a), reco_free(b), reco_free(c), reco_free(want);
+        }
+}
+
+static void linear(reco_ctx *ctx)
+{
+    size_t out = 45, in = 70;
+    for (int precision = RECO_F32; precision <= RECO_BF16; precision++)
+        for (int act = RECO_ACT_NONE; act <= RECO_ACT_QUICK_GELU; act++)
+            for (int add = 0; add <= (act == RECO_ACT_NONE); add++)
+                for (size_t m = 1; m < 200; m += 66) {
+                    float *w = array(out * in, 1), *bias = array(out, 2), *x = array(m * in, 3),
+                          *y = array(m * out, 4), *want = array(m * out, 4);
+                    reco_linear *lin;
+                    assert_int_equal(reco_linear_create(ctx, &lin, w, bias, out, in, (reco_act)act,
+                                                        (reco_precision)precision),
+                                     RECO_OK);
+                    assert_int_equal(reco_linear_run(ctx, y, lin, x, m, add), RECO_OK);
+                    if (precision == RECO_BF16) {
+                        for (size_t i = 0; i < out * in; i++)
+                            w[i] = reco_bf16_to_f32(reco_f32_to_bf16(w[i]));
+                        for (size_t i = 0; i < m * in; i++) x[i] = reco_bf16_to_f32(reco_f32_to_bf16(x[i]));
+                    }
+                    reco_ref_gemm(want, out, x, in, false, w, in, true, m, out, in, 1, add ? 1 : 0);
+                    for (size_t i = 0; i < m * out; i++)
+                        want[i] = reco_ref_act(want[i] + bias[i % out], (reco_act)act);
+                    close_to(y, want, m * out, 3e-5);
+                    reco_linear_free(lin);
+                    reco_free(w), reco_free(bias), reco_free(x), reco_free(y), reco_free(want);
+                }
+}
+
+static void attention(reco_ctx *ctx)
+{
+    size_t starts[] = {0, 5, 6, 43}, heads = 3, width = 10, rows = 43;
+    for (int causal = 0; causal < 2; causal++) {
+        float *qkv = array(rows * 3 * heads * width, 5), *got = array(rows * heads * width, 0),
+              *want = array(rows * heads * width, 0);
+        assert_int_equal(reco_attention(ctx, got, qkv, starts, 3, heads, width, causal), RECO_OK);
+        reco_ref_attention(want, qkv, starts, 3, heads, width, causal);
+        close_to(got, want, rows * heads * width, 1e-5);
+        reco_free(qkv), reco_free(got), reco_free(want);
+    }
+}
+
+static void activations(reco_ctx *ctx)
+{
+    size_t n = 1003;
+    float *x = array(n, 6), *y = array(n, 0), *want = array(n, 0);
+    for (size_t i = 0; i < n; i++) x[i] *= 4;
+    x[0] = 100, x[1] = -100, x[2] = 0;
+    for (int act = RECO_ACT_GELU; act <= RECO_ACT_QUICK_GELU; act++) {
+        reco_activate(ctx, y, x, n, (reco_act)act);
+        for (size_t i = 0; i < n; i++) want[i] = reco_ref_act(x[i], (reco_act)act);
+        close_to(y, want, n, 2e-6);
+    }
+    float *dy = array(n, 7);
+    reco_gelu_backward(ctx, y, dy, x, n);
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i], cdf = 0.5 * (1 + erf(v / sqrt(2.0))),
+               pdf = exp(-v * v / 2) / sqrt(2 * 3.141592653589793);
+        want[i] = (float)((double)dy[i] * (cdf + v * pdf));
+    }
+    close_to(y, want, n, 3e-6);
+    reco_free(x), reco_free(y), reco_free(want), reco_free(dy);
+}
+
+static void layernorm(reco_ctx *ctx)
+{
+    size_t n = 4, d = 37;
+    float *x = array(n * d, 8), *w = array(d, 9), *b = array(d, 10), *y = array(n * d, 0),
+          *mean = array(n, 0), *rstd = array(n, 0), *dy = array(n * d, 11), *dx = array(n * d, 0),
+          *dw = array(d, 0), *db = array(d, 0), *shifted = array(n * d, 0);
+    reco_layernorm(ctx, y, x, w, b, n, d, 1e-5f, mean, rstd);
+    for (size_t i = 0; i < n; i++) {
+        double m = 0, v = 0;
+        for (size_t c = 0; c < d; c++) m += (double)x[i * d + c] / (double)d;
+        for (size_t c = 0; c < d; c++) v += pow((double)x[i * d + c] - m, 2) / (double)d;
+        for (size_t c = 0; c < d; c++) {
+            float want = (float)(((double)x[i * d + c] - m) / sqrt(v + 1e-5) * (double)w[c] + (double)b[c]);
+            close_to(&y[i * d + c], &want, 1, 1e-5);
+        }
+    }
+    reco_layernorm_backward(ctx, dx, dw, db, dy, x, w, mean, rstd, n, d);
+    for (size_t e = 0; e < n * d; e += 5) { /* finite differences of sum(dy * y) */
+        double both[2];
+        for (int s = 0; s < 2; s++) {
+            memcpy(shifted, x, n * d * sizeof(float));
+            shifted[e] += s ? 1e-2f : -1e-2f;
+            reco_layernorm(ctx, y, shifted, w, b, n, d, 1e-5f, NULL, NULL);
+            both[s] = reco_dot(dy, y, n * d);
+        }
+        float want = (float)((both[1] - both[0]) / 2e-2);
+        close_to(&dx[e], &want, 1, 5e-3);
+    }
+    reco_free(x), reco_free(w), reco_free(b), reco_free(y), reco_free(mean), reco_free(rstd), reco_free(dy),
+        reco_free(dx);
+    reco_free(dw), reco_free(db), reco_free(shifted);
+}
+
+static void test_gemm(void **state) { (void)state, each_isa(gemm); }
+static void test_linear(void **state) { (void)state, each_isa(linear); }
+static void test_attention(void **state) { (void)state, each_isa(attention); }
+static void test_activations(void **state) { (void)state, each_isa(activations); }
+static void test_layernorm(void **state) { (void)state, each_isa(layernorm); }
+
+static void test_topk(void **state)
+{
+    (void)state;
+    float score[3];
+    int64_t id[3];
+    size_t count = 0;
+    static const float s[] = {0.1f, 0.5f, 0.5f, 0.2f, 0.5f};
+    static const int64_t ids[] = {7, 9, 4, 1, 2};
+    for (int i = 0; i < 5; i++) reco_topk_offer(score, id, &count, 3, s[i], ids[i]);
+    assert_int_equal(count, 3);
+    assert_int_equal(id[0], 2), assert_int_equal(id[1], 4), assert_int_equal(id[2], 9);
+}
+
+static void test_rank(void **state)
+{
+    (void)state;
+    reco_ctx *ctx;
+    assert_int_equal(reco_ctx_create(&ctx, NULL), RECO_OK);
+    float c[] = {1, 0, 0, 1, 1, 0, 0.6f, 0.8f}, q[] = {1, 0, 0, 1};
+    uint32_t target[] = {2, 3}, ranks[2];
+    assert_int_equal(reco_rank(ctx, ranks, q, 2, c, 4, 2, target), RECO_OK);
+    assert_int_equal(ranks[0], 1); /* equal to candidate 0, which comes first */
+    assert_int_equal(ranks[1], 1);
+    target[0] = 4;
+    assert_int_equal(reco_rank(ctx, ranks, q, 2, c, 4, 2, target), RECO_E_ARG);
+    reco_ctx_free(ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gemm),      cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_layernorm), cmocka_unit_test(test_topk),
+        cmocka_unit_test(test_rank),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
