@@ -16,8 +16,8 @@ bool reco_embeddings_has(const reco_embeddings *e, reco_side side);
 reco_dtype reco_embeddings_dtype(const reco_embeddings *e); /* F16 or F32: the wider of what it holds */
 bool reco_embeddings_has_metadata(const reco_embeddings *e);
 /* Rows [from, from+n) of one side as f32, as stored (not normalised). */
-reco_status reco_embeddings_read(reco_ctx *ctx, const reco_embeddings *e, reco_side side, size_t from, size_t n,
-                                 float *out);
+reco_status reco_embeddings_read(reco_ctx *ctx, const reco_embeddings *e, reco_side side, size_t from,
+                                 size_t n, float *out);
 /* Metadata record by record in row order; same contract as reco_records_next, over all parts. */
 reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e);
 reco_status reco_embeddings_next(reco_ctx *ctx, reco_embeddings *e, json_t **row, uint64_t *number,

@@ -26,7 +26,8 @@ typedef struct reco_file reco_file;
 reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path);
 reco_status reco_file_write(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes);
 /* The offset-th bytes again, for headers known last. */
-reco_status reco_file_pwrite(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes, uint64_t offset);
+reco_status reco_file_pwrite(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes,
+                             uint64_t offset);
 reco_status reco_file_printf(reco_ctx *ctx, reco_file *file, const char *format, ...) RECO_PRINTF(3, 4);
 /* Fsync and rename into place; frees file whatever it returns (the temporary file is gone on error). */
 reco_status reco_file_commit(reco_ctx *ctx, reco_file *file);
@@ -47,7 +48,7 @@ reco_status reco_sync_dir(reco_ctx *ctx, const char *path);
 reco_status reco_list_files(reco_ctx *ctx, char ***out, size_t *n, const char *dir, bool recurse,
                             bool (*keep)(const char *name));
 
-/* ---- safetensors.c ---- */
+/* ---- safetensors_read.c, safetensors_write.c ---- */
 
 typedef struct reco_tensor {
     const char *name;
@@ -56,6 +57,9 @@ typedef struct reco_tensor {
     size_t count; /* elements */
     size_t bytes;
     const void *data; /* borrowed from the map, may be unaligned in foreign files */
+    /* NULL where dtype says it all. A type that reco does not compute with (BOOL, I8, F8_E4M3, ...) is named
+     * here, and the tensor is opaque: dtype U8, count = bytes, shape as in the file. */
+    const char *dtype_name;
 } reco_tensor;
 
 typedef struct reco_safetensors reco_safetensors;
@@ -65,9 +69,9 @@ typedef struct reco_safetensors reco_safetensors;
 reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const char *path);
 void reco_safetensors_close(reco_safetensors *st);
 size_t reco_safetensors_count(const reco_safetensors *st);
-const reco_tensor *reco_safetensors_at(const reco_safetensors *st, size_t i); /* in file order */
+const reco_tensor *reco_safetensors_at(const reco_safetensors *st, size_t i);           /* in file order */
 const reco_tensor *reco_safetensors_find(const reco_safetensors *st, const char *name); /* NULL: none */
-const char *reco_safetensors_meta(const reco_safetensors *st, const char *key); /* NULL: none */
+const char *reco_safetensors_meta(const reco_safetensors *st, const char *key);         /* NULL: none */
 const char *reco_safetensors_path(const reco_safetensors *st);
 /* Find or fail with "file: no tensor NAME"; rank -1 takes any, else shape[0..rank) must match where it is
  * not 0: "file: tensor NAME has shape [3,4], want [3,5]". */
@@ -80,15 +84,18 @@ typedef struct reco_meta {
     const char *key, *value;
 } reco_meta;
 /* Atomic; header padded with spaces so that data starts at a multiple of 64; tensors in the order given, each
- * followed by the next without a gap. */
+ * followed by the next without a gap. count and bytes follow from shape and dtype and need not be set (bytes is
+ * read where dtype_name is). */
 reco_status reco_safetensors_write(reco_ctx *ctx, const char *path, const reco_tensor *tensors, size_t n,
                                    const reco_meta *meta, size_t nmeta);
 /* Streaming twin for tensors whose data come block by block: begin (data pointers ignored), then write each
- * tensor's bytes in order with reco_file_write, then reco_file_commit. */
-reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *path, const reco_tensor *tensors,
-                                   size_t n, const reco_meta *meta, size_t nmeta);
+ * tensor's bytes in order with reco_file_write, then reco_file_commit, which refuses a wrong total. */
+reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *path,
+                                   const reco_tensor *tensors, size_t n, const reco_meta *meta,
+                                   size_t nmeta);
 
-/* ---- npy.c: versions 1 to 3, C order, rank 1 or 2 (rank 1 reads as [n][1]), little endian f2 f4 f8 i4 i8 u1 ---- */
+/* ---- npy_read.c, npy_write.c: versions 1 to 3, C order, rank 1 or 2 (rank 1 reads as [n][1]), little endian
+ * f2 f4 f8 i4 i8 u1 ---- */
 
 typedef struct reco_npy {
     reco_map map;
@@ -103,14 +110,15 @@ reco_status reco_npy_rows(reco_ctx *ctx, const reco_npy *npy, size_t from, size_
 
 /* Row-appending writer of a 2-d array, atomic (temporary name until commit). */
 typedef struct reco_npy_writer reco_npy_writer;
-reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype, size_t cols);
+reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                           size_t cols);
 /* rows are f32 for F32/F16 (converted), int64_t for I64, bytes for U8 */
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n);
 reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w); /* frees w whatever it returns */
 void reco_npy_abort(reco_npy_writer *w);
 /* Whole array of any rank in one go, atomic; data already of dtype. */
-reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank, const size_t *shape,
-                           const void *data);
+reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank,
+                           const size_t *shape, const void *data);
 
 /* ---- lines.c: text files line by line, and records of csv or jsonl ---- */
 
@@ -129,7 +137,8 @@ void reco_lines_close(reco_lines *lines);
  * call), so that the caller can report and go on. number counts records from 0. */
 typedef struct reco_records reco_records;
 reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path);
-reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint64_t *number, const char **bad);
+reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint64_t *number,
+                              const char **bad);
 void reco_records_close(reco_records *r);
 
 /* ---- json.c ---- */

@@ -1,0 +1,41 @@
+/* io/internal.h: what the files of io/ share. */
+#ifndef RECO_SRC_IO_INTERNAL_H
+#define RECO_SRC_IO_INTERNAL_H
+
+#include "io/io.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "formats are little-endian and read in place");
+
+/* open.c */
+/* Open for reading. Directories are refused, and with `regular` whatever else is not a plain file; bytes may
+ * be NULL. */
+reco_status reco_io_open(reco_ctx *ctx, int *fd, size_t *bytes, const char *path, bool regular);
+/* One read that survives signals: *got 0 is the end. */
+reco_status reco_io_read(reco_ctx *ctx, int fd, void *out, size_t bytes, size_t *got, const char *path);
+
+/* atomic.c: make commit refuse a file of another length. */
+void reco_io_file_expect(reco_file *file, uint64_t bytes);
+
+/* json.c: RECO_E_FORMAT or RECO_E_NOMEM with the reason, and the line and byte where it was met. */
+typedef struct reco_io_json_error {
+    size_t line, byte;
+    char reason[200];
+} reco_io_json_error;
+reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, reco_io_json_error *error);
+
+/* convert.c: n elements of F32, F16, BF16 or F64 from any alignment. */
+void reco_io_to_f32(float *out, reco_dtype dtype, const void *data, size_t n);
+
+/* shape.c */
+#define RECO_IO_SHAPE_TEXT 192
+/* "[3,4]"; with `any`, 0 is written as "*". rank is at most 8. */
+void reco_io_shape_text(char out[RECO_IO_SHAPE_TEXT], size_t rank, const size_t *shape, bool any);
+bool reco_io_shape_count(size_t rank, const size_t *shape, size_t *count); /* false: overflow */
+
+/* lines.c: lines of up to max bytes; *end is the length of the "\n" or "\r\n" that follows the line in memory,
+ * 0 at the end of a file that lacks it. */
+reco_status reco_io_lines_open(reco_ctx *ctx, reco_lines **out, const char *path, size_t max);
+reco_status reco_io_lines_raw(reco_ctx *ctx, reco_lines *lines, char **line, size_t *bytes, size_t *end);
+uint64_t reco_io_lines_number(const reco_lines *lines); /* of the last line, from 1 */
+
+#endif

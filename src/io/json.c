@@ -1,0 +1,57 @@
+#include "io/internal.h"
+
+#include <stdlib.h>
+
+#define MAX_BYTES ((size_t)64 << 20)
+#define MAX_DEPTH 100
+
+/* jansson's parser recurses, to a depth of its own choosing that costs much stack; look before it does. */
+static bool is_shallow(const char *text, size_t bytes, reco_io_json_error *error)
+{
+    size_t depth = 0, line = 1;
+    bool quoted = false;
+    for (size_t i = 0; i < bytes; i++) {
+        char c = text[i];
+        if (c == '\n')
+            line++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (quoted)
+            i += c == '\\';
+        else if ((c == '[' || c == '{') && ++depth > MAX_DEPTH) {
+            error->line = line;
+            error->byte = i;
+            snprintf(error->reason, sizeof error->reason, "more than %d levels deep", MAX_DEPTH);
+            return false;
+        } else if ((c == ']' || c == '}') && depth)
+            depth--;
+    }
+    return true;
+}
+
+reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, reco_io_json_error *error)
+{
+    *out = NULL;
+    if (!is_shallow(text, bytes, error)) return RECO_E_FORMAT;
+    json_error_t met;
+    *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &met);
+    if (*out) return RECO_OK;
+    error->line = met.line > 0 ? (size_t)met.line : 1;
+    error->byte = met.position > 0 ? (size_t)met.position : 0;
+    snprintf(error->reason, sizeof error->reason, "%s", met.text);
+    return json_error_code(&met) == json_error_out_of_memory ? RECO_E_NOMEM : RECO_E_FORMAT;
+}
+
+reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)
+{
+    *out = NULL;
+    char *text;
+    size_t bytes;
+    RECO_TRY(reco_read_file(ctx, &text, &bytes, path, MAX_BYTES));
+    size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    reco_io_json_error error;
+    reco_status status = reco_io_json_parse(out, text + mark, bytes - mark, &error);
+    if (status != RECO_OK) reco_fail(ctx, status, "%s:%zu: %s", path, error.line, error.reason);
+    free(text);
+    return status;
+}

@@ -1,0 +1,28 @@
+#include "io/internal.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+reco_status reco_map_open(reco_ctx *ctx, reco_map *map, const char *path)
+{
+    *map = (reco_map){0};
+    int fd;
+    size_t bytes;
+    RECO_TRY(reco_io_open(ctx, &fd, &bytes, path, true));
+    reco_status status = RECO_OK;
+    if (bytes) { /* an empty mapping is an error to the kernel, not to us */
+        void *data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED)
+            status = reco_fail_errno(ctx, RECO_E_IO, "%s", path);
+        else
+            *map = (reco_map){data, bytes};
+    }
+    close(fd);
+    return status;
+}
+
+void reco_map_close(reco_map *map)
+{
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);
+    *map = (reco_map){0};
+}

@@ -1,0 +1,131 @@
+#include "io/internal.h"
+
+#define STREAM_HEADER 128 /* room for any number of rows, which is known last */
+#define MAX_HEADER 384
+#define PIECE ((size_t)4096)
+
+struct reco_npy_writer {
+    reco_file *file;
+    reco_dtype dtype;
+    size_t rows, cols;
+};
+
+static const char *descr_of(reco_dtype dtype)
+{
+    switch (dtype) {
+    case RECO_DTYPE_F32:
+        return "<f4";
+    case RECO_DTYPE_F16:
+        return "<f2";
+    case RECO_DTYPE_F64:
+        return "<f8";
+    case RECO_DTYPE_I64:
+        return "<i8";
+    case RECO_DTYPE_I32:
+        return "<i4";
+    case RECO_DTYPE_U8:
+        return "|u1";
+    case RECO_DTYPE_BF16:
+        break;
+    }
+    return NULL;
+}
+
+/* Version 1.0, padded to a multiple of 64 bytes and at least STREAM_HEADER. Returns its length. */
+static size_t make_header(char out[MAX_HEADER], const char *descr, size_t rank, const size_t *shape)
+{
+    char dims[RECO_IO_SHAPE_TEXT];
+    reco_io_shape_text(dims, rank, shape, false);
+    int n =
+        snprintf(out + 10, MAX_HEADER - 10, "{'descr': '%s', 'fortran_order': False, 'shape': (%.*s%s), }",
+                 descr, (int)strlen(dims) - 2, dims + 1, rank == 1 ? "," : "");
+    size_t used = 10 + (size_t)n, total = reco_max(STREAM_HEADER, (used + 1 + 63) / 64 * 64);
+    memset(out + used, ' ', total - used - 1);
+    out[total - 1] = '\n';
+    memcpy(out, "\x93NUMPY\x01\x00", 8);
+    out[8] = (char)((total - 10) & 0xff);
+    out[9] = (char)((total - 10) >> 8);
+    return total;
+}
+
+static reco_status check_dtype(reco_ctx *ctx, const char *path, reco_dtype dtype)
+{
+    if (descr_of(dtype)) return RECO_OK;
+    return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: numpy has no dtype for %s", path,
+                     reco_dtype_name(dtype));
+}
+
+reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                           size_t cols)
+{
+    *out = NULL;
+    RECO_TRY(check_dtype(ctx, path, dtype));
+    reco_npy_writer *w = reco_alloc(ctx, 1, sizeof *w, "npy writer");
+    if (!w) return RECO_E_NOMEM;
+    w->dtype = dtype;
+    w->cols = cols;
+    reco_status status = reco_file_begin(ctx, &w->file, path);
+    char header[STREAM_HEADER] = {0};
+    if (status == RECO_OK) status = reco_file_write(ctx, w->file, header, sizeof header);
+    if (status == RECO_OK)
+        *out = w;
+    else
+        reco_npy_abort(w);
+    return status;
+}
+
+reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n)
+{
+    size_t count = n * w->cols;
+    if (w->dtype == RECO_DTYPE_F16) {
+        const float *from = rows;
+        uint16_t piece[PIECE];
+        for (size_t i = 0; i < count; i += PIECE) {
+            size_t m = reco_min(PIECE, count - i);
+            reco_f32_to_f16_n(piece, from + i, m);
+            RECO_TRY(reco_file_write(ctx, w->file, piece, m * sizeof *piece));
+        }
+    } else
+        RECO_TRY(reco_file_write(ctx, w->file, rows, count * reco_dtype_size(w->dtype)));
+    w->rows += n;
+    return RECO_OK;
+}
+
+reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w)
+{
+    char header[MAX_HEADER];
+    make_header(header, descr_of(w->dtype), 2, (size_t[]){w->rows, w->cols});
+    reco_status status = reco_file_pwrite(ctx, w->file, header, STREAM_HEADER, 0);
+    if (status == RECO_OK) {
+        status = reco_file_commit(ctx, w->file);
+        w->file = NULL;
+    }
+    reco_npy_abort(w);
+    return status;
+}
+
+void reco_npy_abort(reco_npy_writer *w)
+{
+    if (!w) return;
+    reco_file_abort(w->file);
+    reco_free(w);
+}
+
+reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank,
+                           const size_t *shape, const void *data)
+{
+    RECO_TRY(check_dtype(ctx, path, dtype));
+    size_t count, bytes;
+    if (rank > 8 || !reco_io_shape_count(rank, shape, &count) ||
+        !reco_mul(count, reco_dtype_size(dtype), &bytes))
+        return reco_fail(ctx, RECO_E_ARG, "%s: array of %zu dimensions is too large", path, rank);
+    char header[MAX_HEADER];
+    size_t n = make_header(header, descr_of(dtype), rank, shape);
+    reco_file *file;
+    RECO_TRY(reco_file_begin(ctx, &file, path));
+    reco_status status = reco_file_write(ctx, file, header, n);
+    if (status == RECO_OK) status = reco_file_write(ctx, file, data, bytes);
+    if (status == RECO_OK) return reco_file_commit(ctx, file);
+    reco_file_abort(file);
+    return status;
+}

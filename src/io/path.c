@@ -1,0 +1,71 @@
+#include "io/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+char *reco_path_join(reco_ctx *ctx, const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+    if (name[0] == '/' || n == 0) return reco_strdup(ctx, name);
+    return reco_format(ctx, "%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
+}
+
+char *reco_path_dir(reco_ctx *ctx, const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--; /* "a/b/" is "b" in "a" */
+    while (n > 0 && path[n - 1] != '/') n--;
+    if (n == 0) return reco_strdup(ctx, ".");
+    while (n > 1 && path[n - 1] == '/') n--;
+    return reco_format(ctx, "%.*s", (int)n, path);
+}
+
+bool reco_path_exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+bool reco_path_is_dir(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+reco_status reco_mkdirs(reco_ctx *ctx, const char *path)
+{
+    char *copy = reco_strdup(ctx, path);
+    if (!copy) return RECO_E_NOMEM;
+    reco_status status = RECO_OK;
+    for (char *c = copy; status == RECO_OK; c++) {
+        char end = *c;
+        if (end && end != '/') continue;
+        *c = 0;
+        /* Not only EEXIST: a parent that exists may be one where we can't write, or "/". */
+        if (*copy && mkdir(copy, 0777) != 0 && !reco_path_is_dir(copy)) {
+            if (errno == EEXIST) errno = ENOTDIR;
+            status = reco_fail_errno(ctx, RECO_E_IO, "%s", copy);
+        }
+        *c = end;
+        if (!end) break;
+    }
+    free(copy);
+    return status;
+}
+
+reco_status reco_sync_dir(reco_ctx *ctx, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", path);
+    int rc;
+    do rc = fsync(fd);
+    while (rc != 0 && errno == EINTR);
+    reco_status status = RECO_OK;
+    /* Some network file systems can't sync a folder and say EINVAL; theirs is then already on disk. */
+    if (rc != 0 && errno != EINVAL) status = reco_fail_errno(ctx, RECO_E_IO, "%s", path);
+    close(fd);
+    return status;
+}
