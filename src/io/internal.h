@@ -32,10 +32,26 @@ void reco_io_to_f32(float *out, reco_dtype dtype, const void *data, size_t n);
 void reco_io_shape_text(char out[RECO_IO_SHAPE_TEXT], size_t rank, const size_t *shape, bool any);
 bool reco_io_shape_count(size_t rank, const size_t *shape, size_t *count); /* false: overflow */
 
-/* lines.c: lines of up to max bytes; *end is the length of the "\n" or "\r\n" that follows the line in memory,
+/* lines.c: lines of up to max bytes; *line NULL at the end; *end is the length of the "\n" or "\r\n" that follows the line in memory,
  * 0 at the end of a file that lacks it. */
 reco_status reco_io_lines_open(reco_ctx *ctx, reco_lines **out, const char *path, size_t max);
 reco_status reco_io_lines_raw(reco_ctx *ctx, reco_lines *lines, char **line, size_t *bytes, size_t *end);
 uint64_t reco_io_lines_number(const reco_lines *lines); /* of the last line, from 1 */
+const char *reco_io_lines_path(const reco_lines *lines);
+
+/* csv.c: the fields of one record, quotes undone; zero but for the separator to begin with. */
+typedef struct reco_io_csv {
+    char separator;
+    char *text; /* each field followed by a NUL */
+    size_t used, room;
+    size_t *start; /* [n] offsets into text */
+    size_t n, start_room;
+    uint64_t line; /* where the record began */
+} reco_io_csv;
+#define RECO_IO_MAX_RECORD ((size_t)16 << 20)
+/* Blank lines are passed over. n is 0 at the end; *bad is a static text, NULL for a good record. */
+reco_status reco_io_csv_next(reco_ctx *ctx, reco_lines *lines, reco_io_csv *csv, const char **bad);
+const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes);
+void reco_io_csv_free(reco_io_csv *csv);
 
 #endif
