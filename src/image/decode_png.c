@@ -1,0 +1,136 @@
+#include "image/picture.h"
+
+#include <spng.h>
+
+/* Ancillary chunks (profiles, texts) are of no use to us; this only has to admit what real files carry. */
+#define MOST_CHUNK ((size_t)64 << 20)
+
+static reco_status png_fail(reco_ctx *ctx, const reco_encoded *in, int code)
+{
+    if (code == SPNG_EMEM) return reco_fail(ctx, RECO_E_NOMEM, "%s: out of memory reading PNG", in->path);
+    bool cut = code == SPNG_IO_EOF || code == SPNG_EOF || code == SPNG_EIDAT_TOO_SHORT;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: damaged PNG: %s", in->path,
+                     cut ? "image file is truncated" : spng_strerror(code));
+}
+
+/* Samples of 1, 2 or 4 bits, rows padded to bytes, to a byte each: value * scale. */
+static void unpack_bits(uint8_t *out, const uint8_t *raw, size_t width, size_t height, unsigned depth,
+                        unsigned scale)
+{
+    size_t stride = (width * depth + 7) / 8;
+    unsigned mask = (1u << depth) - 1;
+    for (size_t y = 0; y < height; y++, raw += stride)
+        for (size_t x = 0; x < width; x++) {
+            size_t bit = x * depth;
+            *out++ = (uint8_t)(((unsigned)raw[bit / 8] >> (8 - depth - bit % 8) & mask) * scale);
+        }
+}
+
+/* Big-endian 16-bit samples. Pillow keeps grey as 16 bits and the high byte of the others; it has no mode for grey
+ * with alpha of 16 bits and makes RGBA of it. */
+static void unpack_16(reco_picture *pic, const uint8_t *raw, size_t pixels, unsigned colour)
+{
+    uint8_t *out = pic->pixels.data;
+    if (pic->mode == RECO_MODE_I16) {
+        uint16_t *grey = (uint16_t *)(void *)out;
+        for (size_t i = 0; i < pixels; i++) grey[i] = (uint16_t)(raw[2 * i] << 8 | raw[2 * i + 1]);
+    } else if (colour == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA) {
+        for (size_t i = 0; i < pixels; i++, raw += 4, out += 4) {
+            out[0] = out[1] = out[2] = raw[0];
+            out[3] = raw[2];
+        }
+    } else {
+        size_t n = pixels * reco_mode_bytes(pic->mode);
+        for (size_t i = 0; i < n; i++) out[i] = raw[2 * i];
+    }
+}
+
+/* Entries that the file leaves out are black and opaque, as in Pillow. */
+static int read_palette(spng_ctx *png, reco_picture *pic)
+{
+    struct spng_plte plte;
+    struct spng_trns trns;
+    int code = spng_get_plte(png, &plte);
+    if (code != SPNG_OK) return code;
+    for (size_t i = 0; i < 256; i++) pic->palette[i][3] = 255;
+    for (size_t i = 0; i < plte.n_entries; i++)
+        memcpy(pic->palette[i],
+               (uint8_t[3]){plte.entries[i].red, plte.entries[i].green, plte.entries[i].blue}, 3);
+    if (spng_get_trns(png, &trns) == SPNG_OK)
+        for (size_t i = 0; i < trns.n_type3_entries; i++) pic->palette[i][3] = trns.type3_alpha[i];
+    return SPNG_OK;
+}
+
+/* A colour declared transparent. Pillow compares its low bytes with the pixels it decoded, whatever the bit depth. */
+static void read_key(spng_ctx *png, reco_picture *pic)
+{
+    struct spng_trns trns;
+    if (pic->mode == RECO_MODE_P || spng_get_trns(png, &trns) != SPNG_OK) return;
+    pic->keyed = true;
+    if (pic->mode == RECO_MODE_RGB) {
+        pic->key[0] = (uint8_t)(trns.red & 255);
+        pic->key[1] = (uint8_t)(trns.green & 255);
+        pic->key[2] = (uint8_t)(trns.blue & 255);
+    } else {
+        pic->key[0] = (uint8_t)(pic->mode == RECO_MODE_1 ? (trns.gray ? 255 : 0) : trns.gray & 255);
+    }
+}
+
+static reco_mode png_mode(const struct spng_ihdr *ihdr)
+{
+    bool wide = ihdr->bit_depth == 16;
+    switch (ihdr->color_type) {
+    case SPNG_COLOR_TYPE_GRAYSCALE:
+        return wide ? RECO_MODE_I16 : ihdr->bit_depth == 1 ? RECO_MODE_1 : RECO_MODE_L;
+    case SPNG_COLOR_TYPE_TRUECOLOR:
+        return RECO_MODE_RGB;
+    case SPNG_COLOR_TYPE_INDEXED:
+        return RECO_MODE_P;
+    case SPNG_COLOR_TYPE_GRAYSCALE_ALPHA:
+        return wide ? RECO_MODE_RGBA : RECO_MODE_LA;
+    default:
+        return RECO_MODE_RGBA;
+    }
+}
+
+reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in)
+{
+    reco_status status = RECO_OK;
+    reco_buffer raw = {0};
+    int code;
+    struct spng_ihdr ihdr;
+    spng_ctx *png = spng_ctx_new(0);
+    if (!png) return reco_fail_nomem(ctx, 0, "PNG decoder");
+    size_t bytes;
+    if ((code = spng_set_chunk_limits(png, MOST_CHUNK, MOST_CHUNK)) != SPNG_OK ||
+        (code = spng_set_png_buffer(png, in->data, in->bytes)) != SPNG_OK ||
+        (code = spng_get_ihdr(png, &ihdr)) != SPNG_OK)
+        goto damaged;
+    RECO_GO(reco_picture_check(ctx, in, ihdr.width, ihdr.height));
+    pic->mode = png_mode(&ihdr);
+    pic->width = ihdr.width;
+    pic->height = ihdr.height;
+    if (pic->mode == RECO_MODE_P && (code = read_palette(png, pic)) != SPNG_OK) goto damaged;
+    read_key(png, pic);
+    if ((code = spng_decoded_image_size(png, SPNG_FMT_RAW, &bytes)) != SPNG_OK) goto damaged;
+    RECO_GO(reco_picture_alloc(ctx, pic));
+    if (ihdr.bit_depth == 8)
+        raw.data = pic->pixels.data;
+    else
+        RECO_GO(reco_buffer_get(ctx, &raw, bytes, "PNG samples"));
+    if ((code = spng_decode_image(png, raw.data, bytes, SPNG_FMT_RAW, 0)) != SPNG_OK) goto damaged;
+    if (ihdr.bit_depth == 16) {
+        unpack_16(pic, raw.data, pic->width * pic->height, ihdr.color_type);
+    } else if (ihdr.bit_depth < 8) {
+        unsigned scale = pic->mode == RECO_MODE_P ? 1 : 255u / ((1u << ihdr.bit_depth) - 1);
+        unpack_bits(pic->pixels.data, raw.data, pic->width, pic->height, ihdr.bit_depth, scale);
+    }
+    goto out;
+damaged:
+    status = png_fail(ctx, in, code);
+out:
+    reco_buffer_drop(&raw);
+    if (status != RECO_OK) reco_buffer_drop(&pic->pixels);
+    spng_ctx_free(png);
+    return status;
+}
