@@ -20,11 +20,11 @@ typedef struct reco_bank reco_bank;
 
 /* What a bank says of itself. Strings end in NUL. */
 typedef struct reco_bank_info {
-    int format;           /* version of the format, 1 */
-    size_t d;             /* width of every vector */
-    int64_t rows;         /* live rows */
-    int64_t deleted;      /* marked, not yet compacted */
-    int64_t next_id;      /* ids below it have been given */
+    int format;      /* version of the format, 1 */
+    size_t d;        /* width of every vector */
+    int64_t rows;    /* live rows */
+    int64_t deleted; /* marked, not yet compacted */
+    int64_t next_id; /* ids below it have been given */
     size_t segments;
     uint64_t vector_bytes;
     int complete;         /* 0: a build was cut off and goes on when it is run again */
@@ -51,9 +51,9 @@ RECO_API void reco_bank_close(reco_bank *bank);
 RECO_API reco_bank_info reco_bank_get_info(const reco_bank *bank);
 
 typedef struct reco_search_opts {
-    size_t k;              /* 1..RECO_BANK_MAX_K; 0 = 10 */
-    float min_similarity;  /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
-    int use_min;           /* 1: min_similarity counts */
+    size_t k;             /* 1..RECO_BANK_MAX_K; 0 = 10 */
+    float min_similarity; /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
+    int use_min;          /* 1: min_similarity counts */
 } reco_search_opts;
 
 /* Results of a search, caller's arrays, k as in the options. Unused places hold id -1, score 0. */
@@ -71,18 +71,19 @@ typedef struct reco_hits {
  * Exact; equal scores order by smaller id. Costs nq*N*d multiply-adds; scratch does not grow with N.
  * Thread-safe on a shared bank, each thread with a ctx of its own.
  * Returns RECO_OK; RECO_E_ARG (k out of range, or a query not unit norm or not finite); RECO_E_NOMEM. */
-RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                                      size_t nq, const reco_search_opts *opts, reco_hits hits);
+RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                      const float *queries, size_t nq, const reco_search_opts *opts,
+                                      reco_hits hits);
 
 /* Vectors of rows by id, as f32.
  *   out   [n][d]; rows of id -1 are zero
  * RECO_E_NOTFOUND for an id that the snapshot does not hold (deleted ones are still readable until compacted). */
-RECO_API reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
-                                      size_t n, float *out);
+RECO_API reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                      const int64_t *ids, size_t n, float *out);
 
 /* Live ids in ascending order, those >= from, at most max. *n is how many were written. */
-RECO_API reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
-                                   size_t *n);
+RECO_API reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
+                                   int64_t *ids, size_t *n);
 
 /* Caption, uri and meta of one row. The strings of *out live until reco_pair_free(out).
  * May be called from one thread at a time per bank. RECO_E_NOTFOUND. */
@@ -112,15 +113,16 @@ typedef struct reco_bank_writer reco_bank_writer;
  * spec agrees (RECO_E_MISMATCH). Removes files that no commit names. Takes SQLite's write lock only for the moments
  * of commit, but an advisory lock for the writer's life: RECO_E_BUSY when another writer is at work. */
 RECO_API reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
-                                           const reco_bank_spec *spec, const char *job, uint64_t *next, int *done);
+                                           const reco_bank_spec *spec, const char *job, uint64_t *next,
+                                           int *done);
 
 /* Add n pairs. Vectors must be finite and of norm within 1e-2 of 1 (they are renormalised before rounding to f16).
  *   image, text  [n][d] f32
  *   pairs        [n]; ids are given by the bank, in order, and not read
  * Nothing is visible before commit. Constant memory: rows go to the segment file as they come.
  * Returns RECO_OK, RECO_E_ARG (row named), RECO_E_IO. */
-RECO_API reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *image, const float *text,
-                                      const reco_pair *pairs, size_t n);
+RECO_API reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *image,
+                                      const float *text, const reco_pair *pairs, size_t n);
 
 /* Is a live (or appended, not yet committed) pair with this uri and caption in the bank already?  uri NULL: no. */
 RECO_API reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
@@ -137,7 +139,8 @@ RECO_API void reco_bank_writer_close(reco_bank_writer *w);
  * counted in *missing, not an error.
  *   ids   [nids], uris [nuris]; either may be NULL with a count of 0 */
 RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
-                                      const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing);
+                                      const char *const *uris, size_t nuris, uint64_t *deleted,
+                                      uint64_t *missing);
 
 #ifdef __cplusplus
 }

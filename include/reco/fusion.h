@@ -27,16 +27,17 @@ typedef enum reco_layer {
 /* Every number that the layer's shape depends on; stored in the checkpoint, none a constant of the code. */
 typedef struct reco_fusion_config {
     reco_layer layer;
-    size_t d;              /* width, 1..65536; transformer: a multiple of heads */
-    size_t k;              /* neighbours per item, 1..1024 */
-    size_t layers, heads;  /* transformer: 1 and 8 where 0 */
-    size_t mlp;            /* transformer: MLP width, 4d where 0 */
-    size_t hidden;         /* relational: width of u and w, 32 where 0 */
-    float eps;             /* LayerNorm, 1e-5 where 0 */
-    int scores;            /* transformer: 1 = score_scale and self_bias exist (ours); 0 = the paper's layer */
-    float beta[2], gain[2]; /* vote and weighted: softmax scale and g, per side (reco_side); defaults where 0 */
-    float min_similarity;  /* neighbours below do not count; -1 = all do */
-    reco_sides sides;      /* which sides to refine by default, as training found */
+    size_t d;             /* width, 1..65536; transformer: a multiple of heads */
+    size_t k;             /* neighbours per item, 1..1024 */
+    size_t layers, heads; /* transformer: 1 and 8 where 0 */
+    size_t mlp;           /* transformer: MLP width, 4d where 0 */
+    size_t hidden;        /* relational: width of u and w, 32 where 0 */
+    float eps;            /* LayerNorm, 1e-5 where 0 */
+    int scores; /* transformer: 1 = score_scale and self_bias exist (ours); 0 = the paper's layer */
+    float beta[2],
+        gain[2]; /* vote and weighted: softmax scale and g, per side (reco_side); defaults where 0 */
+    float min_similarity; /* neighbours below do not count; -1 = all do */
+    reco_sides sides;     /* which sides to refine by default, as training found */
 } reco_fusion_config;
 
 typedef struct reco_fusion reco_fusion;
@@ -51,11 +52,13 @@ RECO_API void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides);
 
 /* A checkpoint, or one of the controls by name ("none", "vote", "mean", "weighted"; these need d and take k,
  * 0 = 10). Everything in the file is checked; d != 0 must match it (RECO_E_MISMATCH). */
-RECO_API reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_or_name, size_t d, size_t k);
+RECO_API reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_or_name, size_t d,
+                                      size_t k);
 
 /* Provenance strings that training wrote into the checkpoint's __metadata__; NULL when absent. Borrowed. */
 RECO_API const char *reco_fusion_meta(const reco_fusion *fusion, const char *key);
-RECO_API reco_status reco_fusion_set_meta(reco_ctx *ctx, reco_fusion *fusion, const char *key, const char *value);
+RECO_API reco_status reco_fusion_set_meta(reco_ctx *ctx, reco_fusion *fusion, const char *key,
+                                          const char *value);
 /* Atomic write of configuration, parameters, provenance. */
 RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, const char *path);
 
@@ -68,9 +71,9 @@ RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, 
  * Neighbours with scores below the layer's min_similarity do not count either.
  * k may be anything from 1 to 1024, whatever the layer was trained with.
  * Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM. */
-RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
-                                        const float *retrieved, const float *scores, const size_t *valid, size_t n,
-                                        size_t k, float *out);
+RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side,
+                                        const float *x, const float *retrieved, const float *scores,
+                                        const size_t *valid, size_t n, size_t k, float *out);
 
 #ifdef __cplusplus
 }

@@ -20,21 +20,24 @@ typedef enum reco_resize_mode {
     RECO_RESIZE_SQUASH = 2    /* both edges to size */
 } reco_resize_mode;
 
-typedef enum reco_filter { RECO_FILTER_BICUBIC = 3, RECO_FILTER_BILINEAR = 2 } reco_filter; /* Pillow's numbers */
+typedef enum reco_filter {
+    RECO_FILTER_BICUBIC = 3,
+    RECO_FILTER_BILINEAR = 2
+} reco_filter; /* Pillow's numbers */
 
 /* What stands in preprocessor_config.json or open_clip_config.json. */
 typedef struct reco_preprocess {
-    size_t size;         /* resize target (shortest edge), 1..4096 */
-    size_t crop;         /* square crop, 1..4096; 0 = no crop (squash) */
+    size_t size; /* resize target (shortest edge), 1..4096 */
+    size_t crop; /* square crop, 1..4096; 0 = no crop (squash) */
     reco_resize_mode mode;
     reco_filter filter;
-    int convert_first;   /* 1: Hugging Face, to RGB before resizing; 0: OpenAI/open_clip, resize and crop in
+    int convert_first; /* 1: Hugging Face, to RGB before resizing; 0: OpenAI/open_clip, resize and crop in
                             the file's own mode (palette and bilevel then resize by nearest, as Pillow does) */
-    int crop_floor;      /* 1: crop offset (n - crop) / 2 floored (Hugging Face); 0: rounded half to even
+    int crop_floor;    /* 1: crop offset (n - crop) / 2 floored (Hugging Face); 0: rounded half to even
                             (torchvision) */
-    int fill;            /* grey level 0..255 of padding in LONGEST mode */
-    int rescale;         /* 1: divide by 255 */
-    int normalize;       /* 1: (x - mean) / std */
+    int fill;          /* grey level 0..255 of padding in LONGEST mode */
+    int rescale;       /* 1: divide by 255 */
+    int normalize;     /* 1: (x - mean) / std */
     double rescale_factor; /* 1/255 where 0 */
     float mean[3], std[3];
 } reco_preprocess;
@@ -45,8 +48,8 @@ typedef struct reco_preprocess {
  *   data, bytes   the file's content when it is in memory already; path is then only for messages
  * Returns RECO_OK; RECO_E_IO (missing, a directory, unreadable), RECO_E_FORMAT (not an image, truncated,
  * damaged), RECO_E_NOMEM (above the limits), RECO_E_ARG. Messages name the file. */
-RECO_API reco_status reco_image_load_rgb(reco_ctx *ctx, uint8_t *out, const char *path, const reco_preprocess *pre,
-                                         const reco_image_limits *limits);
+RECO_API reco_status reco_image_load_rgb(reco_ctx *ctx, uint8_t *out, const char *path,
+                                         const reco_preprocess *pre, const reco_image_limits *limits);
 RECO_API reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const char *path, const void *data,
                                            size_t bytes, const reco_preprocess *pre,
                                            const reco_image_limits *limits);

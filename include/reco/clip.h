@@ -1,0 +1,83 @@
+/* reco/clip.h: a frozen vision-text model, from its folder to unit embeddings. */
+#ifndef RECO_CLIP_H
+#define RECO_CLIP_H
+
+#include "reco/base.h"
+#include "reco/image.h"
+#include "reco/text.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct reco_model reco_model;
+
+typedef struct reco_tower_info {
+    size_t width, layers, heads, mlp;
+    char activation[16]; /* as the configuration names it */
+} reco_tower_info;
+
+typedef struct reco_model_info {
+    char family[32]; /* "hf-clip" */
+    char name[256];  /* of the folder, or what its configuration calls it */
+    size_t d;        /* width of the embeddings */
+    reco_tower_info image, text;
+    size_t image_size, patch; /* pixels */
+    size_t context, vocab;    /* tokens */
+    reco_dtype weights;       /* as stored */
+    reco_precision precision; /* computed in: RECO_F32 or RECO_BF16 */
+    float logit_scale;        /* exp(logit_scale): 1..100 in trained models */
+    uint64_t parameters;
+    reco_preprocess preprocess;
+} reco_model_info;
+
+typedef struct reco_model_opts {
+    reco_precision precision;
+} reco_model_opts;
+
+/* Open a model folder: a Hugging Face CLIPModel (config.json, model.safetensors or its shards,
+ * preprocessor_config.json, tokenizer files).
+ *
+ * Every size in the configuration is checked against the tensors; weights must be finite. The file is mapped while it
+ * is read; packed copies (as large as the weights in the precision computed in) stay in memory.
+ * Returns RECO_OK; RECO_E_IO (file missing: named), RECO_E_FORMAT (file, and key or tensor, what it is and what was
+ * wanted), RECO_E_UNSUPPORTED (activation, model type or preprocessing that reco does not know, by name),
+ * RECO_E_NOMEM. */
+RECO_API reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir,
+                                     const reco_model_opts *opts);
+RECO_API void reco_model_close(reco_model *model);
+RECO_API reco_model_info reco_model_get_info(const reco_model *model);
+
+/* 32 hex digits: a hash of names, types, shapes and bytes of all tensors. Reads the weights once more (about 10 GB/s
+ * when cached); hex is 33 bytes. */
+RECO_API reco_status reco_model_fingerprint(reco_ctx *ctx, const reco_model *model, char hex[33]);
+
+/* The pixels that the image tower eats.
+ *   out   [3][R][R] f32, R = info.image_size
+ * Errors as reco_image_load_rgb. */
+RECO_API reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, const char *path,
+                                       const reco_image_limits *limits, float *out);
+/* The same from a file's content in memory; path is for messages. */
+RECO_API reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model, const char *path,
+                                          const void *data, size_t bytes, const reco_image_limits *limits,
+                                          float *out);
+
+/* Token ids of a caption, cut to the context; ids [info.context]. */
+RECO_API reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text,
+                                       size_t bytes, int32_t *ids, size_t *n);
+RECO_API int32_t reco_model_pad(const reco_model *model);
+
+/* Embed.
+ *   out     [n][d] unit rows
+ *   pixels  [n][3][R][R]
+ * Memory beside the model: activations of at most 4,096 tokens at a time. Thread-safe on a shared model. */
+RECO_API reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, const float *pixels,
+                                             size_t n, float *out);
+/*   texts   [n] NUL-terminated UTF-8; never padded, so short captions cost little */
+RECO_API reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model,
+                                            const char *const *texts, size_t n, float *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

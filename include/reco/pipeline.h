@@ -1,0 +1,129 @@
+/* reco/pipeline.h: streams of pictures, captions and pairs through a model, a bank and a fusion layer.
+ *
+ * Bad input costs nobody data: an item that cannot be read is reported and skipped, its row is not written, and the
+ * others keep their order. */
+#ifndef RECO_PIPELINE_H
+#define RECO_PIPELINE_H
+
+#include "reco/bank.h"
+#include "reco/base.h"
+#include "reco/clip.h"
+#include "reco/fusion.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Called for each item that is skipped, in input order, from the context's thread. row counts inputs from 0. */
+typedef void (*reco_failure_fn)(void *user, uint64_t row, const char *item, const char *reason);
+
+typedef struct reco_stream_opts {
+    size_t batch;             /* items in flight; 0 = 64 */
+    reco_dtype dtype;         /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
+    int keep_dtype;           /* refine_folder: write the type that was read */
+    reco_image_limits limits; /* of each picture */
+    reco_failure_fn failure;  /* may be NULL */
+    void *user;
+} reco_stream_opts;
+
+typedef struct reco_stream_result {
+    uint64_t rows;       /* written by this call */
+    uint64_t failures;   /* skipped with a reason; listed in failures.jsonl */
+    uint64_t duplicates; /* pairs that the bank already had */
+    uint64_t resumed;    /* source records that an interrupted run had committed */
+    double seconds;
+} reco_stream_result;
+
+/* Pictures to DIR/img_emb/img_emb_0.npy and DIR/metadata/metadata_0.jsonl.
+ *   source  a folder (every .jpg, .jpeg, .png, .webp below it, sorted), or a file of paths, one a line
+ * failures.jsonl in `out` lists what was skipped; it is absent when nothing was. Files appear when all is done.
+ * Memory: batch * (3 R^2 + d) * 4 bytes beside the model and one decoded picture per thread; it does not grow with the
+ * number of pictures (the sorted paths of a folder do: a list does not).
+ * Returns RECO_OK even when every item failed; RECO_E_IO when the source or `out` cannot be used. */
+RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,
+                                       const char *out, const reco_stream_opts *opts,
+                                       reco_stream_result *result);
+
+/* Captions, one a line, every line a row, to DIR/text_emb/text_emb_0.npy and the metadata. Same contract. */
+RECO_API reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *source,
+                                      const char *out, const reco_stream_opts *opts,
+                                      reco_stream_result *result);
+
+/* Pairs into a bank, embedded as they come.
+ *   pairs   CSV, TSV or JSONL with columns image and text (also filepath or image_path, caption or title); image paths
+ *           are taken from the file's folder, else from the working directory; every other column goes to the row's
+ *           JSON
+ *   build   1: create the bank (or go on with the build of these same pairs that was cut off); 0: add to it
+ * Commits every few thousand pairs, so that a killed run goes on where it was. A pair whose image and caption are both
+ * there already is not added again. BANK/failures.jsonl lists what was skipped.
+ * RECO_E_MISMATCH: the bank is of another encoder. */
+RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
+                                            const char *bank, int build, const reco_stream_opts *opts,
+                                            reco_stream_result *result);
+
+/* Pairs embedded elsewhere, in clip-retrieval's layout; no model needed. Rows are normalised; rows that are zero or not
+ * finite are skipped and listed. Captions and URIs come from the metadata, when there is one. */
+RECO_API reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, const char *bank,
+                                                 int build, const reco_stream_opts *opts,
+                                                 reco_stream_result *result);
+
+typedef struct reco_refine_opts {
+    size_t k; /* 0 = the layer's own */
+    float
+        min_similarity; /* with use_min: neighbours below do not count (the layer's own threshold counts too) */
+    int use_min;
+} reco_refine_opts;
+
+/* Search the bank with each embedding, fuse what it finds.
+ *   out   [n][d] unit rows; may alias x
+ *   x     [n][d] unit rows of `side`
+ *   hits  what was found, [n][k]; all NULL when not wanted
+ * RECO_E_MISMATCH when d or the encoder of bank and fusion differ. */
+RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
+                                 reco_side side, const float *x, size_t n, const reco_refine_opts *opts,
+                                 float *out, reco_hits hits);
+
+/* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata.
+ *   sides   RECO_SIDES_DEFAULT = what training chose */
+RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
+                                        reco_sides sides, const char *in, const char *out,
+                                        const reco_refine_opts *opts, const reco_stream_opts *stream,
+                                        reco_stream_result *result);
+
+/* One embedding per class: every template embedded, refined or not, normalised, averaged, normalised.
+ *   out        [n][d]
+ *   classes    [n] names
+ *   templates  [m], each with {} where the name goes; m 0 = the name alone
+ *   bank, fusion  NULL: plain CLIP */
+RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                                        const reco_fusion *fusion, const char *const *classes, size_t n,
+                                        const char *const *templates, size_t m,
+                                        const reco_refine_opts *opts, float *out);
+
+/* Pictures by path, decoded on all threads.
+ *   out    [n][d]; rows of pictures that failed are zero
+ *   good   [n] 1 or 0; failures go to opts->failure */
+RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char *const *paths,
+                                      size_t n, const reco_stream_opts *opts, float *out,
+                                      unsigned char *good);
+
+/* RECO_E_MISMATCH, naming both encoders, unless model, bank and fusion were made with the same one. Any may be NULL; an
+ * encoder that is not recorded matches all. */
+RECO_API reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                                        const reco_fusion *fusion);
+
+/* A text file's lines, for class names and templates; blank lines dropped. Free with reco_lines_free. */
+RECO_API reco_status reco_read_lines(reco_ctx *ctx, const char *path, char ***lines, size_t *n);
+RECO_API void reco_lines_free(char **lines, size_t n);
+
+/* Two named columns of a CSV or JSONL file (of labels, say), row by row: a[i], b[i]. Rows that lack one are an error. */
+RECO_API reco_status reco_read_columns(reco_ctx *ctx, const char *path, const char *a, const char *b,
+                                       char ***as, char ***bs, size_t *n);
+
+/* Path of an item named in a file: next to that file if it is there, else as it is. Free with reco_free. */
+RECO_API char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

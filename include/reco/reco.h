@@ -1,0 +1,13 @@
+/* reco/reco.h: everything. */
+#ifndef RECO_H
+#define RECO_H
+#include "reco/bank.h"
+#include "reco/base.h"
+#include "reco/clip.h"
+#include "reco/eval.h"
+#include "reco/fusion.h"
+#include "reco/image.h"
+#include "reco/pipeline.h"
+#include "reco/text.h"
+#include "reco/train.h"
+#endif

@@ -1,0 +1,42 @@
+#include "clip/clip_internal.h"
+
+/* Tokens in flight: enough to fill the products, few enough that activations of a large model stay small. */
+#define CHUNK_TOKENS 4096
+
+reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, const float *pixels, size_t n,
+                                    float *out)
+{
+    size_t grid = model->spec.image_size / model->spec.patch, side = model->spec.image_size;
+    size_t chunk = reco_max(1, CHUNK_TOKENS / (grid * grid + 1));
+    for (size_t i = 0; i < n; i += chunk)
+        RECO_TRY(reco_image_tower(ctx, model, pixels + i * 3 * side * side, reco_min(chunk, n - i),
+                                  out + i * model->spec.d));
+    return RECO_OK;
+}
+
+reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const char *const *texts,
+                                   size_t n, float *out)
+{
+    size_t context = model->spec.context, most = reco_max(1, CHUNK_TOKENS / 4),
+           room = CHUNK_TOKENS + context;
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    int32_t *ids = reco_scratch(ctx, room, sizeof *ids, "token ids");
+    size_t *starts = reco_scratch(ctx, most + 1, sizeof *starts, "starts");
+    if (!ids || !starts) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0, first = 0, held = 0; i < n; i++) {
+        size_t length;
+        starts[0] = 0;
+        RECO_GO(reco_model_tokens(ctx, model, texts[i], strlen(texts[i]), ids + starts[held], &length));
+        starts[held + 1] = starts[held] + length;
+        held++;
+        if (i + 1 == n || held == most || starts[held] + context > CHUNK_TOKENS) {
+            RECO_GO(reco_text_tower(ctx, model, ids, starts, held, out + first * model->spec.d));
+            first = i + 1;
+            held = 0;
+        }
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}

@@ -1,0 +1,120 @@
+#include "clip/clip_internal.h"
+
+#include <stdio.h>
+
+/* The last part of the path, which is what people call a model. */
+static char *folder_name(reco_ctx *ctx, const char *dir)
+{
+    size_t end = strlen(dir);
+    while (end > 1 && dir[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && dir[begin - 1] != '/') begin--;
+    return reco_format(ctx, "%.*s", (int)(end - begin), dir + begin);
+}
+
+reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, const reco_model_opts *opts)
+{
+    *out = NULL;
+    reco_precision precision = opts ? opts->precision : RECO_PRECISION_AUTO;
+    if (precision == RECO_PRECISION_AUTO) precision = reco_has_bf16(ctx) ? RECO_BF16 : RECO_F32;
+    if (!reco_path_is_dir(dir))
+        return reco_fail(ctx, RECO_E_IO, "%s: %s, want a model folder", dir,
+                         reco_path_exists(dir) ? "not a folder" : "no such folder");
+    reco_status status = RECO_OK;
+    reco_model *model = reco_alloc(ctx, 1, sizeof *model, "model");
+    if (!model) return RECO_E_NOMEM;
+    model->family = "hf-clip";
+    model->precision = precision;
+    if (!(model->dir = reco_strdup(ctx, dir)) || !(model->name = folder_name(ctx, dir)))
+        RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_config_hf(ctx, model));
+    RECO_GO(reco_preprocess_hf(ctx, model));
+    RECO_GO(reco_tokenizer_open(ctx, &model->tokenizer, dir, RECO_TEXT_AUTO));
+    if (reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
+                          "%s: the tokenizer has %zu entries, config.json says vocab_size %zu", dir,
+                          reco_tokenizer_vocab(model->tokenizer), model->spec.vocab));
+    RECO_GO(reco_weights_hf(ctx, model));
+    *out = model;
+    model = NULL;
+out:
+    reco_model_close(model);
+    return status;
+}
+
+void reco_model_close(reco_model *model)
+{
+    if (!model) return;
+    reco_tower_free(&model->image);
+    reco_tower_free(&model->text);
+    reco_weights_close(&model->weights);
+    reco_tokenizer_close(model->tokenizer);
+    reco_free(model->dir);
+    reco_free(model->name);
+    reco_free(model);
+}
+
+static reco_tower_info tower_info(const reco_tower_spec *spec, const char *act)
+{
+    reco_tower_info info = {spec->width, spec->layers, spec->heads, spec->mlp, ""};
+    snprintf(info.activation, sizeof info.activation, "%s", act);
+    return info;
+}
+
+reco_model_info reco_model_get_info(const reco_model *model)
+{
+    const reco_spec *spec = &model->spec;
+    reco_model_info info = {
+        .d = spec->d,
+        .image = tower_info(&spec->image, model->image_act),
+        .text = tower_info(&spec->text, model->text_act),
+        .image_size = spec->image_size,
+        .patch = spec->patch,
+        .context = spec->context,
+        .vocab = spec->vocab,
+        .precision = model->precision,
+        .logit_scale = model->logit_scale,
+        .preprocess = model->preprocess,
+    };
+    snprintf(info.family, sizeof info.family, "%s", model->family);
+    snprintf(info.name, sizeof info.name, "%s", model->name);
+    size_t largest = 0;
+    for (size_t f = 0; f < model->weights.n; f++)
+        for (size_t i = 0; i < reco_safetensors_count(model->weights.files[f]); i++) {
+            const reco_tensor *t = reco_safetensors_at(model->weights.files[f], i);
+            info.parameters += t->count;
+            if (t->count <= largest) continue;
+            largest = t->count;
+            info.weights = t->dtype;
+        }
+    return info;
+}
+
+reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model, const char *path, const void *data,
+                                 size_t bytes, const reco_image_limits *limits, float *out)
+{
+    size_t side = model->spec.image_size;
+    reco_mark mark = reco_scratch_mark(ctx);
+    uint8_t *rgb = reco_scratch(ctx, side * side, 3, "pixels");
+    reco_status status = RECO_E_NOMEM;
+    if (rgb)
+        status = data ? reco_image_decode_rgb(ctx, rgb, path, data, bytes, &model->preprocess, limits)
+                      : reco_image_load_rgb(ctx, rgb, path, &model->preprocess, limits);
+    if (status == RECO_OK) reco_image_normalize(out, rgb, side, &model->preprocess);
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, const char *path,
+                              const reco_image_limits *limits, float *out)
+{
+    return reco_model_pixels_of(ctx, model, path, NULL, 0, limits, out);
+}
+
+reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
+                              int32_t *ids, size_t *n)
+{
+    return reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, model->spec.context, n);
+}
+
+int32_t reco_model_pad(const reco_model *model) { return reco_tokenizer_pad(model->tokenizer); }

@@ -1,0 +1,46 @@
+#include "clip/clip_internal.h"
+
+static size_t pool_at(const reco_spec *spec, const int32_t *ids, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!spec->pool_max && ids[i] == spec->eos) return i;
+        if (spec->pool_max && ids[i] > ids[best]) best = i;
+    }
+    return best;
+}
+
+/* Captions lie back to back without padding: attention is causal, so nothing after the pooled token counts. */
+reco_status reco_text_tower(reco_ctx *ctx, const reco_model *model, const int32_t *ids,
+                            const size_t *starts, size_t n, float *out)
+{
+    const reco_tower *tower = &model->text;
+    size_t width = tower->spec.width, tokens = starts[n], rows = reco_tower_rows(tokens);
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *x = reco_scratch(ctx, rows * width, sizeof(float), "text tokens");
+    float *pooled = reco_scratch(ctx, n * width, sizeof(float), "pooled");
+    if (!x || !pooled) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < n; i++)
+        for (size_t t = starts[i]; t < starts[i + 1]; t++) {
+            if (ids[t] < 0 || (size_t)ids[t] >= model->spec.vocab)
+                RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: token id %d, want below vocab_size %zu",
+                                  model->dir, ids[t], model->spec.vocab));
+            const float *token = tower->embedding + (size_t)ids[t] * width;
+            const float *position = tower->positions + (t - starts[i]) * width;
+            for (size_t c = 0; c < width; c++) x[t * width + c] = token[c] + position[c];
+        }
+    memset(x + tokens * width, 0, (rows - tokens) * width * sizeof(float));
+    RECO_GO(reco_tower_run(ctx, tower, x, rows, starts, n));
+    for (size_t i = 0; i < n; i++)
+        memcpy(pooled + i * width,
+               x + (starts[i] + pool_at(&model->spec, ids + starts[i], starts[i + 1] - starts[i])) * width,
+               width * sizeof(float));
+    reco_layernorm(ctx, pooled, pooled, tower->ln_post_weight, tower->ln_post_bias, n, width,
+                   tower->spec.eps, NULL, NULL);
+    RECO_GO(reco_linear_run(ctx, out, tower->projection, pooled, n, false));
+    reco_normalize(ctx, out, out, n, model->spec.d, NULL);
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}

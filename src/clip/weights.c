@@ -1,0 +1,109 @@
+#include "clip/clip_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* A shard's name comes from the index file, so it must be a plain name in the same folder. */
+static reco_status open_shards(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *index)
+{
+    json_t *root = NULL;
+    reco_status status = reco_json_load(ctx, &root, index);
+    if (status != RECO_OK) return status;
+    const char *key;
+    json_t *value, *map = json_object_get(root, "weight_map");
+    if (!json_is_object(map)) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: no object weight_map", index));
+    weights->files = reco_alloc(ctx, json_object_size(map), sizeof *weights->files, "shards");
+    if (!weights->files) RECO_GO(RECO_E_NOMEM);
+    json_object_foreach(map, key, value)
+    {
+        const char *name = json_string_value(value);
+        if (!name || !*name || strchr(name, '/') || name[0] == '.')
+            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: weight_map: %s is in \"%s\", want a file name",
+                              index, key, name ? name : ""));
+        char *path = reco_path_join(ctx, dir, name);
+        if (!path) RECO_GO(RECO_E_NOMEM);
+        bool known = false;
+        for (size_t i = 0; i < weights->n; i++)
+            known = known || strcmp(reco_safetensors_path(weights->files[i]), path) == 0;
+        if (!known) {
+            status = reco_safetensors_open(ctx, &weights->files[weights->n], path);
+            if (status == RECO_OK) weights->n++;
+        }
+        reco_free(path);
+        if (status != RECO_OK) goto out;
+    }
+out:
+    json_decref(root);
+    return status;
+}
+
+reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *name)
+{
+    reco_status status = RECO_OK;
+    char *index = NULL, *index_name = reco_format(ctx, "%s.index.json", name);
+    if (!index_name || !(weights->path = reco_path_join(ctx, dir, name)) ||
+        !(index = reco_path_join(ctx, dir, index_name)))
+        RECO_GO(RECO_E_NOMEM);
+    if (!reco_path_exists(weights->path) && reco_path_exists(index)) {
+        reco_free(weights->path);
+        weights->path = index;
+        index = NULL;
+        RECO_GO(open_shards(ctx, weights, dir, weights->path));
+    } else {
+        weights->files = reco_alloc(ctx, 1, sizeof *weights->files, "weights");
+        if (!weights->files) RECO_GO(RECO_E_NOMEM);
+        RECO_GO(reco_safetensors_open(ctx, &weights->files[0], weights->path));
+        weights->n = 1;
+    }
+out:
+    reco_free(index);
+    reco_free(index_name);
+    return status;
+}
+
+void reco_weights_close(reco_weights *weights)
+{
+    for (size_t i = 0; i < weights->n; i++) reco_safetensors_close(weights->files[i]);
+    reco_free(weights->files);
+    reco_free(weights->path);
+    *weights = (reco_weights){0};
+}
+
+static const reco_safetensors *holder(const reco_weights *weights, const char *name)
+{
+    for (size_t i = 0; i < weights->n; i++)
+        if (reco_safetensors_find(weights->files[i], name)) return weights->files[i];
+    return NULL;
+}
+
+bool reco_weights_have(const reco_weights *weights, const char *name)
+{
+    return holder(weights, name) != NULL;
+}
+
+float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
+                         const size_t *shape)
+{
+    const reco_safetensors *file = holder(weights, name);
+    const reco_tensor *tensor;
+    if (!file) {
+        reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s", weights->path, name);
+        return NULL;
+    }
+    if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
+    float *values = reco_alloc(ctx, tensor->count, sizeof(float), name);
+    if (!values) return NULL;
+    if (reco_tensor_f32(ctx, tensor, 0, tensor->count, values) != RECO_OK) {
+        reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(file));
+        reco_free(values);
+        return NULL;
+    }
+    for (size_t i = 0; i < tensor->count; i++)
+        if (!isfinite(values[i])) {
+            reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
+                      reco_safetensors_path(file), name, i);
+            reco_free(values);
+            return NULL;
+        }
+    return values;
+}

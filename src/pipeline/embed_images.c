@@ -1,0 +1,82 @@
+#include "pipeline/pipeline_internal.h"
+
+typedef struct batch {
+    char **paths, **reasons;
+    float *pixels, *rows;
+    size_t n;
+    uint64_t first; /* input row of paths[0] */
+} batch;
+
+/* Decode, set the good ones side by side, embed them, write rows and metadata in step. */
+static reco_status flush(reco_ctx *ctx, const reco_model *model, reco_decoder *decoder, batch *b,
+                         size_t pixels, reco_output *o, reco_stream_result *result)
+{
+    reco_status status =
+        reco_decoder_run(ctx, decoder, (const char *const *)b->paths, b->n, b->pixels, b->reasons);
+    size_t good = 0;
+    for (size_t i = 0; i < b->n && status == RECO_OK; i++) {
+        if (b->reasons[i]) {
+            status = reco_failures_add(ctx, &o->failures, b->first + i, b->paths[i], b->reasons[i]);
+            continue;
+        }
+        if (good != i) memcpy(b->pixels + good * pixels, b->pixels + i * pixels, pixels * sizeof(float));
+        good++;
+        status = reco_write_json_line(
+            ctx, o->metadata,
+            json_pack("{s:o}", "image_path", reco_json_text(b->paths[i], strlen(b->paths[i]))));
+    }
+    if (status == RECO_OK) status = reco_model_embed_pixels(ctx, model, b->pixels, good, b->rows);
+    if (status == RECO_OK) status = reco_npy_append(ctx, o->rows, b->rows, good);
+    result->rows += good;
+    for (size_t i = 0; i < b->n; i++) {
+        reco_free(b->paths[i]);
+        reco_free(b->reasons[i]);
+        b->paths[i] = b->reasons[i] = NULL;
+    }
+    b->first += b->n;
+    b->n = 0;
+    return status;
+}
+
+reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
+                              const reco_stream_opts *opts, reco_stream_result *result)
+{
+    double start = reco_now();
+    *result = (reco_stream_result){0};
+    reco_status status = RECO_OK;
+    reco_source *source = NULL;
+    reco_decoder *decoder = NULL;
+    reco_output o = {0};
+    batch b = {0};
+    reco_model_info info = reco_model_get_info(model);
+    size_t size = reco_batch(opts), pixels = 3 * info.image_size * info.image_size;
+    RECO_GO(reco_source_open(ctx, &source, path));
+    RECO_GO(reco_output_begin(ctx, &o, out, RECO_IMAGE, info.d, opts));
+    RECO_GO(reco_decoder_create(ctx, &decoder, model, opts));
+    b.paths = reco_alloc(ctx, size, sizeof(char *), "paths");
+    b.reasons = reco_alloc(ctx, size, sizeof(char *), "reasons");
+    b.pixels = reco_alloc(ctx, size * pixels, sizeof(float), "pixels");
+    b.rows = reco_alloc(ctx, size * info.d, sizeof(float), "embeddings");
+    if (!b.paths || !b.reasons || !b.pixels || !b.rows) RECO_GO(RECO_E_NOMEM);
+    for (;;) {
+        RECO_GO(reco_source_next(ctx, source, &b.paths[b.n]));
+        bool end = !b.paths[b.n];
+        if (!end) b.n++;
+        if (b.n == size || (end && b.n > 0)) RECO_GO(flush(ctx, model, decoder, &b, pixels, &o, result));
+        RECO_GO(reco_progress(ctx, "embedding", b.first, end ? b.first : reco_source_total(source)));
+        if (end) break;
+    }
+    result->failures = o.failures.count;
+    RECO_GO(reco_output_commit(ctx, &o));
+    result->seconds = reco_now() - start;
+out:
+    for (size_t i = 0; b.paths && i < b.n; i++) reco_free(b.paths[i]);
+    reco_free(b.paths);
+    reco_free(b.reasons);
+    reco_free(b.pixels);
+    reco_free(b.rows);
+    reco_decoder_free(decoder);
+    reco_output_abort(&o);
+    reco_source_close(source);
+    return status;
+}

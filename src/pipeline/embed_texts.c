@@ -1,0 +1,59 @@
+#include "pipeline/pipeline_internal.h"
+
+static reco_status flush(reco_ctx *ctx, const reco_model *model, char **texts, size_t n, float *rows,
+                         reco_output *o)
+{
+    RECO_TRY(reco_model_embed_texts(ctx, model, (const char *const *)texts, n, rows));
+    for (size_t i = 0; i < n; i++) {
+        RECO_TRY(reco_write_json_line(
+            ctx, o->metadata, json_pack("{s:o}", "caption", reco_json_text(texts[i], strlen(texts[i])))));
+        reco_free(texts[i]);
+        texts[i] = NULL;
+    }
+    return reco_npy_append(ctx, o->rows, rows, n);
+}
+
+reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
+                             const reco_stream_opts *opts, reco_stream_result *result)
+{
+    double start = reco_now();
+    *result = (reco_stream_result){0};
+    reco_status status = RECO_OK;
+    reco_lines *lines = NULL;
+    reco_output o = {0};
+    /* Captions are small: several pictures' worth of them makes one batch. */
+    size_t size = 8 * reco_batch(opts), n = 0, d = reco_model_get_info(model).d;
+    char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
+    float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
+    if (!texts || !rows) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_lines_open(ctx, &lines, path));
+    RECO_GO(reco_output_begin(ctx, &o, out, RECO_TEXT, d, opts));
+    for (uint64_t row = 0;; row++) {
+        const char *line;
+        size_t bytes;
+        RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
+        if (line && bytes > RECO_CAPTION_MAX) {
+            RECO_GO(reco_failures_add(ctx, &o.failures, row, "caption", "longer than 65536 bytes"));
+        } else if (line) {
+            if (!(texts[n] = reco_strdup(ctx, line))) RECO_GO(RECO_E_NOMEM);
+            n++;
+        }
+        if (n == size || (!line && n > 0)) {
+            RECO_GO(flush(ctx, model, texts, n, rows, &o));
+            result->rows += n;
+            n = 0;
+        }
+        RECO_GO(reco_progress(ctx, "embedding", row, line ? 0 : row));
+        if (!line) break;
+    }
+    result->failures = o.failures.count;
+    RECO_GO(reco_output_commit(ctx, &o));
+    result->seconds = reco_now() - start;
+out:
+    for (size_t i = 0; texts && i < n; i++) reco_free(texts[i]);
+    reco_free(texts);
+    reco_free(rows);
+    reco_lines_close(lines);
+    reco_output_abort(&o);
+    return status;
+}

@@ -1,0 +1,34 @@
+#include "pipeline/pipeline_internal.h"
+
+static const char *named(const char *name) { return name && *name ? name : "unnamed"; }
+
+reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                               const reco_fusion *fusion)
+{
+    char print[33] = "";
+    reco_bank_info b = {0};
+    reco_model_info m = {0};
+    const char *fused = fusion ? reco_fusion_meta(fusion, "fingerprint") : NULL;
+    if (bank) b = reco_bank_get_info(bank);
+    if (model) m = reco_model_get_info(model);
+    size_t d = fusion ? reco_fusion_get_config(fusion).d : 0;
+    if (model && bank && m.d != b.d)
+        return reco_fail(ctx, RECO_E_MISMATCH, "the bank holds vectors of %zu, the model %s makes %zu", b.d,
+                         m.name, m.d);
+    if (d && bank && d != b.d)
+        return reco_fail(ctx, RECO_E_MISMATCH, "the bank holds vectors of %zu, the fusion layer takes %zu",
+                         b.d, d);
+    if (d && model && d != m.d)
+        return reco_fail(ctx, RECO_E_MISMATCH,
+                         "the model %s makes vectors of %zu, the fusion layer takes %zu", m.name, m.d, d);
+    if (model && (*b.fingerprint || (fused && *fused))) RECO_TRY(reco_model_fingerprint(ctx, model, print));
+    if (*print && *b.fingerprint && strcmp(print, b.fingerprint) != 0)
+        return reco_fail(ctx, RECO_E_MISMATCH, "the bank was made with encoder %s (%s), not with %s (%s)",
+                         named(b.encoder), b.fingerprint, m.name, print);
+    const char *other = *print ? print : b.fingerprint;
+    if (fused && *fused && *other && strcmp(other, fused) != 0)
+        return reco_fail(
+            ctx, RECO_E_MISMATCH, "the fusion layer was trained with encoder %s (%s), not with %s (%s)",
+            named(reco_fusion_meta(fusion, "encoder")), fused, *print ? m.name : named(b.encoder), other);
+    return RECO_OK;
+}

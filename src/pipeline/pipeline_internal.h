@@ -1,0 +1,80 @@
+/* pipeline/pipeline_internal.h: what the streams share. */
+#ifndef RECO_SRC_PIPELINE_INTERNAL_H
+#define RECO_SRC_PIPELINE_INTERNAL_H
+
+#include "io/embeddings.h"
+#include "io/io.h"
+#include "kernels/kernels.h"
+#include "reco/pipeline.h"
+
+double reco_now(void); /* seconds, monotonic */
+/* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. */
+json_t *reco_json_text(const char *text, size_t bytes);
+/* One line of JSON into an atomic file; takes the reference to `value`. */
+reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value);
+
+/* ---- source.c: paths of pictures, from a folder or a list ---- */
+
+typedef struct reco_source reco_source;
+reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path);
+/* *item NULL at the end; caller frees. */
+reco_status reco_source_next(reco_ctx *ctx, reco_source *source, char **item);
+uint64_t reco_source_total(const reco_source *source); /* 0: unknown */
+void reco_source_close(reco_source *source);
+
+/* ---- failures.c: failures.jsonl, written when the first failure comes ---- */
+
+typedef struct reco_failures {
+    char *path;
+    reco_file *file;
+    const reco_stream_opts *opts;
+    uint64_t count;
+} reco_failures;
+reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir,
+                                const reco_stream_opts *opts);
+reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
+                              const char *reason);
+/* In place when there were any; an old file is removed when there were none and `clear`. */
+reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f, bool clear);
+void reco_failures_abort(reco_failures *f);
+
+/* ---- decode.c: many pictures on all threads ---- */
+
+typedef struct reco_decoder reco_decoder;
+reco_status reco_decoder_create(reco_ctx *ctx, reco_decoder **out, const reco_model *model,
+                                const reco_stream_opts *opts);
+void reco_decoder_free(reco_decoder *decoder);
+/* pixels[n][3][R][R]; reasons[i] is NULL where it went well, else a string to free with reco_free. */
+reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths, size_t n,
+                             float *pixels, char **reasons);
+
+/* ---- pairs.c: records of a pairs file as image path, caption, other columns ---- */
+
+typedef struct reco_pair_row {
+    char *uri, *path, *caption,
+        *meta; /* uri as written, path resolved; meta NULL when there are no other columns */
+} reco_pair_row;
+void reco_pair_row_free(reco_pair_row *row);
+/* Caption, uri and the rest out of a record. need_image: a missing image or caption is a failure with a *reason. */
+reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
+                               bool need_image, const char **reason);
+
+/* ---- output.c: DIR/img_emb or text_emb, and metadata, in clip-retrieval's layout ---- */
+
+typedef struct reco_output {
+    reco_npy_writer *rows;
+    reco_file *metadata;
+    reco_failures failures;
+} reco_output;
+reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side, size_t d,
+                              const reco_stream_opts *opts);
+reco_status reco_output_commit(reco_ctx *ctx, reco_output *o);
+void reco_output_abort(reco_output *o);
+char *reco_layout_path(reco_ctx *ctx, const char *dir, reco_side side);
+
+static inline size_t reco_batch(const reco_stream_opts *opts)
+{
+    return opts && opts->batch ? opts->batch : 64;
+}
+
+#endif
