@@ -10,8 +10,8 @@
 typedef struct reco_param {
     const char *name;
     size_t rank, shape[2], count;
-    bool decay;     /* weight decay applies: matrices only */
-    float *value;   /* [count] */
+    bool decay;   /* weight decay applies: matrices only */
+    float *value; /* [count] */
 } reco_param;
 
 /* All parameters of both sides and logit_scale (last), in checkpoint order; values live in one array so that the
@@ -23,16 +23,17 @@ reco_status reco_fusion_clone(reco_ctx *ctx, reco_fusion **out, const reco_fusio
 
 /* Activations of one forward pass that backward needs. */
 typedef struct reco_tape reco_tape;
-reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n, size_t max_k);
+reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n,
+                             size_t max_k);
 void reco_tape_free(reco_tape *tape);
 
 /* reco_fusion_refine that keeps what backward needs (trainable layers only). Same shapes. */
 reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
-                                const float *retrieved, const float *scores, const size_t *valid, size_t n, size_t k,
-                                float *out, reco_tape *tape);
+                                const float *retrieved, const float *scores, const size_t *valid, size_t n,
+                                size_t k, float *out, reco_tape *tape);
 /* Add the gradient of the parameters of `side` to dvector [total] (layout of reco_fusion_vector), given
  * dout [n][d] = dLoss/d(out). Inputs are frozen, so nothing flows to them. Deterministic for a thread count. */
-reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_tape *tape, const float *dout,
-                                 float *dvector);
+reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_tape *tape,
+                                 const float *dout, float *dvector);
 
 #endif

@@ -1,0 +1,130 @@
+#include "fusion/tape.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+/* Tokens in one pass of refine: bounds its memory, whatever n is. */
+enum { CHUNK_TOKENS = 2048 };
+
+reco_status reco_fusion_counts(reco_ctx *ctx, size_t *valid, const reco_fusion *f, const float *scores,
+                               const size_t *given, size_t n, size_t k)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t most = given ? given[i] : k, m = 0;
+        if (most > k)
+            return reco_fail(ctx, RECO_E_ARG, "fusion: valid[%zu] = %zu, want 0..%zu", i, most, k);
+        for (; m < most && !(scores[i * k + m] < f->config.min_similarity); m++)
+            if (!isfinite(scores[i * k + m]))
+                return reco_fail(ctx, RECO_E_ARG, "fusion: scores[%zu][%zu] is not finite", i, m);
+        valid[i] = m;
+    }
+    return RECO_OK;
+}
+
+void reco_fusion_finish(reco_ctx *ctx, float *out, const float *z, const float *x, const size_t *valid,
+                        size_t n, size_t d, float *norms)
+{
+    /* Runs of one kind at a time: out may alias x, and rows that are copied must not pass through arithmetic. */
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && (valid[end] == 0) == (valid[i] == 0);) end++;
+        if (valid[i] == 0)
+            memmove(out + i * d, x + i * d, (end - i) * d * sizeof *out);
+        else
+            reco_normalize(ctx, out + i * d, z + i * d, end - i, d, norms ? norms + i : NULL);
+    }
+}
+
+static reco_status check_k(reco_ctx *ctx, size_t k)
+{
+    return k >= 1 && k <= 1024 ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "fusion: k = %zu, want 1..1024", k);
+}
+
+reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
+                                const float *retrieved, const float *scores, const size_t *valid, size_t n,
+                                size_t k, float *out, reco_tape *tape)
+{
+    RECO_TRY(check_k(ctx, k));
+    if (n > tape->max_n || k > tape->max_k || !reco_layer_trains(fusion->config.layer))
+        return reco_fail(ctx, RECO_E_ARG, "fusion: %zu items of %zu neighbours on a tape for %zu of %zu", n,
+                         k, tape->max_n, tape->max_k);
+    tape->side = side;
+    tape->n = n;
+    tape->k = k;
+    tape->x = x;
+    tape->retrieved = retrieved;
+    tape->scores = scores;
+    RECO_TRY(reco_fusion_counts(ctx, tape->valid, fusion, scores, valid, n, k));
+    if (fusion->config.layer == RECO_LAYER_TRANSFORMER)
+        RECO_TRY(reco_transformer_forward(ctx, fusion, tape));
+    else
+        RECO_TRY(reco_relational_forward(ctx, fusion, tape));
+    reco_fusion_finish(ctx, tape->y, tape->z, x, tape->valid, n, fusion->config.d, tape->norms);
+    memcpy(out, tape->y, n * fusion->config.d * sizeof *out);
+    return RECO_OK;
+}
+
+reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_tape *tape,
+                                 const float *dout, float *dvector)
+{
+    size_t d = fusion->config.d;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *dz = reco_scratch(ctx, tape->n * d, sizeof *dz, "fusion backward");
+    if (!dz) return RECO_E_NOMEM;
+    for (size_t i = 0; i < tape->n; i++) {
+        const float *y = tape->y + i * d, *dy = dout + i * d;
+        float along = (float)reco_dot(y, dy, d), r = tape->norms[i] > 0 ? 1 / tape->norms[i] : 0;
+        if (tape->valid[i] == 0) r = 0; /* copied, not computed */
+        for (size_t q = 0; q < d; q++) dz[i * d + q] = r * (dy[q] - along * y[q]);
+    }
+    reco_status status = fusion->config.layer == RECO_LAYER_TRANSFORMER
+                             ? reco_transformer_backward(ctx, fusion, tape, dz, dvector)
+                             : reco_relational_backward(ctx, fusion, tape, dz, dvector);
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+static reco_status refine_controls(reco_ctx *ctx, const reco_fusion *f, reco_side side, const float *x,
+                                   const float *retrieved, const float *scores, const size_t *given,
+                                   size_t n, size_t k, float *out)
+{
+    size_t d = f->config.d;
+    reco_mark mark = reco_scratch_mark(ctx);
+    size_t *valid = reco_scratch(ctx, n, sizeof *valid, "fusion");
+    float *z = reco_scratch(ctx, n * d, sizeof *z, "fusion");
+    if (!valid || !z) return RECO_E_NOMEM;
+    reco_status status = reco_fusion_counts(ctx, valid, f, scores, given, n, k);
+    if (status == RECO_OK) {
+        reco_control_forward(ctx, f, side, z, x, retrieved, scores, valid, n, k);
+        reco_fusion_finish(ctx, out, z, x, valid, n, d, NULL);
+    }
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
+                               const float *retrieved, const float *scores, const size_t *valid, size_t n,
+                               size_t k, float *out)
+{
+    RECO_TRY(check_k(ctx, k));
+    size_t d = fusion->config.d, chunk = reco_min(n, reco_max(1, CHUNK_TOKENS / (k + 1)));
+    reco_status status = RECO_OK;
+    reco_tape *tape = NULL;
+    if (fusion->config.layer == RECO_LAYER_NONE) {
+        memmove(out, x, n * d * sizeof *out);
+        return RECO_OK;
+    }
+    bool trained = reco_layer_trains(fusion->config.layer);
+    if (trained) RECO_TRY(reco_tape_create(ctx, &tape, fusion, chunk, k));
+    for (size_t i = 0; i < n; i += chunk) {
+        size_t m = reco_min(chunk, n - i);
+        const float *X = x + i * d, *R = retrieved + i * k * d, *S = scores + i * k;
+        const size_t *V = valid ? valid + i : NULL;
+        if (trained)
+            RECO_GO(reco_fusion_forward(ctx, fusion, side, X, R, S, V, m, k, out + i * d, tape));
+        else
+            RECO_GO(refine_controls(ctx, fusion, side, X, R, S, V, m, k, out + i * d));
+    }
+out:
+    reco_tape_free(tape);
+    return status;
+}

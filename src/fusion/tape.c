@@ -1,0 +1,97 @@
+#include "fusion/tape.h"
+
+/* Hand out pieces of one allocation; the first pass, with base NULL, only counts. */
+typedef struct carve {
+    float *base;
+    size_t used;
+    bool overflow;
+} carve;
+
+static float *take(carve *c, size_t a, size_t b, size_t e)
+{
+    size_t n;
+    if (!reco_mul(a, b, &n) || !reco_mul(n, e, &n) || !reco_add(n, 15, &n) ||
+        !reco_add(c->used, n & ~(size_t)15, &n)) {
+        c->overflow = true;
+        return NULL;
+    }
+    float *at = c->base ? c->base + c->used : NULL;
+    c->used = n;
+    return at;
+}
+
+static void lay_out(reco_tape *t, const reco_fusion_config *c, carve *m)
+{
+    size_t n = t->max_n, T = t->max_k + 1, d = c->d;
+    t->y = take(m, n, d, 1);
+    t->z = take(m, n, d, 1);
+    t->norms = take(m, n, 1, 1);
+    for (size_t l = 0; t->blocks && l < c->layers; l++) {
+        reco_block_tape *b = &t->blocks[l];
+        size_t tq = l + 1 == c->layers ? 1 : T;
+        b->x = take(m, n, T, d);
+        b->a = take(m, n, T, d);
+        b->mean1 = take(m, n, T, 1);
+        b->rstd1 = take(m, n, T, 1);
+        b->q = take(m, n, tq, d);
+        b->kv = take(m, n, T, 2 * d);
+        b->p = take(m, n * c->heads, tq, T);
+        b->o = take(m, n, tq, d);
+        b->h = take(m, n, tq, d);
+        b->b = take(m, n, tq, d);
+        b->mean2 = take(m, n, tq, 1);
+        b->rstd2 = take(m, n, tq, 1);
+        b->m = take(m, n, tq, c->mlp);
+        b->g = take(m, n, tq, c->mlp);
+    }
+    if (c->layer != RECO_LAYER_RELATIONAL) return;
+    t->rel.f = take(m, n, t->max_k, RECO_FEATURES);
+    t->rel.hu = take(m, n, t->max_k, c->hidden);
+    t->rel.p = take(m, n, t->max_k, 1);
+    t->rel.e = take(m, n, RECO_FEATURES, 1);
+    t->rel.hw = take(m, n, c->hidden, 1);
+    t->rel.gate = take(m, n, 1, 1);
+}
+
+reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n,
+                             size_t max_k)
+{
+    *out = NULL;
+    const reco_fusion_config *c = &fusion->config;
+    if (max_k < 1 || max_k > 1024)
+        return reco_fail(ctx, RECO_E_ARG, "fusion: k = %zu, want 1..1024", max_k);
+    reco_status status = RECO_E_NOMEM;
+    reco_tape *t = reco_alloc(ctx, 1, sizeof *t, "fusion tape");
+    if (!t) return RECO_E_NOMEM;
+    t->max_n = max_n;
+    t->max_k = max_k;
+    t->valid = reco_alloc(ctx, max_n, sizeof *t->valid, "fusion tape");
+    if (!t->valid) goto out;
+    if (c->layer == RECO_LAYER_TRANSFORMER) {
+        t->blocks = reco_alloc(ctx, c->layers, sizeof *t->blocks, "fusion tape");
+        if (!t->blocks) goto out;
+    }
+    carve need = {0};
+    lay_out(t, c, &need);
+    if (need.overflow) {
+        reco_fail_nomem(ctx, SIZE_MAX, "fusion tape");
+        goto out;
+    }
+    t->memory = reco_alloc(ctx, need.used, sizeof(float), "fusion tape");
+    if (!t->memory) goto out;
+    lay_out(t, c, &(carve){.base = t->memory});
+    *out = t;
+    return RECO_OK;
+out:
+    reco_tape_free(t);
+    return status;
+}
+
+void reco_tape_free(reco_tape *t)
+{
+    if (!t) return;
+    reco_free(t->memory);
+    reco_free(t->blocks);
+    reco_free(t->valid);
+    reco_free(t);
+}

@@ -1,0 +1,77 @@
+/* fusion/tape.h: what one forward pass leaves for backward; forward and backward of each layer. */
+#ifndef RECO_SRC_FUSION_TAPE_H
+#define RECO_SRC_FUSION_TAPE_H
+
+#include "fusion/params.h"
+
+/* One transformer layer: n items, T = k+1 tokens, tq = T query tokens of each (1 in the last layer). */
+typedef struct reco_block_tape {
+    float *x;                 /* [n*T][d] input */
+    float *a, *mean1, *rstd1; /* [n*T][d], [n*T]: LN1(x) */
+    float *q;                 /* [n*tq][d] */
+    float *kv;                /* [n*T][2d] */
+    float *p;                 /* [n][H][tq][T] attention */
+    float *o;                 /* [n*tq][d] */
+    float *h;                 /* [n*tq][d] */
+    float *b, *mean2, *rstd2; /* LN2(h) */
+    float *m, *g;             /* [n*tq][mlp] before and after GELU */
+} reco_block_tape;
+
+/* Relational layer, per item: features and what the softmax and the gate came to. */
+typedef struct reco_relation_tape {
+    float *f;    /* [n][k][RECO_FEATURES] */
+    float *hu;   /* [n][k][hidden] before GELU */
+    float *p;    /* [n][k] */
+    float *e;    /* [n][RECO_FEATURES] inputs of w */
+    float *hw;   /* [n][hidden] before GELU */
+    float *gate; /* [n] */
+} reco_relation_tape;
+
+struct reco_tape {
+    size_t max_n, max_k;
+    reco_side side;
+    size_t n, k;
+    const float *x, *retrieved, *scores; /* borrowed from forward's caller until backward has run */
+    size_t *valid;                       /* [n] */
+    float *y, *z;                        /* [n][d] refined, and before normalising */
+    float *norms;                        /* [n] of z */
+    reco_block_tape *blocks;             /* [layers] */
+    reco_relation_tape rel;
+    float *memory; /* all of the above floats */
+};
+
+/* z [n][d] from tape->x, retrieved, scores, valid. */
+reco_status reco_transformer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape);
+reco_status reco_relational_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape);
+/* dz is overwritten at will. */
+reco_status reco_transformer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
+                                      float *dvector);
+reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, const float *dz,
+                                     float *dvector);
+/* vote, mean, weighted; z may be anything afterwards for items without neighbours. */
+void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, reco_side side, float *z, const float *x,
+                          const float *retrieved, const float *scores, const size_t *valid, size_t n,
+                          size_t k);
+
+/* Attention of tq query tokens of each item over its T tokens, heads of width d/H.
+ *   o [n*tq][d], p [n][H][tq][T]; q [n*tq][d], kv [n*T][2d], scores [n][T-1]
+ *   score_scale, self_bias [H], or NULL: no score terms
+ * Tokens above valid[i] get no weight. */
+typedef struct reco_attn {
+    size_t n, tq, T, d, H;
+    const float *q, *kv, *scores, *score_scale, *self_bias;
+    const size_t *valid;
+} reco_attn;
+void reco_set_attention(reco_ctx *ctx, float *o, float *p, const reco_attn *a);
+/* dq, dkv are overwritten; dscore, dself [H] accumulate (NULL with score_scale); scratch from ctx. */
+reco_status reco_set_attention_backward(reco_ctx *ctx, float *dq, float *dkv, float *dscore, float *dself,
+                                        const float *dout, const float *p, const reco_attn *a);
+
+/* valid[i] = neighbours that count: the first of given[i] (or k) of at least the layer's min_similarity. */
+reco_status reco_fusion_counts(reco_ctx *ctx, size_t *valid, const reco_fusion *f, const float *scores,
+                               const size_t *given, size_t n, size_t k);
+/* out = z/|z|, or x where valid is 0. May alias x. norms [n] kept when not NULL. */
+void reco_fusion_finish(reco_ctx *ctx, float *out, const float *z, const float *x, const size_t *valid,
+                        size_t n, size_t d, float *norms);
+
+#endif

@@ -1,0 +1,185 @@
+#include "fusion/tape.h"
+#include "kernels/kernels.h"
+
+/* y[m][out] = x[m][in] W^T + bias, rows of x ldx apart. */
+static reco_status linear(reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *weight,
+                          const float *bias, size_t m, size_t out, size_t in)
+{
+    for (size_t i = 0; i < m; i++) memcpy(y + i * out, bias, out * sizeof *y);
+    return reco_gemm(ctx, y, out, x, ldx, false, weight, in, true, m, out, in, 1, 1);
+}
+
+/* dweight += dy^T x; dbias += column sums of dy; dx = dy W (+ dx where keep), rows of x and dx ldx apart.
+ * Column sums are a product with ones, so that they run and round like the rest. */
+static reco_status linear_backward(reco_ctx *ctx, float *dx, bool keep, float *dweight, float *dbias,
+                                   const float *dy, const float *x, size_t ldx, const float *weight,
+                                   const float *ones, size_t m, size_t out, size_t in)
+{
+    RECO_TRY(reco_gemm(ctx, dweight, in, dy, out, true, x, ldx, false, out, in, m, 1, 1));
+    RECO_TRY(reco_gemm(ctx, dbias, out, ones, m, false, dy, out, false, 1, out, m, 1, 1));
+    return reco_gemm(ctx, dx, ldx, dy, out, false, weight, in, false, m, in, out, 1, keep ? 1 : 0);
+}
+
+static void add(float *restrict y, const float *restrict x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+/* The shapes of one layer of one pass. */
+typedef struct shape {
+    size_t n, T, tq, d, mlp;
+    size_t rows, qrows; /* n*T, n*tq */
+    size_t ldq;         /* distance of query rows in [n*T][d]: token 0 of each item, or every row */
+} shape;
+
+static shape layer_shape(const reco_fusion *f, const reco_tape *tape, size_t l)
+{
+    const reco_fusion_config *c = &f->config;
+    size_t T = tape->k + 1, tq = l + 1 == c->layers ? 1 : T;
+    return (shape){.n = tape->n,
+                   .T = T,
+                   .tq = tq,
+                   .d = c->d,
+                   .mlp = c->mlp,
+                   .rows = tape->n * T,
+                   .qrows = tape->n * tq,
+                   .ldq = tq == 1 ? T * c->d : c->d};
+}
+
+static reco_attn attention_of(const reco_fusion *f, const reco_tape *tape, size_t l, const shape *s)
+{
+    const reco_block_tape *b = &tape->blocks[l];
+    reco_attn a = {.n = s->n,
+                   .tq = s->tq,
+                   .T = s->T,
+                   .d = s->d,
+                   .H = f->config.heads,
+                   .q = b->q,
+                   .kv = b->kv,
+                   .scores = tape->scores,
+                   .valid = tape->valid};
+    if (f->config.scores) {
+        a.score_scale = reco_fusion_at(f, tape->side, l, P_SCORE_SCALE);
+        a.self_bias = reco_fusion_at(f, tape->side, l, P_SELF_BIAS);
+    }
+    return a;
+}
+
+static reco_status layer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, size_t l, float *y)
+{
+#define P(id) reco_fusion_at(f, tape->side, l, P_##id)
+    shape s = layer_shape(f, tape, l);
+    reco_block_tape *b = &tape->blocks[l];
+    size_t d = s.d;
+    reco_layernorm(ctx, b->a, b->x, P(LN1_W), P(LN1_B), s.rows, d, f->config.eps, b->mean1, b->rstd1);
+    RECO_TRY(linear(ctx, b->q, b->a, s.ldq, P(QKV_W), P(QKV_B), s.qrows, d, d));
+    RECO_TRY(linear(ctx, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
+    reco_attn attn = attention_of(f, tape, l, &s);
+    reco_set_attention(ctx, b->o, b->p, &attn);
+    RECO_TRY(linear(ctx, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
+    for (size_t i = 0; i < s.qrows; i++) add(b->h + i * d, b->x + i * s.ldq, d);
+    reco_layernorm(ctx, b->b, b->h, P(LN2_W), P(LN2_B), s.qrows, d, f->config.eps, b->mean2, b->rstd2);
+    RECO_TRY(linear(ctx, b->m, b->b, d, P(FC_W), P(FC_B), s.qrows, s.mlp, d));
+    reco_activate(ctx, b->g, b->m, s.qrows * s.mlp, RECO_ACT_GELU);
+    RECO_TRY(linear(ctx, y, b->g, s.mlp, P(PROJ_W), P(PROJ_B), s.qrows, d, s.mlp));
+    add(y, b->h, s.qrows * d);
+    return RECO_OK;
+#undef P
+}
+
+/* Tokens of every item; those that do not count are zero, so that what lies there (it may be garbage) is nowhere. */
+static void copy_tokens(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const reco_tape *tape = ((const void *const *)arg)[0];
+    const reco_fusion *f = ((const void *const *)arg)[1];
+    size_t d = f->config.d, T = tape->k + 1;
+    for (size_t i = begin; i < end; i++) {
+        float *x = tape->blocks[0].x + i * T * d;
+        size_t used = tape->valid[i] * d;
+        memcpy(x, tape->x + i * d, d * sizeof *x);
+        memcpy(x + d, tape->retrieved + i * tape->k * d, used * sizeof *x);
+        memset(x + d + used, 0, (tape->k * d - used) * sizeof *x);
+    }
+}
+
+reco_status reco_transformer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape)
+{
+    reco_parallel(ctx, tape->n, 16, copy_tokens, (const void *[]){tape, f});
+    for (size_t l = 0; l < f->config.layers; l++) {
+        float *y = l + 1 < f->config.layers ? tape->blocks[l + 1].x : tape->z;
+        RECO_TRY(layer_forward(ctx, f, tape, l, y));
+    }
+    return RECO_OK;
+}
+
+/* dy [qrows][d] becomes the gradient of the layer's input, in dx [rows][d] (may be dy's own memory's successor). */
+static reco_status layer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, size_t l, float *dx,
+                                  const float *dy, float *dvector)
+{
+#define P(id) reco_fusion_at(f, tape->side, l, P_##id)
+#define G(id) reco_fusion_grad(f, dvector, tape->side, l, P_##id)
+    shape s = layer_shape(f, tape, l);
+    reco_block_tape *b = &tape->blocks[l];
+    size_t d = s.d;
+    float *wide =
+        reco_scratch(ctx, s.qrows * s.mlp, sizeof(float), "fusion backward"); /* [qrows][mlp] dg, dm */
+    float *dnorm =
+        reco_scratch(ctx, s.rows * d, sizeof(float), "fusion backward"); /* d of LN2's, then LN1's output */
+    float *dh = reco_scratch(ctx, s.qrows * d, sizeof(float), "fusion backward");
+    float *dov = reco_scratch(ctx, s.qrows * d, sizeof(float), "fusion backward"); /* [qrows][d] do */
+    float *dq = reco_scratch(ctx, s.qrows * d, sizeof(float), "fusion backward");
+    float *dkv = reco_scratch(ctx, s.rows * 2 * d, sizeof(float), "fusion backward");
+    float *ones = reco_scratch(ctx, s.rows, sizeof(float), "fusion backward");
+    if (!wide || !dnorm || !dh || !dov || !dq || !dkv || !ones) return RECO_E_NOMEM;
+    for (size_t i = 0; i < s.rows; i++) ones[i] = 1;
+
+    RECO_TRY(linear_backward(ctx, wide, false, G(PROJ_W), G(PROJ_B), dy, b->g, s.mlp, P(PROJ_W), ones,
+                             s.qrows, d, s.mlp));
+    reco_gelu_backward(ctx, wide, wide, b->m, s.qrows * s.mlp);
+    RECO_TRY(linear_backward(ctx, dnorm, false, G(FC_W), G(FC_B), wide, b->b, d, P(FC_W), ones, s.qrows,
+                             s.mlp, d));
+    memcpy(dh, dy, s.qrows * d * sizeof *dh);
+    reco_layernorm_backward(ctx, dh, G(LN2_W), G(LN2_B), dnorm, b->h, P(LN2_W), b->mean2, b->rstd2, s.qrows,
+                            d);
+
+    RECO_TRY(
+        linear_backward(ctx, dov, false, G(OUT_W), G(OUT_B), dh, b->o, d, P(OUT_W), ones, s.qrows, d, d));
+    reco_attn attn = attention_of(f, tape, l, &s);
+    RECO_TRY(reco_set_attention_backward(ctx, dq, dkv, f->config.scores ? G(SCORE_SCALE) : NULL,
+                                         f->config.scores ? G(SELF_BIAS) : NULL, dov, b->p, &attn));
+    RECO_TRY(linear_backward(ctx, dnorm, false, G(QKV_W) + d * d, G(QKV_B) + d, dkv, b->a, d,
+                             P(QKV_W) + d * d, ones, s.rows, 2 * d, d));
+    RECO_TRY(linear_backward(ctx, dnorm, true, G(QKV_W), G(QKV_B), dq, b->a, s.ldq, P(QKV_W), ones, s.qrows,
+                             d, d));
+    memset(dx, 0, s.rows * d * sizeof *dx);
+    for (size_t i = 0; i < s.qrows; i++) memcpy(dx + i * s.ldq, dh + i * d, d * sizeof *dx);
+    reco_layernorm_backward(ctx, dx, G(LN1_W), G(LN1_B), dnorm, b->x, P(LN1_W), b->mean1, b->rstd1, s.rows,
+                            d);
+    return RECO_OK;
+#undef G
+#undef P
+}
+
+reco_status reco_transformer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
+                                      float *dvector)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    size_t rows = tape->n * (tape->k + 1);
+    float *dx[2]; /* [rows][d], of this layer's and of the layer's above */
+    for (int i = 0; i < 2; i++) {
+        dx[i] = reco_scratch(ctx, rows * f->config.d, sizeof(float), "fusion backward");
+        if (!dx[i]) return RECO_E_NOMEM;
+    }
+    const float *dy = dz;
+    for (size_t l = f->config.layers; l-- > 0;) {
+        reco_mark layer = reco_scratch_mark(ctx);
+        RECO_GO(layer_backward(ctx, f, tape, l, dx[l % 2], dy, dvector));
+        reco_scratch_release(ctx, layer);
+        dy = dx[l % 2];
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
