@@ -1,0 +1,108 @@
+#include "train/train_internal.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+/* Logit of a pair that is not a negative: far below any other, and finite. */
+#define MASKED -1000.0f
+
+typedef struct job {
+    float *S, *St;         /* [B][B] logits and their transpose; softmaxed in place by rows */
+    double *loss;          /* [B] */
+    const uint32_t *group; /* [B] or NULL */
+    size_t B;
+} job;
+
+/* Cross-entropy of one row whose right answer is i. lse from the largest entry: its probability can't underflow. */
+static double softmax_loss(float *row, size_t B, size_t i)
+{
+    size_t top = 0;
+    for (size_t j = 1; j < B; j++)
+        if (row[j] > row[top]) top = j;
+    double largest = row[top], own = row[i];
+    reco_softmax_row(row, B);
+    return largest - log((double)row[top]) - own;
+}
+
+static void transpose(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    for (size_t i = begin; i < end; i++)
+        for (size_t q = 0; q < j->B; q++) {
+            if (j->group && q != i && j->group[i] == j->group[q]) j->S[i * j->B + q] = MASKED;
+            j->St[q * j->B + i] = j->S[i * j->B + q];
+        }
+}
+
+static void softmaxes(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    for (size_t i = begin; i < end; i++)
+        j->loss[i] = softmax_loss(j->S + i * j->B, j->B, i) + softmax_loss(j->St + i * j->B, j->B, i);
+}
+
+/* S = dNCE/dS */
+static void combine(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    float scale = 0.5f / (float)j->B;
+    for (size_t i = begin; i < end; i++) {
+        for (size_t q = 0; q < j->B; q++)
+            j->S[i * j->B + q] = scale * (j->S[i * j->B + q] + j->St[q * j->B + i]);
+        j->S[i * j->B + i] -= 2 * scale;
+    }
+}
+
+/* Add NCE(a,b) to *loss; leave its gradient by the logits in j->S. */
+static reco_status nce(reco_ctx *ctx, double *loss, const job *j, const float *a, const float *b, float s,
+                       size_t d)
+{
+    size_t B = j->B;
+    RECO_TRY(reco_gemm(ctx, j->S, B, a, d, false, b, d, true, B, B, d, s, 0));
+    reco_parallel(ctx, B, 64, transpose, (void *)j);
+    reco_parallel(ctx, B, 16, softmaxes, (void *)j);
+    reco_parallel(ctx, B, 64, combine, (void *)j);
+    double sum = 0;
+    for (size_t i = 0; i < B; i++) sum += j->loss[i];
+    *loss += 0.5 * sum / (double)B;
+    return RECO_OK;
+}
+
+static double along(const float *a, const float *da, size_t B, size_t d)
+{
+    double sum = 0;
+    for (size_t i = 0; i < B; i++) sum += reco_dot(a + i * d, da + i * d, d);
+    return sum;
+}
+
+reco_status reco_train_loss(reco_ctx *ctx, double *loss, float *dv2, float *dt2, float *dlogit_scale,
+                            const float *v2, const float *t2, const float *v, const float *t,
+                            float logit_scale, const uint32_t *group, size_t B, size_t d)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float s = expf(fminf(logit_scale, logf(100)));
+    job j = {.group = group, .B = B};
+    j.S = reco_scratch(ctx, B * B, sizeof(float), "loss");
+    j.St = reco_scratch(ctx, B * B, sizeof(float), "loss");
+    j.loss = reco_scratch(ctx, B, sizeof(double), "loss");
+    if (!j.S || !j.St || !j.loss) RECO_GO(RECO_E_NOMEM);
+    *loss = 0;
+    RECO_GO(nce(ctx, loss, &j, v, t2, s, d));
+    RECO_GO(reco_gemm(ctx, dt2, d, j.S, B, true, v, d, false, B, d, B, s, 0));
+    /* sum dS.S of a term is a.da of that term, since S = s a b^T: no second pass over S. */
+    double dscale = along(t2, dt2, B, d);
+    RECO_GO(nce(ctx, loss, &j, v2, t, s, d));
+    RECO_GO(reco_gemm(ctx, dv2, d, j.S, B, false, t, d, false, B, d, B, s, 0));
+    RECO_GO(nce(ctx, loss, &j, v2, t2, s, d));
+    RECO_GO(reco_gemm(ctx, dv2, d, j.S, B, false, t2, d, false, B, d, B, s, 1));
+    RECO_GO(reco_gemm(ctx, dt2, d, j.S, B, true, v2, d, false, B, d, B, s, 1));
+    dscale += along(v2, dv2, B, d);
+    *dlogit_scale = logit_scale > logf(100) ? 0 : (float)dscale;
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
