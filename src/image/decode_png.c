@@ -118,6 +118,8 @@ reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded
         raw.data = pic->pixels.data;
     else
         RECO_GO(reco_buffer_get(ctx, &raw, bytes, "PNG samples"));
+    /* libspng ORs interlaced samples of less than a byte into place. */
+    if (ihdr.bit_depth < 8) memset(raw.data, 0, bytes);
     if ((code = spng_decode_image(png, raw.data, bytes, SPNG_FMT_RAW, 0)) != SPNG_OK) goto damaged;
     if (ihdr.bit_depth == 16) {
         unpack_16(pic, raw.data, pic->width * pic->height, ihdr.color_type);

@@ -64,13 +64,10 @@ void reco_resize_v8(uint8_t *out, const uint8_t *in, size_t stride, size_t row, 
     }
 }
 
-/* Pillow stores the two bytes of a rounded sum clipped each on its own: below 0 that is 0, but above 65535 the low
- * byte keeps its value. */
 static inline uint16_t clip16(double sum)
 {
     int v = (int)(sum >= 0.0 ? sum + 0.5 : sum - 0.5);
-    if (v < 0) return 0;
-    return (uint16_t)((v > 65535 ? 255 : v >> 8) << 8 | (v & 255));
+    return (uint16_t)(v < 0 ? 0 : v > 65535 ? 65535 : v);
 }
 
 void reco_resize_h16(uint16_t *out, const uint16_t *in, size_t stride, size_t rows, const reco_weights *w)
