@@ -7,7 +7,7 @@ typedef struct cursor {
 
 typedef struct header {
     char descr[16];
-    bool fortran;
+    bool fortran, record;
     size_t rank, shape[8];
 } header;
 
@@ -79,9 +79,7 @@ static bool take_entry(cursor *c, header *h, unsigned *seen)
         cursor list = *c;
         if (take(&list, '[')) { /* a record type: named later, and nothing after it matters */
             memcpy(h->descr, "a record", 9);
-            *seen = 7;
-            c->at = c->end;
-            return true;
+            return h->record = true;
         }
         good = take_string(c, h->descr, sizeof h->descr);
     } else if (strcmp(key, "fortran_order") == 0) {
@@ -104,13 +102,13 @@ static bool parse(cursor c, header *h)
     if (!take(&c, '{')) return false;
     while (!take(&c, '}')) {
         if (!take_entry(&c, h, &seen)) return false;
-        if (c.at == c.end) break;
-        if (!take(&c, ',')) {
-            if (!take(&c, '}')) return false;
-            break;
-        }
+        if (h->record) return true;
+        if (take(&c, ',')) continue;
+        if (!take(&c, '}')) return false;
+        break;
     }
-    return seen == 7;
+    skip_space(&c);
+    return seen == 7 && c.at == c.end;
 }
 
 static reco_status find_dtype(reco_ctx *ctx, const char *path, const char *descr, reco_dtype *out)

@@ -55,7 +55,7 @@ static reco_status build_header(reco_ctx *ctx, const char *path, json_t *root, c
     }
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t bytes, end;
+        size_t bytes = 0, end;
         RECO_TRY(tensor_bytes(ctx, path, &tensors[i], &bytes));
         if (!reco_add(at, bytes, &end) || end > INT64_MAX / 2)
             return reco_fail(ctx, RECO_E_ARG, "%s: tensor %.200s: the file is too large", path,
@@ -110,7 +110,7 @@ reco_status reco_safetensors_write(reco_ctx *ctx, const char *path, const reco_t
     RECO_TRY(reco_safetensors_begin(ctx, &file, path, tensors, n, meta, nmeta));
     reco_status status = RECO_OK;
     for (size_t i = 0; i < n; i++) {
-        size_t bytes;
+        size_t bytes = 0;
         RECO_GO(tensor_bytes(ctx, path, &tensors[i], &bytes));
         RECO_GO(reco_file_write(ctx, file, tensors[i].data, bytes));
     }
