@@ -1,0 +1,384 @@
+#include "bank/catalog_sqlite.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_VALUE (4 << 20) /* bytes of one string or row; ours are smaller */
+#define BUSY_MILLISECONDS 10000
+#define WRITER_CACHE "16384" /* KiB; the index on uri is hit at random */
+
+/* ---- errors ---- */
+
+static reco_status status_of(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_NOMEM:
+        return RECO_E_NOMEM;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return RECO_E_BUSY;
+    case SQLITE_CANTOPEN:
+    case SQLITE_IOERR:
+    case SQLITE_FULL:
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_PROTOCOL:
+        return RECO_E_IO;
+    case SQLITE_MISUSE:
+    case SQLITE_RANGE:
+    case SQLITE_INTERNAL:
+        return RECO_E_INTERNAL;
+    default:
+        return RECO_E_FORMAT; /* damage, or a schema that is not ours */
+    }
+}
+
+reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c)
+{
+    int rc = c->db ? sqlite3_errcode(c->db) : SQLITE_NOMEM, error = c->db ? sqlite3_system_errno(c->db) : 0;
+    reco_status status = status_of(rc);
+    const char *text = c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
+    if (status != RECO_E_IO || error == 0) return reco_fail(ctx, status, "%s: %s", c->file, text);
+    errno = error;
+    return reco_fail_errno(ctx, status, "%s: %s", c->file, text);
+}
+
+/* ---- statements ---- */
+
+reco_status reco_catalog_prepare(reco_ctx *ctx, reco_catalog *c, reco_sql which, sqlite3_stmt **out)
+{
+    sqlite3_stmt **s = &c->statements[which];
+    *out = NULL;
+    if (!*s &&
+        sqlite3_prepare_v3(c->db, reco_catalog_sql[which], -1, SQLITE_PREPARE_PERSISTENT, s, NULL) != 0)
+        return reco_catalog_fail(ctx, c);
+    sqlite3_reset(*s);
+    sqlite3_clear_bindings(*s);
+    *out = *s;
+    return RECO_OK;
+}
+
+reco_status reco_catalog_step(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, bool *row)
+{
+    int rc = sqlite3_step(s);
+    *row = rc == SQLITE_ROW;
+    if (*row) return RECO_OK;
+    reco_status status = rc == SQLITE_DONE ? RECO_OK : reco_catalog_fail(ctx, c);
+    sqlite3_reset(s);
+    return status;
+}
+
+reco_status reco_catalog_run(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s)
+{
+    bool row;
+    reco_status status = reco_catalog_step(ctx, c, s, &row);
+    if (row) sqlite3_reset(s);
+    return status;
+}
+
+reco_status reco_catalog_exec(reco_ctx *ctx, reco_catalog *c, const char *sql)
+{
+    return sqlite3_exec(c->db, sql, NULL, NULL, NULL) == SQLITE_OK ? RECO_OK : reco_catalog_fail(ctx, c);
+}
+
+reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
+                             int64_t lo, int64_t hi, int64_t *out)
+{
+    *out = sqlite3_column_int64(s, column);
+    if (sqlite3_column_type(s, column) == SQLITE_INTEGER && *out >= lo && *out <= hi) return RECO_OK;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: %s = %lld, want %lld..%lld", c->file, what, (long long)*out,
+                     (long long)lo, (long long)hi);
+}
+
+reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
+                              size_t room, char *out)
+{
+    bool is_text = sqlite3_column_type(s, column) == SQLITE_TEXT;
+    const void *text = is_text ? sqlite3_column_text(s, column) : NULL;
+    if (is_text && !text) return reco_catalog_fail(ctx, c);
+    size_t bytes = (size_t)sqlite3_column_bytes(s, column);
+    if (!is_text || bytes >= room || memchr(text, 0, bytes))
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s is no text of less than %zu bytes", c->file, what,
+                         room);
+    memcpy(out, text, bytes);
+    out[bytes] = 0;
+    return RECO_OK;
+}
+
+int64_t reco_catalog_sum(const reco_pair *pair)
+{
+    const char *uri = pair->uri ? pair->uri : "", *meta = pair->meta ? pair->meta : "";
+    uint64_t h = reco_hash64(pair->caption, strlen(pair->caption), (uint64_t)pair->id);
+    h = reco_hash64(uri, strlen(uri), h + (pair->uri != NULL));
+    h = reco_hash64(meta, strlen(meta), h + (pair->meta != NULL));
+    int64_t sum;
+    memcpy(&sum, &h, sizeof sum);
+    return sum;
+}
+
+/* ---- opening ---- */
+
+/* SQLite's own files are opened by SQLite, which would wait for ever at a named pipe and follow a link out of the
+ * folder. A rollback journal is never ours (see create), and replaying one from a stranger can delete files. */
+static reco_status check_file(reco_ctx *ctx, const char *file, const char *ending, bool may_exist)
+{
+    struct stat info;
+    char *path = reco_format(ctx, "%s%s", file, ending);
+    if (!path) return RECO_E_NOMEM;
+    reco_status status = RECO_OK;
+    if (lstat(path, &info) != 0) {
+        if (errno != ENOENT) status = reco_fail_errno(ctx, RECO_E_IO, "%s", path);
+    } else if (!may_exist)
+        status =
+            reco_fail(ctx, RECO_E_FORMAT, "%s: left by another program, which must finish its work", path);
+    else if (!S_ISREG(info.st_mode))
+        status = reco_fail(ctx, RECO_E_FORMAT, "%s: is not a regular file", path);
+    reco_free(path);
+    return status;
+}
+
+/* Whoever made the bank gets no more than data into our process. */
+static int harden(sqlite3 *db)
+{
+    int rc = sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (!rc) rc = sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    if (!rc) rc = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
+    if (!rc) rc = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    if (!rc) rc = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+    sqlite3_limit(db, SQLITE_LIMIT_LENGTH, MAX_VALUE);
+    sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
+    sqlite3_limit(db, SQLITE_LIMIT_WORKER_THREADS, 0);
+    if (!rc) rc = sqlite3_busy_timeout(db, BUSY_MILLISECONDS);
+    return rc;
+}
+
+static reco_status connect_to(reco_ctx *ctx, reco_catalog *c, const char *name, int flags)
+{
+    int rc = sqlite3_open_v2(name, &c->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (!rc) rc = harden(c->db);
+    return rc ? reco_catalog_fail(ctx, c) : RECO_OK;
+}
+
+static void disconnect(reco_catalog *c)
+{
+    for (size_t i = 0; i < RECO_SQL_COUNT; i++) {
+        sqlite3_finalize(c->statements[i]);
+        c->statements[i] = NULL;
+    }
+    sqlite3_close(c->db);
+    c->db = NULL;
+}
+
+/* Begin the read transaction; SQLite touches the file here and not before. */
+static reco_status pin(reco_ctx *ctx, reco_catalog *c)
+{
+    return reco_catalog_exec(ctx, c, "BEGIN; SELECT 1 FROM sqlite_schema");
+}
+
+/* "file:///path?immutable=1" with what a URI reserves escaped. */
+static char *immutable_uri(reco_ctx *ctx, const char *file)
+{
+    char *uri = reco_alloc(ctx, 3 * strlen(file) + 32, 1, "path"), *to = uri;
+    if (!uri) return NULL;
+    to = stpcpy(to, "file://");
+    for (; *file; file++)
+        if (strchr("%?#", *file))
+            to += sprintf(to, "%%%02X", (unsigned char)*file);
+        else
+            *to++ = *file;
+    strcpy(to, "?immutable=1");
+    return uri;
+}
+
+/* SQLite wants to write an index of the log beside the database, even to read. Where nobody can write there, nobody
+ * changes the file either, and it may be read as it is, provided that nothing is left in the log. */
+static reco_status connect_read_only(reco_ctx *ctx, reco_catalog *c, const char *dir)
+{
+    reco_status status = connect_to(ctx, c, c->file, SQLITE_OPEN_READONLY);
+    if (status == RECO_OK) status = pin(ctx, c);
+    if (status != RECO_E_IO || access(dir, W_OK) == 0) return status;
+
+    struct stat log;
+    char *log_path = reco_format(ctx, "%s-wal", c->file), *uri = immutable_uri(ctx, c->file);
+    if (!log_path || !uri)
+        status = RECO_E_NOMEM;
+    else if (stat(log_path, &log) == 0 && log.st_size > 0)
+        status = reco_fail(
+            ctx, RECO_E_IO,
+            "%s: holds changes that can't be read where the folder can't be written; copy the bank",
+            log_path);
+    else {
+        disconnect(c);
+        status = connect_to(ctx, c, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+        if (status == RECO_OK) status = pin(ctx, c);
+    }
+    reco_free(log_path);
+    reco_free(uri);
+    return status;
+}
+
+static reco_status read_number(reco_ctx *ctx, reco_catalog *c, const char *sql, int64_t *out)
+{
+    sqlite3_stmt *s = NULL;
+    bool row = false;
+    reco_status status = RECO_OK;
+    if (sqlite3_prepare_v2(c->db, sql, -1, &s, NULL) != SQLITE_OK) return reco_catalog_fail(ctx, c);
+    status = reco_catalog_step(ctx, c, s, &row);
+    *out = row ? sqlite3_column_int64(s, 0) : 0;
+    sqlite3_finalize(s);
+    return status;
+}
+
+static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
+{
+    int64_t application, version;
+    RECO_TRY(read_number(ctx, c, "PRAGMA application_id", &application));
+    if (application != RECO_SQLITE_APPLICATION)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: is not a database of reco's", c->file);
+    RECO_TRY(read_number(ctx, c, "PRAGMA user_version", &version));
+    if (version > RECO_CATALOG_FORMAT)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: has format %lld, this reco reads up to %d", c->file,
+                         (long long)version, RECO_CATALOG_FORMAT);
+
+    sqlite3_stmt *s = NULL;
+    if (sqlite3_prepare_v2(c->db, "SELECT count(*) FROM sqlite_schema WHERE sql = ?1", -1, &s, NULL) !=
+        SQLITE_OK)
+        return reco_catalog_fail(ctx, c);
+    reco_status status = RECO_OK;
+    for (size_t i = 0; i < reco_catalog_schema_count && status == RECO_OK; i++) {
+        bool row = false;
+        sqlite3_reset(s);
+        sqlite3_bind_text(s, 1, reco_catalog_schema[i], -1, SQLITE_STATIC);
+        status = reco_catalog_step(ctx, c, s, &row);
+        if (status == RECO_OK && (!row || sqlite3_column_int64(s, 0) != 1))
+            status = reco_fail(ctx, RECO_E_FORMAT, "%s: lacks \"%.30s...\" of format %lld", c->file,
+                               reco_catalog_schema[i], (long long)version);
+    }
+    sqlite3_finalize(s);
+    return status;
+}
+
+static reco_status prepare_to_write(reco_ctx *ctx, reco_catalog *c)
+{
+    RECO_TRY(reco_catalog_exec(ctx, c,
+                               "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
+                               "PRAGMA cache_size = -" WRITER_CACHE));
+    return reco_catalog_exec(ctx, c,
+                             "CREATE TEMP TABLE staged(id INTEGER PRIMARY KEY, caption TEXT, uri TEXT, "
+                             "meta TEXT, sum INTEGER)");
+}
+
+reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write)
+{
+    *out = NULL;
+    reco_catalog *c = reco_alloc(ctx, 1, sizeof *c, "bank");
+    if (!c) return RECO_E_NOMEM;
+    c->write = write;
+    /* An absolute path can't be taken for one of SQLite's "file:" names. */
+    char *folder = realpath(dir, NULL);
+    reco_status status = RECO_E_NOMEM;
+    struct stat info;
+    if (!folder)
+        RECO_GO(
+            reco_fail_errno(ctx, errno == ENOENT ? RECO_E_NOTFOUND : RECO_E_IO, "%s: no bank there", dir));
+    c->file = reco_path_join(ctx, folder, "bank.sqlite");
+    if (!c->file) goto out;
+    if (lstat(c->file, &info) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", c->file));
+        RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: is no bank: it has no bank.sqlite", dir));
+    }
+    RECO_GO(check_file(ctx, c->file, "", true));
+    RECO_GO(check_file(ctx, c->file, "-wal", true));
+    RECO_GO(check_file(ctx, c->file, "-shm", true));
+    RECO_GO(check_file(ctx, c->file, "-journal", false));
+    RECO_GO(write ? connect_to(ctx, c, c->file, SQLITE_OPEN_READWRITE) : connect_read_only(ctx, c, folder));
+    RECO_GO(check_schema(ctx, c));
+    if (write) RECO_GO(prepare_to_write(ctx, c));
+    *out = c;
+    c = NULL;
+out:
+    reco_catalog_close(c);
+    free(folder);
+    return status;
+}
+
+void reco_catalog_close(reco_catalog *c)
+{
+    if (!c) return;
+    disconnect(c);
+    reco_free(c->file);
+    reco_free(c);
+}
+
+/* ---- creating ---- */
+
+static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *spec, const char *job)
+{
+    char pragmas[200];
+    snprintf(pragmas, sizeof pragmas,
+             "PRAGMA journal_mode = MEMORY; BEGIN; PRAGMA application_id = %d; "
+             "PRAGMA user_version = %d",
+             RECO_SQLITE_APPLICATION, RECO_CATALOG_FORMAT);
+    RECO_TRY(reco_catalog_exec(ctx, c, pragmas));
+    for (size_t i = 0; i < reco_catalog_schema_count; i++)
+        RECO_TRY(reco_catalog_exec(ctx, c, reco_catalog_schema[i]));
+
+    sqlite3_stmt *s = NULL;
+    if (sqlite3_prepare_v2(c->db, "INSERT INTO bank VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)", -1, &s,
+                           NULL) != 0)
+        return reco_catalog_fail(ctx, c);
+    sqlite3_bind_int(s, 1, RECO_CATALOG_FORMAT);
+    sqlite3_bind_int64(s, 2, (int64_t)spec->d);
+    sqlite3_bind_text(s, 3, spec->encoder ? spec->encoder : "", -1, SQLITE_STATIC);
+    sqlite3_bind_text(s, 4, spec->fingerprint ? spec->fingerprint : "", -1, SQLITE_STATIC);
+    sqlite3_bind_double(s, 5, (double)spec->logit_scale);
+    sqlite3_bind_text(s, 6, job, -1, SQLITE_STATIC);
+    reco_status status = reco_catalog_run(ctx, c, s);
+    sqlite3_finalize(s);
+    RECO_TRY(status);
+    RECO_TRY(reco_catalog_exec(ctx, c, "COMMIT"));
+
+    if (sqlite3_prepare_v2(c->db, "PRAGMA journal_mode = WAL", -1, &s, NULL) != 0)
+        return reco_catalog_fail(ctx, c);
+    bool row;
+    status = reco_catalog_step(ctx, c, s, &row);
+    bool wal = row && sqlite3_stricmp((const char *)sqlite3_column_text(s, 0), "wal") == 0;
+    sqlite3_finalize(s);
+    if (status == RECO_OK && !wal)
+        status =
+            reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: SQLite can't keep a write-ahead log there", c->file);
+    return status;
+}
+
+/* The database is made whole under another name, so that there is no moment at which it is half one. */
+reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec, const char *job)
+{
+    static const char *const remains[] = {"", "-journal", "-wal", "-shm"};
+    reco_catalog c = {.write = true};
+    reco_status status = RECO_E_NOMEM;
+    char *folder = realpath(dir, NULL), *final = NULL;
+    if (!folder) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", dir));
+    c.file = reco_path_join(ctx, folder, "bank.sqlite.tmp");
+    final = reco_path_join(ctx, folder, "bank.sqlite");
+    if (!c.file || !final) goto out;
+    for (size_t i = 0; i < sizeof remains / sizeof *remains; i++) {
+        char *path = reco_format(ctx, "%s%s", c.file, remains[i]);
+        if (!path) goto out;
+        int rc = unlink(path);
+        reco_free(path);
+        if (rc != 0 && errno != ENOENT) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", c.file));
+    }
+    RECO_GO(connect_to(ctx, &c, c.file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
+    RECO_GO(fill(ctx, &c, spec, job));
+    disconnect(&c);
+    if (rename(c.file, final) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", final));
+    RECO_GO(reco_sync_dir(ctx, folder));
+out:
+    disconnect(&c);
+    reco_free(final);
+    reco_free(c.file);
+    free(folder);
+    return status;
+}

@@ -1,0 +1,81 @@
+/* bank/catalog.h: all of a bank that is not a vector. catalog*.c are the only files that know SQLite; what they
+ * do is what another store of the same tables would have to do.
+ *
+ * A catalog opened for reading stays in one read transaction: it sees one snapshot until it is closed. Used by
+ * one thread at a time. */
+#ifndef RECO_SRC_BANK_CATALOG_H
+#define RECO_SRC_BANK_CATALOG_H
+
+#include "io/io.h"
+#include "reco/bank.h"
+
+#define RECO_CATALOG_FORMAT 1
+#define RECO_BANK_MAX_ID ((int64_t)1 << 62)
+#define RECO_BANK_URI_MAX 65536
+#define RECO_BANK_META_MAX (1 << 20)
+#define RECO_BANK_JOB_MAX 65536
+#define RECO_SEGMENT_NAME "segment-%06lld.safetensors"
+
+typedef struct reco_catalog reco_catalog;
+
+/* A vector file. Its rows have ascending ids, from `first` on; without holes where nothing was compacted. */
+typedef struct reco_segment_entry {
+    int64_t number, first, rows, bytes;
+    char file[48], xxh3[33];
+} reco_segment_entry;
+
+/* ---- catalog.c ---- */
+
+/* Make DIR/bank.sqlite, in one step: a crash leaves none or all of it. The caller holds the writer's lock. */
+reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,
+                                const char *job);
+/* RECO_E_NOTFOUND when dir holds no bank. */
+reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write);
+void reco_catalog_close(reco_catalog *c);
+
+/* ---- catalog_read.c ---- */
+
+/* Fills what the catalog knows of *info; rows, segments and vector_bytes follow from the segments. */
+reco_status reco_catalog_info(reco_ctx *ctx, reco_catalog *c, reco_bank_info *info, int64_t *next_segment);
+/* In order of number and of id; file names are those that the format prescribes. Free with reco_free. */
+reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_entry **out, size_t *n);
+/* Calls visit(arg, id) for each deleted row, ascending, and no more than `most` times. */
+reco_status reco_catalog_deleted(reco_ctx *ctx, reco_catalog *c, int64_t most,
+                                 reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id), void *arg);
+/* Least and greatest id of all pairs, deleted ones too; *some is false when there is none. */
+reco_status reco_catalog_range(reco_ctx *ctx, reco_catalog *c, bool *some, int64_t *least,
+                               int64_t *greatest);
+/* A live row, its checksum verified. */
+reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_pair *out);
+/* *built: the job is the one that began the bank. */
+reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, uint64_t *next, bool *done,
+                             bool *built);
+
+/* ---- catalog_write.c ---- */
+
+/* Is text a JSON object, by the judgement of the store that will query it? */
+reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *text, bool *yes);
+/* Keep n pairs, of ids from `first` on, until the next commit; on disk, seen by reco_catalog_has alone. */
+reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, const reco_pair *pairs,
+                               size_t n);
+reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
+                             bool *has);
+
+typedef struct reco_catalog_change {
+    const reco_segment_entry *segments;
+    size_t nsegments;
+    int64_t next_id, next_segment;
+    const char *job; /* NULL: none to remember */
+    uint64_t next;
+    bool done;
+} reco_catalog_change;
+/* All that was staged and all of change, or nothing. */
+reco_status reco_catalog_commit(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change);
+/* Once this is on disk, no earlier commit that failed can come true any more. */
+reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
+/* *missing counts the ids and uris of which no live row was found. */
+reco_status reco_catalog_delete(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
+                                const char *const *uris, size_t nuris, uint64_t *deleted,
+                                uint64_t *missing);
+
+#endif

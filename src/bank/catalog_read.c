@@ -1,0 +1,207 @@
+#include "bank/catalog_sqlite.h"
+
+#include <math.h>
+
+static reco_status read_info(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_bank_info *info,
+                             int64_t *next_segment)
+{
+    int64_t format, d, complete;
+    RECO_TRY(reco_catalog_int(ctx, c, s, 0, "bank.format", 1, RECO_CATALOG_FORMAT, &format));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 1, "bank.d", 1, RECO_BANK_MAX_WIDTH, &d));
+    RECO_TRY(reco_catalog_text(ctx, c, s, 2, "bank.encoder", sizeof info->encoder, info->encoder));
+    RECO_TRY(
+        reco_catalog_text(ctx, c, s, 3, "bank.fingerprint", sizeof info->fingerprint, info->fingerprint));
+    double scale = sqlite3_column_double(s, 4);
+    if (!(scale >= 0) || !(scale <= 1e6))
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: bank.logit_scale = %g, want 0..1e6", c->file, scale);
+    RECO_TRY(reco_catalog_int(ctx, c, s, 5, "bank.next_id", 0, RECO_BANK_MAX_ID, &info->next_id));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 6, "bank.next_segment", 0, RECO_BANK_MAX_ID, next_segment));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 7, "bank.deleted", 0, RECO_BANK_MAX_ID, &info->deleted));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 8, "job.done", 0, 1, &complete));
+    info->format = (int)format;
+    info->d = (size_t)d;
+    info->logit_scale = (float)scale;
+    info->complete = (int)complete;
+    return RECO_OK;
+}
+
+reco_status reco_catalog_info(reco_ctx *ctx, reco_catalog *c, reco_bank_info *info, int64_t *next_segment)
+{
+    sqlite3_stmt *s;
+    bool row;
+    *info = (reco_bank_info){0};
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_INFO, &s));
+    reco_status status;
+    RECO_GO(reco_catalog_step(ctx, c, s, &row));
+    if (!row) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: table bank is empty, want one row", c->file));
+    RECO_GO(read_info(ctx, c, s, info, next_segment));
+    RECO_GO(reco_catalog_step(ctx, c, s, &row));
+    if (row) status = reco_fail(ctx, RECO_E_FORMAT, "%s: table bank has several rows, want one", c->file);
+out:
+    sqlite3_reset(s);
+    return status;
+}
+
+/* `last` is the entry before, or NULL. Exact names keep a path out of the database's hands. */
+static reco_status read_segment(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_segment_entry *e,
+                                const reco_segment_entry *last)
+{
+    int64_t least = last ? last->first + last->rows : 0;
+    RECO_TRY(reco_catalog_int(ctx, c, s, 0, "segment.number", last ? last->number + 1 : 0, RECO_BANK_MAX_ID,
+                              &e->number));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 1, "segment.first", least, RECO_BANK_MAX_ID - 1, &e->first));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 2, "segment.rows", 1, RECO_BANK_MAX_ID - e->first, &e->rows));
+    RECO_TRY(reco_catalog_text(ctx, c, s, 3, "segment.file", sizeof e->file, e->file));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 4, "segment.bytes", 1, INT64_MAX, &e->bytes));
+    RECO_TRY(reco_catalog_text(ctx, c, s, 5, "segment.xxh3", sizeof e->xxh3, e->xxh3));
+    char want[sizeof e->file];
+    snprintf(want, sizeof want, RECO_SEGMENT_NAME, (long long)e->number);
+    if (strcmp(e->file, want) != 0)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: segment %lld is in file %s, want %s", c->file,
+                         (long long)e->number, e->file, want);
+    return RECO_OK;
+}
+
+reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_entry **out, size_t *n)
+{
+    sqlite3_stmt *s;
+    reco_segment_entry *list = NULL;
+    size_t room = 0;
+    reco_status status;
+    *out = NULL;
+    *n = 0;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEGMENTS, &s));
+    for (;;) {
+        bool row;
+        RECO_GO(reco_catalog_step(ctx, c, s, &row));
+        if (!row) break;
+        if (*n == room) {
+            size_t more = room ? 2 * room : 16;
+            reco_segment_entry *grown = reco_alloc(ctx, more, sizeof *grown, "list of segments");
+            if (!grown) RECO_GO(RECO_E_NOMEM);
+            if (room) memcpy(grown, list, room * sizeof *grown);
+            reco_free(list);
+            list = grown;
+            room = more;
+        }
+        RECO_GO(read_segment(ctx, c, s, &list[*n], *n ? &list[*n - 1] : NULL));
+        ++*n;
+    }
+    *out = list;
+    list = NULL;
+out:
+    sqlite3_reset(s);
+    reco_free(list);
+    return status;
+}
+
+reco_status reco_catalog_deleted(reco_ctx *ctx, reco_catalog *c, int64_t most,
+                                 reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id), void *arg)
+{
+    sqlite3_stmt *s;
+    reco_status status;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_DELETED, &s));
+    for (int64_t n = 0, id, least = 0;; n++, least = id + 1) {
+        bool row;
+        RECO_GO(reco_catalog_step(ctx, c, s, &row));
+        if (!row) break;
+        if (n == most)
+            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: more than bank.deleted = %lld pairs are deleted",
+                              c->file, (long long)most));
+        RECO_GO(reco_catalog_int(ctx, c, s, 0, "id of a deleted pair", least, RECO_BANK_MAX_ID - 1, &id));
+        RECO_GO(visit(ctx, arg, id));
+    }
+out:
+    sqlite3_reset(s);
+    return status;
+}
+
+reco_status reco_catalog_range(reco_ctx *ctx, reco_catalog *c, bool *some, int64_t *least,
+                               int64_t *greatest)
+{
+    sqlite3_stmt *s;
+    bool row;
+    reco_status status;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_RANGE, &s));
+    RECO_GO(reco_catalog_step(ctx, c, s, &row));
+    *some = row && sqlite3_column_type(s, 0) != SQLITE_NULL;
+    if (*some) {
+        RECO_GO(reco_catalog_int(ctx, c, s, 0, "least pair.id", 0, RECO_BANK_MAX_ID - 1, least));
+        RECO_GO(reco_catalog_int(ctx, c, s, 1, "greatest pair.id", *least, RECO_BANK_MAX_ID - 1, greatest));
+    }
+out:
+    sqlite3_reset(s);
+    return status;
+}
+
+/* Copy caption, uri and meta of the current row into one block, which pair->caption owns. */
+static reco_status copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair)
+{
+    const char **fields[] = {&pair->caption, &pair->uri, &pair->meta};
+    const void *text[3];
+    size_t bytes[3], total = 0;
+    for (int i = 0; i < 3; i++) {
+        int type = sqlite3_column_type(s, i);
+        text[i] = type == SQLITE_NULL ? NULL : sqlite3_column_text(s, i);
+        bytes[i] = (size_t)sqlite3_column_bytes(s, i);
+        bool good = type == SQLITE_TEXT || (type == SQLITE_NULL && i > 0);
+        if (good && type == SQLITE_TEXT && !text[i]) return reco_catalog_fail(ctx, c);
+        if (!good || (text[i] && memchr(text[i], 0, bytes[i])))
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: a field is no text", c->file,
+                             (long long)pair->id);
+        total += bytes[i] + 1;
+    }
+    char *to = reco_alloc(ctx, total, 1, "pair");
+    if (!to) return RECO_E_NOMEM;
+    for (int i = 0; i < 3; i++) {
+        if (!text[i]) continue;
+        memcpy(to, text[i], bytes[i]);
+        *fields[i] = to;
+        to += bytes[i] + 1;
+    }
+    return RECO_OK;
+}
+
+reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_pair *out)
+{
+    sqlite3_stmt *s;
+    bool row;
+    reco_status status;
+    *out = (reco_pair){.id = id};
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PAIR, &s));
+    sqlite3_bind_int64(s, 1, id);
+    RECO_GO(reco_catalog_step(ctx, c, s, &row));
+    if (!row) RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no pair of id %lld", c->file, (long long)id));
+    if (sqlite3_column_int(s, 3))
+        RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is deleted", c->file, (long long)id));
+    RECO_GO(copy_pair(ctx, c, s, out));
+    if (sqlite3_column_int64(s, 4) != reco_catalog_sum(out))
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", c->file,
+                          (long long)id));
+out:
+    sqlite3_reset(s);
+    if (status != RECO_OK) reco_pair_free(out);
+    return status;
+}
+
+reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, uint64_t *next, bool *done,
+                             bool *built)
+{
+    sqlite3_stmt *s;
+    bool row;
+    int64_t next_signed = 0, done_signed = 0;
+    reco_status status;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_JOB, &s));
+    sqlite3_bind_text(s, 1, job, -1, SQLITE_STATIC);
+    RECO_GO(reco_catalog_step(ctx, c, s, &row));
+    *built = row && sqlite3_column_int(s, 0) == 1;
+    if (row && sqlite3_column_type(s, 1) != SQLITE_NULL) {
+        RECO_GO(reco_catalog_int(ctx, c, s, 1, "job.next", 0, INT64_MAX, &next_signed));
+        RECO_GO(reco_catalog_int(ctx, c, s, 2, "job.done", 0, 1, &done_signed));
+    }
+    *next = (uint64_t)next_signed;
+    *done = done_signed == 1;
+out:
+    sqlite3_reset(s);
+    return status;
+}

@@ -1,0 +1,61 @@
+/* bank/catalog_sqlite.h: shared by catalog*.c. */
+#ifndef RECO_SRC_BANK_CATALOG_SQLITE_H
+#define RECO_SRC_BANK_CATALOG_SQLITE_H
+
+#include "bank/catalog.h"
+
+#include <sqlite3.h>
+
+typedef enum reco_sql {
+    RECO_SQL_INFO,
+    RECO_SQL_SEGMENTS,
+    RECO_SQL_DELETED,
+    RECO_SQL_RANGE,
+    RECO_SQL_PAIR,
+    RECO_SQL_JOB,
+    RECO_SQL_IS_OBJECT,
+    RECO_SQL_STAGE,
+    RECO_SQL_HAS,
+    RECO_SQL_PUBLISH,
+    RECO_SQL_ADD_SEGMENT,
+    RECO_SQL_ADVANCE,
+    RECO_SQL_SAVE_JOB,
+    RECO_SQL_DELETE_ID,
+    RECO_SQL_DELETE_URI,
+    RECO_SQL_COUNT_DELETED,
+    RECO_SQL_COUNT /* how many there are */
+} reco_sql;
+
+struct reco_catalog {
+    sqlite3 *db;
+    char *file; /* for messages */
+    bool write, has_indexed;
+    sqlite3_stmt *statements[RECO_SQL_COUNT];
+};
+
+/* schema.c */
+#define RECO_SQLITE_APPLICATION 0x5245434f /* "RECO" */
+extern const char *const reco_catalog_schema[];
+extern const size_t reco_catalog_schema_count;
+extern const char *const reco_catalog_sql[RECO_SQL_COUNT];
+
+/* catalog.c */
+/* The connection's last error, as ours, with the file's name. */
+reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c);
+/* Statement `which`, prepared at its first use, reset and with nothing bound. */
+reco_status reco_catalog_prepare(reco_ctx *ctx, reco_catalog *c, reco_sql which, sqlite3_stmt **out);
+/* Run to the next row: *row tells whether there is one. A statement without a next row has been reset. */
+reco_status reco_catalog_step(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, bool *row);
+/* Run a statement that gives no rows. */
+reco_status reco_catalog_run(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s);
+reco_status reco_catalog_exec(reco_ctx *ctx, reco_catalog *c, const char *sql);
+/* Column of the current row, refused when it is no integer of lo..hi. `what` names it, as in "bank.d". */
+reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
+                             int64_t lo, int64_t hi, int64_t *out);
+/* Text without NUL inside, of less than `room` bytes, copied to out. */
+reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
+                              size_t room, char *out);
+/* Checksum of a live pair; a deleted one stores its complement. */
+int64_t reco_catalog_sum(const reco_pair *pair);
+
+#endif

@@ -1,0 +1,138 @@
+#include "bank/catalog_sqlite.h"
+
+static void bind_text(sqlite3_stmt *s, int i, const char *text)
+{
+    if (text) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+}
+
+/* End a transaction: commit when all went well, else take everything back. The first error is the one to report. */
+static reco_status end(reco_ctx *ctx, reco_catalog *c, reco_status status)
+{
+    if (status == RECO_OK) status = reco_catalog_exec(ctx, c, "COMMIT");
+    if (status != RECO_OK && !sqlite3_get_autocommit(c->db))
+        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
+reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *text, bool *yes)
+{
+    sqlite3_stmt *s;
+    bool row;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_IS_OBJECT, &s));
+    bind_text(s, 1, text);
+    RECO_TRY(reco_catalog_step(ctx, c, s, &row));
+    *yes = row && sqlite3_column_int(s, 0) == 1;
+    sqlite3_reset(s);
+    return RECO_OK;
+}
+
+/* The staging table is temporary: SQLite spills it to a file that vanishes with the process, and writing to it takes
+ * no lock of the bank's. */
+reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, const reco_pair *pairs,
+                               size_t n)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_STAGE, &s));
+    RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN"));
+    reco_status status = RECO_OK;
+    for (size_t i = 0; i < n && status == RECO_OK; i++) {
+        reco_pair pair = pairs[i];
+        pair.id = first + (int64_t)i;
+        sqlite3_reset(s);
+        sqlite3_clear_bindings(s);
+        sqlite3_bind_int64(s, 1, pair.id);
+        bind_text(s, 2, pair.caption);
+        bind_text(s, 3, pair.uri);
+        bind_text(s, 4, pair.meta);
+        sqlite3_bind_int64(s, 5, reco_catalog_sum(&pair));
+        status = reco_catalog_run(ctx, c, s);
+    }
+    return end(ctx, c, status);
+}
+
+reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
+                             bool *has)
+{
+    sqlite3_stmt *s;
+    bool row;
+    if (!c->has_indexed) /* who never asks does not pay for it */
+        RECO_TRY(reco_catalog_exec(ctx, c, "CREATE INDEX temp.staged_uri ON staged(uri)"));
+    c->has_indexed = true;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_HAS, &s));
+    bind_text(s, 1, uri);
+    bind_text(s, 2, caption);
+    RECO_TRY(reco_catalog_step(ctx, c, s, &row));
+    *has = row && sqlite3_column_int(s, 0) == 1;
+    sqlite3_reset(s);
+    return RECO_OK;
+}
+
+static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH, &s));
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    for (size_t i = 0; i < change->nsegments; i++) {
+        const reco_segment_entry *e = &change->segments[i];
+        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADD_SEGMENT, &s));
+        sqlite3_bind_int64(s, 1, e->number);
+        sqlite3_bind_int64(s, 2, e->first);
+        sqlite3_bind_int64(s, 3, e->rows);
+        bind_text(s, 4, e->file);
+        sqlite3_bind_int64(s, 5, e->bytes);
+        bind_text(s, 6, e->xxh3);
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+    }
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADVANCE, &s));
+    sqlite3_bind_int64(s, 1, change->next_id);
+    sqlite3_bind_int64(s, 2, change->next_segment);
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    if (!change->job) return RECO_OK;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SAVE_JOB, &s));
+    bind_text(s, 1, change->job);
+    sqlite3_bind_int64(s, 2, (int64_t)change->next);
+    sqlite3_bind_int(s, 3, change->done);
+    return reco_catalog_run(ctx, c, s);
+}
+
+reco_status reco_catalog_commit(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
+{
+    RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
+    RECO_TRY(end(ctx, c, publish(ctx, c, change)));
+    return reco_catalog_exec(ctx, c, "DELETE FROM temp.staged");
+}
+
+/* A commit whose fsync failed may lie whole in the log, and be found there after a crash. Any later commit is written
+ * over it. */
+reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c)
+{
+    return reco_catalog_exec(ctx, c, "UPDATE bank SET next_segment = next_segment");
+}
+
+static reco_status mark(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
+                        const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing)
+{
+    sqlite3_stmt *s;
+    for (size_t i = 0; i < nids + nuris; i++) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, i < nids ? RECO_SQL_DELETE_ID : RECO_SQL_DELETE_URI, &s));
+        if (i < nids)
+            sqlite3_bind_int64(s, 1, ids[i]);
+        else
+            bind_text(s, 1, uris[i - nids]);
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+        uint64_t changed = (uint64_t)sqlite3_changes(c->db);
+        *deleted += changed;
+        *missing += changed == 0;
+    }
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_COUNT_DELETED, &s));
+    sqlite3_bind_int64(s, 1, (int64_t)*deleted);
+    return reco_catalog_run(ctx, c, s);
+}
+
+reco_status reco_catalog_delete(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
+                                const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing)
+{
+    *deleted = *missing = 0;
+    RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
+    return end(ctx, c, mark(ctx, c, ids, nids, uris, nuris, deleted, missing));
+}
