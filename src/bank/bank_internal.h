@@ -1,0 +1,99 @@
+/* bank/bank_internal.h: a bank folder, opened: its catalog (catalog.h) and its mapped vector files. */
+#ifndef RECO_SRC_BANK_INTERNAL_H
+#define RECO_SRC_BANK_INTERNAL_H
+
+#include "bank/catalog.h"
+
+/* An immutable vector file. Row i of it has position base + i in the bank and id reco_segment_id(s, i). */
+typedef struct reco_segment {
+    reco_safetensors *file;
+    const uint16_t *vectors[2]; /* by reco_side: [rows][d] f16 */
+    const uint8_t *ids;         /* [rows] i64, maybe unaligned; NULL: first, first + 1, ... */
+    int64_t first;
+    size_t rows, base;
+} reco_segment;
+
+struct reco_bank {
+    reco_catalog *catalog;
+    reco_bank_info info;
+    reco_segment *segments;
+    size_t nsegments, positions; /* positions: rows of all segments, deleted ones too */
+    uint64_t *deleted;           /* bit p: position p is deleted; NULL when nothing is */
+};
+
+/* ---- segment.c ---- */
+
+static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
+{
+    if (!s->ids) return s->first + (int64_t)row;
+    int64_t id;
+    memcpy(&id, s->ids + row * sizeof id, sizeof id);
+    return id;
+}
+
+/* Map DIR/vectors/FILE and check it against its entry. base is left to the caller. */
+reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
+                              const reco_segment_entry *entry, size_t d);
+void reco_segment_close(reco_segment *s);
+/* Write a file of `rows` rows, image and text [rows][d] f16, fsynced and renamed; completes *entry, of which number
+ * and first are given. */
+reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const char *dir,
+                               const uint16_t *image, const uint16_t *text, size_t rows, size_t d);
+/* Remove what killed writers left in DIR/vectors: every segment file, whole or temporary, that no entry names. */
+reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
+                               const reco_segment_entry *entries, size_t n);
+
+/* ---- rows.c ---- */
+
+/* The segment of a position below bank->positions. */
+size_t reco_bank_segment_at(const reco_bank *bank, size_t position);
+/* Position of an id; false when the snapshot does not hold it. */
+bool reco_bank_find(const reco_bank *bank, int64_t id, size_t *position);
+static inline bool reco_bank_is_deleted(const reco_bank *bank, size_t position)
+{
+    return bank->deleted && (bank->deleted[position / 64] >> position % 64 & 1);
+}
+static inline int64_t reco_bank_id_at(const reco_bank *bank, size_t position)
+{
+    const reco_segment *s = &bank->segments[reco_bank_segment_at(bank, position)];
+    return reco_segment_id(s, position - s->base);
+}
+/* [d] f16 at a position. *hint is a segment at or before it, updated: walking upwards costs nothing. */
+static inline const uint16_t *reco_bank_row(const reco_bank *bank, reco_side side, size_t position,
+                                            size_t *hint)
+{
+    const reco_segment *s = &bank->segments[*hint];
+    while (position - s->base >= s->rows) s = &bank->segments[++*hint];
+    return s->vectors[side] + (position - s->base) * bank->info.d;
+}
+
+/* ---- lock.c ---- */
+
+/* The advisory lock of a bank's one writer, DIR/writer.lock: RECO_E_BUSY says who holds it. */
+reco_status reco_bank_lock(reco_ctx *ctx, int *fd, const char *dir);
+void reco_bank_unlock(int fd); /* -1 is fine */
+
+/* ---- writer.c ---- */
+
+struct reco_bank_writer {
+    char *dir, *job; /* job NULL: nothing to remember */
+    int lock;
+    reco_catalog *catalog;
+    size_t d;
+    int64_t next_id, next_segment; /* after all that was appended */
+    /* Rows on their way to a segment file, image then text: [room][d] f16 each. */
+    uint16_t *held[2];
+    size_t nheld, room;
+    /* Files written since the last commit. */
+    reco_segment_entry *files;
+    size_t nfiles, files_room;
+    reco_status broken; /* what failed half-way, after which nothing more is written */
+    bool commit_failed; /* its files may yet belong to the bank: leave them to the next writer */
+};
+
+/* Write out the rows held. */
+reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w);
+/* RECO_OK, or the refusal of a writer that failed before. */
+reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
+
+#endif

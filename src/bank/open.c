@@ -1,0 +1,106 @@
+#include "bank/bank_internal.h"
+
+static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir,
+                                 const reco_segment_entry *entries, size_t n)
+{
+    bank->segments = reco_alloc(ctx, n, sizeof *bank->segments, "segments");
+    if (!bank->segments) return RECO_E_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        reco_segment *s = &bank->segments[i];
+        RECO_TRY(reco_segment_open(ctx, s, dir, &entries[i], bank->info.d));
+        s->base = bank->positions;
+        bank->nsegments++;
+        int64_t last = reco_segment_id(s, s->rows - 1),
+                bound = i + 1 < n ? entries[i + 1].first : bank->info.next_id;
+        if (last >= bound)
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: %s ends with id %lld, want less than %lld", dir,
+                             entries[i].file, (long long)last, (long long)bound);
+        bank->positions += s->rows; /* all are mapped, so their sum fits */
+        bank->info.vector_bytes += (uint64_t)entries[i].bytes;
+    }
+    bank->info.segments = n;
+    return RECO_OK;
+}
+
+static reco_status mark_deleted(reco_ctx *ctx, void *arg, int64_t id)
+{
+    reco_bank *bank = arg;
+    size_t position;
+    if (!reco_bank_find(bank, id, &position))
+        return reco_fail(ctx, RECO_E_FORMAT, "deleted pair %lld has no vectors", (long long)id);
+    bank->deleted[position / 64] |= (uint64_t)1 << position % 64;
+    return RECO_OK;
+}
+
+/* One bit a row, when anything is deleted: all the memory here that grows with the bank. */
+static reco_status read_deleted(reco_ctx *ctx, reco_bank *bank)
+{
+    int64_t n = bank->info.deleted;
+    if ((uint64_t)n > bank->positions)
+        return reco_fail(ctx, RECO_E_FORMAT, "bank.deleted = %lld, want at most %zu", (long long)n,
+                         bank->positions);
+    bank->info.rows = (int64_t)bank->positions - n;
+    if (n == 0) return RECO_OK;
+    bank->deleted = reco_alloc(ctx, bank->positions / 64 + 1, sizeof *bank->deleted, "deleted rows");
+    if (!bank->deleted) return RECO_E_NOMEM;
+    RECO_TRY(reco_catalog_deleted(ctx, bank->catalog, n, mark_deleted, bank));
+    int64_t marked = 0;
+    for (size_t i = 0; i < bank->positions / 64 + 1; i++) marked += __builtin_popcountll(bank->deleted[i]);
+    if (marked != n)
+        return reco_fail(ctx, RECO_E_FORMAT, "%lld pairs are deleted, want bank.deleted = %lld",
+                         (long long)marked, (long long)n);
+    return RECO_OK;
+}
+
+/* Do captions and vectors go together? Counting pairs would read them all, so the ends must do. */
+static reco_status check_ends(reco_ctx *ctx, const reco_bank *bank)
+{
+    bool some;
+    int64_t least = 0, greatest = 0;
+    RECO_TRY(reco_catalog_range(ctx, bank->catalog, &some, &least, &greatest));
+    if (some != (bank->positions > 0))
+        return reco_fail(ctx, RECO_E_FORMAT, "%zu vectors but %s pairs", bank->positions,
+                         some ? "some" : "no");
+    if (!some) return RECO_OK;
+    int64_t first = reco_bank_id_at(bank, 0), last = reco_bank_id_at(bank, bank->positions - 1);
+    if (least != first || greatest != last)
+        return reco_fail(ctx, RECO_E_FORMAT, "pairs %lld..%lld but vectors %lld..%lld", (long long)least,
+                         (long long)greatest, (long long)first, (long long)last);
+    return RECO_OK;
+}
+
+reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
+{
+    *out = NULL;
+    reco_bank *bank = reco_alloc(ctx, 1, sizeof *bank, "bank");
+    if (!bank) return RECO_E_NOMEM;
+    reco_segment_entry *entries = NULL;
+    size_t n = 0;
+    int64_t next_segment;
+    reco_status status;
+    RECO_GO(reco_catalog_open(ctx, &bank->catalog, path, false));
+    RECO_GO(reco_catalog_info(ctx, bank->catalog, &bank->info, &next_segment));
+    RECO_GO(reco_catalog_segments(ctx, bank->catalog, &entries, &n));
+    RECO_GO(open_segments(ctx, bank, path, entries, n));
+    status = read_deleted(ctx, bank);
+    if (status == RECO_OK) status = check_ends(ctx, bank);
+    if (status != RECO_OK) RECO_GO(reco_fail_prefix(ctx, status, path));
+    *out = bank;
+    bank = NULL;
+out:
+    reco_free(entries);
+    reco_bank_close(bank);
+    return status;
+}
+
+void reco_bank_close(reco_bank *bank)
+{
+    if (!bank) return;
+    for (size_t i = 0; i < bank->nsegments; i++) reco_segment_close(&bank->segments[i]);
+    reco_free(bank->segments);
+    reco_free(bank->deleted);
+    reco_catalog_close(bank->catalog);
+    reco_free(bank);
+}
+
+reco_bank_info reco_bank_get_info(const reco_bank *bank) { return bank->info; }

@@ -1,0 +1,75 @@
+#include "bank/bank_internal.h"
+
+size_t reco_bank_segment_at(const reco_bank *bank, size_t position)
+{
+    size_t lo = 0, hi = bank->nsegments; /* the last whose base is at or below position */
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (bank->segments[mid].base <= position)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* The first position whose id is at least id; bank->positions when there is none. */
+static size_t lower_bound(const reco_bank *bank, int64_t id)
+{
+    size_t lo = 0, hi = bank->nsegments; /* the last segment that begins at or below id */
+    if (hi == 0 || id <= bank->segments[0].first) return 0;
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (bank->segments[mid].first <= id)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    const reco_segment *s = &bank->segments[lo];
+    if (!s->ids) return s->base + reco_min((size_t)(id - s->first), s->rows);
+    size_t from = 0, to = s->rows;
+    while (from < to) {
+        size_t mid = from + (to - from) / 2;
+        if (reco_segment_id(s, mid) < id)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return s->base + from;
+}
+
+bool reco_bank_find(const reco_bank *bank, int64_t id, size_t *position)
+{
+    *position = lower_bound(bank, id);
+    return *position < bank->positions && reco_bank_id_at(bank, *position) == id;
+}
+
+reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
+                          size_t *n)
+{
+    (void)ctx;
+    *n = 0;
+    for (size_t p = lower_bound(bank, from); p < bank->positions && *n < max; p++)
+        if (!reco_bank_is_deleted(bank, p)) ids[(*n)++] = reco_bank_id_at(bank, p);
+    return RECO_OK;
+}
+
+reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
+                             size_t n, float *out)
+{
+    if (side != RECO_IMAGE && side != RECO_TEXT)
+        return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
+    size_t d = bank->info.d;
+    for (size_t i = 0; i < n; i++) {
+        size_t position;
+        if (ids[i] == -1) {
+            memset(out + i * d, 0, d * sizeof *out);
+            continue;
+        }
+        if (!reco_bank_find(bank, ids[i], &position))
+            return reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row of id %lld", (long long)ids[i]);
+        size_t segment = reco_bank_segment_at(bank, position);
+        reco_f16_to_f32_n(out + i * d, reco_bank_row(bank, side, position, &segment), d);
+    }
+    return RECO_OK;
+}

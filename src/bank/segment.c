@@ -1,0 +1,146 @@
+#include "bank/bank_internal.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* "DIR/vectors/NAME" */
+static char *path_of(reco_ctx *ctx, const char *dir, const char *name)
+{
+    return reco_format(ctx, "%s/vectors/%s", dir, name);
+}
+
+/* ---- reading ---- */
+
+static reco_status need_vectors(reco_ctx *ctx, reco_segment *s, reco_side side, size_t d)
+{
+    static const char *const names[] = {[RECO_IMAGE] = "image", [RECO_TEXT] = "text"};
+    const size_t shape[] = {s->rows, d};
+    const reco_tensor *t;
+    reco_status status = reco_safetensors_need(ctx, s->file, &t, names[side], 2, shape);
+    if (status != RECO_OK) return status == RECO_E_NOTFOUND ? RECO_E_FORMAT : status;
+    if (t->dtype_name || t->dtype != RECO_DTYPE_F16 || (uintptr_t)t->data % sizeof(uint16_t) != 0)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s is %s, want aligned F16",
+                         reco_safetensors_path(s->file), names[side],
+                         t->dtype_name ? t->dtype_name : reco_dtype_name(t->dtype));
+    s->vectors[side] = t->data;
+    return RECO_OK;
+}
+
+/* Ids that ascend are what makes finding one by bisection right, and equal scores come in order of id. */
+static reco_status check_ids(reco_ctx *ctx, reco_segment *s)
+{
+    const reco_tensor *t = reco_safetensors_find(s->file, "id");
+    if (!t) return RECO_OK;
+    const char *path = reco_safetensors_path(s->file);
+    if (t->dtype_name || t->dtype != RECO_DTYPE_I64 || t->rank != 1 || t->shape[0] != s->rows)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor id is not I64 of shape [%zu]", path, s->rows);
+    s->ids = t->data;
+    int64_t least = s->first;
+    for (size_t i = 0; i < s->rows; i++) {
+        int64_t id = reco_segment_id(s, i);
+        if (id < least || id >= RECO_BANK_MAX_ID || (i == 0 && id != s->first))
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: id[%zu] = %lld, want ascending ids from %lld on",
+                             path, i, (long long)id, (long long)s->first);
+        least = id + 1;
+    }
+    return RECO_OK;
+}
+
+reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
+                              const reco_segment_entry *entry, size_t d)
+{
+    *s = (reco_segment){.first = entry->first, .rows = (size_t)entry->rows};
+    char *path = path_of(ctx, dir, entry->file);
+    if (!path) return RECO_E_NOMEM;
+    reco_status status;
+    struct stat info;
+    if (stat(path, &info) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
+    if (info.st_size != entry->bytes)
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: has %lld bytes, want %lld", path,
+                          (long long)info.st_size, (long long)entry->bytes));
+    RECO_GO(reco_safetensors_open(ctx, &s->file, path));
+    RECO_GO(need_vectors(ctx, s, RECO_IMAGE, d));
+    RECO_GO(need_vectors(ctx, s, RECO_TEXT, d));
+    RECO_GO(check_ids(ctx, s));
+out:
+    if (status != RECO_OK) reco_segment_close(s);
+    reco_free(path);
+    return status;
+}
+
+void reco_segment_close(reco_segment *s)
+{
+    reco_safetensors_close(s->file);
+    *s = (reco_segment){0};
+}
+
+/* ---- writing ---- */
+
+reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const char *dir,
+                               const uint16_t *image, const uint16_t *text, size_t rows, size_t d)
+{
+    snprintf(entry->file, sizeof entry->file, RECO_SEGMENT_NAME, (long long)entry->number);
+    entry->rows = (int64_t)rows;
+    char *path = path_of(ctx, dir, entry->file), first[24];
+    if (!path) return RECO_E_NOMEM;
+    /* The first id is in the database; here it lets a person match files and captions if that is lost. */
+    snprintf(first, sizeof first, "%lld", (long long)entry->first);
+    const reco_meta meta[] = {{"format", "reco-bank-1"}, {"first", first}};
+    const reco_tensor tensors[] = {
+        {.name = "image", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}, .data = image},
+        {.name = "text", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}, .data = text},
+    };
+    reco_status status;
+    struct stat info;
+    RECO_GO(reco_safetensors_write(ctx, path, tensors, 2, meta, 2));
+    RECO_GO(reco_hash_file(ctx, path, entry->xxh3));
+    if (stat(path, &info) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
+    entry->bytes = (int64_t)info.st_size;
+out:
+    reco_free(path);
+    return status;
+}
+
+/* Temporary files of io/ are ".NAME.tmp-..." */
+static bool is_ours(const char *name) { return strncmp(name + (*name == '.'), "segment-", 8) == 0; }
+
+static bool is_named(const char *name, const reco_segment_entry *entries, size_t n)
+{
+    long long number;
+    if (sscanf(name, "segment-%lld", &number) != 1) return false;
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (entries[mid].number < number)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < n && strcmp(entries[lo].file, name) == 0;
+}
+
+reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
+                               const reco_segment_entry *entries, size_t n)
+{
+    char **paths = NULL, *vectors = path_of(ctx, dir, "");
+    size_t npaths = 0;
+    if (!vectors) return RECO_E_NOMEM;
+    bool settled = false;
+    reco_status status;
+    RECO_GO(reco_list_files(ctx, &paths, &npaths, vectors, false, is_ours));
+    for (size_t i = 0; i < npaths; i++) {
+        const char *slash = strrchr(paths[i], '/');
+        if (is_named(slash ? slash + 1 : paths[i], entries, n)) continue;
+        if (!settled) RECO_GO(reco_catalog_settle(ctx, c));
+        settled = true;
+        if (unlink(paths[i]) != 0 && errno != ENOENT)
+            RECO_GO(
+                reco_fail_errno(ctx, RECO_E_IO, "%s: can't remove what an interrupted run left", paths[i]));
+    }
+out:
+    for (size_t i = 0; i < npaths; i++) reco_free(paths[i]);
+    reco_free(paths);
+    reco_free(vectors);
+    return status;
+}
