@@ -1,0 +1,175 @@
+#include "bank/bank_internal.h"
+
+#include <math.h>
+
+#define NORM_TOLERANCE 1e-2
+/* A segment's rows are collected in memory: this much, then they are a file. */
+#define HELD_BYTES ((size_t)32 << 20)
+#define HELD_ROWS 65536
+
+static const char *const side_names[] = {[RECO_IMAGE] = "image", [RECO_TEXT] = "text"};
+
+/* ---- checks ---- */
+
+static size_t utf8_length(const uint8_t *c)
+{
+    if (c[0] < 0x80) return 1;
+    if (c[0] < 0xc2) return 0;
+    if ((c[1] & 0xc0) != 0x80) return 0;
+    if (c[0] < 0xe0) return 2;
+    if ((c[2] & 0xc0) != 0x80) return 0;
+    if (c[0] < 0xf0) /* no overlong forms, no surrogates */
+        return (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ? 0 : 3;
+    if (c[0] > 0xf4 || (c[3] & 0xc0) != 0x80) return 0;
+    return (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f) ? 0 : 4;
+}
+
+static bool is_utf8(const char *text)
+{
+    const uint8_t *c = (const uint8_t *)text;
+    for (size_t n; *c; c += n)
+        if ((n = utf8_length(c)) == 0) return false;
+    return true;
+}
+
+static reco_status check_text(reco_ctx *ctx, size_t row, const char *what, const char *text, size_t most)
+{
+    if (!text) return RECO_OK;
+    size_t bytes = strnlen(text, most + 1);
+    if (bytes > most)
+        return reco_fail(ctx, RECO_E_ARG, "row %zu: %s of more than %zu bytes", row, what, most);
+    if (!is_utf8(text)) return reco_fail(ctx, RECO_E_ARG, "row %zu: %s is not UTF-8", row, what);
+    return RECO_OK;
+}
+
+static reco_status check_pair(reco_ctx *ctx, reco_bank_writer *w, size_t row, const reco_pair *pair)
+{
+    if (!pair->caption) return reco_fail(ctx, RECO_E_ARG, "row %zu: no caption", row);
+    RECO_TRY(check_text(ctx, row, "caption", pair->caption, RECO_CAPTION_MAX));
+    RECO_TRY(check_text(ctx, row, "uri", pair->uri, RECO_BANK_URI_MAX));
+    RECO_TRY(check_text(ctx, row, "meta", pair->meta, RECO_BANK_META_MAX));
+    bool is_object = true;
+    if (pair->meta) RECO_TRY(reco_catalog_is_object(ctx, w->catalog, pair->meta, &is_object));
+    return is_object ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "row %zu: meta is not a JSON object", row);
+}
+
+static reco_status check_vector(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
+                                double *norm)
+{
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) {
+        if (!isfinite(x[i]))
+            return reco_fail(ctx, RECO_E_ARG, "row %zu: %s embedding is not finite at %zu", row,
+                             side_names[side], i);
+        sum += (double)x[i] * (double)x[i];
+    }
+    *norm = sqrt(sum);
+    if (fabs(*norm - 1) <= NORM_TOLERANCE) return RECO_OK;
+    return reco_fail(ctx, RECO_E_ARG, "row %zu: %s embedding has norm %g, want 1 within %g", row,
+                     side_names[side], *norm, NORM_TOLERANCE);
+}
+
+/* ---- collecting ---- */
+
+/* Room for `rows` rows in all; memory grows with what is held, so that small commits stay small. */
+static reco_status reserve(reco_ctx *ctx, reco_bank_writer *w, size_t rows, size_t most)
+{
+    if (rows <= w->room) return RECO_OK;
+    size_t room = reco_min(reco_max(rows, 2 * w->room), most);
+    for (int side = 0; side < 2; side++) {
+        uint16_t *grown = reco_alloc(ctx, room * w->d, sizeof *grown, "rows of a segment");
+        if (!grown) return RECO_E_NOMEM;
+        if (w->nheld) memcpy(grown, w->held[side], w->nheld * w->d * sizeof *grown);
+        reco_free(w->held[side]);
+        w->held[side] = grown;
+    }
+    w->room = room;
+    return RECO_OK;
+}
+
+static reco_status remember(reco_ctx *ctx, reco_bank_writer *w, const reco_segment_entry *entry)
+{
+    if (w->nfiles == w->files_room) {
+        size_t room = w->files_room ? 2 * w->files_room : 4;
+        reco_segment_entry *grown = reco_alloc(ctx, room, sizeof *grown, "list of segments");
+        if (!grown) return RECO_E_NOMEM;
+        if (w->nfiles) memcpy(grown, w->files, w->nfiles * sizeof *grown);
+        reco_free(w->files);
+        w->files = grown;
+        w->files_room = room;
+    }
+    w->files[w->nfiles++] = *entry;
+    return RECO_OK;
+}
+
+reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w)
+{
+    if (w->nheld == 0) return RECO_OK;
+    reco_segment_entry entry = {.number = w->next_segment, .first = w->next_id - (int64_t)w->nheld};
+    RECO_TRY(
+        reco_segment_write(ctx, &entry, w->dir, w->held[RECO_IMAGE], w->held[RECO_TEXT], w->nheld, w->d));
+    RECO_TRY(remember(ctx, w, &entry));
+    w->next_segment++;
+    w->nheld = 0;
+    return RECO_OK;
+}
+
+/* Unit norm in f32 first: rounding to f16 then moves each component by its own half unit, and no more. */
+static void hold(reco_bank_writer *w, reco_side side, const float *x, double norm)
+{
+    uint16_t *to = w->held[side] + w->nheld * w->d;
+    float scale = (float)(1 / norm), block[256];
+    for (size_t i = 0; i < w->d; i += 256) {
+        size_t n = reco_min(256, w->d - i);
+        for (size_t j = 0; j < n; j++) block[j] = x[i + j] * scale;
+        reco_f32_to_f16_n(to + i, block, n);
+    }
+}
+
+static reco_status keep(reco_ctx *ctx, reco_bank_writer *w, const float *image, const float *text,
+                        const double *norms, const reco_pair *pairs, size_t n)
+{
+    size_t d = w->d, most = reco_max(1, reco_min(HELD_BYTES / (2 * d * sizeof(uint16_t)), HELD_ROWS));
+    RECO_TRY(reco_catalog_stage(ctx, w->catalog, w->next_id, pairs, n));
+    for (size_t i = 0; i < n; i++) {
+        if (w->nheld == most) RECO_TRY(reco_bank_writer_flush(ctx, w));
+        RECO_TRY(reserve(ctx, w, reco_min(w->nheld + n - i, most), most));
+        hold(w, RECO_IMAGE, image + i * d, norms[2 * i]);
+        hold(w, RECO_TEXT, text + i * d, norms[2 * i + 1]);
+        w->nheld++;
+        w->next_id++;
+    }
+    return RECO_OK;
+}
+
+reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *image, const float *text,
+                             const reco_pair *pairs, size_t n)
+{
+    RECO_TRY(reco_bank_writer_check(ctx, w));
+    if (n > (size_t)(RECO_BANK_MAX_ID - w->next_id))
+        return reco_fail(ctx, RECO_E_ARG, "%s: has given out all ids", w->dir);
+    reco_mark start = reco_scratch_mark(ctx);
+    reco_status status = RECO_E_NOMEM;
+    double *norms = reco_scratch(ctx, n, 2 * sizeof *norms, "norms"); /* [n][2] */
+    if (!norms) goto out;
+    /* All checks come first: what the caller can mend leaves the writer as it was. */
+    for (size_t i = 0; i < n; i++) {
+        RECO_GO(check_vector(ctx, i, RECO_IMAGE, image + i * w->d, w->d, &norms[2 * i]));
+        RECO_GO(check_vector(ctx, i, RECO_TEXT, text + i * w->d, w->d, &norms[2 * i + 1]));
+        RECO_GO(check_pair(ctx, w, i, &pairs[i]));
+    }
+    status = w->broken = keep(ctx, w, image, text, norms, pairs, n);
+out:
+    reco_scratch_release(ctx, start);
+    return status;
+}
+
+reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
+                          int *has)
+{
+    bool found = false;
+    RECO_TRY(reco_bank_writer_check(ctx, w));
+    if (uri) RECO_TRY(reco_catalog_has(ctx, w->catalog, uri, caption, &found));
+    *has = found;
+    return RECO_OK;
+}

@@ -1,0 +1,25 @@
+#include "bank/bank_internal.h"
+
+reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, int done)
+{
+    RECO_TRY(reco_bank_writer_check(ctx, w));
+    if (next > INT64_MAX)
+        return reco_fail(ctx, RECO_E_ARG, "bank: next = %llu, want at most %lld", (unsigned long long)next,
+                         (long long)INT64_MAX);
+    w->broken = reco_bank_writer_flush(ctx, w);
+    if (w->broken != RECO_OK) return w->broken;
+    const reco_catalog_change change = {
+        .segments = w->files,
+        .nsegments = w->nfiles,
+        .next_id = w->next_id,
+        .next_segment = w->next_segment,
+        .job = w->job,
+        .next = next,
+        .done = done != 0,
+    };
+    w->broken = reco_catalog_commit(ctx, w->catalog, &change);
+    /* A failed commit may still lie whole in the log, and come true when the log is read again. */
+    w->commit_failed = w->broken != RECO_OK;
+    if (!w->commit_failed) w->nfiles = 0;
+    return w->broken;
+}

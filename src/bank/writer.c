@@ -1,0 +1,186 @@
+#include "bank/bank_internal.h"
+
+#include <unistd.h>
+
+static reco_status check_spec(reco_ctx *ctx, const reco_bank_spec *spec)
+{
+    const char *encoder = spec->encoder ? spec->encoder : "",
+               *print = spec->fingerprint ? spec->fingerprint : "";
+    if (spec->d < 1 || spec->d > RECO_BANK_MAX_WIDTH)
+        return reco_fail(ctx, RECO_E_ARG, "bank: d = %zu, want 1..%d", spec->d, RECO_BANK_MAX_WIDTH);
+    if (strlen(encoder) >= sizeof((reco_bank_info *)0)->encoder)
+        return reco_fail(ctx, RECO_E_ARG, "bank: the encoder's name has %zu bytes, want at most 255",
+                         strlen(encoder));
+    if (*print && (strlen(print) != 32 || strspn(print, "0123456789abcdef") != 32))
+        return reco_fail(ctx, RECO_E_ARG, "bank: fingerprint \"%.40s\", want 32 hexadecimal digits", print);
+    if (!(spec->logit_scale >= 0 && spec->logit_scale <= 1e6f))
+        return reco_fail(ctx, RECO_E_ARG, "bank: logit_scale = %g, want 0..1e6", (double)spec->logit_scale);
+    return RECO_OK;
+}
+
+/* What a build that was cut off before its bank began may have left; bank.sqlite itself is another one's, that runs
+ * right now. */
+static bool is_foreign(const char *name)
+{
+    return strcmp(name, "writer.lock") != 0 && strcmp(name, "bank.sqlite") != 0 &&
+           strncmp(name, "bank.sqlite.tmp", 15) != 0;
+}
+
+static reco_status check_empty(reco_ctx *ctx, const char *dir)
+{
+    char **files = NULL;
+    size_t n = 0;
+    RECO_TRY(reco_list_files(ctx, &files, &n, dir, true, is_foreign));
+    reco_status status =
+        n ? reco_fail(ctx, RECO_E_EXISTS, "%s: is no bank, and not empty: it has %s", dir, files[0])
+          : RECO_OK;
+    for (size_t i = 0; i < n; i++) reco_free(files[i]);
+    reco_free(files);
+    return status;
+}
+
+static reco_status make_folder(reco_ctx *ctx, const char *dir)
+{
+    if (reco_path_is_dir(dir)) return RECO_OK;
+    if (reco_path_exists(dir)) return reco_fail(ctx, RECO_E_EXISTS, "%s: is a file, want a folder", dir);
+    RECO_TRY(reco_mkdirs(ctx, dir));
+    char *parent = reco_path_dir(ctx, dir);
+    if (!parent) return RECO_E_NOMEM;
+    reco_status status = reco_sync_dir(ctx, parent);
+    reco_free(parent);
+    return status;
+}
+
+/* A folder to write in: a bank, or with spec one that may become a bank. Nothing is left in any other. */
+static reco_status check_folder(reco_ctx *ctx, const char *dir, bool may_create)
+{
+    if (may_create) RECO_TRY(make_folder(ctx, dir));
+    char *database = reco_path_join(ctx, dir, "bank.sqlite");
+    if (!database) return RECO_E_NOMEM;
+    bool exists = reco_path_exists(database);
+    reco_free(database);
+    if (exists) return RECO_OK;
+    return may_create ? check_empty(ctx, dir)
+                      : reco_fail(ctx, RECO_E_NOTFOUND, "%s: is no bank: it has no bank.sqlite", dir);
+}
+
+/* Archives of an empty bank tend to lose the folder. */
+static reco_status make_vectors(reco_ctx *ctx, const char *dir)
+{
+    char *vectors = reco_path_join(ctx, dir, "vectors");
+    if (!vectors) return RECO_E_NOMEM;
+    reco_status status = RECO_OK;
+    if (!reco_path_is_dir(vectors)) {
+        status = reco_mkdirs(ctx, vectors);
+        if (status == RECO_OK) status = reco_sync_dir(ctx, dir);
+    }
+    reco_free(vectors);
+    return status;
+}
+
+static reco_status check_same(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,
+                              const reco_bank_info *info, bool built)
+{
+    const char *encoder = spec->encoder ? spec->encoder : "",
+               *print = spec->fingerprint ? spec->fingerprint : "";
+    if (!built)
+        return reco_fail(ctx, RECO_E_EXISTS,
+                         "%s: is a bank already, built from something else; add to it instead", dir);
+    if (spec->d != info->d)
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: holds vectors of width %zu, the encoder gives %zu", dir,
+                         info->d, spec->d);
+    if (strcmp(print, info->fingerprint) != 0)
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: was built with encoder %s (%s), not %s (%s)", dir,
+                         info->encoder, info->fingerprint, encoder, print);
+    return RECO_OK;
+}
+
+/* Lock, open, sweep: what every writer does first. */
+static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spec *spec, const char *job,
+                         uint64_t *next, int *done)
+{
+    RECO_TRY(check_folder(ctx, w->dir, spec != NULL));
+    RECO_TRY(reco_bank_lock(ctx, &w->lock, w->dir));
+    reco_status status = reco_catalog_open(ctx, &w->catalog, w->dir, true);
+    if (status == RECO_E_NOTFOUND && spec) {
+        RECO_TRY(reco_catalog_create(ctx, w->dir, spec, job));
+        status = reco_catalog_open(ctx, &w->catalog, w->dir, true);
+    }
+    RECO_TRY(status);
+    RECO_TRY(make_vectors(ctx, w->dir));
+
+    reco_bank_info info;
+    bool is_done, built;
+    RECO_TRY(reco_catalog_info(ctx, w->catalog, &info, &w->next_segment));
+    RECO_TRY(reco_catalog_job(ctx, w->catalog, job, next, &is_done, &built));
+    if (spec) RECO_TRY(check_same(ctx, w->dir, spec, &info, built));
+    if (!spec && !*job) { /* rows without a source: nothing to resume */
+        *next = 0;
+        is_done = false;
+        reco_free(w->job);
+        w->job = NULL;
+    }
+    *done = is_done;
+    w->d = info.d;
+    w->next_id = info.next_id;
+    reco_segment_entry *entries;
+    size_t n;
+    RECO_TRY(reco_catalog_segments(ctx, w->catalog, &entries, &n));
+    if (n && (entries[n - 1].number >= w->next_segment ||
+              entries[n - 1].first + entries[n - 1].rows > w->next_id))
+        status = reco_fail(ctx, RECO_E_FORMAT, "%s: bank.next_segment or bank.next_id is behind %s", w->dir,
+                           entries[n - 1].file);
+    else
+        status = reco_segment_sweep(ctx, w->catalog, w->dir, entries, n);
+    reco_free(entries);
+    return status;
+}
+
+reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
+                                  const reco_bank_spec *spec, const char *job, uint64_t *next, int *done)
+{
+    *out = NULL;
+    if (strlen(job) > RECO_BANK_JOB_MAX)
+        return reco_fail(ctx, RECO_E_ARG, "bank: the job's key has %zu bytes, want at most %d", strlen(job),
+                         RECO_BANK_JOB_MAX);
+    if (spec) RECO_TRY(check_spec(ctx, spec));
+    reco_bank_writer *w = reco_alloc(ctx, 1, sizeof *w, "bank writer");
+    if (!w) return RECO_E_NOMEM;
+    w->lock = -1;
+    reco_status status = RECO_E_NOMEM;
+    w->dir = reco_strdup(ctx, path);
+    w->job = reco_strdup(ctx, job);
+    if (w->dir && w->job) status = begin(ctx, w, spec, job, next, done);
+    if (status == RECO_OK)
+        *out = w;
+    else
+        reco_bank_writer_close(w);
+    return status;
+}
+
+reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w)
+{
+    if (w->broken == RECO_OK) return RECO_OK;
+    return reco_fail(ctx, w->broken, "%s: writing failed before; close the writer and begin again", w->dir);
+}
+
+void reco_bank_writer_close(reco_bank_writer *w)
+{
+    if (!w) return;
+    /* Files of no commit; the next writer would remove them too. */
+    for (size_t i = 0; i < w->nfiles && !w->commit_failed; i++) {
+        char *path = NULL;
+        if (asprintf(&path, "%s/vectors/%s", w->dir, w->files[i].file) >= 0) {
+            unlink(path);
+            reco_free(path);
+        }
+    }
+    reco_catalog_close(w->catalog);
+    reco_bank_unlock(w->lock);
+    reco_free(w->held[0]);
+    reco_free(w->held[1]);
+    reco_free(w->files);
+    reco_free(w->job);
+    reco_free(w->dir);
+    reco_free(w);
+}
