@@ -107,6 +107,17 @@ RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, co
                                       size_t n, const reco_stream_opts *opts, float *out,
                                       unsigned char *good);
 
+/* Training pairs in memory: unit rows and a hash of each caption. Free with reco_pair_set_free. */
+typedef struct reco_pair_set {
+    size_t n, d;
+    float *image, *text; /* [n][d] */
+    uint64_t *captions;  /* [n]; NULL when there are no captions */
+} reco_pair_set;
+/* From a folder of embeddings (img_emb/, text_emb/; rows that are zero or not finite are left out), or from the live
+ * rows of a bank. */
+RECO_API reco_status reco_pair_set_load(reco_ctx *ctx, reco_pair_set *set, const char *path);
+RECO_API void reco_pair_set_free(reco_pair_set *set);
+
 /* RECO_E_MISMATCH, naming both encoders, unless model, bank and fusion were made with the same one. Any may be NULL; an
  * encoder that is not recorded matches all. */
 RECO_API reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,

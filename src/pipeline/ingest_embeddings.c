@@ -1,19 +1,7 @@
 #include "pipeline/pipeline_internal.h"
 
-#include <math.h>
-
 #define ROWS 1024
 #define COMMIT_ROWS 65536
-
-/* Unit rows; a row that cannot be made one is left zero and said so. Row by row, since f16 files are normalised only to
- * three digits. */
-static bool unit(float *row, size_t d)
-{
-    double norm = sqrt(reco_dot(row, row, d));
-    if (!(norm > 1e-6) || !isfinite(norm)) return false;
-    for (size_t i = 0; i < d; i++) row[i] = (float)((double)row[i] / norm);
-    return true;
-}
 
 /* A job is named by what the files are, not by their content, which may be many gigabytes. */
 static void job_key(char key[80], const reco_embeddings *e, const float *first, const float *last, size_t d)
@@ -53,9 +41,9 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
         if (status != RECO_OK) goto out;
         if (skip) continue;
         if (bad) reason = bad;
-        if (!unit(g->image + i * g->d, g->d))
+        if (!reco_unit_row(g->image + i * g->d, g->d))
             reason = "the image embedding is zero or not finite";
-        else if (!unit(g->text + i * g->d, g->d))
+        else if (!reco_unit_row(g->text + i * g->d, g->d))
             reason = "the text embedding is zero or not finite";
         if (reason) {
             char item[64];

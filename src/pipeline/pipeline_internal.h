@@ -72,6 +72,9 @@ reco_status reco_output_commit(reco_ctx *ctx, reco_output *o);
 void reco_output_abort(reco_output *o);
 char *reco_layout_path(reco_ctx *ctx, const char *dir, reco_side side);
 
+/* Make a row of length 1; false where it is zero or not finite. */
+bool reco_unit_row(float *row, size_t d);
+
 static inline size_t reco_batch(const reco_stream_opts *opts)
 {
     return opts && opts->batch ? opts->batch : 64;

@@ -1,0 +1,73 @@
+/* cli/cli.h: what the commands share. The command line uses the public headers alone. */
+#ifndef RECO_CLI_H
+#define RECO_CLI_H
+
+#include "reco/reco.h"
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+/* Options that every command takes, and what runs them. */
+typedef struct cli {
+    int threads;
+    bool json, quiet, strict;
+    reco_precision precision;
+    reco_ctx *ctx;
+    json_t *failed; /* the first thousand items that were skipped, for --json */
+    double shown_at, began_at;
+    const char *shown;
+    bool bar; /* a progress bar is on the line */
+} cli;
+
+/* Each takes argv[0] = "reco COMMAND" and returns the exit code. */
+int cmd_model(int argc, char **argv);
+int cmd_embed(int argc, char **argv);
+int cmd_bank(int argc, char **argv);
+int cmd_search(int argc, char **argv);
+int cmd_train(int argc, char **argv);
+int cmd_refine(int argc, char **argv);
+int cmd_classify(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+
+/* --json, --threads, --quiet as a child parser; its input is the cli. */
+extern const struct argp cli_common;
+/* --precision and --strict, likewise. */
+extern const struct argp cli_model_options, cli_strict_option;
+
+/* Parse with `options`; usage errors exit with 2. Then create the context; NULL when that failed. */
+bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input);
+/* Print the error if there is one, release; returns the exit code. */
+int cli_end(cli *c, reco_status status);
+/* One line on stderr: "reco: message". */
+void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Print the object on one line of stdout and release it. */
+void cli_print(json_t *value);
+void cli_failure(void *user, uint64_t row, const char *item, const char *reason);
+/* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
+int cli_skipped(cli *c, uint64_t failures, const char *where);
+
+reco_status cli_open_model(cli *c, reco_model **model, const char *dir);
+/* Bank and fusion (a file or a control's name) that belong together, and to the model when there is one. */
+reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, const char *bank_path,
+                            reco_fusion **fusion, const char *fusion_name, size_t k);
+
+/* Parsers of option values; argp_error on nonsense. */
+size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high);
+double cli_number(struct argp_state *state, const char *what, const char *text, double low, double high);
+reco_sides cli_sides(struct argp_state *state, const char *text);
+const char *cli_sides_name(reco_sides sides);
+reco_dtype cli_dtype(struct argp_state *state, const char *text);
+/* argp_error when a required option is missing. */
+void cli_need(struct argp_state *state, const void *value, const char *option);
+
+/* The hooks of the context. */
+int cli_progress(void *user, const char *what, uint64_t done, uint64_t total);
+void cli_log(void *user, reco_log_level level, const char *message);
+void cli_clear_bar(cli *c);
+void cli_catch_signals(void);
+extern const char cli_help_text[];
+
+#endif

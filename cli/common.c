@@ -1,0 +1,205 @@
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT };
+
+void cli_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("reco: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || end == text || *end || *text == '-' || value < low || value > high)
+        argp_error(state, "%s = %s, want %zu..%zu", what, text, low, high);
+    return (size_t)value;
+}
+
+double cli_number(struct argp_state *state, const char *what, const char *text, double low, double high)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= low && value <= high))
+        argp_error(state, "%s = %s, want %g..%g", what, text, low, high);
+    return value;
+}
+
+static const struct {
+    const char *name;
+    reco_sides sides;
+} sides_names[] = {{"none", RECO_SIDES_NONE},
+                   {"image", RECO_SIDES_IMAGE},
+                   {"text", RECO_SIDES_TEXT},
+                   {"both", RECO_SIDES_BOTH},
+                   {"auto", RECO_SIDES_DEFAULT}};
+
+reco_sides cli_sides(struct argp_state *state, const char *text)
+{
+    for (size_t i = 0; i < sizeof sides_names / sizeof *sides_names; i++)
+        if (strcmp(text, sides_names[i].name) == 0) return sides_names[i].sides;
+    argp_error(state, "sides = %s, want image, text, both, none or auto", text);
+    return RECO_SIDES_DEFAULT;
+}
+
+const char *cli_sides_name(reco_sides sides)
+{
+    for (size_t i = 0; i < sizeof sides_names / sizeof *sides_names; i++)
+        if (sides == sides_names[i].sides) return sides_names[i].name;
+    return "?";
+}
+
+reco_dtype cli_dtype(struct argp_state *state, const char *text)
+{
+    if (strcmp(text, "float32") != 0 && strcmp(text, "float16") != 0)
+        argp_error(state, "--dtype = %s, want float16 or float32", text);
+    return strcmp(text, "float32") == 0 ? RECO_DTYPE_F32 : RECO_DTYPE_F16;
+}
+
+void cli_need(struct argp_state *state, const void *value, const char *option)
+{
+    if (!value) argp_error(state, "%s is missing", option);
+}
+
+static error_t parse_common(int key, char *arg, struct argp_state *state)
+{
+    cli *c = state->input;
+    switch (key) {
+    case KEY_JSON:
+        c->json = true;
+        return 0;
+    case KEY_THREADS:
+        c->threads = (int)cli_size(state, "--threads", arg, 1, 1024);
+        return 0;
+    case KEY_QUIET:
+        c->quiet = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_precision(int key, char *arg, struct argp_state *state)
+{
+    cli *c = state->input;
+    if (key != KEY_PRECISION) return ARGP_ERR_UNKNOWN;
+    if (strcmp(arg, "f32") == 0)
+        c->precision = RECO_F32;
+    else if (strcmp(arg, "bf16") == 0)
+        c->precision = RECO_BF16;
+    else
+        argp_error(state, "--precision = %s, want f32 or bf16", arg);
+    return 0;
+}
+
+static error_t parse_strict(int key, char *arg, struct argp_state *state)
+{
+    (void)arg;
+    cli *c = state->input;
+    if (key != KEY_STRICT) return ARGP_ERR_UNKNOWN;
+    c->strict = true;
+    return 0;
+}
+
+static const struct argp_option common_options[] = {
+    {"json", KEY_JSON, NULL, 0, "Print one JSON object instead of text", 90},
+    {"threads", KEY_THREADS, "N", 0, "Threads to use (default: all processors)", 90},
+    {"quiet", KEY_QUIET, NULL, 0, "No progress", 90},
+    {0},
+};
+static const struct argp_option precision_options[] = {
+    {"precision", KEY_PRECISION, "f32|bf16", 0,
+     "What the model computes in (default: bf16 where the CPU has it)", 80},
+    {0},
+};
+static const struct argp_option strict_options[] = {
+    {"strict", KEY_STRICT, NULL, 0, "Exit with 1 when any input had to be skipped", 80},
+    {0},
+};
+const struct argp cli_common = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_model_options = {precision_options, parse_precision, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_strict_option = {strict_options, parse_strict, NULL, NULL, NULL, NULL, NULL};
+
+bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input)
+{
+    argp_err_exit_status = 2;
+    if (argp_parse(argp, argc, argv, 0, NULL, input) != 0) return false;
+    cli_catch_signals();
+    reco_ctx_opts opts = {.threads = c->threads, .log = cli_log, .progress = cli_progress, .user = c};
+    c->failed = json_array();
+    if (reco_ctx_create(&c->ctx, &opts) == RECO_OK && c->failed) return true;
+    cli_error("out of memory");
+    return false;
+}
+
+int cli_end(cli *c, reco_status status)
+{
+    cli_clear_bar(c);
+    if (status != RECO_OK)
+        cli_error("%s", *reco_ctx_error(c->ctx) ? reco_ctx_error(c->ctx) : reco_status_name(status));
+    reco_ctx_free(c->ctx);
+    json_decref(c->failed);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        cli_error("standard output: %s", strerror(errno));
+        return 1;
+    }
+    return status == RECO_OK ? 0 : 1;
+}
+
+void cli_print(json_t *value)
+{
+    json_dumpf(value, stdout, JSON_REAL_PRECISION(9));
+    fputc('\n', stdout);
+    json_decref(value);
+}
+
+void cli_failure(void *user, uint64_t row, const char *item, const char *reason)
+{
+    cli *c = user;
+    cli_clear_bar(c);
+    /* The reason mostly names the item already. */
+    fprintf(stderr, "reco: skipped row %llu: %s%s%s\n", (unsigned long long)row,
+            strstr(reason, item) ? "" : item, strstr(reason, item) ? "" : ": ", reason);
+    if (json_array_size(c->failed) >= 1000) return;
+    json_t *name = json_string(item), *why = json_string(reason);
+    json_array_append_new(c->failed, json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item",
+                                               name ? name : json_string("?"), "reason",
+                                               why ? why : json_string("?")));
+}
+
+int cli_skipped(cli *c, uint64_t failures, const char *where)
+{
+    if (!failures) return 0;
+    cli_clear_bar(c);
+    fprintf(stderr, "reco: warning: %llu skipped%s%s\n", (unsigned long long)failures,
+            where ? ", listed in " : "", where ? where : "");
+    return c->strict ? 1 : 0;
+}
+
+reco_status cli_open_model(cli *c, reco_model **model, const char *dir)
+{
+    reco_model_opts opts = {.precision = c->precision};
+    return reco_model_open(c->ctx, model, dir, &opts);
+}
+
+reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, const char *bank_path,
+                            reco_fusion **fusion, const char *fusion_name, size_t k)
+{
+    reco_status status = reco_bank_open(c->ctx, bank, bank_path);
+    if (status == RECO_OK && fusion_name)
+        status = reco_fusion_open(c->ctx, fusion, fusion_name, reco_bank_get_info(*bank).d, k);
+    if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, *bank, fusion_name ? *fusion : NULL);
+    return status;
+}

@@ -1,0 +1,97 @@
+#include "cli.h"
+
+enum { KEY_MODEL = 1, KEY_IMAGES, KEY_TEXTS, KEY_OUT, KEY_DTYPE, KEY_BATCH };
+
+typedef struct args {
+    cli *common;
+    const char *model, *images, *texts, *out;
+    reco_stream_opts stream;
+} args;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = a->common;
+        return 0;
+    case KEY_MODEL:
+        a->model = arg;
+        return 0;
+    case KEY_IMAGES:
+        a->images = arg;
+        return 0;
+    case KEY_TEXTS:
+        a->texts = arg;
+        return 0;
+    case KEY_OUT:
+        a->out = arg;
+        return 0;
+    case KEY_DTYPE:
+        a->stream.dtype = cli_dtype(state, arg);
+        return 0;
+    case KEY_BATCH:
+        a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, a->model, "--model");
+        cli_need(state, a->out, "--out");
+        if (!a->images == !a->texts) argp_error(state, "want one of --images and --texts");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
+    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one a line", 1},
+    {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
+    {"out", KEY_OUT, "DIR", 0, "Where img_emb/, text_emb/ and metadata/ go", 1},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "float16 (default) or float32", 2},
+    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 2},
+    {0},
+};
+static const struct argp_child children[] = {
+    {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp argp = {options,
+                                 parse,
+                                 NULL,
+                                 "Embed pictures or captions: one unit row per good input, in order, in "
+                                 "clip-retrieval's layout. What cannot be read is "
+                                 "listed in OUT/failures.jsonl and skipped.\v"
+                                 "Example:\n  reco embed --model clip/ --images photos/ --out emb/\n  reco "
+                                 "embed --model clip/ --texts captions.txt "
+                                 "--out emb/",
+                                 children,
+                                 NULL,
+                                 NULL};
+
+int cmd_embed(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c, .stream = {.dtype = RECO_DTYPE_F16, .failure = cli_failure, .user = &c}};
+    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    reco_model *model = NULL;
+    reco_stream_result result = {0};
+    reco_status status = cli_open_model(&c, &model, a.model);
+    if (status == RECO_OK)
+        status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.stream, &result)
+                          : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.stream, &result);
+    reco_model_close(model);
+    int strict = 0;
+    if (status == RECO_OK) {
+        strict = cli_skipped(&c, result.failures, "failures.jsonl");
+        if (c.json)
+            cli_print(json_pack("{s:I, s:I, s:O, s:f, s:s}", "rows", (json_int_t)result.rows, "failures",
+                                (json_int_t)result.failures, "failed", c.failed, "seconds", result.seconds,
+                                "out", a.out));
+        else
+            printf("%llu %s embedded in %.1f s (%.0f/s), %llu skipped, in %s\n",
+                   (unsigned long long)result.rows, a.images ? "pictures" : "captions", result.seconds,
+                   result.seconds > 0 ? (double)result.rows / result.seconds : 0,
+                   (unsigned long long)result.failures, a.out);
+    }
+    int code = cli_end(&c, status);
+    return code ? code : strict;
+}

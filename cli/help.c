@@ -1,0 +1,17 @@
+#include "cli.h"
+
+const char cli_help_text[] =
+    "Usage: reco COMMAND ...\n"
+    "A frozen vision-text model with a memory: look things up, fuse what is found.\n"
+    "\n"
+    "  reco model info MODEL                       what a model folder is\n"
+    "  reco embed --model M --images DIR --out E   pictures or captions to embeddings\n"
+    "  reco bank build|add|delete|info             the memory of image-text pairs\n"
+    "  reco search --model M --bank B --text T     what the memory holds that is like this\n"
+    "  reco train --bank B --out F                 learn to fuse what is retrieved\n"
+    "  reco refine --bank B --fusion F ...         embeddings in, refined embeddings out\n"
+    "  reco classify --model M --bank B ...        name pictures\n"
+    "  reco eval --model M --bank B ...            CLIP and RECO side by side\n"
+    "\n"
+    "Every command has --help with an example, --json and --threads. Exit codes: 0 done, 1 failed, 2 "
+    "usage.\n";

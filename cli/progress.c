@@ -1,0 +1,89 @@
+#include "cli.h"
+
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stopped;
+
+/* The first signal asks the work to stop at a safe point; the second gets the default, which kills. */
+static void stop(int signal_number)
+{
+    stopped = 1;
+    signal(signal_number, SIG_DFL);
+}
+
+void cli_catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = stop};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void cli_clear_bar(cli *c)
+{
+    if (c->bar) fputs("\r\033[K", stderr);
+    c->bar = false;
+}
+
+static void clock_text(char text[16], double seconds)
+{
+    unsigned long s = seconds > 359999 ? 359999 : (unsigned long)(seconds + 0.5);
+    if (s >= 3600)
+        snprintf(text, 16, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(text, 16, "%lu:%02lu", s / 60, s % 60);
+}
+
+/* A bar on a terminal; elsewhere a plain line every ten seconds, and one at the end of what took longer than that. */
+int cli_progress(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    cli *c = user;
+    if (stopped) return 1;
+    if (c->quiet) return 0;
+    double at = now();
+    if (c->shown != what) {
+        c->shown = what;
+        c->began_at = c->shown_at = at;
+    }
+    bool terminal = isatty(STDERR_FILENO), end = total && done >= total;
+    if (!terminal && at - c->shown_at < 10 && !(end && at - c->began_at >= 10)) return 0;
+    c->shown_at = at;
+    double rate = at > c->began_at ? (double)done / (at - c->began_at) : 0;
+    char line[160], eta[16] = "-";
+    if (total && rate > 0) clock_text(eta, (double)(total - done) / rate);
+    if (!total)
+        snprintf(line, sizeof line, "%s: %llu, %.0f/s", what, (unsigned long long)done, rate);
+    else
+        snprintf(line, sizeof line, "%s: %llu/%llu (%.0f%%), %.0f/s, %s left", what,
+                 (unsigned long long)done, (unsigned long long)total, 100.0 * (double)done / (double)total,
+                 rate, eta);
+    if (!terminal) {
+        fprintf(stderr, "%s\n", line);
+        return 0;
+    }
+    int filled = total ? (int)(20 * done / total) : 0;
+    fprintf(stderr, "\r\033[K[%.*s%.*s] %s", filled, "####################", 20 - filled,
+            "....................", line);
+    c->bar = true;
+    if (end) cli_clear_bar(c);
+    return 0;
+}
+
+void cli_log(void *user, reco_log_level level, const char *message)
+{
+    cli *c = user;
+    if (c->quiet && level == RECO_LOG_INFO) return;
+    cli_clear_bar(c);
+    fprintf(stderr, "reco: %s%s\n", level == RECO_LOG_WARN ? "warning: " : "", message);
+}

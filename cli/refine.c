@@ -1,0 +1,113 @@
+#include "cli.h"
+
+enum { KEY_BANK = 1, KEY_FUSION, KEY_EMBEDDINGS, KEY_OUT, KEY_REFINE, KEY_DTYPE, KEY_MIN };
+
+typedef struct args {
+    cli *common;
+    const char *bank, *fusion, *embeddings, *out;
+    reco_sides sides;
+    reco_refine_opts refine;
+    reco_stream_opts stream;
+} args;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = a->common;
+        return 0;
+    case KEY_BANK:
+        a->bank = arg;
+        return 0;
+    case KEY_FUSION:
+        a->fusion = arg;
+        return 0;
+    case KEY_EMBEDDINGS:
+        a->embeddings = arg;
+        return 0;
+    case KEY_OUT:
+        a->out = arg;
+        return 0;
+    case KEY_REFINE:
+        a->sides = cli_sides(state, arg);
+        return 0;
+    case KEY_DTYPE:
+        a->stream.dtype = cli_dtype(state, arg);
+        a->stream.keep_dtype = 0;
+        return 0;
+    case KEY_MIN:
+        a->refine.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
+        a->refine.use_min = 1;
+        return 0;
+    case 'k':
+        a->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, a->bank, "--bank");
+        cli_need(state, a->fusion, "--fusion");
+        cli_need(state, a->embeddings, "--embeddings");
+        cli_need(state, a->out, "--out");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0, "A trained layer, or none, vote, mean, weighted", 1},
+    {"embeddings", KEY_EMBEDDINGS, "DIR", 0, "img_emb/ and text_emb/ to refine (one of them is enough)", 1},
+    {"out", KEY_OUT, "DIR", 0, "Where the refined go, in the same layout", 1},
+    {"refine", KEY_REFINE, "SIDES", 0,
+     "image, text, both, none or auto (default: auto, what training chose)", 2},
+    {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
+    {"min-similarity", KEY_MIN, "S", 0, "Neighbours of smaller cosine do not count", 2},
+    {"dtype", KEY_DTYPE, "TYPE", 0, "float16 or float32 (default: as read)", 2},
+    {0},
+};
+static const struct argp_child children[] = {
+    {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    options,
+    parse,
+    NULL,
+    "Refine embeddings that you keep yourself. No model needed.\v"
+    "Example:\n  reco refine --bank shop.bank --fusion fusion.safetensors --embeddings emb/ "
+    "--out refined/",
+    children,
+    NULL,
+    NULL};
+
+int cmd_refine(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c,
+              .sides = RECO_SIDES_DEFAULT,
+              .stream = {.keep_dtype = 1, .failure = cli_failure, .user = &c}};
+    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    reco_bank *bank = NULL;
+    reco_fusion *fusion = NULL;
+    reco_stream_result result = {0};
+    int strict = 0;
+    reco_status status = cli_open_memory(&c, NULL, &bank, a.bank, &fusion, a.fusion, a.refine.k);
+    if (status == RECO_OK) {
+        if (a.sides == RECO_SIDES_DEFAULT) a.sides = reco_fusion_get_config(fusion).sides;
+        status = reco_refine_folder(c.ctx, bank, fusion, a.sides, a.embeddings, a.out, &a.refine, &a.stream,
+                                    &result);
+    }
+    reco_fusion_free(fusion);
+    reco_bank_close(bank);
+    if (status == RECO_OK) {
+        strict = cli_skipped(&c, result.failures, "failures.jsonl");
+        if (c.json)
+            cli_print(json_pack("{s:I, s:s, s:I, s:f}", "rows", (json_int_t)result.rows, "refined",
+                                cli_sides_name(a.sides), "failures", (json_int_t)result.failures, "seconds",
+                                result.seconds));
+        else
+            printf("%llu rows, refined: %s, in %s\n", (unsigned long long)result.rows,
+                   cli_sides_name(a.sides), a.out);
+    }
+    int code = cli_end(&c, status);
+    return code ? code : strict;
+}
