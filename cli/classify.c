@@ -105,31 +105,23 @@ typedef struct work {
 /* The `top` best classes with softmax probabilities at the model's own scale. */
 static json_t *predict(const work *w, const float *image, const float *classes, size_t top, float scale)
 {
-    float score[MOST];
-    size_t best[MOST], n = 0;
-    double sum = 0, *all = malloc(w->c * sizeof *all);
-    if (!all) return NULL;
-    for (size_t j = 0; j < w->c; j++) {
-        double s = 0;
-        for (size_t i = 0; i < w->d; i++) s += (double)image[i] * (double)classes[j * w->d + i];
-        all[j] = s;
-        size_t at = n < top ? n++ : top - 1;
-        if (at == top - 1 && n == top && j >= top && !((float)s > score[at])) continue;
-        while (at > 0 && (float)s > score[at - 1]) {
-            score[at] = score[at - 1];
-            best[at] = best[at - 1];
-            at--;
-        }
-        score[at] = (float)s;
-        best[at] = j;
-    }
-    for (size_t j = 0; j < w->c; j++) sum += exp((double)scale * (all[j] - (double)score[0]));
+    double *scores = calloc(w->c, sizeof *scores), best = -1, sum = 0;
     json_t *list = json_array();
-    for (size_t j = 0; j < n; j++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:f, s:f}", "label", w->classes[best[j]], "score", all[best[j]],
-                            "probability", exp((double)scale * (all[best[j]] - (double)score[0])) / sum));
-    free(all);
+    for (size_t j = 0; scores && j < w->c; j++) {
+        for (size_t i = 0; i < w->d; i++) scores[j] += (double)image[i] * (double)classes[j * w->d + i];
+        if (scores[j] > best) best = scores[j];
+    }
+    for (size_t j = 0; scores && j < w->c; j++) sum += exp((double)scale * (scores[j] - best));
+    for (size_t n = 0; scores && n < top && n < w->c; n++) {
+        size_t at = 0;
+        for (size_t j = 1; j < w->c; j++)
+            if (scores[j] > scores[at]) at = j;
+        json_array_append_new(list,
+                              json_pack("{s:s, s:f, s:f}", "label", w->classes[at], "score", scores[at],
+                                        "probability", exp((double)scale * (scores[at] - best)) / sum));
+        scores[at] = -INFINITY;
+    }
+    free(scores);
     return list;
 }
 

@@ -21,14 +21,14 @@ static float *load(loader *l, const char *name, size_t rank, const size_t *shape
 
 static float *vector(loader *l, const char *prefix, const char *name, size_t n)
 {
-    char full[160];
+    char full[256];
     snprintf(full, sizeof full, "%s%s", prefix, name);
     return load(l, full, 1, &n);
 }
 
 static float *matrix(loader *l, const char *prefix, const char *name, size_t rows, size_t cols)
 {
-    char full[160];
+    char full[256];
     snprintf(full, sizeof full, "%s%s", prefix, name);
     return load(l, full, 2, (size_t[]){rows, cols});
 }
