@@ -37,7 +37,7 @@ static void release(reco_file *file)
 static bool is_stale(const char *path, long pid)
 {
     if (pid != (long)getpid() && (kill((pid_t)pid, 0) == 0 || errno != ESRCH)) return false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return false;
     bool stale = flock(fd, LOCK_EX | LOCK_NB) == 0;
     close(fd);

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#define MAX_FIELDS 4096
+
 static reco_status push(reco_ctx *ctx, const reco_lines *lines, reco_io_csv *csv, const char *data,
                         size_t bytes)
 {
@@ -72,6 +74,10 @@ reco_status reco_io_csv_next(reco_ctx *ctx, reco_lines *lines, reco_io_csv *csv,
     csv->line = reco_io_lines_number(lines);
 
     for (size_t at = 0;; at++) {
+        if (csv->n == MAX_FIELDS) {
+            *bad = "more than 4096 fields";
+            return RECO_OK;
+        }
         RECO_TRY(start_field(ctx, csv));
         if (at < bytes && line[at] == '"') {
             at++;

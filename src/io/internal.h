@@ -26,9 +26,13 @@ reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, rec
 /* convert.c: n elements of F32, F16, BF16 or F64 from any alignment. */
 void reco_io_to_f32(float *out, reco_dtype dtype, const void *data, size_t n);
 
+/* safetensors: limits of the reference implementation and of reco_tensor */
+#define RECO_IO_MAX_HEADER 100000000u
+#define RECO_IO_MAX_RANK 8
+
 /* shape.c */
 #define RECO_IO_SHAPE_TEXT 192
-/* "[3,4]"; with `any`, 0 is written as "*". rank is at most 8. */
+/* "[3,4]"; with `any`, 0 is written as "*". rank is at most RECO_IO_MAX_RANK. */
 void reco_io_shape_text(char out[RECO_IO_SHAPE_TEXT], size_t rank, const size_t *shape, bool any);
 bool reco_io_shape_count(size_t rank, const size_t *shape, size_t *count); /* false: overflow */
 

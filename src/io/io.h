@@ -133,7 +133,7 @@ void reco_lines_close(reco_lines *lines);
 /* Records with named fields from FILE.csv (RFC 4180, header row; also .tsv with tabs) or FILE.jsonl (an object
  * a line; .ndjson too), told by the name's ending. Both give the same: a json object of the row; csv values are
  * strings. The caller decrefs *row; *row NULL at the end. A damaged row (wrong field count, bad JSON, invalid
- * UTF-8 in csv, an unclosed quote) yields RECO_OK with *row NULL and *bad set to a reason (valid until the next
+ * UTF-8 in csv, an unclosed quote, more than 4096 fields) yields RECO_OK with *row NULL and *bad set to a reason (valid until the next
  * call), so that the caller can report and go on. number counts records from 0. */
 typedef struct reco_records reco_records;
 reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path);
@@ -143,7 +143,8 @@ void reco_records_close(reco_records *r);
 
 /* ---- json.c ---- */
 
-/* Whole file, at most 64 MiB, at most 100 levels deep, duplicate keys refused; message names the file and line. */
+/* Whole file, at most 64 MiB, at most 100 levels deep and 4 million values, duplicate keys refused; message names the
+ * file and line. */
 reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path);
 
 /* ---- hash.c: xxh3 ---- */

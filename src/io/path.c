@@ -45,8 +45,9 @@ reco_status reco_mkdirs(reco_ctx *ctx, const char *path)
         if (end && end != '/') continue;
         *c = 0;
         /* Not only EEXIST: a parent that exists may be one where we can't write, or "/". */
-        if (*copy && mkdir(copy, 0777) != 0 && !reco_path_is_dir(copy)) {
-            if (errno == EEXIST) errno = ENOTDIR;
+        int error = *copy && mkdir(copy, 0777) != 0 ? errno : 0;
+        if (error && !reco_path_is_dir(copy)) {
+            errno = error == EEXIST ? ENOTDIR : error;
             status = reco_fail_errno(ctx, RECO_E_IO, "%s", copy);
         }
         *c = end;

@@ -2,9 +2,6 @@
 
 #include <stdlib.h>
 
-#define MAX_HEADER 100000000u /* as the reference implementation */
-#define MAX_RANK 8
-
 struct reco_safetensors {
     reco_map map;
     char *path;
@@ -47,9 +44,9 @@ static reco_status read_shape(reco_ctx *ctx, const char *path, const json_t *ent
     if (!json_is_array(shape))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %.200s has no shape", path, t->name);
     t->rank = json_array_size(shape);
-    if (t->rank > MAX_RANK)
+    if (t->rank > RECO_IO_MAX_RANK)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %.200s has %zu dimensions, want at most %d", path,
-                         t->name, t->rank, MAX_RANK);
+                         t->name, t->rank, RECO_IO_MAX_RANK);
     for (size_t i = 0; i < t->rank; i++)
         if (!to_size(json_array_get(shape, i), &t->shape[i]))
             return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %.200s: dimension %zu is not a whole number",
@@ -152,9 +149,9 @@ static reco_status read_header(reco_ctx *ctx, reco_safetensors *st)
                          st->map.bytes);
     memcpy(&length, st->map.data, sizeof length);
     size_t rest = st->map.bytes - sizeof length;
-    if (length > MAX_HEADER)
+    if (length > RECO_IO_MAX_HEADER)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: header is %llu bytes, want at most %u", st->path,
-                         (unsigned long long)length, MAX_HEADER);
+                         (unsigned long long)length, RECO_IO_MAX_HEADER);
     if (length > rest)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: header is %llu bytes, the file has %zu left", st->path,
                          (unsigned long long)length, rest);

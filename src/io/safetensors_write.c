@@ -2,15 +2,15 @@
 
 #include <stdlib.h>
 
-#define MAX_HEADER 100000000u
 #define DATA_ALIGNMENT 64
 
 static reco_status tensor_bytes(reco_ctx *ctx, const char *path, const reco_tensor *t, size_t *bytes)
 {
     size_t count;
-    if (!t->name || t->rank > 8)
-        return reco_fail(ctx, RECO_E_ARG, "%s: tensor %.200s has %zu dimensions, want a name and at most 8",
-                         path, t->name ? t->name : "(unnamed)", t->rank);
+    if (!t->name || t->rank > RECO_IO_MAX_RANK)
+        return reco_fail(ctx, RECO_E_ARG,
+                         "%s: tensor %.200s has %zu dimensions, want a name and at most %d", path,
+                         t->name ? t->name : "(unnamed)", t->rank, RECO_IO_MAX_RANK);
     *bytes = t->bytes;
     if (!t->dtype_name && (!reco_io_shape_count(t->rank, t->shape, &count) ||
                            !reco_mul(count, reco_dtype_size(t->dtype), bytes)))
@@ -83,16 +83,14 @@ reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *p
     if (!text) RECO_GO(reco_fail_nomem(ctx, 0, path));
 
     size_t used = strlen(text), start = (8 + used + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
-    if (start - 8 > MAX_HEADER)
+    if (start - 8 > RECO_IO_MAX_HEADER)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "%s: header is %zu bytes, want at most %u", path, start - 8,
-                          MAX_HEADER));
-    static const char spaces[DATA_ALIGNMENT + 1] =
-        "                                                                ";
+                          RECO_IO_MAX_HEADER));
     uint64_t length = start - 8;
     RECO_GO(reco_file_begin(ctx, &file, path));
     RECO_GO(reco_file_write(ctx, file, &length, sizeof length));
     RECO_GO(reco_file_write(ctx, file, text, used));
-    RECO_GO(reco_file_write(ctx, file, spaces, start - 8 - used));
+    RECO_GO(reco_file_printf(ctx, file, "%*s", (int)(start - 8 - used), ""));
     reco_io_file_expect(file, start + data_bytes);
     *out = file;
     file = NULL;

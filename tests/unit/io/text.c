@@ -162,6 +162,13 @@ static void test_damaged_csv(void **state)
     failed(reco_records_open(ctx, &r, put_text("x.txt", "a\n")), RECO_E_UNSUPPORTED,
            "x.txt: want a name that ends in .csv");
     failed(reco_records_open(ctx, &r, at("none.csv")), RECO_E_IO, "none.csv: No such file");
+    char wide[4097 + 6];
+    memset(wide, ',', sizeof wide);
+    memcpy(wide, "a,b\n", 4);
+    wide[sizeof wide - 1] = 0;
+    r = records("wide.csv", wide);
+    is_record(r, 0, NULL, "more than 4096 fields");
+    reco_records_close(r);
     assert_int_equal(mkdir(at("dir.csv"), 0700), 0);
     failed(reco_records_open(ctx, &r, at("dir.csv")), RECO_E_IO, "is a directory, want a file");
     assert_null(r);
@@ -244,6 +251,19 @@ static void test_json(void **state)
     }
 }
 
+static void test_many_values(void **state)
+{
+    (void)state;
+    const size_t n = 4000002;
+    char *text = reco_alloc(ctx, n, 1, "test");
+    memset(text, ',', n);
+    memcpy(text, "\n[", 2);
+    json_t *json;
+    failed(reco_json_load(ctx, &json, put("values.json", text, n)), RECO_E_FORMAT,
+           "values.json:2: more than 4000000 values");
+    reco_free(text);
+}
+
 static void test_hash(void **state)
 {
     (void)state;
@@ -272,7 +292,8 @@ int main(void)
         cmocka_unit_test(test_lines),         cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_csv),           cmocka_unit_test(test_damaged_csv),
         cmocka_unit_test(test_large_records), cmocka_unit_test(test_jsonl),
-        cmocka_unit_test(test_json),          cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_json),          cmocka_unit_test(test_many_values),
+        cmocka_unit_test(test_hash),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
