@@ -1,0 +1,71 @@
+#include "text/tokenizer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MOST ((off_t)64 << 20)
+
+reco_status reco_text_read(reco_ctx *ctx, char **out, size_t *bytes, const char *path)
+{
+    reco_status status = RECO_OK;
+    struct stat st;
+    char *data = NULL;
+    size_t done = 0;
+    *out = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT) return RECO_OK;
+    if (fd < 0) return reco_fail_errno(ctx, RECO_E_IO, "%s: cannot open", path);
+    if (fstat(fd, &st) != 0) {
+        status = reco_fail_errno(ctx, RECO_E_IO, "%s: cannot read", path);
+    } else if (!S_ISREG(st.st_mode)) {
+        status = reco_fail(ctx, RECO_E_IO, "%s: is %s, want a file", path,
+                           S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+    } else if (st.st_size > FILE_MOST) {
+        status = reco_fail(ctx, RECO_E_NOMEM, "%s: %jd bytes, want at most %jd", path, (intmax_t)st.st_size,
+                           (intmax_t)FILE_MOST);
+    }
+    if (status != RECO_OK) goto out;
+    data = reco_alloc(ctx, (size_t)st.st_size + 1, 1, path);
+    if (!data) {
+        status = RECO_E_NOMEM;
+        goto out;
+    }
+    while (done < (size_t)st.st_size) {
+        ssize_t got = read(fd, data + done, (size_t)st.st_size - done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            status = reco_fail_errno(ctx, RECO_E_IO, "%s: cannot read", path);
+            goto out;
+        }
+        if (got == 0) break;
+        done += (size_t)got;
+    }
+    data[done] = 0;
+    *bytes = done;
+    *out = data;
+    data = NULL;
+out:
+    reco_free(data);
+    close(fd);
+    return status;
+}
+
+reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path)
+{
+    char *data;
+    size_t bytes = 0;
+    json_error_t error;
+    *out = NULL;
+    RECO_TRY(reco_text_read(ctx, &data, &bytes, path));
+    if (!data) return RECO_OK;
+    *out = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &error);
+    reco_free(data);
+    if (!*out)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s:%d: damaged JSON: %s", path, error.line, error.text);
+    if (json_is_object(*out)) return RECO_OK;
+    json_decref(*out);
+    *out = NULL;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: want a JSON object", path);
+}

@@ -1,0 +1,104 @@
+#include "text/tokenizer.h"
+
+reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
+                             bool normalized)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    reco_points points;
+    RECO_GO(reco_points_decode(ctx, &points, token, strlen(token)));
+    for (size_t i = 0; i < tok->nspecials; i++)
+        if (tok->specials[i].id == id) goto out;
+    reco_special *grown = reco_alloc(ctx, tok->nspecials + 1, sizeof *grown, "special tokens");
+    int32_t *copy = reco_alloc(ctx, points.n, sizeof *copy, "special tokens");
+    if (!grown || !copy) {
+        reco_free(grown);
+        reco_free(copy);
+        status = RECO_E_NOMEM;
+        goto out;
+    }
+    memcpy(copy, points.at, points.n * sizeof *copy);
+    if (tok->nspecials) memcpy(grown, tok->specials, tok->nspecials * sizeof *grown);
+    reco_free(tok->specials);
+    tok->specials = grown;
+    grown[tok->nspecials++] = (reco_special){copy, points.n, id, normalized};
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+/* A special token is "text" or {"content": "text", ...}. */
+static const char *token_text(const json_t *config, const char *key)
+{
+    const json_t *value = json_object_get(config, key);
+    return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+}
+
+static reco_status find(reco_ctx *ctx, int32_t *id, reco_tokenizer *tok, const json_t *vocab,
+                        const json_t *config, const json_t *map, const char *key, const char *standard,
+                        const char *dir)
+{
+    const char *token = token_text(config, key);
+    if (!token) token = token_text(map, key);
+    if (!token) token = standard;
+    if (!token || !*token) return RECO_OK;
+    *id = reco_vocab_id(vocab, token);
+    if (*id < 0)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is not in the vocabulary", dir, key, token);
+    /* open_clip finds none of these in a text. */
+    return tok->rules == RECO_TEXT_HF ? reco_special_add(ctx, tok, token, *id, false) : RECO_OK;
+}
+
+/* The names that open_clip gives them, where a vocabulary of its own is spelled out. */
+static const char *standard_name(const json_t *vocab, const char *hugging_face, const char *open_clip)
+{
+    return reco_vocab_id(vocab, hugging_face) < 0 && reco_vocab_id(vocab, open_clip) >= 0 ? open_clip
+                                                                                          : hugging_face;
+}
+
+static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab,
+                               const json_t *config)
+{
+    const char *key;
+    json_t *entry;
+    json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, entry)
+    {
+        const char *token = token_text(entry, "content");
+        int32_t id = token ? reco_vocab_id(vocab, token) : -1;
+        if (id >= 0)
+            RECO_TRY(
+                reco_special_add(ctx, tok, token, id, json_is_true(json_object_get(entry, "normalized"))));
+    }
+    return RECO_OK;
+}
+
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *dir)
+{
+    reco_status status;
+    json_t *config = NULL, *map = NULL;
+    char *path = reco_format(ctx, "%s/tokenizer_config.json", dir);
+    char *map_path = reco_format(ctx, "%s/special_tokens_map.json", dir);
+    if (!path || !map_path) {
+        status = RECO_E_NOMEM;
+        goto out;
+    }
+    RECO_GO(reco_text_json(ctx, &config, path));
+    RECO_GO(reco_text_json(ctx, &map, map_path));
+    const char *bos = standard_name(vocab, "<|startoftext|>", "<start_of_text>");
+    const char *eos = standard_name(vocab, "<|endoftext|>", "<end_of_text>");
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, config));
+    RECO_GO(find(ctx, &tok->bos, tok, vocab, config, map, "bos_token", bos, dir));
+    RECO_GO(find(ctx, &tok->eos, tok, vocab, config, map, "eos_token", eos, dir));
+    tok->unk = tok->pad = tok->eos;
+    RECO_GO(find(ctx, &tok->unk, tok, vocab, config, map, "unk_token", NULL, dir));
+    if (tok->rules == RECO_TEXT_HF)
+        RECO_GO(find(ctx, &tok->pad, tok, vocab, config, map, "pad_token", NULL, dir));
+    else
+        tok->pad = 0; /* open_clip starts from an array of zeros */
+out:
+    json_decref(map);
+    json_decref(config);
+    reco_free(map_path);
+    reco_free(path);
+    return status;
+}

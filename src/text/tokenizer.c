@@ -1,0 +1,155 @@
+#include "text/tokenizer.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool exists(reco_ctx *ctx, const char *dir, const char *name)
+{
+    char *path = reco_format(ctx, "%s/%s", dir, name);
+    bool found = path && access(path, F_OK) == 0;
+    reco_free(path);
+    return found;
+}
+
+reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules)
+{
+    reco_status status = RECO_OK;
+    json_t *vocab = NULL;
+    *out = NULL;
+    if (rules != RECO_TEXT_AUTO && rules != RECO_TEXT_HF && rules != RECO_TEXT_OPENCLIP)
+        return reco_fail(ctx, RECO_E_ARG, "tokenizer: rules = %d, want 0..2", (int)rules);
+    reco_tokenizer *tok = reco_alloc(ctx, 1, sizeof *tok, "tokenizer");
+    if (!tok) return RECO_E_NOMEM;
+    tok->rules = rules;
+    if (rules == RECO_TEXT_AUTO)
+        tok->rules = exists(ctx, dir, "open_clip_config.json") ? RECO_TEXT_OPENCLIP : RECO_TEXT_HF;
+    RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
+    if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, dir));
+    if (!vocab) {
+        status = reco_fail(ctx, RECO_E_IO,
+                           "%s: no tokenizer: want vocab.json and merges.txt, or tokenizer.json", dir);
+        goto out;
+    }
+    RECO_GO(reco_special_open(ctx, tok, vocab, dir));
+    *out = tok;
+    tok = NULL;
+out:
+    json_decref(vocab);
+    reco_tokenizer_close(tok);
+    return status;
+}
+
+void reco_tokenizer_close(reco_tokenizer *tok)
+{
+    if (!tok) return;
+    for (size_t i = 0; i < tok->nspecials; i++) reco_free(tok->specials[i].points);
+    reco_free(tok->specials);
+    reco_free(tok->merges);
+    reco_free(tok);
+}
+
+size_t reco_tokenizer_vocab(const reco_tokenizer *tok) { return tok->vocab; }
+int32_t reco_tokenizer_bos(const reco_tokenizer *tok) { return tok->bos; }
+int32_t reco_tokenizer_eos(const reco_tokenizer *tok) { return tok->eos; }
+int32_t reco_tokenizer_pad(const reco_tokenizer *tok) { return tok->pad; }
+
+static reco_status encode_word(reco_ctx *ctx, const reco_tokenizer *tok, const int32_t *points, size_t n,
+                               reco_ids *ids)
+{
+    uint8_t few[256], *bytes = few;
+    size_t size = 0;
+    reco_mark mark = reco_scratch_mark(ctx);
+    if (4 * n > sizeof few && !(bytes = reco_scratch(ctx, n, 4, "word"))) return RECO_E_NOMEM;
+    for (size_t i = 0; i < n; i++) size += reco_point_encode(bytes + size, points[i]);
+    reco_status status = reco_bpe(ctx, tok, bytes, size, ids);
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+/* Text that has been cleaned: split into words, then into tokens. */
+static reco_status encode_clean(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
+                                reco_ids *ids)
+{
+    reco_piece piece;
+    size_t at = 0;
+    while (!reco_ids_full(ids) && reco_split_next(&piece, &at, text, tok->rules)) {
+        const int32_t *p = text->at + piece.begin;
+        size_t n = piece.end - piece.begin;
+        if (!piece.special) {
+            RECO_TRY(encode_word(ctx, tok, p, n, ids));
+        } else if (tok->rules == RECO_TEXT_OPENCLIP) {
+            reco_ids_push(ids, piece.special == 1 ? tok->bos : tok->eos);
+        } else { /* Hugging Face's byte-level step splits the piece once more, by GPT-2's expression */
+            RECO_TRY(encode_word(ctx, tok, p, 2, ids));
+            RECO_TRY(encode_word(ctx, tok, p + 2, n - 4, ids));
+            RECO_TRY(encode_word(ctx, tok, p + n - 2, 2, ids));
+        }
+    }
+    return RECO_OK;
+}
+
+/* First special token in text from `at` on, the longest of those that start there; NULL: none. */
+static const reco_special *find_special(const reco_tokenizer *tok, const reco_points *text, size_t *at,
+                                        bool normalized)
+{
+    const reco_special *best = NULL;
+    for (; *at < text->n && !best; *at += !best)
+        for (size_t s = 0; s < tok->nspecials; s++) {
+            const reco_special *special = &tok->specials[s];
+            if (special->normalized == normalized && special->n && special->n <= text->n - *at &&
+                special->points[0] == text->at[*at] &&
+                memcmp(special->points, text->at + *at, special->n * sizeof *special->points) == 0 &&
+                (!best || special->n > best->n))
+                best = special;
+        }
+    return best;
+}
+
+/* Special tokens are cut out first, those marked `normalized` from what the rest became. */
+static reco_status encode_hf(reco_ctx *ctx, const reco_tokenizer *tok, reco_points text, bool normalized,
+                             reco_ids *ids)
+{
+    size_t begin = 0;
+    while (begin < text.n && !reco_ids_full(ids)) {
+        size_t at = begin;
+        const reco_special *special = find_special(tok, &text, &at, normalized);
+        reco_points part = {text.at + begin, at - begin};
+        if (part.n && normalized) {
+            RECO_TRY(encode_clean(ctx, tok, &part, ids));
+        } else if (part.n) {
+            RECO_TRY(reco_points_nfc(ctx, &part));
+            RECO_TRY(reco_points_lower(ctx, &part, false));
+            RECO_TRY(encode_hf(ctx, tok, part, true, ids));
+        }
+        if (special) reco_ids_push(ids, special->id);
+        begin = at + (special ? special->n : 0);
+    }
+    return RECO_OK;
+}
+
+reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, const char *text, size_t bytes,
+                                  int32_t *ids, size_t max, size_t *n)
+{
+    reco_points points;
+    reco_status status;
+    *n = 0;
+    if (max < 2 || max > 65536)
+        return reco_fail(ctx, RECO_E_ARG, "tokenizer: max = %zu ids, want 2..65536", max);
+    if (bytes > RECO_TEXT_MAX)
+        return reco_fail(ctx, RECO_E_NOMEM, "caption of %zu bytes, want at most %zu", bytes, RECO_TEXT_MAX);
+    reco_ids out = {ids, 0, max};
+    reco_mark mark = reco_scratch_mark(ctx);
+    reco_ids_push(&out, tok->bos);
+    RECO_GO(reco_points_decode(ctx, &points, text, bytes));
+    if (tok->rules == RECO_TEXT_HF) {
+        RECO_GO(encode_hf(ctx, tok, points, false, &out));
+    } else {
+        RECO_GO(reco_clean_openclip(ctx, &points));
+        RECO_GO(encode_clean(ctx, tok, &points, &out));
+    }
+    ids[out.n++] = tok->eos;
+    *n = out.n;
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}

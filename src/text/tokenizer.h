@@ -1,0 +1,103 @@
+/* text/tokenizer.h: what an open tokenizer holds; for text/ alone. */
+#ifndef RECO_SRC_TOKENIZER_H
+#define RECO_SRC_TOKENIZER_H
+
+#include "reco/text.h"
+
+#include "base/base.h"
+
+#include <jansson.h>
+
+#define RECO_TEXT_MAX ((size_t)1 << 20) /* bytes of a caption */
+
+/* Text between decoding and BPE is code points: [n] in the scratch of a context. */
+typedef struct reco_points {
+    int32_t *at;
+    size_t n;
+} reco_points;
+
+/* A token that is found in the text before anything else is done to it. */
+typedef struct reco_special {
+    int32_t *points;
+    size_t n;
+    int32_t id;
+    bool normalized; /* looked for in the normalised text instead */
+} reco_special;
+
+typedef struct reco_merge {
+    uint64_t pair; /* left id << 32 | right id; UINT64_MAX: empty */
+    uint32_t rank;
+    int32_t id;
+} reco_merge;
+
+struct reco_tokenizer {
+    reco_text_rules rules;
+    size_t vocab;
+    int32_t bos, eos, pad, unk;     /* unk -1: none */
+    int32_t symbol[256], last[256]; /* id of a byte, and of a byte that ends its word; -1: none */
+    reco_merge *merges;             /* [mask + 1], open addressing */
+    size_t mask;
+    reco_special *specials;
+    size_t nspecials;
+};
+
+/* ---- reading (files.c): what is missing comes back as RECO_OK with *out NULL ---- */
+
+reco_status reco_text_read(reco_ctx *ctx, char **out, size_t *bytes,
+                           const char *path);                              /* free with reco_free */
+reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path); /* an object */
+
+/* ---- building (vocab.c, tokenizer_json.c, special.c); vocab is an object of token to id ---- */
+
+/* Ids must be 0..n-1, once each; sets tok->vocab and the bytes' symbols. */
+reco_status reco_vocab_use(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *path);
+int32_t reco_vocab_id(const json_t *vocab, const char *token); /* -1: none */
+reco_status reco_merges_reserve(reco_ctx *ctx, reco_tokenizer *tok, size_t n);
+/* where: "merges.txt:12", for messages. A pair met again takes the later rank, as in the reference. */
+reco_status reco_merges_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *left,
+                            const char *right, uint32_t rank, const char *where);
+reco_status reco_vocab_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
+reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
+/* bos, eos, unk, pad and other tokens to be found whole. */
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *dir);
+reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
+                             bool normalized);
+
+/* ---- encoding ---- */
+
+/* Ids so far; full when only the end token's place is left. */
+typedef struct reco_ids {
+    int32_t *at;
+    size_t n, max;
+} reco_ids;
+static inline bool reco_ids_full(const reco_ids *ids) { return ids->n + 1 >= ids->max; }
+static inline void reco_ids_push(reco_ids *ids, int32_t id)
+{
+    if (!reco_ids_full(ids)) ids->at[ids->n++] = id;
+}
+
+/* unicode.c */
+reco_status reco_points_decode(reco_ctx *ctx, reco_points *out, const char *text, size_t bytes);
+size_t reco_point_encode(uint8_t out[4], int32_t point);
+bool reco_point_space(int32_t point); /* White_Space */
+reco_status reco_points_nfc(reco_ctx *ctx, reco_points *text);
+/* Character by character, as Rust does it, or with the final sigma of Python's str.lower. */
+reco_status reco_points_lower(reco_ctx *ctx, reco_points *text, bool final_sigma);
+
+/* clean_openclip.c: ftfy.fix_text, html.unescape twice, white space, lower case. */
+reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text);
+
+/* split.c: the pieces of CLIP's regular expression, from *at on; false at the end. */
+typedef struct reco_piece {
+    size_t begin, end;
+    int special; /* 1: the rules' own begin token, 2: end token, spelled out in the text; 0: neither */
+} reco_piece;
+bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, reco_text_rules rules);
+
+/* bpe.c: one word of n > 0 bytes. */
+reco_status reco_bpe(reco_ctx *ctx, const reco_tokenizer *tok, const uint8_t *word, size_t n,
+                     reco_ids *ids);
+/* NULL when the two do not merge. */
+const reco_merge *reco_merge_find(const reco_tokenizer *tok, int32_t left, int32_t right);
+
+#endif
