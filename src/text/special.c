@@ -7,6 +7,10 @@ reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *tok
     reco_mark mark = reco_scratch_mark(ctx);
     reco_points points;
     RECO_GO(reco_points_decode(ctx, &points, token, strlen(token)));
+    if (normalized) { /* as the text will be when the token is looked for */
+        RECO_GO(reco_points_nfc(ctx, &points));
+        RECO_GO(reco_points_lower(ctx, &points, false));
+    }
     for (size_t i = 0; i < tok->nspecials; i++)
         if (tok->specials[i].id == id) goto out;
     reco_special *grown = reco_alloc(ctx, tok->nspecials + 1, sizeof *grown, "special tokens");
