@@ -60,6 +60,7 @@ static const char *at(const char *name)
 static const char *put(const char *name, const void *data, size_t bytes)
 {
     const char *path = at(name);
+    unlink(path); /* some file systems flush what is truncated and written again */
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, bytes, file), bytes);
