@@ -36,13 +36,13 @@ void cli_clear_bar(cli *c)
     c->bar = false;
 }
 
-static void clock_text(char text[16], double seconds)
+static void clock_text(char text[32], double seconds)
 {
     unsigned long s = seconds > 359999 ? 359999 : (unsigned long)(seconds + 0.5);
     if (s >= 3600)
-        snprintf(text, 16, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
+        snprintf(text, 32, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
     else
-        snprintf(text, 16, "%lu:%02lu", s / 60, s % 60);
+        snprintf(text, 32, "%lu:%02lu", s / 60, s % 60);
 }
 
 /* A bar on a terminal; elsewhere a plain line every ten seconds, and one at the end of what took longer than that. */
@@ -60,7 +60,7 @@ int cli_progress(void *user, const char *what, uint64_t done, uint64_t total)
     if (!terminal && at - c->shown_at < 10 && !(end && at - c->began_at >= 10)) return 0;
     c->shown_at = at;
     double rate = at > c->began_at ? (double)done / (at - c->began_at) : 0;
-    char line[160], eta[16] = "-";
+    char line[256], eta[32] = "-";
     if (total && rate > 0) clock_text(eta, (double)(total - done) / rate);
     if (!total)
         snprintf(line, sizeof line, "%s: %llu, %.0f/s", what, (unsigned long long)done, rate);

@@ -34,6 +34,15 @@ def vocabulary(folder):
     return len(names)
 
 
+def rgb(path):
+    """As transformers 5 converts: what is transparent lies on white."""
+    picture = Image.open(path)
+    if picture.mode == "RGB":
+        return np.asarray(picture)
+    picture = picture.convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+
+
 def make(name, act, dtype, seed):
     folder = OUT / name
     folder.mkdir(parents=True)
@@ -61,7 +70,7 @@ def make(name, act, dtype, seed):
     ids = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=20)["input_ids"]
     (OUT / f"{name}-ids.json").write_text(json.dumps(ids))
     pixels = np.concatenate([  # RGB arrays: a picture one pixel high must not be taken for channels first
-        processor(np.asarray(Image.open(OUT / "images" / n).convert("RGB")), return_tensors="np", input_data_format="channels_last")["pixel_values"]
+        processor(rgb(OUT / "images" / n), return_tensors="np", input_data_format="channels_last")["pixel_values"]
                              for n in IMAGES]).astype(np.float32)
     np.save(OUT / f"{name}-pixels.npy", pixels)
     model = model.float()
