@@ -59,8 +59,8 @@ static reco_status check_ends(reco_ctx *ctx, const reco_bank *bank)
     int64_t least = 0, greatest = 0;
     RECO_TRY(reco_catalog_range(ctx, bank->catalog, &some, &least, &greatest));
     if (some != (bank->positions > 0))
-        return reco_fail(ctx, RECO_E_FORMAT, "%zu vectors but %s pairs", bank->positions,
-                         some ? "some" : "no");
+        return reco_fail(ctx, RECO_E_FORMAT,
+                         some ? "has pairs but no vectors" : "has vectors but no pairs");
     if (!some) return RECO_OK;
     int64_t first = reco_bank_id_at(bank, 0), last = reco_bank_id_at(bank, bank->positions - 1);
     if (least != first || greatest != last)

@@ -1,5 +1,6 @@
 #include "bank/bank_internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -123,24 +124,23 @@ static bool is_named(const char *name, const reco_segment_entry *entries, size_t
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
                                const reco_segment_entry *entries, size_t n)
 {
-    char **paths = NULL, *vectors = path_of(ctx, dir, "");
-    size_t npaths = 0;
+    char *vectors = path_of(ctx, dir, "");
     if (!vectors) return RECO_E_NOMEM;
+    reco_status status = RECO_OK;
     bool settled = false;
-    reco_status status;
-    RECO_GO(reco_list_files(ctx, &paths, &npaths, vectors, false, is_ours));
-    for (size_t i = 0; i < npaths; i++) {
-        const char *slash = strrchr(paths[i], '/');
-        if (is_named(slash ? slash + 1 : paths[i], entries, n)) continue;
+    const struct dirent *entry;
+    DIR *stream = opendir(vectors);
+    if (!stream) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", vectors));
+    while ((entry = readdir(stream))) {
+        if (!is_ours(entry->d_name) || is_named(entry->d_name, entries, n)) continue;
         if (!settled) RECO_GO(reco_catalog_settle(ctx, c));
         settled = true;
-        if (unlink(paths[i]) != 0 && errno != ENOENT)
-            RECO_GO(
-                reco_fail_errno(ctx, RECO_E_IO, "%s: can't remove what an interrupted run left", paths[i]));
+        if (unlinkat(dirfd(stream), entry->d_name, 0) != 0 && errno != ENOENT)
+            RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s%s: can't remove what an interrupted run left",
+                                    vectors, entry->d_name));
     }
 out:
-    for (size_t i = 0; i < npaths; i++) reco_free(paths[i]);
-    reco_free(paths);
+    if (stream) closedir(stream);
     reco_free(vectors);
     return status;
 }

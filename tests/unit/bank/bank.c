@@ -1,5 +1,7 @@
 #include "bank_test.h"
 
+#include <sys/stat.h>
+
 static reco_bank_writer *open_writer(const char *path, size_t d, const char *job, uint64_t want_next,
                                      int want_done)
 {
@@ -421,14 +423,15 @@ static void test_id_tensor(void **state)
         {.name = "text", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {3, 4}, .data = text},
     };
     ok(reco_safetensors_write(ctx, in("bank/vectors/segment-000002.safetensors"), tensors, 3, NULL, 0));
-    char command[600];
-    snprintf(
-        command, sizeof command,
-        "sqlite3 %s/bank/bank.sqlite \"DELETE FROM segment; DELETE FROM pair WHERE deleted; "
-        "UPDATE bank SET deleted = 0, next_segment = 3; INSERT INTO segment VALUES(2, 0, 3, "
-        "'segment-000002.safetensors', $(stat -c %%s %s/bank/vectors/segment-000002.safetensors), '')\"",
-        folder, folder);
-    assert_int_equal(system(command), 0);
+    char text_sql[400];
+    struct stat info;
+    assert_int_equal(stat(in("bank/vectors/segment-000002.safetensors"), &info), 0);
+    snprintf(text_sql, sizeof text_sql,
+             "DELETE FROM segment; DELETE FROM pair WHERE deleted; UPDATE bank SET deleted = 0, "
+             "next_segment = 3;"
+             "INSERT INTO segment VALUES(2, 0, 3, 'segment-000002.safetensors', %lld, '')",
+             (long long)info.st_size);
+    sql(in("bank/bank.sqlite"), text_sql);
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
     assert_int_equal(reco_bank_get_info(bank).rows, 3);

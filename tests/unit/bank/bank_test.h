@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -57,6 +58,16 @@ static inline const char *in(const char *name)
     turn = (turn + 1) % 4;
     snprintf(paths[turn], sizeof paths[turn], "%s/%s", folder, name);
     return paths[turn];
+}
+
+/* Change a database behind the bank's back. */
+static inline void sql(const char *path, const char *text)
+{
+    sqlite3 *db;
+    char *error = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, text, NULL, NULL, &error) != SQLITE_OK) fail_msg("%s: %s", text, error);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
 static inline void random_unit(float *x, size_t d, reco_rng *rng)
