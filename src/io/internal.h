@@ -22,6 +22,8 @@ typedef struct reco_io_json_error {
     char reason[200];
 } reco_io_json_error;
 reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, reco_io_json_error *error);
+/* Why jansson gave no string for this text: false, it is not UTF-8; true, there was no memory. */
+bool reco_io_is_utf8(const char *text, size_t bytes);
 
 /* convert.c: n elements of F32, F16, BF16 or F64 from any alignment. */
 void reco_io_to_f32(float *out, reco_dtype dtype, const void *data, size_t n);

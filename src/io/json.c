@@ -43,7 +43,18 @@ reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, rec
     error->line = met.line > 0 ? (size_t)met.line : 1;
     error->byte = met.position > 0 ? (size_t)met.position : 0;
     snprintf(error->reason, sizeof error->reason, "%s", met.text);
-    return json_error_code(&met) == json_error_out_of_memory ? RECO_E_NOMEM : RECO_E_FORMAT;
+    if (json_error_code(&met) != json_error_out_of_memory && met.text[0]) return RECO_E_FORMAT;
+    snprintf(error->reason, sizeof error->reason, "out of memory"); /* mostly jansson says nothing at all */
+    return RECO_E_NOMEM;
+}
+
+bool reco_io_is_utf8(const char *text, size_t bytes)
+{
+    json_t *checked = json_stringn(text, bytes), *unchecked = json_stringn_nocheck(text, bytes);
+    bool is = checked || !unchecked;
+    json_decref(checked);
+    json_decref(unchecked);
+    return is;
 }
 
 reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)

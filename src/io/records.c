@@ -25,9 +25,7 @@ static reco_status csv_text(reco_ctx *ctx, const reco_io_csv *csv, size_t i, jso
     *out = NULL;
     *reason = memchr(text, 0, bytes) ? "holds a NUL byte" : NULL;
     if (*reason || (*out = json_stringn(text, bytes))) return RECO_OK;
-    json_t *unchecked = json_stringn_nocheck(text, bytes); /* tells bad UTF-8 from no memory */
-    if (!unchecked) return reco_fail_nomem(ctx, bytes, "csv field");
-    json_decref(unchecked);
+    if (reco_io_is_utf8(text, bytes)) return reco_fail_nomem(ctx, bytes, "csv field");
     *reason = "is not UTF-8";
     return RECO_OK;
 }

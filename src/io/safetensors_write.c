@@ -18,16 +18,18 @@ static reco_status tensor_bytes(reco_ctx *ctx, const char *path, const reco_tens
     return RECO_OK;
 }
 
-/* jansson refuses what is not UTF-8 by returning NULL, and hands NULL on. */
-static reco_status add(reco_ctx *ctx, const char *path, json_t *object, const char *key, json_t *value)
+/* value is NULL where it could not be made; text is what it says, or NULL. */
+static reco_status add(reco_ctx *ctx, const char *path, json_t *object, const char *key, json_t *value,
+                       const char *text)
 {
     if (json_object_get(object, key)) {
         json_decref(value);
         return reco_fail(ctx, RECO_E_ARG, "%s: %.200s occurs twice", path, key);
     }
-    if (json_object_set_new(object, key, value) != 0)
-        return reco_fail(ctx, RECO_E_ARG, "%s: %.200s: not UTF-8, or out of memory", path, key);
-    return RECO_OK;
+    if (json_object_set_new(object, key, value) == 0) return RECO_OK;
+    if (!reco_io_is_utf8(key, strlen(key)) || (text && !reco_io_is_utf8(text, strlen(text))))
+        return reco_fail(ctx, RECO_E_ARG, "%s: %.200s: is not UTF-8", path, key);
+    return reco_fail_nomem(ctx, 0, path);
 }
 
 static json_t *describe(const reco_tensor *t, size_t begin, size_t end)
@@ -49,9 +51,9 @@ static reco_status build_header(reco_ctx *ctx, const char *path, json_t *root, c
 {
     if (nmeta) {
         json_t *object = json_object();
-        RECO_TRY(add(ctx, path, root, "__metadata__", object));
+        RECO_TRY(add(ctx, path, root, "__metadata__", object, NULL));
         for (size_t i = 0; i < nmeta; i++)
-            RECO_TRY(add(ctx, path, object, meta[i].key, json_string(meta[i].value)));
+            RECO_TRY(add(ctx, path, object, meta[i].key, json_string(meta[i].value), meta[i].value));
     }
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
@@ -60,7 +62,7 @@ static reco_status build_header(reco_ctx *ctx, const char *path, json_t *root, c
         if (!reco_add(at, bytes, &end) || end > INT64_MAX / 2)
             return reco_fail(ctx, RECO_E_ARG, "%s: tensor %.200s: the file is too large", path,
                              tensors[i].name);
-        RECO_TRY(add(ctx, path, root, tensors[i].name, describe(&tensors[i], at, end)));
+        RECO_TRY(add(ctx, path, root, tensors[i].name, describe(&tensors[i], at, end), NULL));
         at = end;
     }
     *data_bytes = at;

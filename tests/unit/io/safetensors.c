@@ -221,7 +221,9 @@ static void test_bad_writes(void **state)
                            {.name = "a", .dtype = RECO_DTYPE_U8, .rank = 1, .shape = {4}, .data = data}};
     failed(reco_safetensors_write(ctx, at("w"), twice, 2, NULL, 0), RECO_E_ARG, "w: a occurs twice");
     twice[1].name = "\xff";
-    failed(reco_safetensors_write(ctx, at("w"), twice, 2, NULL, 0), RECO_E_ARG, "not UTF-8");
+    failed(reco_safetensors_write(ctx, at("w"), twice, 2, NULL, 0), RECO_E_ARG, "w: \xff: is not UTF-8");
+    failed(reco_safetensors_write(ctx, at("w"), NULL, 0, (const reco_meta[]){{"k", "\xff"}}, 1), RECO_E_ARG,
+           "w: k: is not UTF-8");
     twice[1].name = NULL;
     failed(reco_safetensors_write(ctx, at("w"), twice, 2, NULL, 0), RECO_E_ARG, "want a name");
     twice[0].shape[0] = SIZE_MAX;
