@@ -198,7 +198,8 @@ static void as_nobody(void (*body)(void))
     wait_for(child, 0);
 }
 
-static void read_it(void) { assert_int_equal(verify(in("bank"), true), 10); }
+static void read_10(void) { assert_int_equal(verify(in("bank"), true), 10); }
+static void read_15(void) { assert_int_equal(verify(in("bank"), true), 15); }
 
 static void fail_to_write(void)
 {
@@ -226,7 +227,7 @@ static void test_read_only(void **state)
     build(in("bank"), 10, 1);
     assert_int_equal(chmod(folder, 0755), 0);
     assert_int_equal(chmod(in("bank"), 0555), 0);
-    as_nobody(read_it);
+    as_nobody(read_10);
     as_nobody(fail_to_write);
 
     /* What a crash left in the log is part of the bank, and can't be read without its index. */
@@ -247,6 +248,9 @@ static void test_read_only(void **state)
     as_nobody(fail_to_read);
     assert_int_equal(chmod(in("bank"), 0755), 0);
     assert_int_equal(verify(in("bank"), true), 15);
+    assert_int_equal(chmod(in("bank"), 0555),
+                     0); /* now with the log's index, which nobody may read but not write */
+    as_nobody(read_15);
 }
 
 int main(void)

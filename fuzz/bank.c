@@ -1,0 +1,93 @@
+/* A small good bank with some bytes changed is refused, or can be read, searched and written to. The input is a list
+ * of changes: two bytes of position (the database first, then a vector file), one byte to put there. */
+#include "io/io.h"
+#include "reco/bank.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+static char folder[] = "/tmp/fuzz-bank-XXXXXX", files[2][96];
+static char *good[2];
+static size_t lengths[2];
+
+static void need(reco_status status)
+{
+    if (status != RECO_OK) abort();
+}
+
+static void build(reco_ctx *ctx)
+{
+    reco_bank_spec spec = {.d = 2};
+    reco_bank_writer *w;
+    uint64_t next;
+    int done;
+    const float rows[] = {1, 0, 0, 1, 0.6f, 0.8f};
+    const reco_pair pairs[] = {
+        {.caption = "a", .uri = "u"}, {.caption = "b", .meta = "{}"}, {.caption = "c"}};
+    const int64_t gone = 1;
+    if (!mkdtemp(folder)) abort();
+    need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
+    need(reco_bank_append(ctx, w, rows, rows, pairs, 3));
+    need(reco_bank_commit(ctx, w, 3, 1));
+    reco_bank_writer_close(w);
+    need(reco_bank_delete(ctx, folder, &gone, 1, NULL, 0, NULL, NULL));
+    snprintf(files[0], sizeof files[0], "%s/bank.sqlite", folder);
+    snprintf(files[1], sizeof files[1], "%s/vectors/segment-000000.safetensors", folder);
+    for (int i = 0; i < 2; i++) need(reco_read_file(ctx, &good[i], &lengths[i], files[i], 1 << 20));
+}
+
+static void put(const char *path, const char *data, size_t bytes)
+{
+    FILE *f = fopen(path, "w");
+    if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f) != 0) abort();
+}
+
+static void restore(const uint8_t *changes, size_t bytes)
+{
+    char log[120];
+    snprintf(log, sizeof log, "%s-wal", files[0]);
+    remove(log);
+    for (int i = 0; i < 2; i++) {
+        char *data = malloc(lengths[i]);
+        memcpy(data, good[i], lengths[i]);
+        for (const uint8_t *c = changes; c + 3 <= changes + bytes; c += 3) {
+            size_t at = ((size_t)c[0] << 8 | c[1]) - (i ? lengths[0] : 0);
+            if (at < lengths[i]) data[at] = (char)c[2];
+        }
+        put(files[i], data, lengths[i]);
+        free(data);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    static reco_ctx *ctx;
+    if (!ctx) {
+        need(reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}));
+        build(ctx);
+    }
+    restore(data, bytes);
+    reco_bank *bank;
+    if (reco_bank_open(ctx, &bank, folder) == RECO_OK) {
+        int64_t ids[10], n = reco_bank_get_info(bank).next_id;
+        float scores[10], row[2];
+        const float query[2] = {0.8f, 0.6f};
+        size_t count;
+        if (reco_bank_get_info(bank).d == 2) {
+            reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, NULL, (reco_hits){ids, scores, &count});
+            for (int64_t id = 0; id < 4 && id < n; id++)
+                reco_bank_gather(ctx, bank, RECO_TEXT, &id, 1, row);
+        }
+        for (int64_t id = 0; id < 4; id++) {
+            reco_pair pair;
+            if (reco_bank_get(ctx, bank, id, &pair) == RECO_OK) reco_pair_free(&pair);
+        }
+        reco_bank_ids(ctx, bank, 0, 10, ids, &count);
+        reco_bank_close(bank);
+    }
+    const int64_t id = 2;
+    reco_bank_delete(ctx, folder, &id, 1, NULL, 0, NULL, NULL);
+    return 0;
+}
