@@ -1,16 +1,23 @@
 #!/usr/bin/env python3
 """Write tests/golden/image and tests/golden/text: small awkward inputs and what the reference makes of them.
 
-Needs Pillow >= 13 (older ones always resize horizontally first), numpy, transformers, tokenizers and ftfy. Run from
+Needs Pillow >= 13 (older ones always resize horizontally first), numpy, transformers >= 5, ftfy and regex. Run from
 the repository's root; the output depends on the versions of these packages alone, no randomness."""
+import collections
+import html
+import html.entities
 import io
 import json
 import pathlib
 import struct
+import unicodedata
 import zlib
 
+import ftfy
 import numpy as np
+import regex
 from PIL import Image, ImageOps
+from transformers import CLIPTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 
@@ -201,5 +208,172 @@ def make_images():
         (folder / (setting + ".rgb")).write_bytes(np.stack(rows).tobytes())
 
 
+# ---- captions -------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "", "   ", "x", "a photo of a cat", "The quick brown fox jumps over the lazy dog.", "the theatre there, then",
+    "it's they're I'll we've he'd don't I'M", "''''s '' 't ' s --'d", "tabs\tand\n new  lines\r\n",
+    "1234 no. 5, \u00bd \u2167", "na\u00efve caf\u00e9 \u2014 d\u00e9j\u00e0 vu \u2026",
+    "e\u0301\u0323 A\u030a \u1112\u1161\u11ab", "\u0130stanbul \u01c5 \u1e9e \u00df",
+    "\u0391\u03a3 \u03a3\u0391\u03a3. \u03a3", "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8",
+    "\U0001f600\U0001f44d\U0001f3fd \U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f",
+    "\u0661\u0662\u0663 \u096a\u096b", "a\u0085b\u00a0c\u2028d\u3000e", "\0a\x01b\x1fc\x7f", "hash # tag ## ###",
+    "<|startoftext|> special <|endoftext|> tokens", "glued<|endoftext|>to<|startoftext|>",
+    "<|STARTOFTEXT|>'s <|EndOfText|>", "<start_of_text> and <END_OF_TEXT>'s", "<|startoftext <|endoftext|",
+    "a_b-c/d\\e@f#g$h%i^j&k*l(m)n=o+p", "the " * 90, "w" * 300, "supercalifragilisticexpialidocious",
+]
+CLEANED = [  # for open_clip's cleaning
+    "\u201cquoted\u201d \u2018single\u2019 don\u2019t \u02bcn", "&lt;b&gt;bold&lt;/b&gt; &amp;amp; Tom &amp; Jerry",
+    "&amp;amp;lt; &amp;amp;amp;lt;", "<b>bold</b> &amp; &eacute;", "&EACUTE;T&Eacute; &SZLIG; &nbsp;x&ensp;y",
+    "&notit; &ampx &copy 2020 &unknown; &;", "&#233;&#xe9;&#X41 &#128; &#0; &#1; &#xd800; &#99999999;",
+    "&#59; &#12ab; a&#10;b", "\ufb01ne \ufb02ow \ufb05 \u01c4 \u0133 \u0149",
+    "\uff26\uff35\uff2c\uff2c \uff57\uff49\uff44\uff54\uff48\uff01 \uff76\uff9e\uffe3\uffa1 \uff5f\uffe6",
+    "\x1b[36;44mblue\x1b[0m", "bom\ufeff \u206a \ufff9x\ufffb \ufffc", "line\u2028sep\u2029para\r\nend\rmac",
+    "<one\n&amp; two\n&lt;", "&amp; one\n<two &amp;\n&amp; three", "'\u017f \u017f",
+    "\u03a3\u0391\u03a3 \u03a3 \u0391\u03a3' \u0391\u03a3\u0301", "&fjlig; &FJLIG; &NVLT; &nvlt; &hArr; &HARR;",
+]
+MORE_BYTES = ["6162c3a9", "61ff62", "e282", "e28261", "eda080", "f09f98", "c0af", "f4908080", "80bf61", "f0808080"]
+
+
+def letters():
+    """GPT-2's printable letter of each byte, in the vocabulary's order."""
+    shown = [*range(33, 127), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [b for b in range(256) if b not in shown]
+    return {b: chr(b) for b in shown} | {b: chr(256 + i) for i, b in enumerate(hidden)}
+
+
+def join(word, pair):
+    """The word with every occurrence of the pair merged, from the left."""
+    out = []
+    for symbol in word:
+        if out and (out[-1], symbol) == pair:
+            out[-1] += symbol
+        else:
+            out.append(symbol)
+    return tuple(out)
+
+
+def symbols_of(word):
+    letter = letters()
+    out = [letter[b] for b in word.encode()]
+    return (*out[:-1], out[-1] + "</w>")
+
+
+def learn_merges(count):
+    words = collections.Counter()
+    for text in TEXTS[3:] + CLEANED:
+        words.update(symbols_of(w) for w in regex.findall(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", text.lower()))
+    merges = []
+    while len(merges) < count:
+        pairs = collections.Counter()
+        for word, n in words.items():
+            for pair in zip(word, word[1:]):
+                pairs[pair] += n
+        merges.append(max(pairs, key=lambda p: (pairs[p], p)))
+        joined = collections.Counter()
+        for word, n in words.items():
+            joined[join(word, merges[-1])] += n
+        words = joined
+    return merges
+
+
+def open_clip_ids(text, vocab, merges):
+    """open_clip's SimpleTokenizer, with another vocabulary."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    text = " ".join(text.split()).lower()
+    ranks = {m: i for i, m in enumerate(merges)}
+    bos, eos = vocab["<|startoftext|>"], vocab["<|endoftext|>"]
+    ids = [bos]
+    pattern = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    for word in regex.findall(pattern, text, regex.IGNORECASE):
+        if word in ("<start_of_text>", "<end_of_text>"):
+            ids.append(bos if word == "<start_of_text>" else eos)
+            continue
+        word = symbols_of(word)
+        while len(word) > 1:
+            best = min(zip(word, word[1:]), key=lambda p: ranks.get(p, len(ranks)))
+            if best not in ranks:
+                break
+            word = join(word, best)
+        ids += [vocab[s] for s in word]
+    return ids[:76] + [eos]
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+
+
+def make_texts():
+    folder = ROOT / "text"
+    specials = ["<|startoftext|>", "<|endoftext|>"]
+    merges = learn_merges(180)
+    symbols = list(letters().values())
+    tokens = symbols + [s + "</w>" for s in symbols] + ["".join(m) for m in merges] + specials
+    vocab = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
+
+    full = folder / "full"
+    full.mkdir(parents=True, exist_ok=True)
+    write_json(full / "vocab.json", vocab)
+    lines = "".join(f"{a} {b}\n" for a, b in merges)
+    (full / "merges.txt").write_text("#version: 0.2\n" + lines, encoding="utf-8")
+    write_json(full / "tokenizer_config.json", {
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "bos_token": specials[0],
+        "eos_token": {"content": specials[1], "__type": "AddedToken"}, "unk_token": specials[1], "pad_token": "!"})
+
+    # tokenizer.json alone, without the letters of most bytes: those become the unknown token
+    merges_ascii = [m for m in merges if "".join(m).isascii()]
+    known = [chr(b) for b in range(33, 127)]
+    tokens = known + [s + "</w>" for s in known] + ["".join(m) for m in merges_ascii] + specials
+    small = CLIPTokenizer(vocab={t: i for i, t in enumerate(dict.fromkeys(tokens))}, merges=merges_ascii)
+    (folder / "json").mkdir(exist_ok=True)
+    write_json(folder / "json" / "tokenizer.json", json.loads(small.backend_tokenizer.to_str()))
+
+    cases = []
+    readers = {"full": CLIPTokenizer.from_pretrained(full), "json": CLIPTokenizer.from_pretrained(folder / "json")}
+    for data in [t.encode() for t in TEXTS + CLEANED] + [bytes.fromhex(b) for b in MORE_BYTES]:
+        text = data.decode("utf-8", "replace")
+        for name, reader in readers.items():
+            ids = reader(text, truncation=True, max_length=77)["input_ids"]
+            cases.append({"folder": name, "rules": 1, "hex": data.hex(), "ids": ids})
+        cases.append({"folder": "full", "rules": 2, "hex": data.hex(), "ids": open_clip_ids(text, vocab, merges)})
+    lines = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
+    (folder / "cases.json").write_text("[\n" + lines + "\n]\n")
+
+# ---- HTML's named characters, for src/text/entities.h --------------------------------------------------------
+
+
+def literal(text):
+    """A C string literal's inside; what would not show is escaped."""
+    out = ""
+    for c in text:
+        shows = c.isprintable() and not c.isspace() and unicodedata.combining(c) == 0 and c not in '\\"?'
+        if shows and ord(c) < 0x10000:
+            out += c
+        elif ord(c) < 128:
+            out += f"\\{ord(c):03o}"
+        else:
+            out += f"\\u{ord(c):04x}" if ord(c) < 0x10000 else f"\\U{ord(c):08x}"
+    return out
+
+
+def make_entities():
+    lines, line = [], ""
+    for name, text in sorted(html.entities.html5.items()):
+        item = f"{name}\\0{literal(text)}\\0"
+        if len(line) + len(item) > 150:
+            lines.append(line)
+            line = ""
+        line += item
+    lines.append(line)
+    path = ROOT.parents[1] / "src" / "text" / "entities.h"
+    path.write_text("/* text/entities.h: HTML5's named characters, in pairs of name and text; for html.c alone.\n"
+                    " * Made by tools/golden/make_image_text.py from Python's html.entities. */\n"
+                    "/* clang-format off */\n"
+                    "static const char entities[] =\n" + "\n".join(f'    "{x}"' for x in lines) + ";\n"
+                    "/* clang-format on */\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     make_images()
+    make_texts()
+    make_entities()
