@@ -4,205 +4,225 @@
 #include <math.h>
 
 /* Everything that this layer sees of the embeddings is an inner product, and those are of frozen vectors: gradients
- * reach the parameters through u, the softmax, w and the gate, and end there. */
+ * reach the parameters through u, the softmax, w and the gate, and end there. The two small nets run over all rows at
+ * once, as matrix products; the rest goes item by item. */
 
-enum { F = RECO_FEATURES };
+enum { F = RECO_FEATURES, NET_U = 0, NET_W = 1 };
 
-typedef struct two_layers {
-    const float *w0, *b0, *w2, *b2; /* [hidden][F], [hidden], [1][hidden], [1] */
-    size_t hidden;
-} two_layers;
+/* ---- u and w: Linear(F, hidden), GELU, Linear(hidden, 1) ---- */
+
+static const size_t net_first[2] = {P_U0_W, P_W0_W}; /* weight, bias, weight, bias from there */
+
+/* y[m] = net(in [m][F]) */
+static reco_status net_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t, int net, float *y,
+                               const float *in, size_t m)
+{
+    size_t hidden = f->config.hidden, first = net_first[net];
+    float *pre = t->rel.pre[net], *act = t->rel.act[net];
+    const float *w0 = reco_fusion_at(f, t->side, 0, first), *b0 = reco_fusion_at(f, t->side, 0, first + 1);
+    const float *w2 = reco_fusion_at(f, t->side, 0, first + 2),
+                *b2 = reco_fusion_at(f, t->side, 0, first + 3);
+    for (size_t i = 0; i < m; i++) memcpy(pre + i * hidden, b0, hidden * sizeof *pre);
+    RECO_TRY(reco_gemm(ctx, pre, hidden, in, F, false, w0, F, true, m, hidden, F, 1, 1));
+    reco_activate(ctx, act, pre, m * hidden, RECO_ACT_GELU);
+    for (size_t i = 0; i < m; i++) y[i] = *b2;
+    return reco_gemm(ctx, y, 1, act, hidden, false, w2, hidden, true, m, 1, hidden, 1, 1);
+}
+
+/* Add the gradients of the net's tensors but the last bias, given dy [m]; din [m][F] unless NULL.
+ * Of u the last bias shifts every logit of a softmax alike, so its gradient is zero: summing it up would give rounding
+ * noise, which AdamW turns into steps. Of w the caller adds it. */
+static reco_status net_backward(reco_ctx *ctx, const reco_fusion *f, const reco_tape *t, int net,
+                                float *dvector, float *din, const float *dy, const float *in, size_t m)
+{
+    size_t hidden = f->config.hidden, first = net_first[net];
+    const float *pre = t->rel.pre[net], *act = t->rel.act[net];
+    const float *w0 = reco_fusion_at(f, t->side, 0, first), *w2 = reco_fusion_at(f, t->side, 0, first + 2);
+    float *dw0 = reco_fusion_grad(f, dvector, t->side, 0, first);
+    float *db0 = reco_fusion_grad(f, dvector, t->side, 0, first + 1);
+    float *dw2 = reco_fusion_grad(f, dvector, t->side, 0, first + 2);
+    float *da = reco_scratch(ctx, m * hidden, sizeof *da, "fusion backward"); /* [m][hidden] */
+    float *ones = reco_scratch(ctx, m, sizeof *ones, "fusion backward");
+    if (!da || !ones) return RECO_E_NOMEM;
+    for (size_t i = 0; i < m; i++) ones[i] = 1;
+    RECO_TRY(reco_gemm(ctx, dw2, hidden, dy, m, false, act, hidden, false, 1, hidden, m, 1, 1));
+    RECO_TRY(reco_gemm(ctx, da, hidden, dy, 1, false, w2, hidden, false, m, hidden, 1, 1, 0));
+    reco_gelu_backward(ctx, da, da, pre, m * hidden);
+    RECO_TRY(reco_gemm(ctx, db0, hidden, ones, m, false, da, hidden, false, 1, hidden, m, 1, 1));
+    RECO_TRY(reco_gemm(ctx, dw0, F, da, hidden, true, in, F, false, hidden, F, m, 1, 1));
+    return din ? reco_gemm(ctx, din, F, da, hidden, false, w0, F, false, m, F, hidden, 1, 0) : RECO_OK;
+}
+
+/* ---- item by item ---- */
 
 typedef struct job {
     const reco_ctx *ctx;
-    const reco_fusion *f;
-    reco_tape *tape;
-    two_layers u, w;
-    float b, gamma;
-    const float *dz;
-    float *partial;  /* [n] rows of one side's gradient */
-    size_t per_side; /* floats of one side */
-    float *base;     /* where the side's parameters start, to turn pointers into offsets */
+    const reco_tape *t;
+    size_t d;
+    float b;
+    const float *dz; /* [n][d] */
+    float *dp;       /* [n*k] dz . R_i, then dLoss/dlogit_i of the softmax */
+    float *dlog;     /* [n] of ln g */
+    const float *de; /* [n][F] */
+    float *db;       /* [n] */
 } job;
 
-static two_layers net_of(const reco_fusion *f, reco_side side, size_t first)
+/* f [k][F] = s_i, c_i, a_i, s_i - max s, c_i - max c of the m that count, else 0. */
+static void features(const job *j, size_t i)
 {
-    return (two_layers){reco_fusion_at(f, side, 0, first), reco_fusion_at(f, side, 0, first + 1),
-                        reco_fusion_at(f, side, 0, first + 2), reco_fusion_at(f, side, 0, first + 3),
-                        f->config.hidden};
-}
-
-static job job_of(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape)
-{
-    return (job){.ctx = ctx,
-                 .f = f,
-                 .tape = tape,
-                 .u = net_of(f, tape->side, P_U0_W),
-                 .w = net_of(f, tape->side, P_W0_W),
-                 .b = *reco_fusion_at(f, tape->side, 0, P_REL_B),
-                 .gamma = *reco_fusion_at(f, tape->side, 0, P_REL_GAMMA)};
-}
-
-static float gelu(float x) { return 0.5f * x * (1 + erff(x * 0.70710678f)); }
-static float gelu_slope(float x)
-{
-    return 0.5f * (1 + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
-}
-
-/* w2 . gelu(w0 in + b0) + b2; hidden [hidden] keeps what goes into gelu. */
-static float net_forward(const two_layers *net, const float *in, float *hidden)
-{
-    float y = *net->b2;
-    for (size_t h = 0; h < net->hidden; h++) {
-        float a = net->b0[h];
-        for (size_t i = 0; i < F; i++) a += net->w0[h * F + i] * in[i];
-        hidden[h] = a;
-        y += net->w2[h] * gelu(a);
-    }
-    return y;
-}
-
-/* Add the gradients of the net's tensors but b2, given dy, to row (offsets as in the parameters); din [F] unless NULL.
- * u's b2 shifts every logit of a softmax alike, so its gradient is zero: summing it up would give rounding noise, which
- * AdamW turns into steps. */
-static void net_backward(const job *j, const two_layers *net, float *row, float *din, float dy,
-                         const float *in, const float *hidden)
-{
-    float *dw0 = row + (net->w0 - j->base), *db0 = row + (net->b0 - j->base),
-          *dw2 = row + (net->w2 - j->base);
-    for (size_t h = 0; h < net->hidden; h++) {
-        dw2[h] += dy * gelu(hidden[h]);
-        float da = dy * net->w2[h] * gelu_slope(hidden[h]);
-        db0[h] += da;
-        for (size_t i = 0; i < F; i++) {
-            dw0[h * F + i] += da * in[i];
-            if (din) din[i] += da * net->w0[h * F + i];
-        }
-    }
-}
-
-/* f [m][F] = s_i, c_i, a_i, s_i - max s, c_i - max c. */
-static void features(const reco_ctx *ctx, float *f, const float *x, const float *R, const float *s,
-                     size_t m, size_t d)
-{
-    float max_s = s[0], max_c = 0;
-    for (size_t i = 0; i < m; i++) {
-        f[i * F] = s[i];
-        f[i * F + 1] = reco_dot_fast(ctx, x, R + i * d, d);
-        f[i * F + 2] = 0;
-        if (s[i] > max_s) max_s = s[i];
-        if (i == 0 || f[i * F + 1] > max_c) max_c = f[i * F + 1];
-    }
-    for (size_t i = 0; i < m; i++)
-        for (size_t l = i + 1; l < m; l++) {
-            float a = reco_dot_fast(ctx, R + i * d, R + l * d, d) / (float)(m - 1);
-            f[i * F + 2] += a;
+    size_t d = j->d, k = j->t->k, m = j->t->valid[i];
+    const float *x = j->t->x + i * d, *R = j->t->retrieved + i * k * d, *s = j->t->scores + i * k;
+    float *f = j->t->rel.f + i * k * F;
+    float max_s = 0, max_c = 0;
+    memset(f, 0, k * F * sizeof *f);
+    for (size_t n = 0; n < m; n++) {
+        f[n * F] = s[n];
+        f[n * F + 1] = reco_dot_fast(j->ctx, x, R + n * d, d);
+        if (n == 0 || s[n] > max_s) max_s = s[n];
+        if (n == 0 || f[n * F + 1] > max_c) max_c = f[n * F + 1];
+        for (size_t l = 0; l < n; l++) {
+            float a = reco_dot_fast(j->ctx, R + n * d, R + l * d, d) / (float)(m - 1);
+            f[n * F + 2] += a;
             f[l * F + 2] += a;
         }
-    for (size_t i = 0; i < m; i++) {
-        f[i * F + 3] = s[i] - max_s;
-        f[i * F + 4] = f[i * F + 1] - max_c;
     }
-}
-
-static void item_forward(const job *j, size_t i)
-{
-    const reco_tape *t = j->tape;
-    size_t d = j->f->config.d, k = t->k, hidden = j->f->config.hidden, m = t->valid[i];
-    const float *x = t->x + i * d, *R = t->retrieved + i * k * d;
-    float *f = t->rel.f + i * k * F, *p = t->rel.p + i * k, *e = t->rel.e + i * F;
-    float *z = t->z + i * d;
-    if (m == 0) return;
-    features(j->ctx, f, x, R, t->scores + i * k, m, d);
-    for (size_t n = 0; n < m; n++)
-        p[n] = 20 * j->b * f[n * F] + 10 * net_forward(&j->u, f + n * F, t->rel.hu + (i * k + n) * hidden);
-    reco_softmax_row(p, m);
-    /* s_i - (s_i - max s) would round; the maxima are sought again. */
-    e[0] = e[1] = e[4] = 0;
-    e[2] = f[0];
-    e[3] = f[1];
     for (size_t n = 0; n < m; n++) {
-        e[0] += p[n] * f[n * F];
-        e[1] += p[n] * f[n * F + 1];
-        e[4] += p[n] * f[n * F + 2];
-        if (f[n * F] > e[2]) e[2] = f[n * F];
-        if (f[n * F + 1] > e[3]) e[3] = f[n * F + 1];
+        f[n * F + 3] = s[n] - max_s;
+        f[n * F + 4] = f[n * F + 1] - max_c;
     }
-    float g = expf(j->gamma + 3 * net_forward(&j->w, e, t->rel.hw + i * hidden));
-    t->rel.gate[i] = g;
-    memcpy(z, x, d * sizeof *z);
-    for (size_t n = 0; n < m; n++)
-        for (size_t q = 0; q < d; q++) z[q] += g * p[n] * R[n * d + q];
+    /* The maxima wait in e until the softmax is known. */
+    j->t->rel.e[i * F + 2] = max_s;
+    j->t->rel.e[i * F + 3] = max_c;
 }
 
-static void items_forward(void *arg, size_t begin, size_t end, int worker)
+static void all_features(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
-    for (size_t i = begin; i < end; i++) item_forward(arg, i);
+    for (size_t i = begin; i < end; i++) features(arg, i);
 }
 
-reco_status reco_relational_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape)
+static void weigh(void *arg, size_t begin, size_t end, int worker)
 {
-    job j = job_of(ctx, f, tape);
-    reco_parallel(ctx, tape->n, 16, items_forward, &j);
+    (void)worker;
+    const job *j = arg;
+    const reco_relation_tape *r = &j->t->rel;
+    for (size_t i = begin; i < end; i++) {
+        size_t k = j->t->k, m = j->t->valid[i];
+        const float *f = r->f + i * k * F;
+        float *p = r->p + i * k, *e = r->e + i * F;
+        for (size_t n = 0; n < m; n++) p[n] = 20 * j->b * f[n * F] + 10 * r->u[i * k + n];
+        reco_softmax_row(p, m);
+        for (size_t n = m; n < k; n++) p[n] = 0;
+        e[0] = e[1] = e[4] = 0;
+        for (size_t n = 0; n < m; n++) {
+            e[0] += p[n] * f[n * F];
+            e[1] += p[n] * f[n * F + 1];
+            e[4] += p[n] * f[n * F + 2];
+        }
+    }
+}
+
+static void fuse(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    size_t d = j->d, k = j->t->k;
+    for (size_t i = begin; i < end; i++) {
+        const float *R = j->t->retrieved + i * k * d, *p = j->t->rel.p + i * k;
+        float *restrict z = j->t->z + i * d, g = j->t->rel.gate[i];
+        memcpy(z, j->t->x + i * d, d * sizeof *z);
+        for (size_t n = 0; n < j->t->valid[i]; n++)
+            for (size_t q = 0; q < d; q++) z[q] += g * p[n] * R[n * d + q];
+    }
+}
+
+reco_status reco_relational_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t)
+{
+    job j = {.ctx = ctx, .t = t, .d = f->config.d, .b = *reco_fusion_at(f, t->side, 0, P_REL_B)};
+    float gamma = *reco_fusion_at(f, t->side, 0, P_REL_GAMMA);
+    reco_parallel(ctx, t->n, 16, all_features, &j);
+    RECO_TRY(net_forward(ctx, f, t, NET_U, t->rel.u, t->rel.f, t->n * t->k));
+    reco_parallel(ctx, t->n, 64, weigh, &j);
+    RECO_TRY(net_forward(ctx, f, t, NET_W, t->rel.gate, t->rel.e, t->n));
+    for (size_t i = 0; i < t->n; i++) t->rel.gate[i] = expf(gamma + 3 * t->rel.gate[i]);
+    reco_parallel(ctx, t->n, 16, fuse, &j);
     return RECO_OK;
 }
 
-static void item_backward(const job *j, size_t i)
-{
-    const reco_tape *t = j->tape;
-    size_t d = j->f->config.d, k = t->k, hidden = j->f->config.hidden, m = t->valid[i];
-    if (m == 0) return;
-    const float *R = t->retrieved + i * k * d, *dz = j->dz + i * d;
-    const float *f = t->rel.f + i * k * F, *p = t->rel.p + i * k, *e = t->rel.e + i * F;
-    float *row = j->partial + i * j->per_side, g = t->rel.gate[i];
-    float along[1024]; /* dz . R_n, then dLoss/dp_n; k is at most 1024 */
-    float dg = 0;
-    for (size_t n = 0; n < m; n++) {
-        along[n] = reco_dot_fast(j->ctx, dz, R + n * d, d);
-        dg += p[n] * along[n];
-    }
-    float dlog = dg * g, de[F] = {0}; /* of ln g */
-    row[reco_fusion_at(j->f, t->side, 0, P_REL_GAMMA) - j->base] += dlog;
-    row[j->w.b2 - j->base] += 3 * dlog;
-    net_backward(j, &j->w, row, de, 3 * dlog, e, t->rel.hw + i * hidden);
-    float mean = 0;
-    for (size_t n = 0; n < m; n++) {
-        along[n] = g * along[n] + de[0] * f[n * F] + de[1] * f[n * F + 1] + de[4] * f[n * F + 2];
-        mean += p[n] * along[n];
-    }
-    for (size_t n = 0; n < m; n++) {
-        float dlogit = p[n] * (along[n] - mean);
-        row[reco_fusion_at(j->f, t->side, 0, P_REL_B) - j->base] += 20 * dlogit * f[n * F];
-        net_backward(j, &j->u, row, NULL, 10 * dlogit, f + n * F, t->rel.hu + (i * k + n) * hidden);
-    }
-}
-
-static void items_backward(void *arg, size_t begin, size_t end, int worker)
+/* dp = dz . R_i, and the gradient of ln g. */
+static void unfuse(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
-    for (size_t i = begin; i < end; i++) item_backward(arg, i);
+    const job *j = arg;
+    size_t d = j->d, k = j->t->k;
+    for (size_t i = begin; i < end; i++) {
+        float dg = 0;
+        for (size_t n = 0; n < k; n++) {
+            float along = n < j->t->valid[i]
+                              ? reco_dot_fast(j->ctx, j->dz + i * d, j->t->retrieved + (i * k + n) * d, d)
+                              : 0;
+            j->dp[i * k + n] = along;
+            dg += j->t->rel.p[i * k + n] * along;
+        }
+        j->dlog[i] = dg * j->t->rel.gate[i];
+    }
 }
 
-reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, const float *dz,
+/* Through the softmax; dlogit of neighbours that do not count is 0, since p is. */
+static void unweigh(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    size_t k = j->t->k;
+    for (size_t i = begin; i < end; i++) {
+        const float *f = j->t->rel.f + i * k * F, *p = j->t->rel.p + i * k, *de = j->de + i * F;
+        float *dp = j->dp + i * k, mean = 0;
+        for (size_t n = 0; n < k; n++) {
+            dp[n] =
+                j->t->rel.gate[i] * dp[n] + de[0] * f[n * F] + de[1] * f[n * F + 1] + de[4] * f[n * F + 2];
+            mean += p[n] * dp[n];
+        }
+        j->db[i] = 0;
+        for (size_t n = 0; n < k; n++) {
+            float dlogit = p[n] > 1e-20f ? p[n] * (dp[n] - mean) : 0; /* no denormals: they are slow */
+            j->db[i] += 20 * dlogit * f[n * F];
+            dp[n] = 10 * dlogit; /* of u(f_n) */
+        }
+    }
+}
+
+reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t, float *dz,
                                      float *dvector)
 {
+    reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    job j = job_of(ctx, f, tape);
-    j.dz = dz;
-    j.base = f->params[(size_t)tape->side * f->per_side].value;
-    j.per_side = f->total / 2;
-    j.partial = reco_scratch(ctx, tape->n * j.per_side, sizeof(float), "fusion backward");
-    if (!j.partial) return RECO_E_NOMEM;
-    memset(j.partial, 0, tape->n * j.per_side * sizeof(float));
-    reco_parallel(ctx, tape->n, 16, items_backward, &j);
-    /* Summed in the order of items, so that the result does not depend on the threads. */
-    float *to = dvector + (j.base - f->vector);
-    for (size_t q = 0; q < j.per_side; q++) {
-        double sum = 0;
-        for (size_t i = 0; i < tape->n; i++) sum += j.partial[i * j.per_side + q];
-        to[q] += (float)sum;
+    size_t n = t->n, k = t->k;
+    float *de = reco_scratch(ctx, n * F, sizeof *de, "fusion backward");
+    float *dw = reco_scratch(ctx, n, sizeof *dw, "fusion backward"); /* of w(e) */
+    job j = {.ctx = ctx,
+             .t = t,
+             .d = f->config.d,
+             .b = *reco_fusion_at(f, t->side, 0, P_REL_B),
+             .dz = dz,
+             .de = de};
+    j.dp = reco_scratch(ctx, n * k, sizeof(float), "fusion backward");
+    j.dlog = reco_scratch(ctx, n, sizeof(float), "fusion backward");
+    j.db = reco_scratch(ctx, n, sizeof(float), "fusion backward");
+    if (!de || !dw || !j.dp || !j.dlog || !j.db) RECO_GO(RECO_E_NOMEM);
+    reco_parallel(ctx, n, 16, unfuse, &j);
+    double dgamma = 0, db = 0;
+    for (size_t i = 0; i < n; i++) {
+        dgamma += (double)j.dlog[i];
+        dw[i] = 3 * j.dlog[i];
     }
+    *reco_fusion_grad(f, dvector, t->side, 0, P_REL_GAMMA) += (float)dgamma;
+    *reco_fusion_grad(f, dvector, t->side, 0, P_W2_B) += (float)(3 * dgamma);
+    RECO_GO(net_backward(ctx, f, t, NET_W, dvector, de, dw, t->rel.e, n));
+    reco_parallel(ctx, n, 64, unweigh, &j);
+    for (size_t i = 0; i < n; i++) db += (double)j.db[i];
+    *reco_fusion_grad(f, dvector, t->side, 0, P_REL_B) += (float)db;
+    RECO_GO(net_backward(ctx, f, t, NET_U, dvector, NULL, j.dp, t->rel.f, n * k));
+out:
     reco_scratch_release(ctx, mark);
-    return RECO_OK;
+    return status;
 }

@@ -46,10 +46,13 @@ static void lay_out(reco_tape *t, const reco_fusion_config *c, carve *m)
     }
     if (c->layer != RECO_LAYER_RELATIONAL) return;
     t->rel.f = take(m, n, t->max_k, RECO_FEATURES);
-    t->rel.hu = take(m, n, t->max_k, c->hidden);
+    for (int net = 0; net < 2; net++) {
+        t->rel.pre[net] = take(m, n, net ? 1 : t->max_k, c->hidden);
+        t->rel.act[net] = take(m, n, net ? 1 : t->max_k, c->hidden);
+    }
+    t->rel.u = take(m, n, t->max_k, 1);
     t->rel.p = take(m, n, t->max_k, 1);
     t->rel.e = take(m, n, RECO_FEATURES, 1);
-    t->rel.hw = take(m, n, c->hidden, 1);
     t->rel.gate = take(m, n, 1, 1);
 }
 

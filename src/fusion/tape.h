@@ -17,14 +17,15 @@ typedef struct reco_block_tape {
     float *m, *g;             /* [n*tq][mlp] before and after GELU */
 } reco_block_tape;
 
-/* Relational layer, per item: features and what the softmax and the gate came to. */
+/* Relational layer. Rows of neighbours that do not count are zero. */
 typedef struct reco_relation_tape {
-    float *f;    /* [n][k][RECO_FEATURES] */
-    float *hu;   /* [n][k][hidden] before GELU */
-    float *p;    /* [n][k] */
-    float *e;    /* [n][RECO_FEATURES] inputs of w */
-    float *hw;   /* [n][hidden] before GELU */
-    float *gate; /* [n] */
+    float *f;      /* [n*k][RECO_FEATURES] inputs of u */
+    float *pre[2]; /* [n*k][hidden], [n][hidden]: u's and w's hidden layer before GELU */
+    float *act[2]; /* the same, after */
+    float *u;      /* [n*k] u(f) */
+    float *p;      /* [n*k] softmax */
+    float *e;      /* [n][RECO_FEATURES] inputs of w */
+    float *gate;   /* [n] w(e), then g */
 } reco_relation_tape;
 
 struct reco_tape {
@@ -46,7 +47,7 @@ reco_status reco_relational_forward(reco_ctx *ctx, const reco_fusion *f, reco_ta
 /* dz is overwritten at will. */
 reco_status reco_transformer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
                                       float *dvector);
-reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, const float *dz,
+reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
                                      float *dvector);
 /* vote, mean, weighted; z may be anything afterwards for items without neighbours. */
 void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, reco_side side, float *z, const float *x,

@@ -29,4 +29,138 @@ double reco_adamw_step(reco_fusion *fusion, float *dvector, float *m, float *v, 
 /* Factor of the learning rate at step (from 1) of steps: linear warm-up, then half a cosine to 0. */
 double reco_cosine(size_t step, size_t steps, double warmup);
 
+/* ---- pairs.c, search.c: what is trained on, and what each pair retrieves ---- */
+
+/* Choices of sides, as bits of reco_sides, are indices of arrays of 4: none (CLIP), image, text, both. */
+enum { RECO_CHOICES = 4 };
+
+typedef struct reco_job {
+    reco_ctx *ctx;
+    const reco_bank *bank;
+    reco_train_opts o; /* no defaults left */
+    size_t n, d;
+    const float *rows[2]; /* [n][d] by side */
+    float *owned[2];      /* rows, where they came from the bank */
+    int64_t *own;         /* [n] ascending: pair i is row own[i] of the bank; NULL: pairs of their own */
+    uint32_t *group;      /* [n] pairs of one caption have one number */
+    uint32_t *fold;       /* [n] below folds; a caption is in one fold */
+    size_t folds, runs;   /* runs: folds that are held out, one after the other */
+    uint32_t *held;       /* [nheld] pairs measured when their fold is held out, run by run */
+    size_t *held_start;   /* [runs+1] where each run's begin */
+    size_t nheld;
+    size_t depth;     /* neighbours kept of each pair */
+    int64_t *ids[2];  /* [n][depth] rows of the bank by side searched, best first, -1 at the end */
+    float *scores[2]; /* [n][depth] */
+} reco_job;
+
+/* options.c: defaults and ranges; needs the number of pairs. */
+reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d);
+/* image NULL: the bank's own rows. job->o is resolved on the way. */
+reco_status reco_job_load(reco_job *job, const float *image, const float *text, const uint64_t *captions,
+                          size_t n);
+void reco_job_clear(reco_job *job);
+/* Fill ids and scores. Barred: the pair itself, and rows whose image is above max_similarity to the pair's own. */
+reco_status reco_job_search(reco_job *job);
+/* Index of a bank row among the pairs, or n. */
+size_t reco_job_index(const reco_job *job, int64_t id);
+
+/* ---- batch.c ---- */
+
+typedef struct reco_batch {
+    size_t max, n;
+    uint32_t *items;  /* [n] pairs */
+    uint32_t *group;  /* [n] */
+    float *x[2];      /* [n][d] */
+    float *R[2];      /* [n][k][d] partners of the neighbours of x */
+    float *s[2];      /* [n][k] */
+    size_t *valid[2]; /* [n] */
+    int64_t *ids;     /* [n][k] scratch */
+} reco_batch;
+
+reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
+void reco_batch_clear(reco_batch *b);
+/* Gather the pairs b->items[0..n). hidden [n of job] or NULL: pairs whose rows of the bank do not count. rng NULL: no
+ * dropout. */
+reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const unsigned char *hidden,
+                            reco_rng *rng);
+/* Turn all of the batch by one random orthogonal matrix (rotate.c). */
+reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng);
+
+/* ---- measure.c ---- */
+
+typedef enum reco_twin { RECO_TWIN_NONE, RECO_TWIN_UNKNOWN, RECO_TWIN_KNOWN } reco_twin;
+
+/* How one held-out pair fared with each choice of sides: means of both directions. */
+typedef struct reco_outcome {
+    float hit[RECO_CHOICES];        /* ranked first */
+    float reciprocal[RECO_CHOICES]; /* 1/rank; 0: not measured */
+    float twin; /* reco_twin: is the caption in the memory with another picture, and does CLIP
+                                       recognise that one? */
+} reco_outcome;
+
+/* Refine the pairs that run `run` holds out, and rank each among them all. out is that of all runs [nheld]. */
+reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t run, reco_outcome *out);
+
+/* ---- choose.c ---- */
+
+typedef struct reco_verdict {
+    size_t pairs;
+    double recall[RECO_CHOICES];                    /* at 1, percent */
+    double score[RECO_CHOICES];                     /* what choices are compared by */
+    double gain[RECO_CHOICES], error[RECO_CHOICES]; /* of score against CLIP's, and its standard error */
+    reco_sides best;                                /* greatest score, CLIP aside */
+    reco_sides sides;                               /* best, or none */
+} reco_verdict;
+
+/* Judge the outcomes of n pairs. */
+reco_status reco_choose(reco_ctx *ctx, reco_verdict *verdict, const reco_outcome *outcomes, size_t n);
+
+/* ---- state.c ---- */
+
+typedef struct reco_state {
+    size_t run, step; /* the step to do next, from 0, and in which run; run job.runs is the final one */
+    size_t total;     /* parameters */
+    float *vector;    /* [total] borrowed from the fusion */
+    float *m, *v;     /* [total] moments */
+    float *best;      /* [total] the parameters of the best checkpoint */
+    double best_score;
+    size_t best_step;
+    size_t checkpoints;     /* of a run */
+    reco_outcome *outcomes; /* [checkpoints][nheld] */
+    double loss;            /* of the last step */
+    char key[33];           /* hash of options and inputs */
+} reco_state;
+
+reco_status reco_state_create(reco_state *s, const reco_job *job, reco_fusion *fusion, size_t checkpoints);
+void reco_state_clear(reco_state *s);
+reco_status reco_state_save(const reco_state *s, const reco_job *job, const char *path);
+/* *found false: no file, or one of another job; s is then as it was. */
+reco_status reco_state_load(reco_state *s, const reco_job *job, const char *path, bool *found);
+
+/* ---- learn.c ---- */
+
+typedef struct reco_learner {
+    const reco_job *job;
+    reco_fusion *fusion;
+    reco_state *state;
+    reco_batch batch;
+    reco_tape *tapes[2];
+    float *y[2], *dy[2]; /* [batch][d] */
+    float *gradient;     /* [total] */
+    uint32_t *pool;      /* [npool] the pairs trained on in this run */
+    size_t npool;
+    unsigned char *hidden; /* [n] pairs whose rows of the bank do not count now */
+} reco_learner;
+
+reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusion *fusion,
+                                reco_state *state);
+void reco_learner_clear(reco_learner *l);
+/* One step, number state->step of run state->run; everything random in it follows from these two and the seed. */
+reco_status reco_learner_step(reco_learner *l);
+
+/* ---- grid.c ---- */
+
+/* Set beta and gain of a layer without training to the best of a small grid; verdict of the result. */
+reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_verdict *verdict);
+
 #endif

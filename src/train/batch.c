@@ -1,0 +1,85 @@
+#include "train/train_internal.h"
+
+reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
+{
+    reco_ctx *ctx = job->ctx;
+    size_t k = job->o.k, d = job->d;
+    *b = (reco_batch){.max = max};
+    b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
+    b->group = reco_alloc(ctx, max, sizeof *b->group, "batch");
+    b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
+    bool good = b->items && b->group && b->ids;
+    for (int side = 0; side < 2; side++) {
+        b->x[side] = reco_alloc(ctx, max * d, sizeof(float), "batch");
+        b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
+        b->s[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
+        b->valid[side] = reco_alloc(ctx, max, sizeof(size_t), "batch");
+        good = good && b->x[side] && b->R[side] && b->s[side] && b->valid[side];
+    }
+    return good ? RECO_OK : RECO_E_NOMEM;
+}
+
+void reco_batch_clear(reco_batch *b)
+{
+    for (int side = 0; side < 2; side++) {
+        reco_free(b->x[side]);
+        reco_free(b->R[side]);
+        reco_free(b->s[side]);
+        reco_free(b->valid[side]);
+    }
+    reco_free(b->ids);
+    reco_free(b->group);
+    reco_free(b->items);
+}
+
+/* The first k neighbours of pair i that are not hidden, into slot q. A pair that is held out, or in the same batch, is
+ * hidden when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
+ * compared with are not those that it retrieves. Training on anything else teaches that what is retrieved is wrong. */
+static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const unsigned char *hidden,
+                 reco_rng *rng)
+{
+    size_t k = job->o.k, m = 0, i = b->items[q];
+    const int64_t *ids = job->ids[side] + i * job->depth;
+    const float *scores = job->scores[side] + i * job->depth;
+    int64_t *to = b->ids + q * k;
+    float *s = b->s[side] + q * k;
+    for (size_t h = 0; h < job->depth && ids[h] >= 0 && m < k; h++) {
+        if (hidden && job->own) {
+            size_t at = reco_job_index(job, ids[h]);
+            if (at < job->n && hidden[at]) continue;
+        }
+        to[m] = ids[h];
+        s[m++] = scores[h];
+    }
+    /* Dropout: of some items, a random number of random neighbours stays, so that every count is met. */
+    if (rng && reco_rng_uniform(rng) < job->o.neighbour_dropout) {
+        size_t left = reco_rng_below(rng, m + 1), kept = 0;
+        for (size_t h = 0; h < m; h++)
+            if (reco_rng_below(rng, m - h) < left - kept) {
+                to[kept] = to[h];
+                s[kept++] = s[h];
+            }
+        m = kept;
+    }
+    b->valid[side][q] = m;
+    for (; m < k; m++) {
+        to[m] = -1;
+        s[m] = 0;
+    }
+}
+
+reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const unsigned char *hidden,
+                            reco_rng *rng)
+{
+    b->n = n;
+    for (int side = 0; side < 2; side++) {
+        for (size_t q = 0; q < n; q++) {
+            memcpy(b->x[side] + q * job->d, job->rows[side] + b->items[q] * job->d, job->d * sizeof(float));
+            b->group[q] = job->group[b->items[q]];
+            pick(job, b, side, q, hidden, rng);
+        }
+        RECO_TRY(reco_bank_gather(job->ctx, job->bank, side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, b->ids,
+                                  n * job->o.k, b->R[side]));
+    }
+    return RECO_OK;
+}

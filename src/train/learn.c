@@ -1,0 +1,115 @@
+#include "train/train_internal.h"
+
+#include <math.h>
+
+reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusion *fusion,
+                                reco_state *state)
+{
+    reco_ctx *ctx = job->ctx;
+    size_t B = job->o.batch;
+    *l = (reco_learner){.job = job, .fusion = fusion, .state = state};
+    l->pool = reco_alloc(ctx, job->n, sizeof *l->pool, "training");
+    l->hidden = reco_alloc(ctx, job->n, sizeof *l->hidden, "training");
+    l->gradient = reco_alloc(ctx, state->total, sizeof *l->gradient, "training");
+    if (!l->pool || !l->hidden || !l->gradient) return RECO_E_NOMEM;
+    RECO_TRY(reco_batch_create(job, &l->batch, B));
+    for (int side = 0; side < 2; side++) {
+        RECO_TRY(reco_tape_create(ctx, &l->tapes[side], fusion, B, job->o.k));
+        l->y[side] = reco_alloc(ctx, B * job->d, sizeof(float), "training");
+        l->dy[side] = reco_alloc(ctx, B * job->d, sizeof(float), "training");
+        if (!l->y[side] || !l->dy[side]) return RECO_E_NOMEM;
+    }
+    return RECO_OK;
+}
+
+void reco_learner_clear(reco_learner *l)
+{
+    for (int side = 0; side < 2; side++) {
+        reco_tape_free(l->tapes[side]);
+        reco_free(l->y[side]);
+        reco_free(l->dy[side]);
+    }
+    reco_batch_clear(&l->batch);
+    reco_free(l->gradient);
+    reco_free(l->hidden);
+    reco_free(l->pool);
+}
+
+/* The pairs of a run: all but fold `run`, or all. */
+static void begin(reco_learner *l, size_t run)
+{
+    const reco_job *job = l->job;
+    l->npool = 0;
+    for (size_t i = 0; i < job->n; i++) {
+        l->hidden[i] = run < job->runs && job->fold[i] == run;
+        if (!l->hidden[i]) l->pool[l->npool++] = (uint32_t)i;
+    }
+}
+
+/* Some pairs of the pool, none twice, to the front of it and into the batch; *swaps undo the disorder. */
+static size_t draw(reco_learner *l, reco_rng *rng)
+{
+    const reco_job *job = l->job;
+    /* Of the bank's own rows at most half: the other half is the memory of this batch. */
+    size_t B = reco_min(job->o.batch, job->own ? l->npool / 2 : l->npool);
+    for (size_t i = 0; i < B; i++) {
+        size_t with = i + reco_rng_below(rng, l->npool - i);
+        uint32_t item = l->pool[with];
+        l->pool[with] = l->pool[i];
+        l->pool[i] = item;
+        l->batch.items[i] = item;
+    }
+    return B;
+}
+
+static uint64_t seed_of(const reco_job *job, size_t run, size_t step)
+{
+    return job->o.seed + 0x9E3779B97F4A7C15u * (run + 1) + 0xD1B54A32D192ED03u * (step + 1);
+}
+
+static void hide(reco_learner *l, size_t B, unsigned char value)
+{
+    for (size_t i = 0; i < B; i++) l->hidden[l->batch.items[i]] = value;
+}
+
+reco_status reco_learner_step(reco_learner *l)
+{
+    const reco_job *job = l->job;
+    const reco_train_opts *o = &job->o;
+    reco_ctx *ctx = job->ctx;
+    reco_batch *b = &l->batch;
+    reco_state *s = l->state;
+    reco_rng rng;
+    reco_rng_seed(&rng, seed_of(job, s->run, s->step));
+    begin(l, s->run); /* the pool's order is part of what is random: start from the same */
+    size_t B = draw(l, &rng), d = job->d;
+    hide(l, B, 1);
+    reco_status status = reco_batch_fill(job, b, B, l->hidden, &rng);
+    hide(l, B, 0);
+    RECO_TRY(status);
+    if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
+    memset(l->gradient, 0, s->total * sizeof *l->gradient);
+    for (int side = 0; side < 2; side++)
+        RECO_TRY(reco_fusion_forward(ctx, l->fusion, (reco_side)side, b->x[side], b->R[side], b->s[side],
+                                     b->valid[side], B, o->k, l->y[side], l->tapes[side]));
+    float *logit_scale = s->vector + s->total - 1; /* the last parameter */
+    RECO_TRY(reco_train_loss(ctx, &s->loss, l->dy[0], l->dy[1], l->gradient + s->total - 1, l->y[0],
+                             l->y[1], b->x[0], b->x[1], *logit_scale, b->group, B, d));
+    for (int side = 0; side < 2; side++)
+        RECO_TRY(reco_fusion_backward(ctx, l->fusion, l->tapes[side], l->dy[side], l->gradient));
+    if (!isfinite(s->loss))
+        return reco_fail(ctx, RECO_E_ARG,
+                         "train: the loss is %g at step %zu; lower the learning "
+                         "rate",
+                         s->loss, s->step + 1);
+    reco_adamw_step(l->fusion, l->gradient, s->m, s->v,
+                    &(reco_adamw){.lr = o->lr * reco_cosine(s->step + 1, o->steps, o->warmup),
+                                  .beta1 = 0.9,
+                                  .beta2 = 0.98,
+                                  .eps = 1e-6,
+                                  .decay = o->weight_decay,
+                                  .clip = o->clip},
+                    s->step + 1);
+    *logit_scale = fminf(*logit_scale, logf(100));
+    return RECO_OK;
+}

@@ -1,0 +1,59 @@
+#include "train/train_internal.h"
+
+#include <math.h>
+
+/* Above this, a caption or two is not what decides, and the paper's layer has enough to learn from. */
+#define MANY_PAIRS 100000
+
+static reco_status out_of_range(reco_ctx *ctx, const char *what, double value, double low, double high)
+{
+    return reco_fail(ctx, RECO_E_ARG, "train: %s = %g, want %g..%g", what, value, low, high);
+}
+
+static reco_status check(reco_ctx *ctx, const char *what, double value, double low, double high)
+{
+    return value >= low && value <= high ? RECO_OK : out_of_range(ctx, what, value, low, high);
+}
+
+reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d)
+{
+    if (o->layer == RECO_LAYER_NONE)
+        o->layer = n < MANY_PAIRS ? RECO_LAYER_RELATIONAL : RECO_LAYER_TRANSFORMER;
+    bool transformer = o->layer == RECO_LAYER_TRANSFORMER;
+    if (o->k == 0) o->k = 10;
+    if (o->batch == 0) o->batch = 512;
+    o->batch = reco_min(o->batch, n);
+    if (o->steps == 0) o->steps = transformer ? reco_max(400, 10 * n / o->batch) : 400;
+    if (o->lr == 0) o->lr = transformer ? 1e-3 : 4e-3;
+    if (o->weight_decay == 0) o->weight_decay = 0.1;
+    if (o->weight_decay < 0) o->weight_decay = 0;
+    if (o->warmup == 0) o->warmup = 0.05;
+    if (o->clip == 0) o->clip = 1;
+    if (o->neighbour_dropout == 0) o->neighbour_dropout = 0.1;
+    if (o->neighbour_dropout < 0) o->neighbour_dropout = 0;
+    if (o->max_similarity == 0) o->max_similarity = 0.999f;
+    if (!o->use_min_similarity) o->min_similarity = -1;
+    if (o->heads == 0) o->heads = 8;
+    if (o->layers == 0) o->layers = 1;
+    if (o->mlp == 0) o->mlp = 4 * d;
+    if (o->validation == 0) o->validation = 0.2;
+    RECO_TRY(check(ctx, "k", (double)o->k, 1, 1024));
+    RECO_TRY(check(ctx, "batch", (double)o->batch, 2, 65536));
+    RECO_TRY(check(ctx, "steps", (double)o->steps, 1, 1e8));
+    RECO_TRY(check(ctx, "lr", o->lr, 1e-9, 10));
+    RECO_TRY(check(ctx, "weight decay", o->weight_decay, 0, 10));
+    RECO_TRY(check(ctx, "warmup", o->warmup, 0, 1));
+    RECO_TRY(check(ctx, "clip", o->clip, 1e-9, 1e9));
+    RECO_TRY(check(ctx, "neighbour dropout", o->neighbour_dropout, 0, 1));
+    RECO_TRY(check(ctx, "max similarity", (double)o->max_similarity, -1, 10));
+    RECO_TRY(check(ctx, "min similarity", (double)o->min_similarity, -1, 1));
+    RECO_TRY(check(ctx, "validation", o->validation, 0.01, 0.5));
+    RECO_TRY(check(ctx, "heads", o->heads, 1, 1024));
+    RECO_TRY(check(ctx, "layers", o->layers, 1, 64));
+    RECO_TRY(check(ctx, "scale", (double)o->scale, 0, 1e6));
+    if (o->layer < RECO_LAYER_NONE || o->layer > RECO_LAYER_TRANSFORMER)
+        return reco_fail(ctx, RECO_E_ARG, "train: unknown layer %d", (int)o->layer);
+    if (o->force_sides && (o->sides < RECO_SIDES_NONE || o->sides > RECO_SIDES_BOTH))
+        return reco_fail(ctx, RECO_E_ARG, "train: sides = %d, want 0..3", (int)o->sides);
+    return RECO_OK;
+}

@@ -1,0 +1,48 @@
+#include "train/train_internal.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+/* Rows of a Gaussian matrix made orthonormal one by one (twice, which is enough for f32): uniform over all rotations
+ * and reflections. */
+static void random_orthogonal(float *Q, size_t d, reco_rng *rng)
+{
+    for (size_t i = 0; i < d; i++) {
+        float *row = Q + i * d;
+        for (size_t j = 0; j < d; j++) row[j] = (float)reco_rng_normal(rng);
+        for (int pass = 0; pass < 2; pass++) {
+            for (size_t p = 0; p < i; p++) {
+                float along = (float)reco_dot(Q + p * d, row, d);
+                for (size_t j = 0; j < d; j++) row[j] -= along * Q[p * d + j];
+            }
+            float inverse = (float)(1 / sqrt(reco_dot(row, row, d)));
+            for (size_t j = 0; j < d; j++) row[j] *= inverse;
+        }
+    }
+}
+
+static reco_status turn(reco_ctx *ctx, float *x, float *scratch, const float *Q, size_t n, size_t d)
+{
+    RECO_TRY(reco_gemm(ctx, scratch, d, x, d, false, Q, d, true, n, d, d, 1, 0));
+    memcpy(x, scratch, n * d * sizeof *x);
+    return RECO_OK;
+}
+
+reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng)
+{
+    reco_ctx *ctx = job->ctx;
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    size_t d = job->d, rows = b->n * job->o.k;
+    float *Q = reco_scratch(ctx, d * d, sizeof *Q, "rotation"); /* [d][d] */
+    float *scratch = reco_scratch(ctx, rows * d, sizeof *scratch, "rotation");
+    if (!Q || !scratch) RECO_GO(RECO_E_NOMEM);
+    random_orthogonal(Q, d, rng);
+    for (int side = 0; side < 2; side++) {
+        RECO_GO(turn(ctx, b->x[side], scratch, Q, b->n, d));
+        RECO_GO(turn(ctx, b->R[side], scratch, Q, rows, d));
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}

@@ -1,0 +1,266 @@
+#include "train/train_internal.h"
+#include "io/io.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Seconds between two writes of the training state. */
+#define STATE_EVERY 4.0
+
+static const char *const sides_name[] = {"none", "image", "text", "both"};
+
+typedef struct session {
+    reco_job job;
+    reco_fusion *fusion;
+    reco_state state;
+    reco_learner learner;
+    reco_verdict verdict;
+    float *initial; /* [total] where each run starts */
+    const char *path;
+    char *state_path;
+    double saved_at;
+    size_t total_steps; /* of all runs, for progress */
+} session;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool keeps_best(const session *s) { return s->job.o.layer == RECO_LAYER_TRANSFORMER; }
+
+/* ---- what a state belongs to ---- */
+
+static reco_status make_key(session *s)
+{
+    const reco_job *job = &s->job;
+    const reco_train_opts *o = &job->o;
+    reco_hash *h;
+    RECO_TRY(reco_hash_new(job->ctx, &h));
+    char *text = reco_format(job->ctx,
+                             "%s %d %zu %zu %zu %.17g %.17g %.17g %.17g %.17g %.9g %.9g %d %d %d %d %zu "
+                             "%.17g %.9g %llu %zu %zu %zu",
+                             RECO_VERSION, (int)o->layer, o->k, o->batch, o->steps, o->lr, o->weight_decay,
+                             o->warmup, o->clip, o->neighbour_dropout, (double)o->max_similarity,
+                             (double)o->min_similarity, o->no_scores, o->rotate, o->heads, o->layers,
+                             o->mlp, o->validation, (double)o->scale, (unsigned long long)o->seed, job->n,
+                             job->d, job->runs);
+    if (text) reco_hash_update(h, text, strlen(text));
+    for (int side = 0; side < 2; side++) {
+        reco_hash_update(h, job->rows[side], job->n * job->d * sizeof(float));
+        reco_hash_update(h, job->ids[side], job->n * job->depth * sizeof(int64_t));
+        reco_hash_update(h, job->scores[side], job->n * job->depth * sizeof(float));
+    }
+    reco_hash_update(h, job->group, job->n * sizeof *job->group);
+    reco_hash_hex(h, s->state.key);
+    reco_free(text);
+    return text ? RECO_OK : RECO_E_NOMEM;
+}
+
+/* ---- runs ---- */
+
+/* Write the state when it is time; always, before an error goes up that the user or the system caused. */
+static reco_status keep_going(session *s)
+{
+    size_t done = s->state.run * s->job.o.steps + s->state.step;
+    reco_status status = reco_progress(s->job.ctx, "train", reco_min(done, s->total_steps), s->total_steps);
+    if (status == RECO_OK && now() - s->saved_at < STATE_EVERY) return RECO_OK;
+    reco_status saved = status == RECO_OK || status == RECO_E_CANCELLED
+                            ? reco_state_save(&s->state, &s->job, s->state_path)
+                            : RECO_OK;
+    s->saved_at = now();
+    return status != RECO_OK ? status : saved;
+}
+
+static size_t checkpoint_step(const session *s, size_t checkpoint)
+{
+    return s->job.o.steps * (checkpoint + 1) / s->state.checkpoints;
+}
+
+static reco_status measure_if_due(session *s)
+{
+    reco_state *st = &s->state;
+    for (size_t c = 0; c < st->checkpoints; c++) {
+        if (checkpoint_step(s, c) != st->step) continue;
+        reco_outcome *out = st->outcomes + c * s->job.nheld;
+        RECO_TRY(reco_measure(&s->job, s->fusion, st->run, out));
+        if (!keeps_best(s)) continue;
+        reco_verdict v;
+        RECO_TRY(reco_choose(s->job.ctx, &v, out, s->job.nheld));
+        if (v.score[v.best] > st->best_score) {
+            st->best_score = v.score[v.best];
+            st->best_step = st->step;
+            s->verdict = v;
+            memcpy(st->best, st->vector, st->total * sizeof *st->best);
+        }
+    }
+    return RECO_OK;
+}
+
+/* Go on with run state.run until `steps` are done. */
+static reco_status run(session *s, size_t steps, bool measured)
+{
+    reco_state *st = &s->state;
+    if (st->step == 0) {
+        memcpy(st->vector, s->initial, st->total * sizeof *st->vector);
+        memset(st->m, 0, st->total * sizeof *st->m);
+        memset(st->v, 0, st->total * sizeof *st->v);
+    }
+    while (st->step < steps) {
+        RECO_TRY(reco_learner_step(&s->learner));
+        st->step++;
+        if (measured) RECO_TRY(measure_if_due(s));
+        RECO_TRY(keep_going(s));
+    }
+    return RECO_OK;
+}
+
+/* The number of steps whose outcomes, over all runs, were best. */
+static reco_status choose_step(session *s)
+{
+    reco_state *st = &s->state;
+    st->best_score = -1;
+    for (size_t c = 0; c < st->checkpoints; c++) {
+        reco_verdict v;
+        RECO_TRY(reco_choose(s->job.ctx, &v, st->outcomes + c * s->job.nheld, s->job.nheld));
+        if (v.score[v.best] > st->best_score) {
+            st->best_score = v.score[v.best];
+            st->best_step = checkpoint_step(s, c);
+            s->verdict = v;
+        }
+    }
+    return RECO_OK;
+}
+
+static reco_status learn(session *s, bool *resumed)
+{
+    reco_state *st = &s->state;
+    reco_job *job = &s->job;
+    reco_ctx *ctx = job->ctx;
+    RECO_TRY(reco_state_create(st, job, s->fusion, reco_min(8, job->o.steps)));
+    s->initial = reco_alloc(ctx, st->total, sizeof *s->initial, "training");
+    if (!s->initial) return RECO_E_NOMEM;
+    memcpy(s->initial, st->vector, st->total * sizeof *s->initial);
+    RECO_TRY(reco_learner_create(&s->learner, job, s->fusion, st));
+    RECO_TRY(make_key(s));
+    if (!job->o.fresh) RECO_TRY(reco_state_load(st, job, s->state_path, resumed));
+    s->total_steps = job->o.steps * (job->runs + !keeps_best(s));
+    s->saved_at = now();
+    for (; st->run < job->runs; st->run++, st->step = 0) RECO_TRY(run(s, job->o.steps, true));
+    RECO_TRY(choose_step(s));
+    /* A layer that can learn its pairs by heart stays as it was when the held-out pairs were served best. One that
+     * cannot is trained once more, with all pairs, for as many steps as were best. */
+    if (keeps_best(s))
+        memcpy(st->vector, st->best, st->total * sizeof *st->vector);
+    else
+        RECO_TRY(run(s, st->best_step, false));
+    return reco_progress(ctx, "train", s->total_steps, s->total_steps);
+}
+
+/* ---- the checkpoint ---- */
+
+static reco_status describe(session *s)
+{
+    const reco_job *job = &s->job;
+    reco_ctx *ctx = job->ctx;
+    reco_bank_info info = reco_bank_get_info(job->bank);
+    const reco_verdict *v = &s->verdict;
+    char number[64];
+    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "encoder", info.encoder));
+    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "fingerprint", info.fingerprint));
+    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "reco", RECO_VERSION));
+    snprintf(number, sizeof number, "%zu", job->n);
+    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "pairs", number));
+    snprintf(number, sizeof number, "%zu", s->state.best_step);
+    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "steps", number));
+    snprintf(number, sizeof number, "%llu", (unsigned long long)job->o.seed);
+    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "seed", number));
+    char *text =
+        reco_format(ctx, "recall@1 of %zu held-out pairs: CLIP %.2f, image %.2f, text %.2f, both %.2f",
+                    v->pairs, v->recall[0], v->recall[1], v->recall[2], v->recall[3]);
+    if (!text) return RECO_E_NOMEM;
+    reco_status status = reco_fusion_set_meta(ctx, s->fusion, "validation", text);
+    reco_free(text);
+    return status;
+}
+
+static void report(const session *s, reco_sides sides)
+{
+    const reco_verdict *v = &s->verdict;
+    reco_log(
+        s->job.ctx, RECO_LOG_INFO,
+        "recall@1 on %zu held-out pairs: CLIP %.1f, image refined %.1f, text %.1f, both %.1f; refining: %s",
+        v->pairs, v->recall[0], v->recall[1], v->recall[2], v->recall[3], sides_name[sides]);
+    for (int c = 1; c < RECO_CHOICES; c++)
+        reco_log(s->job.ctx, RECO_LOG_INFO, "%s refined: score %.4f, %+.4f against CLIP, error %.4f",
+                 sides_name[c], v->score[c], v->gain[c], v->error[c]);
+    if (v->sides == RECO_SIDES_NONE)
+        reco_log(s->job.ctx, RECO_LOG_WARN, "no refinement was surely better than CLIP on held-out pairs%s",
+                 sides == RECO_SIDES_NONE ? "; the checkpoint says not to refine" : "");
+}
+
+static reco_status create(session *s)
+{
+    const reco_train_opts *o = &s->job.o;
+    reco_fusion_config c = {.layer = o->layer,
+                            .d = s->job.d,
+                            .k = o->k,
+                            .layers = (size_t)o->layers,
+                            .heads = (size_t)o->heads,
+                            .mlp = o->mlp,
+                            .scores = !o->no_scores,
+                            .min_similarity = o->min_similarity};
+    float scale = o->scale != 0 ? o->scale : reco_bank_get_info(s->job.bank).logit_scale;
+    return reco_fusion_create(s->job.ctx, &s->fusion, &c, scale, o->seed);
+}
+
+reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image, const float *text,
+                       const uint64_t *captions, size_t n, const char *path, const reco_train_opts *opts,
+                       reco_train_result *result)
+{
+    reco_status status = RECO_OK;
+    double start = now();
+    bool resumed = false;
+    session s = {.job = {.ctx = ctx, .bank = bank}, .path = path};
+    if (opts) s.job.o = *opts;
+    s.state_path = reco_format(ctx, "%s.state", path);
+    if (!s.state_path) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_job_load(&s.job, image, text, captions, n));
+    RECO_GO(reco_job_search(&s.job));
+    RECO_GO(create(&s));
+    if (s.job.o.layer == RECO_LAYER_RELATIONAL || s.job.o.layer == RECO_LAYER_TRANSFORMER)
+        RECO_GO(learn(&s, &resumed));
+    else
+        RECO_GO(reco_train_grid(&s.job, &s.fusion, &s.verdict));
+    reco_sides sides = s.job.o.force_sides ? s.job.o.sides : s.verdict.sides;
+    report(&s, sides);
+    reco_fusion_set_sides(s.fusion, sides);
+    RECO_GO(describe(&s));
+    RECO_GO(reco_fusion_save(ctx, s.fusion, path));
+    unlink(s.state_path);
+    if (result)
+        *result = (reco_train_result){.pairs = s.job.n,
+                                      .validation_pairs = s.job.nheld,
+                                      .steps = s.job.o.steps,
+                                      .best_step = s.state.best_step,
+                                      .layer = s.job.o.layer,
+                                      .clip = s.verdict.recall[0],
+                                      .image = s.verdict.recall[1],
+                                      .text = s.verdict.recall[2],
+                                      .both = s.verdict.recall[3],
+                                      .sides = sides,
+                                      .loss = s.state.loss,
+                                      .seconds = now() - start,
+                                      .resumed = resumed};
+out:
+    reco_learner_clear(&s.learner);
+    reco_state_clear(&s.state);
+    reco_free(s.initial);
+    reco_fusion_free(s.fusion);
+    reco_job_clear(&s.job);
+    reco_free(s.state_path);
+    return status;
+}
