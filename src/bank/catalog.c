@@ -120,8 +120,9 @@ int64_t reco_catalog_sum(const reco_pair *pair)
 
 /* ---- opening ---- */
 
-/* SQLite's own files are opened by SQLite, which would wait for ever at a named pipe and follow a link out of the
- * folder. A rollback journal is never ours (see create), and replaying one from a stranger can delete files. */
+/* SQLite itself would wait for ever at a named pipe, and follow a link out of the folder. A rollback journal is never
+ * ours (see create), and replaying a stranger's can delete files. Nothing but SQLite ever opens these files: closing
+ * one would drop the locks that SQLite holds on it elsewhere in this process. */
 static reco_status check_file(reco_ctx *ctx, const char *file, const char *ending, bool may_exist)
 {
     struct stat info;
@@ -275,7 +276,6 @@ reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir
     *out = NULL;
     reco_catalog *c = reco_alloc(ctx, 1, sizeof *c, "bank");
     if (!c) return RECO_E_NOMEM;
-    c->write = write;
     /* An absolute path can't be taken for one of SQLite's "file:" names. */
     char *folder = realpath(dir, NULL);
     reco_status status = RECO_E_NOMEM;
@@ -356,7 +356,7 @@ static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *sp
 reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec, const char *job)
 {
     static const char *const remains[] = {"", "-journal", "-wal", "-shm"};
-    reco_catalog c = {.write = true};
+    reco_catalog c = {0};
     reco_status status = RECO_E_NOMEM;
     char *folder = realpath(dir, NULL), *final = NULL;
     if (!folder) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", dir));

@@ -1,7 +1,5 @@
 #include "bank/catalog_sqlite.h"
 
-#include <math.h>
-
 static reco_status read_info(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_bank_info *info,
                              int64_t *next_segment)
 {

@@ -28,8 +28,8 @@ typedef enum reco_sql {
 
 struct reco_catalog {
     sqlite3 *db;
-    char *file; /* for messages */
-    bool write, has_indexed;
+    char *file;       /* for messages */
+    bool has_indexed; /* staged rows have an index on uri */
     sqlite3_stmt *statements[RECO_SQL_COUNT];
 };
 
