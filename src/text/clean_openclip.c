@@ -80,14 +80,25 @@ static reco_status fix_round(reco_ctx *ctx, reco_points *text, bool unescape)
     return reco_points_nfc(ctx, text);
 }
 
-/* Until nothing changes, since a repair may lay bare another; each round that finds something shortens a chain of
- * nested references, of which hostile text can hold many: eight are enough for what people write. */
-static reco_status fix_line(reco_ctx *ctx, reco_points *line, bool unescape)
+/* Until nothing changes, since a repair may lay bare another; hostile text can nest references without end, and eight
+ * rounds are enough for what people write. The line lives in out, which has room for `room` points, so that each
+ * round's scratch can go. */
+static reco_status fix_line(reco_ctx *ctx, reco_points *out, size_t room, reco_points line, bool unescape)
 {
+    if (line.n > room)
+        return reco_fail(ctx, RECO_E_NOMEM, "caption grows to more than four times its length");
+    memcpy(out->at, line.at, line.n * sizeof *line.at);
+    out->n = line.n;
     for (int round = 0; round < 8; round++) {
-        reco_points before = *line;
-        RECO_TRY(fix_round(ctx, line, unescape));
-        if (line->n == before.n && memcmp(line->at, before.at, line->n * sizeof *line->at) == 0) break;
+        reco_mark mark = reco_scratch_mark(ctx);
+        reco_points fixed = *out;
+        RECO_TRY(fix_round(ctx, &fixed, unescape));
+        if (fixed.n == out->n && memcmp(fixed.at, out->at, fixed.n * sizeof *fixed.at) == 0) round = 8;
+        if (fixed.n > room)
+            return reco_fail(ctx, RECO_E_NOMEM, "caption grows to more than four times its length");
+        memcpy(out->at, fixed.at, fixed.n * sizeof *fixed.at);
+        out->n = fixed.n;
+        reco_scratch_release(ctx, mark);
     }
     return RECO_OK;
 }
@@ -106,15 +117,9 @@ reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text)
         for (end = begin; end < text->n && text->at[end] != '\n'; end++)
             if (text->at[end] == '<') unescape = false;
         if (end < text->n) end++;
-        reco_points line = {text->at + begin, end - begin};
-        reco_mark mark = reco_scratch_mark(ctx);
-        RECO_TRY(fix_line(ctx, &line, unescape));
-        if (line.n > room - out.n)
-            return reco_fail(ctx, RECO_E_NOMEM, "caption grows to more than four times its %zu characters",
-                             text->n);
-        memcpy(out.at + out.n, line.at, line.n * sizeof *line.at);
-        out.n += line.n;
-        reco_scratch_release(ctx, mark);
+        reco_points line = {text->at + begin, end - begin}, fixed = {out.at + out.n, 0};
+        RECO_TRY(fix_line(ctx, &fixed, room - out.n, line, unescape));
+        out.n += fixed.n;
     }
     *text = out;
     RECO_TRY(reco_html_unescape(ctx, text));

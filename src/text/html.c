@@ -4,10 +4,11 @@
 
 #include <utf8proc.h>
 
-/* Text of a name of n characters, NULL if there is none. A scan of 30 KB, but only where a text has an ampersand. */
+/* Text of a name of n > 0 characters, NULL if there is none: a scan of those with its first letter. */
 static const char *lookup(const char *name, size_t n)
 {
-    for (const char *p = entities; p < entities + sizeof entities - 1;) {
+    const char *p = entities + entity_starts[name[0] & 127];
+    while (p < entities + sizeof entities - 1 && *p == name[0]) {
         size_t length = strlen(p);
         if (length == n && memcmp(p, name, n) == 0) return p + length + 1;
         p += length + 1;

@@ -48,25 +48,44 @@ bool reco_point_space(int32_t c)
            c == 0x3000;
 }
 
-/* Decomposition needs up to four points for one (utf8proc's own bound), and orders combining marks; composing again
- * gives NFC. Below U+0300 everything is composed already. */
+static unsigned mark_class(int32_t c) { return (unsigned)utf8proc_get_property(c)->combining_class; }
+
+/* Put a run of combining marks in order of their classes, stably, by counting: utf8proc's own way takes time with the
+ * square of the run, and a hostile caption is one run. */
+static void order_marks(int32_t *at, size_t n, int32_t *spare)
+{
+    size_t starts[257] = {0};
+    for (size_t i = 0; i < n; i++) starts[mark_class(at[i]) + 1]++;
+    for (size_t k = 1; k < 257; k++) starts[k] += starts[k - 1];
+    for (size_t i = 0; i < n; i++) spare[starts[mark_class(at[i])]++] = at[i];
+    memcpy(at, spare, n * sizeof *at);
+}
+
+/* Below U+0300 everything is composed already. No canonical decomposition is longer than four. */
 reco_status reco_points_nfc(reco_ctx *ctx, reco_points *text)
 {
-    size_t i = 0, room = 0;
+    size_t i = 0, n = 0;
     while (i < text->n && text->at[i] < 0x300) i++;
     if (i == text->n) return RECO_OK;
-    uint8_t *utf8 = reco_scratch(ctx, text->n, 4, "caption");
-    if (!utf8) return RECO_E_NOMEM;
-    for (i = 0; i < text->n; i++) room += reco_point_encode(utf8 + room, text->at[i]);
-    utf8proc_option_t decompose = UTF8PROC_DECOMPOSE | UTF8PROC_STABLE;
-    utf8proc_ssize_t n = utf8proc_decompose(utf8, (utf8proc_ssize_t)room, NULL, 0, decompose);
-    if (n < 0) return reco_fail(ctx, RECO_E_INTERNAL, "caption: %s", utf8proc_errmsg(n));
-    int32_t *out = reco_scratch(ctx, (size_t)n, sizeof *out, "caption");
-    if (!out) return RECO_E_NOMEM;
-    n = utf8proc_decompose(utf8, (utf8proc_ssize_t)room, out, n, decompose);
-    if (n >= 0) n = utf8proc_normalize_utf32(out, n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-    if (n < 0) return reco_fail(ctx, RECO_E_INTERNAL, "caption: %s", utf8proc_errmsg(n));
-    *text = (reco_points){out, (size_t)n};
+    int32_t *out = reco_scratch(ctx, text->n, 4 * sizeof *out, "caption");
+    int32_t *spare = reco_scratch(ctx, text->n, 4 * sizeof *spare, "caption");
+    if (!out || !spare) return RECO_E_NOMEM;
+    for (i = 0; i < text->n; i++) {
+        int unused = 0;
+        utf8proc_ssize_t k = utf8proc_decompose_char(text->at[i], out + n, 4, UTF8PROC_DECOMPOSE, &unused);
+        if (k < 0 || k > 4)
+            return reco_fail(ctx, RECO_E_INTERNAL, "caption: cannot decompose U+%04X",
+                             (unsigned)text->at[i]);
+        n += (size_t)k;
+    }
+    for (size_t begin = 0, end; begin < n; begin = end + 1) {
+        for (end = begin; end < n && mark_class(out[end]) != 0;) end++;
+        if (end - begin > 1) order_marks(out + begin, end - begin, spare);
+    }
+    utf8proc_ssize_t composed =
+        utf8proc_normalize_utf32(out, (utf8proc_ssize_t)n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+    if (composed < 0) return reco_fail(ctx, RECO_E_INTERNAL, "caption: %s", utf8proc_errmsg(composed));
+    *text = (reco_points){out, (size_t)composed};
     return RECO_OK;
 }
 

@@ -357,19 +357,24 @@ def literal(text):
 
 
 def make_entities():
-    lines, line = [], ""
+    lines, line, at, starts = [], "", 0, {}
     for name, text in sorted(html.entities.html5.items()):
+        starts.setdefault(name[0], at)
+        at += len(name.encode()) + len(text.encode()) + 2
         item = f"{name}\\0{literal(text)}\\0"
         if len(line) + len(item) > 150:
             lines.append(line)
             line = ""
         line += item
     lines.append(line)
+    offsets = ", ".join(f"['{letter}'] = {start}" for letter, start in starts.items())
     path = ROOT.parents[1] / "src" / "text" / "entities.h"
     path.write_text("/* text/entities.h: HTML5's named characters, in pairs of name and text; for html.c alone.\n"
                     " * Made by tools/golden/make_image_text.py from Python's html.entities. */\n"
                     "/* clang-format off */\n"
                     "static const char entities[] =\n" + "\n".join(f'    "{x}"' for x in lines) + ";\n"
+                    "/* Where the names of a first letter begin. */\n"
+                    f"static const uint16_t entity_starts[128] = {{{offsets}}};\n"
                     "/* clang-format on */\n", encoding="utf-8")
 
 

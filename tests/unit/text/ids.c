@@ -141,7 +141,7 @@ static void huge(void **state)
     static const char *const units[] = {"ab",       "'",   "&amp;",     "\xef\xac\x83",
                                         "\xcd\x85", "<\n", "&amp;amp;", "&am&amp;p;"};
     size_t most = 1 << 20, n;
-    char *text = malloc(most);
+    char *text = malloc(most + 1);
     int32_t *ids = malloc(65536 * sizeof *ids);
     snprintf(path, sizeof path, "%s/tests/golden/text/full", source_root());
     for (int rules = RECO_TEXT_HF; rules <= RECO_TEXT_OPENCLIP; rules++) {
@@ -149,11 +149,13 @@ static void huge(void **state)
         for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
             size_t unit = strlen(units[u]), bytes = most / unit * unit;
             for (size_t i = 0; i < bytes; i++) text[i] = units[u][i % unit];
+            if (units[u][0] == '\xcd') /* marks of another class, that belong before the first ones */
+                for (size_t i = most / 2; i < most; i += 2) memcpy(text + i, "\xcc\x96", 2);
             clock_t start = clock();
             reco_status status = reco_tokenizer_encode(ctx, tok, text, bytes, ids, 65536, &n);
             if (status != RECO_OK) fail_msg("'%s': %s", units[u], reco_ctx_error(ctx));
             double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-            if (seconds > 60) fail_msg("'%s' a megabyte long took %.1f s", units[u], seconds);
+            if (seconds > 20) fail_msg("a megabyte of '%s' took %.1f s", units[u], seconds);
         }
         reco_tokenizer_close(tok);
     }
