@@ -87,28 +87,15 @@ static reco_status reserve(reco_ctx *ctx, reco_bank_writer *w, size_t rows, size
     return RECO_OK;
 }
 
-static reco_status remember(reco_ctx *ctx, reco_bank_writer *w, const reco_segment_entry *entry)
-{
-    if (w->nfiles == w->files_room) {
-        size_t room = w->files_room ? 2 * w->files_room : 4;
-        reco_segment_entry *grown = reco_alloc(ctx, room, sizeof *grown, "list of segments");
-        if (!grown) return RECO_E_NOMEM;
-        if (w->nfiles) memcpy(grown, w->files, w->nfiles * sizeof *grown);
-        reco_free(w->files);
-        w->files = grown;
-        w->files_room = room;
-    }
-    w->files[w->nfiles++] = *entry;
-    return RECO_OK;
-}
-
 reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w)
 {
     if (w->nheld == 0) return RECO_OK;
-    reco_segment_entry entry = {.number = w->next_segment, .first = w->next_id - (int64_t)w->nheld};
+    reco_segment_entry *entry = reco_segment_push(ctx, &w->files);
+    if (!entry) return RECO_E_NOMEM;
+    entry->number = w->next_segment;
+    entry->first = w->next_id - (int64_t)w->nheld;
     RECO_TRY(
-        reco_segment_write(ctx, &entry, w->dir, w->held[RECO_IMAGE], w->held[RECO_TEXT], w->nheld, w->d));
-    RECO_TRY(remember(ctx, w, &entry));
+        reco_segment_write(ctx, entry, w->dir, w->held[RECO_IMAGE], w->held[RECO_TEXT], w->nheld, w->d));
     w->next_segment++;
     w->nheld = 0;
     return RECO_OK;

@@ -39,9 +39,9 @@ void reco_segment_close(reco_segment *s);
  * and first are given. */
 reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const char *dir,
                                const uint16_t *image, const uint16_t *text, size_t rows, size_t d);
-/* Remove what killed writers left in DIR/vectors: every segment file, whole or temporary, that no entry names. */
+/* Remove what killed writers left in DIR/vectors: every segment file, whole or temporary, that is not named. */
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
-                               const reco_segment_entry *entries, size_t n);
+                               const reco_segment_list *named);
 
 /* ---- rows.c ---- */
 
@@ -85,8 +85,7 @@ struct reco_bank_writer {
     uint16_t *held[2];
     size_t nheld, room;
     /* Files written since the last commit. */
-    reco_segment_entry *files;
-    size_t nfiles, files_room;
+    reco_segment_list files;
     reco_status broken; /* what failed half-way, after which nothing more is written */
     bool commit_failed; /* its files may yet belong to the bank: leave them to the next writer */
 };

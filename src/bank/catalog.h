@@ -24,6 +24,13 @@ typedef struct reco_segment_entry {
     char file[48], xxh3[33];
 } reco_segment_entry;
 
+typedef struct reco_segment_list {
+    reco_segment_entry *items; /* free with reco_free */
+    size_t n, room;
+} reco_segment_list;
+/* A fresh entry at the end; NULL with the error recorded. (segment.c) */
+reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list);
+
 /* ---- catalog.c ---- */
 
 /* Make DIR/bank.sqlite, in one step: a crash leaves none or all of it. The caller holds the writer's lock. */
@@ -37,8 +44,8 @@ void reco_catalog_close(reco_catalog *c);
 
 /* Fills what the catalog knows of *info; rows, segments and vector_bytes follow from the segments. */
 reco_status reco_catalog_info(reco_ctx *ctx, reco_catalog *c, reco_bank_info *info, int64_t *next_segment);
-/* In order of number and of id; file names are those that the format prescribes. Free with reco_free. */
-reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_entry **out, size_t *n);
+/* In order of number and of id; file names are those that the format prescribes. */
+reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_list *out);
 /* Calls visit(arg, id) for each deleted row, ascending, and no more than `most` times. */
 reco_status reco_catalog_deleted(reco_ctx *ctx, reco_catalog *c, int64_t most,
                                  reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id), void *arg);
@@ -62,8 +69,7 @@ reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, co
                              bool *has);
 
 typedef struct reco_catalog_change {
-    const reco_segment_entry *segments;
-    size_t nsegments;
+    const reco_segment_list *segments;
     int64_t next_id, next_segment;
     const char *job; /* NULL: none to remember */
     uint64_t next;

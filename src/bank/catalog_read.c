@@ -60,36 +60,26 @@ static reco_status read_segment(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s,
     return RECO_OK;
 }
 
-reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_entry **out, size_t *n)
+reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_list *out)
 {
     sqlite3_stmt *s;
-    reco_segment_entry *list = NULL;
-    size_t room = 0;
+    reco_segment_list list = {0};
     reco_status status;
-    *out = NULL;
-    *n = 0;
+    *out = (reco_segment_list){0};
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEGMENTS, &s));
     for (;;) {
         bool row;
         RECO_GO(reco_catalog_step(ctx, c, s, &row));
         if (!row) break;
-        if (*n == room) {
-            size_t more = room ? 2 * room : 16;
-            reco_segment_entry *grown = reco_alloc(ctx, more, sizeof *grown, "list of segments");
-            if (!grown) RECO_GO(RECO_E_NOMEM);
-            if (room) memcpy(grown, list, room * sizeof *grown);
-            reco_free(list);
-            list = grown;
-            room = more;
-        }
-        RECO_GO(read_segment(ctx, c, s, &list[*n], *n ? &list[*n - 1] : NULL));
-        ++*n;
+        reco_segment_entry *entry = reco_segment_push(ctx, &list);
+        if (!entry) RECO_GO(RECO_E_NOMEM);
+        RECO_GO(read_segment(ctx, c, s, entry, list.n > 1 ? entry - 1 : NULL));
     }
     *out = list;
-    list = NULL;
+    list.items = NULL;
 out:
     sqlite3_reset(s);
-    reco_free(list);
+    reco_free(list.items);
     return status;
 }
 

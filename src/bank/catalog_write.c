@@ -72,8 +72,8 @@ static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_ch
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH, &s));
     RECO_TRY(reco_catalog_run(ctx, c, s));
-    for (size_t i = 0; i < change->nsegments; i++) {
-        const reco_segment_entry *e = &change->segments[i];
+    for (size_t i = 0; i < change->segments->n; i++) {
+        const reco_segment_entry *e = &change->segments->items[i];
         RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADD_SEGMENT, &s));
         sqlite3_bind_int64(s, 1, e->number);
         sqlite3_bind_int64(s, 2, e->first);

@@ -9,8 +9,7 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     w->broken = reco_bank_writer_flush(ctx, w);
     if (w->broken != RECO_OK) return w->broken;
     const reco_catalog_change change = {
-        .segments = w->files,
-        .nsegments = w->nfiles,
+        .segments = &w->files,
         .next_id = w->next_id,
         .next_segment = w->next_segment,
         .job = w->job,
@@ -20,6 +19,6 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     w->broken = reco_catalog_commit(ctx, w->catalog, &change);
     /* A failed commit may still lie whole in the log, and come true when the log is read again. */
     w->commit_failed = w->broken != RECO_OK;
-    if (!w->commit_failed) w->nfiles = 0;
+    if (!w->commit_failed) w->files.n = 0;
     return w->broken;
 }

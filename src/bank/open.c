@@ -1,24 +1,25 @@
 #include "bank/bank_internal.h"
 
 static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir,
-                                 const reco_segment_entry *entries, size_t n)
+                                 const reco_segment_list *list)
 {
-    bank->segments = reco_alloc(ctx, n, sizeof *bank->segments, "segments");
+    bank->segments = reco_alloc(ctx, list->n, sizeof *bank->segments, "segments");
     if (!bank->segments) return RECO_E_NOMEM;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < list->n; i++) {
+        const reco_segment_entry *entry = &list->items[i];
         reco_segment *s = &bank->segments[i];
-        RECO_TRY(reco_segment_open(ctx, s, dir, &entries[i], bank->info.d));
+        RECO_TRY(reco_segment_open(ctx, s, dir, entry, bank->info.d));
         s->base = bank->positions;
         bank->nsegments++;
         int64_t last = reco_segment_id(s, s->rows - 1),
-                bound = i + 1 < n ? entries[i + 1].first : bank->info.next_id;
+                bound = i + 1 < list->n ? entry[1].first : bank->info.next_id;
         if (last >= bound)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: %s ends with id %lld, want less than %lld", dir,
-                             entries[i].file, (long long)last, (long long)bound);
+                             entry->file, (long long)last, (long long)bound);
         bank->positions += s->rows; /* all are mapped, so their sum fits */
-        bank->info.vector_bytes += (uint64_t)entries[i].bytes;
+        bank->info.vector_bytes += (uint64_t)entry->bytes;
     }
-    bank->info.segments = n;
+    bank->info.segments = list->n;
     return RECO_OK;
 }
 
@@ -74,21 +75,20 @@ reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
     *out = NULL;
     reco_bank *bank = reco_alloc(ctx, 1, sizeof *bank, "bank");
     if (!bank) return RECO_E_NOMEM;
-    reco_segment_entry *entries = NULL;
-    size_t n = 0;
+    reco_segment_list list = {0};
     int64_t next_segment;
     reco_status status;
     RECO_GO(reco_catalog_open(ctx, &bank->catalog, path, false));
     RECO_GO(reco_catalog_info(ctx, bank->catalog, &bank->info, &next_segment));
-    RECO_GO(reco_catalog_segments(ctx, bank->catalog, &entries, &n));
-    RECO_GO(open_segments(ctx, bank, path, entries, n));
+    RECO_GO(reco_catalog_segments(ctx, bank->catalog, &list));
+    RECO_GO(open_segments(ctx, bank, path, &list));
     status = read_deleted(ctx, bank);
     if (status == RECO_OK) status = check_ends(ctx, bank);
     if (status != RECO_OK) RECO_GO(reco_fail_prefix(ctx, status, path));
     *out = bank;
     bank = NULL;
 out:
-    reco_free(entries);
+    reco_free(list.items);
     reco_bank_close(bank);
     return status;
 }

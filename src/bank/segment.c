@@ -78,6 +78,21 @@ void reco_segment_close(reco_segment *s)
 
 /* ---- writing ---- */
 
+reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list)
+{
+    if (list->n == list->room) {
+        size_t room = list->room ? 2 * list->room : 8;
+        reco_segment_entry *grown = reco_alloc(ctx, room, sizeof *grown, "list of segments");
+        if (!grown) return NULL;
+        if (list->n) memcpy(grown, list->items, list->n * sizeof *grown);
+        reco_free(list->items);
+        list->items = grown;
+        list->room = room;
+    }
+    list->items[list->n] = (reco_segment_entry){0};
+    return &list->items[list->n++];
+}
+
 reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const char *dir,
                                const uint16_t *image, const uint16_t *text, size_t rows, size_t d)
 {
@@ -106,23 +121,23 @@ out:
 /* Temporary files of io/ are ".NAME.tmp-..." */
 static bool is_ours(const char *name) { return strncmp(name + (*name == '.'), "segment-", 8) == 0; }
 
-static bool is_named(const char *name, const reco_segment_entry *entries, size_t n)
+static bool is_named(const char *name, const reco_segment_list *named)
 {
     long long number;
     if (sscanf(name, "segment-%lld", &number) != 1) return false;
-    size_t lo = 0, hi = n;
+    size_t lo = 0, hi = named->n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (entries[mid].number < number)
+        if (named->items[mid].number < number)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < n && strcmp(entries[lo].file, name) == 0;
+    return lo < named->n && strcmp(named->items[lo].file, name) == 0;
 }
 
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
-                               const reco_segment_entry *entries, size_t n)
+                               const reco_segment_list *named)
 {
     char *vectors = path_of(ctx, dir, "");
     if (!vectors) return RECO_E_NOMEM;
@@ -132,7 +147,7 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
     DIR *stream = opendir(vectors);
     if (!stream) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", vectors));
     while ((entry = readdir(stream))) {
-        if (!is_ours(entry->d_name) || is_named(entry->d_name, entries, n)) continue;
+        if (!is_ours(entry->d_name) || is_named(entry->d_name, named)) continue;
         if (!settled) RECO_GO(reco_catalog_settle(ctx, c));
         settled = true;
         if (unlinkat(dirfd(stream), entry->d_name, 0) != 0 && errno != ENOENT)

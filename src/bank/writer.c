@@ -2,10 +2,11 @@
 
 #include <unistd.h>
 
+static const char *or_empty(const char *text) { return text ? text : ""; }
+
 static reco_status check_spec(reco_ctx *ctx, const reco_bank_spec *spec)
 {
-    const char *encoder = spec->encoder ? spec->encoder : "",
-               *print = spec->fingerprint ? spec->fingerprint : "";
+    const char *encoder = or_empty(spec->encoder), *print = or_empty(spec->fingerprint);
     if (spec->d < 1 || spec->d > RECO_BANK_MAX_WIDTH)
         return reco_fail(ctx, RECO_E_ARG, "bank: d = %zu, want 1..%d", spec->d, RECO_BANK_MAX_WIDTH);
     if (strlen(encoder) >= sizeof((reco_bank_info *)0)->encoder)
@@ -81,8 +82,7 @@ static reco_status make_vectors(reco_ctx *ctx, const char *dir)
 static reco_status check_same(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,
                               const reco_bank_info *info, bool built)
 {
-    const char *encoder = spec->encoder ? spec->encoder : "",
-               *print = spec->fingerprint ? spec->fingerprint : "";
+    const char *encoder = or_empty(spec->encoder), *print = or_empty(spec->fingerprint);
     if (!built)
         return reco_fail(ctx, RECO_E_EXISTS,
                          "%s: is a bank already, built from something else; add to it instead", dir);
@@ -123,16 +123,15 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     *done = is_done;
     w->d = info.d;
     w->next_id = info.next_id;
-    reco_segment_entry *entries;
-    size_t n;
-    RECO_TRY(reco_catalog_segments(ctx, w->catalog, &entries, &n));
-    if (n && (entries[n - 1].number >= w->next_segment ||
-              entries[n - 1].first + entries[n - 1].rows > w->next_id))
+    reco_segment_list list;
+    RECO_TRY(reco_catalog_segments(ctx, w->catalog, &list));
+    const reco_segment_entry *last = list.n ? &list.items[list.n - 1] : NULL;
+    if (last && (last->number >= w->next_segment || last->first + last->rows > w->next_id))
         status = reco_fail(ctx, RECO_E_FORMAT, "%s: bank.next_segment or bank.next_id is behind %s", w->dir,
-                           entries[n - 1].file);
+                           last->file);
     else
-        status = reco_segment_sweep(ctx, w->catalog, w->dir, entries, n);
-    reco_free(entries);
+        status = reco_segment_sweep(ctx, w->catalog, w->dir, &list);
+    reco_free(list.items);
     return status;
 }
 
@@ -168,9 +167,9 @@ void reco_bank_writer_close(reco_bank_writer *w)
 {
     if (!w) return;
     /* Files of no commit; the next writer would remove them too. */
-    for (size_t i = 0; i < w->nfiles && !w->commit_failed; i++) {
+    for (size_t i = 0; i < w->files.n && !w->commit_failed; i++) {
         char *path = NULL;
-        if (asprintf(&path, "%s/vectors/%s", w->dir, w->files[i].file) >= 0) {
+        if (asprintf(&path, "%s/vectors/%s", w->dir, w->files.items[i].file) >= 0) {
             unlink(path);
             reco_free(path);
         }
@@ -179,7 +178,7 @@ void reco_bank_writer_close(reco_bank_writer *w)
     reco_bank_unlock(w->lock);
     reco_free(w->held[0]);
     reco_free(w->held[1]);
-    reco_free(w->files);
+    reco_free(w->files.items);
     reco_free(w->job);
     reco_free(w->dir);
     reco_free(w);
