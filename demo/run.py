@@ -38,10 +38,10 @@ TRAIN = {
 
 
 class Demo:
-    def __init__(self, reco, out):
+    def __init__(self, reco, out, model):
         self.reco = pathlib.Path(reco).resolve()
         self.out = pathlib.Path(out).resolve()
-        self.model = DEMO / "model"
+        self.model = pathlib.Path(model).resolve()
         self.data = self.out / "emoji"
         self.memory = self.out / "memory.bank"
 
@@ -112,9 +112,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reco", required=True)
     parser.add_argument("--out", default=DEMO / "out")
+    parser.add_argument("--model", default=DEMO / "model", help="another model folder")
     arguments = parser.parse_args()
     start = time.time()
-    demo = Demo(arguments.reco, arguments.out)
+    demo = Demo(arguments.reco, arguments.out, arguments.model)
     demo.out.mkdir(parents=True, exist_ok=True)
     demo.prepare()
     demo.train()

@@ -213,7 +213,9 @@ reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_
                                 .d = d,
                                 .k = k ? k : 10,
                                 .min_similarity = -1,
-                                .sides = control == RECO_LAYER_NONE ? RECO_SIDES_NONE : RECO_SIDES_BOTH};
+                                .sides = control == RECO_LAYER_NONE   ? RECO_SIDES_NONE
+                                         : control == RECO_LAYER_VOTE ? RECO_SIDES_IMAGE
+                                                                      : RECO_SIDES_BOTH};
         return reco_fusion_create(ctx, out, &c, 0, 0);
     }
     RECO_TRY(open_file(ctx, out, path_or_name));

@@ -1,0 +1,109 @@
+import math
+import random
+import unittest
+
+from common import MODEL, OTHER_MODEL, Case, jsonl, npy, write_npy
+
+
+def unit(row):
+    norm = math.sqrt(sum(x * x for x in row))
+    return [x / norm for x in row]
+
+
+class Train(Case):
+    def world(self, n, concepts, folder, seed=0, width=32):
+        """Pairs whose picture and caption share a concept; captions say it badly, so the memory helps."""
+        base = random.Random(99)
+        centres = [[[base.gauss(0, 1) for _ in range(width)] for _ in range(2)] for _ in range(concepts)]
+        rng = random.Random(seed)
+        images, texts = [], []
+        for i in range(n):
+            shared, private = centres[i % concepts]
+            images.append(unit([s + 0.5 * rng.gauss(0, 1) for s in shared]))
+            texts.append(unit([0.25 * s + p + 0.2 * rng.gauss(0, 1) for s, p in zip(shared, private)]))
+        write_npy(self.dir / folder / "img_emb/img_emb_0.npy", images)
+        write_npy(self.dir / folder / "text_emb/text_emb_0.npy", texts)
+
+    def test_train_and_refine(self):
+        self.world(240, 60, "e")
+        self.world(60, 60, "held", seed=5)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        made = self.json("train", "--bank", "b", "--out", "f.safetensors", "--steps", "100")
+        self.assertEqual((made["layer"], made["pairs"]), ("relational", 240))
+        self.assertIn(made["refine"], ("none", "image", "text", "both"))
+        same = self.json("train", "--bank", "b", "--out", "g.safetensors", "--steps", "100")
+        self.assertEqual(made["loss"], same["loss"])
+        self.assertEqual((self.dir / "f.safetensors").read_bytes(), (self.dir / "g.safetensors").read_bytes())
+        self.json("refine", "--bank", "b", "--fusion", "f.safetensors", "--embeddings", "held", "--out", "r", "--refine", "both")
+        for side in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy"):
+            before, after = npy(self.dir / "held" / side), npy(self.dir / "r" / side)
+            self.assertEqual((after[0], len(after[1])), (before[0], 60))
+            self.assertNotEqual(before[1], after[1])
+            for row in after[1]:
+                self.assert_unit(row, digits=5)
+        self.json("refine", "--bank", "b", "--fusion", "f.safetensors", "--embeddings", "held", "--out", "t", "--refine", "text")
+        self.assertEqual(npy(self.dir / "held/img_emb/img_emb_0.npy"), npy(self.dir / "t/img_emb/img_emb_0.npy"))
+        self.assertEqual(npy(self.dir / "r/text_emb/text_emb_0.npy"), npy(self.dir / "t/text_emb/text_emb_0.npy"))
+
+    def test_nothing_near_changes_nothing(self):
+        self.world(40, 10, "e")
+        self.world(40, 10, "held", seed=5)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        for fusion in ("vote", "mean", "weighted", "none"):
+            self.reco("refine", "--bank", "b", "--fusion", fusion, "--embeddings", "held", "--out", "r", "--refine", "both",
+                      "--min-similarity", "0.9999")
+            for side in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy"):  # bit for bit
+                self.assertEqual(npy(self.dir / "r" / side), npy(self.dir / "held" / side))
+
+    def test_forgets_what_is_deleted(self):
+        self.world(40, 10, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        refine = ["refine", "--bank", "b", "--fusion", "vote", "--embeddings", "e", "--refine", "both", "-k", "1"]
+        self.reco(*refine, "--out", "before")
+        self.reco("bank", "delete", "b", "--id", "7")
+        self.reco(*refine, "--out", "after")
+        before, after = (npy(self.dir / d / "img_emb/img_emb_0.npy")[1] for d in ("before", "after"))
+        self.assertEqual([i for i in range(40) if before[i] != after[i]], [7])
+
+    def test_classify_and_eval(self):
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(30), "--out", "b")
+        (self.dir / "classes.txt").write_text("".join(f"thing {i}, a thing\n" for i in range(30)))
+        (self.dir / "labels.csv").write_text("image,label\n" + "".join(
+            f'pictures/{i:04d}.png,"thing {i}, a thing"\n' for i in range(30)))
+        common = ["--model", MODEL, "--bank", "b", "--classes", "classes.txt"]
+        result = self.json("eval", *common, "--fusion", "vote", "--labels", "labels.csv", "-k", "1", "--details", "d.jsonl")
+        self.assertEqual((result["images"], result["classes"], result["refined"]), (30, 30, "image"))
+        self.assertEqual(result["reco"], {"acc1": 1.0, "acc5": 1.0, "mean_per_class": 1.0})  # the memory holds these very pictures
+        self.assertLess(result["clip"]["acc1"], 0.5)
+        details = jsonl(self.dir / "d.jsonl")
+        self.assertEqual([d["reco"][0] for d in details], [d["label"] for d in details])
+        none = self.json("eval", *common, "--fusion", "none", "--labels", "labels.csv")
+        self.assertEqual(none["reco"], none["clip"])
+        (self.dir / "templates.txt").write_text("a {}\nthe {} here\n")
+        found = self.json("classify", *common, "--fusion", "vote", "-k", "1", "pictures/0003.png", "nothing.png")
+        self.assertEqual((len(found["results"]), found["failures"]), (1, 1))
+        self.assertEqual(found["results"][0]["reco"][0]["label"], "thing 3, a thing")
+        self.assertEqual(found["results"][0]["neighbours"][0]["uri"], "pictures/0003.png")
+        self.reco("classify", *common, "--fusion", "mean", "--templates", "templates.txt", "pictures/0003.png")
+        (self.dir / "templates.txt").write_text("no hole\n")
+        self.fails("classify", *common, "--fusion", "mean", "--templates", "templates.txt", "pictures/0003.png", says=["no hole"])
+        (self.dir / "labels.csv").write_text("image,label\npictures/0000.png,unheard of\n")
+        self.fails("eval", *common, "--fusion", "vote", "--labels", "labels.csv", says=["unheard of"])
+
+    def test_pairs_and_other_layers(self):
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(40), "--out", "b")
+        more = self.pairs(40, "train.csv", first=40)
+        for layer in ("transformer", "relational"):
+            made = self.json("train", "--model", MODEL, "--bank", "b", "--pairs", more, "--layer", layer, "--steps", "20",
+                             "--out", f"{layer}.safetensors", "--cache", "cache")
+            self.assertEqual((made["layer"], made["pairs"]), (layer, 40))
+            self.fails("search", "--model", OTHER_MODEL, "--bank", "b", "--fusion", f"{layer}.safetensors", "--text", "x",
+                       says=["hf-quickgelu"])
+            self.json("search", "--model", MODEL, "--bank", "b", "--fusion", f"{layer}.safetensors", "--text", "x",
+                      "--refine", "both")
+        (self.dir / "bad.safetensors").write_bytes(b"\xff" * 100)
+        self.fails("search", "--model", MODEL, "--bank", "b", "--fusion", "bad.safetensors", "--text", "x", says=["bad.safetensors"])
+
+
+if __name__ == "__main__":
+    unittest.main()
