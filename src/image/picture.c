@@ -5,6 +5,7 @@
 reco_status reco_buffer_get(reco_ctx *ctx, reco_buffer *buffer, size_t bytes, const char *what)
 {
     buffer->heap = NULL;
+    if (!reco_add(bytes, RECO_BUFFER_SPARE, &bytes)) return reco_fail_nomem(ctx, SIZE_MAX, what);
     if (bytes <= SCRATCH_MOST)
         buffer->data = reco_scratch(ctx, bytes, 1, what);
     else

@@ -24,6 +24,8 @@ typedef struct reco_buffer {
     uint8_t *data;
     void *heap;
 } reco_buffer;
+/* Readable past the end of what was asked for, so that a vector may hold more than the last pixel. */
+#define RECO_BUFFER_SPARE 4
 reco_status reco_buffer_get(reco_ctx *ctx, reco_buffer *buffer, size_t bytes, const char *what);
 void reco_buffer_drop(reco_buffer *buffer);
 
@@ -85,6 +87,7 @@ typedef struct reco_weights {
     size_t *first, *count;
     int32_t *weight;
     double *exact;
+    bool avx2; /* may be used */
 } reco_weights;
 #define RECO_WEIGHT_BITS 22
 reco_status reco_weights_make(reco_ctx *ctx, reco_weights *w, reco_filter filter, size_t in, size_t out,

@@ -37,7 +37,8 @@ reco_status reco_weights_make(reco_ctx *ctx, reco_weights *w, reco_filter filter
     double stretch = scale < 1.0 ? 1.0 : scale;
     double support = (filter == RECO_FILTER_BILINEAR ? 1.0 : 2.0) * stretch;
     size_t total;
-    *w = (reco_weights){.n = n, .taps = (size_t)ceil(support) * 2 + 1};
+    *w = (reco_weights){
+        .n = n, .taps = (size_t)ceil(support) * 2 + 1, .avx2 = reco_ctx_isa(ctx) >= RECO_ISA_AVX2};
     if (!reco_mul(n, w->taps, &total) || total > MOST_WEIGHTS)
         return reco_fail(ctx, RECO_E_NOMEM, "resizing %zu samples to %zu needs %zu weights each, too many",
                          in, out, w->taps);

@@ -138,6 +138,18 @@ static void own_squash(void **state)
     own_case("squash", pre);
 }
 
+/* The same bytes without vector instructions. */
+static void own_plain(void **state)
+{
+    reco_ctx *full = ctx;
+    assert_int_equal(reco_ctx_create(&ctx, &(reco_ctx_opts){.max_isa = RECO_ISA_PLAIN}), RECO_OK);
+    own_openai(state);
+    own_hugging_face(state);
+    own_longest(state);
+    reco_ctx_free(ctx);
+    ctx = full;
+}
+
 /* The large set: $RECO_GOLDEN, or shared/golden beside the source. */
 static json_t *large_set(char *root, size_t bytes)
 {
@@ -248,9 +260,9 @@ static int drop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(own_openai), cmocka_unit_test(own_hugging_face), cmocka_unit_test(own_longest),
-        cmocka_unit_test(own_squash), cmocka_unit_test(large_bytes),      cmocka_unit_test(large_floats),
-        cmocka_unit_test(normalize),
+        cmocka_unit_test(own_openai),   cmocka_unit_test(own_hugging_face), cmocka_unit_test(own_longest),
+        cmocka_unit_test(own_squash),   cmocka_unit_test(own_plain),        cmocka_unit_test(large_bytes),
+        cmocka_unit_test(large_floats), cmocka_unit_test(normalize),
     };
     return cmocka_run_group_tests(tests, make, drop);
 }
