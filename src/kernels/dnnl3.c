@@ -1,0 +1,174 @@
+/* oneDNN 3.x: dnnl2.c with the interface of the newer releases, where descriptors are opaque and owned. */
+#include "kernels/kernels_internal.h"
+
+#include <dnnl.h>
+
+bool reco_dnnl_sgemm(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb,
+                     bool tb, size_t m, size_t n, size_t k, float alpha, float beta)
+{
+    return dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', (dnnl_dim_t)m, (dnnl_dim_t)n, (dnnl_dim_t)k, alpha, a,
+                      (dnnl_dim_t)lda, b, (dnnl_dim_t)ldb, beta, c, (dnnl_dim_t)ldc) == dnnl_success;
+}
+
+struct reco_dnnl_weight {
+    dnnl_engine_t engine;
+    dnnl_memory_desc_t desc; /* of the packed copy, owned */
+    dnnl_memory_t memory, bias;
+    size_t out, in;
+    bool bf16;
+    reco_act act;
+    void *data;
+    float *bias_data;
+};
+
+/* NULL when it cannot be had; release with dnnl_memory_desc_destroy, which takes NULL. */
+static dnnl_memory_desc_t described(size_t rows, size_t cols, bool bf16, dnnl_format_tag_t tag)
+{
+    dnnl_memory_desc_t desc = NULL;
+    dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols};
+    return dnnl_memory_desc_create_with_tag(&desc, 2, dims, bf16 ? dnnl_bf16 : dnnl_f32, tag) ==
+                   dnnl_success
+               ? desc
+               : NULL;
+}
+
+static dnnl_memory_desc_t plain(size_t rows, size_t cols, bool bf16)
+{
+    return described(rows, cols, bf16, dnnl_ab);
+}
+
+static dnnl_primitive_desc_t describe(const reco_dnnl_weight *w, const_dnnl_memory_desc_t weight, size_t m,
+                                      bool add)
+{
+    dnnl_memory_desc_t x = plain(m, w->in, w->bf16), y = plain(m, w->out, false),
+                       bias = plain(1, w->out, false);
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t post = NULL;
+    bool good = x && y && bias && dnnl_primitive_attr_create(&attr) == dnnl_success &&
+                dnnl_post_ops_create(&post) == dnnl_success;
+    if (good && add) good = dnnl_post_ops_append_sum(post, 1, 0, dnnl_data_type_undef) == dnnl_success;
+    if (good && w->act == RECO_ACT_GELU)
+        good = dnnl_post_ops_append_eltwise(post, dnnl_eltwise_gelu_erf, 0, 0) == dnnl_success;
+    if (good && w->act == RECO_ACT_QUICK_GELU)
+        good = dnnl_post_ops_append_eltwise(post, dnnl_eltwise_swish, 1.702f, 0) == dnnl_success;
+    if (!good || dnnl_primitive_attr_set_post_ops(attr, post) != dnnl_success ||
+        dnnl_matmul_primitive_desc_create(&pd, w->engine, x, weight, w->bias ? bias : NULL, y, attr) !=
+            dnnl_success)
+        pd = NULL;
+    dnnl_post_ops_destroy(post);
+    dnnl_primitive_attr_destroy(attr);
+    dnnl_memory_desc_destroy(x);
+    dnnl_memory_desc_destroy(y);
+    dnnl_memory_desc_destroy(bias);
+    return pd;
+}
+
+static bool reorder(dnnl_engine_t engine, dnnl_stream_t stream, dnnl_memory_t from, dnnl_memory_t to,
+                    const_dnnl_memory_desc_t from_desc, const_dnnl_memory_desc_t to_desc)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+    bool good =
+        dnnl_reorder_primitive_desc_create(&pd, from_desc, engine, to_desc, engine, NULL) == dnnl_success &&
+        dnnl_primitive_create(&primitive, pd) == dnnl_success &&
+        dnnl_primitive_execute(primitive, stream, 2, args) == dnnl_success &&
+        dnnl_stream_wait(stream) == dnnl_success;
+    dnnl_primitive_destroy(primitive);
+    dnnl_primitive_desc_destroy(pd);
+    return good;
+}
+
+/* The weight's logical shape is [in][out]; ours lies as [out][in], which is the same bytes with strides swapped. */
+reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t out, size_t in, bool bf16,
+                                 reco_act act, size_t rows)
+{
+    reco_dnnl_weight *w = reco_alloc(NULL, 1, sizeof *w, "weights");
+    if (!w) return NULL;
+    *w = (reco_dnnl_weight){.out = out, .in = in, .bf16 = bf16, .act = act};
+    dnnl_stream_t stream = NULL;
+    dnnl_memory_t source = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_memory_desc_t any = described(in, out, bf16, dnnl_format_tag_any),
+                       given = described(in, out, bf16, dnnl_ba), bias_desc = plain(1, out, false);
+    union {
+        const void *in;
+        void *out; /* oneDNN's handle is not const, though it only reads */
+    } handle = {weight};
+    bool good = any && given && bias_desc && dnnl_engine_create(&w->engine, dnnl_cpu, 0) == dnnl_success &&
+                dnnl_stream_create(&stream, w->engine, dnnl_stream_default_flags) == dnnl_success;
+    if (good && bias) {
+        w->bias_data = reco_alloc(NULL, out, sizeof(float), "bias");
+        good = w->bias_data != NULL;
+        if (good) memcpy(w->bias_data, bias, out * sizeof(float));
+        good = good && dnnl_memory_create(&w->bias, bias_desc, w->engine, w->bias_data) == dnnl_success;
+    }
+    good = good && (pd = describe(w, any, rows, false)) != NULL;
+    if (good) {
+        good = dnnl_memory_desc_clone(
+                   &w->desc, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0)) == dnnl_success;
+        if (good) w->data = reco_alloc(NULL, dnnl_memory_desc_get_size(w->desc), 1, "weights");
+        good = good && w->data &&
+               dnnl_memory_create(&w->memory, w->desc, w->engine, w->data) == dnnl_success &&
+               dnnl_memory_create(&source, given, w->engine, handle.out) == dnnl_success &&
+               reorder(w->engine, stream, source, w->memory, given, w->desc);
+    }
+    dnnl_primitive_desc_destroy(pd);
+    dnnl_memory_destroy(source);
+    dnnl_stream_destroy(stream);
+    dnnl_memory_desc_destroy(any);
+    dnnl_memory_desc_destroy(given);
+    dnnl_memory_desc_destroy(bias_desc);
+    if (good) return w;
+    reco_dnnl_weight_free(w);
+    return NULL;
+}
+
+void reco_dnnl_weight_free(reco_dnnl_weight *w)
+{
+    if (!w) return;
+    dnnl_memory_destroy(w->memory);
+    dnnl_memory_destroy(w->bias);
+    dnnl_memory_desc_destroy(w->desc);
+    dnnl_engine_destroy(w->engine);
+    reco_free(w->data);
+    reco_free(w->bias_data);
+    reco_free(w);
+}
+
+bool reco_dnnl_product(float *y, const reco_dnnl_weight *w, const void *x, size_t m, bool add)
+{
+    dnnl_primitive_desc_t pd = describe(w, w->desc, m, add);
+    dnnl_primitive_t primitive = NULL;
+    dnnl_stream_t stream = NULL;
+    dnnl_memory_t src = NULL, dst = NULL;
+    dnnl_memory_desc_t xd = plain(m, w->in, w->bf16), yd = plain(m, w->out, false);
+    union {
+        const void *in;
+        void *out;
+    } handle = {x};
+    bool good = xd && yd && pd && dnnl_primitive_create(&primitive, pd) == dnnl_success &&
+                dnnl_stream_create(&stream, w->engine, dnnl_stream_default_flags) == dnnl_success &&
+                dnnl_memory_create(&src, xd, w->engine, handle.out) == dnnl_success &&
+                dnnl_memory_create(&dst, yd, w->engine, y) == dnnl_success;
+    if (good) {
+        dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, src},
+                                  {DNNL_ARG_WEIGHTS, w->memory},
+                                  {DNNL_ARG_DST, dst},
+                                  {DNNL_ARG_BIAS, w->bias}};
+        good = dnnl_primitive_execute(primitive, stream, w->bias ? 4 : 3, args) == dnnl_success &&
+               dnnl_stream_wait(stream) == dnnl_success;
+    }
+    dnnl_memory_destroy(src);
+    dnnl_memory_destroy(dst);
+    dnnl_stream_destroy(stream);
+    dnnl_primitive_destroy(primitive);
+    dnnl_primitive_desc_destroy(pd);
+    dnnl_memory_desc_destroy(xd);
+    dnnl_memory_desc_destroy(yd);
+    return good;
+}
+
+/* Newer sets have higher numbers and include bf16; avx2_vnni_2, which has conversions only, is below. */
+bool reco_dnnl_has_bf16(void) { return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16; }
