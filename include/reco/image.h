@@ -31,13 +31,13 @@ typedef struct reco_preprocess {
     size_t crop; /* square crop, 1..4096; 0 = no crop (squash) */
     reco_resize_mode mode;
     reco_filter filter;
-    int convert_first; /* 1: Hugging Face, to RGB before resizing; 0: OpenAI/open_clip, resize and crop in
+    int convert_first; /* 1: Hugging Face, to RGB over white before resizing; 0: OpenAI/open_clip, resize and crop in
                             the file's own mode (palette and bilevel then resize by nearest, as Pillow does) */
-    int crop_floor;    /* 1: crop offset (n - crop) / 2 floored (Hugging Face); 0: rounded half to even
+    int crop_floor;        /* 1: crop offset (n - crop) / 2 floored (Hugging Face); 0: rounded half to even
                             (torchvision) */
-    int fill;          /* grey level 0..255 of padding in LONGEST mode */
-    int rescale;       /* 1: divide by 255 */
-    int normalize;     /* 1: (x - mean) / std */
+    int fill;              /* grey level 0..255 of padding in LONGEST mode */
+    int rescale;           /* 1: divide by 255 */
+    int normalize;         /* 1: (x - mean) / std */
     double rescale_factor; /* 1/255 where 0 */
     float mean[3], std[3];
 } reco_preprocess;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define LANES 16
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
 
@@ -121,9 +122,14 @@ static void gelu_backward(float *dx, const float *dy, const float *x, size_t n)
 
 static void softmax(float *x, size_t n)
 {
-    float top = x[0], sum = 0;
-#pragma omp simd reduction(max : top)
-    for (size_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
+    float top = x[0], sum = 0, lanes[LANES];
+    size_t whole = n / LANES * LANES;
+    /* In lanes: a maximum that compilers may not reorder by themselves, since NaN would make it differ. */
+    for (size_t j = 0; j < LANES; j++) lanes[j] = top;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+    for (size_t j = 0; j < LANES; j++) top = lanes[j] > top ? lanes[j] : top;
+    for (size_t i = whole; i < n; i++) top = x[i] > top ? x[i] : top;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++) {
         x[i] = exp_fast(x[i] - top);
@@ -136,7 +142,7 @@ static void softmax(float *x, size_t n)
 /* Scores of one query against all keys go dimension by dimension over transposed keys: unit stride, and no
  * horizontal sum. */
 static void attend(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,
-                   const float *v, size_t nq, size_t keys, size_t w, int causal, float *s)
+                   const float *v, size_t nq, size_t keys, size_t w, int causal, float *restrict s)
 {
     float scale = 1.0f / sqrtf((float)w);
     for (size_t i = 0; i < nq; i++, out += ldo, q += ldq) {
@@ -146,7 +152,6 @@ static void attend(float *out, size_t ldo, const float *q, size_t ldq, const flo
         for (; c + 4 <= w; c += 4) {
             const float *k = kt + c * ldk;
             float q0 = q[c] * scale, q1 = q[c + 1] * scale, q2 = q[c + 2] * scale, q3 = q[c + 3] * scale;
-#pragma omp simd
             for (size_t j = 0; j < n; j++)
                 s[j] += q0 * k[j] + q1 * k[ldk + j] + q2 * k[2 * ldk + j] + q3 * k[3 * ldk + j];
         }
@@ -158,7 +163,6 @@ static void attend(float *out, size_t ldo, const float *q, size_t ldq, const flo
         for (; j + 4 <= n; j += 4) {
             const float *r = v + j * w;
             float p0 = s[j], p1 = s[j + 1], p2 = s[j + 2], p3 = s[j + 3];
-#pragma omp simd
             for (c = 0; c < w; c++)
                 out[c] += p0 * r[c] + p1 * r[w + c] + p2 * r[2 * w + c] + p3 * r[3 * w + c];
         }
