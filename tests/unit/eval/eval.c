@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-static int setup(void **state) { return reco_ctx_create((reco_ctx **)state, NULL); }
+static int setup(void **state) { return (int)reco_ctx_create((reco_ctx **)state, NULL); }
 static int teardown(void **state) { return reco_ctx_free(*state), 0; }
 
 static void near(double got, double want) { assert_true(fabs(got - want) < 1e-12); }
