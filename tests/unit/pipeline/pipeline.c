@@ -1,0 +1,173 @@
+/* Refinement against the formula, and the helpers around it; whole streams are tested in tests/cli. */
+#include "kernels/kernels.h"
+#include "pipeline/pipeline_internal.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+enum { D = 24, N = 50, K = 4 };
+
+static reco_ctx *ctx;
+static char folder[64];
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/reco-pipeline-XXXXXX");
+    return mkdtemp(folder) && reco_ctx_create(&ctx, NULL) == RECO_OK ? 0 : 1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    reco_ctx_free(ctx);
+    return system(command);
+}
+
+static void good(reco_status status)
+{
+    if (status != RECO_OK) fail_msg("%s: %s", reco_status_name(status), reco_ctx_error(ctx));
+}
+
+static void unit_rows(float *x, size_t n, uint64_t seed)
+{
+    reco_rng rng;
+    reco_rng_seed(&rng, seed);
+    for (size_t i = 0; i < n * D; i++) x[i] = (float)reco_rng_normal(&rng);
+    reco_normalize(ctx, x, x, n, D, NULL);
+}
+
+static reco_bank *bank_of(const float *image, const float *text, const char *fingerprint)
+{
+    char *path = reco_format(ctx, "%s/%s.bank", folder, fingerprint);
+    reco_bank_writer *writer;
+    reco_bank *bank;
+    uint64_t next;
+    int done;
+    reco_pair pairs[N];
+    for (size_t i = 0; i < N; i++) pairs[i] = (reco_pair){.caption = "a caption"};
+    reco_bank_spec spec = {D, "encoder", fingerprint, 0};
+    good(reco_bank_writer_open(ctx, &writer, path, &spec, "test", &next, &done));
+    good(reco_bank_append(ctx, writer, image, text, pairs, N));
+    good(reco_bank_commit(ctx, writer, N, 1));
+    reco_bank_writer_close(writer);
+    good(reco_bank_open(ctx, &bank, path));
+    reco_free(path);
+    return bank;
+}
+
+/* mean fusion: norm(x + sum of the partners of the K nearest), computed here by hand. */
+static void test_refine(void **state)
+{
+    (void)state;
+    static float image[N * D], text[N * D], x[3 * D], out[3 * D], want[D], scores[3 * K];
+    static int64_t ids[3 * K];
+    static size_t counts[3];
+    unit_rows(image, N, 1);
+    unit_rows(text, N, 2);
+    unit_rows(x, 3, 3);
+    reco_bank *bank = bank_of(image, text, "11111111111111111111111111111111");
+    reco_fusion *fusion;
+    good(reco_fusion_open(ctx, &fusion, "mean", D, K));
+    good(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, NULL, out, (reco_hits){ids, scores, counts}));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(counts[i], K);
+        memcpy(want, x + i * D, sizeof want);
+        for (size_t j = 0; j < K; j++) {
+            const float *found = text + ids[i * K + j] * D;
+            assert_true(fabs(reco_dot(x + i * D, found, D) - (double)scores[i * K + j]) < 1e-3);
+            for (size_t c = 0; c < D; c++) want[c] += image[ids[i * K + j] * D + (int64_t)c];
+        }
+        reco_normalize(ctx, want, want, 1, D, NULL);
+        assert_true(reco_dot(want, out + i * D, D) > 0.99999);
+    }
+    /* Nothing near enough: unchanged, bit for bit. */
+    good(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, &(reco_refine_opts){0, 0.999f, 1}, out,
+                     (reco_hits){0}));
+    assert_memory_equal(out, x, sizeof x);
+    reco_fusion_free(fusion);
+    good(reco_fusion_open(ctx, &fusion, "mean", D + 1, K));
+    assert_int_equal(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, NULL, out, (reco_hits){0}),
+                     RECO_E_MISMATCH);
+    reco_fusion_free(fusion);
+    reco_bank_close(bank);
+}
+
+static void test_encoder(void **state)
+{
+    (void)state;
+    static float rows[N * D];
+    unit_rows(rows, N, 4);
+    reco_bank *bank = bank_of(rows, rows, "22222222222222222222222222222222");
+    reco_fusion *fusion;
+    good(reco_fusion_open(ctx, &fusion, "mean", D, K));
+    good(reco_check_encoder(ctx, NULL, bank, fusion));
+    good(reco_fusion_set_meta(ctx, fusion, "fingerprint", "33333333333333333333333333333333"));
+    good(reco_fusion_set_meta(ctx, fusion, "encoder", "another"));
+    assert_int_equal(reco_check_encoder(ctx, NULL, bank, fusion), RECO_E_MISMATCH);
+    assert_non_null(strstr(reco_ctx_error(ctx), "another"));
+    reco_fusion_free(fusion);
+    reco_bank_close(bank);
+}
+
+static void test_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in, *out;
+    } cases[] = {{"plain", "plain"},
+                 {"na\xc3\xafve", "na\xc3\xafve"},
+                 {"a\xff"
+                  "b",
+                  "a\xef\xbf\xbd"
+                  "b"},
+                 {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},
+                 {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *value = reco_json_text(cases[i].in, strlen(cases[i].in));
+        assert_string_equal(json_string_value(value), cases[i].out);
+        json_decref(value);
+    }
+}
+
+static void test_files(void **state)
+{
+    (void)state;
+    char *list = reco_format(ctx, "%s/labels.csv", folder), *near = reco_format(ctx, "%s/near.png", folder);
+    good(reco_write_file(ctx, list, "image,label\nnear.png,\"a, b\"\nfar.png,c\n", 38));
+    good(reco_write_file(ctx, near, "", 0));
+    char **a, **b, *path = reco_resolve_path(ctx, list, "near.png");
+    size_t n;
+    assert_string_equal(path, near); /* next to the file that names it */
+    reco_free(path);
+    path = reco_resolve_path(ctx, list, "far.png");
+    assert_string_equal(path, "far.png");
+    reco_free(path);
+    good(reco_read_columns(ctx, list, "image", "label", &a, &b, &n));
+    assert_int_equal(n, 2);
+    assert_string_equal(a[1], "far.png");
+    assert_string_equal(b[0], "a, b");
+    reco_lines_free(a, n);
+    reco_lines_free(b, n);
+    assert_int_equal(reco_read_columns(ctx, list, "image", "name", &a, &b, &n), RECO_E_FORMAT);
+    assert_non_null(strstr(reco_ctx_error(ctx), "name"));
+    good(reco_read_lines(ctx, list, &a, &n));
+    assert_int_equal(n, 3);
+    reco_lines_free(a, n);
+    reco_free(list);
+    reco_free(near);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refine), cmocka_unit_test(test_encoder),
+                                       cmocka_unit_test(test_text), cmocka_unit_test(test_files)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
