@@ -1,56 +1,8 @@
 #include "pipeline/pipeline_internal.h"
 
 #include <errno.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
-
-double reco_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* Length of the UTF-8 sequence at s, 0 where there is none. */
-static size_t sequence(const unsigned char *s, size_t left)
-{
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-    if (n == 0 || n > left) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-json_t *reco_json_text(const char *text, size_t bytes)
-{
-    json_t *value = json_stringn(text, bytes);
-    if (value) return value;
-    char *clean = reco_alloc(NULL, bytes, 3, "string"), *to = clean;
-    if (!clean) return NULL;
-    for (size_t i = 0; i < bytes;) {
-        size_t n = sequence((const unsigned char *)text + i, bytes - i);
-        memcpy(to, n ? text + i : "\xef\xbf\xbd", n ? n : 3);
-        to += n ? n : 3;
-        i += n ? n : 1;
-    }
-    value = json_stringn(clean, (size_t)(to - clean));
-    reco_free(clean);
-    return value;
-}
-
-reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value)
-{
-    char *line = value ? json_dumps(value, JSON_COMPACT) : NULL;
-    json_decref(value);
-    if (!line) return reco_fail_nomem(ctx, 0, "JSON");
-    reco_status status = reco_file_write(ctx, file, line, strlen(line));
-    if (status == RECO_OK) status = reco_file_write(ctx, file, "\n", 1);
-    reco_free(line);
-    return status;
-}
 
 reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir,
                                 const reco_stream_opts *opts)
@@ -59,31 +11,89 @@ reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir
     return f->path ? RECO_OK : RECO_E_NOMEM;
 }
 
+static reco_status gone(reco_ctx *ctx, const reco_failures *f)
+{
+    return unlink(f->path) == 0 || errno == ENOENT ? RECO_OK
+                                                   : reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
+}
+
+/* Rewrite the journal with the lines of records before next; a line that a kill cut short is no JSON and goes. */
+static reco_status keep_before(reco_ctx *ctx, const reco_failures *f, uint64_t next)
+{
+    reco_status status = RECO_OK;
+    reco_lines *lines = NULL;
+    reco_file *file = NULL;
+    RECO_GO(reco_lines_open(ctx, &lines, f->path));
+    RECO_GO(reco_file_begin(ctx, &file, f->path));
+    for (;;) {
+        const char *line;
+        size_t bytes;
+        RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
+        if (!line) break;
+        json_t *value = json_loadb(line, bytes, 0, NULL);
+        json_int_t row = json_integer_value(json_object_get(value, "row"));
+        if (value && row >= 0 && (uint64_t)row < next)
+            RECO_GO(reco_write_json_line(ctx, file, value));
+        else
+            json_decref(value);
+    }
+    reco_file *full = file;
+    file = NULL;
+    RECO_GO(reco_file_commit(ctx, full));
+out:
+    reco_file_abort(file);
+    reco_lines_close(lines);
+    return status;
+}
+
+reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *dir,
+                                 const reco_stream_opts *opts, uint64_t next)
+{
+    RECO_TRY(reco_failures_begin(ctx, f, dir, opts));
+    if (next == 0)
+        RECO_TRY(gone(ctx, f));
+    else if (reco_path_exists(f->path))
+        RECO_TRY(keep_before(ctx, f, next));
+    f->journal = fopen(f->path, "ae");
+    return f->journal ? RECO_OK : reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
+}
+
 reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
                               const char *reason)
 {
-    if (!f->file) RECO_TRY(reco_file_begin(ctx, &f->file, f->path));
+    json_t *line =
+        json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item", reco_json_text(item, strlen(item)),
+                  "reason", reco_json_text(reason, strlen(reason)));
     f->count++;
     if (f->opts && f->opts->failure) f->opts->failure(f->opts->user, row, item, reason);
-    return reco_write_json_line(ctx, f->file,
-                                json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item",
-                                          reco_json_text(item, strlen(item)), "reason",
-                                          reco_json_text(reason, strlen(reason))));
+    if (!f->journal) {
+        reco_status status = f->file ? RECO_OK : reco_file_begin(ctx, &f->file, f->path);
+        if (status == RECO_OK) return reco_write_json_line(ctx, f->file, line);
+        json_decref(line);
+        return status;
+    }
+    bool good = line && json_dumpf(line, f->journal, JSON_COMPACT) == 0 && fputc('\n', f->journal) != EOF &&
+                fflush(f->journal) == 0;
+    json_decref(line);
+    return good ? RECO_OK : reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
 }
 
-reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f, bool clear)
+reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f)
 {
     reco_file *file = f->file;
     f->file = NULL;
     if (file) return reco_file_commit(ctx, file);
-    if (clear && unlink(f->path) != 0 && errno != ENOENT)
+    if (!f->journal) return gone(ctx, f);
+    struct stat info;
+    if (fsync(fileno(f->journal)) != 0 || fstat(fileno(f->journal), &info) != 0)
         return reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
-    return RECO_OK;
+    return info.st_size == 0 ? gone(ctx, f) : RECO_OK;
 }
 
 void reco_failures_abort(reco_failures *f)
 {
     reco_file_abort(f->file);
+    if (f->journal) fclose(f->journal);
     reco_free(f->path);
     *f = (reco_failures){0};
 }

@@ -93,7 +93,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     if (build && done) goto out;
     if (done) next = 0;
     result->resumed = next;
-    RECO_GO(reco_failures_begin(ctx, &g.failures, bank, opts));
+    RECO_GO(reco_failures_resume(ctx, &g.failures, bank, opts, next));
     if (reco_embeddings_has_metadata(g.source)) RECO_GO(reco_embeddings_rewind(ctx, g.source));
     for (uint64_t i = 0; i < n; i += ROWS) {
         /* Commits fall on multiples of ROWS, so a block is wholly done or not at all. */
@@ -104,7 +104,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
         RECO_GO(reco_progress(ctx, "adding pairs", i + rows, n));
     }
     RECO_GO(reco_bank_commit(ctx, g.writer, n, 1));
-    RECO_GO(reco_failures_commit(ctx, &g.failures, build && result->resumed == 0));
+    RECO_GO(reco_failures_commit(ctx, &g.failures));
 out:
     result->failures = g.failures.count;
     result->seconds = reco_now() - start;

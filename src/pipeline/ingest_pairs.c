@@ -154,7 +154,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     result->resumed = next;
     RECO_GO(buffers(ctx, &g));
     RECO_GO(reco_decoder_create(ctx, &g.decoder, model, opts));
-    RECO_GO(reco_failures_begin(ctx, &g.failures, bank, opts));
+    RECO_GO(reco_failures_resume(ctx, &g.failures, bank, opts, next));
     for (;;) {
         const char *bad = NULL;
         RECO_GO(reco_records_next(ctx, records, &record, &number, &bad));
@@ -172,7 +172,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     RECO_GO(flush(ctx, &g));
     RECO_GO(reco_bank_commit(ctx, g.writer, seen, 1));
     RECO_GO(reco_progress(ctx, "embedding pairs", seen, seen));
-    RECO_GO(reco_failures_commit(ctx, &g.failures, build && result->resumed == 0));
+    RECO_GO(reco_failures_commit(ctx, &g.failures));
 out:
     result->failures = g.failures.count;
     result->seconds = reco_now() - start;

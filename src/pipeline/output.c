@@ -43,7 +43,7 @@ reco_status reco_output_commit(reco_ctx *ctx, reco_output *o)
     RECO_TRY(reco_npy_commit(ctx, rows));
     o->metadata = NULL;
     RECO_TRY(reco_file_commit(ctx, metadata));
-    return reco_failures_commit(ctx, &o->failures, true);
+    return reco_failures_commit(ctx, &o->failures);
 }
 
 void reco_output_abort(reco_output *o)

@@ -22,20 +22,25 @@ reco_status reco_source_next(reco_ctx *ctx, reco_source *source, char **item);
 uint64_t reco_source_total(const reco_source *source); /* 0: unknown */
 void reco_source_close(reco_source *source);
 
-/* ---- failures.c: failures.jsonl, written when the first failure comes ---- */
+/* ---- failures.c: failures.jsonl ---- */
 
 typedef struct reco_failures {
     char *path;
-    reco_file *file;
+    reco_file *file; /* atomic: written when the first failure comes, in place at commit */
+    FILE *journal;   /* of a resumable job: lines are appended as they come */
     const reco_stream_opts *opts;
     uint64_t count;
 } reco_failures;
 reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir,
                                 const reco_stream_opts *opts);
+/* As a journal: a job that goes on from source record `next` keeps the lines of the records before it, since those are
+ * not looked at again; a new job (next 0) starts without any. */
+reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *dir,
+                                 const reco_stream_opts *opts, uint64_t next);
 reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
                               const char *reason);
-/* In place when there were any; an old file is removed when there were none and `clear`. */
-reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f, bool clear);
+/* In place when there were any; an old file is removed when there were none. A journal is synced. */
+reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f);
 void reco_failures_abort(reco_failures *f);
 
 /* ---- decode.c: many pictures on all threads ---- */

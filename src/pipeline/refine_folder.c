@@ -110,7 +110,7 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_
                                                                        : reco_embeddings_dtype(e),
                              &failures));
     RECO_GO(copy_metadata(ctx, e, out));
-    RECO_GO(reco_failures_commit(ctx, &failures, true));
+    RECO_GO(reco_failures_commit(ctx, &failures));
     result->rows = reco_embeddings_rows(e);
     result->failures = failures.count;
     result->seconds = reco_now() - start;
