@@ -10,33 +10,43 @@
 extern "C" {
 #endif
 
-/* All zero = defaults. Where "auto", the choice depends on the layer and the number of pairs, see docs/train.md. */
+/* All zero = defaults; where two are given, they are of the relational layer and of the transformer.
+ *
+ *   layer              RECO_LAYER_NONE: relational below 100,000 pairs, else transformer. Vote, mean and weighted have
+ *                      nothing to learn: their two numbers come from a small grid
+ *   neighbour_dropout  share of items that lose a random number of neighbours; negative = none
+ *   max_similarity     neighbours whose image is nearer than this to the pair's own do not count, since they are the
+ *                      pair itself or its near-duplicate; above 1 = off
+ *   min_similarity     neighbours that are farther do not count, in training and after: the checkpoint says so
+ *   rotate             every batch is turned by a random orthogonal matrix (transformer)
+ *   validation         fraction of captions held out at a time. With up to 5,000 pairs, and a layer other than the
+ *                      transformer, every fraction is held out in turn, so that each pair is judged
+ *   scale              exp(logit_scale) to start from; 0 = the bank's, else what suits the pairs best
+ *   force_sides        `sides` is stored instead of what validation finds
+ *   fresh              a training state that an interrupted run left is ignored */
 typedef struct reco_train_opts {
-    reco_layer layer;         /* NONE = auto: relational below 100,000 pairs, else transformer */
-    size_t k;                 /* 0 = 10 */
-    size_t batch;             /* 0 = 512, cut to the number of pairs */
-    size_t steps;             /* 0 = auto: relational 400, transformer 10 epochs, at least 400 */
-    double lr;                /* 0 = auto: relational 4e-3, transformer 1e-3 */
-    double weight_decay;      /* 0 = 0.1; negative = none */
-    double warmup;            /* fraction of steps; 0 = 0.05 */
-    double clip;              /* global gradient norm; 0 = 1 */
-    double neighbour_dropout; /* 0 = auto; negative = none */
-    float
-        max_similarity; /* 0 = 0.999: neighbours whose image is nearer to the pair's own do not count, since they
-                                  are the pair itself or its near-duplicate; above 1 = off */
-    float
-        min_similarity; /* with use_min_similarity: neighbours below do not count; stored in the checkpoint */
+    reco_layer layer;
+    size_t k;                 /* 10 */
+    size_t batch;             /* 128, 512; at most the number of pairs */
+    size_t steps;             /* 1000; 10 epochs, at least 400 */
+    double lr;                /* 1e-2, 1e-3 */
+    double weight_decay;      /* 0.1; negative = none */
+    double warmup;            /* fraction of steps, 0.05 */
+    double clip;              /* global gradient norm, 1 */
+    double neighbour_dropout; /* none, 0.1 */
+    float max_similarity;     /* 0.999 */
+    float min_similarity;     /* counts with use_min_similarity */
     int use_min_similarity;
-    int no_scores;     /* transformer: the paper's layer */
-    int rotate;        /* transformer: every batch turned by a random orthogonal matrix */
-    int heads, layers; /* transformer: 0 = 8 and 1 */
-    size_t mlp;        /* transformer: 0 = 4d */
-    double validation; /* fraction of captions held out, 0 = 0.2 */
-    float scale;       /* exp(logit_scale) to start from; 0 = the bank's, else 100 */
+    int no_scores; /* the paper's transformer */
+    int rotate;
+    int heads, layers; /* transformer: 8 and 1 */
+    size_t mlp;        /* transformer: 4d */
+    double validation; /* 0.01..0.5, 0.2 */
+    float scale;
     uint64_t seed;
-    int force_sides; /* 1: `sides` is stored instead of what validation finds */
+    int force_sides;
     reco_sides sides;
-    int fresh; /* 1: ignore a training state that an interrupted run left */
+    int fresh;
 } reco_train_opts;
 
 /* recall@1 in percent, mean of both ways, on the held-out captions. */
@@ -57,7 +67,8 @@ typedef struct reco_train_result {
  *   captions      [n] hash of each caption, so that no caption is on both sides of the validation split; NULL = each
  *                 row its own (with the bank's own rows: taken from the bank)
  * Same seed, same inputs, same threads: same bytes. An interrupted run (kill -9 too) resumes when it is started again
- * with the same inputs and options. Memory: pairs * (2d + 6k) * 4 bytes, beside the map.
+ * with the same inputs and options. Memory: pairs * (8d + 72k) bytes for the bank's own rows, pairs * 24k for others,
+ * beside the map and a batch.
  * Returns RECO_OK; RECO_E_ARG; RECO_E_MISMATCH (d); RECO_E_CANCELLED; RECO_E_IO. */
 RECO_API reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image, const float *text,
                                 const uint64_t *captions, size_t n, const char *path,

@@ -3,6 +3,9 @@
 #include <math.h>
 
 enum { RESAMPLES = 400, LEAST_TWINS = 20 };
+/* A gain counts when it is this many of its standard errors, and worth having at all. */
+#define CLEAR 1.5
+#define LEAST_GAIN 0.002
 
 /* What each choice of sides is worth on the pairs picked [n]: the mean of 1/rank, which moves with every rank and so
  * is steadier than recall@1; or, where the memory holds the captions with other pictures, the harmonic mean of that
@@ -48,10 +51,7 @@ reco_status reco_choose(reco_ctx *ctx, reco_verdict *v, const reco_outcome *o, s
         for (int c = 0; c < RECO_CHOICES; c++) v->recall[c] += 100 * (double)o[i].hit[c] / (double)n;
     }
     scores_of(v->score, o, picked, n, twins);
-    for (int c = 1; c < RECO_CHOICES; c++) {
-        v->gain[c] = v->score[c] - v->score[0];
-        if (v->best == RECO_SIDES_NONE || v->score[c] > v->score[v->best]) v->best = (reco_sides)c;
-    }
+    for (int c = 1; c < RECO_CHOICES; c++) v->gain[c] = v->score[c] - v->score[0];
     /* The error of a gain by resampling the pairs: they are paired, so what CLIP and the choice share cancels. */
     reco_rng rng;
     reco_rng_seed(&rng, n);
@@ -64,8 +64,16 @@ reco_status reco_choose(reco_ctx *ctx, reco_verdict *v, const reco_outcome *o, s
             square[c] += off * off;
         }
     }
-    for (int c = 1; c < RECO_CHOICES; c++) v->error[c] = sqrt(square[c] / RESAMPLES);
-    v->sides = v->gain[v->best] > v->error[v->best] ? v->best : RECO_SIDES_NONE;
+    for (int c = 1; c < RECO_CHOICES; c++) {
+        v->error[c] = sqrt(square[c] / RESAMPLES);
+        if (v->best == RECO_SIDES_NONE || v->gain[c] - v->error[c] > v->merit) {
+            v->best = (reco_sides)c;
+            v->merit = v->gain[c] - v->error[c];
+        }
+    }
+    bool clear = v->gain[v->best] >= LEAST_GAIN && v->gain[v->best] > CLEAR * v->error[v->best];
+    if (!twins && v->recall[v->best] < v->recall[0]) clear = false;
+    v->sides = clear ? v->best : RECO_SIDES_NONE;
     reco_scratch_release(ctx, mark);
     return RECO_OK;
 }

@@ -1,12 +1,13 @@
 #include "train/train_internal.h"
 #include "io/io.h"
 
+#include <math.h>
 #include <stdio.h>
 
 reco_status reco_state_create(reco_state *s, const reco_job *job, reco_fusion *fusion, size_t checkpoints)
 {
     reco_ctx *ctx = job->ctx;
-    *s = (reco_state){.checkpoints = checkpoints, .best_score = -1};
+    *s = (reco_state){.checkpoints = checkpoints, .best_merit = -INFINITY};
     s->vector = reco_fusion_vector(fusion, &s->total);
     s->m = reco_alloc(ctx, s->total, sizeof *s->m, "training state");
     s->v = reco_alloc(ctx, s->total, sizeof *s->v, "training state");
@@ -47,7 +48,7 @@ reco_status reco_state_save(const reco_state *s, const reco_job *job, const char
     reco_tensor parts[PARTS];
     char at[200];
     parts_of(parts, s, job);
-    snprintf(at, sizeof at, "%zu %zu %zu %.17g %.17g", s->run, s->step, s->best_step, s->best_score,
+    snprintf(at, sizeof at, "%zu %zu %zu %.17g %.17g", s->run, s->step, s->best_step, s->best_merit,
              s->loss);
     const reco_meta meta[] = {{"format", "reco-train-state-1"}, {"job", s->key}, {"at", at}};
     return reco_safetensors_write(job->ctx, path, parts, PARTS, meta, 3);
@@ -62,7 +63,7 @@ static reco_status check(reco_ctx *ctx, const reco_safetensors *st, const reco_s
     if (!key || strcmp(key, s->key) != 0)
         return reco_fail(ctx, RECO_E_MISMATCH, "%s: of other options or other data", path);
     if (!where ||
-        sscanf(where, "%zu %zu %zu %lf %lf", &at->run, &at->step, &at->best_step, &at->best_score,
+        sscanf(where, "%zu %zu %zu %lf %lf", &at->run, &at->step, &at->best_step, &at->best_merit,
                &at->loss) != 5 ||
         at->run > job->runs || at->step > job->o.steps || at->best_step > job->o.steps)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: damaged", path);
@@ -99,7 +100,7 @@ reco_status reco_state_load(reco_state *s, const reco_job *job, const char *path
         s->run = at.run;
         s->step = at.step;
         s->best_step = at.best_step;
-        s->best_score = at.best_score;
+        s->best_merit = at.best_merit;
         s->loss = at.loss;
         *found = true;
     }

@@ -1,6 +1,7 @@
 #include "train/train_internal.h"
 #include "io/io.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,8 +91,8 @@ static reco_status measure_if_due(session *s)
         if (!keeps_best(s)) continue;
         reco_verdict v;
         RECO_TRY(reco_choose(s->job.ctx, &v, out, s->job.nheld));
-        if (v.score[v.best] > st->best_score) {
-            st->best_score = v.score[v.best];
+        if (v.merit > st->best_merit) {
+            st->best_merit = v.merit;
             st->best_step = st->step;
             s->verdict = v;
             memcpy(st->best, st->vector, st->total * sizeof *st->best);
@@ -122,12 +123,16 @@ static reco_status run(session *s, size_t steps, bool measured)
 static reco_status choose_step(session *s)
 {
     reco_state *st = &s->state;
-    st->best_score = -1;
+    st->best_merit = -INFINITY;
     for (size_t c = 0; c < st->checkpoints; c++) {
         reco_verdict v;
         RECO_TRY(reco_choose(s->job.ctx, &v, st->outcomes + c * s->job.nheld, s->job.nheld));
-        if (v.score[v.best] > st->best_score) {
-            st->best_score = v.score[v.best];
+        reco_log(s->job.ctx, RECO_LOG_INFO,
+                 "DBG %zu clip %.4f %+.4f %+.4f %+.4f err %.4f r1 %+.1f %+.1f %+.1f", checkpoint_step(s, c),
+                 v.score[0], v.gain[1], v.gain[2], v.gain[3], v.error[3], v.recall[1] - v.recall[0],
+                 v.recall[2] - v.recall[0], v.recall[3] - v.recall[0]);
+        if (v.merit > st->best_merit) {
+            st->best_merit = v.merit;
             st->best_step = checkpoint_step(s, c);
             s->verdict = v;
         }
@@ -198,7 +203,8 @@ static void report(const session *s, reco_sides sides)
         reco_log(s->job.ctx, RECO_LOG_INFO, "%s refined: score %.4f, %+.4f against CLIP, error %.4f",
                  sides_name[c], v->score[c], v->gain[c], v->error[c]);
     if (v->sides == RECO_SIDES_NONE)
-        reco_log(s->job.ctx, RECO_LOG_WARN, "no refinement was surely better than CLIP on held-out pairs%s",
+        reco_log(s->job.ctx, RECO_LOG_WARN,
+                 "no refinement was clearly better than CLIP on held-out pairs%s",
                  sides == RECO_SIDES_NONE ? "; the checkpoint says not to refine" : "");
 }
 
@@ -213,7 +219,9 @@ static reco_status create(session *s)
                             .mlp = o->mlp,
                             .scores = !o->no_scores,
                             .min_similarity = o->min_similarity};
-    float scale = o->scale != 0 ? o->scale : reco_bank_get_info(s->job.bank).logit_scale;
+    float scale = o->scale;
+    if (scale == 0) scale = reco_bank_get_info(s->job.bank).logit_scale;
+    if (scale == 0) RECO_TRY(reco_train_fit_scale(&s->job, &scale));
     return reco_fusion_create(s->job.ctx, &s->fusion, &c, scale, o->seed);
 }
 

@@ -108,8 +108,9 @@ typedef struct reco_verdict {
     double recall[RECO_CHOICES];                    /* at 1, percent */
     double score[RECO_CHOICES];                     /* what choices are compared by */
     double gain[RECO_CHOICES], error[RECO_CHOICES]; /* of score against CLIP's, and its standard error */
-    reco_sides best;                                /* greatest score, CLIP aside */
-    reco_sides sides;                               /* best, or none */
+    reco_sides best;                                /* greatest gain less its error */
+    double merit;                                   /* that difference */
+    reco_sides sides;                               /* best, or none where its gain is not clear */
 } reco_verdict;
 
 /* Judge the outcomes of n pairs. */
@@ -123,7 +124,7 @@ typedef struct reco_state {
     float *vector;    /* [total] borrowed from the fusion */
     float *m, *v;     /* [total] moments */
     float *best;      /* [total] the parameters of the best checkpoint */
-    double best_score;
+    double best_merit;
     size_t best_step;
     size_t checkpoints;     /* of a run */
     reco_outcome *outcomes; /* [checkpoints][nheld] */
@@ -157,6 +158,12 @@ reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusio
 void reco_learner_clear(reco_learner *l);
 /* One step, number state->step of run state->run; everything random in it follows from these two and the seed. */
 reco_status reco_learner_step(reco_learner *l);
+
+/* ---- scale.c ---- */
+
+/* exp(logit_scale) at which CLIP's own loss on the pairs is least: where training starts when the encoder's is not
+ * known. Too high a scale leaves next to no gradient, too low a one pulls everything together. */
+reco_status reco_train_fit_scale(const reco_job *job, float *scale);
 
 /* ---- grid.c ---- */
 
