@@ -21,8 +21,8 @@ from model import SHAPE, Clip
 VOCABULARY = 2200
 BATCH = 160
 RATE, DECAY, WARM = 1e-3, 0.1, 200
-AVERAGE = 0.998
-KEPT_PATCHES, KEPT_UNTIL = 24, 0.8  # of 36 patches, for this part of the steps
+AVERAGE = 0.995
+KEPT_PATCHES, KEPT_UNTIL = 24, 0.9  # of 36 patches, for this part of the steps
 SIDED = {"left", "right", "clockwise", "anticlockwise", "clock", "letter", "keycap", "o'clock"}
 
 
@@ -126,10 +126,10 @@ def contrast(left, right, scale):
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
-def rate(step, steps):
+def rate(step, steps, top):
     if step < WARM:
-        return RATE * (step + 1) / WARM
-    return RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - WARM) / (steps - WARM))))
+        return top * (step + 1) / WARM
+    return top * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - WARM) / (steps - WARM))))
 
 
 @torch.no_grad()
@@ -159,9 +159,11 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the model's folder")
     parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--rate", type=float, default=RATE, help="the highest learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=int, default=400, help="steps between exports")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--until", type=int, help="stop after this step, to go on with --resume")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
@@ -209,7 +211,7 @@ def main():
         loss = (contrast(one, text, scale) + contrast(two, text, scale)) / 2 + \
             contrast(one, two, between)
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, arguments.steps)
+            group["lr"] = rate(step, arguments.steps, arguments.rate)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -227,7 +229,8 @@ def main():
                   f" scales {scale.item():.1f} {between.item():.1f}", flush=True)
             losses = []
         last = step + 1 == arguments.steps
-        if (step + 1) % arguments.every == 0 or last or step + 1 == 100:
+        stop = step + 1 == arguments.until
+        if (step + 1) % arguments.every == 0 or last or stop:
             print(step + 1, figures(average, stored, about, tokenizer), flush=True)
             folder = arguments.out if last else arguments.work / "model-latest"
             export.write_model(folder, average.state_dict(), tokenizer, lines, about["seen"])
@@ -235,6 +238,8 @@ def main():
                         "average": average.state_dict(), "own_scale": own_scale.data,
                         "optimizer": optimizer.state_dict(), "torch": torch.get_rng_state(),
                         "python": rng.getstate()}, checkpoint)
+        if stop:
+            break
 
 
 if __name__ == "__main__":
