@@ -39,7 +39,7 @@ static void attend(void *arg, size_t begin, size_t end, int worker)
                         p[s] += s == 0 ? a->self_bias[h]
                                        : a->score_scale[h] * a->scores[i * (a->T - 1) + s - 1];
                 }
-                reco_softmax_row(p, seen);
+                reco_softmax_row(j->ctx, p, seen);
                 for (size_t s = seen; s < a->T; s++) p[s] = 0;
                 memset(o, 0, w * sizeof *o);
                 for (size_t s = 0; s < seen; s++) add_scaled(o, kv + s * 2 * a->d + a->d, p[s], w);

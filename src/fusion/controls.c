@@ -8,6 +8,7 @@ typedef struct job {
     const float *x, *retrieved, *scores;
     const size_t *valid;
     size_t k;
+    const reco_ctx *ctx;
 } job;
 
 /* All three are own * x_0 + g * sum_i p_i R_i. */
@@ -24,7 +25,7 @@ static void items(void *arg, size_t begin, size_t end, int worker)
         float *z = j->z + i * d;
         size_t m = j->valid[i];
         for (size_t n = 0; n < m; n++) p[n] = mean ? 1 : j->c->beta[j->side] * j->scores[i * j->k + n];
-        if (!mean && m) reco_softmax_row(p, m);
+        if (!mean && m) reco_softmax_row(j->ctx, p, m);
         for (size_t q = 0; q < d; q++) z[q] = own * j->x[i * d + q];
         for (size_t n = 0; n < m; n++)
             for (size_t q = 0; q < d; q++) z[q] += g * p[n] * j->retrieved[(i * j->k + n) * d + q];
@@ -35,5 +36,5 @@ void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, reco_side side, f
                           const float *retrieved, const float *scores, const size_t *valid, size_t n,
                           size_t k)
 {
-    reco_parallel(ctx, n, 16, items, &(job){&f->config, side, z, x, retrieved, scores, valid, k});
+    reco_parallel(ctx, n, 16, items, &(job){&f->config, side, z, x, retrieved, scores, valid, k, ctx});
 }

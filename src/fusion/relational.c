@@ -111,7 +111,7 @@ static void weigh(void *arg, size_t begin, size_t end, int worker)
         const float *f = r->f + i * k * F;
         float *p = r->p + i * k, *e = r->e + i * F;
         for (size_t n = 0; n < m; n++) p[n] = 20 * j->b * f[n * F] + 10 * r->u[i * k + n];
-        reco_softmax_row(p, m);
+        reco_softmax_row(j->ctx, p, m);
         for (size_t n = m; n < k; n++) p[n] = 0;
         e[0] = e[1] = e[4] = 0;
         for (size_t n = 0; n < m; n++) {

@@ -44,8 +44,8 @@ void reco_activate(reco_ctx *ctx, float *y, const float *x, size_t n, reco_act a
 void reco_gelu_backward(reco_ctx *ctx, float *dx, const float *dy, const float *x, size_t n);
 /* Unit rows: y = x / |x|; a zero row stays zero. norms [n] kept when not NULL. May alias. */
 void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d, float *norms);
-/* Softmax of one row in place. */
-void reco_softmax_row(float *x, size_t n);
+/* Softmax of one row in place; may be called by bodies of reco_parallel. */
+void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n);
 /* Inner product in double, in a fixed order: the same whatever the CPU. */
 double reco_dot(const float *a, const float *b, size_t d);
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d);

@@ -63,7 +63,7 @@ void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d,
     }
 }
 
-void reco_softmax_row(float *x, size_t n)
+void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n)
 {
-    if (n) reco_vec_plain.softmax(x, n);
+    if (n) reco_vec_of(ctx)->softmax(x, n);
 }

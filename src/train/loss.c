@@ -5,34 +5,39 @@
 
 /* Logit of a pair that is not a negative: far below any other, and finite. */
 #define MASKED -1000.0f
+#define TILE 16
 
 typedef struct job {
     float *S, *St;         /* [B][B] logits and their transpose; softmaxed in place by rows */
     double *loss;          /* [B] */
     const uint32_t *group; /* [B] or NULL */
     size_t B;
+    const reco_ctx *ctx;
 } job;
 
 /* Cross-entropy of one row whose right answer is i. lse from the largest entry: its probability can't underflow. */
-static double softmax_loss(float *row, size_t B, size_t i)
+static double softmax_loss(const reco_ctx *ctx, float *row, size_t B, size_t i)
 {
     size_t top = 0;
     for (size_t j = 1; j < B; j++)
         if (row[j] > row[top]) top = j;
     double largest = row[top], own = row[i];
-    reco_softmax_row(row, B);
+    reco_softmax_row(ctx, row, B);
     return largest - log((double)row[top]) - own;
 }
 
+/* Rows [begin, end) are a tile's height: tile by tile, so that columns are not walked across memory. */
 static void transpose(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
-    for (size_t i = begin; i < end; i++)
-        for (size_t q = 0; q < j->B; q++) {
-            if (j->group && q != i && j->group[i] == j->group[q]) j->S[i * j->B + q] = MASKED;
-            j->St[q * j->B + i] = j->S[i * j->B + q];
-        }
+    size_t B = j->B;
+    for (size_t i = begin; i < end && j->group; i++)
+        for (size_t q = 0; q < B; q++)
+            if (q != i && j->group[i] == j->group[q]) j->S[i * B + q] = MASKED;
+    for (size_t q0 = 0; q0 < B; q0 += TILE)
+        for (size_t q = q0; q < reco_min(B, q0 + TILE); q++)
+            for (size_t i = begin; i < end; i++) j->St[q * B + i] = j->S[i * B + q];
 }
 
 static void softmaxes(void *arg, size_t begin, size_t end, int worker)
@@ -40,7 +45,8 @@ static void softmaxes(void *arg, size_t begin, size_t end, int worker)
     (void)worker;
     const job *j = arg;
     for (size_t i = begin; i < end; i++)
-        j->loss[i] = softmax_loss(j->S + i * j->B, j->B, i) + softmax_loss(j->St + i * j->B, j->B, i);
+        j->loss[i] = softmax_loss(j->ctx, j->S + i * j->B, j->B, i) +
+                     softmax_loss(j->ctx, j->St + i * j->B, j->B, i);
 }
 
 /* S = dNCE/dS */
@@ -48,12 +54,13 @@ static void combine(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
-    float scale = 0.5f / (float)j->B;
-    for (size_t i = begin; i < end; i++) {
-        for (size_t q = 0; q < j->B; q++)
-            j->S[i * j->B + q] = scale * (j->S[i * j->B + q] + j->St[q * j->B + i]);
-        j->S[i * j->B + i] -= 2 * scale;
-    }
+    size_t B = j->B;
+    float scale = 0.5f / (float)B;
+    for (size_t q0 = 0; q0 < B; q0 += TILE)
+        for (size_t i = begin; i < end; i++)
+            for (size_t q = q0; q < reco_min(B, q0 + TILE); q++)
+                j->S[i * B + q] = scale * (j->S[i * B + q] + j->St[q * B + i]);
+    for (size_t i = begin; i < end; i++) j->S[i * B + i] -= 2 * scale;
 }
 
 /* Add NCE(a,b) to *loss; leave its gradient by the logits in j->S. */
@@ -62,9 +69,9 @@ static reco_status nce(reco_ctx *ctx, double *loss, const job *j, const float *a
 {
     size_t B = j->B;
     RECO_TRY(reco_gemm(ctx, j->S, B, a, d, false, b, d, true, B, B, d, s, 0));
-    reco_parallel(ctx, B, 64, transpose, (void *)j);
+    reco_parallel(ctx, B, TILE, transpose, (void *)j);
     reco_parallel(ctx, B, 16, softmaxes, (void *)j);
-    reco_parallel(ctx, B, 64, combine, (void *)j);
+    reco_parallel(ctx, B, TILE, combine, (void *)j);
     double sum = 0;
     for (size_t i = 0; i < B; i++) sum += j->loss[i];
     *loss += 0.5 * sum / (double)B;
@@ -85,7 +92,7 @@ reco_status reco_train_loss(reco_ctx *ctx, double *loss, float *dv2, float *dt2,
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     float s = expf(fminf(logit_scale, logf(100)));
-    job j = {.group = group, .B = B};
+    job j = {.group = group, .B = B, .ctx = ctx};
     j.S = reco_scratch(ctx, B * B, sizeof(float), "loss");
     j.St = reco_scratch(ctx, B * B, sizeof(float), "loss");
     j.loss = reco_scratch(ctx, B, sizeof(double), "loss");
