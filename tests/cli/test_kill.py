@@ -1,11 +1,12 @@
 """kill -9 at random moments: the next run of the same command succeeds, and what it leaves is whole."""
+import os
 import random
 import time
 import unittest
 
 from common import MODEL, Case, npy
 
-MOMENTS = 20
+MOMENTS = int(os.environ.get("RECO_TEST_MOMENTS", 20))
 
 
 class Kill(Case):
