@@ -220,3 +220,10 @@ float *reco_fusion_vector(reco_fusion *fusion, size_t *total)
     *total = fusion->total;
     return fusion->vector;
 }
+
+void reco_fusion_scale_gate(reco_fusion *f, float factor)
+{
+    if (f->config.layer != RECO_LAYER_RELATIONAL) return;
+    for (size_t side = 0; side < 2; side++)
+        *f->params[side * f->per_side + P_REL_GAMMA].value += logf(factor);
+}

@@ -19,6 +19,8 @@ typedef struct reco_param {
 size_t reco_fusion_params(const reco_fusion *fusion, const reco_param **params);
 /* The whole parameter vector [total]; offset of params[i] is params[i].value - vector. */
 float *reco_fusion_vector(reco_fusion *fusion, size_t *total);
+/* Multiply the relational layer's gate g; other layers are left alone. */
+void reco_fusion_scale_gate(reco_fusion *fusion, float factor);
 reco_status reco_fusion_clone(reco_ctx *ctx, reco_fusion **out, const reco_fusion *fusion);
 
 /* Activations of one forward pass that backward needs. */

@@ -3,9 +3,10 @@
 #include <math.h>
 
 enum { RESAMPLES = 400, LEAST_TWINS = 20 };
-/* A gain counts when it is this many of its standard errors, and worth having at all. */
+/* A gain counts when it is this many of its standard errors (of three choices at eight steps some are lucky), and worth
+ * having at all. */
 #define CLEAR 1.5
-#define LEAST_GAIN 0.002
+#define LEAST_GAIN 0.004
 
 /* What each choice of sides is worth on the pairs picked [n]: the mean of 1/rank, which moves with every rank and so
  * is steadier than recall@1; or, where the memory holds the captions with other pictures, the harmonic mean of that
@@ -30,20 +31,22 @@ static void scores_of(double score[RECO_CHOICES], const reco_outcome *o, const u
     }
 }
 
-static bool has_twins(const reco_outcome *o, size_t n)
+/* Are there enough captions of both kinds to tell them apart? */
+static bool both_kinds(const reco_outcome *o, size_t n)
 {
     size_t count[3] = {0};
     for (size_t i = 0; i < n; i++) count[(int)o[i].twin]++;
-    return count[RECO_TWIN_NONE] < n / 2 && count[RECO_TWIN_UNKNOWN] >= LEAST_TWINS &&
-           count[RECO_TWIN_KNOWN] >= LEAST_TWINS;
+    return count[RECO_TWIN_UNKNOWN] >= LEAST_TWINS && count[RECO_TWIN_KNOWN] >= LEAST_TWINS;
 }
 
-reco_status reco_choose(reco_ctx *ctx, reco_verdict *v, const reco_outcome *o, size_t n)
+reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome *o)
 {
+    reco_ctx *ctx = job->ctx;
+    size_t n = job->nheld;
     reco_mark mark = reco_scratch_mark(ctx);
     uint32_t *picked = reco_scratch(ctx, n, sizeof *picked, "verdict");
     if (!picked) return RECO_E_NOMEM;
-    bool twins = has_twins(o, n);
+    bool twins = job->twins && both_kinds(o, n);
     double square[RECO_CHOICES] = {0};
     *v = (reco_verdict){.pairs = n};
     for (size_t i = 0; i < n; i++) {

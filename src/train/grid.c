@@ -9,7 +9,7 @@ static reco_status judge(const reco_job *job, reco_fusion **fusion, const reco_f
     reco_fusion_free(*fusion);
     RECO_TRY(reco_fusion_create(job->ctx, fusion, config, 0, 0));
     for (size_t run = 0; run < job->runs; run++) RECO_TRY(reco_measure(job, *fusion, run, outcomes));
-    return reco_choose(job->ctx, verdict, outcomes, job->nheld);
+    return reco_choose(job, verdict, outcomes);
 }
 
 reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_verdict *verdict)

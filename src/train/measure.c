@@ -1,8 +1,6 @@
 #include "train/train_internal.h"
 #include "kernels/kernels.h"
 
-/* A caption's embedding in the bank is the query's own but for rounding to f16. */
-#define SAME_TEXT 0.9999f
 /* Products of the same vectors in another order differ by less. */
 #define TIE 1e-6f
 
@@ -50,9 +48,8 @@ static reco_status measure_twins(const reco_job *job, const uint32_t *items, ran
     if (!ids) return RECO_E_NOMEM;
     size_t n = 0;
     for (size_t i = 0; i < r->n; i++) {
-        size_t at = items[i] * job->depth;
-        bool twin = !job->own && job->scores[RECO_TEXT][at] >= SAME_TEXT;
-        ids[i] = twin ? job->ids[RECO_TEXT][at] : -1;
+        bool twin = reco_job_has_twin(job, items[i]);
+        ids[i] = twin ? job->ids[RECO_TEXT][items[i] * job->depth] : -1;
         n += twin;
     }
     for (size_t i = 0; i < r->n; i++) out[i].twin = RECO_TWIN_NONE;

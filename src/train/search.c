@@ -2,6 +2,8 @@
 #include "kernels/kernels.h"
 
 enum { QUERIES = 256 };
+/* A caption's embedding in the bank is the query's own but for rounding to f16. */
+#define SAME_TEXT 0.9999f
 
 typedef struct found {
     int64_t *ids; /* [QUERIES][fetch] */
@@ -59,6 +61,11 @@ static reco_status search_block(reco_job *job, reco_side side, size_t first, siz
     }
 }
 
+bool reco_job_has_twin(const reco_job *job, size_t i)
+{
+    return !job->own && job->scores[RECO_TEXT][i * job->depth] >= SAME_TEXT;
+}
+
 reco_status reco_job_search(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
@@ -76,5 +83,8 @@ reco_status reco_job_search(reco_job *job)
             RECO_TRY(reco_progress(ctx, "neighbours", (size_t)side * job->n + i + n, 2 * job->n));
         }
     }
+    size_t twins = 0;
+    for (size_t i = 0; i < job->n; i++) twins += reco_job_has_twin(job, i);
+    job->twins = twins > job->n / 2;
     return RECO_OK;
 }

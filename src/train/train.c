@@ -8,6 +8,10 @@
 
 /* Seconds between two writes of the training state. */
 #define STATE_EVERY 4.0
+/* A relational layer is used, and judged, with this part of the gate it has learned. On held-out pairs three quarters
+ * gained as much as the whole with two thirds of the changed answers wrong, so a small set loses by it less often. Not
+ * where the memory holds the very captions: there what is retrieved is meant to overrule. */
+#define CAUTION 0.75f
 
 static const char *const sides_name[] = {"none", "image", "text", "both"};
 
@@ -18,6 +22,7 @@ typedef struct session {
     reco_learner learner;
     reco_verdict verdict;
     float *initial; /* [total] where each run starts */
+    float *learned; /* [total] the parameters while a cautious copy is measured */
     const char *path;
     char *state_path;
     double saved_at;
@@ -81,16 +86,31 @@ static size_t checkpoint_step(const session *s, size_t checkpoint)
     return s->job.o.steps * (checkpoint + 1) / s->state.checkpoints;
 }
 
+static void be_cautious(session *s)
+{
+    if (!s->job.twins) reco_fusion_scale_gate(s->fusion, CAUTION);
+}
+
+static reco_status measure(session *s, reco_outcome *out)
+{
+    reco_state *st = &s->state;
+    memcpy(s->learned, st->vector, st->total * sizeof *st->vector);
+    be_cautious(s);
+    reco_status status = reco_measure(&s->job, s->fusion, st->run, out);
+    memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
+    return status;
+}
+
 static reco_status measure_if_due(session *s)
 {
     reco_state *st = &s->state;
     for (size_t c = 0; c < st->checkpoints; c++) {
         if (checkpoint_step(s, c) != st->step) continue;
         reco_outcome *out = st->outcomes + c * s->job.nheld;
-        RECO_TRY(reco_measure(&s->job, s->fusion, st->run, out));
+        RECO_TRY(measure(s, out));
         if (!keeps_best(s)) continue;
         reco_verdict v;
-        RECO_TRY(reco_choose(s->job.ctx, &v, out, s->job.nheld));
+        RECO_TRY(reco_choose(&s->job, &v, out));
         if (v.merit > st->best_merit) {
             st->best_merit = v.merit;
             st->best_step = st->step;
@@ -126,11 +146,7 @@ static reco_status choose_step(session *s)
     st->best_merit = -INFINITY;
     for (size_t c = 0; c < st->checkpoints; c++) {
         reco_verdict v;
-        RECO_TRY(reco_choose(s->job.ctx, &v, st->outcomes + c * s->job.nheld, s->job.nheld));
-        reco_log(s->job.ctx, RECO_LOG_INFO,
-                 "DBG %zu clip %.4f %+.4f %+.4f %+.4f err %.4f r1 %+.1f %+.1f %+.1f", checkpoint_step(s, c),
-                 v.score[0], v.gain[1], v.gain[2], v.gain[3], v.error[3], v.recall[1] - v.recall[0],
-                 v.recall[2] - v.recall[0], v.recall[3] - v.recall[0]);
+        RECO_TRY(reco_choose(&s->job, &v, st->outcomes + c * s->job.nheld));
         if (v.merit > st->best_merit) {
             st->best_merit = v.merit;
             st->best_step = checkpoint_step(s, c);
@@ -147,7 +163,8 @@ static reco_status learn(session *s, bool *resumed)
     reco_ctx *ctx = job->ctx;
     RECO_TRY(reco_state_create(st, job, s->fusion, reco_min(8, job->o.steps)));
     s->initial = reco_alloc(ctx, st->total, sizeof *s->initial, "training");
-    if (!s->initial) return RECO_E_NOMEM;
+    s->learned = reco_alloc(ctx, st->total, sizeof *s->learned, "training");
+    if (!s->initial || !s->learned) return RECO_E_NOMEM;
     memcpy(s->initial, st->vector, st->total * sizeof *s->initial);
     RECO_TRY(reco_learner_create(&s->learner, job, s->fusion, st));
     RECO_TRY(make_key(s));
@@ -162,6 +179,7 @@ static reco_status learn(session *s, bool *resumed)
         memcpy(st->vector, st->best, st->total * sizeof *st->vector);
     else
         RECO_TRY(run(s, st->best_step, false));
+    be_cautious(s);
     return reco_progress(ctx, "train", s->total_steps, s->total_steps);
 }
 
@@ -266,6 +284,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image,
 out:
     reco_learner_clear(&s.learner);
     reco_state_clear(&s.state);
+    reco_free(s.learned);
     reco_free(s.initial);
     reco_fusion_free(s.fusion);
     reco_job_clear(&s.job);

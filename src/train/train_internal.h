@@ -51,6 +51,7 @@ typedef struct reco_job {
     size_t depth;     /* neighbours kept of each pair */
     int64_t *ids[2];  /* [n][depth] rows of the bank by side searched, best first, -1 at the end */
     float *scores[2]; /* [n][depth] */
+    bool twins;       /* the memory holds most of the captions, with other pictures */
 } reco_job;
 
 /* options.c: defaults and ranges; needs the number of pairs. */
@@ -113,8 +114,11 @@ typedef struct reco_verdict {
     reco_sides sides;                               /* best, or none where its gain is not clear */
 } reco_verdict;
 
-/* Judge the outcomes of n pairs. */
-reco_status reco_choose(reco_ctx *ctx, reco_verdict *verdict, const reco_outcome *outcomes, size_t n);
+/* Is the caption of pair i in the memory, with another picture? */
+bool reco_job_has_twin(const reco_job *job, size_t i);
+
+/* Judge the outcomes [nheld] of all runs. */
+reco_status reco_choose(const reco_job *job, reco_verdict *verdict, const reco_outcome *outcomes);
 
 /* ---- state.c ---- */
 
