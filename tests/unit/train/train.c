@@ -362,7 +362,7 @@ static int child(const char *bank, const char *out)
     reco_ctx *ctx = new_ctx(NULL, NULL);
     w.bank = reco_strdup(ctx, bank);
     w.out = reco_strdup(ctx, out);
-    return train(ctx, w.bank, NULL, NULL, &longer, NULL);
+    return (int)train(ctx, w.bank, NULL, NULL, &longer, NULL);
 }
 
 static void killed(void **state)
