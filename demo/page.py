@@ -24,7 +24,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } p { max-width: 48rem; }
 table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .35rem .8rem; border-bottom: 1px solid var(--line); }
-td { text-align: right; font-variant-numeric: tabular-nums; } td:first-child, th:first-child { text-align: left; }
+td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } td:first-child, th:first-child { text-align: left; }
 th { text-align: right; font-weight: 600; vertical-align: bottom; } tr.reco td { font-weight: 700; background: var(--soft); }
 .scroll { overflow-x: auto; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }
@@ -34,7 +34,7 @@ th { text-align: right; font-weight: 600; vertical-align: bottom; } tr.reco td {
 .name { font-weight: 600; } .right { color: var(--good); } .wrong { color: var(--bad); }
 .found { grid-column: 1 / 3; display: flex; gap: .4rem; overflow-x: auto; }
 .found figure { margin: 0; width: 58px; flex: none; text-align: center; font-size: .68rem; line-height: 1.15; }
-.found img { width: 44px; height: 44px; background: #fff; border-radius: .3rem; }
+.found img { display: block; margin: 0 auto .15rem; width: 44px; height: 44px; background: #fff; border-radius: .3rem; }
 .found figure.match { color: var(--good); font-weight: 600; } small { opacity: .75; }
 """
 
@@ -93,6 +93,6 @@ names {100 * new["clip"]:.1f} % and RECO {100 * new["reco"]:.1f} %. When they ar
 The samples below are evenly spread over the list; a name in green among what was retrieved is the right one.</small></p>
 <h2>New emoji</h2><div class="cards">{cards["new"]}</div>
 <h2>Old emoji</h2><div class="cards">{cards["old"]}</div>
-<p><small>Drawings: EmojiOne (CC BY 4.0) and Noto Emoji (Apache 2.0 and OFL 1.1).</small></p>
+<p><small>Drawings: EmojiOne (CC BY-SA 4.0) and Noto Emoji (Apache 2.0).</small></p>
 </body></html>
 """
