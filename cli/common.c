@@ -8,9 +8,12 @@
 
 enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT };
 
+static bool told; /* the one line about what went wrong has been written */
+
 void cli_error(const char *format, ...)
 {
     va_list args;
+    told = true;
     va_start(args, format);
     fputs("reco: ", stderr);
     vfprintf(stderr, format, args);
@@ -147,7 +150,7 @@ bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *inp
 int cli_end(cli *c, reco_status status)
 {
     cli_clear_bar(c);
-    if (status != RECO_OK)
+    if (status != RECO_OK && !told)
         cli_error("%s", *reco_ctx_error(c->ctx) ? reco_ctx_error(c->ctx) : reco_status_name(status));
     reco_ctx_free(c->ctx);
     json_decref(c->failed);

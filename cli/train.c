@@ -253,8 +253,7 @@ int cmd_train(int argc, char **argv)
     if (status == RECO_OK && set.n && set.d != reco_bank_get_info(bank).d) {
         cli_error("%s: embeddings of %zu, the bank holds %zu", a.embeddings ? a.embeddings : a.pairs, set.d,
                   reco_bank_get_info(bank).d);
-        cli_end(&c, RECO_OK);
-        return 1;
+        status = RECO_E_MISMATCH;
     }
     if (status == RECO_OK)
         status =
