@@ -1,6 +1,8 @@
+import os
+import subprocess
 import unittest
 
-from common import MODEL, SOURCE, Case, jsonl, npy, write_png
+from common import MODEL, RECO, SOURCE, Case, jsonl, npy, write_png
 
 
 class Embed(Case):
@@ -52,6 +54,21 @@ class Embed(Case):
                          ["a cat", "", "a dog on a roof", "last, without an end"])
         for row in npy(self.dir / "t/text_emb/text_emb_0.npy")[1]:
             self.assert_unit(row)
+
+    def peak(self, n):
+        """Peak resident KB of embedding n pictures."""
+        (self.dir / "list.txt").write_text("".join(f"pictures/{i % 20:04d}.png\n" for i in range(n)))
+        process = subprocess.Popen([RECO, "embed", "--model", MODEL, "--images", "list.txt", "--out", "m", "--quiet"],
+                                   cwd=self.dir, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        self.assertEqual(status, 0)
+        return usage.ru_maxrss
+
+    @unittest.skipIf("ASAN_OPTIONS" in os.environ, "a sanitizer keeps freed memory")
+    def test_memory_does_not_grow(self):
+        self.pictures(20)
+        self.assertLess(self.peak(3000) - self.peak(200), 4000)
 
     def test_threads_and_batches_make_no_difference(self):
         self.pictures(9)
