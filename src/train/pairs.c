@@ -7,8 +7,6 @@
 enum { LEAST_PAIRS = 10 };
 /* With fewer pairs every fold is held out in turn, so that each pair is judged; with more, one fold is plenty. */
 #define CROSS_VALIDATED 5000
-/* Pairs judged of one fold: more would not change the verdict, and ranking costs their square. */
-#define MOST_HELD 2048
 
 typedef struct keyed {
     uint64_t key;
@@ -111,11 +109,11 @@ static reco_status list_held(reco_job *job)
         size_t n = 0;
         for (size_t i = 0; i < job->n; i++)
             if (job->fold[i] == run) held[n++] = (uint32_t)i;
-        if (n > MOST_HELD) {
+        if (n > RECO_MOST_JUDGED) {
             reco_rng rng;
             reco_rng_seed(&rng, job->o.seed + run);
             reco_rng_shuffle(&rng, held, n);
-            n = MOST_HELD;
+            n = RECO_MOST_JUDGED;
         }
         job->held_start[run + 1] = job->held_start[run] + n;
     }

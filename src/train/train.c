@@ -139,19 +139,20 @@ static reco_status run(session *s, size_t steps, bool measured)
     return RECO_OK;
 }
 
-/* The number of steps whose outcomes, over all runs, were best. */
+/* The number of steps whose outcomes, over all runs, were best: all of them, unless stopping earlier was better by more
+ * than the error. What is left is luck, and at the end of the schedule parameters have come to rest. */
 static reco_status choose_step(session *s)
 {
     reco_state *st = &s->state;
     st->best_merit = -INFINITY;
-    for (size_t c = 0; c < st->checkpoints; c++) {
+    for (size_t c = st->checkpoints; c-- > 0;) {
         reco_verdict v;
         RECO_TRY(reco_choose(&s->job, &v, st->outcomes + c * s->job.nheld));
-        if (v.merit > st->best_merit) {
-            st->best_merit = v.merit;
-            st->best_step = checkpoint_step(s, c);
-            s->verdict = v;
-        }
+        double margin = keeps_best(s) || c + 1 == st->checkpoints ? 0 : v.error[v.best];
+        if (v.merit - margin < st->best_merit) continue;
+        st->best_merit = v.merit;
+        st->best_step = checkpoint_step(s, c);
+        s->verdict = v;
     }
     return RECO_OK;
 }

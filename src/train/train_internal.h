@@ -34,6 +34,9 @@ double reco_cosine(size_t step, size_t steps, double warmup);
 /* Choices of sides, as bits of reco_sides, are indices of arrays of 4: none (CLIP), image, text, both. */
 enum { RECO_CHOICES = 4 };
 
+/* Pairs judged of one fold, and candidates ranked: more would not change the verdict, and cost their square. */
+enum { RECO_MOST_JUDGED = 2048 };
+
 typedef struct reco_job {
     reco_ctx *ctx;
     const reco_bank *bank;

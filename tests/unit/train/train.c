@@ -165,7 +165,7 @@ static void refuses(void **state)
     reco_rng_seed(&rng, 5);
     for (size_t i = 0; i < N * D; i++) {
         image[i] = (float)reco_rng_normal(&rng);
-        text[i] = image[i] + 1.2f * (float)reco_rng_normal(&rng);
+        text[i] = image[i] + 0.8f * (float)reco_rng_normal(&rng);
         for (int side = 0; side < 2; side++) noise[side][i] = (float)reco_rng_normal(&rng);
     }
     reco_normalize(ctx, image, image, N, D, NULL);
