@@ -75,6 +75,12 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
             v->merit = v->gain[c] - v->error[c];
         }
     }
+    /* Where the memory holds the captions, each side finds the concept by a search of its own. When one side is no
+     * better than both by more than the error, that is a tie, and both sides, the paper's own way, are refined. */
+    if (twins && v->gain[RECO_SIDES_BOTH] >= v->gain[v->best] - v->error[v->best]) {
+        v->best = RECO_SIDES_BOTH;
+        v->merit = v->gain[v->best] - v->error[v->best];
+    }
     bool clear = v->gain[v->best] >= LEAST_GAIN && v->gain[v->best] > CLEAR * v->error[v->best];
     if (!twins && v->recall[v->best] < v->recall[0]) clear = false;
     v->sides = clear ? v->best : RECO_SIDES_NONE;
