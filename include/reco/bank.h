@@ -50,10 +50,30 @@ RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *
 RECO_API void reco_bank_close(reco_bank *bank);
 RECO_API reco_bank_info reco_bank_get_info(const reco_bank *bank);
 
+/* A set of live rows of one open bank, to search among. Immutable; may be shared between threads; freed before its
+ * bank is closed. */
+typedef struct reco_bank_filter reco_bank_filter;
+
+/* The rows of these ids. Ids that are negative, not in the snapshot or deleted are passed over; the same id may come
+ * twice. Costs one bit a row of the bank. RECO_E_NOMEM. */
+RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                          const int64_t *ids, size_t n);
+
+/* The live rows for which the SQL expression `where` is true; it sees the columns id, caption, uri and meta of table
+ * pair, and can read and compute, nothing else. RECO_E_ARG with SQLite's message when it is no such expression or
+ * runs too long; RECO_E_NOMEM, RECO_E_IO, RECO_E_FORMAT. One thread at a time per bank. */
+RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                            const char *where);
+
+/* How many rows are in the set. */
+RECO_API size_t reco_bank_filter_count(const reco_bank_filter *filter);
+RECO_API void reco_bank_filter_free(reco_bank_filter *filter); /* NULL is fine */
+
 typedef struct reco_search_opts {
-    size_t k;             /* 1..RECO_BANK_MAX_K; 0 = 10 */
-    float min_similarity; /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
-    int use_min;          /* 1: min_similarity counts */
+    size_t k;                       /* 1..RECO_BANK_MAX_K; 0 = 10 */
+    float min_similarity;           /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
+    int use_min;                    /* 1: min_similarity counts */
+    const reco_bank_filter *filter; /* search among these rows; NULL: all live rows */
 } reco_search_opts;
 
 /* Results of a search, caller's arrays, k as in the options. Unused places hold id -1, score 0. */
@@ -70,7 +90,8 @@ typedef struct reco_hits {
  *
  * Exact; equal scores order by smaller id. Costs nq*N*d multiply-adds; scratch does not grow with N.
  * Thread-safe on a shared bank, each thread with a ctx of its own.
- * Returns RECO_OK; RECO_E_ARG (k out of range, or a query not unit norm or not finite); RECO_E_NOMEM. */
+ * Returns RECO_OK; RECO_E_ARG (k out of range, a query not unit norm or not finite, a filter of another bank);
+ * RECO_E_NOMEM. */
 RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                       const float *queries, size_t nq, const reco_search_opts *opts,
                                       reco_hits hits);

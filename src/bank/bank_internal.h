@@ -67,6 +67,16 @@ static inline const uint16_t *reco_bank_row(const reco_bank *bank, reco_side sid
     return s->vectors[side] + (position - s->base) * bank->info.d;
 }
 
+/* ---- filter.c ---- */
+
+struct reco_bank_filter {
+    const reco_bank *bank;
+    uint64_t *bits; /* [positions / 64 + 1], bit p: position p is in the set; never of a deleted row */
+    size_t count;   /* bits that are set */
+};
+/* The empty set; the caller sets bits and count, and owns it. */
+reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank);
+
 /* ---- lock.c ---- */
 
 /* The advisory lock of a bank's one writer, DIR/writer.lock: RECO_E_BUSY says who holds it. */

@@ -29,7 +29,8 @@ typedef struct best {
 
 typedef struct scan {
     const reco_bank *bank;
-    const reco_ctx *ctx; /* for the kernel level alone; threads only read it */
+    const reco_bank_filter *filter; /* NULL: all live rows */
+    const reco_ctx *ctx;            /* for the kernel level alone; threads only read it */
     reco_side side;
     const float *queries; /* [nq][d], of this pass */
     size_t nq, k;
@@ -50,6 +51,12 @@ typedef struct scan {
     float floor;
     bool exact;
 } scan;
+
+static bool is_in(const scan *s, size_t position)
+{
+    if (s->filter) return s->filter->bits[position / 64] >> position % 64 & 1;
+    return !reco_bank_is_deleted(s->bank, position);
+}
 
 static bool make_best(reco_ctx *ctx, best *b, size_t n, size_t room)
 {
@@ -85,7 +92,7 @@ static void direct_body(void *arg, size_t begin, size_t end, int worker)
     size_t d = bank->info.d, segment = reco_bank_segment_at(bank, begin);
     float *row = s->rows + (size_t)worker * d;
     for (size_t p = begin; p < end; p++) {
-        if (reco_bank_is_deleted(bank, p)) continue;
+        if (!is_in(s, p)) continue;
         reco_f16_to_f32_n(row, reco_bank_row(bank, s->side, p, &segment), d);
         for (size_t q = 0; q < s->few; q++) {
             const float *query = s->few_queries + q * d;
@@ -150,7 +157,7 @@ static reco_status scan_in_tiles(reco_ctx *ctx, scan *s)
     for (size_t p = 0; p < s->bank->positions;) {
         s->tile_rows = 0;
         for (; p < s->bank->positions && s->tile_rows < s->tile_room; p++)
-            if (!reco_bank_is_deleted(s->bank, p)) s->positions[s->tile_rows++] = p;
+            if (is_in(s, p)) s->positions[s->tile_rows++] = p;
         if (s->tile_rows == 0) break;
         reco_parallel(ctx, s->tile_rows, 64, convert_body, s);
         RECO_TRY(reco_gemm(ctx, s->scores, s->tile_room, s->queries, d, false, s->tile, d, true, s->nq,
@@ -259,6 +266,7 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     size_t d = bank->info.d;
     scan s = {
         .bank = bank,
+        .filter = opts ? opts->filter : NULL,
         .ctx = ctx,
         .side = side,
         .k = opts && opts->k ? opts->k : DEFAULT_K,
@@ -272,6 +280,8 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K);
     if (side != RECO_IMAGE && side != RECO_TEXT)
         return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
+    if (s.filter && s.filter->bank != bank)
+        return reco_fail(ctx, RECO_E_ARG, "bank: the filter belongs to another open bank");
     RECO_TRY(check_queries(ctx, queries, nq, d));
 
     reco_mark start = reco_scratch_mark(ctx);

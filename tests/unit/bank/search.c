@@ -70,9 +70,34 @@ static reco_bank *delete_some(reco_bank *bank, kind k)
     return bank;
 }
 
+/* Of about n rows drawn with replacement, some deleted, and ids that nobody has. */
+static reco_bank_filter *filter_some(const reco_bank *bank, size_t n)
+{
+    int64_t *ids = malloc((n + 3) * sizeof *ids);
+    reco_rng rng;
+    reco_rng_seed(&rng, n);
+    for (size_t i = 0; i < n; i++) ids[i] = (int64_t)reco_rng_below(&rng, bank->positions);
+    ids[n] = -1;
+    ids[n + 1] = bank->info.next_id;
+    ids[n + 2] = INT64_MAX;
+    reco_bank_filter *filter;
+    ok(reco_bank_filter_ids(ctx, &filter, bank, ids, n + 3));
+    size_t count = 0;
+    for (size_t p = 0; p < bank->positions; p++) {
+        bool drawn = false;
+        for (size_t i = 0; i < n; i++) drawn |= ids[i] == reco_bank_id_at(bank, p);
+        drawn &= !reco_bank_is_deleted(bank, p);
+        assert_int_equal(filter->bits[p / 64] >> p % 64 & 1, drawn);
+        count += drawn;
+    }
+    assert_int_equal(reco_bank_filter_count(filter), count);
+    free(ids);
+    return filter;
+}
+
 /* The definition: every live row scored in double, sorted by score in f32, then id. */
-static size_t brute_force(const reco_bank *bank, reco_side side, const float *query, size_t k, int64_t *ids,
-                          float *scores)
+static size_t brute_force(const reco_bank *bank, reco_side side, const reco_bank_filter *filter,
+                          const float *query, size_t k, int64_t *ids, float *scores)
 {
     size_t d = bank->info.d, found = 0;
     float *x = malloc(d * sizeof *x);
@@ -80,6 +105,7 @@ static size_t brute_force(const reco_bank *bank, reco_side side, const float *qu
         size_t p;
         assert_true(reco_bank_find(bank, id, &p));
         if (reco_bank_is_deleted(bank, p)) continue;
+        if (filter && !(filter->bits[p / 64] >> p % 64 & 1)) continue;
         ok(reco_bank_gather(ctx, bank, side, &id, 1, x));
         float score = (float)reco_dot(query, x, d);
         long double sum = 0;
@@ -94,7 +120,8 @@ static size_t brute_force(const reco_bank *bank, reco_side side, const float *qu
     return found;
 }
 
-static void check_search(const reco_bank *bank, reco_side side, size_t k, size_t nq, reco_rng *rng)
+static void check_search(const reco_bank *bank, reco_side side, const reco_bank_filter *filter, size_t k,
+                         size_t nq, reco_rng *rng)
 {
     size_t d = bank->info.d;
     float *queries = calloc(nq * d, sizeof *queries), *scores = malloc(nq * k * sizeof *scores);
@@ -110,10 +137,10 @@ static void check_search(const reco_bank *bank, reco_side side, size_t k, size_t
         } else
             random_unit(queries + q * d, d, rng);
 
-    reco_search_opts opts = {.k = k};
+    reco_search_opts opts = {.k = k, .filter = filter};
     ok(reco_bank_search(ctx, bank, side, queries, nq, &opts, (reco_hits){ids, scores, counts}));
     for (size_t q = 0; q < nq; q++) {
-        size_t n = brute_force(bank, side, queries + q * d, k, want, want_scores);
+        size_t n = brute_force(bank, side, filter, queries + q * d, k, want, want_scores);
         assert_int_equal(counts[q], n);
         for (size_t i = 0; i < n; i++) {
             assert_int_equal(ids[q * k + i], want[i]);
@@ -143,10 +170,13 @@ static void test_exact(void **state)
             reco_bank *bank = make_bank(cases[c].d, cases[c].n, (kind)k, 3);
             reco_rng rng;
             reco_rng_seed(&rng, c);
-            check_search(bank, RECO_IMAGE, cases[c].k, cases[c].nq, &rng);
+            check_search(bank, RECO_IMAGE, NULL, cases[c].k, cases[c].nq, &rng);
             bank = delete_some(bank, (kind)k);
-            check_search(bank, RECO_IMAGE, cases[c].k, cases[c].nq, &rng);
-            check_search(bank, RECO_TEXT, cases[c].k, cases[c].nq, &rng);
+            check_search(bank, RECO_IMAGE, NULL, cases[c].k, cases[c].nq, &rng);
+            check_search(bank, RECO_TEXT, NULL, cases[c].k, cases[c].nq, &rng);
+            reco_bank_filter *filter = filter_some(bank, cases[c].n / (1 + 4 * (size_t)k));
+            check_search(bank, RECO_IMAGE, filter, cases[c].k, cases[c].nq, &rng);
+            reco_bank_filter_free(filter);
             reco_bank_close(bank);
         }
 }
@@ -212,6 +242,16 @@ static void test_options(void **state)
     opts = (reco_search_opts){.k = 1025};
     refused(RECO_E_ARG, "k = 1025", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
     refused(RECO_E_ARG, "side = 2", reco_bank_search(ctx, bank, (reco_side)2, queries, 2, NULL, hits));
+    reco_bank_filter *filter;
+    reco_bank *same;
+    ok(reco_bank_filter_ids(ctx, &filter, bank, NULL, 0));
+    opts = (reco_search_opts){.filter = filter};
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
+    assert_int_equal(counts[0], 0);
+    ok(reco_bank_open(ctx, &same, bank_path(16, 100, RANDOM)));
+    refused(RECO_E_ARG, "filter", reco_bank_search(ctx, same, RECO_IMAGE, queries, 2, &opts, hits));
+    reco_bank_close(same);
+    reco_bank_filter_free(filter);
     queries[17] += 0.1f;
     refused(RECO_E_ARG, "query 1", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, hits));
     queries[17] = NAN;
