@@ -163,6 +163,31 @@ RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int
                                       const char *const *uris, size_t nuris, uint64_t *deleted,
                                       uint64_t *missing);
 
+typedef struct reco_compact_opts {
+    size_t
+        rows; /* of a new segment at most; 0: as many as a build puts there (32 MiB of vectors, 65,536 rows) */
+} reco_compact_opts;
+
+typedef struct reco_compact_result {
+    int64_t rows;    /* live */
+    int64_t removed; /* deleted rows that are gone now, vectors and captions */
+    int64_t copied;  /* live rows that were written again */
+    size_t segments_before, segments;
+    uint64_t bytes_before, bytes; /* of vectors */
+} reco_compact_result;
+
+/* Make the deleted rows go, and many small vector files few. Segments that lose rows are rewritten, and so are those
+ * that are less than half full, together with their neighbours; ids stay. The pages that captions of deleted rows
+ * held are overwritten and used again by later rows; the database file does not shrink.
+ *
+ * One transaction: killed at any moment, the bank is that of before or after. Readers keep the rows that they opened,
+ * deleted ones too. What is copied is checked first: a damaged file is never given a new checksum.
+ * Constant memory but for a bit a row; needs free space for what it copies.
+ *   opts, result  may be NULL
+ * Returns RECO_OK; RECO_E_BUSY, RECO_E_IO, RECO_E_FORMAT (damage; nothing was changed), RECO_E_NOTFOUND. */
+RECO_API reco_status reco_bank_compact(reco_ctx *ctx, const char *path, const reco_compact_opts *opts,
+                                       reco_compact_result *result);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,9 +3,6 @@
 #include <math.h>
 
 #define NORM_TOLERANCE 1e-2
-/* A segment's rows are collected in memory: this much, then they are a file. */
-#define HELD_BYTES ((size_t)32 << 20)
-#define HELD_ROWS 65536
 
 static const char *const side_names[] = {[RECO_IMAGE] = "image", [RECO_TEXT] = "text"};
 
@@ -94,8 +91,8 @@ reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w)
     if (!entry) return RECO_E_NOMEM;
     entry->number = w->next_segment;
     entry->first = w->next_id - (int64_t)w->nheld;
-    RECO_TRY(
-        reco_segment_write(ctx, entry, w->dir, w->held[RECO_IMAGE], w->held[RECO_TEXT], w->nheld, w->d));
+    RECO_TRY(reco_segment_write(ctx, w->catalog, entry, w->dir, w->held[RECO_IMAGE], w->held[RECO_TEXT],
+                                w->nheld, w->d));
     w->next_segment++;
     w->nheld = 0;
     return RECO_OK;
@@ -116,7 +113,7 @@ static void hold(reco_bank_writer *w, reco_side side, const float *x, double nor
 static reco_status keep(reco_ctx *ctx, reco_bank_writer *w, const float *image, const float *text,
                         const double *norms, const reco_pair *pairs, size_t n)
 {
-    size_t d = w->d, most = reco_max(1, reco_min(HELD_BYTES / (2 * d * sizeof(uint16_t)), HELD_ROWS));
+    size_t d = w->d, most = reco_segment_most(d);
     RECO_TRY(reco_catalog_stage(ctx, w->catalog, w->next_id, pairs, n));
     for (size_t i = 0; i < n; i++) {
         if (w->nheld == most) RECO_TRY(reco_bank_writer_flush(ctx, w));

@@ -4,6 +4,14 @@
 
 #include "bank/catalog.h"
 
+#define RECO_SEGMENT_BLOCK ((size_t)1 << 16) /* bytes of a segment's file that share a checksum */
+
+/* Rows of a segment at most: what a writer holds in memory until they are a file. */
+static inline size_t reco_segment_most(size_t d)
+{
+    return reco_max(1, reco_min(((size_t)32 << 20) / (2 * d * sizeof(uint16_t)), 65536));
+}
+
 /* An immutable vector file. Row i of it has position base + i in the bank and id reco_segment_id(s, i). */
 typedef struct reco_segment {
     reco_safetensors *file;
@@ -36,9 +44,15 @@ reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
                               const reco_segment_entry *entry, size_t d);
 void reco_segment_close(reco_segment *s);
 /* Write a file of `rows` rows, image and text [rows][d] f16, fsynced and renamed; completes *entry, of which number
- * and first are given. */
-reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const char *dir,
+ * and first are given, and stages its blocks' sums. */
+reco_status reco_segment_write(reco_ctx *ctx, reco_catalog *c, reco_segment_entry *entry, const char *dir,
                                const uint16_t *image, const uint16_t *text, size_t rows, size_t d);
+/* The same in steps: between them the caller writes image [rows][d] f16, text likewise and, with holes, id [rows] i64
+ * to the file. Commit frees it whatever it returns. */
+reco_status reco_segment_begin(reco_ctx *ctx, reco_file **file, reco_segment_entry *entry, const char *dir,
+                               size_t rows, size_t d, bool holes);
+reco_status reco_segment_commit(reco_ctx *ctx, reco_file *file, reco_catalog *c, reco_segment_entry *entry,
+                                const char *dir);
 /* Remove what killed writers left in DIR/vectors: every segment file, whole or temporary, that is not named. */
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
                                const reco_segment_list *named);

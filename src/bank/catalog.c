@@ -243,12 +243,17 @@ static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: has format %lld, this reco reads up to %d", c->file,
                          (long long)version, RECO_CATALOG_FORMAT);
 
+    if (version < 1)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: has format %lld, want 1..%d", c->file, (long long)version,
+                         RECO_CATALOG_FORMAT);
+    c->format = (int)version;
+
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(c->db, "SELECT count(*) FROM sqlite_schema WHERE sql = ?1", -1, &s, NULL) !=
         SQLITE_OK)
         return reco_catalog_fail(ctx, c);
     reco_status status = RECO_OK;
-    for (size_t i = 0; i < reco_catalog_schema_count && status == RECO_OK; i++) {
+    for (size_t i = 0; i < reco_catalog_schema_count[version] && status == RECO_OK; i++) {
         bool row = false;
         sqlite3_reset(s);
         sqlite3_bind_text(s, 1, reco_catalog_schema[i], -1, SQLITE_STATIC);
@@ -266,9 +271,12 @@ static reco_status prepare_to_write(reco_ctx *ctx, reco_catalog *c)
     RECO_TRY(reco_catalog_exec(ctx, c,
                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
                                "PRAGMA cache_size = -" WRITER_CACHE));
-    return reco_catalog_exec(ctx, c,
-                             "CREATE TEMP TABLE staged(id INTEGER PRIMARY KEY, caption TEXT, uri TEXT, "
-                             "meta TEXT, sum INTEGER)");
+    RECO_TRY(
+        reco_catalog_exec(ctx, c,
+                          "CREATE TEMP TABLE staged(id INTEGER PRIMARY KEY, caption TEXT, uri TEXT, "
+                          "meta TEXT, sum INTEGER); "
+                          "CREATE TEMP TABLE staged_block(segment INTEGER, bytes INTEGER, sums BLOB)"));
+    return reco_catalog_upgrade(ctx, c);
 }
 
 reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write)
@@ -322,7 +330,7 @@ static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *sp
              "PRAGMA user_version = %d",
              RECO_SQLITE_APPLICATION, RECO_CATALOG_FORMAT);
     RECO_TRY(reco_catalog_exec(ctx, c, pragmas));
-    for (size_t i = 0; i < reco_catalog_schema_count; i++)
+    for (size_t i = 0; i < reco_catalog_schema_count[RECO_CATALOG_FORMAT]; i++)
         RECO_TRY(reco_catalog_exec(ctx, c, reco_catalog_schema[i]));
 
     sqlite3_stmt *s = NULL;
@@ -338,6 +346,8 @@ static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *sp
     reco_status status = reco_catalog_run(ctx, c, s);
     sqlite3_finalize(s);
     RECO_TRY(status);
+    RECO_TRY(reco_catalog_exec(ctx, c, "INSERT INTO seal VALUES(0)"));
+    RECO_TRY(reco_catalog_reseal(ctx, c));
     RECO_TRY(reco_catalog_exec(ctx, c, "COMMIT"));
 
     if (sqlite3_prepare_v2(c->db, "PRAGMA journal_mode = WAL", -1, &s, NULL) != 0)

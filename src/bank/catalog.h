@@ -9,11 +9,12 @@
 #include "io/io.h"
 #include "reco/bank.h"
 
-#define RECO_CATALOG_FORMAT 1
+#define RECO_CATALOG_FORMAT 2
 #define RECO_BANK_MAX_ID ((int64_t)1 << 62)
 #define RECO_BANK_URI_MAX 65536
 #define RECO_BANK_META_MAX (1 << 20)
 #define RECO_BANK_JOB_MAX 65536
+#define RECO_BLOCK_SUMS_MAX (1 << 20) /* bytes of the sums of a segment's blocks */
 #define RECO_SEGMENT_NAME "segment-%06lld.safetensors"
 
 typedef struct reco_catalog reco_catalog;
@@ -44,7 +45,7 @@ void reco_catalog_close(reco_catalog *c);
 
 /* Fills what the catalog knows of *info; rows, segments and vector_bytes follow from the segments. */
 reco_status reco_catalog_info(reco_ctx *ctx, reco_catalog *c, reco_bank_info *info, int64_t *next_segment);
-/* In order of number and of id; file names are those that the format prescribes. */
+/* In order of id; file names are those that the format prescribes. */
 reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_list *out);
 /* Calls visit(arg, id) for each deleted row, ascending, and no more than `most` times. */
 reco_status reco_catalog_deleted(reco_ctx *ctx, reco_catalog *c, int64_t most,
@@ -54,6 +55,8 @@ reco_status reco_catalog_range(reco_ctx *ctx, reco_catalog *c, bool *some, int64
                                int64_t *greatest);
 /* A live row, its checksum verified. */
 reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_pair *out);
+/* RECO_E_FORMAT when the rows of bank, segment and job are not those that were written last. */
+reco_status reco_catalog_check_seal(reco_ctx *ctx, reco_catalog *c);
 /* *built: the job is the one that began the bank. */
 reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, uint64_t *next, bool *done,
                              bool *built);
@@ -65,6 +68,9 @@ reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *t
 /* Keep n pairs, of ids from `first` on, until the next commit; on disk, seen by reco_catalog_has alone. */
 reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, const reco_pair *pairs,
                                size_t n);
+/* Keep the XXH3-64 of each `block` bytes of a segment's file until the commit that names it. */
+reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
+                                      const uint64_t *sums, size_t n);
 reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
                              bool *has);
 
@@ -77,6 +83,10 @@ typedef struct reco_catalog_change {
 } reco_catalog_change;
 /* All that was staged and all of change, or nothing. */
 reco_status reco_catalog_commit(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change);
+/* Compaction: new segments in the place of old ones, and the pairs that are marked deleted, of which there must be
+ * `deleted`, gone. */
+reco_status reco_catalog_replace(reco_ctx *ctx, reco_catalog *c, const reco_segment_list *old,
+                                 const reco_segment_list *new, int64_t next_segment, int64_t deleted);
 /* Once this is on disk, no earlier commit that failed can come true any more. */
 reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
 /* *missing counts the ids and uris of which no live row was found. */

@@ -4,7 +4,7 @@ static reco_status read_info(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, re
                              int64_t *next_segment)
 {
     int64_t format, d, complete;
-    RECO_TRY(reco_catalog_int(ctx, c, s, 0, "bank.format", 1, RECO_CATALOG_FORMAT, &format));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 0, "bank.format", c->format, c->format, &format));
     RECO_TRY(reco_catalog_int(ctx, c, s, 1, "bank.d", 1, RECO_BANK_MAX_WIDTH, &d));
     RECO_TRY(reco_catalog_text(ctx, c, s, 2, "bank.encoder", sizeof info->encoder, info->encoder));
     RECO_TRY(
@@ -45,8 +45,7 @@ static reco_status read_segment(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s,
                                 const reco_segment_entry *last)
 {
     int64_t least = last ? last->first + last->rows : 0;
-    RECO_TRY(reco_catalog_int(ctx, c, s, 0, "segment.number", last ? last->number + 1 : 0, RECO_BANK_MAX_ID,
-                              &e->number));
+    RECO_TRY(reco_catalog_int(ctx, c, s, 0, "segment.number", 0, RECO_BANK_MAX_ID, &e->number));
     RECO_TRY(reco_catalog_int(ctx, c, s, 1, "segment.first", least, RECO_BANK_MAX_ID - 1, &e->first));
     RECO_TRY(reco_catalog_int(ctx, c, s, 2, "segment.rows", 1, RECO_BANK_MAX_ID - e->first, &e->rows));
     RECO_TRY(reco_catalog_text(ctx, c, s, 3, "segment.file", sizeof e->file, e->file));

@@ -23,12 +23,28 @@ typedef enum reco_sql {
     RECO_SQL_DELETE_ID,
     RECO_SQL_DELETE_URI,
     RECO_SQL_COUNT_DELETED,
+    RECO_SQL_PUBLISH_BLOCKS,
+    RECO_SQL_STAGE_BLOCK,
+    RECO_SQL_SEALED_BANK,
+    RECO_SQL_SEALED_SEGMENTS,
+    RECO_SQL_SEALED_JOBS,
+    RECO_SQL_SEAL,
+    RECO_SQL_RESEAL,
+    RECO_SQL_DROP_SEGMENT,
+    RECO_SQL_DROP_BLOCK,
+    RECO_SQL_DROP_DELETED,
+    RECO_SQL_NONE_DELETED,
+    RECO_SQL_BLOCK,
+    RECO_SQL_PAIRS,
+    RECO_SQL_JOBS,
+    RECO_SQL_INTEGRITY,
     RECO_SQL_COUNT /* how many there are */
 } reco_sql;
 
 struct reco_catalog {
     sqlite3 *db;
     char *file;       /* for messages */
+    int format;       /* of the database, 1..RECO_CATALOG_FORMAT */
     bool has_indexed; /* staged rows have an index on uri */
     sqlite3_stmt *statements[RECO_SQL_COUNT];
 };
@@ -36,7 +52,7 @@ struct reco_catalog {
 /* schema.c */
 #define RECO_SQLITE_APPLICATION 0x5245434f /* "RECO" */
 extern const char *const reco_catalog_schema[];
-extern const size_t reco_catalog_schema_count;
+extern const size_t reco_catalog_schema_count[RECO_CATALOG_FORMAT + 1]; /* statements of each format */
 extern const char *const reco_catalog_sql[RECO_SQL_COUNT];
 
 /* catalog.c */
@@ -55,6 +71,15 @@ reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, in
 /* Text without NUL inside, of less than `room` bytes, copied to out. */
 reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
                               size_t room, char *out);
+/* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the
+ * bank's own tables gets a new seal here (catalog_seal.c), so every change must end here. */
+reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
+
+/* catalog_seal.c */
+/* Make the checksum of bank, segment and job that of their rows as they are now, within the caller's transaction. */
+reco_status reco_catalog_reseal(reco_ctx *ctx, reco_catalog *c);
+reco_status reco_catalog_upgrade(reco_ctx *ctx, reco_catalog *c);
+
 /* Checksum of a live pair; a deleted one stores its complement. */
 int64_t reco_catalog_sum(const reco_pair *pair);
 

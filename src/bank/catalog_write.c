@@ -5,9 +5,10 @@ static void bind_text(sqlite3_stmt *s, int i, const char *text)
     if (text) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
 }
 
-/* End a transaction: commit when all went well, else take everything back. The first error is the one to report. */
-static reco_status end(reco_ctx *ctx, reco_catalog *c, reco_status status)
+reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status)
 {
+    bool changed = sqlite3_txn_state(c->db, "main") == SQLITE_TXN_WRITE; /* else the staging tables alone */
+    if (status == RECO_OK && changed) status = reco_catalog_reseal(ctx, c);
     if (status == RECO_OK) status = reco_catalog_exec(ctx, c, "COMMIT");
     if (status != RECO_OK && !sqlite3_get_autocommit(c->db))
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
@@ -47,7 +48,21 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
         sqlite3_bind_int64(s, 5, reco_catalog_sum(&pair));
         status = reco_catalog_run(ctx, c, s);
     }
-    return end(ctx, c, status);
+    return reco_catalog_end(ctx, c, status);
+}
+
+reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
+                                      const uint64_t *sums, size_t n)
+{
+    sqlite3_stmt *s;
+    if (n * sizeof *sums > RECO_BLOCK_SUMS_MAX) return RECO_OK; /* a segment may do without */
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_STAGE_BLOCK, &s));
+    sqlite3_bind_int64(s, 1, segment);
+    sqlite3_bind_int64(s, 2, (int64_t)block);
+    sqlite3_bind_blob(s, 3, sums, (int)(n * sizeof *sums), SQLITE_STATIC);
+    reco_status status = reco_catalog_run(ctx, c, s);
+    sqlite3_clear_bindings(s);
+    return status;
 }
 
 reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
@@ -67,13 +82,12 @@ reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, co
     return RECO_OK;
 }
 
-static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
+/* Blocks whose sums were staged are of these segments. */
+static reco_status add_segments(reco_ctx *ctx, reco_catalog *c, const reco_segment_list *list)
 {
     sqlite3_stmt *s;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH, &s));
-    RECO_TRY(reco_catalog_run(ctx, c, s));
-    for (size_t i = 0; i < change->segments->n; i++) {
-        const reco_segment_entry *e = &change->segments->items[i];
+    for (size_t i = 0; i < list->n; i++) {
+        const reco_segment_entry *e = &list->items[i];
         RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADD_SEGMENT, &s));
         sqlite3_bind_int64(s, 1, e->number);
         sqlite3_bind_int64(s, 2, e->first);
@@ -83,30 +97,80 @@ static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_ch
         bind_text(s, 6, e->xxh3);
         RECO_TRY(reco_catalog_run(ctx, c, s));
     }
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH_BLOCKS, &s));
+    return reco_catalog_run(ctx, c, s);
+}
+
+static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH, &s));
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    RECO_TRY(add_segments(ctx, c, change->segments));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADVANCE, &s));
     sqlite3_bind_int64(s, 1, change->next_id);
     sqlite3_bind_int64(s, 2, change->next_segment);
     RECO_TRY(reco_catalog_run(ctx, c, s));
-    if (!change->job) return RECO_OK;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SAVE_JOB, &s));
-    bind_text(s, 1, change->job);
-    sqlite3_bind_int64(s, 2, (int64_t)change->next);
-    sqlite3_bind_int(s, 3, change->done);
-    return reco_catalog_run(ctx, c, s);
+    if (change->job) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SAVE_JOB, &s));
+        bind_text(s, 1, change->job);
+        sqlite3_bind_int64(s, 2, (int64_t)change->next);
+        sqlite3_bind_int(s, 3, change->done);
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+    }
+    return RECO_OK;
 }
 
 reco_status reco_catalog_commit(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
 {
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
-    RECO_TRY(end(ctx, c, publish(ctx, c, change)));
-    return reco_catalog_exec(ctx, c, "DELETE FROM temp.staged");
+    RECO_TRY(reco_catalog_end(ctx, c, publish(ctx, c, change)));
+    return reco_catalog_exec(ctx, c, "DELETE FROM temp.staged; DELETE FROM temp.staged_block");
+}
+
+static reco_status drop(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_segment_list *list)
+{
+    sqlite3_stmt *s;
+    for (size_t i = 0; i < list->n; i++) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
+        sqlite3_bind_int64(s, 1, list->items[i].number);
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+    }
+    return RECO_OK;
+}
+
+static reco_status replace(reco_ctx *ctx, reco_catalog *c, const reco_segment_list *old,
+                           const reco_segment_list *new, int64_t next_segment, int64_t deleted)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(drop(ctx, c, RECO_SQL_DROP_SEGMENT, old));
+    RECO_TRY(drop(ctx, c, RECO_SQL_DROP_BLOCK, old));
+    RECO_TRY(add_segments(ctx, c, new));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_DROP_DELETED, &s));
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    if (sqlite3_changes64(c->db) != deleted)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %lld pairs are deleted, want %lld", c->file,
+                         (long long)sqlite3_changes64(c->db), (long long)deleted);
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_NONE_DELETED, &s));
+    sqlite3_bind_int64(s, 1, next_segment);
+    return reco_catalog_run(ctx, c, s);
+}
+
+reco_status reco_catalog_replace(reco_ctx *ctx, reco_catalog *c, const reco_segment_list *old,
+                                 const reco_segment_list *new, int64_t next_segment, int64_t deleted)
+{
+    /* What was deleted is to be gone: its pages are overwritten, not only given back. */
+    RECO_TRY(reco_catalog_exec(ctx, c, "PRAGMA secure_delete = ON; BEGIN IMMEDIATE"));
+    return reco_catalog_end(ctx, c, replace(ctx, c, old, new, next_segment, deleted));
 }
 
 /* A commit whose fsync failed may lie whole in the log, and be found there after a crash. Any later commit is written
  * over it. */
 reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c)
 {
-    return reco_catalog_exec(ctx, c, "UPDATE bank SET next_segment = next_segment");
+    RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
+    return reco_catalog_end(ctx, c,
+                            reco_catalog_exec(ctx, c, "UPDATE bank SET next_segment = next_segment"));
 }
 
 static reco_status mark(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
@@ -134,5 +198,5 @@ reco_status reco_catalog_delete(reco_ctx *ctx, reco_catalog *c, const int64_t *i
 {
     *deleted = *missing = 0;
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
-    return end(ctx, c, mark(ctx, c, ids, nids, uris, nuris, deleted, missing));
+    return reco_catalog_end(ctx, c, mark(ctx, c, ids, nids, uris, nuris, deleted, missing));
 }

@@ -1,14 +1,19 @@
 #include "bank/bank_internal.h"
 
+#define MAX_ATTEMPTS 100
+
+/* *broken: the entry that could not be opened. */
 static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir,
-                                 const reco_segment_list *list)
+                                 const reco_segment_list *list, int64_t *broken)
 {
     bank->segments = reco_alloc(ctx, list->n, sizeof *bank->segments, "segments");
     if (!bank->segments) return RECO_E_NOMEM;
     for (size_t i = 0; i < list->n; i++) {
         const reco_segment_entry *entry = &list->items[i];
         reco_segment *s = &bank->segments[i];
+        *broken = entry->number;
         RECO_TRY(reco_segment_open(ctx, s, dir, entry, bank->info.d));
+        *broken = -1;
         s->base = bank->positions;
         bank->nsegments++;
         int64_t last = reco_segment_id(s, s->rows - 1),
@@ -70,9 +75,10 @@ static reco_status check_ends(reco_ctx *ctx, const reco_bank *bank)
     return RECO_OK;
 }
 
-reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
+static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, int64_t *broken)
 {
     *out = NULL;
+    *broken = -1;
     reco_bank *bank = reco_alloc(ctx, 1, sizeof *bank, "bank");
     if (!bank) return RECO_E_NOMEM;
     reco_segment_list list = {0};
@@ -81,7 +87,7 @@ reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
     RECO_GO(reco_catalog_open(ctx, &bank->catalog, path, false));
     RECO_GO(reco_catalog_info(ctx, bank->catalog, &bank->info, &next_segment));
     RECO_GO(reco_catalog_segments(ctx, bank->catalog, &list));
-    RECO_GO(open_segments(ctx, bank, path, &list));
+    RECO_GO(open_segments(ctx, bank, path, &list, broken));
     status = read_deleted(ctx, bank);
     if (status == RECO_OK) status = check_ends(ctx, bank);
     if (status != RECO_OK) RECO_GO(reco_fail_prefix(ctx, status, path));
@@ -90,6 +96,19 @@ reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
 out:
     reco_free(list.items);
     reco_bank_close(bank);
+    return status;
+}
+
+/* Between the moment of its snapshot and that of mapping a file, a compaction may have removed the file. The bank
+ * of now is then another one, and opens. */
+reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
+{
+    int64_t broken, before = -1;
+    reco_status status = open_once(ctx, out, path, &broken);
+    for (int i = 0; i < MAX_ATTEMPTS && status != RECO_OK && broken != before; i++) {
+        before = broken;
+        status = open_once(ctx, out, path, &broken);
+    }
     return status;
 }
 

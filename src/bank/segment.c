@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,8 +94,8 @@ reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list)
     return &list->items[list->n++];
 }
 
-reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const char *dir,
-                               const uint16_t *image, const uint16_t *text, size_t rows, size_t d)
+reco_status reco_segment_begin(reco_ctx *ctx, reco_file **file, reco_segment_entry *entry, const char *dir,
+                               size_t rows, size_t d, bool holes)
 {
     snprintf(entry->file, sizeof entry->file, RECO_SEGMENT_NAME, (long long)entry->number);
     entry->rows = (int64_t)rows;
@@ -104,36 +105,103 @@ reco_status reco_segment_write(reco_ctx *ctx, reco_segment_entry *entry, const c
     snprintf(first, sizeof first, "%lld", (long long)entry->first);
     const reco_meta meta[] = {{"format", "reco-bank-1"}, {"first", first}};
     const reco_tensor tensors[] = {
-        {.name = "image", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}, .data = image},
-        {.name = "text", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}, .data = text},
+        {.name = "image", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}},
+        {.name = "text", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}},
+        {.name = "id",
+         .dtype = RECO_DTYPE_I64,
+         .rank = 1,
+         .shape = {rows}}, /* last: vectors stay aligned */
     };
-    reco_status status;
-    struct stat info;
-    RECO_GO(reco_safetensors_write(ctx, path, tensors, 2, meta, 2));
-    RECO_GO(reco_hash_file(ctx, path, entry->xxh3));
-    if (stat(path, &info) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
-    entry->bytes = (int64_t)info.st_size;
-out:
+    reco_status status = reco_safetensors_begin(ctx, file, path, tensors, holes ? 3 : 2, meta, 2);
     reco_free(path);
+    return status;
+}
+
+typedef struct sums {
+    reco_hash *whole;
+    uint64_t *blocks; /* [room] */
+    size_t n, room, bytes;
+} sums;
+
+static reco_status add_piece(reco_ctx *ctx, void *arg, uint64_t offset, const uint8_t *data, size_t bytes)
+{
+    sums *s = arg;
+    (void)ctx;
+    if (!data) return RECO_E_IO;
+    if (s->n == s->room) return reco_fail(ctx, RECO_E_IO, "a vector file grew while it was read");
+    reco_hash_update(s->whole, data, bytes);
+    s->blocks[s->n++] = reco_hash64(data, bytes, 0);
+    s->bytes = (size_t)offset + bytes;
+    return RECO_OK;
+}
+
+reco_status reco_segment_commit(reco_ctx *ctx, reco_file *file, reco_catalog *c, reco_segment_entry *entry,
+                                const char *dir)
+{
+    RECO_TRY(reco_file_commit(ctx, file));
+    struct stat info;
+    sums s = {0};
+    reco_status status = RECO_E_NOMEM;
+    char *path = path_of(ctx, dir, entry->file);
+    if (!path) goto out;
+    /* Read back, so that the sums are of what arrived. */
+    if (stat(path, &info) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
+    s.room = (size_t)info.st_size / RECO_SEGMENT_BLOCK + 1;
+    s.blocks = reco_alloc(ctx, s.room, sizeof *s.blocks, "checksums");
+    if (!s.blocks) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_hash_new(ctx, &s.whole));
+    RECO_GO(reco_read_pieces(ctx, path, RECO_SEGMENT_BLOCK, add_piece, &s));
+    reco_hash_hex(s.whole, entry->xxh3);
+    s.whole = NULL;
+    entry->bytes = (int64_t)s.bytes;
+    status = reco_catalog_stage_blocks(ctx, c, entry->number, RECO_SEGMENT_BLOCK, s.blocks, s.n);
+out:
+    reco_free(s.whole);
+    reco_free(s.blocks);
+    reco_free(path);
+    return status;
+}
+
+reco_status reco_segment_write(reco_ctx *ctx, reco_catalog *c, reco_segment_entry *entry, const char *dir,
+                               const uint16_t *image, const uint16_t *text, size_t rows, size_t d)
+{
+    reco_file *file;
+    reco_status status;
+    RECO_TRY(reco_segment_begin(ctx, &file, entry, dir, rows, d, false));
+    RECO_GO(reco_file_write(ctx, file, image, rows * d * sizeof *image));
+    RECO_GO(reco_file_write(ctx, file, text, rows * d * sizeof *text));
+    return reco_segment_commit(ctx, file, c, entry, dir);
+out:
+    reco_file_abort(file);
     return status;
 }
 
 /* Temporary files of io/ are ".NAME.tmp-..." */
 static bool is_ours(const char *name) { return strncmp(name + (*name == '.'), "segment-", 8) == 0; }
 
-static bool is_named(const char *name, const reco_segment_list *named)
+static int by_file(const void *a, const void *b)
 {
-    long long number;
-    if (sscanf(name, "segment-%lld", &number) != 1) return false;
-    size_t lo = 0, hi = named->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (named->items[mid].number < number)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < named->n && strcmp(named->items[lo].file, name) == 0;
+    const reco_segment_entry *const *x = a, *const *y = b;
+    return strcmp((*x)->file, (*y)->file);
+}
+
+/* Segments are listed in order of id, which after a compaction is not that of names. */
+static const reco_segment_entry **sort_by_file(reco_ctx *ctx, const reco_segment_list *list)
+{
+    const reco_segment_entry **sorted = reco_alloc(ctx, list->n, sizeof *sorted, "list of segments");
+    for (size_t i = 0; sorted && i < list->n; i++) sorted[i] = &list->items[i];
+    if (sorted && list->n) qsort(sorted, list->n, sizeof *sorted, by_file);
+    return sorted;
+}
+
+static bool is_named(const char *name, const reco_segment_entry *const *sorted, size_t n)
+{
+    reco_segment_entry wanted;
+    const reco_segment_entry *key = &wanted;
+    size_t bytes = strlen(name) + 1;
+    if (bytes > sizeof wanted.file) return false;
+    memcpy(wanted.file, name, bytes);
+    return n && bsearch(&key, sorted, n, sizeof *sorted, by_file);
 }
 
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
@@ -145,9 +213,11 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
     bool settled = false;
     const struct dirent *entry;
     DIR *stream = opendir(vectors);
+    const reco_segment_entry **sorted = sort_by_file(ctx, named);
+    if (!sorted) RECO_GO(RECO_E_NOMEM);
     if (!stream) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", vectors));
     while ((entry = readdir(stream))) {
-        if (!is_ours(entry->d_name) || is_named(entry->d_name, named)) continue;
+        if (!is_ours(entry->d_name) || is_named(entry->d_name, sorted, named->n)) continue;
         if (!settled) RECO_GO(reco_catalog_settle(ctx, c));
         settled = true;
         if (unlinkat(dirfd(stream), entry->d_name, 0) != 0 && errno != ENOENT)
@@ -156,6 +226,7 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
     }
 out:
     if (stream) closedir(stream);
+    reco_free(sorted);
     reco_free(vectors);
     return status;
 }

@@ -111,6 +111,7 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
 
     reco_bank_info info;
     bool is_done, built;
+    RECO_TRY(reco_catalog_check_seal(ctx, w->catalog));
     RECO_TRY(reco_catalog_info(ctx, w->catalog, &info, &w->next_segment));
     RECO_TRY(reco_catalog_job(ctx, w->catalog, job, next, &is_done, &built));
     if (spec) RECO_TRY(check_same(ctx, w->dir, spec, &info, built));
@@ -125,12 +126,12 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     w->next_id = info.next_id;
     reco_segment_list list;
     RECO_TRY(reco_catalog_segments(ctx, w->catalog, &list));
-    const reco_segment_entry *last = list.n ? &list.items[list.n - 1] : NULL;
-    if (last && (last->number >= w->next_segment || last->first + last->rows > w->next_id))
-        status = reco_fail(ctx, RECO_E_FORMAT, "%s: bank.next_segment or bank.next_id is behind %s", w->dir,
-                           last->file);
-    else
-        status = reco_segment_sweep(ctx, w->catalog, w->dir, &list);
+    for (size_t i = 0; i < list.n && status == RECO_OK; i++)
+        if (list.items[i].number >= w->next_segment ||
+            list.items[i].first + list.items[i].rows > w->next_id)
+            status = reco_fail(ctx, RECO_E_FORMAT, "%s: bank.next_segment or bank.next_id is behind %s",
+                               w->dir, list.items[i].file);
+    if (status == RECO_OK) status = reco_segment_sweep(ctx, w->catalog, w->dir, &list);
     reco_free(list.items);
     return status;
 }

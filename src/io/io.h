@@ -20,6 +20,15 @@ void reco_map_close(reco_map *map);
 /* Whole small file into memory, NUL appended; refused above max_bytes. Free with reco_free. */
 reco_status reco_read_file(reco_ctx *ctx, char **out, size_t *bytes, const char *path, size_t max_bytes);
 
+/* ---- pieces.c ---- */
+
+/* A piece of a file at offset; data is NULL where it can't be read, and ctx has the reason. */
+typedef reco_status (*reco_piece_fn)(reco_ctx *ctx, void *arg, uint64_t offset, const uint8_t *data,
+                                     size_t bytes);
+/* Read a file from its beginning to its end, in pieces of `piece` bytes but the last. Stops at the first status
+ * that is not RECO_OK. */
+reco_status reco_read_pieces(reco_ctx *ctx, const char *path, size_t piece, reco_piece_fn visit, void *arg);
+
 /* ---- atomic.c: temporary name in the same folder, fsync, rename, fsync of the folder ---- */
 
 typedef struct reco_file reco_file;

@@ -48,7 +48,7 @@ static void test_round_trip(void **state)
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
     reco_bank_info info = reco_bank_get_info(bank);
-    assert_int_equal(info.format, 1);
+    assert_int_equal(info.format, 2);
     assert_int_equal(info.d, 20);
     assert_int_equal(info.rows, 15);
     assert_int_equal(info.deleted, 0);
@@ -432,6 +432,7 @@ static void test_id_tensor(void **state)
              "INSERT INTO segment VALUES(2, 0, 3, 'segment-000002.safetensors', %lld, '')",
              (long long)info.st_size);
     sql(in("bank/bank.sqlite"), text_sql);
+    reseal(in("bank"));
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
     assert_int_equal(reco_bank_get_info(bank).rows, 3);

@@ -70,6 +70,15 @@ static inline void sql(const char *path, const char *text)
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
+/* Make a bank whose tables were changed so one that reco changed. */
+static inline void reseal(const char *path)
+{
+    reco_catalog *c;
+    ok(reco_catalog_open(ctx, &c, path, true));
+    ok(reco_catalog_settle(ctx, c));
+    reco_catalog_close(c);
+}
+
 static inline void random_unit(float *x, size_t d, reco_rng *rng)
 {
     double sum = 0;

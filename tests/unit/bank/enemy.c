@@ -83,7 +83,9 @@ static void test_tables(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_refused(bad[i].sql, RECO_E_FORMAT, bad[i].message);
-    assert_refused("PRAGMA user_version = 2", RECO_E_UNSUPPORTED, "format 2");
+    assert_refused("PRAGMA user_version = 3", RECO_E_UNSUPPORTED, "format 3");
+    assert_refused("PRAGMA user_version = 0", RECO_E_FORMAT, "format 0");
+    assert_refused("PRAGMA user_version = 1", RECO_E_FORMAT, "bank.format = 2");
 }
 
 static void test_pairs(void **state)

@@ -1,0 +1,100 @@
+#include "bank/catalog_sqlite.h"
+
+/* The rows of bank, segment and job bear no checksum of their own, as pairs and files do. One for all of them is
+ * enough: they are few, and a writer that changes some has read all. */
+
+static reco_status chain_value(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, uint64_t *h)
+{
+    int type = sqlite3_column_type(s, column);
+    int64_t integer = sqlite3_column_int64(s, column);
+    double real = sqlite3_column_double(s, column);
+    const void *from = "";
+    size_t bytes = 0;
+    if (type == SQLITE_INTEGER)
+        from = &integer, bytes = sizeof integer;
+    else if (type == SQLITE_FLOAT)
+        from = &real, bytes = sizeof real;
+    else if (type != SQLITE_NULL) {
+        from = sqlite3_column_blob(s, column);
+        bytes = (size_t)sqlite3_column_bytes(s, column);
+        if (!from && bytes) return reco_catalog_fail(ctx, c);
+    }
+    *h = reco_hash64(from, bytes, *h + (uint64_t)type);
+    return RECO_OK;
+}
+
+static reco_status chain_table(reco_ctx *ctx, reco_catalog *c, reco_sql which, uint64_t *h)
+{
+    sqlite3_stmt *s;
+    reco_status status;
+    uint64_t rows = 0;
+    RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
+    for (;; rows++) {
+        bool row;
+        RECO_GO(reco_catalog_step(ctx, c, s, &row));
+        if (!row) break;
+        for (int i = 0; i < sqlite3_column_count(s); i++) RECO_GO(chain_value(ctx, c, s, i, h));
+    }
+    *h = reco_hash64(&rows, sizeof rows, *h);
+out:
+    sqlite3_reset(s);
+    return status;
+}
+
+static reco_status compute(reco_ctx *ctx, reco_catalog *c, int64_t *sum)
+{
+    uint64_t h = 0;
+    RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_BANK, &h));
+    RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_SEGMENTS, &h));
+    RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_JOBS, &h));
+    memcpy(sum, &h, sizeof *sum);
+    return RECO_OK;
+}
+
+reco_status reco_catalog_reseal(reco_ctx *ctx, reco_catalog *c)
+{
+    sqlite3_stmt *s;
+    int64_t sum;
+    RECO_TRY(compute(ctx, c, &sum));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_RESEAL, &s));
+    sqlite3_bind_int64(s, 1, sum);
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    if (sqlite3_changes(c->db) == 1) return RECO_OK;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: table seal has %d rows, want one", c->file,
+                     sqlite3_changes(c->db));
+}
+
+reco_status reco_catalog_check_seal(reco_ctx *ctx, reco_catalog *c)
+{
+    sqlite3_stmt *s;
+    int64_t sum, stored = 0;
+    bool row;
+    if (c->format < 2) return RECO_OK; /* had none */
+    RECO_TRY(compute(ctx, c, &sum));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEAL, &s));
+    RECO_TRY(reco_catalog_step(ctx, c, s, &row));
+    if (row) stored = sqlite3_column_int64(s, 0);
+    bool good = row && stored == sum;
+    sqlite3_reset(s);
+    return good ? RECO_OK
+                : reco_fail(ctx, RECO_E_FORMAT,
+                            "%s: table bank, segment or job is damaged: their checksum differs", c->file);
+}
+
+/* A bank of format 1 becomes one of format 2 when something is about to be written to it. */
+static reco_status upgrade(reco_ctx *ctx, reco_catalog *c)
+{
+    for (size_t i = reco_catalog_schema_count[1]; i < reco_catalog_schema_count[2]; i++)
+        RECO_TRY(reco_catalog_exec(ctx, c, reco_catalog_schema[i]));
+    return reco_catalog_exec(
+        ctx, c, "INSERT INTO seal VALUES(0); UPDATE bank SET format = 2; PRAGMA user_version = 2");
+}
+
+reco_status reco_catalog_upgrade(reco_ctx *ctx, reco_catalog *c)
+{
+    if (c->format == RECO_CATALOG_FORMAT) return RECO_OK;
+    RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
+    RECO_TRY(reco_catalog_end(ctx, c, upgrade(ctx, c)));
+    c->format = RECO_CATALOG_FORMAT;
+    return RECO_OK;
+}
