@@ -3,6 +3,8 @@
 #define RECO_CLIP_H
 
 #include "reco/base.h"
+
+#include <stdbool.h>
 #include "reco/image.h"
 #include "reco/text.h"
 
@@ -14,21 +16,27 @@ typedef struct reco_model reco_model;
 
 typedef struct reco_tower_info {
     size_t width, layers, heads, mlp;
-    char activation[16]; /* as the configuration names it */
+    char activation[32]; /* as the configuration names it */
 } reco_tower_info;
 
 typedef struct reco_model_info {
-    char family[32]; /* "hf-clip" */
-    char name[256];  /* of the folder, or what its configuration calls it */
-    size_t d;        /* width of the embeddings */
+    char family[32];          /* "hf-clip", "hf-siglip" or "open_clip" */
+    char name[256];           /* of the folder, or what its configuration calls it */
+    size_t d;                 /* width of the embeddings */
+    bool has_image, has_text; /* the towers that are there; sizes of the other are 0 */
     reco_tower_info image, text;
     size_t image_size, patch; /* pixels */
     size_t context, vocab;    /* tokens */
     reco_dtype weights;       /* as stored */
     reco_precision precision; /* computed in: RECO_F32 or RECO_BF16 */
-    float logit_scale;        /* exp(logit_scale): 1..100 in trained models */
+    float logit_scale;        /* exp(logit_scale): 1..100 in trained models; 0 for a tower alone */
+    bool has_logit_bias;      /* SigLIP: probability = sigmoid(logit_scale * cosine + logit_bias) */
+    float logit_bias;
+    bool pads; /* texts are padded to the context, since this model sees pads */
     uint64_t parameters;
-    reco_preprocess preprocess;
+    reco_preprocess preprocess; /* of models with an image tower */
+    reco_tokenizer_info
+        tokenizer; /* of models with a text tower; kind "" where this build cannot read it */
 } reco_model_info;
 
 typedef struct reco_model_opts {
@@ -47,6 +55,12 @@ RECO_API reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char
                                      const reco_model_opts *opts);
 RECO_API void reco_model_close(reco_model *model);
 RECO_API reco_model_info reco_model_get_info(const reco_model *model);
+
+/* What the folder's files do not say and was assumed, such as a default of the family's configuration or the built-in
+ * tokenizer: reco_model_guess(model, i) is a sentence for i below reco_model_guesses(model), else NULL. Valid until
+ * the model is closed. */
+RECO_API size_t reco_model_guesses(const reco_model *model);
+RECO_API const char *reco_model_guess(const reco_model *model, size_t i);
 
 /* 32 hex digits: a hash of names, types, shapes and bytes of all tensors. Reads the weights once more (about 10 GB/s
  * when cached); hex is 33 bytes. */

@@ -4,6 +4,8 @@
 
 #include "reco/base.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -23,6 +25,15 @@ typedef enum reco_text_rules {
 RECO_API reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
                                          reco_text_rules rules);
 RECO_API void reco_tokenizer_close(reco_tokenizer *tok);
+
+typedef struct reco_tokenizer_info {
+    char kind[16];  /* "bpe" or "sentencepiece" */
+    char rules[32]; /* how text is cleaned before: "hf", "open_clip lower", "siglip", ... */
+    bool built_in;  /* CLIP's own merges, compiled into the library */
+    size_t vocab;
+    int32_t bos, eos, pad; /* bos -1: none */
+} reco_tokenizer_info;
+RECO_API reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok);
 
 /* Number of entries; every id is below it. */
 RECO_API size_t reco_tokenizer_vocab(const reco_tokenizer *tok);

@@ -1,25 +1,40 @@
 /* clip/clip_internal.h: a model in memory. A family is a configuration reader (config_*.c) that fills reco_spec, a
- * preprocessing reader, and a table of tensor names (weights_*.c); towers and embedding are shared by all. */
+ * preprocessing reader, and a table of tensor names (weights_*.c); towers, pooling and embedding are shared by all. */
 #ifndef RECO_SRC_CLIP_INTERNAL_H
 #define RECO_SRC_CLIP_INTERNAL_H
 
 #include "io/io.h"
 #include "kernels/kernels.h"
 #include "reco/clip.h"
+#include "text/text.h"
+
+/* Which row of a sequence becomes the embedding. */
+typedef enum reco_pool {
+    RECO_POOL_FIRST = 0, /* images: the class token */
+    RECO_POOL_EOS,       /* text: the first eos token, the first token where there is none */
+    RECO_POOL_MAX,       /* text: the highest id, the first of equals */
+    RECO_POOL_LAST,      /* text: the last position of the context */
+    RECO_POOL_MEAN,      /* images: the mean of the patches */
+    RECO_POOL_MAP /* images: attention of a learned query over the patches, then an MLP (pool_image.c) */
+} reco_pool;
 
 /* What a configuration says, whatever family it is of. */
 typedef struct reco_tower_spec {
+    bool present;
     size_t width, layers, heads, mlp;
     float eps;
     reco_act act;
+    reco_pool pool;
 } reco_tower_spec;
 
 typedef struct reco_spec {
     reco_tower_spec image, text;
     size_t image_size, patch, context, vocab, d;
-    int32_t eos; /* text is pooled at its first eos token ... */
-    bool
-        pool_max; /* ... or at its highest id, for configurations that older transformers wrote (eos_token_id 2) */
+    int32_t eos;       /* of RECO_POOL_EOS */
+    bool class_token;  /* a row before the patches */
+    bool ln_post_last; /* RECO_POOL_MEAN: normalise the mean, not the rows */
+    bool causal;       /* text sees what came before it alone */
+    bool pad;          /* text is padded to the context, since pads are seen or pooled */
 } reco_spec;
 
 /* The weights file or its shards. */
@@ -33,7 +48,8 @@ void reco_weights_close(reco_weights *weights);
 /* A tensor of exactly this shape, as finite f32, in memory of its own; NULL with the error recorded otherwise. */
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape);
-bool reco_weights_have(const reco_weights *weights, const char *name);
+const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name); /* NULL: none */
+bool reco_weights_prefix(const reco_weights *weights, const char *prefix);           /* of any tensor */
 
 /* A residual block, pre-norm. */
 typedef struct reco_block {
@@ -41,15 +57,26 @@ typedef struct reco_block {
     reco_linear *qkv, *out, *fc1, *fc2;
 } reco_block;
 
+/* The attention pooling head. Its query is the same for every image, so only its projection is kept. */
+typedef struct reco_pooler {
+    size_t heads, mlp;
+    float *q;                   /* [width], scaled by 1 / sqrt(width / heads) */
+    float *ln_weight, *ln_bias; /* [width] */
+    reco_linear *kv, *out;      /* [2*width][width], [width][width] */
+    reco_linear *fc1, *fc2;     /* [mlp][width], [width][mlp] */
+} reco_pooler;
+
 typedef struct reco_tower {
     reco_tower_spec spec;
     bool causal;
-    reco_block *blocks; /* [layers] */
-    float *ln_pre_weight, *ln_pre_bias, *ln_post_weight, *ln_post_bias;
+    reco_block *blocks;                 /* [layers] */
+    float *ln_pre_weight, *ln_pre_bias; /* [width]; NULL: none */
+    float *ln_post_weight, *ln_post_bias;
     float *positions;        /* [image tokens or context][width] */
-    float *embedding;        /* image: class token [width]; text: [vocab][width] */
+    float *embedding;        /* image: class token [width] or NULL; text: [vocab][width] */
     reco_linear *patches;    /* image: [width][3*patch*patch] */
-    reco_linear *projection; /* [d][width] */
+    reco_pooler *map;        /* of RECO_POOL_MAP, else NULL */
+    reco_linear *projection; /* [d][width]; NULL: none, d = width */
 } reco_tower;
 
 struct reco_model {
@@ -58,19 +85,39 @@ struct reco_model {
     reco_spec spec;
     reco_weights weights;
     reco_tower image, text;
-    float logit_scale;
+    float logit_scale, logit_bias;
+    bool has_logit_bias;
     reco_preprocess preprocess;
-    reco_tokenizer *tokenizer;
+    bool no_ln_pre, no_text_projection; /* open_clip */
+    bool folder_tokenizer;              /* open_clip: the folder's tokenizer, not the built-in one */
+    reco_clean clean;
+    reco_tokenizer *tokenizer; /* NULL: without a text tower, or no_tokenizer says why */
+    char *no_tokenizer;
     reco_precision precision;
-    char image_act[16], text_act[16];
+    char image_act[32], text_act[32];
+    char **guesses; /* [nguesses], what was assumed for want of a word in the files */
+    size_t nguesses;
 };
 
+/* Note an assumption; RECO_E_NOMEM is the only failure. */
+reco_status reco_guess(reco_ctx *ctx, reco_model *model, const char *format, ...) RECO_PRINTF(3, 4);
+/* RECO_E_UNSUPPORTED where the tower, model->spec.image or .text, is not there. */
+reco_status reco_model_need(reco_ctx *ctx, const reco_model *model, const reco_tower_spec *tower);
+
+/* Hugging Face: CLIPModel and its towers, SiglipModel and its towers. */
 reco_status reco_config_hf(reco_ctx *ctx, reco_model *model);
 reco_status reco_preprocess_hf(reco_ctx *ctx, reco_model *model);
+/* Opens the weights; forgets a tower that has no tensor in them. */
+reco_status reco_towers_hf(reco_ctx *ctx, reco_model *model);
 reco_status reco_weights_hf(reco_ctx *ctx, reco_model *model);
 
-/* Activation by its name in a configuration; RECO_E_UNSUPPORTED names it and the file. */
-reco_status reco_act_named(reco_ctx *ctx, reco_act *act, const char *name, const char *path);
+/* open_clip, with towers of its own or SigLIP's from timm. */
+reco_status reco_config_openclip(reco_ctx *ctx, reco_model *model);
+reco_status reco_preprocess_openclip(reco_ctx *ctx, reco_model *model);
+reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model);
+
+/* The tokenizer of any family. */
+reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model);
 
 /* Run the blocks over packed sequences, in place.
  *   x       [rows][width], rows a multiple of 64 at least starts[n] (see reco_tower_rows)
@@ -80,6 +127,16 @@ reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, siz
 void reco_tower_free(reco_tower *tower);
 /* Rows to give reco_tower_run for t tokens: few different sizes keep oneDNN's cache of compiled products small. */
 static inline size_t reco_tower_rows(size_t t) { return (t + 63) / 64 * 64; }
+
+/* Rows of an image's sequence. */
+static inline size_t reco_image_tokens(const reco_spec *spec)
+{
+    size_t grid = spec->image_size / spec->patch;
+    return grid * grid + (spec->class_token ? 1 : 0);
+}
+/* pooled[n][width] from the blocks' output x [n * tokens][width], which is overwritten; ln_post included. */
+reco_status reco_pool_image(reco_ctx *ctx, const reco_model *model, float *pooled, float *x, size_t n);
+void reco_pooler_free(reco_pooler *map);
 
 /* out[n][d] unit rows; n * tokens at most a chunk (embed.c). */
 reco_status reco_image_tower(reco_ctx *ctx, const reco_model *model, const float *pixels, size_t n,

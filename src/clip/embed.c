@@ -6,8 +6,9 @@
 reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, const float *pixels, size_t n,
                                     float *out)
 {
-    size_t grid = model->spec.image_size / model->spec.patch, side = model->spec.image_size;
-    size_t chunk = reco_max(1, CHUNK_TOKENS / (grid * grid + 1));
+    size_t side = model->spec.image_size;
+    RECO_TRY(reco_model_need(ctx, model, &model->spec.image));
+    size_t chunk = reco_max(1, CHUNK_TOKENS / reco_image_tokens(&model->spec));
     for (size_t i = 0; i < n; i += chunk)
         RECO_TRY(reco_image_tower(ctx, model, pixels + i * 3 * side * side, reco_min(chunk, n - i),
                                   out + i * model->spec.d));
@@ -17,6 +18,7 @@ reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, cons
 reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const char *const *texts,
                                    size_t n, float *out)
 {
+    RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
     size_t context = model->spec.context, most = reco_max(1, CHUNK_TOKENS / 4),
            room = CHUNK_TOKENS + context;
     reco_status status = RECO_OK;
@@ -28,6 +30,8 @@ reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const
         size_t length;
         starts[0] = 0;
         RECO_GO(reco_model_tokens(ctx, model, texts[i], strlen(texts[i]), ids + starts[held], &length));
+        if (model->spec.pad)
+            for (; length < context; length++) ids[starts[held] + length] = reco_model_pad(model);
         starts[held + 1] = starts[held] + length;
         held++;
         if (i + 1 == n || held == most || starts[held] + context > CHUNK_TOKENS) {

@@ -27,7 +27,8 @@ reco_status reco_image_tower(reco_ctx *ctx, const reco_model *model, const float
 {
     const reco_tower *tower = &model->image;
     size_t width = tower->spec.width, patch = model->spec.patch, grid = model->spec.image_size / patch;
-    size_t cells = grid * grid, tokens = cells + 1, rows = reco_tower_rows(n * tokens);
+    size_t cells = grid * grid, tokens = reco_image_tokens(&model->spec), before = tokens - cells;
+    size_t rows = reco_tower_rows(n * tokens);
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     float *x = reco_scratch(ctx, rows * width, sizeof(float), "image tokens");
@@ -42,19 +43,18 @@ reco_status reco_image_tower(reco_ctx *ctx, const reco_model *model, const float
     for (size_t i = 0; i <= n; i++) starts[i] = i * tokens;
     for (size_t i = 0; i < n; i++)
         for (size_t t = 0; t < tokens; t++) {
-            const float *from = t == 0 ? tower->embedding : embedded + (i * cells + t - 1) * width;
+            const float *from = t < before ? tower->embedding : embedded + (i * cells + t - before) * width;
             float *to = x + (i * tokens + t) * width;
             for (size_t c = 0; c < width; c++) to[c] = from[c] + tower->positions[t * width + c];
         }
     memset(x + n * tokens * width, 0, (rows - n * tokens) * width * sizeof(float));
-    reco_layernorm(ctx, x, x, tower->ln_pre_weight, tower->ln_pre_bias, rows, width, tower->spec.eps, NULL,
-                   NULL);
+    if (tower->ln_pre_weight)
+        reco_layernorm(ctx, x, x, tower->ln_pre_weight, tower->ln_pre_bias, rows, width, tower->spec.eps,
+                       NULL, NULL);
     RECO_GO(reco_tower_run(ctx, tower, x, rows, starts, n));
-    for (size_t i = 0; i < n; i++) memcpy(pooled + i * width, x + starts[i] * width, width * sizeof(float));
-    reco_layernorm(ctx, pooled, pooled, tower->ln_post_weight, tower->ln_post_bias, n, width,
-                   tower->spec.eps, NULL, NULL);
-    RECO_GO(reco_linear_run(ctx, out, tower->projection, pooled, n, false));
-    reco_normalize(ctx, out, out, n, model->spec.d, NULL);
+    RECO_GO(reco_pool_image(ctx, model, pooled, x, n));
+    if (tower->projection) RECO_GO(reco_linear_run(ctx, out, tower->projection, pooled, n, false));
+    reco_normalize(ctx, out, tower->projection ? out : pooled, n, model->spec.d, NULL);
 out:
     reco_scratch_release(ctx, mark);
     return status;

@@ -23,18 +23,24 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     reco_status status = RECO_OK;
     reco_model *model = reco_alloc(ctx, 1, sizeof *model, "model");
     if (!model) return RECO_E_NOMEM;
-    model->family = "hf-clip";
     model->precision = precision;
     if (!(model->dir = reco_strdup(ctx, dir)) || !(model->name = folder_name(ctx, dir)))
         RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_config_hf(ctx, model));
-    RECO_GO(reco_preprocess_hf(ctx, model));
-    RECO_GO(reco_tokenizer_open(ctx, &model->tokenizer, dir, RECO_TEXT_AUTO));
-    if (reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
-                          "%s: the tokenizer has %zu entries, config.json says vocab_size %zu", dir,
-                          reco_tokenizer_vocab(model->tokenizer), model->spec.vocab));
-    RECO_GO(reco_weights_hf(ctx, model));
+    char *config = reco_path_join(ctx, dir, "open_clip_config.json");
+    if (!config) RECO_GO(RECO_E_NOMEM);
+    bool open_clip = reco_path_exists(config);
+    reco_free(config);
+    if (open_clip) {
+        RECO_GO(reco_config_openclip(ctx, model));
+        RECO_GO(reco_preprocess_openclip(ctx, model));
+        RECO_GO(reco_weights_open(ctx, &model->weights, dir, "open_clip_model.safetensors"));
+    } else {
+        RECO_GO(reco_config_hf(ctx, model));
+        RECO_GO(reco_towers_hf(ctx, model));
+        if (model->spec.image.present) RECO_GO(reco_preprocess_hf(ctx, model));
+    }
+    if (model->spec.text.present) RECO_GO(reco_model_tokenizer(ctx, model));
+    RECO_GO(open_clip ? reco_weights_openclip(ctx, model) : reco_weights_hf(ctx, model));
     *out = model;
     model = NULL;
 out:
@@ -49,6 +55,9 @@ void reco_model_close(reco_model *model)
     reco_tower_free(&model->text);
     reco_weights_close(&model->weights);
     reco_tokenizer_close(model->tokenizer);
+    reco_free(model->no_tokenizer);
+    for (size_t i = 0; i < model->nguesses; i++) reco_free(model->guesses[i]);
+    reco_free(model->guesses);
     reco_free(model->dir);
     reco_free(model->name);
     reco_free(model);
@@ -66,6 +75,8 @@ reco_model_info reco_model_get_info(const reco_model *model)
     const reco_spec *spec = &model->spec;
     reco_model_info info = {
         .d = spec->d,
+        .has_image = spec->image.present,
+        .has_text = spec->text.present,
         .image = tower_info(&spec->image, model->image_act),
         .text = tower_info(&spec->text, model->text_act),
         .image_size = spec->image_size,
@@ -74,8 +85,12 @@ reco_model_info reco_model_get_info(const reco_model *model)
         .vocab = spec->vocab,
         .precision = model->precision,
         .logit_scale = model->logit_scale,
+        .has_logit_bias = model->has_logit_bias,
+        .logit_bias = model->logit_bias,
+        .pads = spec->pad,
         .preprocess = model->preprocess,
     };
+    if (model->tokenizer) info.tokenizer = reco_tokenizer_get_info(model->tokenizer);
     snprintf(info.family, sizeof info.family, "%s", model->family);
     snprintf(info.name, sizeof info.name, "%s", model->name);
     size_t largest = 0;
@@ -90,9 +105,25 @@ reco_model_info reco_model_get_info(const reco_model *model)
     return info;
 }
 
+size_t reco_model_guesses(const reco_model *model) { return model->nguesses; }
+
+const char *reco_model_guess(const reco_model *model, size_t i)
+{
+    return i < model->nguesses ? model->guesses[i] : NULL;
+}
+
+reco_status reco_model_need(reco_ctx *ctx, const reco_model *model, const reco_tower_spec *tower)
+{
+    if (tower->present) return RECO_OK;
+    bool image = tower == &model->spec.image;
+    return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: no %s tower in this model, so no %s can be embedded",
+                     model->dir, image ? "image" : "text", image ? "image" : "text");
+}
+
 reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model, const char *path, const void *data,
                                  size_t bytes, const reco_image_limits *limits, float *out)
 {
+    RECO_TRY(reco_model_need(ctx, model, &model->spec.image));
     size_t side = model->spec.image_size;
     reco_mark mark = reco_scratch_mark(ctx);
     uint8_t *rgb = reco_scratch(ctx, side * side, 3, "pixels");
@@ -114,7 +145,12 @@ reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, const char
 reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
                               int32_t *ids, size_t *n)
 {
+    RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
+    if (!model->tokenizer) return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s", model->no_tokenizer);
     return reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, model->spec.context, n);
 }
 
-int32_t reco_model_pad(const reco_model *model) { return reco_tokenizer_pad(model->tokenizer); }
+int32_t reco_model_pad(const reco_model *model)
+{
+    return model->tokenizer ? reco_tokenizer_pad(model->tokenizer) : 0;
+}

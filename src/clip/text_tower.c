@@ -3,14 +3,16 @@
 static size_t pool_at(const reco_spec *spec, const int32_t *ids, size_t n)
 {
     size_t best = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!spec->pool_max && ids[i] == spec->eos) return i;
-        if (spec->pool_max && ids[i] > ids[best]) best = i;
+    if (spec->text.pool == RECO_POOL_LAST) return n - 1;
+    for (size_t i = 0; i < n && spec->text.pool != RECO_POOL_FIRST; i++) {
+        if (spec->text.pool == RECO_POOL_EOS && ids[i] == spec->eos) return i;
+        if (spec->text.pool == RECO_POOL_MAX && ids[i] > ids[best]) best = i;
     }
     return best;
 }
 
-/* Captions lie back to back without padding: attention is causal, so nothing after the pooled token counts. */
+/* Captions lie back to back, without padding where attention is causal, since nothing after the pooled token counts
+ * then; the caller has padded the others (embed.c). */
 reco_status reco_text_tower(reco_ctx *ctx, const reco_model *model, const int32_t *ids,
                             const size_t *starts, size_t n, float *out)
 {
@@ -38,8 +40,8 @@ reco_status reco_text_tower(reco_ctx *ctx, const reco_model *model, const int32_
                width * sizeof(float));
     reco_layernorm(ctx, pooled, pooled, tower->ln_post_weight, tower->ln_post_bias, n, width,
                    tower->spec.eps, NULL, NULL);
-    RECO_GO(reco_linear_run(ctx, out, tower->projection, pooled, n, false));
-    reco_normalize(ctx, out, out, n, model->spec.d, NULL);
+    if (tower->projection) RECO_GO(reco_linear_run(ctx, out, tower->projection, pooled, n, false));
+    reco_normalize(ctx, out, tower->projection ? out : pooled, n, model->spec.d, NULL);
 out:
     reco_scratch_release(ctx, mark);
     return status;

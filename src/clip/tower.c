@@ -46,5 +46,6 @@ void reco_tower_free(reco_tower *tower)
     reco_free(tower->positions);
     reco_free(tower->embedding);
     reco_linear_free(tower->patches);
+    reco_pooler_free(tower->map);
     reco_linear_free(tower->projection);
 }

@@ -76,9 +76,19 @@ static const reco_safetensors *holder(const reco_weights *weights, const char *n
     return NULL;
 }
 
-bool reco_weights_have(const reco_weights *weights, const char *name)
+const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name)
 {
-    return holder(weights, name) != NULL;
+    const reco_safetensors *file = holder(weights, name);
+    return file ? reco_safetensors_find(file, name) : NULL;
+}
+
+bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
+{
+    for (size_t f = 0; f < weights->n; f++)
+        for (size_t i = 0; i < reco_safetensors_count(weights->files[f]); i++)
+            if (strncmp(reco_safetensors_at(weights->files[f], i)->name, prefix, strlen(prefix)) == 0)
+                return true;
+    return false;
 }
 
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,

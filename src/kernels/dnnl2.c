@@ -46,6 +46,8 @@ static dnnl_primitive_desc_t describe(const reco_dnnl_weight *w, const dnnl_memo
         if (w->act == RECO_ACT_GELU) dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_gelu_erf, 0, 0);
         if (w->act == RECO_ACT_QUICK_GELU)
             dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_swish, 1.702f, 0);
+        if (w->act == RECO_ACT_GELU_TANH)
+            dnnl_post_ops_append_eltwise(post, 1, dnnl_eltwise_gelu_tanh, 0, 0);
         if (dnnl_primitive_attr_set_post_ops(attr, post) != dnnl_success ||
             dnnl_primitive_desc_create(&pd, &op, attr, w->engine, NULL) != dnnl_success)
             pd = NULL;

@@ -52,6 +52,8 @@ static dnnl_primitive_desc_t describe(const reco_dnnl_weight *w, const_dnnl_memo
         good = dnnl_post_ops_append_eltwise(post, dnnl_eltwise_gelu_erf, 0, 0) == dnnl_success;
     if (good && w->act == RECO_ACT_QUICK_GELU)
         good = dnnl_post_ops_append_eltwise(post, dnnl_eltwise_swish, 1.702f, 0) == dnnl_success;
+    if (good && w->act == RECO_ACT_GELU_TANH)
+        good = dnnl_post_ops_append_eltwise(post, dnnl_eltwise_gelu_tanh, 0, 0) == dnnl_success;
     if (!good || dnnl_primitive_attr_set_post_ops(attr, post) != dnnl_success ||
         dnnl_matmul_primitive_desc_create(&pd, w->engine, x, weight, w->bias ? bias : NULL, y, attr) !=
             dnnl_success)

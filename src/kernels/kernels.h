@@ -7,7 +7,12 @@
 
 #include "base/base.h"
 
-typedef enum reco_act { RECO_ACT_NONE = 0, RECO_ACT_GELU = 1, RECO_ACT_QUICK_GELU = 2 } reco_act;
+typedef enum reco_act {
+    RECO_ACT_NONE = 0,
+    RECO_ACT_GELU = 1,       /* exact, by erf */
+    RECO_ACT_QUICK_GELU = 2, /* x sigmoid(1.702 x) */
+    RECO_ACT_GELU_TANH = 3   /* the approximation by tanh, of SigLIP */
+} reco_act;
 
 /* ---- products ---- */
 

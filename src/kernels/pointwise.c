@@ -17,6 +17,8 @@ static void activate(void *arg, size_t begin, size_t end, int worker)
         a->vec->gelu(a->y + begin, a->x + begin, end - begin);
     else if (a->act == RECO_ACT_QUICK_GELU)
         a->vec->quick_gelu(a->y + begin, a->x + begin, end - begin);
+    else if (a->act == RECO_ACT_GELU_TANH)
+        a->vec->gelu_tanh(a->y + begin, a->x + begin, end - begin);
     else
         memmove(a->y + begin, a->x + begin, (end - begin) * sizeof(float));
 }

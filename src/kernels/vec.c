@@ -110,6 +110,14 @@ static void quick_gelu(float *y, const float *x, size_t n)
     for (size_t i = 0; i < n; i++) y[i] = x[i] / (1.0f + exp_fast(-1.702f * x[i]));
 }
 
+/* (1 + tanh(u)) / 2 is the sigmoid of 2u. */
+static void gelu_tanh(float *y, const float *x, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] / (1.0f + exp_fast(-1.5957691216057308f * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
+}
+
 static void gelu_backward(float *dx, const float *dy, const float *x, size_t n)
 {
 #pragma omp simd
@@ -178,6 +186,7 @@ const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .layernorm_backward = layernorm_backward,
     .gelu = gelu,
     .quick_gelu = quick_gelu,
+    .gelu_tanh = gelu_tanh,
     .gelu_backward = gelu_backward,
     .softmax = softmax,
     .attend = attend,

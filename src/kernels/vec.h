@@ -13,6 +13,7 @@ typedef struct reco_vec {
                                const float *weight, float mean, float rstd, size_t d);
     void (*gelu)(float *y, const float *x, size_t n);
     void (*quick_gelu)(float *y, const float *x, size_t n);
+    void (*gelu_tanh)(float *y, const float *x, size_t n);
     void (*gelu_backward)(float *dx, const float *dy, const float *x, size_t n);
     void (*softmax)(float *x, size_t n);
     /* nq queries of one head against packed keys kt [w][ldk] and values v [keys][w]; s is scratch [ldk] */

@@ -103,13 +103,41 @@ static reco_status fix_line(reco_ctx *ctx, reco_points *out, size_t room, reco_p
     return RECO_OK;
 }
 
-/* ftfy leaves references alone from the first line on that has a "<": it takes it for HTML. */
-reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text)
+/* Python's str.isspace */
+static bool space(int32_t c) { return reco_point_space(c) || (c >= 28 && c <= 31); }
+
+void reco_clean_spaces(reco_points *text)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < text->n; i++) {
+        if (!space(text->at[i]))
+            text->at[kept++] = text->at[i];
+        else if (kept && text->at[kept - 1] != ' ')
+            text->at[kept++] = ' ';
+    }
+    if (kept && text->at[kept - 1] == ' ') kept--;
+    text->n = kept;
+}
+
+void reco_clean_punctuation(reco_points *text)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < text->n; i++) {
+        int32_t c = text->at[i];
+        bool punctuation =
+            (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+        if (!punctuation) text->at[kept++] = c;
+    }
+    text->n = kept;
+}
+
+/* ftfy and html.unescape. It leaves references alone from the first line on that has a "<": it takes it for HTML. */
+static reco_status repair(reco_ctx *ctx, reco_points *text)
 {
     bool plain = true, unescape = true;
     for (size_t i = 0; i < text->n && plain; i++)
         plain = text->at[i] >= 32 && text->at[i] < 127 && text->at[i] != '&';
-    if (plain) return reco_points_lower(ctx, text, true);
+    if (plain) return RECO_OK;
     reco_points out = {reco_scratch(ctx, text->n, 4 * sizeof *out.at, "caption"), 0};
     if (!out.at) return RECO_E_NOMEM;
     size_t room = 4 * text->n;
@@ -123,6 +151,17 @@ reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text)
     }
     *text = out;
     RECO_TRY(reco_html_unescape(ctx, text));
-    RECO_TRY(reco_html_unescape(ctx, text));
-    return reco_points_lower(ctx, text, true);
+    return reco_html_unescape(ctx, text);
+}
+
+reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text, reco_clean clean)
+{
+    RECO_TRY(repair(ctx, text));
+    if (clean == RECO_CLEAN_CANONICALIZE) {
+        for (size_t i = 0; i < text->n; i++)
+            if (text->at[i] == '_') text->at[i] = ' ';
+        reco_clean_punctuation(text);
+    }
+    reco_clean_spaces(text);
+    return clean == RECO_CLEAN_WHITESPACE ? RECO_OK : reco_points_lower(ctx, text, true);
 }

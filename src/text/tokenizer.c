@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,24 @@ void reco_tokenizer_close(reco_tokenizer *tok)
     reco_free(tok->specials);
     reco_free(tok->merges);
     reco_free(tok);
+}
+
+void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean) { tok->clean = clean; }
+
+reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
+{
+    static const char *const clean[] = {"lower", "whitespace", "canonicalize"};
+    reco_tokenizer_info info = {.kind = "bpe",
+                                .built_in = tok->built_in,
+                                .vocab = tok->vocab,
+                                .bos = tok->bos,
+                                .eos = tok->eos,
+                                .pad = tok->pad};
+    if (tok->rules == RECO_TEXT_HF)
+        snprintf(info.rules, sizeof info.rules, "hf");
+    else
+        snprintf(info.rules, sizeof info.rules, "open_clip %s", clean[tok->clean]);
+    return info;
 }
 
 size_t reco_tokenizer_vocab(const reco_tokenizer *tok) { return tok->vocab; }
@@ -144,7 +163,7 @@ reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, cons
     if (tok->rules == RECO_TEXT_HF) {
         RECO_GO(encode_hf(ctx, tok, points, false, &out));
     } else {
-        RECO_GO(reco_clean_openclip(ctx, &points));
+        RECO_GO(reco_clean_openclip(ctx, &points, tok->clean));
         RECO_GO(encode_clean(ctx, tok, &points, &out));
     }
     ids[out.n++] = tok->eos;

@@ -5,6 +5,7 @@
 #include "reco/text.h"
 
 #include "base/base.h"
+#include "text/text.h"
 
 #include <jansson.h>
 
@@ -32,6 +33,8 @@ typedef struct reco_merge {
 
 struct reco_tokenizer {
     reco_text_rules rules;
+    reco_clean clean; /* of RECO_TEXT_OPENCLIP */
+    bool built_in;
     size_t vocab;
     int32_t bos, eos, pad, unk;     /* unk -1: none */
     int32_t symbol[256], last[256]; /* id of a byte, and of a byte that ends its word; -1: none */
@@ -56,6 +59,10 @@ reco_status reco_merges_reserve(reco_ctx *ctx, reco_tokenizer *tok, size_t n);
 /* where: "merges.txt:12", for messages. A pair met again takes the later rank, as in the reference. */
 reco_status reco_merges_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *left,
                             const char *right, uint32_t rank, const char *where);
+/* merges.txt in memory, which is cut into lines; path for messages. */
+reco_status reco_merges_parse(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, char *data,
+                              const char *path);
+void reco_vocab_letter(char out[3], int byte); /* a byte's name in a vocabulary, NUL-terminated */
 reco_status reco_vocab_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
 reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
 /* bos, eos, unk, pad and other tokens to be found whole. */
@@ -84,8 +91,12 @@ reco_status reco_points_nfc(reco_ctx *ctx, reco_points *text);
 /* Character by character, as Rust does it, or with the final sigma of Python's str.lower. */
 reco_status reco_points_lower(reco_ctx *ctx, reco_points *text, bool final_sigma);
 
-/* clean_openclip.c: ftfy.fix_text, html.unescape twice, white space, lower case. */
-reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text);
+/* clean_openclip.c: ftfy.fix_text, html.unescape twice, then as `clean` says. */
+reco_status reco_clean_openclip(reco_ctx *ctx, reco_points *text, reco_clean clean);
+/* Runs of what Python's str.split takes for white space become a space; none at the ends. In place. */
+void reco_clean_spaces(reco_points *text);
+/* Without string.punctuation; in place. */
+void reco_clean_punctuation(reco_points *text);
 
 /* split.c: the pieces of CLIP's regular expression, from *at on; false at the end. */
 typedef struct reco_piece {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* GPT-2's printable stand-in for a byte: itself where Latin-1 prints it, else the next unused from U+0100 on. */
-static void letter(char out[3], int byte)
+void reco_vocab_letter(char out[3], int byte)
 {
     int point = byte, hidden = 0;
     for (int b = 0; b <= byte; b++) {
@@ -52,7 +52,7 @@ reco_status reco_vocab_use(reco_ctx *ctx, reco_tokenizer *tok, const json_t *voc
     tok->vocab = n;
     for (int byte = 0; byte < 256; byte++) {
         char text[3 + 4];
-        letter(text, byte);
+        reco_vocab_letter(text, byte);
         tok->symbol[byte] = reco_vocab_id(vocab, text);
         tok->last[byte] = reco_vocab_id(vocab, strcat(text, "</w>"));
     }
@@ -126,18 +126,13 @@ static char *cut_line(char *text)
     return end ? end : text + n;
 }
 
-static reco_status read_merges(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *path)
+reco_status reco_merges_parse(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, char *data,
+                              const char *path)
 {
     reco_status status = RECO_OK;
-    char *data, *where = NULL;
-    size_t bytes, lines = 1, number = 0;
+    char *where = NULL;
+    size_t lines = 1, number = 0;
     uint32_t rank = 0;
-    RECO_TRY(reco_text_read(ctx, &data, &bytes, path));
-    if (!data) return reco_fail(ctx, RECO_E_IO, "%s: no such file, but vocab.json is there", path);
-    if (strlen(data) != bytes) {
-        status = reco_fail(ctx, RECO_E_FORMAT, "%s: a NUL byte at offset %zu", path, strlen(data));
-        goto out;
-    }
     for (const char *p = data; (p = strchr(p, '\n')); p++) lines++;
     RECO_GO(reco_merges_reserve(ctx, tok, lines));
     for (char *line = data, *next; *line; line = next) {
@@ -160,6 +155,19 @@ static reco_status read_merges(reco_ctx *ctx, reco_tokenizer *tok, const json_t 
     }
 out:
     reco_free(where);
+    return status;
+}
+
+static reco_status read_merges(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *path)
+{
+    char *data;
+    size_t bytes;
+    RECO_TRY(reco_text_read(ctx, &data, &bytes, path));
+    if (!data) return reco_fail(ctx, RECO_E_IO, "%s: no such file, but vocab.json is there", path);
+    reco_status status =
+        strlen(data) == bytes
+            ? reco_merges_parse(ctx, tok, vocab, data, path)
+            : reco_fail(ctx, RECO_E_FORMAT, "%s: a NUL byte at offset %zu", path, strlen(data));
     reco_free(data);
     return status;
 }

@@ -1,4 +1,4 @@
-/* Towers, preprocessing and tokens against transformers: every hf-* model of every golden folder that is there. A folder
+/* Towers, preprocessing and tokens against transformers: the models of every golden folder that is there. A folder
  * has index.json, images/, and per model hf-NAME/, hf-NAME-ids.json, -pixels.npy, -image.npy, -text.npy. */
 #include "io/io.h"
 #include "kernels/kernels.h"
@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 static char roots[2][1024];
-static const char *const models[] = {"hf-quickgelu", "hf-gelu-bf16"};
+static const char *const models[] = {"hf-quickgelu", "hf-gelu-bf16", "openai-quickgelu", "openclip-gelu"};
 
 static reco_ctx *ctx;
 

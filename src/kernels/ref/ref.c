@@ -24,6 +24,9 @@ float reco_ref_act(float x, reco_act act)
         return (float)(0.5 * (double)x * (1.0 + erf((double)x * 0.70710678118654752)));
     case RECO_ACT_QUICK_GELU:
         return (float)((double)x / (1.0 + exp(-1.702 * (double)x)));
+    case RECO_ACT_GELU_TANH:
+        return (float)(0.5 * (double)x *
+                       (1.0 + tanh(0.79788456080286536 * ((double)x + 0.044715 * pow((double)x, 3)))));
     case RECO_ACT_NONE:
         break;
     }

@@ -63,7 +63,7 @@ static void linear(reco_ctx *ctx)
 {
     size_t out = 45, in = 70;
     for (int precision = RECO_F32; precision <= RECO_BF16; precision++)
-        for (int act = RECO_ACT_NONE; act <= RECO_ACT_QUICK_GELU; act++)
+        for (int act = RECO_ACT_NONE; act <= RECO_ACT_GELU_TANH; act++)
             for (int add = 0; add <= (act == RECO_ACT_NONE); add++)
                 for (size_t m = 1; m < 200; m += 66) {
                     float *w = array(out * in, 1), *bias = array(out, 2), *x = array(m * in, 3),
@@ -106,7 +106,7 @@ static void activations(reco_ctx *ctx)
     float *x = array(n, 6), *y = array(n, 0), *want = array(n, 0);
     for (size_t i = 0; i < n; i++) x[i] *= 4;
     x[0] = 100, x[1] = -100, x[2] = 0;
-    for (int act = RECO_ACT_GELU; act <= RECO_ACT_QUICK_GELU; act++) {
+    for (int act = RECO_ACT_GELU; act <= RECO_ACT_GELU_TANH; act++) {
         reco_activate(ctx, y, x, n, (reco_act)act);
         for (size_t i = 0; i < n; i++) want[i] = reco_ref_act(x[i], (reco_act)act);
         close_to(y, want, n, 2e-6);

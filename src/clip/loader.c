@@ -1,0 +1,191 @@
+#include "clip/loader.h"
+
+#include <math.h>
+#include <stdio.h>
+
+float *reco_load_tensor(reco_loader *l, const char *prefix, const char *name, size_t rank,
+                        const size_t *shape)
+{
+    char full[256];
+    if (l->status != RECO_OK) return NULL;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    float *values = reco_weights_load(l->ctx, l->weights, full, rank, shape);
+    if (!values) l->status = RECO_E_FORMAT;
+    return values;
+}
+
+float *reco_load_vector(reco_loader *l, const char *prefix, const char *name, size_t n)
+{
+    return reco_load_tensor(l, prefix, name, 1, &n);
+}
+
+float *reco_load_matrix(reco_loader *l, const char *prefix, const char *name, size_t rows, size_t cols)
+{
+    return reco_load_tensor(l, prefix, name, 2, (size_t[]){rows, cols});
+}
+
+float reco_load_scalar(reco_loader *l, const char *name)
+{
+    const reco_tensor *tensor = reco_weights_find(l->weights, name);
+    float *value = reco_load_tensor(l, "", name, tensor && tensor->rank == 1 ? 1 : 0, (size_t[]){1});
+    float scalar = value ? value[0] : 0;
+    reco_free(value);
+    return scalar;
+}
+
+reco_linear *reco_load_pack(reco_loader *l, float *weight, float *bias, size_t out, size_t in, reco_act act)
+{
+    reco_linear *linear = NULL;
+    if (l->status == RECO_OK)
+        l->status = reco_linear_create(l->ctx, &linear, weight, bias, out, in, act, l->precision);
+    reco_free(weight);
+    reco_free(bias);
+    return linear;
+}
+
+typedef struct pair {
+    float *weight, *bias;
+} pair;
+
+static pair both(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in)
+{
+    char weight[64], bias[64];
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    snprintf(bias, sizeof bias, "%s.bias", name);
+    float *w = reco_load_matrix(l, prefix, weight, out, in);
+    return (pair){w, reco_load_vector(l, prefix, bias, out)};
+}
+
+reco_linear *reco_load_linear(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in,
+                              reco_act act)
+{
+    pair p = both(l, prefix, name, out, in);
+    return reco_load_pack(l, p.weight, p.bias, out, in, act);
+}
+
+reco_linear *reco_load_projection(reco_loader *l, const char *prefix, const char *name, size_t out,
+                                  size_t in, bool transposed)
+{
+    float *stored = reco_load_matrix(l, prefix, name, transposed ? in : out, transposed ? out : in),
+          *weight = stored;
+    if (stored && transposed) {
+        weight = reco_alloc(l->ctx, out * in, sizeof(float), name);
+        if (!weight) l->status = RECO_E_NOMEM;
+        for (size_t i = 0; weight && i < in; i++)
+            for (size_t o = 0; o < out; o++) weight[o * in + i] = stored[i * out + o];
+        reco_free(stored);
+    }
+    return reco_load_pack(l, weight, NULL, out, in, RECO_ACT_NONE);
+}
+
+reco_linear *reco_load_patches(reco_loader *l, const char *prefix, const char *name, size_t width,
+                               size_t patch, bool bias)
+{
+    char weight[128], bias_name[128];
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    snprintf(bias_name, sizeof bias_name, "%s.bias", name);
+    float *w = reco_load_tensor(l, prefix, weight, 4, (size_t[]){width, 3, patch, patch});
+    float *b = bias ? reco_load_vector(l, prefix, bias_name, width) : NULL;
+    return reco_load_pack(l, w, b, width, 3 * patch * patch, RECO_ACT_NONE);
+}
+
+/* q, k and v as one product. */
+static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block_names *names, size_t width)
+{
+    if (names->qkv_weight) {
+        float *w = reco_load_matrix(l, prefix, names->qkv_weight, 3 * width, width);
+        float *b = reco_load_vector(l, prefix, names->qkv_bias, 3 * width);
+        return reco_load_pack(l, w, b, 3 * width, width, RECO_ACT_NONE);
+    }
+    const char *const parts[] = {names->q, names->k, names->v};
+    float *weight = NULL, *bias = NULL;
+    if (l->status == RECO_OK) {
+        weight = reco_alloc(l->ctx, 3 * width * width, sizeof(float), "weights");
+        bias = reco_alloc(l->ctx, 3 * width, sizeof(float), "weights");
+        if (!weight || !bias) l->status = RECO_E_NOMEM;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        pair p = both(l, prefix, parts[i], width, width);
+        if (p.weight && p.bias) {
+            memcpy(weight + i * width * width, p.weight, width * width * sizeof(float));
+            memcpy(bias + i * width, p.bias, width * sizeof(float));
+        }
+        reco_free(p.weight);
+        reco_free(p.bias);
+    }
+    return reco_load_pack(l, weight, bias, 3 * width, width, RECO_ACT_NONE);
+}
+
+/* scale * (W x + b) is a product too. */
+static reco_linear *scaled(reco_loader *l, const char *prefix, const char *name, const char *scale,
+                           size_t out, size_t in)
+{
+    pair p = both(l, prefix, name, out, in);
+    float *gamma = scale ? reco_load_vector(l, prefix, scale, out) : NULL;
+    for (size_t o = 0; gamma && o < out; o++) {
+        for (size_t i = 0; i < in; i++) p.weight[o * in + i] *= gamma[o];
+        p.bias[o] *= gamma[o];
+    }
+    reco_free(gamma);
+    return reco_load_pack(l, p.weight, p.bias, out, in, RECO_ACT_NONE);
+}
+
+static void layernorm(reco_loader *l, float **weight, float **bias, const char *prefix, const char *name,
+                      size_t width)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    *weight = reco_load_vector(l, prefix, full, width);
+    snprintf(full, sizeof full, "%s.bias", name);
+    *bias = reco_load_vector(l, prefix, full, width);
+}
+
+void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, const reco_tower_spec *spec,
+                      const reco_block_names *names)
+{
+    if (l->status != RECO_OK) return;
+    tower->spec = *spec;
+    tower->blocks = reco_alloc(l->ctx, spec->layers, sizeof *tower->blocks, "blocks");
+    if (!tower->blocks) l->status = RECO_E_NOMEM;
+    for (size_t i = 0; i < spec->layers && l->status == RECO_OK; i++) {
+        reco_block *block = &tower->blocks[i];
+        char p[128];
+        snprintf(p, sizeof p, "%s%s%zu.", prefix, names->block, i);
+        layernorm(l, &block->ln1_weight, &block->ln1_bias, p, names->ln1, spec->width);
+        layernorm(l, &block->ln2_weight, &block->ln2_bias, p, names->ln2, spec->width);
+        block->qkv = stacked(l, p, names, spec->width);
+        block->out = scaled(l, p, names->out, names->scale1, spec->width, spec->width);
+        block->fc1 = reco_load_linear(l, p, names->fc1, spec->mlp, spec->width, spec->act);
+        block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp);
+    }
+}
+
+reco_pooler *reco_load_pooler(reco_loader *l, const reco_tower_spec *spec, float *probe, float *in_weight,
+                              float *in_bias)
+{
+    size_t width = spec->width;
+    float scale = 1.0f / sqrtf((float)(width / spec->heads));
+    reco_pooler *map = NULL;
+    float *weight = NULL, *bias = NULL;
+    if (l->status == RECO_OK) {
+        map = reco_alloc(l->ctx, 1, sizeof *map, "pooling head");
+        weight = reco_alloc(l->ctx, 2 * width * width, sizeof(float), "pooling head");
+        bias = reco_alloc(l->ctx, 2 * width, sizeof(float), "pooling head");
+        if (map) map->q = reco_alloc(l->ctx, width, sizeof(float), "pooling head");
+        if (!map || !map->q || !weight || !bias) l->status = RECO_E_NOMEM;
+    }
+    if (l->status == RECO_OK) {
+        map->heads = spec->heads;
+        map->mlp = spec->mlp;
+        for (size_t o = 0; o < width; o++)
+            map->q[o] = scale * ((float)reco_dot(in_weight + o * width, probe, width) + in_bias[o]);
+        memcpy(weight, in_weight + width * width, 2 * width * width * sizeof(float));
+        memcpy(bias, in_bias + width, 2 * width * sizeof(float));
+    }
+    reco_free(probe);
+    reco_free(in_weight);
+    reco_free(in_bias);
+    reco_linear *kv = reco_load_pack(l, weight, bias, 2 * width, width, RECO_ACT_NONE);
+    if (map) map->kv = kv;
+    return map;
+}

@@ -1,0 +1,38 @@
+/* Which tokenizer a model has. */
+#include "clip/clip_internal.h"
+
+#define BUILTIN_VOCAB 49408
+
+/* open_clip does not look at a folder's tokenizer files unless its configuration names a tokenizer. It cannot embed
+ * texts with a smaller vocabulary than its own; we then take the folder's, cleaned in its way. */
+static reco_status open_clip(reco_ctx *ctx, reco_model *model)
+{
+    if (model->folder_tokenizer)
+        return reco_fail(
+            ctx, RECO_E_UNSUPPORTED,
+            "%s/open_clip_config.json: text_cfg.hf_tokenizer_name is set, want CLIP's own tokenizer",
+            model->dir);
+    if (model->spec.vocab < BUILTIN_VOCAB) {
+        RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_OPENCLIP));
+        RECO_TRY(reco_guess(ctx, model, "vocab_size %zu is not CLIP's: the folder's tokenizer files",
+                            model->spec.vocab));
+    } else {
+        RECO_TRY(reco_tokenizer_builtin(ctx, &model->tokenizer));
+        RECO_TRY(reco_guess(ctx, model, "the configuration names no tokenizer: CLIP's, built in"));
+    }
+    reco_tokenizer_set_clean(model->tokenizer, model->clean);
+    return RECO_OK;
+}
+
+reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
+{
+    if (strcmp(model->family, "open_clip") == 0)
+        RECO_TRY(open_clip(ctx, model));
+    else
+        RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_HF));
+    if (model->tokenizer && reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)
+        return reco_fail(ctx, RECO_E_FORMAT,
+                         "%s: the tokenizer has %zu entries, the configuration says vocab_size %zu",
+                         model->dir, reco_tokenizer_vocab(model->tokenizer), model->spec.vocab);
+    return RECO_OK;
+}

@@ -1,0 +1,19 @@
+/* text/text.h: what the modules above need of tokenizers beside reco/text.h. */
+#ifndef RECO_SRC_TEXT_H
+#define RECO_SRC_TEXT_H
+
+#include "reco/text.h"
+
+/* What open_clip does to a repaired caption. */
+typedef enum reco_clean {
+    RECO_CLEAN_LOWER = 0,    /* white space, lower case */
+    RECO_CLEAN_WHITESPACE,   /* white space */
+    RECO_CLEAN_CANONICALIZE, /* "_" is a space, no punctuation, lower case, white space */
+} reco_clean;
+
+/* CLIP's own tokenizer, of 49,408 entries, from what is compiled in; cleaned and padded as in open_clip. */
+reco_status reco_tokenizer_builtin(reco_ctx *ctx, reco_tokenizer **out);
+/* Before the tokenizer is shared. */
+void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean);
+
+#endif
