@@ -116,9 +116,9 @@ static json_t *predict(const work *w, const float *image, const float *classes, 
         size_t at = 0;
         for (size_t j = 1; j < w->c; j++)
             if (scores[j] > scores[at]) at = j;
-        json_array_append_new(list,
-                              json_pack("{s:s, s:f, s:f}", "label", w->classes[at], "score", scores[at],
-                                        "probability", exp((double)scale * (scores[at] - best)) / sum));
+        json_array_append_new(list, json_pack("{s:o, s:f, s:f}", "label", cli_text(w->classes[at]), "score",
+                                              scores[at], "probability",
+                                              exp((double)scale * (scores[at] - best)) / sum));
         scores[at] = -INFINITY;
     }
     free(scores);
@@ -214,7 +214,7 @@ static reco_status run(cli *c, args *a, work *w, uint64_t *failures)
         reco_hits hits = {w->ids + i * w->k, w->scores + i * w->k, w->counts + i};
         status = reco_refine(c->ctx, w->bank, w->fusion, RECO_IMAGE, x, 1, &a->refine, y, hits);
         if (status != RECO_OK) break;
-        json_t *result = json_pack("{s:s, s:o, s:o, s:o}", "image", a->images[i], "clip",
+        json_t *result = json_pack("{s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip",
                                    predict(w, x, w->plain, a->top, scale), "reco",
                                    predict(w, image ? y : x, w->refined, a->top, scale), "neighbours",
                                    neighbours(c, w, i));

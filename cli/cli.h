@@ -23,6 +23,8 @@ typedef struct cli {
 
 /* Each takes argv[0] = "reco COMMAND" and returns the exit code. */
 int cmd_model(int argc, char **argv);
+int cmd_model_info(int argc, char **argv);
+int cmd_model_check(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_bank(int argc, char **argv);
 int cmd_search(int argc, char **argv);
@@ -45,9 +47,13 @@ void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Print the object on one line of stdout and release it. */
 void cli_print(json_t *value);
+/* A JSON string of a name that the user gave, for json_pack's "o": what is not UTF-8 becomes U+FFFD. */
+json_t *cli_text(const char *text);
 void cli_failure(void *user, uint64_t row, const char *item, const char *reason);
 /* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
 int cli_skipped(cli *c, uint64_t failures, const char *where);
+/* A warning when captions were not UTF-8. */
+void cli_repaired(cli *c, uint64_t captions);
 
 reco_status cli_open_model(cli *c, reco_model **model, const char *dir);
 /* Bank and fusion (a file or a control's name) that belong together, and to the model when there is one. */

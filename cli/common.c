@@ -9,6 +9,7 @@
 enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT };
 
 static bool told; /* the one line about what went wrong has been written */
+static bool unprinted;
 
 void cli_error(const char *format, ...)
 {
@@ -158,11 +159,26 @@ int cli_end(cli *c, reco_status status)
         cli_error("standard output: %s", strerror(errno));
         return 1;
     }
-    return status == RECO_OK ? 0 : 1;
+    return status == RECO_OK && !unprinted ? 0 : 1;
+}
+
+json_t *cli_text(const char *text)
+{
+    json_t *value = json_string(text);
+    if (value) return value;
+    char *clean = reco_text_repair(text, strlen(text), NULL);
+    value = clean ? json_string(clean) : NULL;
+    reco_free(clean);
+    return value;
 }
 
 void cli_print(json_t *value)
 {
+    if (!value) {
+        cli_error("the result could not be written as JSON");
+        unprinted = true;
+        return;
+    }
     json_dumpf(value, stdout, JSON_REAL_PRECISION(9));
     fputc('\n', stdout);
     json_decref(value);
@@ -176,10 +192,8 @@ void cli_failure(void *user, uint64_t row, const char *item, const char *reason)
     fprintf(stderr, "reco: skipped row %llu: %s%s%s\n", (unsigned long long)row,
             strstr(reason, item) ? "" : item, strstr(reason, item) ? "" : ": ", reason);
     if (json_array_size(c->failed) >= 1000) return;
-    json_t *name = json_string(item), *why = json_string(reason);
     json_array_append_new(c->failed, json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item",
-                                               name ? name : json_string("?"), "reason",
-                                               why ? why : json_string("?")));
+                                               cli_text(item), "reason", cli_text(reason)));
 }
 
 int cli_skipped(cli *c, uint64_t failures, const char *where)
@@ -189,6 +203,14 @@ int cli_skipped(cli *c, uint64_t failures, const char *where)
     fprintf(stderr, "reco: warning: %llu skipped%s%s\n", (unsigned long long)failures,
             where ? ", listed in " : "", where ? where : "");
     return c->strict ? 1 : 0;
+}
+
+void cli_repaired(cli *c, uint64_t captions)
+{
+    if (!captions) return;
+    cli_clear_bar(c);
+    fprintf(stderr, "reco: warning: %llu caption%s not UTF-8, embedded with U+FFFD for what was wrong\n",
+            (unsigned long long)captions, captions == 1 ? " is" : "s are");
 }
 
 reco_status cli_open_model(cli *c, reco_model **model, const char *dir)

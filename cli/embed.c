@@ -82,10 +82,12 @@ int cmd_embed(int argc, char **argv)
     int strict = 0;
     if (status == RECO_OK) {
         strict = cli_skipped(&c, result.failures, "failures.jsonl");
+        cli_repaired(&c, result.repaired);
         if (c.json)
-            cli_print(json_pack("{s:I, s:I, s:O, s:f, s:s}", "rows", (json_int_t)result.rows, "failures",
+            cli_print(json_pack("{s:I, s:I, s:I, s:O, s:f, s:o}", "rows", (json_int_t)result.rows,
+                                "repaired", (json_int_t)result.repaired, "failures",
                                 (json_int_t)result.failures, "failed", c.failed, "seconds", result.seconds,
-                                "out", a.out));
+                                "out", cli_text(a.out)));
         else
             printf("%llu %s embedded in %.1f s (%.0f/s), %llu skipped, in %s\n",
                    (unsigned long long)result.rows, a.images ? "pictures" : "captions", result.seconds,

@@ -202,7 +202,7 @@ static json_t *scores_json(const reco_class_scores *s)
 static json_t *top_json(const work *w, const int64_t *top)
 {
     json_t *list = json_array();
-    for (int j = 0; j < 5 && top[j] >= 0; j++) json_array_append_new(list, json_string(w->classes[top[j]]));
+    for (int j = 0; j < 5 && top[j] >= 0; j++) json_array_append_new(list, cli_text(w->classes[top[j]]));
     return list;
 }
 
@@ -225,9 +225,9 @@ static reco_status write_details(cli *c, const args *a, const work *w)
                                                    pair.caption, "uri", pair.uri));
             reco_pair_free(&pair);
         }
-        json_t *row = json_pack("{s:s, s:s, s:o, s:o, s:o}", "image", w->images[i], "label",
-                                w->classes[w->labels[i]], "clip", top_json(w, w->top[0] + i * 5), "reco",
-                                top_json(w, w->top[1] + i * 5), "neighbours", found);
+        json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o}", "image", cli_text(w->images[i]), "label",
+                                cli_text(w->classes[w->labels[i]]), "clip", top_json(w, w->top[0] + i * 5),
+                                "reco", top_json(w, w->top[1] + i * 5), "neighbours", found);
         if (!row || json_dumpf(row, file, JSON_COMPACT | JSON_REAL_PRECISION(6)) != 0) status = RECO_E_IO;
         fputc('\n', file);
         json_decref(row);

@@ -4,7 +4,7 @@ const char cli_help_text[] =
     "Usage: reco COMMAND ...\n"
     "A frozen vision-text model with a memory: look things up, fuse what is found.\n"
     "\n"
-    "  reco model info MODEL                       what a model folder is\n"
+    "  reco model info|check MODEL                 what a model folder is, what it computes\n"
     "  reco embed --model M --images DIR --out E   pictures or captions to embeddings\n"
     "  reco bank build|add|delete|info             the memory of image-text pairs\n"
     "  reco search --model M --bank B --text T     what the memory holds that is like this\n"

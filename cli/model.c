@@ -2,101 +2,44 @@
 
 #include <string.h>
 
-typedef struct args {
-    cli *common;
-    const char *verb, *model;
-} args;
+static const struct {
+    const char *name;
+    int (*run)(int, char **);
+} verbs[] = {{"info", cmd_model_info}, {"check", cmd_model_check}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    args *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = a->common;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (!a->verb)
-            a->verb = arg;
-        else if (!a->model)
-            a->model = arg;
-        else
-            return ARGP_ERR_UNKNOWN;
-        return 0;
-    case ARGP_KEY_END:
-        if (!a->verb || strcmp(a->verb, "info") != 0) argp_error(state, "want: model info MODEL");
-        cli_need(state, a->model, "MODEL");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    (void)arg;
+    if (key != ARGP_KEY_ARG && key != ARGP_KEY_END) return ARGP_ERR_UNKNOWN;
+    argp_error(state, "want: model info or check");
+    return 0;
 }
 
-static json_t *tower(const reco_tower_info *t)
-{
-    return json_pack("{s:I, s:I, s:I, s:I, s:s}", "width", (json_int_t)t->width, "layers",
-                     (json_int_t)t->layers, "heads", (json_int_t)t->heads, "mlp", (json_int_t)t->mlp,
-                     "activation", t->activation);
-}
-
-static void print_json(const reco_model_info *i, const char *print, const char *weights,
-                       const char *precision)
-{
-    cli_print(json_pack("{s:s, s:s, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:s, s:f, s:I, s:s}", "name",
-                        i->name, "family", i->family, "dimensions", (json_int_t)i->d, "image",
-                        tower(&i->image), "text", tower(&i->text), "image_size", (json_int_t)i->image_size,
-                        "patch", (json_int_t)i->patch, "context", (json_int_t)i->context, "vocabulary",
-                        (json_int_t)i->vocab, "weights", weights, "precision", precision, "logit_scale",
-                        (double)i->logit_scale, "parameters", (json_int_t)i->parameters, "fingerprint",
-                        print));
-}
-
-static void print_text(const reco_model_info *i, const char *print, const char *weights,
-                       const char *precision)
-{
-    const reco_preprocess *p = &i->preprocess;
-    printf("name         %s\nfamily       %s\ndimensions   %zu\nparameters   %.2f M, stored as %s, "
-           "computed in %s\n",
-           i->name, i->family, i->d, (double)i->parameters / 1e6, weights, precision);
-    printf("image        %zux%zu pixels, patch %zu, width %zu, %zu layers, %zu heads, MLP %zu, %s\n",
-           i->image_size, i->image_size, i->patch, i->image.width, i->image.layers, i->image.heads,
-           i->image.mlp, i->image.activation);
-    printf("text         %zu tokens of %zu, width %zu, %zu layers, %zu heads, MLP %zu, %s\n", i->context,
-           i->vocab, i->text.width, i->text.layers, i->text.heads, i->text.mlp, i->text.activation);
-    printf("preprocess   %s edge to %zu, %s, crop %zu, %s\n",
-           p->mode == RECO_RESIZE_SQUASH ? "both" : "shortest", p->size,
-           p->filter == RECO_FILTER_BICUBIC ? "bicubic" : "bilinear", p->crop,
-           p->convert_first ? "RGB first" : "RGB last");
-    printf("logit scale  %.2f\nfingerprint  %s\n", (double)i->logit_scale, print);
-}
-
-static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+/* Only for --help and for what is no verb: each verb has options of its own. */
+static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     NULL,
     parse,
-    "info MODEL",
-    "What a model folder is: family, sizes, precision, preprocessing, fingerprint.\v"
-    "Example:\n  reco model info clip-vit-base-patch32/",
+    "info MODEL\ncheck MODEL --out DIR",
+    "Model folders: what one is, what it makes of pictures and captions. Each has "
+    "--help.\v"
+    "Example:\n  reco model info clip-vit-base-patch32/\n"
+    "  reco model check clip/ --images photos/ --texts captions.txt --out check/",
     children,
     NULL,
     NULL};
 
 int cmd_model(int argc, char **argv)
 {
-    cli c = {0};
-    args a = {.common = &c};
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
-    reco_model *model = NULL;
-    char print[33];
-    reco_status status = cli_open_model(&c, &model, a.model);
-    if (status == RECO_OK) status = reco_model_fingerprint(c.ctx, model, print);
-    if (status == RECO_OK) {
-        static const char *const dtypes[] = {"F32", "F16", "BF16"};
-        reco_model_info info = reco_model_get_info(model);
-        (c.json ? print_json : print_text)(&info, print,
-                                           info.weights <= RECO_DTYPE_BF16 ? dtypes[info.weights] : "?",
-                                           info.precision == RECO_BF16 ? "bf16" : "f32");
+    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(argv[1], verbs[i].name) != 0) continue;
+        char name[64];
+        snprintf(name, sizeof name, "%s %s", argv[0], verbs[i].name);
+        argv[1] = name;
+        return verbs[i].run(argc - 1, argv + 1);
     }
-    reco_model_close(model);
-    return cli_end(&c, status);
+    cli c = {0};
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &c);
+    return 2;
 }

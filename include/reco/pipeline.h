@@ -31,6 +31,7 @@ typedef struct reco_stream_result {
     uint64_t failures;   /* skipped with a reason; listed in failures.jsonl */
     uint64_t duplicates; /* pairs that the bank already had */
     uint64_t resumed;    /* source records that an interrupted run had committed */
+    uint64_t repaired;   /* captions that were not UTF-8, embedded with U+FFFD for what was wrong */
     double seconds;
 } reco_stream_result;
 
@@ -48,6 +49,26 @@ RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, c
 RECO_API reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *source,
                                       const char *out, const reco_stream_opts *opts,
                                       reco_stream_result *result);
+
+typedef struct reco_check_result {
+    uint64_t images, texts; /* rows written */
+    uint64_t failures;      /* skipped with a reason; listed in check.json */
+    uint64_t repaired;      /* as in reco_stream_result */
+    double seconds;
+} reco_check_result;
+
+/* What the model makes of pictures and captions, step by step, for comparison with another implementation.
+ *   images  as in reco_embed_images; NULL: none
+ *   texts   a file of captions, one a line; NULL: none
+ *   out     a folder, made when it is missing, for
+ *             pixels.npy [n][3][R][R] f32   image.npy [n][d] f32, unit rows
+ *             ids.npy    [m][context] i64   text.npy  [m][d] f32, unit rows
+ *             check.json {"model", "images": [n] paths, "texts": [m] captions, "failures"}
+ *           ids are padded with reco_model_pad. check.json comes last: with it, all of them are there
+ * Memory as reco_embed_images, and the names and captions. Errors likewise; opts->dtype is not used. */
+RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, const char *images,
+                                      const char *texts, const char *out, const reco_stream_opts *opts,
+                                      reco_check_result *result);
 
 /* Pairs into a bank, embedded as they come.
  *   pairs   CSV, TSV or JSONL with columns image and text (also filepath or image_path, caption or title); image paths

@@ -42,6 +42,11 @@ RECO_API int32_t reco_tokenizer_eos(const reco_tokenizer *tok);
 /* What the reference pads with, for those who compare with it; reco itself never pads. */
 RECO_API int32_t reco_tokenizer_pad(const reco_tokenizer *tok);
 
+/* The text with U+FFFD for what is not UTF-8 in it, as Python's errors="replace" does. Free with reco_free.
+ *   errors  how many there were; may be NULL
+ * NULL when there is no memory. */
+RECO_API char *reco_text_repair(const char *text, size_t bytes, size_t *errors);
+
 /* Tokens of one caption, begin and end token included, cut to max with the end token kept last.
  *   text   UTF-8, `bytes` long; invalid sequences become U+FFFD as Python's errors="replace" does
  *   ids    [max], written 0..*n

@@ -75,6 +75,13 @@ static inline bool reco_add(size_t a, size_t b, size_t *out)
 static inline size_t reco_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t reco_max(size_t a, size_t b) { return a > b ? a : b; }
 
+/* ---- UTF-8 (utf8.c) ---- */
+
+/* The code point at p, of which left > 0 bytes are there, and in *n its bytes; -1 where that is not UTF-8, and in *n how
+ * many bytes one U+FFFD stands for (what Python's errors="replace" does). */
+int32_t reco_utf8_next(const uint8_t *p, size_t left, size_t *n);
+size_t reco_utf8_errors(const char *text, size_t bytes); /* how many U+FFFD it takes; 0: it is UTF-8 */
+
 /* ---- threads (parallel.c) ---- */
 
 /* Run body(arg, begin, end, worker) over [0, n) split into pieces of at most `grain` items, on the

@@ -117,10 +117,12 @@ void reco_npy_close(reco_npy *npy);
 /* Rows [from, from+n) as f32 (F16, F32 or F64). */
 reco_status reco_npy_rows(reco_ctx *ctx, const reco_npy *npy, size_t from, size_t n, float *out);
 
-/* Row-appending writer of a 2-d array, atomic (temporary name until commit). */
+/* Row-appending writer, atomic (temporary name until commit): of a 2-d array, or of rows with a shape of their own. */
 typedef struct reco_npy_writer reco_npy_writer;
 reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
                            size_t cols);
+reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                                 size_t rank, const size_t *shape);
 /* rows are f32 for F32/F16 (converted), int64_t for I64, bytes for U8 */
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n);
 reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w); /* frees w whatever it returns */

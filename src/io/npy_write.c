@@ -7,7 +7,8 @@
 struct reco_npy_writer {
     reco_file *file;
     reco_dtype dtype;
-    size_t rows, cols;
+    size_t rows, cols, rank,
+        shape[RECO_IO_MAX_RANK]; /* shape[0] is known last; cols is the product of the others */
 };
 
 static const char *descr_of(reco_dtype dtype)
@@ -55,23 +56,40 @@ static reco_status check_dtype(reco_ctx *ctx, const char *path, reco_dtype dtype
                      reco_dtype_name(dtype));
 }
 
-reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
-                           size_t cols)
+reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                                 size_t rank, const size_t *shape)
 {
     *out = NULL;
     RECO_TRY(check_dtype(ctx, path, dtype));
+    size_t cols, bytes;
+    if (rank > RECO_IO_MAX_RANK - 1 || !reco_io_shape_count(rank, shape, &cols) ||
+        !reco_mul(cols, reco_dtype_size(dtype), &bytes))
+        return reco_fail(ctx, RECO_E_ARG, "%s: rows of %zu dimensions are too large", path, rank);
     reco_npy_writer *w = reco_alloc(ctx, 1, sizeof *w, "npy writer");
     if (!w) return RECO_E_NOMEM;
     w->dtype = dtype;
     w->cols = cols;
-    reco_status status = reco_file_begin(ctx, &w->file, path);
-    char header[STREAM_HEADER] = {0};
-    if (status == RECO_OK) status = reco_file_write(ctx, w->file, header, sizeof header);
+    w->rank = rank + 1;
+    w->shape[0] = SIZE_MAX;
+    for (size_t i = 0; i < rank; i++) w->shape[i + 1] = shape[i];
+    char header[MAX_HEADER] = {0};
+    reco_status status = RECO_OK;
+    if (make_header(header, descr_of(dtype), w->rank, w->shape) != STREAM_HEADER)
+        status = reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: rows of %zu dimensions of this size", path, rank);
+    if (status == RECO_OK) status = reco_file_begin(ctx, &w->file, path);
+    memset(header, 0, sizeof header);
+    if (status == RECO_OK) status = reco_file_write(ctx, w->file, header, STREAM_HEADER);
     if (status == RECO_OK)
         *out = w;
     else
         reco_npy_abort(w);
     return status;
+}
+
+reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                           size_t cols)
+{
+    return reco_npy_begin_shape(ctx, out, path, dtype, 1, &cols);
 }
 
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n)
@@ -94,7 +112,8 @@ reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows,
 reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w)
 {
     char header[MAX_HEADER];
-    make_header(header, descr_of(w->dtype), 2, (size_t[]){w->rows, w->cols});
+    w->shape[0] = w->rows;
+    make_header(header, descr_of(w->dtype), w->rank, w->shape);
     reco_status status = reco_file_pwrite(ctx, w->file, header, STREAM_HEADER, 0);
     if (status == RECO_OK) {
         status = reco_file_commit(ctx, w->file);
@@ -116,7 +135,7 @@ reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, si
 {
     RECO_TRY(check_dtype(ctx, path, dtype));
     size_t count, bytes;
-    if (rank > 8 || !reco_io_shape_count(rank, shape, &count) ||
+    if (rank > RECO_IO_MAX_RANK || !reco_io_shape_count(rank, shape, &count) ||
         !reco_mul(count, reco_dtype_size(dtype), &bytes))
         return reco_fail(ctx, RECO_E_ARG, "%s: array of %zu dimensions is too large", path, rank);
     char header[MAX_HEADER];

@@ -37,6 +37,7 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
         } else if (line) {
             if (!(texts[n] = reco_strdup(ctx, line))) RECO_GO(RECO_E_NOMEM);
             n++;
+            result->repaired += reco_utf8_errors(line, bytes) > 0;
         }
         if (n == size || (!line && n > 0)) {
             RECO_GO(flush(ctx, model, texts, n, rows, &o));

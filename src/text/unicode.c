@@ -2,38 +2,12 @@
 
 #include <utf8proc.h>
 
-/* Bytes of the sequence that starts at p, of which `left` are there: the point, or -1 and in *n how many bytes one
- * U+FFFD stands for, the longest start of a valid sequence (as Unicode recommends and Python does). */
-static int32_t next_point(const uint8_t *p, size_t left, size_t *n)
-{
-    uint8_t lead = p[0];
-    size_t want = lead < 0x80                   ? 1
-                  : lead >= 0xc2 && lead < 0xe0 ? 2
-                  : lead >= 0xe0 && lead < 0xf0 ? 3
-                  : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                : 0;
-    *n = 1;
-    if (want == 0) return -1;
-    if (want == 1) return lead;
-    int32_t point = lead & (0x7f >> want);
-    for (size_t i = 1; i < want; i++) {
-        if (i >= left || (p[i] & 0xc0) != 0x80) return -1;
-        /* overlong, surrogate or above U+10FFFF: the second byte tells */
-        if (i == 1 && ((lead == 0xe0 && p[1] < 0xa0) || (lead == 0xed && p[1] > 0x9f) ||
-                       (lead == 0xf0 && p[1] < 0x90) || (lead == 0xf4 && p[1] > 0x8f)))
-            return -1;
-        point = point << 6 | (p[i] & 0x3f);
-        *n = i + 1;
-    }
-    return point;
-}
-
 reco_status reco_points_decode(reco_ctx *ctx, reco_points *out, const char *text, size_t bytes)
 {
     *out = (reco_points){reco_scratch(ctx, bytes, sizeof *out->at, "caption"), 0};
     if (!out->at) return RECO_E_NOMEM;
     for (size_t i = 0, n; i < bytes; i += n) {
-        int32_t point = next_point((const uint8_t *)text + i, bytes - i, &n);
+        int32_t point = reco_utf8_next((const uint8_t *)text + i, bytes - i, &n);
         out->at[out->n++] = point < 0 ? 0xfffd : point;
     }
     return RECO_OK;

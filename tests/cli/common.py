@@ -1,5 +1,6 @@
 """What the command line tests share. Standard library alone: a tiny model from tests/golden/small, pictures made here."""
 import json
+import math
 import os
 import pathlib
 import random
@@ -41,16 +42,20 @@ def write_png(path, width, height, data):
     pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
 
 
-def npy(path):
-    """(dtype, rows) of a 2-d array of f2 or f4."""
+def array(path):
+    """(dtype, shape, values) of an npy of f2, f4 or i8."""
     data = pathlib.Path(path).read_bytes()
     assert data[:6] == b"\x93NUMPY", path
     start = 10 + struct.unpack("<H", data[8:10])[0]
     header = eval(data[10:start].decode(), {"__builtins__": {}})  # a literal of our own writing
-    rows, cols = header["shape"]
-    code = {"<f4": "f", "<f2": "e"}[header["descr"]]
-    values = struct.unpack(f"<{rows * cols}{code}", data[start:])
-    return header["descr"], [values[i * cols:(i + 1) * cols] for i in range(rows)]
+    code = {"<f4": "f", "<f2": "e", "<i8": "q"}[header["descr"]]
+    return header["descr"], header["shape"], struct.unpack(f"<{math.prod(header['shape'])}{code}", data[start:])
+
+
+def npy(path):
+    """(dtype, rows) of a 2-d array."""
+    descr, (rows, cols), values = array(path)
+    return descr, [values[i * cols:(i + 1) * cols] for i in range(rows)]
 
 
 def write_npy(path, rows):

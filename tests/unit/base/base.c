@@ -159,6 +159,33 @@ static void test_progress(void **state)
     reco_ctx_free(ctx);
 }
 
+/* How many U+FFFD Python's errors="replace" makes of these. */
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t errors;
+    } cases[] = {{"", 0},
+                 {"plain", 0},
+                 {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", 0},
+                 {"caf\xe9", 1},
+                 {"\xff\xfe", 2},
+                 {"\xe2\x82", 1},
+                 {"\xe2\x82z", 1},
+                 {"\xed\xa0\x80", 3},
+                 {"\xc0\xaf", 2},
+                 {"\xf0\x9f\x98", 1},
+                 {"\xf4\x90\x80\x80", 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(reco_utf8_errors(cases[i].text, strlen(cases[i].text)), cases[i].errors);
+    size_t n;
+    assert_int_equal(reco_utf8_next((const uint8_t *)"\xf0\x9f\x98\x80", 4, &n), 0x1f600);
+    assert_int_equal(n, 4);
+    assert_int_equal(reco_utf8_next((const uint8_t *)"\xf0\x9f\x98\x80", 3, &n), -1);
+    assert_int_equal(n, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +196,7 @@ int main(void)
         cmocka_unit_test(test_halves),
         cmocka_unit_test_setup_teardown(test_parallel, setup, teardown),
         cmocka_unit_test(test_rng),
+        cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_progress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,91 @@
+/* reco model check */
+#include "cli.h"
+
+enum { KEY_IMAGES = 1, KEY_TEXTS, KEY_OUT, KEY_BATCH };
+
+typedef struct args {
+    cli *common;
+    const char *model, *images, *texts, *out;
+    reco_stream_opts stream;
+} args;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = a->common;
+        return 0;
+    case KEY_IMAGES:
+        a->images = arg;
+        return 0;
+    case KEY_TEXTS:
+        a->texts = arg;
+        return 0;
+    case KEY_OUT:
+        a->out = arg;
+        return 0;
+    case KEY_BATCH:
+        a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->model) return ARGP_ERR_UNKNOWN;
+        a->model = arg;
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, a->model, "MODEL");
+        cli_need(state, a->out, "--out");
+        if (!a->images && !a->texts) argp_error(state, "want --images, --texts or both");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one a line", 1},
+    {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
+    {"out", KEY_OUT, "DIR", 0, "Where pixels.npy, image.npy, ids.npy, text.npy and check.json go", 1},
+    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 2},
+    {0},
+};
+static const struct argp_child children[] = {
+    {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    options,
+    parse,
+    "MODEL",
+    "Write what the model makes of pictures and captions, step by step, to be compared with another "
+    "implementation: pixels, token ids, embeddings. tools/compare_reference.py compares.\v"
+    "Example:\n  reco model check clip/ --images photos/ --texts captions.txt --out check/",
+    children,
+    NULL,
+    NULL};
+
+int cmd_model_check(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c, .stream = {.failure = cli_failure, .user = &c}};
+    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    reco_model *model = NULL;
+    reco_check_result r = {0};
+    reco_status status = cli_open_model(&c, &model, a.model);
+    if (status == RECO_OK) status = reco_check_model(c.ctx, model, a.images, a.texts, a.out, &a.stream, &r);
+    reco_model_close(model);
+    int strict = 0;
+    if (status == RECO_OK) {
+        strict = cli_skipped(&c, r.failures, "check.json");
+        cli_repaired(&c, r.repaired);
+        if (c.json)
+            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "images", (json_int_t)r.images,
+                                "texts", (json_int_t)r.texts, "repaired", (json_int_t)r.repaired,
+                                "failures", (json_int_t)r.failures, "failed", c.failed, "seconds",
+                                r.seconds, "out", cli_text(a.out)));
+        else
+            printf("%llu pictures and %llu captions checked in %.1f s, %llu skipped, in %s\n",
+                   (unsigned long long)r.images, (unsigned long long)r.texts, r.seconds,
+                   (unsigned long long)r.failures, a.out);
+    }
+    int code = cli_end(&c, status);
+    return code ? code : strict;
+}

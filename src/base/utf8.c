@@ -1,0 +1,34 @@
+#include "base/base.h"
+
+/* The error's length is the longest start of a valid sequence, as Unicode recommends and Python replaces. */
+int32_t reco_utf8_next(const uint8_t *p, size_t left, size_t *n)
+{
+    uint8_t lead = p[0];
+    size_t want = lead < 0x80                   ? 1
+                  : lead >= 0xc2 && lead < 0xe0 ? 2
+                  : lead >= 0xe0 && lead < 0xf0 ? 3
+                  : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                : 0;
+    *n = 1;
+    if (want == 0) return -1;
+    if (want == 1) return lead;
+    int32_t point = lead & (0x7f >> want);
+    for (size_t i = 1; i < want; i++) {
+        if (i >= left || (p[i] & 0xc0) != 0x80) return -1;
+        /* overlong, surrogate or above U+10FFFF: the second byte tells */
+        if (i == 1 && ((lead == 0xe0 && p[1] < 0xa0) || (lead == 0xed && p[1] > 0x9f) ||
+                       (lead == 0xf0 && p[1] < 0x90) || (lead == 0xf4 && p[1] > 0x8f)))
+            return -1;
+        point = point << 6 | (p[i] & 0x3f);
+        *n = i + 1;
+    }
+    return point;
+}
+
+size_t reco_utf8_errors(const char *text, size_t bytes)
+{
+    size_t errors = 0;
+    for (size_t i = 0, n; i < bytes; i += n)
+        errors += reco_utf8_next((const uint8_t *)text + i, bytes - i, &n) < 0;
+    return errors;
+}
