@@ -51,7 +51,7 @@ static void check(args *a, struct argp_state *state)
     bool build = strcmp(verb, "build") == 0, add = strcmp(verb, "add") == 0,
          delete = strcmp(verb, "delete") == 0;
     if (!build && !add && !delete &&strcmp(verb, "info") != 0)
-        argp_error(state, "want: bank build, add, delete or info");
+        argp_error(state, "want: bank build, add, delete, compact, verify or info");
     cli_need(state, a->out, build ? "--out" : "BANK");
     if ((build || add) && !a->pairs == !a->embeddings)
         argp_error(state, "want one of --pairs and --embeddings");
@@ -64,7 +64,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = a->common;
+        state->child_inputs[0] = state->child_inputs[1] = a->common;
+        state->child_inputs[2] = state->child_inputs[3] = a->common;
         return 0;
     case KEY_MODEL:
         a->model = arg;
@@ -111,12 +112,15 @@ static const struct argp_option options[] = {
     {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 3},
     {0},
 };
-static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
+                                             {&cli_strict_option, 0, NULL, 0},
+                                             {&cli_wait_option, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,
-    "build --out BANK\nadd BANK\ndelete BANK\ninfo BANK",
+    "build --out BANK\nadd BANK\ndelete BANK\ninfo BANK\ncompact BANK\nverify BANK",
     "Build, extend, shrink or describe the memory. An interrupted build or add goes on when it is run "
     "again.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
@@ -198,6 +202,10 @@ static reco_status describe(cli *c, const args *a)
 
 int cmd_bank(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "compact") == 0)
+        return argv[1] = "reco bank compact", cmd_bank_compact(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "verify") == 0)
+        return argv[1] = "reco bank verify", cmd_bank_verify(argc - 1, argv + 1);
     cli c = {0};
     args a = {.common = &c, .stream = {.failure = cli_failure, .user = &c}};
     a.ids = calloc((size_t)argc, sizeof *a.ids);

@@ -15,6 +15,7 @@ typedef struct cli {
     bool json, quiet, strict;
     reco_precision precision;
     reco_ctx *ctx;
+    double wait;    /* seconds for another writer of a bank; set by who writes */
     json_t *failed; /* the first thousand items that were skipped, for --json */
     double shown_at, began_at;
     const char *shown;
@@ -27,6 +28,8 @@ int cmd_model_info(int argc, char **argv);
 int cmd_model_check(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_bank(int argc, char **argv);
+int cmd_bank_compact(int argc, char **argv); /* bank compact and bank verify, by cmd_bank */
+int cmd_bank_verify(int argc, char **argv);
 int cmd_search(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 int cmd_refine(int argc, char **argv);
@@ -37,6 +40,8 @@ int cmd_eval(int argc, char **argv);
 extern const struct argp cli_common;
 /* --precision and --strict, likewise. */
 extern const struct argp cli_model_options, cli_strict_option;
+/* --wait, likewise; sets the default too. */
+extern const struct argp cli_wait_option;
 
 /* Parse with `options`; usage errors exit with 2. Then create the context; NULL when that failed. */
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input);

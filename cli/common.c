@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT };
+enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT, KEY_WAIT };
 
 static bool told; /* the one line about what went wrong has been written */
 static bool unprinted;
@@ -117,6 +117,16 @@ static error_t parse_strict(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+static error_t parse_wait(int key, char *arg, struct argp_state *state)
+{
+    cli *c = state->input;
+    if (key == ARGP_KEY_INIT) c->wait = 5;
+    if (key == ARGP_KEY_INIT) return 0;
+    if (key != KEY_WAIT) return ARGP_ERR_UNKNOWN;
+    c->wait = cli_number(state, "--wait", arg, 0, 1e6);
+    return 0;
+}
+
 static const struct argp_option common_options[] = {
     {"json", KEY_JSON, NULL, 0, "Print one JSON object instead of text", 90},
     {"threads", KEY_THREADS, "N", 0, "Threads to use (default: all processors)", 90},
@@ -132,6 +142,12 @@ static const struct argp_option strict_options[] = {
     {"strict", KEY_STRICT, NULL, 0, "Exit with 1 when any input had to be skipped", 80},
     {0},
 };
+static const struct argp_option wait_options[] = {
+    {"wait", KEY_WAIT, "SECONDS", 0,
+     "How long to wait while another process writes to the bank (default 5)", 80},
+    {0},
+};
+const struct argp cli_wait_option = {wait_options, parse_wait, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_common = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_model_options = {precision_options, parse_precision, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_strict_option = {strict_options, parse_strict, NULL, NULL, NULL, NULL, NULL};
@@ -141,7 +157,8 @@ bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *inp
     argp_err_exit_status = 2;
     if (argp_parse(argp, argc, argv, 0, NULL, input) != 0) return false;
     cli_catch_signals();
-    reco_ctx_opts opts = {.threads = c->threads, .log = cli_log, .progress = cli_progress, .user = c};
+    reco_ctx_opts opts = {
+        .threads = c->threads, .log = cli_log, .progress = cli_progress, .user = c, .wait = c->wait};
     c->failed = json_array();
     if (reco_ctx_create(&c->ctx, &opts) == RECO_OK && c->failed) return true;
     cli_error("out of memory");

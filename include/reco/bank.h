@@ -20,7 +20,7 @@ typedef struct reco_bank reco_bank;
 
 /* What a bank says of itself. Strings end in NUL. */
 typedef struct reco_bank_info {
-    int format;      /* version of the format, 1 */
+    int format;      /* version of the format, 1 or 2 */
     size_t d;        /* width of every vector */
     int64_t rows;    /* live rows */
     int64_t deleted; /* marked, not yet compacted */
@@ -162,6 +162,40 @@ RECO_API void reco_bank_writer_close(reco_bank_writer *w);
 RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
                                       const char *const *uris, size_t nuris, uint64_t *deleted,
                                       uint64_t *missing);
+
+/* ---- checking ---- */
+
+/* Something wrong with a bank. Strings are valid during the call only. */
+typedef struct reco_bank_problem {
+    const char *file; /* within the bank: "bank.sqlite", "vectors/segment-000003.safetensors" */
+    const char *what; /* "is damaged: checksum differs" */
+    int64_t offset,
+        bytes; /* the damage lies within this range of the file; bytes 0: not known, or of no range */
+    int64_t id, rows; /* ids that it concerns, id..id+rows-1; rows 0: not known, or all */
+} reco_bank_problem;
+
+typedef void (*reco_problem_fn)(void *user, const reco_bank_problem *problem);
+
+typedef struct reco_bank_health {
+    uint64_t problems;     /* 0: the bank is whole */
+    int64_t rows, deleted; /* pairs found */
+    size_t segments;
+    uint64_t bytes; /* of vectors that were read */
+    size_t
+        orphans; /* files of an interrupted writer, or of one at work; the next one removes them: no problem */
+} reco_bank_health;
+
+/* Read every byte of a bank and check it against every checksum, offset, norm and count: vector files (XXH3 of the
+ * whole and of each 64 KiB, structure, ids, finite unit vectors), the database (SQLite's integrity check, the sum of
+ * each pair and of the small tables), and that both speak of the same rows. Takes no lock; constant memory.
+ *   fn      called with each problem; may be NULL
+ *   health  may be NULL
+ * Returns RECO_OK when the bank could be examined, whatever was found; RECO_E_NOTFOUND (no bank), RECO_E_UNSUPPORTED
+ * (newer format), RECO_E_NOMEM, RECO_E_CANCELLED. */
+RECO_API reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_problem_fn fn, void *user,
+                                      reco_bank_health *health);
+
+/* ---- compaction ---- */
 
 typedef struct reco_compact_opts {
     size_t

@@ -96,6 +96,7 @@ typedef struct reco_ctx_opts {
     reco_log_fn log;           /* may be NULL */
     reco_progress_fn progress; /* may be NULL */
     void *user;                /* handed to both hooks */
+    double wait; /* seconds that a bank's writer waits for another one to finish; 0 = does not */
 } reco_ctx_opts;
 
 typedef struct reco_ctx reco_ctx;

@@ -57,6 +57,10 @@ reco_status reco_segment_commit(reco_ctx *ctx, reco_file *file, reco_catalog *c,
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
                                const reco_segment_list *named);
 
+/* How many it would remove. */
+reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segment_list *named,
+                                 size_t *found);
+
 /* ---- rows.c ---- */
 
 /* The segment of a position below bank->positions. */

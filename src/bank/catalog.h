@@ -61,6 +61,20 @@ reco_status reco_catalog_check_seal(reco_ctx *ctx, reco_catalog *c);
 reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, uint64_t *next, bool *done,
                              bool *built);
 
+/* ---- catalog_check.c ---- */
+
+/* Calls visit with each thing that SQLite finds wrong with the database. */
+reco_status reco_catalog_integrity(reco_ctx *ctx, reco_catalog *c,
+                                   void (*visit)(void *arg, const char *message), void *arg);
+/* Calls visit for each pair, ascending; bad is NULL or says what is wrong with it (a static text). */
+reco_status reco_catalog_pairs(reco_ctx *ctx, reco_catalog *c,
+                               reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, int deleted,
+                                                    const char *bad),
+                               void *arg);
+/* Recorded sums of a segment's blocks of so many bytes; *n 0 where there are none. Free with reco_free. */
+reco_status reco_catalog_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
+                                uint64_t **sums, size_t *n);
+
 /* ---- catalog_write.c ---- */
 
 /* Is text a JSON object, by the judgement of the store that will query it? */

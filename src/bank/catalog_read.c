@@ -122,7 +122,7 @@ out:
 }
 
 /* Copy caption, uri and meta of the current row into one block, which pair->caption owns. */
-static reco_status copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair)
+reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair)
 {
     const char **fields[] = {&pair->caption, &pair->uri, &pair->meta};
     const void *text[3];
@@ -161,7 +161,7 @@ reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_p
     if (!row) RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no pair of id %lld", c->file, (long long)id));
     if (sqlite3_column_int(s, 3))
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is deleted", c->file, (long long)id));
-    RECO_GO(copy_pair(ctx, c, s, out));
+    RECO_GO(reco_catalog_copy_pair(ctx, c, s, out));
     if (sqlite3_column_int64(s, 4) != reco_catalog_sum(out))
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", c->file,
                           (long long)id));

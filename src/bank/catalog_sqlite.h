@@ -36,7 +36,6 @@ typedef enum reco_sql {
     RECO_SQL_NONE_DELETED,
     RECO_SQL_BLOCK,
     RECO_SQL_PAIRS,
-    RECO_SQL_JOBS,
     RECO_SQL_INTEGRITY,
     RECO_SQL_COUNT /* how many there are */
 } reco_sql;
@@ -74,6 +73,10 @@ reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, i
 /* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the
  * bank's own tables gets a new seal here (catalog_seal.c), so every change must end here. */
 reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
+
+/* catalog_read.c */
+/* Caption, uri and meta, the first three columns of the current row; free with reco_pair_free. */
+reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair);
 
 /* catalog_seal.c */
 /* Make the checksum of bank, segment and job that of their rows as they are now, within the caller's transaction. */

@@ -6,30 +6,56 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PAUSE_NANOSECONDS 20000000
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Who wrote its name into the file that is locked. */
+static reco_status refuse(reco_ctx *ctx, int file, const char *dir)
+{
+    char text[64], began[32] = "";
+    long pid;
+    long long since, at = (long long)time(NULL);
+    struct tm utc;
+    ssize_t n = pread(file, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = 0;
+    if (sscanf(text, "%ld %lld", &pid, &since) != 2)
+        return reco_fail(ctx, RECO_E_BUSY, "%s: another process is writing", dir);
+    if (gmtime_r(&(time_t){(time_t)since}, &utc)) strftime(began, sizeof began, "%Y-%m-%d %H:%M:%S", &utc);
+    return reco_fail(ctx, RECO_E_BUSY, "%s: process %ld has been writing for %lld s, since %s UTC", dir,
+                     pid, at > since ? at - since : 0, began);
+}
+
+static reco_status take(reco_ctx *ctx, int file, const char *path, const char *dir)
+{
+    double deadline = now() + reco_ctx_wait(ctx);
+    for (;;) {
+        if (flock(file, LOCK_EX | LOCK_NB) == 0) return RECO_OK;
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK) return reco_fail_errno(ctx, RECO_E_IO, "%s: can't lock", path);
+        if (now() >= deadline) return refuse(ctx, file, dir);
+        RECO_TRY(reco_progress(ctx, "waiting for another writer", 0, 0));
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NANOSECONDS}, NULL);
+    }
+}
+
 /* flock, not SQLite's lock: it is held for hours while files are written, ends with the process however that ends,
  * and leaves SQLite free for readers. The file stays: removing it would let two writers lock two files. */
 reco_status reco_bank_lock(reco_ctx *ctx, int *fd, const char *dir)
 {
-    char *path = reco_path_join(ctx, dir, "writer.lock"), text[64] = "";
+    char *path = reco_path_join(ctx, dir, "writer.lock"), text[64];
     *fd = -1;
     if (!path) return RECO_E_NOMEM;
-    reco_status status = RECO_OK;
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666), rc;
+    reco_status status;
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     if (file < 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
-    do rc = flock(file, LOCK_EX | LOCK_NB);
-    while (rc != 0 && errno == EINTR);
-    long pid = 0;
-    long long since = 0, now = (long long)time(NULL);
-    if (rc != 0 && errno == EWOULDBLOCK) {
-        ssize_t n = pread(file, text, sizeof text - 1, 0);
-        text[n > 0 ? n : 0] = 0;
-        if (sscanf(text, "%ld %lld", &pid, &since) == 2)
-            RECO_GO(reco_fail(ctx, RECO_E_BUSY, "%s: process %ld has been writing for %lld s", dir, pid,
-                              now > since ? now - since : 0));
-        RECO_GO(reco_fail(ctx, RECO_E_BUSY, "%s: another process is writing", dir));
-    }
-    if (rc != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s: can't lock", path));
-    int n = snprintf(text, sizeof text, "%ld %lld\n", (long)getpid(), now);
+    RECO_GO(take(ctx, file, path, dir));
+    int n = snprintf(text, sizeof text, "%ld %lld\n", (long)getpid(), (long long)time(NULL));
     if (ftruncate(file, 0) != 0 || pwrite(file, text, (size_t)n, 0) != n)
         RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
     *fd = file;

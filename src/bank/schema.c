@@ -52,7 +52,6 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_NONE_DELETED] = "UPDATE bank SET deleted = 0, next_segment = ?1",
     [RECO_SQL_BLOCK] = "SELECT bytes, sums FROM block WHERE segment = ?1",
     [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, deleted, sum, id FROM pair ORDER BY id",
-    [RECO_SQL_JOBS] = "SELECT next, done FROM job",
     [RECO_SQL_INTEGRITY] = "PRAGMA integrity_check",
     [RECO_SQL_DELETE_ID] = "UPDATE pair SET deleted = 1, sum = ~sum WHERE id = ?1 AND NOT deleted",
     [RECO_SQL_DELETE_URI] = "UPDATE pair SET deleted = 1, sum = ~sum WHERE uri = ?1 AND NOT deleted",

@@ -204,9 +204,11 @@ static bool is_named(const char *name, const reco_segment_entry *const *sorted, 
     return n && bsearch(&key, sorted, n, sizeof *sorted, by_file);
 }
 
-reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
-                               const reco_segment_list *named)
+/* Count what is not named, and with a catalog remove it. */
+static reco_status sweep(reco_ctx *ctx, reco_catalog *c, const char *dir, const reco_segment_list *named,
+                         size_t *found)
 {
+    *found = 0;
     char *vectors = path_of(ctx, dir, "");
     if (!vectors) return RECO_E_NOMEM;
     reco_status status = RECO_OK;
@@ -216,17 +218,33 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
     const reco_segment_entry **sorted = sort_by_file(ctx, named);
     if (!sorted) RECO_GO(RECO_E_NOMEM);
     if (!stream) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", vectors));
-    while ((entry = readdir(stream))) {
+    while ((errno = 0, entry = readdir(stream))) {
         if (!is_ours(entry->d_name) || is_named(entry->d_name, sorted, named->n)) continue;
+        ++*found;
+        if (!c) continue;
         if (!settled) RECO_GO(reco_catalog_settle(ctx, c));
         settled = true;
         if (unlinkat(dirfd(stream), entry->d_name, 0) != 0 && errno != ENOENT)
             RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s%s: can't remove what an interrupted run left",
                                     vectors, entry->d_name));
     }
+    if (errno) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", vectors));
 out:
     if (stream) closedir(stream);
     reco_free(sorted);
     reco_free(vectors);
     return status;
+}
+
+reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
+                               const reco_segment_list *named)
+{
+    size_t found;
+    return sweep(ctx, c, dir, named, &found);
+}
+
+reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segment_list *named,
+                                 size_t *found)
+{
+    return sweep(ctx, NULL, dir, named, found);
 }

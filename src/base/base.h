@@ -90,6 +90,7 @@ size_t reco_utf8_errors(const char *text, size_t bytes); /* how many U+FFFD it t
 typedef void (*reco_body)(void *arg, size_t begin, size_t end, int worker);
 void reco_parallel(reco_ctx *ctx, size_t n, size_t grain, reco_body body, void *arg);
 
+double reco_ctx_wait(const reco_ctx *ctx);  /* seconds */
 reco_isa reco_ctx_isa(const reco_ctx *ctx); /* resolved: never AUTO */
 /* A one-thread context with the same caps and no hooks, for a worker that needs errors of its own. */
 reco_status reco_ctx_worker(reco_ctx *ctx, reco_ctx **out);

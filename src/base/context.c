@@ -31,6 +31,7 @@ reco_status reco_ctx_create(reco_ctx **out, const reco_ctx_opts *opts)
     static const reco_ctx_opts defaults;
     if (!opts) opts = &defaults;
     if (opts->threads < 0 || opts->threads > 1024) return RECO_E_ARG;
+    if (!(opts->wait >= 0)) return RECO_E_ARG;
     if ((int)opts->max_isa < RECO_ISA_AUTO || opts->max_isa > RECO_ISA_AVX512) return RECO_E_ARG;
     reco_ctx *ctx = calloc(1, sizeof *ctx);
     if (!ctx) return RECO_E_NOMEM;
@@ -51,6 +52,7 @@ void reco_ctx_free(reco_ctx *ctx)
 
 const char *reco_ctx_error(const reco_ctx *ctx) { return ctx ? ctx->error : ""; }
 int reco_ctx_threads(const reco_ctx *ctx) { return ctx->threads; }
+double reco_ctx_wait(const reco_ctx *ctx) { return ctx->opts.wait; }
 reco_isa reco_ctx_isa(const reco_ctx *ctx) { return ctx->isa; }
 const char *reco_version(void) { return RECO_VERSION; }
 

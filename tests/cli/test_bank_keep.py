@@ -1,0 +1,108 @@
+"""bank compact, bank verify, and writers that meet."""
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import time
+import unittest
+
+from common import SOURCE, Case, write_npy
+
+
+def unit(i, side):
+    row = [((i + 1) * 7919 + side * 31 + j * j * 17) % 23 - 11.5 for j in range(8)]
+    norm = sum(x * x for x in row) ** 0.5
+    return [x / norm for x in row]
+
+
+class Keep(Case):
+    def embeddings(self, name, first, n):
+        folder = self.dir / name
+        for side, kind in enumerate(("img_emb", "text_emb")):
+            write_npy(folder / kind / f"{kind}_0.npy", [unit(i, side) for i in range(first, first + n)])
+        (folder / "metadata").mkdir()
+        (folder / "metadata/metadata_0.jsonl").write_text(
+            "".join(json.dumps({"caption": f"thing {i}", "image_path": f"{i}.png", "n": i}) + "\n" for i in range(first, first + n)))
+        return folder
+
+    def bank(self):
+        self.reco("bank", "build", "--embeddings", self.embeddings("a", 0, 10), "--out", "b")
+        self.reco("bank", "add", "--embeddings", self.embeddings("c", 10, 5), "b")
+        self.reco("bank", "delete", "b", "--id", "0", "3", "4", "14")
+
+    def test_compact(self):
+        self.bank()
+        r = self.json("bank", "compact", "b")
+        self.assertEqual({k: r[k] for k in ("rows", "removed", "copied", "segments_before", "segments")},
+                         {"rows": 11, "removed": 4, "copied": 11, "segments_before": 2, "segments": 1})
+        info = self.json("bank", "info", "b")
+        self.assertEqual((info["rows"], info["deleted"], info["next_id"], info["segments"]), (11, 0, 15, 1))
+        self.assertEqual([p.name for p in (self.dir / "b/vectors").iterdir()], ["segment-000002.safetensors"])
+        self.assertEqual(self.reco("bank", "compact", "b").stdout,
+                         "0 deleted rows removed, 11 rows in 1 segments (were 1), 0.0 MB of vectors (were 0.0)\n")
+        self.reco("bank", "add", "--embeddings", self.embeddings("d", 15, 2), "b")
+        self.assertEqual(self.json("bank", "info", "b")["next_id"], 17)
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+
+    def test_verify(self):
+        self.bank()
+        self.assertEqual(self.reco("bank", "verify", "b").stdout, "11 rows (4 deleted) in 2 segments, 0.0 MB of vectors: whole\n")
+        (self.dir / "b/vectors/segment-000009.safetensors").write_bytes(b"x")
+        self.assertEqual(self.json("bank", "verify", "b"),
+                         {"ok": True, "problem_count": 0, "problems": [], "rows": 11, "deleted": 4, "segments": 2,
+                          "vector_bytes": 2 * 192 + (10 + 5) * 32, "orphans": 1})
+        path = self.dir / "b/vectors/segment-000001.safetensors"
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 0x40
+        path.write_bytes(raw)
+        bad = self.json("bank", "verify", "b", code=1)
+        self.assertFalse(bad["ok"])
+        self.assertIn({"file": "vectors/segment-000001.safetensors", "offset": 0, "bytes": len(raw), "id": 10, "rows": 5,
+                       "what": "is damaged: checksum differs"}, bad["problems"])
+        done = self.reco("bank", "verify", "b", code=1)
+        self.assertIn(f"vectors/segment-000001.safetensors: bytes 0 to {len(raw) - 1}: is damaged: checksum differs"
+                      " (rows 10 to 14)\n", done.stdout)
+        path.unlink()
+        self.assertIn("segment-000001", self.reco("bank", "verify", "b", code=1).stdout)
+        (self.dir / "b/bank.sqlite").write_bytes(b"garbage" * 1000)
+        self.assertIn("bank.sqlite: file is not a database\n", self.reco("bank", "verify", "b", code=1).stdout)
+        self.fails("bank", "verify", "nothing", says=["nothing"])
+
+    def test_usage(self):
+        for verb in ("compact", "verify"):
+            self.assertIn("Example:", self.reco("bank", verb, "--help").stdout)
+            self.reco("bank", verb, code=2)
+            self.reco("bank", verb, "a", "b", code=2)
+            self.fails("bank", verb, "nothing", says=["nothing"])
+
+    def test_wait(self):
+        self.bank()
+        with open(self.dir / "b/writer.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(f"{os.getpid()} {int(time.time()) - 90}\n")
+            lock.flush()
+            start = time.monotonic()
+            for command in (["compact", "b"], ["delete", "b", "--id", "1"]):
+                self.fails("bank", *command, "--wait", "0.3", says=[f"process {os.getpid()} has been writing for 9", "since 20"])
+            self.assertGreater(time.monotonic() - start, 0.6)
+            self.reco("bank", "verify", "b")  # readers don't wait
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        self.reco("bank", "compact", "b", "--wait", "0")
+
+    def test_format_1(self):
+        """A bank that the first reco wrote opens, can be searched, verified, added to and compacted for ever."""
+        shutil.copytree(SOURCE / "tests/data/bank-v1", self.dir / "b")
+        info = self.json("bank", "info", "b")
+        self.assertEqual((info["format"], info["rows"], info["deleted"], info["next_id"], info["segments"]), (1, 6, 2, 8, 2))
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+        self.assertEqual(self.json("bank", "info", "b")["format"], 1)
+        self.reco("bank", "add", "--embeddings", self.embeddings("d", 8, 2), "b")
+        self.assertEqual(self.json("bank", "info", "b")["format"], 2)
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+        self.assertEqual(self.json("bank", "compact", "b")["rows"], 8)
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+
+
+if __name__ == "__main__":
+    unittest.main()
