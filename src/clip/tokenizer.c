@@ -3,16 +3,23 @@
 
 #define BUILTIN_VOCAB 49408
 
+/* Neither a missing library nor a tokenizer of another kind keeps images from being embedded. */
+static reco_status sentencepiece(reco_ctx *ctx, reco_model *model, reco_text_rules rules)
+{
+    reco_status status = reco_tokenizer_sentencepiece(ctx, &model->tokenizer, model->dir, rules);
+    if (status != RECO_E_UNSUPPORTED) return status;
+    if (!(model->no_tokenizer = reco_strdup(ctx, reco_ctx_error(ctx)))) return RECO_E_NOMEM;
+    return reco_guess(ctx, model, "texts cannot be embedded: %s", model->no_tokenizer);
+}
+
 /* open_clip does not look at a folder's tokenizer files unless its configuration names a tokenizer. It cannot embed
  * texts with a smaller vocabulary than its own; we then take the folder's, cleaned in its way. */
 static reco_status open_clip(reco_ctx *ctx, reco_model *model)
 {
-    if (model->folder_tokenizer)
-        return reco_fail(
-            ctx, RECO_E_UNSUPPORTED,
-            "%s/open_clip_config.json: text_cfg.hf_tokenizer_name is set, want CLIP's own tokenizer",
-            model->dir);
-    if (model->spec.vocab < BUILTIN_VOCAB) {
+    if (model->folder_tokenizer) {
+        RECO_TRY(sentencepiece(ctx, model, RECO_TEXT_OPENCLIP));
+        if (!model->tokenizer) return RECO_OK;
+    } else if (model->spec.vocab < BUILTIN_VOCAB) {
         RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_OPENCLIP));
         RECO_TRY(reco_guess(ctx, model, "vocab_size %zu is not CLIP's: the folder's tokenizer files",
                             model->spec.vocab));
@@ -28,6 +35,8 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
 {
     if (strcmp(model->family, "open_clip") == 0)
         RECO_TRY(open_clip(ctx, model));
+    else if (strcmp(model->family, "hf-siglip") == 0)
+        RECO_TRY(sentencepiece(ctx, model, RECO_TEXT_HF));
     else
         RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_HF));
     if (model->tokenizer && reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)

@@ -1,4 +1,4 @@
-#include "text/tokenizer.h"
+#include "text/sentencepiece.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -46,6 +46,9 @@ void reco_tokenizer_close(reco_tokenizer *tok)
     for (size_t i = 0; i < tok->nspecials; i++) reco_free(tok->specials[i].points);
     reco_free(tok->specials);
     reco_free(tok->merges);
+#ifdef RECO_SENTENCEPIECE
+    reco_spm_free(tok->spm);
+#endif
     reco_free(tok);
 }
 
@@ -60,8 +63,9 @@ reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
                                 .bos = tok->bos,
                                 .eos = tok->eos,
                                 .pad = tok->pad};
+    if (tok->spm) snprintf(info.kind, sizeof info.kind, "sentencepiece");
     if (tok->rules == RECO_TEXT_HF)
-        snprintf(info.rules, sizeof info.rules, "hf");
+        snprintf(info.rules, sizeof info.rules, "%s", !tok->spm ? "hf" : tok->t5 ? "t5" : "siglip");
     else
         snprintf(info.rules, sizeof info.rules, "open_clip %s", clean[tok->clean]);
     return info;
@@ -107,9 +111,8 @@ static reco_status encode_clean(reco_ctx *ctx, const reco_tokenizer *tok, const 
     return RECO_OK;
 }
 
-/* First special token in text from `at` on, the longest of those that start there; NULL: none. */
-static const reco_special *find_special(const reco_tokenizer *tok, const reco_points *text, size_t *at,
-                                        bool normalized)
+const reco_special *reco_special_find(const reco_tokenizer *tok, const reco_points *text, size_t *at,
+                                      bool normalized)
 {
     const reco_special *best = NULL;
     for (; *at < text->n && !best; *at += !best)
@@ -131,7 +134,7 @@ static reco_status encode_hf(reco_ctx *ctx, const reco_tokenizer *tok, reco_poin
     size_t begin = 0;
     while (begin < text.n && !reco_ids_full(ids)) {
         size_t at = begin;
-        const reco_special *special = find_special(tok, &text, &at, normalized);
+        const reco_special *special = reco_special_find(tok, &text, &at, normalized);
         reco_points part = {text.at + begin, at - begin};
         if (part.n && normalized) {
             RECO_TRY(encode_clean(ctx, tok, &part, ids));
@@ -158,9 +161,13 @@ reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, cons
         return reco_fail(ctx, RECO_E_NOMEM, "caption of %zu bytes, want at most %zu", bytes, RECO_TEXT_MAX);
     reco_ids out = {ids, 0, max};
     reco_mark mark = reco_scratch_mark(ctx);
-    reco_ids_push(&out, tok->bos);
+    if (tok->bos >= 0) reco_ids_push(&out, tok->bos);
     RECO_GO(reco_points_decode(ctx, &points, text, bytes));
-    if (tok->rules == RECO_TEXT_HF) {
+    if (tok->spm) {
+#ifdef RECO_SENTENCEPIECE
+        RECO_GO(reco_spm_tokens(ctx, tok, &points, &out));
+#endif
+    } else if (tok->rules == RECO_TEXT_HF) {
         RECO_GO(encode_hf(ctx, tok, points, false, &out));
     } else {
         RECO_GO(reco_clean_openclip(ctx, &points, tok->clean));

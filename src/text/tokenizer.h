@@ -35,6 +35,10 @@ struct reco_tokenizer {
     reco_text_rules rules;
     reco_clean clean; /* of RECO_TEXT_OPENCLIP */
     bool built_in;
+    struct reco_spm *spm; /* NULL: byte-pair encoding, by what follows */
+    bool keep_case, t5;   /* of spm: tokenizer_class T5Tokenizer */
+    char unk_text[64];    /* of spm, and how many pieces it is */
+    size_t unk_pieces;
     size_t vocab;
     int32_t bos, eos, pad, unk;     /* unk -1: none */
     int32_t symbol[256], last[256]; /* id of a byte, and of a byte that ends its word; -1: none */
@@ -82,6 +86,10 @@ static inline void reco_ids_push(reco_ids *ids, int32_t id)
 {
     if (!reco_ids_full(ids)) ids->at[ids->n++] = id;
 }
+
+/* First special token in text from `at` on, the longest of those that start there; NULL: none, and *at the end. */
+const reco_special *reco_special_find(const reco_tokenizer *tok, const reco_points *text, size_t *at,
+                                      bool normalized);
 
 /* unicode.c */
 reco_status reco_points_decode(reco_ctx *ctx, reco_points *out, const char *text, size_t bytes);

@@ -38,7 +38,7 @@ class Model(Case):
         self.assertEqual(info["fingerprint"], self.json("model", "info", MODEL)["fingerprint"])
 
     def test_missing_files(self):
-        for name in ("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt"):
+        for name in ("config.json", "model.safetensors", "vocab.json", "merges.txt"):
             kept = (self.model / name).read_bytes()
             (self.model / name).unlink()
             self.fails_with(name)

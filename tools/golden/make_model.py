@@ -10,37 +10,14 @@ import shutil
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+from make_vocabulary import rgb, vocabulary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 OUT = ROOT / "small"
 IMAGES = ["rgb.jpg", "cmyk.jpg", "palette-4-alpha.png", "rgba.png", "grey.jpg", "lossy.webp", "tall.png", "one.png"]
 TEXTS = ["a photo of a cat", "it's the 2nd  café!", "x", "a b c d e f g h i j k l m n o p q r s t u v w x y z and on", ""]
-
-
-def vocabulary(folder):
-    """Bytes, bytes that end a word, two merges, special tokens: the smallest vocabulary with every part."""
-    codes = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
-    chars = [chr(c) for c in codes] + [chr(256 + i) for i in range(256 - len(codes))]
-    merges = ["a t</w>", "c at</w>", "p h", "o t", "ph ot", "phot o</w>"]
-    names = chars + [c + "</w>" for c in chars] + [m.replace(" ", "") for m in merges]
-    names += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({n: i for i, n in enumerate(names)}, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({
-        "tokenizer_class": "CLIPTokenizer", "model_max_length": 20, "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}))
-    return len(names)
-
-
-def rgb(path):
-    """As transformers 5 converts: what is transparent lies on white."""
-    picture = Image.open(path)
-    if picture.mode == "RGB":
-        return np.asarray(picture)
-    picture = picture.convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
 
 
 def make(name, act, dtype, seed):
