@@ -26,11 +26,12 @@ typedef struct reco_bank_info {
     int64_t deleted; /* marked, not yet compacted */
     int64_t next_id; /* ids below it have been given */
     size_t segments;
-    uint64_t vector_bytes;
-    int complete;         /* 0: a build was cut off and goes on when it is run again */
-    float logit_scale;    /* CLIP's own exp(logit_scale); 0 where the encoder is unknown */
-    char encoder[256];    /* name of the encoder, "" where unknown */
-    char fingerprint[33]; /* of its tensors, "" where unknown */
+    uint64_t vector_bytes;   /* of the vector files */
+    uint64_t database_bytes; /* of bank.sqlite and its log */
+    int complete;            /* 0: a build was cut off and goes on when it is run again */
+    float logit_scale;       /* CLIP's own exp(logit_scale); 0 where the encoder is unknown */
+    char encoder[256];       /* name of the encoder, "" where unknown */
+    char fingerprint[33];    /* of its tensors, "" where unknown */
 } reco_bank_info;
 
 /* One row without its vectors. Strings are NUL-terminated UTF-8; uri and meta may be NULL (none). */
@@ -50,6 +51,16 @@ RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *
 RECO_API void reco_bank_close(reco_bank *bank);
 RECO_API reco_bank_info reco_bank_get_info(const reco_bank *bank);
 
+/* A vector file of the snapshot. */
+typedef struct reco_segment_info {
+    int64_t number, first; /* first: id of its first row */
+    int64_t rows;          /* deleted ones too, until they are compacted */
+    uint64_t bytes;
+    char file[48], xxh3[33]; /* name within vectors/; XXH3-128 of its content */
+} reco_segment_info;
+/* i = 0..info.segments-1, ascending by id; all zero for others. */
+RECO_API reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i);
+
 /* A set of live rows of one open bank, to search among. Immutable; may be shared between threads; freed before its
  * bank is closed. */
 typedef struct reco_bank_filter reco_bank_filter;
@@ -59,9 +70,12 @@ typedef struct reco_bank_filter reco_bank_filter;
 RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                           const int64_t *ids, size_t n);
 
-/* The live rows for which the SQL expression `where` is true; it sees the columns id, caption, uri and meta of table
- * pair, and can read and compute, nothing else. RECO_E_ARG with SQLite's message when it is no such expression or
- * runs too long; RECO_E_NOMEM, RECO_E_IO, RECO_E_FORMAT. One thread at a time per bank. */
+/* The live rows for which the SQL expression `where` is true. It sees the columns id, caption, uri and meta of table
+ * pair, and can read and compute, nothing else: one condition of at most 512 KiB, no statements, comments or
+ * parameters; subqueries may read pair, json_each and json_tree; functions are SQLite's that compute. Values of more
+ * than 1.2 MB, more than 10^8 + 2,000 N steps of SQLite's and more than 10 s + 0.2 ms N end it.
+ * RECO_E_ARG says what was refused; RECO_E_CANCELLED, RECO_E_NOMEM, RECO_E_IO, RECO_E_FORMAT. One thread at a time per
+ * bank. */
 RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                             const char *where);
 
@@ -105,6 +119,19 @@ RECO_API reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco
 /* Live ids in ascending order, those >= from, at most max. *n is how many were written. */
 RECO_API reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
                                    int64_t *ids, size_t *n);
+
+/* The same of the rows for which `where` is true, as in reco_bank_filter_where; NULL: all. */
+RECO_API reco_status reco_bank_select(reco_ctx *ctx, const reco_bank *bank, const char *where, int64_t from,
+                                      size_t max, int64_t *ids, size_t *n);
+
+/* Live rows whose cosine to the query is at least `least`, in ascending order of id, those >= from, at most max.
+ *   query   [d], norm within 1e-3 of 1
+ *   ids     [max]; scores [max], or NULL
+ * Exact: the cosines are those that reco_bank_search gives. Costs N*d multiply-adds over all pages.
+ * RECO_E_ARG as there. */
+RECO_API reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                      const float *query, float least, int64_t from, size_t max,
+                                      int64_t *ids, float *scores, size_t *n);
 
 /* Caption, uri and meta of one row. The strings of *out live until reco_pair_free(out).
  * May be called from one thread at a time per bank. RECO_E_NOTFOUND. */
@@ -162,6 +189,31 @@ RECO_API void reco_bank_writer_close(reco_bank_writer *w);
 RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
                                       const char *const *uris, size_t nuris, uint64_t *deleted,
                                       uint64_t *missing);
+
+/* A deletion in the making: pick rows by as many calls as it takes, look at what would go, then commit it or leave it.
+ * It holds the writer's lock, and what is picked lies on disk. */
+typedef struct reco_bank_deletion reco_bank_deletion;
+/* RECO_E_BUSY when a writer is at work; RECO_E_NOTFOUND, RECO_E_IO, RECO_E_FORMAT as reco_bank_writer_open. */
+RECO_API reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
+/* Pick live rows: of this id; of this uri; for which this condition is true (as in reco_bank_filter_where); within
+ * this cosine of a query [d] (as in reco_bank_within).
+ *   picked  how many were not picked before; 0: none such is there. May be NULL */
+RECO_API reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id,
+                                           uint64_t *picked);
+RECO_API reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri,
+                                            uint64_t *picked);
+RECO_API reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
+                                              uint64_t *picked);
+RECO_API reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_side side,
+                                             const float *query, float least, uint64_t *picked);
+/* The bank as it is before, to look at rows with; borrowed, valid until the deletion is closed. */
+RECO_API reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank);
+/* Ids that are picked, ascending, those >= from, at most max. */
+RECO_API reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
+                                            int64_t *ids, size_t *n);
+/* Mark all of them as deleted, in one transaction. Nothing is picked afterwards. */
+RECO_API reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted);
+RECO_API void reco_bank_deletion_close(reco_bank_deletion *d); /* NULL is fine */
 
 /* ---- checking ---- */
 

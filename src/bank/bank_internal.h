@@ -25,6 +25,7 @@ struct reco_bank {
     reco_catalog *catalog;
     reco_bank_info info;
     reco_segment *segments;
+    reco_segment_entry *entries; /* [nsegments] */
     size_t nsegments, positions; /* positions: rows of all segments, deleted ones too */
     uint64_t *deleted;           /* bit p: position p is deleted; NULL when nothing is */
 };

@@ -1,6 +1,7 @@
 #include "bank/catalog_sqlite.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -318,6 +319,15 @@ void reco_catalog_close(reco_catalog *c)
     disconnect(c);
     reco_free(c->file);
     reco_free(c);
+}
+
+uint64_t reco_catalog_bytes(const reco_catalog *c)
+{
+    struct stat info;
+    char log[PATH_MAX + 8];
+    uint64_t bytes = stat(c->file, &info) == 0 ? (uint64_t)info.st_size : 0;
+    snprintf(log, sizeof log, "%s-wal", c->file);
+    return bytes + (stat(log, &info) == 0 ? (uint64_t)info.st_size : 0);
 }
 
 /* ---- creating ---- */

@@ -45,6 +45,8 @@ void reco_catalog_close(reco_catalog *c);
 
 /* Fills what the catalog knows of *info; rows, segments and vector_bytes follow from the segments. */
 reco_status reco_catalog_info(reco_ctx *ctx, reco_catalog *c, reco_bank_info *info, int64_t *next_segment);
+/* Of the database and its log. */
+uint64_t reco_catalog_bytes(const reco_catalog *c);
 /* In order of id; file names are those that the format prescribes. */
 reco_status reco_catalog_segments(reco_ctx *ctx, reco_catalog *c, reco_segment_list *out);
 /* Calls visit(arg, id) for each deleted row, ascending, and no more than `most` times. */
@@ -103,9 +105,26 @@ reco_status reco_catalog_replace(reco_ctx *ctx, reco_catalog *c, const reco_segm
                                  const reco_segment_list *new, int64_t next_segment, int64_t deleted);
 /* Once this is on disk, no earlier commit that failed can come true any more. */
 reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
-/* *missing counts the ids and uris of which no live row was found. */
-reco_status reco_catalog_delete(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
-                                const char *const *uris, size_t nuris, uint64_t *deleted,
-                                uint64_t *missing);
+
+/* ---- catalog_delete.c: rows picked to be deleted, in a temporary table ---- */
+
+/* Start without any. */
+reco_status reco_catalog_pick_none(reco_ctx *ctx, reco_catalog *c);
+/* *picked: how many live rows were not picked before. */
+reco_status reco_catalog_pick_id(reco_ctx *ctx, reco_catalog *c, int64_t id, uint64_t *picked);
+reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *uri, uint64_t *picked);
+reco_status reco_catalog_picked(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
+                                size_t *n);
+/* Mark them, all or none. */
+reco_status reco_catalog_delete_picked(reco_ctx *ctx, reco_catalog *c, uint64_t *deleted);
+
+/* ---- catalog_where.c ---- */
+
+/* Calls visit for each live row of id `from` or more for which the condition is true, ascending, until there is
+ * *enough. rows: about how many there are in all, for the limit on steps. visit may use other statements of c. */
+reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const char *where, int64_t from,
+                               uint64_t rows,
+                               reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough),
+                               void *arg);
 
 #endif

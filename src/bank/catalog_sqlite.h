@@ -20,8 +20,10 @@ typedef enum reco_sql {
     RECO_SQL_ADD_SEGMENT,
     RECO_SQL_ADVANCE,
     RECO_SQL_SAVE_JOB,
-    RECO_SQL_DELETE_ID,
-    RECO_SQL_DELETE_URI,
+    RECO_SQL_PICK_ID,
+    RECO_SQL_PICK_URI,
+    RECO_SQL_PICKED,
+    RECO_SQL_DELETE_PICKED,
     RECO_SQL_COUNT_DELETED,
     RECO_SQL_PUBLISH_BLOCKS,
     RECO_SQL_STAGE_BLOCK,
@@ -64,6 +66,9 @@ reco_status reco_catalog_step(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, b
 /* Run a statement that gives no rows. */
 reco_status reco_catalog_run(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s);
 reco_status reco_catalog_exec(reco_ctx *ctx, reco_catalog *c, const char *sql);
+/* End a transaction: commit when all went well, else take everything back. The first error is the one to report.
+ * (catalog_write.c) */
+reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
 /* Column of the current row, refused when it is no integer of lo..hi. `what` names it, as in "bank.d". */
 reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
                              int64_t lo, int64_t hi, int64_t *out);

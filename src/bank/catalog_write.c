@@ -172,31 +172,3 @@ reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c)
     return reco_catalog_end(ctx, c,
                             reco_catalog_exec(ctx, c, "UPDATE bank SET next_segment = next_segment"));
 }
-
-static reco_status mark(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
-                        const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing)
-{
-    sqlite3_stmt *s;
-    for (size_t i = 0; i < nids + nuris; i++) {
-        RECO_TRY(reco_catalog_prepare(ctx, c, i < nids ? RECO_SQL_DELETE_ID : RECO_SQL_DELETE_URI, &s));
-        if (i < nids)
-            sqlite3_bind_int64(s, 1, ids[i]);
-        else
-            bind_text(s, 1, uris[i - nids]);
-        RECO_TRY(reco_catalog_run(ctx, c, s));
-        uint64_t changed = (uint64_t)sqlite3_changes(c->db);
-        *deleted += changed;
-        *missing += changed == 0;
-    }
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_COUNT_DELETED, &s));
-    sqlite3_bind_int64(s, 1, (int64_t)*deleted);
-    return reco_catalog_run(ctx, c, s);
-}
-
-reco_status reco_catalog_delete(reco_ctx *ctx, reco_catalog *c, const int64_t *ids, size_t nids,
-                                const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing)
-{
-    *deleted = *missing = 0;
-    RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
-    return reco_catalog_end(ctx, c, mark(ctx, c, ids, nids, uris, nuris, deleted, missing));
-}

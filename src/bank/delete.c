@@ -1,16 +1,133 @@
 #include "bank/bank_internal.h"
 
+struct reco_bank_deletion {
+    reco_bank_writer *writer;
+    reco_bank *bank; /* what is being deleted from; opened when it is asked for */
+};
+
+reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    uint64_t next;
+    int done;
+    *out = NULL;
+    reco_bank_deletion *d = reco_alloc(ctx, 1, sizeof *d, "deletion");
+    if (!d) return RECO_E_NOMEM;
+    reco_status status = reco_bank_writer_open(ctx, &d->writer, path, NULL, "", &next, &done);
+    if (status == RECO_OK) status = reco_catalog_pick_none(ctx, d->writer->catalog);
+    if (status == RECO_OK)
+        *out = d;
+    else
+        reco_bank_deletion_close(d);
+    return status;
+}
+
+void reco_bank_deletion_close(reco_bank_deletion *d)
+{
+    if (!d) return;
+    reco_bank_close(d->bank);
+    reco_bank_writer_close(d->writer);
+    reco_free(d);
+}
+
+reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked)
+{
+    uint64_t n = 0;
+    RECO_TRY(reco_catalog_pick_id(ctx, d->writer->catalog, id, &n));
+    if (picked) *picked = n;
+    return RECO_OK;
+}
+
+reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked)
+{
+    uint64_t n = 0;
+    RECO_TRY(reco_catalog_pick_uri(ctx, d->writer->catalog, uri, &n));
+    if (picked) *picked = n;
+    return RECO_OK;
+}
+
+typedef struct picking {
+    reco_catalog *catalog;
+    uint64_t n;
+} picking;
+
+static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
+{
+    picking *p = arg;
+    uint64_t n;
+    (void)enough;
+    RECO_TRY(reco_catalog_pick_id(ctx, p->catalog, id, &n));
+    p->n += n;
+    return RECO_OK;
+}
+
+reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
+                                     uint64_t *picked)
+{
+    picking p = {d->writer->catalog, 0};
+    RECO_TRY(reco_catalog_where(ctx, p.catalog, where, 0, (uint64_t)d->writer->next_id, pick, &p));
+    if (picked) *picked = p.n;
+    return RECO_OK;
+}
+
+/* The lock keeps other writers out, so this snapshot is what the deletion finds. */
+reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank)
+{
+    if (!d->bank) RECO_TRY(reco_bank_open(ctx, &d->bank, d->writer->dir));
+    *bank = d->bank;
+    return RECO_OK;
+}
+
+reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_side side,
+                                    const float *query, float least, uint64_t *picked)
+{
+    enum { PAGE = 1024 };
+    int64_t ids[PAGE];
+    size_t n;
+    const reco_bank *bank;
+    picking p = {d->writer->catalog, 0};
+    RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
+    for (int64_t from = 0;; from = ids[n - 1] + 1) {
+        RECO_TRY(reco_bank_within(ctx, bank, side, query, least, from, PAGE, ids, NULL, &n));
+        for (size_t i = 0; i < n; i++) RECO_TRY(pick(ctx, &p, ids[i], NULL));
+        if (n < PAGE) break;
+    }
+    if (picked) *picked = p.n;
+    return RECO_OK;
+}
+
+reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
+                                   int64_t *ids, size_t *n)
+{
+    return reco_catalog_picked(ctx, d->writer->catalog, from, max, ids, n);
+}
+
+reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted)
+{
+    uint64_t n = 0;
+    reco_bank_close(d->bank); /* it shows what was there before */
+    d->bank = NULL;
+    RECO_TRY(reco_catalog_delete_picked(ctx, d->writer->catalog, &n));
+    if (deleted) *deleted = n;
+    return RECO_OK;
+}
+
 reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
                              const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing)
 {
-    uint64_t next, marked, absent;
-    int done;
-    reco_bank_writer *w;
-    RECO_TRY(reco_bank_writer_open(ctx, &w, path, NULL, "", &next, &done));
-    reco_status status = reco_catalog_delete(ctx, w->catalog, ids, nids, uris, nuris, &marked, &absent);
-    reco_bank_writer_close(w);
-    if (status != RECO_OK) return status;
-    if (deleted) *deleted = marked;
+    reco_bank_deletion *d;
+    uint64_t absent = 0, n;
+    RECO_TRY(reco_bank_deletion_open(ctx, &d, path));
+    reco_status status = RECO_OK;
+    for (size_t i = 0; i < nids + nuris; i++) {
+        if (i < nids)
+            RECO_GO(reco_bank_deletion_id(ctx, d, ids[i], &n));
+        else
+            RECO_GO(reco_bank_deletion_uri(ctx, d, uris[i - nids], &n));
+        absent += n == 0;
+    }
+    RECO_GO(reco_bank_deletion_commit(ctx, d, deleted));
     if (missing) *missing = absent;
-    return RECO_OK;
+out:
+    reco_bank_deletion_close(d);
+    return status;
 }

@@ -88,6 +88,9 @@ static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, i
     RECO_GO(reco_catalog_info(ctx, bank->catalog, &bank->info, &next_segment));
     RECO_GO(reco_catalog_segments(ctx, bank->catalog, &list));
     RECO_GO(open_segments(ctx, bank, path, &list, broken));
+    bank->entries = list.items;
+    list.items = NULL;
+    bank->info.database_bytes = reco_catalog_bytes(bank->catalog);
     status = read_deleted(ctx, bank);
     if (status == RECO_OK) status = check_ends(ctx, bank);
     if (status != RECO_OK) RECO_GO(reco_fail_prefix(ctx, status, path));
@@ -117,9 +120,24 @@ void reco_bank_close(reco_bank *bank)
     if (!bank) return;
     for (size_t i = 0; i < bank->nsegments; i++) reco_segment_close(&bank->segments[i]);
     reco_free(bank->segments);
+    reco_free(bank->entries);
     reco_free(bank->deleted);
     reco_catalog_close(bank->catalog);
     reco_free(bank);
 }
 
 reco_bank_info reco_bank_get_info(const reco_bank *bank) { return bank->info; }
+
+reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i)
+{
+    reco_segment_info info = {0};
+    if (i >= bank->nsegments) return info;
+    const reco_segment_entry *e = &bank->entries[i];
+    info.number = e->number;
+    info.first = e->first;
+    info.rows = e->rows;
+    info.bytes = (uint64_t)e->bytes;
+    memcpy(info.file, e->file, sizeof info.file);
+    memcpy(info.xxh3, e->xxh3, sizeof info.xxh3);
+    return info;
+}

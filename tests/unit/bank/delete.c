@@ -1,0 +1,153 @@
+/* Deletions: picked by any means, looked at, made or left. */
+#include "bank_test.h"
+
+enum { N = 3000, WIDTH = 8 };
+
+static int64_t live(void)
+{
+    reco_bank *bank;
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    int64_t rows = reco_bank_get_info(bank).rows;
+    reco_bank_close(bank);
+    return rows;
+}
+
+static void test_picks(void **state)
+{
+    (void)state;
+    reco_bank_deletion *d;
+    uint64_t n;
+    int64_t ids[20];
+    size_t count;
+    build_numbered(in("b"), WIDTH, N, 2);
+    ok(reco_bank_deletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_id(ctx, d, 7, &n));
+    assert_int_equal(n, 1);
+    ok(reco_bank_deletion_id(ctx, d, 7, &n));
+    assert_int_equal(n, 0);
+    ok(reco_bank_deletion_id(ctx, d, N, &n));
+    assert_int_equal(n, 0);
+    ok(reco_bank_deletion_id(ctx, d, -5, NULL));
+    ok(reco_bank_deletion_uri(ctx, d, "file:///9.jpg", &n));
+    assert_int_equal(n, 1);
+    ok(reco_bank_deletion_uri(ctx, d, "file:///none.jpg", &n));
+    assert_int_equal(n, 0);
+    ok(reco_bank_deletion_where(ctx, d, "id BETWEEN 5 AND 8", &n));
+    assert_int_equal(n, 3);
+    refused(RECO_E_ARG, "table segment",
+            reco_bank_deletion_where(ctx, d, "id IN (SELECT number FROM segment)", &n));
+    refused(RECO_E_ARG, "table picked",
+            reco_bank_deletion_where(ctx, d, "id IN (SELECT id FROM temp.picked)", &n));
+    ok(reco_bank_deletion_ids(ctx, d, 6, 20, ids, &count));
+    assert_int_equal(count, 4);
+    assert_int_equal(ids[0], 6);
+    assert_int_equal(ids[3], 9);
+    ok(reco_bank_deletion_ids(ctx, d, 0, 2, ids, &count));
+    assert_int_equal(count, 2);
+    /* Another writer has to wait; readers see all until the commit. */
+    refused(RECO_E_BUSY, "writing", reco_bank_delete(ctx, in("b"), ids, 1, NULL, 0, NULL, NULL));
+    assert_int_equal(live(), N);
+    ok(reco_bank_deletion_commit(ctx, d, &n));
+    assert_int_equal(n, 5);
+    ok(reco_bank_deletion_ids(ctx, d, 0, 20, ids, &count));
+    assert_int_equal(count, 0);
+    ok(reco_bank_deletion_id(ctx, d, 7, &n));
+    assert_int_equal(n, 0);
+    reco_bank_deletion_close(d);
+    assert_int_equal(live(), N - 5);
+    /* Left alone: nothing happens. */
+    ok(reco_bank_deletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_where(ctx, d, "1", &n));
+    assert_int_equal(n, N - 5);
+    reco_bank_deletion_close(d);
+    assert_int_equal(live(), N - 5);
+}
+
+/* All that is within a cosine, by brute force. */
+static void test_near(void **state)
+{
+    (void)state;
+    reco_bank_deletion *d;
+    reco_bank *bank;
+    uint64_t n, want = 0;
+    float query[WIDTH], row[WIDTH];
+    const int64_t gone = 17;
+    build_numbered(in("b"), WIDTH, N, 2);
+    ok(reco_bank_delete(ctx, in("b"), &gone, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    numbered_unit(query, WIDTH, RECO_TEXT, 17);
+    static int64_t ids[N], all[N];
+    static float scores[N];
+    size_t found, total = 0;
+    for (int64_t id = 0; id < N; id++) {
+        double sum = 0;
+        ok(reco_bank_gather(ctx, bank, RECO_TEXT, &id, 1, row));
+        for (size_t i = 0; i < WIDTH; i++) sum += (double)row[i] * (double)query[i];
+        if (id != gone && (float)sum >= 0.2f) all[want++] = id;
+    }
+    assert_true(want > 100);
+    for (int64_t from = 0;; from = ids[total - 1] + 1) { /* in pages */
+        ok(reco_bank_within(ctx, bank, RECO_TEXT, query, 0.2f, from, 37, ids + total, scores + total,
+                            &found));
+        total += found;
+        if (found < 37) break;
+    }
+    assert_int_equal(total, want);
+    assert_memory_equal(ids, all, want * sizeof *all);
+    for (size_t i = 0; i < total; i++) assert_true(scores[i] >= 0.2f);
+    refused(RECO_E_ARG, "norm",
+            reco_bank_within(ctx, bank, RECO_TEXT, (float[WIDTH]){0}, 0, 0, 1, ids, NULL, &found));
+    refused(RECO_E_ARG, "least",
+            reco_bank_within(ctx, bank, RECO_TEXT, query, NAN, 0, 1, ids, NULL, &found));
+    refused(RECO_E_ARG, "side",
+            reco_bank_within(ctx, bank, (reco_side)2, query, 0, 0, 1, ids, NULL, &found));
+    reco_bank_close(bank);
+    ok(reco_bank_deletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_near(ctx, d, RECO_TEXT, query, 0.2f, &n));
+    assert_int_equal(n, want);
+    ok(reco_bank_deletion_commit(ctx, d, &n));
+    assert_int_equal(n, want);
+    reco_bank_deletion_close(d);
+    assert_int_equal(live(), N - 1 - (int64_t)want);
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    ok(reco_bank_within(ctx, bank, RECO_TEXT, query, 0.2f, 0, N, ids, NULL, &found));
+    assert_int_equal(found, 0);
+    reco_bank_close(bank);
+}
+
+static void test_segments(void **state)
+{
+    (void)state;
+    reco_bank *bank;
+    build_numbered(in("b"), WIDTH, 10, 3);
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    reco_bank_info info = reco_bank_get_info(bank);
+    assert_int_equal(info.segments, 3);
+    assert_true(info.database_bytes > 4096);
+    uint64_t bytes = 0;
+    int64_t next = 0;
+    for (size_t i = 0; i < 3; i++) {
+        reco_segment_info s = reco_bank_get_segment(bank, i);
+        char want[48];
+        snprintf(want, sizeof want, "segment-%06zu.safetensors", i);
+        assert_string_equal(s.file, want);
+        assert_int_equal(s.first, next);
+        next += s.rows;
+        bytes += s.bytes;
+        assert_int_equal(strlen(s.xxh3), 32);
+    }
+    assert_int_equal(next, 10);
+    assert_int_equal(bytes, info.vector_bytes);
+    assert_int_equal(reco_bank_get_segment(bank, 3).rows, 0);
+    reco_bank_close(bank);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_picks, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_near, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_segments, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

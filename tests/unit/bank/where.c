@@ -1,0 +1,257 @@
+/* Conditions: what they find, and that nobody gets more than an answer out of them. */
+#include "bank_test.h"
+
+#include <time.h>
+
+enum { N = 100, WIDTH = 4 };
+#define TEN(x) "replace(" x ", 'a', 'aaaaaaaaaa')"
+
+static reco_bank *bank;
+
+static int set_up_bank(void **state)
+{
+    if (set_up(state) != 0) return -1;
+    const int64_t gone[] = {3, 50};
+    build_numbered(in("b"), WIDTH, N, 3);
+    ok(reco_bank_delete(ctx, in("b"), gone, 2, NULL, 0, NULL, NULL));
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    return 0;
+}
+
+static int tear_down_bank(void **state)
+{
+    reco_bank_close(bank);
+    return tear_down(state);
+}
+
+static size_t count(const char *where)
+{
+    reco_bank_filter *filter;
+    ok(reco_bank_filter_where(ctx, &filter, bank, where));
+    size_t n = reco_bank_filter_count(filter);
+    reco_bank_filter_free(filter);
+    return n;
+}
+
+static void test_conditions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *where;
+        size_t n;
+    } cases[] = {
+        {"1", N - 2},
+        {"0", 0},
+        {"NULL", 0},
+        {"id < 10", 9},
+        {"id IN (3, 4, 50)", 1}, /* deleted rows never match */
+        {"caption = 'caption 7'", 1},
+        {"caption = \"caption 7\"", 1},
+        {"[caption] = 'caption 7' OR `uri` = 'file:///8.jpg'", 2},
+        {"uri LIKE 'file:///1%'", 11},
+        {"json_extract(meta, '$.n') BETWEEN 10 AND 19", 10},
+        {"meta ->> 'n' = 20", 1},
+        {"meta->'$.n' >= 98 -- 3", 0}, /* replaced below: comments are refused */
+        {"length(caption) = 9 AND NOT (id % 2)", 5},
+        {"upper(caption) GLOB 'CAPTION *5'", 10},
+        {"caption = ';--/*)' OR id = 1", 1},
+        {"instr(caption, '(') = 0", N - 2},
+        {"EXISTS (SELECT 1 FROM json_each(meta) WHERE value = 12)", 1},
+        {"id = (SELECT max(id) FROM pair)", 1},
+        {"(SELECT count(*) FROM pair) = 98 AND id = 4", 1}, /* deleted ones are not there either */
+        {"id IN (SELECT id FROM pair WHERE id < 5)", 4},
+        {"sqrt(id) = 3", 1},
+        {"date('2024-02-01', '+1 day') = '2024-02-02' AND id = 0", 1},
+        {"\n id = 1\n", 1},
+        {"caption IS NOT NULL AND uri IS NULL", 0},
+        {"CASE WHEN id = 6 THEN 1 ELSE 0 END", 1},
+        {"(id, caption) = (6, 'caption 6')", 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (strstr(cases[i].where, "--") && !strstr(cases[i].where, "';--")) {
+            reco_bank_filter *filter;
+            refused(RECO_E_ARG, "comments", reco_bank_filter_where(ctx, &filter, bank, cases[i].where));
+            assert_null(filter);
+            continue;
+        }
+        size_t n = count(cases[i].where);
+        if (n != cases[i].n) fail_msg("%s: %zu rows, want %zu", cases[i].where, n, cases[i].n);
+    }
+}
+
+static void test_hostile(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *where, *says;
+    } cases[] = {
+        {"", "empty"},
+        {"  \n", "empty"},
+        {"1; DROP TABLE pair", "\";\""},
+        {"1) OR (1", "\")\" without"},
+        {"1) --", "\")\" without"},
+        {"(1", "\"(\" without"},
+        {"1)) UNION SELECT 1 FROM ((SELECT 1", "\")\" without"},
+        {"1 --", "comments"},
+        {"1 /* x", "comments"},
+        {"caption = 'x", "quote"},
+        {"caption = \"x", "quote"},
+        {"[caption", "quote"},
+        {"caption = 'a''", "quote"},
+        {"id = ?1", "parameters"},
+        {"id = $a()", "parameters"},
+        {"id = :a", "parameters"},
+        {"1, 2", "row value"},
+        {"1 UNION SELECT 1", "syntax"},
+        {"1 ORDER BY id", "syntax"},
+        {"1 LIMIT 1", "syntax"},
+        {"ATTACH 'x' AS y", "syntax"},
+        {"PRAGMA user_version = 3", "syntax"},
+        {"DELETE FROM pair", "syntax"},
+        {"(INSERT INTO pair VALUES(1,2,3,4,5,6))", "syntax"},
+        {"brand = 1", "no such column"},
+        {"rowid = 1", "no such column"},
+        {"deleted = 1", "no such column"},
+        {"sum = 1", "no such column"},
+        {"(SELECT sum FROM main.pair LIMIT 1)", "column sum"},
+        {"(SELECT d FROM bank)", "table bank"},
+        {"(SELECT count(*) FROM bank)", "table bank"},
+        {"EXISTS (SELECT 1 FROM segment)", "table segment"},
+        {"id IN (SELECT next FROM job)", "table job"},
+        {"id IN segment", "table segment"},
+        {"(SELECT count(*) FROM sqlite_master)", "sqlite_master"},
+        {"(SELECT sql FROM sqlite_schema LIMIT 1)", "sqlite_master"},
+        {"(SELECT count(*) FROM sqlite_temp_master)", "sqlite_temp_master"},
+        {"(SELECT count(*) FROM pragma_table_info('pair'))", "table-valued"},
+        {"(SELECT count(*) FROM pragma_database_list)", "table-valued"},
+        {"(SELECT count(*) FROM dbstat)", "table-valued"},
+        {"(SELECT count(*) FROM temp.staged)", "staged"},
+        {"(SELECT count(*) FROM mine)", "table mine"},
+        {"load_extension('/tmp/x.so')", "load_extension"},
+        {"randomblob(1000000000) IS NULL", "randomblob"},
+        {"zeroblob(1000000000) IS NULL", "zeroblob"},
+        {"fts3_tokenizer('simple') IS NULL", "fts3_tokenizer"},
+        {"readfile('/etc/passwd') IS NULL", "readfile"},
+        {"sqlite_version() = '3'", "sqlite_version"},
+        {"length(printf('%1000000000d', 1)) > 1", "printf"},
+        {"length(format('%.*c', 100000000, 'x')) > 1", "format"},
+        {"length(" TEN(TEN(TEN(TEN(TEN(TEN(TEN(TEN("'a'")))))))) ") > 1", "bytes"},
+        {"(WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c)",
+         "table c"},
+        {"(SELECT count(*) FROM pair a, pair b, pair c, pair d, pair e, pair f) > 0", "too long"},
+        {"count(*) > 1", "aggregate"},
+        {"row_number() OVER () > 1", "row_number"},
+        {"RAISE(ABORT, 'x')", "RAISE"},
+        {"json_extract(meta, 'no path')", "path"},
+        {"caption LIKE (SELECT group_concat('%a', '') FROM pair a, pair b)", "pattern"},
+        {"abs(-9223372036854775807 - 1) > 1", "overflow"},
+        {"caption = 'x' COLLATE nowhere", "collation"},
+        {"caption MATCH 'x'", "match"},
+    };
+    sql(in("b/bank.sqlite"), "CREATE TABLE mine(x)");
+    reco_bank_close(bank);
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        reco_bank_filter *filter;
+        reco_status status = reco_bank_filter_where(ctx, &filter, bank, cases[i].where);
+        const char *error = reco_ctx_error(ctx);
+        if (status != RECO_E_ARG || filter || !strstr(error, cases[i].says) || strchr(error, '\n') ||
+            strncmp(error, "where: ", 7) != 0)
+            fail_msg("%s: got %s \"%s\", want \"%s\"", cases[i].where, reco_status_name(status), error,
+                     cases[i].says);
+        /* The bank is none the worse. */
+        if (i % 8 == 0) assert_int_equal(count("id < 10"), 9);
+    }
+    assert_numbered(bank, 20, 20);
+}
+
+/* Deep, long and many: an error, never a crash. */
+static void test_large(void **state)
+{
+    (void)state;
+    enum { MOST = 600000 };
+    char *text = malloc(MOST + 1);
+    reco_bank_filter *filter;
+    memset(text, '(', 5000);
+    text[5000] = '1';
+    memset(text + 5001, ')', 5000);
+    text[10001] = 0;
+    refused(RECO_E_ARG, "where: ", reco_bank_filter_where(ctx, &filter, bank, text));
+    memset(text, '-', MOST);
+    for (size_t i = 1; i < MOST; i += 2) text[i] = ' ';
+    text[100000] = '1';
+    text[100001] = 0;
+    refused(RECO_E_ARG, "parser stack", reco_bank_filter_where(ctx, &filter, bank, text));
+    memset(text, '1', MOST);
+    text[MOST] = 0;
+    refused(RECO_E_ARG, "more than", reco_bank_filter_where(ctx, &filter, bank, text));
+    size_t at = (size_t)sprintf(text, "id IN (0");
+    while (at < 400000) at += (size_t)sprintf(text + at, ",%zu", at);
+    sprintf(text + at, ")");
+    assert_int_equal(count(text), 32); /* 0, 8, 10, 13, 16, ... 97 */
+    free(text);
+}
+
+static void test_select(void **state)
+{
+    (void)state;
+    int64_t ids[10];
+    size_t n;
+    ok(reco_bank_select(ctx, bank, "id % 2", 0, 3, ids, &n));
+    assert_int_equal(n, 3);
+    assert_int_equal(ids[0], 1);
+    assert_int_equal(ids[1], 5);
+    ok(reco_bank_select(ctx, bank, "id % 2", ids[2] + 1, 10, ids, &n));
+    assert_int_equal(n, 10);
+    assert_int_equal(ids[0], 9);
+    ok(reco_bank_select(ctx, bank, "id > 96", 0, 10, ids, &n));
+    assert_int_equal(n, 3);
+    ok(reco_bank_select(ctx, bank, NULL, 2, 2, ids, &n));
+    assert_int_equal(n, 2);
+    assert_int_equal(ids[1], 4);
+    ok(reco_bank_select(ctx, bank, "1", 0, 0, ids, &n));
+    assert_int_equal(n, 0);
+}
+
+/* A reader's conditions are answered by its snapshot, and the search among them is that of the rows by hand. */
+static void test_snapshot_and_search(void **state)
+{
+    (void)state;
+    const int64_t gone = 10;
+    ok(reco_bank_delete(ctx, in("b"), &gone, 1, NULL, 0, NULL, NULL));
+    assert_int_equal(count("id = 10"), 1);
+    reco_bank *later;
+    reco_bank_filter *filter, *by_hand;
+    ok(reco_bank_open(ctx, &later, in("b")));
+    ok(reco_bank_filter_where(ctx, &filter, later, "id = 10 OR json_extract(meta, '$.n') % 10 = 0"));
+    assert_int_equal(reco_bank_filter_count(filter), 8);
+    const int64_t ids[] = {0, 20, 30, 40, 60, 70, 80, 90};
+    ok(reco_bank_filter_ids(ctx, &by_hand, later, ids, 8));
+    float query[WIDTH], scores[2][10];
+    int64_t found[2][10];
+    numbered_unit(query, WIDTH, RECO_IMAGE, 30);
+    for (int i = 0; i < 2; i++) {
+        reco_search_opts opts = {.k = 10, .filter = i ? by_hand : filter};
+        ok(reco_bank_search(ctx, later, RECO_IMAGE, query, 1, &opts,
+                            (reco_hits){found[i], scores[i], NULL}));
+    }
+    assert_memory_equal(found[0], found[1], sizeof found[0]);
+    assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
+    assert_int_equal(found[0][0], 30);
+    assert_int_equal(found[0][8], -1);
+    reco_bank_filter_free(filter);
+    reco_bank_filter_free(by_hand);
+    reco_bank_close(later);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_conditions, set_up_bank, tear_down_bank),
+        cmocka_unit_test_setup_teardown(test_hostile, set_up_bank, tear_down_bank),
+        cmocka_unit_test_setup_teardown(test_large, set_up_bank, tear_down_bank),
+        cmocka_unit_test_setup_teardown(test_select, set_up_bank, tear_down_bank),
+        cmocka_unit_test_setup_teardown(test_snapshot_and_search, set_up_bank, tear_down_bank),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
