@@ -41,6 +41,7 @@ reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c)
     int rc = c->db ? sqlite3_errcode(c->db) : SQLITE_NOMEM, error = c->db ? sqlite3_system_errno(c->db) : 0;
     reco_status status = status_of(rc);
     const char *text = c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
+    if ((rc & 0xff) == SQLITE_FULL) error = ENOSPC;
     if (status != RECO_E_IO || error == 0) return reco_fail(ctx, status, "%s: %s", c->file, text);
     errno = error;
     return reco_fail_errno(ctx, status, "%s: %s", c->file, text);

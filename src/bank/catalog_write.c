@@ -21,10 +21,11 @@ reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *t
     bool row;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_IS_OBJECT, &s));
     bind_text(s, 1, text);
-    RECO_TRY(reco_catalog_step(ctx, c, s, &row));
-    *yes = row && sqlite3_column_int(s, 0) == 1;
+    /* No JSON is an error of SQLite's; json_valid would say no when there is no memory, too. */
+    reco_status status = reco_catalog_step(ctx, c, s, &row);
+    *yes = status == RECO_OK && row && sqlite3_column_int(s, 0) == 1;
     sqlite3_reset(s);
-    return RECO_OK;
+    return status == RECO_E_FORMAT ? RECO_OK : status;
 }
 
 /* The staging table is temporary: SQLite spills it to a file that vanishes with the process, and writing to it takes

@@ -28,7 +28,7 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_RANGE] = "SELECT (SELECT min(id) FROM pair), (SELECT max(id) FROM pair)",
     [RECO_SQL_PAIR] = "SELECT caption, uri, meta, deleted, sum FROM pair WHERE id = ?1",
     [RECO_SQL_JOB] = "SELECT bank.job = ?1, job.next, job.done FROM bank LEFT JOIN job ON job.key = ?1",
-    [RECO_SQL_IS_OBJECT] = "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = 'object' ELSE 0 END",
+    [RECO_SQL_IS_OBJECT] = "SELECT json_type(?1) = 'object'",
     [RECO_SQL_STAGE] = "INSERT INTO temp.staged(id, caption, uri, meta, sum) VALUES(?1, ?2, ?3, ?4, ?5)",
     [RECO_SQL_HAS] = "SELECT EXISTS(SELECT 1 FROM pair WHERE uri = ?1 AND caption = ?2 AND NOT deleted) OR "
                      "EXISTS(SELECT 1 FROM temp.staged WHERE uri = ?1 AND caption = ?2)",

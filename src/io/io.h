@@ -158,6 +158,9 @@ void reco_records_close(reco_records *r);
  * file and line. */
 reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path);
 
+/* The value in one line; free with reco_free. */
+char *reco_json_dump(reco_ctx *ctx, const json_t *value);
+
 /* ---- hash.c: xxh3 ---- */
 
 uint64_t reco_hash64(const void *data, size_t bytes, uint64_t seed);

@@ -70,3 +70,17 @@ reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)
     free(text);
     return status;
 }
+
+/* jansson's own json_dumps leaves a piece out, and says nothing, when its buffer can't grow. Its text is of one
+ * length however often it is asked. */
+char *reco_json_dump(reco_ctx *ctx, const json_t *value)
+{
+    size_t bytes = json_dumpb(value, NULL, 0, JSON_COMPACT);
+    char *text = bytes ? reco_alloc(ctx, bytes + 1, 1, "JSON") : NULL;
+    if (text && json_dumpb(value, text, bytes, JSON_COMPACT) == bytes &&
+        json_dumpb(value, NULL, 0, JSON_COMPACT) == bytes)
+        return text;
+    reco_fail_nomem(ctx, bytes, "JSON");
+    reco_free(text);
+    return NULL;
+}

@@ -81,8 +81,8 @@ reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *p
     if (!root) return reco_fail_nomem(ctx, 0, path);
     size_t data_bytes = 0;
     RECO_GO(build_header(ctx, path, root, tensors, n, meta, nmeta, &data_bytes));
-    text = json_dumps(root, JSON_COMPACT);
-    if (!text) RECO_GO(reco_fail_nomem(ctx, 0, path));
+    text = reco_json_dump(ctx, root);
+    if (!text) RECO_GO(RECO_E_NOMEM);
 
     size_t used = strlen(text), start = (8 + used + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
     if (start - 8 > RECO_IO_MAX_HEADER)
