@@ -19,13 +19,15 @@ typedef struct cli {
     json_t *failed; /* the first thousand items that were skipped, for --json */
     double shown_at, began_at;
     const char *shown;
-    bool bar; /* a progress bar is on the line */
+    bool bar;   /* a progress bar is on the line */
+    bool bytes; /* progress counts bytes */
 } cli;
 
 /* Each takes argv[0] = "reco COMMAND" and returns the exit code. */
 int cmd_model(int argc, char **argv);
 int cmd_model_info(int argc, char **argv);
 int cmd_model_check(int argc, char **argv);
+int cmd_model_pull(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_bank(int argc, char **argv);
 int cmd_bank_compact(int argc, char **argv); /* bank compact and bank verify, by cmd_bank */

@@ -5,6 +5,7 @@ const char cli_help_text[] =
     "A frozen vision-text model with a memory: look things up, fuse what is found.\n"
     "\n"
     "  reco model info|check MODEL                 what a model folder is, what it computes\n"
+    "  reco model pull NAME --out DIR              a model folder from a hub\n"
     "  reco embed --model M --images DIR --out E   pictures or captions to embeddings\n"
     "  reco bank build|add|delete|compact|verify|info\n"
     "                                              the memory of image-text pairs\n"

@@ -5,13 +5,13 @@
 static const struct {
     const char *name;
     int (*run)(int, char **);
-} verbs[] = {{"info", cmd_model_info}, {"check", cmd_model_check}};
+} verbs[] = {{"info", cmd_model_info}, {"check", cmd_model_check}, {"pull", cmd_model_pull}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     (void)arg;
     if (key != ARGP_KEY_ARG && key != ARGP_KEY_END) return ARGP_ERR_UNKNOWN;
-    argp_error(state, "want: model info or check");
+    argp_error(state, "want: model info, check or pull");
     return 0;
 }
 
@@ -20,11 +20,12 @@ static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     NULL,
     parse,
-    "info MODEL\ncheck MODEL --out DIR",
-    "Model folders: what one is, what it makes of pictures and captions. Each has "
+    "info MODEL\ncheck MODEL --out DIR\npull NAME --out DIR",
+    "Model folders: what one is, what it makes of pictures and captions; how to get one. Each has "
     "--help.\v"
     "Example:\n  reco model info clip-vit-base-patch32/\n"
-    "  reco model check clip/ --images photos/ --texts captions.txt --out check/",
+    "  reco model check clip/ --images photos/ --texts captions.txt --out check/\n"
+    "  reco model pull openai/clip-vit-base-patch32 --out clip/",
     children,
     NULL,
     NULL};

@@ -62,7 +62,14 @@ int cli_progress(void *user, const char *what, uint64_t done, uint64_t total)
     double rate = at > c->began_at ? (double)done / (at - c->began_at) : 0;
     char line[256], eta[32] = "-";
     if (total && rate > 0) clock_text(eta, (double)(total - done) / rate);
-    if (!total)
+    double unit = c->bytes ? 1e6 : 1;
+    if (c->bytes && total)
+        snprintf(line, sizeof line, "%.100s: %.1f of %.1f MB (%.0f%%), %.1f MB/s, %s left", what,
+                 (double)done / unit, (double)total / unit, 100.0 * (double)done / (double)total,
+                 rate / unit, eta);
+    else if (c->bytes)
+        snprintf(line, sizeof line, "%.100s: %.1f MB, %.1f MB/s", what, (double)done / unit, rate / unit);
+    else if (!total)
         snprintf(line, sizeof line, "%s: %llu, %.0f/s", what, (unsigned long long)done, rate);
     else
         snprintf(line, sizeof line, "%s: %llu/%llu (%.0f%%), %.0f/s, %s left", what,
