@@ -13,6 +13,7 @@
 typedef struct cli {
     int threads;
     bool json, quiet, strict;
+    bool in_order; /* plain arguments come to the parser where they stand, not after all options */
     reco_precision precision;
     reco_ctx *ctx;
     double wait;    /* seconds for another writer of a bank; set by who writes */
@@ -30,7 +31,11 @@ int cmd_model_check(int argc, char **argv);
 int cmd_model_pull(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_bank(int argc, char **argv);
-int cmd_bank_compact(int argc, char **argv); /* bank compact and bank verify, by cmd_bank */
+int cmd_bank_compact(int argc, char **argv); /* these by cmd_bank */
+int cmd_bank_delete(int argc, char **argv);
+int cmd_bank_get(int argc, char **argv);
+int cmd_bank_info(int argc, char **argv);
+int cmd_bank_list(int argc, char **argv);
 int cmd_bank_verify(int argc, char **argv);
 int cmd_search(int argc, char **argv);
 int cmd_train(int argc, char **argv);
@@ -56,6 +61,9 @@ void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_print(json_t *value);
 /* A JSON string of a name that the user gave, for json_pack's "o": what is not UTF-8 becomes U+FFFD. */
 json_t *cli_text(const char *text);
+/* A row of a bank as an object of id, caption, uri and meta; as a line of text. */
+json_t *cli_row(const reco_pair *pair);
+void cli_show_row(const reco_pair *pair);
 void cli_failure(void *user, uint64_t row, const char *item, const char *reason);
 /* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
 int cli_skipped(cli *c, uint64_t failures, const char *where);
@@ -73,6 +81,8 @@ double cli_number(struct argp_state *state, const char *what, const char *text, 
 reco_sides cli_sides(struct argp_state *state, const char *text);
 const char *cli_sides_name(reco_sides sides);
 reco_dtype cli_dtype(struct argp_state *state, const char *text);
+/* image or text, of this option. */
+reco_side cli_side(struct argp_state *state, const char *option, const char *text);
 /* argp_error when a required option is missing. */
 void cli_need(struct argp_state *state, const void *value, const char *option);
 

@@ -65,6 +65,13 @@ const char *cli_sides_name(reco_sides sides)
     return "?";
 }
 
+reco_side cli_side(struct argp_state *state, const char *option, const char *text)
+{
+    if (strcmp(text, "image") != 0 && strcmp(text, "text") != 0)
+        argp_error(state, "%s = %s, want image or text", option, text);
+    return *text == 't' ? RECO_TEXT : RECO_IMAGE;
+}
+
 reco_dtype cli_dtype(struct argp_state *state, const char *text)
 {
     if (strcmp(text, "float32") != 0 && strcmp(text, "float16") != 0)
@@ -155,7 +162,7 @@ const struct argp cli_strict_option = {strict_options, parse_strict, NULL, NULL,
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input)
 {
     argp_err_exit_status = 2;
-    if (argp_parse(argp, argc, argv, 0, NULL, input) != 0) return false;
+    if (argp_parse(argp, argc, argv, c->in_order ? ARGP_IN_ORDER : 0, NULL, input) != 0) return false;
     cli_catch_signals();
     reco_ctx_opts opts = {
         .threads = c->threads, .log = cli_log, .progress = cli_progress, .user = c, .wait = c->wait};

@@ -1,23 +1,57 @@
-#include "cli.h"
+#include "search.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { KEY_MODEL = 1, KEY_BANK, KEY_IMAGE, KEY_TEXT, KEY_FUSION, KEY_REFINE, KEY_IN, KEY_MIN };
+enum {
+    KEY_MODEL = 1,
+    KEY_BANK,
+    KEY_IMAGE,
+    KEY_TEXT,
+    KEY_NEAR,
+    KEY_QUERIES,
+    KEY_OUT,
+    KEY_WHERE,
+    KEY_FUSION,
+    KEY_REFINE,
+    KEY_IN,
+    KEY_SIDE,
+    KEY_MIN
+};
 
-typedef struct args {
-    cli *common;
-    const char *model, *bank, *image, *text, *fusion;
-    reco_sides refine;
-    int in; /* reco_side, or -1: the query's own */
-    reco_search_opts search;
-} args;
+static void add(cli_search *a, query_kind kind, const char *text, int64_t id)
+{
+    a->queries[a->n++] = (cli_query){kind, text, id};
+}
+
+static void check(cli_search *a, struct argp_state *state)
+{
+    bool embeds = false;
+    for (size_t i = 0; i < a->n; i++) embeds |= a->queries[i].kind != QUERY_ROW;
+    cli_need(state, a->bank, "--bank");
+    if (a->file) {
+        if (a->n) argp_error(state, "--queries goes without --image, --text and --near");
+        if (a->fusion) argp_error(state, "--queries goes without --fusion");
+        if (a->in < 0) argp_error(state, "--side is missing");
+        cli_need(state, a->out, "--out");
+        return;
+    }
+    if (a->n == 0) argp_error(state, "want --image, --text, --near or --queries");
+    if (a->out) argp_error(state, "--out goes with --queries");
+    if (embeds) cli_need(state, a->model, "--model");
+    if (!embeds && a->search.k == RECO_BANK_MAX_K)
+        argp_error(state, "k = %d, want 1..%d with --near", RECO_BANK_MAX_K, RECO_BANK_MAX_K - 1);
+    if (a->refine != RECO_SIDES_NONE && a->refine != RECO_SIDES_DEFAULT)
+        cli_need(state, a->fusion, "--fusion");
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    args *a = state->input;
+    cli_search *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = a->common;
+        for (int i = 0; i < 3; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_MODEL:
         a->model = arg;
@@ -26,10 +60,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->bank = arg;
         return 0;
     case KEY_IMAGE:
-        a->image = arg;
+        add(a, QUERY_IMAGE, arg, -1);
         return 0;
     case KEY_TEXT:
-        a->text = arg;
+        add(a, QUERY_TEXT, arg, -1);
+        return 0;
+    case KEY_NEAR:
+        add(a, QUERY_ROW, arg, (int64_t)cli_size(state, "--near", arg, 0, INT64_MAX));
+        return 0;
+    case KEY_QUERIES:
+        a->file = arg;
+        return 0;
+    case KEY_OUT:
+        a->out = arg;
+        return 0;
+    case KEY_WHERE:
+        a->where = arg;
         return 0;
     case KEY_FUSION:
         a->fusion = arg;
@@ -38,9 +84,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->refine = cli_sides(state, arg);
         return 0;
     case KEY_IN:
-        a->in = *arg == 't' ? RECO_TEXT : RECO_IMAGE;
-        if (cli_sides(state, arg) != RECO_SIDES_IMAGE && cli_sides(state, arg) != RECO_SIDES_TEXT)
-            argp_error(state, "--in = %s, want image or text", arg);
+    case KEY_SIDE:
+        a->in = (int)cli_side(state, key == KEY_IN ? "--in" : "--side", arg);
         return 0;
     case KEY_MIN:
         a->search.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
@@ -50,11 +95,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->search.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         return 0;
     case ARGP_KEY_END:
-        cli_need(state, a->model, "--model");
-        cli_need(state, a->bank, "--bank");
-        if (!a->image == !a->text) argp_error(state, "want one of --image and --text");
-        if (a->refine != RECO_SIDES_NONE && a->refine != RECO_SIDES_DEFAULT)
-            cli_need(state, a->fusion, "--fusion");
+        check(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -62,109 +103,188 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
+    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --image and --text)", 1},
     {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
-    {"image", KEY_IMAGE, "FILE", 0, "Look for what is like this picture", 1},
-    {"text", KEY_TEXT, "TEXT", 0, "Look for what is like this text", 1},
+    {"image", KEY_IMAGE, "FILE", 0, "Look for what is like this picture (may be given again)", 1},
+    {"text", KEY_TEXT, "TEXT", 0, "Look for what is like this text (may be given again)", 1},
+    {"near", KEY_NEAR, "ID", 0, "Look for what is like this row, but for the row itself", 1},
     {"k", 'k', "K", 0, "How many to find (default 10)", 1},
+    {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 2},
     {"in", KEY_IN, "image|text", 0, "Search the pictures or the captions (default: what the query is)", 2},
     {"min-similarity", KEY_MIN, "S", 0, "Only what has at least this cosine", 2},
     {"fusion", KEY_FUSION, "FILE|NAME", 0, "Refine the query first, with this layer", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
      "image, text, both, none or auto (default: auto, what training chose)", 2},
+    {"queries", KEY_QUERIES, "NPY", 0, "Embeddings to look up, [n][d]; no model needed", 3},
+    {"side", KEY_SIDE, "image|text", 0, "Search the pictures or the captions (with --queries)", 3},
+    {"out", KEY_OUT, "DIR", 0, "Where ids.npy and scores.npy go (with --queries)", 3},
     {0},
 };
 static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+    {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
     NULL,
-    "Find the pairs of the memory that are nearest to a picture or a text.\v"
+    "Find the pairs of the memory that are nearest to pictures, texts or embeddings.\v"
     "Example:\n  reco search --model clip/ --bank shop.bank --text \"red kettle\" -k 5\n"
-    "  reco search --model clip/ --bank shop.bank --image photo.jpg --in text",
+    "  reco search --model clip/ --bank shop.bank --image photo.jpg --in text\n"
+    "  reco search --bank shop.bank --near 815 --where \"json_extract(meta,'$.brand') = 'Fiat'\"\n"
+    "  reco search --bank shop.bank --queries q.npy --side image --out hits/",
     children,
     NULL,
     NULL};
 
-static reco_status embed(cli *c, const args *a, const reco_model *model, float *query)
+static void unit(float *x, size_t d)
 {
-    if (a->text) return reco_model_embed_texts(c->ctx, model, &a->text, 1, query);
-    size_t side = reco_model_get_info(model).image_size;
-    float *pixels = malloc(3 * side * side * sizeof *pixels);
-    reco_status status = pixels ? reco_model_pixels(c->ctx, model, a->image, NULL, pixels) : RECO_E_NOMEM;
-    if (status == RECO_OK) status = reco_model_embed_pixels(c->ctx, model, pixels, 1, query);
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
+    for (size_t i = 0; i < d && sum > 0; i++) x[i] = (float)((double)x[i] / sqrt(sum));
+}
+
+reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
+                            reco_side side, float *out)
+{
+    size_t d = reco_bank_get_info(bank).d;
+    if (q->kind == QUERY_TEXT) return reco_model_embed_texts(c->ctx, model, &q->text, 1, out);
+    if (q->kind == QUERY_ROW) {
+        reco_pair pair; /* gathering would find rows that are deleted too */
+        reco_status status = reco_bank_get(c->ctx, bank, q->id, &pair);
+        if (status == RECO_OK) reco_pair_free(&pair);
+        if (status == RECO_OK) status = reco_bank_gather(c->ctx, bank, side, &q->id, 1, out);
+        if (status == RECO_OK) unit(out, d);
+        return status;
+    }
+    size_t edge = reco_model_get_info(model).image_size;
+    float *pixels = malloc(3 * edge * edge * sizeof *pixels);
+    reco_status status = pixels ? reco_model_pixels(c->ctx, model, q->text, NULL, pixels) : RECO_E_NOMEM;
+    if (status == RECO_OK) status = reco_model_embed_pixels(c->ctx, model, pixels, 1, out);
     free(pixels);
     return status;
 }
 
+/* Rows that were found, as an array or as lines of text. */
 static reco_status print(cli *c, const reco_bank *bank, const int64_t *ids, const float *scores, size_t n,
-                         bool refined)
+                         json_t *hits)
 {
-    json_t *hits = json_array();
     for (size_t i = 0; i < n; i++) {
         reco_pair pair;
         reco_status status = reco_bank_get(c->ctx, bank, ids[i], &pair);
-        if (status != RECO_OK) {
-            json_decref(hits);
-            return status;
-        }
-        if (c->json)
-            json_array_append_new(
-                hits, json_pack("{s:I, s:f, s:s?, s:s?, s:o}", "id", (json_int_t)pair.id, "score",
-                                (double)scores[i], "caption", pair.caption, "uri", pair.uri, "meta",
-                                pair.meta ? json_loads(pair.meta, 0, NULL) : json_null()));
-        else
+        if (status != RECO_OK) return status;
+        if (c->json) {
+            json_t *hit = cli_row(&pair);
+            json_object_set_new(hit, "score", json_real((double)scores[i]));
+            json_array_append_new(hits, hit);
+        } else
             printf("%.4f  %8lld  %s%s%s\n", (double)scores[i], (long long)pair.id, pair.caption,
                    pair.uri ? "  " : "", pair.uri ? pair.uri : "");
         reco_pair_free(&pair);
     }
-    if (c->json)
-        cli_print(json_pack("{s:b, s:o}", "refined", refined, "hits", hits));
-    else
-        json_decref(hits);
     return RECO_OK;
 }
 
-static reco_status run(cli *c, args *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
-                       float **query)
+/* Search for one query; its result goes to *out with --json. */
+static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, const reco_model *model,
+                           const reco_bank *bank, const reco_fusion *fusion, float *x, json_t **out)
 {
-    reco_status status = cli_open_model(c, model, a->model);
-    if (status == RECO_OK) status = cli_open_memory(c, *model, bank, a->bank, fusion, a->fusion, 0);
-    if (status != RECO_OK) return status;
-    if (!(*query = calloc(reco_model_get_info(*model).d, sizeof(float)))) return RECO_E_NOMEM;
-    reco_side side = a->text ? RECO_TEXT : RECO_IMAGE;
-    status = embed(c, a, *model, *query);
+    reco_side own = q->kind == QUERY_TEXT ? RECO_TEXT : RECO_IMAGE,
+              side = a->in < 0 ? own : (reco_side)a->in;
+    if (q->kind == QUERY_ROW) own = side;
+    reco_status status = cli_embed_query(c, model, bank, q, own, x);
     if (status != RECO_OK) return status;
     reco_sides sides = a->refine;
     if (sides == RECO_SIDES_DEFAULT)
-        sides = a->fusion ? reco_fusion_get_config(*fusion).sides : RECO_SIDES_NONE;
-    bool refined = a->fusion && ((int)sides >> side & 1);
-    reco_hits none = {0};
-    if (refined) status = reco_refine(c->ctx, *bank, *fusion, side, *query, 1, NULL, *query, none);
+        sides = fusion ? reco_fusion_get_config(fusion).sides : RECO_SIDES_NONE;
+    bool refined = fusion && ((int)sides >> own & 1);
+    if (refined) status = reco_refine(c->ctx, bank, fusion, own, x, 1, NULL, x, (reco_hits){0});
     if (status != RECO_OK) return status;
+
     int64_t ids[RECO_BANK_MAX_K];
     float scores[RECO_BANK_MAX_K];
-    size_t n;
-    reco_hits hits = {ids, scores, &n};
-    status =
-        reco_bank_search(c->ctx, *bank, a->in < 0 ? side : (reco_side)a->in, *query, 1, &a->search, hits);
-    return status == RECO_OK ? print(c, *bank, ids, scores, n, refined) : status;
+    size_t n, kept = 0;
+    reco_search_opts search = a->search;
+    if (q->kind == QUERY_ROW && search.k < RECO_BANK_MAX_K) search.k++; /* the row itself */
+    status = reco_bank_search(c->ctx, bank, side, x, 1, &search, (reco_hits){ids, scores, &n});
+    if (status != RECO_OK) return status;
+    for (size_t i = 0; i < n && kept < a->search.k; i++) {
+        if (q->kind == QUERY_ROW && ids[i] == q->id) continue;
+        ids[kept] = ids[i];
+        scores[kept++] = scores[i];
+    }
+    json_t *hits = json_array();
+    status = print(c, bank, ids, scores, kept, hits);
+    *out = json_pack("{s:b, s:o}", "refined", refined, "hits", hits);
+    return status;
+}
+
+static reco_status search_all(cli *c, const cli_search *a, const reco_model *model, const reco_bank *bank,
+                              const reco_fusion *fusion, float *x, uint64_t *failures)
+{
+    static const char *const names[] = {"image", "text", "near"};
+    json_t *results = json_array(), *one = NULL;
+    reco_status status = RECO_OK;
+    for (size_t i = 0; i < a->n && status == RECO_OK; i++) {
+        const cli_query *q = &a->queries[i];
+        if (a->n > 1 && !c->json) printf("%s %s\n", names[q->kind], q->text);
+        status = look_up(c, a, q, model, bank, fusion, x, &one);
+        if (a->n == 1) break;
+        if (!one) one = json_pack("{s:b, s:[]}", "refined", 0, "hits");
+        json_object_set_new(one, names[q->kind],
+                            q->kind == QUERY_ROW ? json_integer(q->id) : cli_text(q->text));
+        if (status == RECO_E_IO || status == RECO_E_FORMAT || status == RECO_E_NOTFOUND) {
+            cli_failure(c, i, q->text, reco_ctx_error(c->ctx));
+            json_object_set_new(one, "error", cli_text(reco_ctx_error(c->ctx)));
+            ++*failures;
+            status = RECO_OK;
+        }
+        json_array_append_new(results, one);
+        one = NULL;
+    }
+    if (status == RECO_OK && c->json) {
+        cli_print(a->n == 1 ? json_incref(one) : json_pack("{s:O}", "results", results));
+    }
+    json_decref(one);
+    json_decref(results);
+    return status;
+}
+
+static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
+                       reco_bank_filter **filter, uint64_t *failures)
+{
+    reco_status status = a->model ? cli_open_model(c, model, a->model) : RECO_OK;
+    if (status == RECO_OK) status = cli_open_memory(c, *model, bank, a->bank, fusion, a->fusion, 0);
+    if (status == RECO_OK && a->where) status = reco_bank_filter_where(c->ctx, filter, *bank, a->where);
+    if (status != RECO_OK) return status;
+    a->search.filter = *filter;
+    if (a->file) return cli_search_file(c, a, *bank, failures);
+    float *x = calloc(reco_bank_get_info(*bank).d, sizeof *x);
+    if (!x) return RECO_E_NOMEM;
+    status = search_all(c, a, *model, *bank, *fusion, x, failures);
+    free(x);
+    return status;
 }
 
 int cmd_search(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c, .refine = RECO_SIDES_DEFAULT, .in = -1, .search = {.k = 10}};
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    cli_search a = {.common = &c, .refine = RECO_SIDES_DEFAULT, .in = -1, .search = {.k = 10}};
+    a.queries = calloc((size_t)argc, sizeof *a.queries);
+    if (!a.queries || !cli_begin(&c, argc, argv, &argp, &a)) {
+        free(a.queries);
+        return 1;
+    }
     reco_model *model = NULL;
     reco_bank *bank = NULL;
     reco_fusion *fusion = NULL;
-    float *query = NULL;
-    reco_status status = run(&c, &a, &model, &bank, &fusion, &query);
-    free(query);
+    reco_bank_filter *filter = NULL;
+    uint64_t failures = 0;
+    reco_status status = run(&c, &a, &model, &bank, &fusion, &filter, &failures);
+    int code = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
+    free(a.queries);
+    reco_bank_filter_free(filter);
     reco_fusion_free(fusion);
     reco_bank_close(bank);
     reco_model_close(model);
-    return cli_end(&c, status);
+    int ended = cli_end(&c, status);
+    return ended ? ended : code;
 }

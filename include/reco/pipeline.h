@@ -125,6 +125,23 @@ typedef struct reco_pull_result {
 RECO_API reco_status reco_pull_model(reco_ctx *ctx, const char *name, const char *out,
                                      const reco_pull_opts *opts, reco_pull_result *result);
 
+typedef struct reco_search_result {
+    uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
+    uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */
+    double seconds;             /* the search alone: neither reading nor writing */
+} reco_search_result;
+
+/* Queries from a file, hits to files; no model needed.
+ *   queries  a .npy of [nq][d], float32 or float16
+ *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
+ *            queries, hold id -1 and score 0. Both files appear when all is done
+ *   stream   failure hook alone; may be NULL
+ * Memory: 16 MiB of queries at a time, and their hits.
+ * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */
+RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                      const char *queries, const char *out, const reco_search_opts *opts,
+                                      const reco_stream_opts *stream, reco_search_result *result);
+
 typedef struct reco_refine_opts {
     size_t k; /* 0 = the layer's own */
     float

@@ -1,0 +1,77 @@
+#include "cli.h"
+
+typedef struct args {
+    cli *common;
+    const char *bank;
+} args;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = a->common;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
+        a->bank = arg;
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, a->bank, "BANK");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    NULL,
+    parse,
+    "BANK",
+    "What a bank holds: rows, sizes, encoder; with --json every vector file too.\v"
+    "Example:\n  reco bank info shop.bank",
+    children,
+    NULL,
+    NULL};
+
+static json_t *files(const reco_bank *bank, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        reco_segment_info s = reco_bank_get_segment(bank, i);
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s}", "file", s.file, "first",
+                                              (json_int_t)s.first, "rows", (json_int_t)s.rows, "bytes",
+                                              (json_int_t)s.bytes, "xxh3", s.xxh3));
+    }
+    return list;
+}
+
+int cmd_bank_info(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c};
+    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    reco_bank *bank = NULL;
+    reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
+    if (status != RECO_OK) return cli_end(&c, status);
+    reco_bank_info i = reco_bank_get_info(bank);
+    if (c.json)
+        cli_print(json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s, s:f, s:o}", "format",
+                            i.format, "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted",
+                            (json_int_t)i.deleted, "next_id", (json_int_t)i.next_id, "segments",
+                            (json_int_t)i.segments, "vector_bytes", (json_int_t)i.vector_bytes,
+                            "database_bytes", (json_int_t)i.database_bytes, "complete", i.complete,
+                            "encoder", i.encoder, "fingerprint", i.fingerprint, "logit_scale",
+                            (double)i.logit_scale, "files", files(bank, i.segments)));
+    else
+        printf("rows         %lld (%lld deleted), next id %lld\ndimensions   %zu\n"
+               "segments     %zu, %llu bytes of vectors\ndatabase     %llu bytes\n"
+               "encoder      %s %s\nformat       %d%s\n",
+               (long long)i.rows, (long long)i.deleted, (long long)i.next_id, i.d, i.segments,
+               (unsigned long long)i.vector_bytes, (unsigned long long)i.database_bytes,
+               *i.encoder ? i.encoder : "not recorded", i.fingerprint, i.format,
+               i.complete ? "" : ", unfinished: run the same build again");
+    reco_bank_close(bank);
+    return cli_end(&c, RECO_OK);
+}

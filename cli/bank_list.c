@@ -1,0 +1,140 @@
+#include "cli.h"
+
+#include <stdlib.h>
+
+enum { KEY_WHERE = 1, KEY_FROM, PAGE = 1024 };
+
+typedef struct args {
+    cli *common;
+    const char *bank, *where;
+    int64_t from;
+    size_t most; /* 0: all */
+    int64_t *ids;
+    size_t nids;
+} args;
+
+static error_t parse_list(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = a->common;
+        return 0;
+    case KEY_WHERE:
+        a->where = arg;
+        return 0;
+    case KEY_FROM:
+        a->from = (int64_t)cli_size(state, "--from", arg, 0, INT64_MAX);
+        return 0;
+    case 'n':
+        a->most = cli_size(state, "-n", arg, 1, SIZE_MAX);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
+        a->bank = arg;
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, a->bank, "BANK");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_get(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = a->common;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->bank)
+            a->ids[a->nids++] = (int64_t)cli_size(state, "ID", arg, 0, INT64_MAX);
+        else
+            a->bank = arg;
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, a->bank, "BANK");
+        if (!a->nids) argp_error(state, "ID is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option list_options[] = {
+    {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 1},
+    {"from", KEY_FROM, "ID", 0, "Begin at this id", 1},
+    {"rows", 'n', "N", 0, "So many rows at most (default: all)", 1},
+    {0},
+};
+static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp list_argp = {
+    list_options,
+    parse_list,
+    "BANK",
+    "Rows of a bank by ascending id: id, caption, URI and the user's JSON; with --json one object a line.\v"
+    "Example:\n  reco bank list shop.bank -n 20\n"
+    "  reco bank list shop.bank --where \"caption LIKE '%kettle%'\" --json",
+    children,
+    NULL,
+    NULL};
+static const struct argp get_argp = {
+    NULL,
+    parse_get,
+    "BANK ID...",
+    "Rows of a bank by id: id, caption, URI and the user's JSON; with --json one object a line.\v"
+    "Example:\n  reco bank get shop.bank 815 4711",
+    children,
+    NULL,
+    NULL};
+
+static reco_status show(cli *c, const reco_bank *bank, int64_t id)
+{
+    reco_pair pair;
+    reco_status status = reco_bank_get(c->ctx, bank, id, &pair);
+    if (status != RECO_OK) return status;
+    if (c->json)
+        cli_print(cli_row(&pair));
+    else
+        cli_show_row(&pair);
+    reco_pair_free(&pair);
+    return RECO_OK;
+}
+
+int cmd_bank_list(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c};
+    if (!cli_begin(&c, argc, argv, &list_argp, &a)) return 1;
+    reco_bank *bank = NULL;
+    int64_t ids[PAGE];
+    size_t left = a.most ? a.most : SIZE_MAX, n = PAGE;
+    reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
+    for (int64_t from = a.from; status == RECO_OK && n == PAGE && left > 0;
+         from = n ? ids[n - 1] + 1 : from) {
+        status = reco_bank_select(c.ctx, bank, a.where, from, left < PAGE ? left : PAGE, ids, &n);
+        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(&c, bank, ids[i]);
+        left -= n;
+    }
+    reco_bank_close(bank);
+    return cli_end(&c, status);
+}
+
+/* All ids are looked at: the one error names the first that is not there. */
+int cmd_bank_get(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c, .ids = calloc((size_t)argc, sizeof *a.ids)};
+    if (!a.ids || !cli_begin(&c, argc, argv, &get_argp, &a)) {
+        free(a.ids);
+        return 1;
+    }
+    reco_bank *bank = NULL;
+    reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
+    for (size_t i = 0; i < a.nids && status == RECO_OK; i++) status = show(&c, bank, a.ids[i]);
+    free(a.ids);
+    reco_bank_close(bank);
+    return cli_end(&c, status);
+}

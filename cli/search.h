@@ -1,0 +1,31 @@
+/* cli/search.h: the parts of `reco search`. */
+#ifndef RECO_CLI_SEARCH_H
+#define RECO_CLI_SEARCH_H
+
+#include "cli.h"
+
+typedef enum query_kind { QUERY_IMAGE, QUERY_TEXT, QUERY_ROW } query_kind;
+
+typedef struct cli_query {
+    query_kind kind;
+    const char *text; /* file, text or id, as it was given */
+    int64_t id;       /* of a row */
+} cli_query;
+
+typedef struct cli_search {
+    cli *common;
+    const char *model, *bank, *fusion, *where, *file, *out;
+    cli_query *queries;
+    size_t n;
+    reco_sides refine;
+    int in; /* reco_side, or -1: the query's own */
+    reco_search_opts search;
+} cli_search;
+
+/* The unit vector [d] of a query; `side` is that of a row. model may be NULL for a row. */
+reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
+                            reco_side side, float *out);
+/* --queries. */
+reco_status cli_search_file(cli *c, const cli_search *a, const reco_bank *bank, uint64_t *failures);
+
+#endif

@@ -1,0 +1,170 @@
+"""Searching and deleting from the shell: many queries, files of them, conditions, rows."""
+import json
+import math
+import random
+import struct
+import unittest
+
+from common import MODEL, Case, npy, write_npy
+
+
+def unit(rng, d):
+    x = [rng.gauss(0, 1) for _ in range(d)]
+    norm = math.sqrt(sum(v * v for v in x))
+    return [v / norm for v in x]
+
+
+class Search(Case):
+    N, D = 300, 12
+
+    def setUp(self):
+        super().setUp()
+        rng = random.Random(1)
+        self.image = [unit(rng, self.D) for _ in range(self.N)]
+        self.text = [unit(rng, self.D) for _ in range(self.N)]
+        write_npy(self.dir / "e/img_emb/img_emb_0.npy", self.image)
+        write_npy(self.dir / "e/text_emb/text_emb_0.npy", self.text)
+        (self.dir / "e/metadata").mkdir()
+        (self.dir / "e/metadata/metadata_0.jsonl").write_text("".join(
+            json.dumps({"caption": f"thing {i}", "image_path": f"{i}.jpg", "n": i, "colour": ["red", "blue"][i % 2],
+                        "tags": [f"t{i % 5}"], "price": i / 2}) + "\n" for i in range(self.N)))
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        half = struct.Struct(f"<{self.D}e")  # as the bank stores them
+        self.image, self.text = ([half.unpack(half.pack(*r)) for r in rows] for rows in (self.image, self.text))
+
+    def best(self, query, rows, k, keep=lambda i: True):
+        scores = sorted(((-sum(a * b for a, b in zip(query, row)), i) for i, row in enumerate(rows) if keep(i)))
+        return [i for _, i in scores[:k]]
+
+    def hits(self, *arguments):
+        return [h["id"] for h in self.json("search", "--bank", "b", *arguments)["hits"]]
+
+    def test_near_and_where(self):
+        self.assertEqual(self.hits("--near", 5, "-k", 6), self.best(self.image[5], self.image, 7)[1:])
+        self.assertEqual(self.hits("--near", 5, "--in", "text", "-k", 6), self.best(self.text[5], self.text, 7)[1:])
+        self.assertEqual(self.hits("--near", 5, "-k", 4, "--where", "json_extract(meta,'$.colour') = 'blue'"),
+                         self.best(self.image[5], self.image, 4, lambda i: i % 2 == 1 and i != 5))
+        self.assertEqual(self.hits("--near", 4, "-k", 4, "--where", "json_extract(meta,'$.colour') = 'blue'"),
+                         self.best(self.image[4], self.image, 4, lambda i: i % 2 == 1))
+        self.assertEqual(self.hits("--near", 4, "-k", 300), self.best(self.image[4], self.image, 300)[1:])
+        self.assertEqual(self.hits("--near", 4, "--where", "0"), [])
+        hits = self.json("search", "--bank", "b", "--near", 4, "-k", 300, "--min-similarity", 0.5)["hits"]
+        self.assertTrue(hits and all(h["score"] >= 0.5 for h in hits))
+        many = self.json("search", "--bank", "b", "--near", 4, "--near", 5, "--near", 400, "-k", 3)["results"]
+        self.assertEqual([r["near"] for r in many], [4, 5, 400])
+        self.assertEqual([h["id"] for h in many[1]["hits"]], self.best(self.image[5], self.image, 4)[1:])
+        self.assertIn("400", many[2]["error"])
+        self.fails("search", "--bank", "b", "--near", 400, says=["400"])
+
+    def test_hostile_where(self):
+        for where, says in [("1; DROP TABLE pair", '";"'), ("1) OR (1", '")"'), ("1 -- x", "comments"), ("(1", '"("'),
+                            ("load_extension('x')", "load_extension"), ("id IN (SELECT number FROM segment)", "segment"),
+                            ("EXISTS(SELECT 1 FROM sqlite_master)", "sqlite_master"), ("nonsense", "nonsense"), ("", "empty"),
+                            ("ATTACH 'x' AS y", "syntax"), ("randomblob(1000000000) IS NULL", "randomblob"),
+                            ("(SELECT count(*) FROM pair a, pair b, pair c, pair d, pair e)", "too long")]:
+            for command in (["search", "--bank", "b", "--near", 1], ["bank", "list", "b"], ["bank", "delete", "b"]):
+                self.fails(*command, "--where", where, says=["where: ", says])
+        self.assertEqual(self.json("bank", "info", "b")["rows"], self.N)
+
+    def test_queries(self):
+        rng = random.Random(2)
+        queries = [unit(rng, self.D) for _ in range(7)]
+        bad = [*queries[:2], [float("nan")] * self.D, *queries[2:5], [0.0] * self.D, *queries[5:]]
+        bad[4] = [3 * x for x in bad[4]]
+        write_npy(self.dir / "q.npy", bad)
+        for side, rows in (("image", self.image), ("text", self.text)):
+            done = self.json("search", "--bank", "b", "--queries", "q.npy", "--side", side, "--out", "h", "-k", 5)
+            self.assertEqual((done["queries"], done["k"], done["normalised"], done["failures"]), (9, 5, 1, 2))
+            self.assertEqual([f["row"] for f in done["failed"]], [2, 6])
+            self.assertGreaterEqual(done["seconds"], 0)
+            ids, scores = npy(self.dir / "h/ids.npy"), npy(self.dir / "h/scores.npy")
+            self.assertEqual((ids[0], scores[0]), ("<i8", "<f4"))
+            self.assertEqual(ids[1][2], (-1,) * 5)
+            self.assertEqual(scores[1][6], (0.0,) * 5)
+            for got, query in [(0, queries[0]), (1, queries[1]), (3, queries[2]), (4, queries[3]), (8, queries[6])]:
+                self.assertEqual(list(ids[1][got]), self.best(query, rows, 5))
+                self.assertAlmostEqual(scores[1][got][0], sum(a * b for a, b in zip(query, rows[ids[1][got][0]])), places=3)
+        self.reco("search", "--bank", "b", "--queries", "q.npy", "--side", "image", "--out", "h", "--strict", code=1)
+        self.json("search", "--bank", "b", "--queries", "q.npy", "--side", "image", "--out", "h", "-k", 5, "--where", "id < 3")
+        self.assertEqual(npy(self.dir / "h/ids.npy")[1][0][3:], (-1, -1))
+        self.assertEqual(sorted(p.name for p in (self.dir / "h").iterdir()), ["ids.npy", "scores.npy"])
+        # float16 queries of the bank's own rows find them.
+        header = repr({"descr": "<f2", "fortran_order": False, "shape": (self.N, self.D)})
+        header += " " * (117 - len(header)) + "\n"
+        (self.dir / "half.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+                                            + struct.pack(f"<{self.N * self.D}e", *[x for r in self.image for x in r]))
+        self.json("search", "--bank", "b", "--queries", "half.npy", "--side", "image", "--out", "h", "-k", 1)
+        self.assertEqual([r[0] for r in npy(self.dir / "h/ids.npy")[1]], list(range(self.N)))
+        write_npy(self.dir / "wide.npy", [[1.0, 0, 0]])
+        self.fails("search", "--bank", "b", "--queries", "wide.npy", "--side", "image", "--out", "h", says=["wide.npy", "3", "12"])
+
+    def test_usage(self):
+        for arguments in (["--bank", "b"], ["--bank", "b", "--text", "x"], ["--bank", "b", "--queries", "q", "--out", "h"],
+                          ["--bank", "b", "--queries", "q", "--side", "image"], ["--near", "1"],
+                          ["--bank", "b", "--near", "1", "--out", "h"], ["--bank", "b", "--near", "-1"]):
+            self.reco("search", *arguments, code=2)
+        for arguments in (["b"], ["--id", "1"], ["b", "--near", "1"], ["b", "--near-text", "x", "--min-similarity", "0.5"],
+                          ["b", "--id", "1", "--min-similarity", "0.5"], ["b", "--id", "x"]):
+            self.reco("bank", "delete", *arguments, code=2)
+
+    def test_list_and_get(self):
+        lines = self.reco("bank", "list", "b", "--json").stdout.splitlines()
+        self.assertEqual(len(lines), self.N)
+        self.assertEqual(json.loads(lines[7]), {"id": 7, "caption": "thing 7", "uri": "7.jpg",
+                                                "meta": {"n": 7, "colour": "blue", "tags": ["t2"], "price": 3.5}})
+        rows = self.reco("bank", "list", "b", "--where", "meta ->> 'price' >= 100 AND id % 2", "--from", 250, "-n", 3, "--json")
+        self.assertEqual([json.loads(r)["id"] for r in rows.stdout.splitlines()], [251, 253, 255])
+        text = self.reco("bank", "get", "b", 3, 1).stdout.splitlines()
+        self.assertEqual(len(text), 2)
+        self.assertIn("thing 3", text[0])
+        done = self.reco("bank", "get", "b", 3, 999, "--json", code=1)
+        self.assertEqual(json.loads(done.stdout)["id"], 3)
+        self.assertIn("999", done.stderr)
+
+    def test_delete(self):
+        would = self.reco("bank", "delete", "b", "--where", "id < 3", "--id", "10", "1", "999", "--dry-run", "--json").stdout.splitlines()
+        self.assertEqual([json.loads(r)["id"] for r in would[:-1]], [0, 1, 2, 10])
+        self.assertEqual(json.loads(would[-1]), {"would_delete": 4, "missing": 1})
+        self.assertEqual(self.json("bank", "info", "b")["rows"], self.N)
+        (self.dir / "ids.txt").write_text("20\n21\n\n20\n")
+        (self.dir / "uris.txt").write_text("30.jpg\r\nno.jpg\n")
+        gone = self.json("bank", "delete", "b", "--where", "id < 3", "--ids", "ids.txt", "--uris", "uris.txt")
+        self.assertEqual(gone, {"deleted": 6, "missing": 2})
+        (self.dir / "ids.txt").write_text("40\nforty\n")
+        self.fails("bank", "delete", "b", "--ids", "ids.txt", says=["ids.txt:2", "forty"])
+        self.fails("bank", "delete", "b", "--ids", "none.txt", says=["none.txt"])
+        self.assertEqual(self.json("bank", "info", "b")["rows"], self.N - 6)
+        near = [i for i in range(self.N) if i not in (0, 1, 2, 20, 21, 30)
+                and sum(a * b for a, b in zip(self.image[50], self.image[i])) >= 0.3]
+        gone = self.json("bank", "delete", "b", "--near", 50, "--min-similarity", 0.3)
+        self.assertEqual(gone["deleted"], len(near))
+        self.assertEqual(self.json("bank", "info", "b")["rows"], self.N - 6 - len(near))
+        self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+
+    def test_with_a_model(self):
+        pairs = self.pairs(12)
+        self.reco("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "p")
+        many = self.json("search", "--model", MODEL, "--bank", "p", "--image", "pictures/0003.png", "--text", "thing 4, a thing",
+                         "--image", "none.png", "--near", 5, "-k", 2)["results"]
+        self.assertEqual([r["hits"][0]["id"] for r in many if r["hits"]][:2], [3, 4])
+        self.assertEqual(many[2]["image"], "none.png")
+        self.assertIn("none.png", many[2]["error"])
+        self.assertNotIn(5, [h["id"] for h in many[3]["hits"]])
+        gone = self.json("bank", "delete", "p", "--model", MODEL, "--near-image", "pictures/0003.png", "--min-similarity", 0.9999)
+        self.assertEqual(gone, {"deleted": 1, "missing": 0})
+        gone = self.json("bank", "delete", "p", "--model", MODEL, "--near-text", "thing 4, a thing", "--min-similarity", 0.9998)
+        self.assertEqual(gone["deleted"], 1)
+        rows = [json.loads(r) for r in self.reco("bank", "list", "p", "--json").stdout.splitlines()]
+        self.assertEqual([r["id"] for r in rows], [0, 1, 2, *range(5, 12)])
+        self.assertEqual(rows[0]["meta"], {"brand": "brand0"})
+
+    def test_info(self):
+        info = self.json("bank", "info", "b")
+        self.assertEqual(info["segments"], len(info["files"]))
+        self.assertEqual(info["files"][0]["rows"], self.N)
+        self.assertEqual(info["vector_bytes"], (self.dir / "b/vectors" / info["files"][0]["file"]).stat().st_size)
+        self.assertGreater(info["database_bytes"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
