@@ -101,7 +101,7 @@ struct reco_model {
 
 /* Note an assumption; RECO_E_NOMEM is the only failure. */
 reco_status reco_guess(reco_ctx *ctx, reco_model *model, const char *format, ...) RECO_PRINTF(3, 4);
-/* RECO_E_UNSUPPORTED where the tower, model->spec.image or .text, is not there. */
+/* RECO_E_UNSUPPORTED where the tower, model->spec.image or .text, is not there, or the text's tokenizer. */
 reco_status reco_model_need(reco_ctx *ctx, const reco_model *model, const reco_tower_spec *tower);
 
 /* Hugging Face: CLIPModel and its towers, SiglipModel and its towers. */

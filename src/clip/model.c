@@ -114,8 +114,10 @@ const char *reco_model_guess(const reco_model *model, size_t i)
 
 reco_status reco_model_need(reco_ctx *ctx, const reco_model *model, const reco_tower_spec *tower)
 {
-    if (tower->present) return RECO_OK;
     bool image = tower == &model->spec.image;
+    if (tower->present && !image && !model->tokenizer)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s", model->no_tokenizer);
+    if (tower->present) return RECO_OK;
     return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: no %s tower in this model, so no %s can be embedded",
                      model->dir, image ? "image" : "text", image ? "image" : "text");
 }
@@ -146,7 +148,6 @@ reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char
                               int32_t *ids, size_t *n)
 {
     RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
-    if (!model->tokenizer) return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s", model->no_tokenizer);
     return reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, model->spec.context, n);
 }
 

@@ -41,6 +41,8 @@ static reco_status flush(reco_ctx *ctx, const reco_model *model, reco_decoder *d
 reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
                               const reco_stream_opts *opts, reco_stream_result *result)
 {
+    RECO_TRY(
+        reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it an image tower? before OUT is made */
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;

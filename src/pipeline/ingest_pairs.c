@@ -123,6 +123,8 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
                                    const char *bank, int build, const reco_stream_opts *opts,
                                    reco_stream_result *result)
 {
+    RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
+    RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_model_info info = reco_model_get_info(model);

@@ -1,0 +1,221 @@
+"""Model folders other than a whole CLIPModel: what `model info` says, what is embedded, and what is refused."""
+import json
+import shutil
+import struct
+import unittest
+
+import common
+from common import Case
+
+SMALL = common.MODEL.parent
+
+
+class Families(Case):
+    def copy(self, name):
+        self.model = self.dir / name
+        if not self.model.exists():
+            shutil.copytree(SMALL / name, self.model)
+        return self.model
+
+    def info(self, name):
+        return self.json("model", "info", SMALL / name)
+
+    def refused(self, name, change, *says, file=None):
+        """A folder whose configuration was changed is refused in one line that says so."""
+        shutil.rmtree(self.dir / name, ignore_errors=True)
+        path = self.copy(name) / (file or ("open_clip_config.json" if name.startswith("openclip") else "config.json"))
+        config = json.loads(path.read_text())
+        change(config)
+        path.write_text(json.dumps(config))
+        self.fails("model", "info", self.model, says=(path.name,) + says)
+
+    def tensors(self, name, change):
+        path = self.copy(name) / "open_clip_model.safetensors"
+        raw = path.read_bytes()
+        n = struct.unpack("<Q", raw[:8])[0]
+        header = json.loads(raw[8:8 + n])
+        change(header)
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n:])
+
+    def test_info_of_open_clip(self):
+        info = self.info("openclip-longest")
+        self.assertEqual((info["family"], info["has_image"], info["has_text"]), ("open_clip", True, True))
+        self.assertEqual(info["image"], {"width": 48, "layers": 2, "heads": 4, "mlp": 120, "activation": "quick_gelu"})
+        self.assertEqual(info["context"], 13)
+        pre = info["preprocess"]
+        self.assertEqual((pre["resize_mode"], pre["interpolation"], pre["size"], pre["fill_color"], pre["convert_to_rgb"]),
+                         ("longest", "bilinear", 30, 100, "after cropping"))
+        self.assertEqual([round(v, 6) for v in pre["mean"] + pre["std"]], [0.5, 0.4, 0.3, 0.2, 0.3, 0.4])
+        self.assertEqual(info["tokenizer"], {"kind": "bpe", "rules": "open_clip lower", "built_in": False, "vocabulary": 520,
+                                             "bos": 518, "eos": 519, "pad": 0, "padded": False})
+        self.assertEqual(len(info["guessed"]), 1)
+
+    def test_info_of_siglip(self):
+        info = self.info("hf-siglip")
+        self.assertEqual((info["family"], info["logit_scale"], info["logit_bias"]), ("hf-siglip", 1.0, 0.0))
+        self.assertEqual(info["image"]["activation"], "gelu_pytorch_tanh")
+        self.assertEqual((info["preprocess"]["resize_mode"], info["preprocess"]["crop"]), ("squash", 0))
+        if info["tokenizer"] is None:
+            self.assertIn("sentencepiece", info["guessed"][-1])
+            self.skipTest("built without the sentencepiece library")
+        self.assertEqual(info["tokenizer"]["kind"], "sentencepiece")
+        self.assertEqual((info["tokenizer"]["bos"], info["tokenizer"]["pad"], info["tokenizer"]["padded"]), (None, 1, True))
+
+    def test_text_without_the_library(self):
+        (self.dir / "texts.txt").write_text("a cat\n")
+        if self.info("hf-siglip")["tokenizer"]:
+            self.reco("embed", "--model", SMALL / "hf-siglip", "--texts", self.dir / "texts.txt", "--out", self.dir / "o")
+        else:
+            self.fails("embed", "--model", SMALL / "hf-siglip", "--texts", self.dir / "texts.txt", "--out", self.dir / "o",
+                       says=("sentencepiece",))
+
+    def test_one_tower(self):
+        vision, text = self.info("hf-vision"), self.info("hf-text")
+        self.assertEqual((vision["has_image"], vision["has_text"], vision["text"], vision["tokenizer"], vision["logit_scale"]),
+                         (True, False, None, None, None))
+        self.assertEqual((text["has_image"], text["has_text"], text["image"], text["preprocess"]), (False, True, None, None))
+        (self.dir / "texts.txt").write_text("a cat\n")
+        self.reco("embed", "--model", SMALL / "hf-text", "--texts", self.dir / "texts.txt", "--out", self.dir / "t")
+        self.reco("embed", "--model", SMALL / "hf-vision", "--images", SMALL / "images", "--out", self.dir / "v")
+        self.fails("embed", "--model", SMALL / "hf-vision", "--texts", self.dir / "texts.txt", "--out", self.dir / "n",
+                   says=("no text tower",))
+        self.fails("embed", "--model", SMALL / "hf-text", "--images", SMALL / "images", "--out", self.dir / "m",
+                   says=("no image tower",))
+
+    def test_one_tower_under_a_whole_configuration(self):
+        model = self.copy("hf-quickgelu")
+        path = model / "model.safetensors"
+        raw = path.read_bytes()
+        n = struct.unpack("<Q", raw[:8])[0]
+        header = json.loads(raw[8:8 + n])
+        kept, data = {}, b""
+        for name, t in header.items():
+            if name.startswith("vision_model.") or name == "visual_projection.weight":
+                begin, end = t["data_offsets"]
+                kept[name] = dict(t, data_offsets=[len(data), len(data) + end - begin])
+                data += raw[8 + n + begin:8 + n + end]
+        text = json.dumps(kept).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+        info = self.json("model", "info", model)
+        self.assertEqual((info["has_image"], info["has_text"]), (True, False))
+        self.assertTrue(any("no text tower" in g for g in info["guessed"]), info["guessed"])
+
+    def test_preprocessing_that_is_missing_is_guessed(self):
+        model = self.copy("hf-quickgelu")
+        with_file = self.json("model", "info", model)
+        (model / "preprocessor_config.json").unlink()
+        info = self.json("model", "info", model)
+        self.assertEqual(info["preprocess"], with_file["preprocess"])
+        self.assertTrue(any("preprocessor_config.json" in g for g in info["guessed"]), info["guessed"])
+
+    def test_processor_config_of_newer_transformers(self):
+        model = self.copy("hf-quickgelu")
+        old = json.loads((model / "preprocessor_config.json").read_text())
+        (model / "preprocessor_config.json").unlink()
+        (model / "processor_config.json").write_text(json.dumps({"image_processor": dict(old, image_mean=[0.1, 0.2, 0.3])}))
+        mean = self.json("model", "info", model)["preprocess"]["mean"]
+        self.assertEqual([round(v, 6) for v in mean], [0.1, 0.2, 0.3])
+
+    def test_open_clip_features_that_change_the_numbers(self):
+        vision = lambda **kw: lambda c: c["model_cfg"]["vision_cfg"].update(kw)
+        text = lambda **kw: lambda c: c["model_cfg"]["text_cfg"].update(kw)
+        for change, key in ((vision(attentional_pool=True), "attentional_pool"), (vision(layers=[3, 4, 6, 3]), "ResNet"),
+                            (vision(pool_type="none"), "pool_type"), (vision(qk_norm=True), "qk_norm"),
+                            (vision(timm_model_name="convnext_base"), "convnext_base"),
+                            (vision(timm_model_name="vit_base_patch16_siglip_224_x"), "timm_model_name"),
+                            (vision(act_kwargs={"approximate": "tanh"}), "act_kwargs"),
+                            (vision(norm_kwargs={"bias": False}), "norm_kwargs"),
+                            (text(hf_model_name="roberta-base"), "hf_model_name"), (text(embed_cls=True), "embed_cls"),
+                            (text(pool_type="mean"), "pool_type"), (text(proj_type="mlp"), "proj_type"),
+                            (text(tokenizer_kwargs={"clean": "none"}), "tokenizer_kwargs.clean"),
+                            (text(tokenizer_kwargs={"reduction_mask": "simple"}), "reduction_mask"),
+                            (text(tokenizer_mode="clips"), "tokenizer_mode"),
+                            (lambda c: c["model_cfg"].update(multimodal_cfg={}), "multimodal_cfg")):
+            with self.subTest(key):
+                self.refused("openclip-longest", change, key)
+
+    def test_open_clip_configuration_that_is_wrong(self):
+        vision = lambda **kw: lambda c: c["model_cfg"]["vision_cfg"].update(kw)
+        text = lambda **kw: lambda c: c["model_cfg"]["text_cfg"].update(kw)
+        pre = lambda **kw: lambda c: c["preprocess_cfg"].update(kw)
+        for change, says in ((vision(width="48"), "vision_cfg.width"), (vision(width=1 << 40), "vision_cfg.width"),
+                             (vision(head_width=9), "head_width"), (vision(head_width=64), "head_width"),
+                             (vision(image_size=[30, 31]), "image_size"), (vision(image_size=5), "image_size"),
+                             (vision(mlp_ratio=-1), "mlp_ratio"), (vision(layers=0), "layers"),
+                             (text(heads=5), "heads"), (text(context_length=0), "context_length"),
+                             (text(no_causal_mask=3), "no_causal_mask"),
+                             (pre(resize_mode="stretch"), "stretch"), (pre(interpolation="lanczos"), "lanczos"),
+                             (pre(mean=[1, 2]), "mean"), (pre(std=[1, 0, 1]), "std"), (pre(fill_color=256), "fill_color"),
+                             (pre(mode="L"), "mode"), (lambda c: c["model_cfg"].pop("embed_dim"), "embed_dim"),
+                             (lambda c: c["model_cfg"].pop("text_cfg"), "text_cfg"),
+                             (lambda c: c.update(model_cfg=[1]), "model_cfg"),
+                             (lambda c: c.update(preprocess_cfg=7), "preprocess_cfg")):
+            with self.subTest(says):
+                self.refused("openclip-longest", change, says)
+
+    def test_open_clip_sizes_against_tensors(self):
+        for key, section, value, tensor in (("layers", "vision_cfg", 3, "visual.transformer.resblocks.2"),
+                                            ("width", "text_cfg", 34, "transformer.resblocks.0.ln_1.weight"),
+                                            ("context_length", "text_cfg", 14, "positional_embedding"),
+                                            ("patch_size", "vision_cfg", 15, "visual.positional_embedding"),
+                                            ("mlp_ratio", "vision_cfg", 2, "mlp.c_fc")):
+            shutil.rmtree(self.dir / "openclip-longest", ignore_errors=True)
+            path = self.copy("openclip-longest") / "open_clip_config.json"
+            config = json.loads(path.read_text())
+            config["model_cfg"][section][key] = value
+            path.write_text(json.dumps(config))
+            with self.subTest(key):
+                self.fails("model", "info", self.model, says=("open_clip_model.safetensors", tensor))
+
+    def test_open_clip_tensors(self):
+        def rename(header):
+            header["renamed"] = header.pop("visual.proj")
+        self.tensors("openclip-longest", rename)
+        self.fails("model", "info", self.model, says=("open_clip_model.safetensors", "visual.proj"))
+        def timm(header):
+            header["renamed"] = header.pop("visual.trunk.patch_embed.proj.weight")
+        self.tensors("openclip-siglip", timm)
+        self.fails("model", "info", self.model, says=("open_clip_model.safetensors", "visual.trunk.patch_embed.proj.weight"))
+        (self.model / "open_clip_model.safetensors").unlink()
+        self.fails("model", "info", self.model, says=("open_clip_model.safetensors",))
+
+    def test_siglip_that_is_wrong(self):
+        for change, says in ((lambda c: c["vision_config"].update(vision_use_head=False), "vision_use_head"),
+                             (lambda c: c["text_config"].update(projection_size=20), "projection_size"),
+                             (lambda c: c.update(model_type="siglip2"), "siglip2"),
+                             (lambda c: c["vision_config"].update(hidden_act="relu"), "relu"),
+                             (lambda c: c.update(text_config=3), "text_config")):
+            with self.subTest(says):
+                self.refused("hf-siglip", change, says)
+
+    def test_siglip_tokenizer_that_is_wrong(self):
+        model = self.copy("hf-siglip")
+        if not self.json("model", "info", model)["tokenizer"]:
+            self.skipTest("built without the sentencepiece library")
+        whole = (model / "spiece.model").read_bytes()
+        for size in (0, 1, 50, len(whole) // 2):
+            (model / "spiece.model").write_bytes(whole[:size])
+            self.fails("model", "info", model, says=("spiece.model",))
+        (model / "spiece.model").unlink()
+        self.fails("model", "info", model, says=("spiece.model",))
+        (model / "spiece.model").write_bytes(whole)
+        config = json.loads((model / "tokenizer_config.json").read_text())
+        (model / "tokenizer_config.json").write_text(json.dumps(dict(config, pad_token="<nothing>")))
+        self.fails("model", "info", model, says=("tokenizer_config.json", "pad_token", "<nothing>"))
+        (model / "tokenizer_config.json").write_text(json.dumps(dict(config, tokenizer_class="GemmaTokenizer")))
+        info = self.json("model", "info", model)
+        self.assertIsNone(info["tokenizer"])
+        self.assertIn("GemmaTokenizer", info["guessed"][-1])
+
+    def test_preprocessor_that_is_wrong(self):
+        for change, says in ((lambda c: c.update(image_processor_type="ViTImageProcessor"), "ViTImageProcessor"),
+                             (lambda c: c.update(size={"height": 24, "width": 25}), "size"),
+                             (lambda c: c.update(image_mean=[0.5, "x", 0.5]), "image_mean"),
+                             (lambda c: c.update(do_resize="yes"), "do_resize"), (lambda c: c.update(resample=1), "resample")):
+            with self.subTest(says):
+                self.refused("hf-siglip", change, says, file="preprocessor_config.json")
+
+
+if __name__ == "__main__":
+    unittest.main()
