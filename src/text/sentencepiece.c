@@ -53,7 +53,7 @@ static reco_status read_model(reco_ctx *ctx, reco_tokenizer *tok, const char *di
     }
     if (!data)
         RECO_GO(
-            reco_fail(ctx, RECO_E_IO,
+            reco_fail(ctx, RECO_E_UNSUPPORTED,
                       "%s: no tokenizer: want spiece.model or tokenizer.model (tokenizer.json alone is not "
                       "supported for SigLIP)",
                       dir));

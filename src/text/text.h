@@ -15,7 +15,8 @@ typedef enum reco_clean {
 reco_status reco_tokenizer_builtin(reco_ctx *ctx, reco_tokenizer **out);
 /* The SentencePiece tokenizer of a folder (spiece.model or tokenizer.model): rules HF, as SiglipTokenizer does it, or
  * OPENCLIP, where open_clip cleans the text before. Beside the errors of reco_tokenizer_open, RECO_E_UNSUPPORTED where
- * reco was built without the library, or for a tokenizer_class that is neither Siglip's nor T5's. */
+ * reco was built without the library, or for a folder without such a
+ * file or of a tokenizer_class that is neither Siglip's nor T5's. */
 reco_status reco_tokenizer_sentencepiece(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
                                          reco_text_rules rules);
 /* Before the tokenizer is shared. */
