@@ -59,7 +59,8 @@ typedef enum reco_sides {
 typedef enum reco_precision {
     RECO_PRECISION_AUTO = 0, /* bf16 where the CPU computes it, else f32 */
     RECO_F32 = 1,
-    RECO_BF16 = 2
+    RECO_BF16 = 2,
+    RECO_INT8 = 3 /* int8 where measured to be harmless, else bf16; never chosen by AUTO */
 } reco_precision;
 
 /* Storage types of tensors and arrays in files. */

@@ -120,12 +120,14 @@ reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model);
 reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model);
 
 /* Run the blocks over packed sequences, in place.
- *   x       [rows][width], rows a multiple of 64 at least starts[n] (see reco_tower_rows)
- *   starts  [n+1] */
+ *   x       [rows][width], rows at least starts[n]
+ *   starts  [n+1]
+ *   only    NULL, or [n] ascending: the one row of each sequence that is wanted. x[n][width] are these then, and the
+ *           last block computes no others */
 reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, size_t rows,
-                           const size_t *starts, size_t n);
+                           const size_t *starts, size_t n, const size_t *only);
 void reco_tower_free(reco_tower *tower);
-/* Rows to give reco_tower_run for t tokens: few different sizes keep oneDNN's cache of compiled products small. */
+/* Rows to give reco_tower_run for t tokens where t changes from call to call: few different sizes keep oneDNN's cache of compiled products small. */
 static inline size_t reco_tower_rows(size_t t) { return (t + 63) / 64 * 64; }
 
 /* Rows of an image's sequence. */
@@ -134,7 +136,8 @@ static inline size_t reco_image_tokens(const reco_spec *spec)
     size_t grid = spec->image_size / spec->patch;
     return grid * grid + (spec->class_token ? 1 : 0);
 }
-/* pooled[n][width] from the blocks' output x [n * tokens][width], which is overwritten; ln_post included. */
+/* pooled[n][width] from the blocks' output x, which is overwritten; ln_post included. x is [n][width], the class tokens,
+ * for RECO_POOL_FIRST, else [n * tokens][width]. */
 reco_status reco_pool_image(reco_ctx *ctx, const reco_model *model, float *pooled, float *x, size_t n);
 void reco_pooler_free(reco_pooler *map);
 

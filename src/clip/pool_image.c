@@ -87,8 +87,7 @@ reco_status reco_pool_image(reco_ctx *ctx, const reco_model *model, float *poole
         mean_args arg = {pooled, x, tokens, model->spec.class_token ? 1 : 0, width};
         reco_parallel(ctx, n, 1, mean, &arg);
     } else {
-        for (size_t i = 0; i < n; i++)
-            memcpy(pooled + i * width, x + i * tokens * width, width * sizeof(float));
+        memcpy(pooled, x, n * width * sizeof(float));
     }
     if (last)
         reco_layernorm(ctx, pooled, pooled, tower->ln_post_weight, tower->ln_post_bias, n, width,

@@ -21,8 +21,8 @@ reco_status reco_text_tower(reco_ctx *ctx, const reco_model *model, const int32_
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     float *x = reco_scratch(ctx, rows * width, sizeof(float), "text tokens");
-    float *pooled = reco_scratch(ctx, n * width, sizeof(float), "pooled");
-    if (!x || !pooled) RECO_GO(RECO_E_NOMEM);
+    size_t *only = reco_scratch(ctx, n, sizeof *only, "pooled");
+    if (!x || !only) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < n; i++)
         for (size_t t = starts[i]; t < starts[i + 1]; t++) {
             if (ids[t] < 0 || (size_t)ids[t] >= model->spec.vocab)
@@ -33,15 +33,13 @@ reco_status reco_text_tower(reco_ctx *ctx, const reco_model *model, const int32_
             for (size_t c = 0; c < width; c++) x[t * width + c] = token[c] + position[c];
         }
     memset(x + tokens * width, 0, (rows - tokens) * width * sizeof(float));
-    RECO_GO(reco_tower_run(ctx, tower, x, rows, starts, n));
     for (size_t i = 0; i < n; i++)
-        memcpy(pooled + i * width,
-               x + (starts[i] + pool_at(&model->spec, ids + starts[i], starts[i + 1] - starts[i])) * width,
-               width * sizeof(float));
-    reco_layernorm(ctx, pooled, pooled, tower->ln_post_weight, tower->ln_post_bias, n, width,
-                   tower->spec.eps, NULL, NULL);
-    if (tower->projection) RECO_GO(reco_linear_run(ctx, out, tower->projection, pooled, n, false));
-    reco_normalize(ctx, out, tower->projection ? out : pooled, n, model->spec.d, NULL);
+        only[i] = starts[i] + pool_at(&model->spec, ids + starts[i], starts[i + 1] - starts[i]);
+    RECO_GO(reco_tower_run(ctx, tower, x, rows, starts, n, only));
+    reco_layernorm(ctx, x, x, tower->ln_post_weight, tower->ln_post_bias, n, width, tower->spec.eps, NULL,
+                   NULL);
+    if (tower->projection) RECO_GO(reco_linear_run(ctx, out, tower->projection, x, n, false));
+    reco_normalize(ctx, out, tower->projection ? out : x, n, model->spec.d, NULL);
 out:
     reco_scratch_release(ctx, mark);
     return status;

@@ -1,24 +1,47 @@
 #include "clip/clip_internal.h"
 
+/* Activations between products are bf16 where every layer multiplies such rows; the residual stream is always f32. */
+static reco_dtype activations(const reco_tower *tower)
+{
+    for (size_t i = 0; i < tower->spec.layers; i++) {
+        const reco_block *b = &tower->blocks[i];
+        const reco_linear *const layers[] = {b->qkv, b->out, b->fc1, b->fc2};
+        for (size_t l = 0; l < 4; l++)
+            if (reco_linear_input(layers[l]) != RECO_DTYPE_BF16) return RECO_DTYPE_F32;
+    }
+    return RECO_DTYPE_BF16;
+}
+
 reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, size_t rows,
-                           const size_t *starts, size_t n)
+                           const size_t *starts, size_t n, const size_t *only)
 {
     const reco_tower_spec *spec = &tower->spec;
     size_t width = spec->width;
+    reco_dtype type = activations(tower);
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    float *y = reco_scratch(ctx, rows * width, sizeof(float), "activations");
-    float *wide = reco_scratch(ctx, rows * reco_max(3 * width, spec->mlp), sizeof(float), "activations");
+    void *y = reco_scratch(ctx, rows * width, reco_dtype_size(type), "activations");
+    void *wide =
+        reco_scratch(ctx, rows * reco_max(3 * width, spec->mlp), reco_dtype_size(type), "activations");
     if (!y || !wide) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < spec->layers; i++) {
         const reco_block *b = &tower->blocks[i];
-        reco_layernorm(ctx, y, x, b->ln1_weight, b->ln1_bias, rows, width, spec->eps, NULL, NULL);
-        RECO_GO(reco_linear_run(ctx, wide, b->qkv, y, rows, false));
-        RECO_GO(reco_attention(ctx, y, wide, starts, n, spec->heads, width / spec->heads, tower->causal));
-        RECO_GO(reco_linear_run(ctx, x, b->out, y, rows, true));
-        reco_layernorm(ctx, y, x, b->ln2_weight, b->ln2_bias, rows, width, spec->eps, NULL, NULL);
-        RECO_GO(reco_linear_run(ctx, wide, b->fc1, y, rows, false));
-        RECO_GO(reco_linear_run(ctx, x, b->fc2, wide, rows, true));
+        const size_t *wanted = i + 1 == spec->layers ? only : NULL;
+        RECO_GO(reco_layernorm_as(ctx, y, type, x, b->ln1_weight, b->ln1_bias, rows, width, spec->eps));
+        RECO_GO(reco_linear_run_as(ctx, wide, type, b->qkv, y, type, rows, false));
+        RECO_GO(reco_attention(ctx, y, wide, type, starts, n, spec->heads, width / spec->heads,
+                               tower->causal, wanted));
+        if (wanted) { /* the last block's other rows are nobody's input */
+            for (size_t s = 0; s < n; s++)
+                memmove(x + s * width, x + wanted[s] * width, width * sizeof(float));
+            rows = reco_min(rows, reco_tower_rows(n));
+            memset((char *)y + n * width * reco_dtype_size(type), 0,
+                   (rows - n) * width * reco_dtype_size(type));
+        }
+        RECO_GO(reco_linear_run_as(ctx, x, RECO_DTYPE_F32, b->out, y, type, rows, true));
+        RECO_GO(reco_layernorm_as(ctx, y, type, x, b->ln2_weight, b->ln2_bias, rows, width, spec->eps));
+        RECO_GO(reco_linear_run_as(ctx, wide, type, b->fc1, y, type, rows, false));
+        RECO_GO(reco_linear_run_as(ctx, x, RECO_DTYPE_F32, b->fc2, wide, type, rows, true));
     }
 out:
     reco_scratch_release(ctx, mark);

@@ -2,44 +2,83 @@
 
 typedef struct args {
     const reco_vec *vec;
-    float *out, *scratch;
-    const float *qkv;
-    const size_t *starts;
+    char *out;
+    const char *qkv;
+    size_t item; /* bytes of a number */
+    float *scratch;
+    const size_t *starts, *only;
     size_t heads, width, longest, per_worker;
     bool causal;
 } args;
+
+/* [t][w] numbers, one row every `row` numbers, as f32 in a row. */
+static void gather(const args *a, float *to, const char *from, size_t t, size_t w, size_t row)
+{
+    for (size_t j = 0; j < t; j++, to += w, from += row * a->item)
+        if (a->item == sizeof(float))
+            memcpy(to, from, w * sizeof(float));
+        else
+            a->vec->from_bf16(to, (const uint16_t *)(const void *)from, w);
+}
+
+static void scatter(const args *a, char *to, const float *from, size_t t, size_t w, size_t row)
+{
+    for (size_t j = 0; j < t; j++, from += w, to += row * a->item)
+        if (a->item == sizeof(float))
+            memcpy(to, from, w * sizeof(float));
+        else
+            a->vec->to_bf16((uint16_t *)(void *)to, from, w);
+}
 
 /* One sequence and head: keys transposed and values packed, so that the inner loops run over contiguous memory. */
 static void attend(void *arg, size_t begin, size_t end, int worker)
 {
     const args *a = arg;
-    size_t w = a->width, d = a->heads * w, row = 3 * d;
-    float *kt = a->scratch + (size_t)worker * a->per_worker, *v = kt + w * a->longest,
-          *s = v + w * a->longest;
+    size_t w = a->width, d = a->heads * w, row = 3 * d, panel = w * a->longest;
+    float *kt = a->scratch + (size_t)worker * a->per_worker, *v = kt + panel, *q = v + panel,
+          *k = q + panel, *s = k + panel;
     for (size_t task = begin; task < end; task++) {
         size_t sequence = task / a->heads, head = task % a->heads;
-        size_t first = a->starts[sequence], t = a->starts[sequence + 1] - first;
-        const float *base = a->qkv + first * row + head * w;
-        for (size_t j = 0; j < t; j++) {
-            for (size_t c = 0; c < w; c++) kt[c * a->longest + j] = base[j * row + d + c];
-            memcpy(v + j * w, base + j * row + 2 * d, w * sizeof(float));
+        size_t first = a->starts[sequence], t = a->starts[sequence + 1] - first, nq = t, at = 0;
+        const char *base = a->qkv + (first * row + head * w) * a->item;
+        bool causal = a->causal;
+        if (a->only) {
+            at = a->only[sequence] - first;
+            nq = 1;
+            if (causal) t = at + 1;
+            causal = false;
         }
-        a->vec->attend(a->out + first * d + head * w, d, base, row, kt, a->longest, v, t, t, w, a->causal,
-                       s);
+        gather(a, q, base + at * row * a->item, nq, w, row);
+        gather(a, k, base + d * a->item, t, w, row);
+        gather(a, v, base + 2 * d * a->item, t, w, row);
+        for (size_t j = 0; j < t; j++)
+            for (size_t c = 0; c < w; c++) kt[c * a->longest + j] = k[j * w + c];
+        /* k is done with: the output takes its place. */
+        a->vec->attend(k, w, q, w, kt, a->longest, v, nq, t, w, causal, s);
+        size_t to = a->only ? sequence : first;
+        scatter(a, a->out + (to * d + head * w) * a->item, k, nq, w, d);
     }
 }
 
-reco_status reco_attention(reco_ctx *ctx, float *out, const float *qkv, const size_t *starts, size_t n,
-                           size_t heads, size_t width, bool causal)
+reco_status reco_attention(reco_ctx *ctx, void *out, const void *qkv, reco_dtype type, const size_t *starts,
+                           size_t n, size_t heads, size_t width, bool causal, const size_t *only)
 {
-    args a = {reco_vec_of(ctx), out, NULL, qkv, starts, heads, width, 0, 0, causal};
+    args a = {.vec = reco_vec_of(ctx),
+              .out = out,
+              .qkv = qkv,
+              .item = reco_dtype_size(type),
+              .starts = starts,
+              .only = only,
+              .heads = heads,
+              .width = width,
+              .causal = causal};
     for (size_t i = 0; i < n; i++) a.longest = reco_max(a.longest, starts[i + 1] - starts[i]);
     a.longest = (a.longest + 15) / 16 * 16;
-    a.per_worker = (2 * width + 1) * a.longest + 16;
+    a.per_worker = (4 * width + 4) * a.longest + 4 * width + 16;
     reco_mark mark = reco_scratch_mark(ctx);
     a.scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * a.per_worker, sizeof(float), "attention");
     if (!a.scratch) return RECO_E_NOMEM;
-    reco_parallel(ctx, n * heads, 1, attend, &a);
+    reco_parallel(ctx, n * heads, 4, attend, &a);
     reco_scratch_release(ctx, mark);
     return RECO_OK;
 }

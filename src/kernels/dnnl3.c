@@ -15,33 +15,41 @@ struct reco_dnnl_weight {
     dnnl_memory_desc_t desc; /* of the packed copy, owned */
     dnnl_memory_t memory, bias;
     size_t out, in;
-    bool bf16;
+    reco_product_type type;
     reco_act act;
     void *data;
     float *bias_data;
 };
 
+/* What the operands of each type of product are. */
+static dnnl_data_type_t operand(reco_product_type type)
+{
+    return type == RECO_PRODUCT_BF16 ? dnnl_bf16 : type == RECO_PRODUCT_S8 ? dnnl_s8 : dnnl_f32;
+}
+
+static dnnl_data_type_t stored(reco_dtype dtype)
+{
+    return dtype == RECO_DTYPE_BF16 ? dnnl_bf16 : dtype == RECO_DTYPE_I32 ? dnnl_s32 : dnnl_f32;
+}
+
 /* NULL when it cannot be had; release with dnnl_memory_desc_destroy, which takes NULL. */
-static dnnl_memory_desc_t described(size_t rows, size_t cols, bool bf16, dnnl_format_tag_t tag)
+static dnnl_memory_desc_t described(size_t rows, size_t cols, dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
     dnnl_memory_desc_t desc = NULL;
     dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols};
-    return dnnl_memory_desc_create_with_tag(&desc, 2, dims, bf16 ? dnnl_bf16 : dnnl_f32, tag) ==
-                   dnnl_success
-               ? desc
-               : NULL;
+    return dnnl_memory_desc_create_with_tag(&desc, 2, dims, type, tag) == dnnl_success ? desc : NULL;
 }
 
-static dnnl_memory_desc_t plain(size_t rows, size_t cols, bool bf16)
+static dnnl_memory_desc_t plain(size_t rows, size_t cols, dnnl_data_type_t type)
 {
-    return described(rows, cols, bf16, dnnl_ab);
+    return described(rows, cols, type, dnnl_ab);
 }
 
 static dnnl_primitive_desc_t describe(const reco_dnnl_weight *w, const_dnnl_memory_desc_t weight, size_t m,
-                                      bool add)
+                                      reco_dtype yt, bool add)
 {
-    dnnl_memory_desc_t x = plain(m, w->in, w->bf16), y = plain(m, w->out, false),
-                       bias = plain(1, w->out, false);
+    dnnl_memory_desc_t x = plain(m, w->in, operand(w->type)), y = plain(m, w->out, stored(yt)),
+                       bias = plain(1, w->out, dnnl_f32);
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t post = NULL;
@@ -83,17 +91,18 @@ static bool reorder(dnnl_engine_t engine, dnnl_stream_t stream, dnnl_memory_t fr
 }
 
 /* The weight's logical shape is [in][out]; ours lies as [out][in], which is the same bytes with strides swapped. */
-reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t out, size_t in, bool bf16,
-                                 reco_act act, size_t rows)
+reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t out, size_t in,
+                                 reco_product_type type, reco_act act, size_t rows)
 {
     reco_dnnl_weight *w = reco_alloc(NULL, 1, sizeof *w, "weights");
     if (!w) return NULL;
-    *w = (reco_dnnl_weight){.out = out, .in = in, .bf16 = bf16, .act = act};
+    *w = (reco_dnnl_weight){.out = out, .in = in, .type = type, .act = act};
     dnnl_stream_t stream = NULL;
     dnnl_memory_t source = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_memory_desc_t any = described(in, out, bf16, dnnl_format_tag_any),
-                       given = described(in, out, bf16, dnnl_ba), bias_desc = plain(1, out, false);
+    dnnl_memory_desc_t any = described(in, out, operand(type), dnnl_format_tag_any),
+                       given = described(in, out, operand(type), dnnl_ba),
+                       bias_desc = plain(1, out, dnnl_f32);
     union {
         const void *in;
         void *out; /* oneDNN's handle is not const, though it only reads */
@@ -106,7 +115,7 @@ reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t o
         if (good) memcpy(w->bias_data, bias, out * sizeof(float));
         good = good && dnnl_memory_create(&w->bias, bias_desc, w->engine, w->bias_data) == dnnl_success;
     }
-    good = good && (pd = describe(w, any, rows, false)) != NULL;
+    good = good && (pd = describe(w, any, rows, reco_product_result(type), false)) != NULL;
     if (good) {
         good = dnnl_memory_desc_clone(
                    &w->desc, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0)) == dnnl_success;
@@ -139,13 +148,13 @@ void reco_dnnl_weight_free(reco_dnnl_weight *w)
     reco_free(w);
 }
 
-bool reco_dnnl_product(float *y, const reco_dnnl_weight *w, const void *x, size_t m, bool add)
+bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const void *x, size_t m, bool add)
 {
-    dnnl_primitive_desc_t pd = describe(w, w->desc, m, add);
+    dnnl_primitive_desc_t pd = describe(w, w->desc, m, yt, add);
     dnnl_primitive_t primitive = NULL;
     dnnl_stream_t stream = NULL;
     dnnl_memory_t src = NULL, dst = NULL;
-    dnnl_memory_desc_t xd = plain(m, w->in, w->bf16), yd = plain(m, w->out, false);
+    dnnl_memory_desc_t xd = plain(m, w->in, operand(w->type)), yd = plain(m, w->out, stored(yt));
     union {
         const void *in;
         void *out;
@@ -174,3 +183,6 @@ bool reco_dnnl_product(float *y, const reco_dnnl_weight *w, const void *x, size_
 
 /* Newer sets have higher numbers and include bf16; avx2_vnni_2, which has conversions only, is below. */
 bool reco_dnnl_has_bf16(void) { return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16; }
+
+/* Every set from this one on has VNNI; older ones multiply int8 more slowly than f32. */
+bool reco_dnnl_has_int8(void) { return dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_vnni; }

@@ -24,25 +24,36 @@ reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_
 
 /* A layer y = act(x W^T + bias) (+ residual), its weights packed once. */
 typedef struct reco_linear reco_linear;
-/* weight [out][in] f32, bias [out] or NULL; both copied. precision F32 or BF16. */
+/* weight [out][in] f32, bias [out] or NULL; both copied. */
 reco_status reco_linear_create(reco_ctx *ctx, reco_linear **lin, const float *weight, const float *bias,
                                size_t out, size_t in, reco_act act, reco_precision precision);
 void reco_linear_free(reco_linear *lin);
 /* y [m][out], x [m][in]; add: y += instead of y = (the residual is in y already; act must be NONE). */
 reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
                             bool add);
-/* True where this CPU computes bf16 products natively. */
+/* The same with rows of type F32 or BF16; BF16 only where reco_linear_input is BF16, y F32 where add. */
+reco_status reco_linear_run_as(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
+                               reco_dtype xt, size_t m, bool add);
+/* The type of rows that suits the layer best: BF16 where it is computed natively in bf16 or int8, else F32. */
+reco_dtype reco_linear_input(const reco_linear *lin);
+/* True where this CPU computes bf16 (int8) products natively. */
 bool reco_has_bf16(const reco_ctx *ctx);
+bool reco_has_int8(const reco_ctx *ctx);
 
 /* ---- rows ---- */
 
 /* y[n][d] = (x - mean) / sqrt(var + eps) * weight + bias per row; y may alias x. mean/rstd [n] kept when not NULL. */
 void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight, const float *bias,
                     size_t n, size_t d, float eps, float *mean, float *rstd);
+/* The same into rows of type F32 or BF16; no alias. */
+reco_status reco_layernorm_as(reco_ctx *ctx, void *y, reco_dtype yt, const float *x, const float *weight,
+                              const float *bias, size_t n, size_t d, float eps);
 /* dx[n][d] += ..., dweight[d] +=, dbias[d] += (either may be NULL together). */
 void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *dbias, const float *dy,
                              const float *x, const float *weight, const float *mean, const float *rstd,
                              size_t n, size_t d);
+/* y [n] of type F32 or BF16 = x; may be called by bodies of reco_parallel. */
+void reco_store(const reco_ctx *ctx, void *y, reco_dtype yt, const float *x, size_t n);
 /* y = act(x) over n values; may alias. */
 void reco_activate(reco_ctx *ctx, float *y, const float *x, size_t n, reco_act act);
 /* dx = dy * gelu'(x) (exact erf form); dx may alias dy. */
@@ -56,12 +67,13 @@ double reco_dot(const float *a, const float *b, size_t d);
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d);
 
 /* Multi-head attention over sequences packed back to back.
- *   out   [T][H*w]
+ *   out   [T][H*w], of type F32 or BF16 as qkv
  *   qkv   [T][3*H*w], q then k then v in each row
  *   starts [n+1] first row of each sequence; starts[n] == T
- *   causal  position i sees 0..i only */
-reco_status reco_attention(reco_ctx *ctx, float *out, const float *qkv, const size_t *starts, size_t n,
-                           size_t heads, size_t width, bool causal);
+ *   causal  position i sees 0..i only
+ *   only    NULL, or [n] one row (0..T-1) of each sequence: out is [n][H*w] then */
+reco_status reco_attention(reco_ctx *ctx, void *out, const void *qkv, reco_dtype type, const size_t *starts,
+                           size_t n, size_t heads, size_t width, bool causal, const size_t *only);
 
 /* ---- top k ---- */
 

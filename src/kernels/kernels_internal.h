@@ -6,6 +6,8 @@
 #include "kernels/vec.h"
 
 const reco_vec *reco_vec_of(const reco_ctx *ctx);
+/* y = act(x) over n values of one thread; may alias. */
+void reco_vec_activate(const reco_vec *vec, float *y, const float *x, size_t n, reco_act act);
 
 /* ---- oneDNN, one file per generation of its interface (dnnl2.c, dnnl3.c) ---- */
 
@@ -13,19 +15,45 @@ const reco_vec *reco_vec_of(const reco_ctx *ctx);
 bool reco_dnnl_sgemm(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb,
                      bool tb, size_t m, size_t n, size_t k, float alpha, float beta);
 
+/* Types of both operands of a product; S8 gives exact I32 sums, the others F32 or BF16. */
+typedef enum reco_product_type { RECO_PRODUCT_F32, RECO_PRODUCT_BF16, RECO_PRODUCT_S8 } reco_product_type;
+static inline reco_dtype reco_product_result(reco_product_type type)
+{
+    return type == RECO_PRODUCT_S8 ? RECO_DTYPE_I32 : RECO_DTYPE_F32;
+}
+
 /* A weight matrix in the layout that oneDNN likes best for products of about `rows` rows. */
 typedef struct reco_dnnl_weight reco_dnnl_weight;
-/* weight [out][in] in f32 or bf16 bits; the packed copy belongs to *w. NULL result: refused or out of memory. */
-reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t out, size_t in, bool bf16,
-                                 reco_act act, size_t rows);
+/* weight [out][in] of the type; the packed copy belongs to *w. S8 has neither bias nor activation. NULL result: refused
+ * or out of memory. */
+reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t out, size_t in,
+                                 reco_product_type type, reco_act act, size_t rows);
 void reco_dnnl_weight_free(reco_dnnl_weight *w);
-/* y[m][out] f32 = act(x W^T + bias), or += ; x f32 or bf16 bits as packed. */
-bool reco_dnnl_product(float *y, const reco_dnnl_weight *w, const void *x, size_t m, bool add);
+/* y[m][out] = act(x W^T + bias), or += ; x [m][in] of the type, y of type yt. */
+bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const void *x, size_t m,
+                       bool add);
 bool reco_dnnl_has_bf16(void);
+bool reco_dnnl_has_int8(void); /* products of int8 as fast as they should be */
 
 /* oneDNN takes its threads from OpenMP's per-thread setting: set ours, give back what was there. */
 int reco_threads_enter(const reco_ctx *ctx);
 void reco_threads_leave(int before);
+
+/* ---- layers (linear.c, linear_int8.c) ---- */
+
+struct reco_linear {
+    size_t out, in;
+    reco_act act;
+    reco_product_type type;
+    reco_dnnl_weight *packed; /* NULL: plain */
+    float *weight;            /* [out][in] of the plain */
+    float *bias;              /* [out] */
+    float *scales;            /* [out] of int8 */
+    int8_t *quantized;        /* [out][in] while an int8 layer is made */
+};
+reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, const float *weight);
+reco_status reco_int8_run(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
+                          reco_dtype xt, size_t m, bool add);
 
 /* ---- plain twins (ref/ref.c) ---- */
 

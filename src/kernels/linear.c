@@ -2,17 +2,14 @@
 
 #define ROWS_AT_ONCE 4096
 
-struct reco_linear {
-    size_t out, in;
-    reco_act act;
-    bool bf16;                /* products of bf16 inputs */
-    reco_dnnl_weight *packed; /* NULL: plain */
-    float *weight, *bias;     /* plain: [out][in], [out] */
-};
-
 bool reco_has_bf16(const reco_ctx *ctx)
 {
     return reco_ctx_isa(ctx) == RECO_ISA_AVX512 && reco_dnnl_has_bf16();
+}
+
+bool reco_has_int8(const reco_ctx *ctx)
+{
+    return reco_ctx_isa(ctx) == RECO_ISA_AVX512 && reco_dnnl_has_int8();
 }
 
 static void round_bf16(float *out, const float *in, size_t n)
@@ -20,19 +17,57 @@ static void round_bf16(float *out, const float *in, size_t n)
     for (size_t i = 0; i < n; i++) out[i] = reco_bf16_to_f32(reco_f32_to_bf16(in[i]));
 }
 
-/* Where bf16 is asked of a CPU that lacks it, inputs are rounded to bf16 and multiplied in f32: the same numbers, so
- * that results do not depend on the machine. */
-static reco_status create_plain(reco_ctx *ctx, reco_linear *lin, const float *weight, const float *bias)
+/* Where a precision is asked of a CPU that lacks it, operands are rounded as it would round them and multiplied in
+ * f32: the same numbers, so that results do not depend on the machine. */
+static reco_status create_plain(reco_ctx *ctx, reco_linear *lin, const float *weight)
 {
-    lin->weight = reco_alloc(ctx, lin->out * lin->in, sizeof(float), "weights");
-    lin->bias = reco_alloc(ctx, lin->out, sizeof(float), "bias");
-    if (!lin->weight || !lin->bias) return RECO_E_NOMEM;
-    if (lin->bf16)
-        round_bf16(lin->weight, weight, lin->out * lin->in);
+    size_t count = lin->out * lin->in;
+    lin->weight = reco_alloc(ctx, count, sizeof(float), "weights");
+    if (!lin->weight) return RECO_E_NOMEM;
+    if (lin->type == RECO_PRODUCT_BF16)
+        round_bf16(lin->weight, weight, count);
+    else if (lin->type == RECO_PRODUCT_S8)
+        for (size_t i = 0; i < count; i++) lin->weight[i] = (float)lin->quantized[i];
     else
-        memcpy(lin->weight, weight, lin->out * lin->in * sizeof(float));
-    if (bias) memcpy(lin->bias, bias, lin->out * sizeof(float));
+        memcpy(lin->weight, weight, count * sizeof(float));
     return RECO_OK;
+}
+
+typedef struct to_bf16 {
+    const reco_vec *vec;
+    uint16_t *out;
+    const float *in;
+} to_bf16;
+
+static void convert(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const to_bf16 *a = arg;
+    a->vec->to_bf16(a->out + begin, a->in + begin, end - begin);
+}
+
+static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, const float *weight)
+{
+    reco_status status = RECO_OK;
+    size_t count = lin->out * lin->in;
+    const void *source = lin->type == RECO_PRODUCT_S8 ? (const void *)lin->quantized : weight;
+    const float *bias = lin->type == RECO_PRODUCT_S8 ? NULL : lin->bias;
+    reco_act act = lin->type == RECO_PRODUCT_S8 ? RECO_ACT_NONE : lin->act;
+    uint16_t *half = NULL;
+    if (lin->type == RECO_PRODUCT_BF16) {
+        if (!(half = reco_alloc(ctx, count, sizeof *half, "weights"))) RECO_GO(RECO_E_NOMEM);
+        to_bf16 arg = {reco_vec_of(ctx), half, weight};
+        reco_parallel(ctx, count, 1 << 16, convert, &arg);
+        source = half;
+    }
+    int before = reco_threads_enter(ctx);
+    lin->packed = reco_dnnl_pack(source, bias, lin->out, lin->in, lin->type, act, 1024);
+    reco_threads_leave(before);
+    if (!lin->packed)
+        RECO_GO(reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu", lin->out, lin->in));
+out:
+    reco_free(half);
+    return status;
 }
 
 reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float *weight, const float *bias,
@@ -44,30 +79,26 @@ reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float 
     reco_linear *lin = reco_alloc(ctx, 1, sizeof *lin, "linear layer");
     if (!lin) return RECO_E_NOMEM;
     reco_status status = RECO_OK;
-    uint16_t *half = NULL;
+    bool native = reco_ctx_isa(ctx) != RECO_ISA_PLAIN;
     lin->out = out;
     lin->in = in;
     lin->act = act;
-    lin->bf16 = precision == RECO_BF16 || (precision == RECO_PRECISION_AUTO && reco_has_bf16(ctx));
-    if (reco_ctx_isa(ctx) == RECO_ISA_PLAIN || (lin->bf16 && !reco_has_bf16(ctx))) {
-        RECO_GO(create_plain(ctx, lin, weight, bias));
-    } else {
-        const void *source = weight;
-        if (lin->bf16) {
-            if (!(half = reco_alloc(ctx, count, sizeof *half, "weights"))) RECO_GO(RECO_E_NOMEM);
-            for (size_t i = 0; i < count; i++) half[i] = reco_f32_to_bf16(weight[i]);
-            source = half;
-        }
-        int before = reco_threads_enter(ctx);
-        lin->packed = reco_dnnl_pack(source, bias, out, in, lin->bf16, act, 1024);
-        reco_threads_leave(before);
-        if (!lin->packed)
-            RECO_GO(reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu", out, in));
+    if (precision == RECO_INT8) {
+        lin->type = RECO_PRODUCT_S8;
+        native = reco_has_int8(ctx);
+        RECO_GO(reco_int8_weights(ctx, lin, weight));
+    } else if (precision == RECO_BF16 || (precision == RECO_PRECISION_AUTO && reco_has_bf16(ctx))) {
+        lin->type = RECO_PRODUCT_BF16;
+        native = reco_has_bf16(ctx);
     }
+    if (!(lin->bias = reco_alloc(ctx, out, sizeof(float), "bias"))) RECO_GO(RECO_E_NOMEM);
+    if (bias) memcpy(lin->bias, bias, out * sizeof(float));
+    RECO_GO(native ? create_packed(ctx, lin, weight) : create_plain(ctx, lin, weight));
+    reco_free(lin->quantized);
+    lin->quantized = NULL;
     *result = lin;
     lin = NULL;
 out:
-    reco_free(half);
     reco_linear_free(lin);
     return status;
 }
@@ -77,27 +108,22 @@ void reco_linear_free(reco_linear *lin)
     if (!lin) return;
     reco_dnnl_weight_free(lin->packed);
     reco_free(lin->weight);
+    reco_free(lin->quantized);
+    reco_free(lin->scales);
     reco_free(lin->bias);
     reco_free(lin);
 }
 
-typedef struct to_bf16 {
-    uint16_t *out;
-    const float *in;
-} to_bf16;
-
-static void convert(void *arg, size_t begin, size_t end, int worker)
+reco_dtype reco_linear_input(const reco_linear *lin)
 {
-    (void)worker;
-    to_bf16 *a = arg;
-    for (size_t i = begin; i < end; i++) a->out[i] = reco_f32_to_bf16(a->in[i]);
+    return lin->packed && lin->type != RECO_PRODUCT_F32 ? RECO_DTYPE_BF16 : RECO_DTYPE_F32;
 }
 
 static reco_status run_plain(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
                              bool add)
 {
     reco_mark mark = reco_scratch_mark(ctx);
-    if (lin->bf16) {
+    if (lin->type == RECO_PRODUCT_BF16) {
         float *rounded = reco_scratch(ctx, m * lin->in, sizeof(float), "bf16 inputs");
         if (!rounded) return RECO_E_NOMEM;
         round_bf16(rounded, x, m * lin->in);
@@ -112,30 +138,43 @@ static reco_status run_plain(reco_ctx *ctx, float *y, const reco_linear *lin, co
     return status;
 }
 
-reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
-                            bool add)
+reco_status reco_linear_run_as(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
+                               reco_dtype xt, size_t m, bool add)
 {
-    if (!lin->packed) return run_plain(ctx, y, lin, x, m, add);
+    if (lin->type == RECO_PRODUCT_S8) return reco_int8_run(ctx, y, yt, lin, x, xt, m, add);
+    if (!lin->packed) {
+        if (yt != RECO_DTYPE_F32 || xt != RECO_DTYPE_F32)
+            return reco_fail(ctx, RECO_E_INTERNAL, "linear: f32 rows wanted");
+        return run_plain(ctx, y, lin, x, m, add);
+    }
     reco_mark mark = reco_scratch_mark(ctx);
     bool good = true;
     for (size_t i = 0; i < m && good; i += ROWS_AT_ONCE) {
         size_t n = reco_min(m - i, ROWS_AT_ONCE);
-        const void *input = x + i * lin->in;
-        if (lin->bf16) {
-            to_bf16 arg = {reco_scratch(ctx, n * lin->in, sizeof(uint16_t), "bf16 inputs"), input};
+        const void *input = (const char *)x + i * lin->in * reco_dtype_size(xt);
+        if (lin->type == RECO_PRODUCT_BF16 && xt == RECO_DTYPE_F32) {
+            to_bf16 arg = {reco_vec_of(ctx),
+                           reco_scratch(ctx, n * lin->in, sizeof(uint16_t), "bf16 inputs"), input};
             if (!arg.out) {
                 reco_scratch_release(ctx, mark);
                 return RECO_E_NOMEM;
             }
-            reco_parallel(ctx, n * lin->in, 1 << 16, convert, &arg);
+            reco_parallel(ctx, n * lin->in, 1 << 15, convert, &arg);
             input = arg.out;
         }
         int before = reco_threads_enter(ctx);
-        good = reco_dnnl_product(y + i * lin->out, lin->packed, input, n, add);
+        good = reco_dnnl_product((char *)y + i * lin->out * reco_dtype_size(yt), yt, lin->packed, input, n,
+                                 add);
         reco_threads_leave(before);
         reco_scratch_release(ctx, mark);
     }
     return good ? RECO_OK
                 : reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu x %zu", m, lin->out,
                             lin->in);
+}
+
+reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
+                            bool add)
+{
+    return reco_linear_run_as(ctx, y, RECO_DTYPE_F32, lin, x, RECO_DTYPE_F32, m, add);
 }

@@ -9,24 +9,42 @@ typedef struct args {
     reco_act act;
 } args;
 
+void reco_vec_activate(const reco_vec *vec, float *y, const float *x, size_t n, reco_act act)
+{
+    switch (act) {
+    case RECO_ACT_GELU:
+        vec->gelu(y, x, n);
+        break;
+    case RECO_ACT_QUICK_GELU:
+        vec->quick_gelu(y, x, n);
+        break;
+    case RECO_ACT_GELU_TANH:
+        vec->gelu_tanh(y, x, n);
+        break;
+    case RECO_ACT_NONE:
+        if (y != x) memmove(y, x, n * sizeof(float));
+    }
+}
+
 static void activate(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const args *a = arg;
-    if (a->act == RECO_ACT_GELU)
-        a->vec->gelu(a->y + begin, a->x + begin, end - begin);
-    else if (a->act == RECO_ACT_QUICK_GELU)
-        a->vec->quick_gelu(a->y + begin, a->x + begin, end - begin);
-    else if (a->act == RECO_ACT_GELU_TANH)
-        a->vec->gelu_tanh(a->y + begin, a->x + begin, end - begin);
-    else
-        memmove(a->y + begin, a->x + begin, (end - begin) * sizeof(float));
+    reco_vec_activate(a->vec, a->y + begin, a->x + begin, end - begin, a->act);
 }
 
 void reco_activate(reco_ctx *ctx, float *y, const float *x, size_t n, reco_act act)
 {
     args a = {reco_vec_of(ctx), y, x, NULL, act};
     reco_parallel(ctx, n, 1 << 16, activate, &a);
+}
+
+void reco_store(const reco_ctx *ctx, void *y, reco_dtype yt, const float *x, size_t n)
+{
+    if (yt == RECO_DTYPE_BF16)
+        reco_vec_of(ctx)->to_bf16(y, x, n);
+    else
+        memcpy(y, x, n * sizeof(float));
 }
 
 static void gelu_backward(void *arg, size_t begin, size_t end, int worker)

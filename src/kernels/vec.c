@@ -147,35 +147,129 @@ static void softmax(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] *= inverse;
 }
 
-/* Scores of one query against all keys go dimension by dimension over transposed keys: unit stride, and no
- * horizontal sum. */
+static void to_bf16(uint16_t *y, const float *x, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, sizeof u);
+        uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16, quiet = u >> 16 | 0x40;
+        y[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+    }
+}
+
+static void from_bf16(float *y, const uint16_t *x, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = (uint32_t)x[i] << 16;
+        memcpy(y + i, &u, sizeof u);
+    }
+}
+
+static float quantize(int8_t *y, const float *x, size_t n)
+{
+    float lanes[LANES] = {0}, top = 0;
+    size_t whole = n / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            float a = fabsf(x[i + j]);
+            lanes[j] = a > lanes[j] ? a : lanes[j];
+        }
+    for (size_t j = 0; j < LANES; j++) top = lanes[j] > top ? lanes[j] : top;
+    for (size_t i = whole; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    float inverse = top > 0 ? 127.0f / top : 0;
+    /* Halves away from zero: adding and cutting, which is one instruction each. */
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] * inverse;
+        y[i] = (int8_t)(int32_t)(v + (v < 0 ? -0.5f : 0.5f));
+    }
+    return top / 127.0f;
+}
+
+static void rescale(float *y, const int32_t *sums, float row, const float *scales, const float *bias,
+                    size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = (float)sums[i] * (row * scales[i]) + bias[i];
+}
+
+#define QUERIES 4
+
+/* Scores of four queries against all keys go dimension by dimension over transposed keys: unit stride, no horizontal
+ * sum, and what is loaded serves four queries. */
+static void scores(float *restrict s, size_t lds, const float *const q[QUERIES], const float *restrict kt,
+                   size_t ldk, size_t n, size_t w, float scale)
+{
+    float *restrict s0 = s, *restrict s1 = s + lds, *restrict s2 = s + 2 * lds, *restrict s3 = s + 3 * lds;
+    for (size_t j = 0; j < n; j++) s0[j] = s1[j] = s2[j] = s3[j] = 0;
+    size_t c = 0;
+    for (; c + 4 <= w; c += 4) {
+        const float *k = kt + c * ldk;
+        float q0[4], q1[4], q2[4], q3[4];
+        for (size_t i = 0; i < 4; i++) {
+            q0[i] = q[0][c + i] * scale, q1[i] = q[1][c + i] * scale;
+            q2[i] = q[2][c + i] * scale, q3[i] = q[3][c + i] * scale;
+        }
+#pragma omp simd
+        for (size_t j = 0; j < n; j++) {
+            float k0 = k[j], k1 = k[ldk + j], k2 = k[2 * ldk + j], k3 = k[3 * ldk + j];
+            s0[j] += q0[0] * k0 + q0[1] * k1 + q0[2] * k2 + q0[3] * k3;
+            s1[j] += q1[0] * k0 + q1[1] * k1 + q1[2] * k2 + q1[3] * k3;
+            s2[j] += q2[0] * k0 + q2[1] * k1 + q2[2] * k2 + q2[3] * k3;
+            s3[j] += q3[0] * k0 + q3[1] * k1 + q3[2] * k2 + q3[3] * k3;
+        }
+    }
+    for (; c < w; c++)
+        for (size_t j = 0; j < n; j++) {
+            float k = kt[c * ldk + j] * scale;
+            s0[j] += q[0][c] * k, s1[j] += q[1][c] * k, s2[j] += q[2][c] * k, s3[j] += q[3][c] * k;
+        }
+}
+
+/* sums[4][w] of the values, weighted. */
+static void mix(float *restrict o, const float *restrict s, size_t lds, const float *restrict v, size_t n,
+                size_t w)
+{
+    float *restrict o0 = o, *restrict o1 = o + w, *restrict o2 = o + 2 * w, *restrict o3 = o + 3 * w;
+    const float *s0 = s, *s1 = s + lds, *s2 = s + 2 * lds, *s3 = s + 3 * lds;
+    for (size_t c = 0; c < w; c++) o0[c] = o1[c] = o2[c] = o3[c] = 0;
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float *r = v + j * w;
+#pragma omp simd
+        for (size_t c = 0; c < w; c++) {
+            float v0 = r[c], v1 = r[w + c], v2 = r[2 * w + c], v3 = r[3 * w + c];
+            o0[c] += s0[j] * v0 + s0[j + 1] * v1 + s0[j + 2] * v2 + s0[j + 3] * v3;
+            o1[c] += s1[j] * v0 + s1[j + 1] * v1 + s1[j + 2] * v2 + s1[j + 3] * v3;
+            o2[c] += s2[j] * v0 + s2[j + 1] * v1 + s2[j + 2] * v2 + s2[j + 3] * v3;
+            o3[c] += s3[j] * v0 + s3[j + 1] * v1 + s3[j + 2] * v2 + s3[j + 3] * v3;
+        }
+    }
+    for (; j < n; j++)
+        for (size_t c = 0; c < w; c++) {
+            float r = v[j * w + c];
+            o0[c] += s0[j] * r, o1[c] += s1[j] * r, o2[c] += s2[j] * r, o3[c] += s3[j] * r;
+        }
+}
+
 static void attend(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,
                    const float *v, size_t nq, size_t keys, size_t w, int causal, float *restrict s)
 {
-    float scale = 1.0f / sqrtf((float)w);
-    for (size_t i = 0; i < nq; i++, out += ldo, q += ldq) {
-        size_t n = causal ? i + 1 : keys;
-        for (size_t j = 0; j < n; j++) s[j] = 0;
-        size_t c = 0;
-        for (; c + 4 <= w; c += 4) {
-            const float *k = kt + c * ldk;
-            float q0 = q[c] * scale, q1 = q[c + 1] * scale, q2 = q[c + 2] * scale, q3 = q[c + 3] * scale;
-            for (size_t j = 0; j < n; j++)
-                s[j] += q0 * k[j] + q1 * k[ldk + j] + q2 * k[2 * ldk + j] + q3 * k[3 * ldk + j];
+    float scale = 1.0f / sqrtf((float)w), *sums = s + QUERIES * ldk;
+    for (size_t i = 0; i < nq; i += QUERIES) {
+        /* The last four may be fewer: then some are done twice and written once. */
+        size_t here = nq - i < QUERIES ? nq - i : QUERIES, n = causal ? i + here : keys;
+        const float *rows[QUERIES];
+        for (size_t r = 0; r < QUERIES; r++) rows[r] = q + (i + (r < here ? r : here - 1)) * ldq;
+        scores(s, ldk, rows, kt, ldk, n, w, scale);
+        for (size_t r = 0; r < QUERIES; r++) {
+            size_t seen = causal && i + r + 1 < n ? i + r + 1 : n;
+            softmax(s + r * ldk, seen);
+            for (size_t j = seen; j < n; j++) s[r * ldk + j] = 0;
         }
-        for (; c < w; c++)
-            for (size_t j = 0; j < n; j++) s[j] += q[c] * scale * kt[c * ldk + j];
-        softmax(s, n);
-        for (c = 0; c < w; c++) out[c] = 0;
-        size_t j = 0;
-        for (; j + 4 <= n; j += 4) {
-            const float *r = v + j * w;
-            float p0 = s[j], p1 = s[j + 1], p2 = s[j + 2], p3 = s[j + 3];
-            for (c = 0; c < w; c++)
-                out[c] += p0 * r[c] + p1 * r[w + c] + p2 * r[2 * w + c] + p3 * r[3 * w + c];
-        }
-        for (; j < n; j++)
-            for (c = 0; c < w; c++) out[c] += s[j] * v[j * w + c];
+        mix(sums, s, ldk, v, n, w);
+        for (size_t r = 0; r < here; r++) memcpy(out + (i + r) * ldo, sums + r * w, w * sizeof(float));
     }
 }
 
@@ -189,5 +283,9 @@ const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .gelu_tanh = gelu_tanh,
     .gelu_backward = gelu_backward,
     .softmax = softmax,
+    .to_bf16 = to_bf16,
+    .from_bf16 = from_bf16,
+    .quantize = quantize,
+    .rescale = rescale,
     .attend = attend,
 };

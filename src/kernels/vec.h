@@ -3,6 +3,7 @@
 #define RECO_SRC_VEC_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct reco_vec {
     float (*dot)(const float *a, const float *b, size_t d);
@@ -16,7 +17,15 @@ typedef struct reco_vec {
     void (*gelu_tanh)(float *y, const float *x, size_t n);
     void (*gelu_backward)(float *dx, const float *dy, const float *x, size_t n);
     void (*softmax)(float *x, size_t n);
-    /* nq queries of one head against packed keys kt [w][ldk] and values v [keys][w]; s is scratch [ldk] */
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* to nearest even; NaN stays NaN */
+    void (*from_bf16)(float *y, const uint16_t *x, size_t n);
+    /* y = x / scale rounded, scale = max |x| / 127, returned; of zeros 0 */
+    float (*quantize)(int8_t *y, const float *x, size_t n);
+    /* y = sums * (row * scales) + bias */
+    void (*rescale)(float *y, const int32_t *sums, float row, const float *scales, const float *bias,
+                    size_t n);
+    /* nq queries of one head against packed keys kt [w][ldk] and values v [keys][w]; s is scratch
+     * [4 * ldk + 4 * w] */
     void (*attend)(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,
                    const float *v, size_t nq, size_t keys, size_t w, int causal, float *s);
 } reco_vec;

@@ -93,7 +93,7 @@ static void attention(reco_ctx *ctx)
     for (int causal = 0; causal < 2; causal++) {
         float *qkv = array(rows * 3 * heads * width, 5), *got = array(rows * heads * width, 0),
               *want = array(rows * heads * width, 0);
-        assert_int_equal(reco_attention(ctx, got, qkv, starts, 3, heads, width, causal), RECO_OK);
+        assert_int_equal(reco_attention(ctx, got, qkv, RECO_DTYPE_F32, starts, 3, heads, width, causal, NULL), RECO_OK);
         reco_ref_attention(want, qkv, starts, 3, heads, width, causal);
         close_to(got, want, rows * heads * width, 1e-5);
         reco_free(qkv), reco_free(got), reco_free(want);
