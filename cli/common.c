@@ -110,8 +110,10 @@ static error_t parse_precision(int key, char *arg, struct argp_state *state)
         c->precision = RECO_F32;
     else if (strcmp(arg, "bf16") == 0)
         c->precision = RECO_BF16;
+    else if (strcmp(arg, "int8") == 0)
+        c->precision = RECO_INT8;
     else
-        argp_error(state, "--precision = %s, want f32 or bf16", arg);
+        argp_error(state, "--precision = %s, want f32, bf16 or int8", arg);
     return 0;
 }
 
@@ -141,8 +143,8 @@ static const struct argp_option common_options[] = {
     {0},
 };
 static const struct argp_option precision_options[] = {
-    {"precision", KEY_PRECISION, "f32|bf16", 0,
-     "What the model computes in (default: bf16 where the CPU has it)", 80},
+    {"precision", KEY_PRECISION, "f32|bf16|int8", 0,
+     "What the model computes in (default: bf16 where the CPU has it); int8 is faster and less exact", 80},
     {0},
 };
 static const struct argp_option strict_options[] = {

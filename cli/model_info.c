@@ -183,7 +183,7 @@ int cmd_model_info(int argc, char **argv)
         reco_model_info info = reco_model_get_info(model);
         (c.json ? print_json : print_text)(model, &info, print,
                                            info.weights <= RECO_DTYPE_BF16 ? dtypes[info.weights] : "?",
-                                           info.precision == RECO_BF16 ? "bf16" : "f32");
+                                           reco_precision_name(info.precision));
     }
     reco_model_close(model);
     return cli_end(&c, status);

@@ -60,8 +60,13 @@ typedef enum reco_precision {
     RECO_PRECISION_AUTO = 0, /* bf16 where the CPU computes it, else f32 */
     RECO_F32 = 1,
     RECO_BF16 = 2,
-    RECO_INT8 = 3 /* int8 where measured to be harmless, else bf16; never chosen by AUTO */
+    RECO_INT8 =
+        3 /* a model's transformer blocks in int8 (weights by channel, rows by token), the rest as AUTO; never
+                      chosen by AUTO */
 } reco_precision;
+
+/* "auto", "f32", "bf16", "int8"; a static string. */
+RECO_API const char *reco_precision_name(reco_precision precision);
 
 /* Storage types of tensors and arrays in files. */
 typedef enum reco_dtype {

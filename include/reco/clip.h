@@ -28,7 +28,7 @@ typedef struct reco_model_info {
     size_t image_size, patch; /* pixels */
     size_t context, vocab;    /* tokens */
     reco_dtype weights;       /* as stored */
-    reco_precision precision; /* computed in: RECO_F32 or RECO_BF16 */
+    reco_precision precision; /* computed in: RECO_F32, RECO_BF16 or RECO_INT8 */
     float logit_scale;        /* exp(logit_scale): 1..100 in trained models; 0 for a tower alone */
     bool has_logit_bias;      /* SigLIP: probability = sigmoid(logit_scale * cosine + logit_bias) */
     float logit_bias;

@@ -54,6 +54,12 @@ const char *reco_ctx_error(const reco_ctx *ctx) { return ctx ? ctx->error : ""; 
 int reco_ctx_threads(const reco_ctx *ctx) { return ctx->threads; }
 double reco_ctx_wait(const reco_ctx *ctx) { return ctx->opts.wait; }
 reco_isa reco_ctx_isa(const reco_ctx *ctx) { return ctx->isa; }
+const char *reco_precision_name(reco_precision precision)
+{
+    static const char *const names[] = {"auto", "f32", "bf16", "int8"};
+    return (unsigned)precision < 4 ? names[precision] : "?";
+}
+
 const char *reco_version(void) { return RECO_VERSION; }
 
 reco_status reco_ctx_worker(reco_ctx *ctx, reco_ctx **out)

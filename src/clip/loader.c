@@ -36,8 +36,10 @@ float reco_load_scalar(reco_loader *l, const char *name)
 reco_linear *reco_load_pack(reco_loader *l, float *weight, float *bias, size_t out, size_t in, reco_act act)
 {
     reco_linear *linear = NULL;
+    reco_precision precision = l->precision;
+    if (precision == RECO_INT8 && !l->int8) precision = RECO_PRECISION_AUTO;
     if (l->status == RECO_OK)
-        l->status = reco_linear_create(l->ctx, &linear, weight, bias, out, in, act, l->precision);
+        l->status = reco_linear_create(l->ctx, &linear, weight, bias, out, in, act, precision);
     reco_free(weight);
     reco_free(bias);
     return linear;
@@ -147,6 +149,7 @@ void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, con
     tower->spec = *spec;
     tower->blocks = reco_alloc(l->ctx, spec->layers, sizeof *tower->blocks, "blocks");
     if (!tower->blocks) l->status = RECO_E_NOMEM;
+    l->int8 = true;
     for (size_t i = 0; i < spec->layers && l->status == RECO_OK; i++) {
         reco_block *block = &tower->blocks[i];
         char p[128];
@@ -158,6 +161,7 @@ void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, con
         block->fc1 = reco_load_linear(l, p, names->fc1, spec->mlp, spec->width, spec->act);
         block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp);
     }
+    l->int8 = false;
 }
 
 reco_pooler *reco_load_pooler(reco_loader *l, const reco_tower_spec *spec, float *probe, float *in_weight,

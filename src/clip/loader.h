@@ -10,6 +10,7 @@ typedef struct reco_loader {
     const reco_weights *weights;
     reco_precision precision;
     reco_status status;
+    bool int8; /* loading blocks; what is outside of them is little work and stays in bf16 or f32 */
 } reco_loader;
 
 /* What the tensors of a family's block are called, after the block's prefix. ".weight" and ".bias" are added to all

@@ -162,7 +162,7 @@ static void text_tower(reco_loader *l, reco_model *m)
 
 reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model)
 {
-    reco_loader l = {ctx, &model->weights, model->precision, RECO_OK};
+    reco_loader l = {ctx, &model->weights, model->precision, RECO_OK, false};
     if (model->spec.image.pool == RECO_POOL_MAP)
         timm_image(&l, model);
     else

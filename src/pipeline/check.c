@@ -168,9 +168,9 @@ static reco_status write_summary(check *c, const char *path)
     json_t *model =
         json_pack("{s:o, s:s, s:s, s:I, s:I, s:I, s:i, s:s}", "name",
                   reco_json_text(c->info.name, strlen(c->info.name)), "family", c->info.family, "precision",
-                  c->info.precision == RECO_BF16 ? "bf16" : "f32", "dimensions", (json_int_t)c->info.d,
-                  "image_size", (json_int_t)c->info.image_size, "context", (json_int_t)c->info.context,
-                  "pad", (int)reco_model_pad(c->model), "fingerprint", print);
+                  reco_precision_name(c->info.precision), "dimensions", (json_int_t)c->info.d, "image_size",
+                  (json_int_t)c->info.image_size, "context", (json_int_t)c->info.context, "pad",
+                  (int)reco_model_pad(c->model), "fingerprint", print);
     json_t *root = json_pack("{s:o, s:O, s:O, s:O}", "model", model, "images", c->images, "texts", c->texts,
                              "failures", c->failures);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;

@@ -150,7 +150,7 @@ static void embeddings(const char *root, const char *name, reco_precision precis
         reco_free(want);
     }
     print_message("%s, %s: smallest cosine of images %.7f, of texts %.7f\n", name,
-                  precision == RECO_F32 ? "f32" : "bf16", image, text);
+                  reco_precision_name(precision), image, text);
     assert_true(image >= limit), assert_true(text >= limit);
     reco_free(got), reco_free(all), reco_free(dir);
     json_decref(index);
@@ -176,6 +176,7 @@ static void each(reco_isa isa, reco_precision precision, double limit)
 
 static void test_f32(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_F32, 0.99999); }
 static void test_bf16(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_BF16, 0.999); }
+static void test_int8(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_INT8, 0.99); }
 static void test_avx2(void **state) { (void)state, each(RECO_ISA_AVX2, RECO_F32, 0.99999); }
 
 int main(void)
@@ -187,6 +188,6 @@ int main(void)
     else
         snprintf(roots[1], sizeof roots[1], "%s/../shared/golden", source ? source : ".");
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16),
-                                       cmocka_unit_test(test_avx2)};
+                                       cmocka_unit_test(test_int8), cmocka_unit_test(test_avx2)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

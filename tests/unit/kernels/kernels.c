@@ -87,15 +87,130 @@ static void linear(reco_ctx *ctx)
                 }
 }
 
+static float scale_of(const float *x, size_t n)
+{
+    float top = 0;
+    for (size_t i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    return top / 127;
+}
+
+/* Against sums of the rounded integers in double: what int8 loses is in the rounding, nothing in the sums. */
+static void linear_int8(reco_ctx *ctx)
+{
+    size_t out = 45, in = 71;
+    bool half = reco_has_int8(ctx);
+    for (int act = RECO_ACT_NONE; act <= RECO_ACT_GELU_TANH; act++)
+        for (int add = 0; add <= (act == RECO_ACT_NONE); add++)
+            for (size_t m = 1; m < 200; m += 66) {
+                float *w = array(out * in, 1), *bias = array(out, 2), *x = array(m * in, 3),
+                      *y = array(m * out, 4), *want = array(m * out, 4);
+                memset(x, 0, in * sizeof *x); /* a row of zeros */
+                if (m > 1) x[in + 3] = 1000;  /* a value that drowns the others of its row */
+                reco_linear *lin;
+                assert_int_equal(reco_linear_create(ctx, &lin, w, bias, out, in, (reco_act)act, RECO_INT8),
+                                 RECO_OK);
+                assert_int_equal(reco_linear_run(ctx, y, lin, x, m, add), RECO_OK);
+                for (size_t i = 0; i < m; i++)
+                    for (size_t o = 0; o < out; o++) {
+                        float sx = scale_of(x + i * in, in), sw = scale_of(w + o * in, in);
+                        double sum = 0;
+                        for (size_t c = 0; c < in; c++)
+                            sum += sx == 0 ? 0
+                                           : (double)roundf(x[i * in + c] / sx) *
+                                                 (double)roundf(w[o * in + c] / sw);
+                        float value =
+                            reco_ref_act((float)(sum * (double)sx * (double)sw) + bias[o], (reco_act)act);
+                        want[i * out + o] = value + (add ? want[i * out + o] : 0);
+                    }
+                /* A value that lies on the edge may be rounded to its other neighbour: one unit of 127. */
+                for (size_t i = 0; i < m * out; i++) {
+                    float unit = scale_of(x + i / out * in, in) * scale_of(w + i % out * in, in) * 127;
+                    if (fabsf(y[i] - want[i]) > 1e-4f * (1 + fabsf(want[i])) + unit)
+                        fail_msg("%zu: %g, want %g", i, (double)y[i], (double)want[i]);
+                }
+                if (half && !add) { /* rows of bf16 in and out */
+                    uint16_t *hx = reco_alloc(ctx, m * in, sizeof *hx, "x"),
+                             *hy = reco_alloc(ctx, m * out, sizeof *hy, "y");
+                    for (size_t i = 0; i < m * in; i++)
+                        x[i] = reco_bf16_to_f32(hx[i] = reco_f32_to_bf16(x[i]));
+                    assert_int_equal(
+                        reco_linear_run_as(ctx, hy, RECO_DTYPE_BF16, lin, hx, RECO_DTYPE_BF16, m, false),
+                        RECO_OK);
+                    assert_int_equal(reco_linear_run(ctx, y, lin, x, m, false), RECO_OK);
+                    for (size_t i = 0; i < m * out; i++) /* as numbers: one zero may be negative */
+                        assert_true(reco_bf16_to_f32(hy[i]) == reco_bf16_to_f32(reco_f32_to_bf16(y[i])));
+                    reco_free(hx), reco_free(hy);
+                }
+                reco_linear_free(lin);
+                reco_free(w), reco_free(bias), reco_free(x), reco_free(y), reco_free(want);
+            }
+}
+
+/* Rows of bf16: what f32 gives for the same numbers, rounded. */
+static void linear_bf16_rows(reco_ctx *ctx)
+{
+    size_t out = 45, in = 70, m = 33;
+    float *w = array(out * in, 1), *bias = array(out, 2), *x = array(m * in, 3), *y = array(m * out, 0);
+    uint16_t *hx = reco_alloc(ctx, m * in, sizeof *hx, "x"),
+             *hy = reco_alloc(ctx, m * out, sizeof *hy, "y");
+    reco_linear *lin;
+    assert_int_equal(reco_linear_create(ctx, &lin, w, bias, out, in, RECO_ACT_QUICK_GELU, RECO_BF16),
+                     RECO_OK);
+    for (size_t i = 0; i < m * in; i++) x[i] = reco_bf16_to_f32(hx[i] = reco_f32_to_bf16(x[i]));
+    assert_int_equal(reco_linear_run(ctx, y, lin, x, m, false), RECO_OK);
+    if (reco_linear_input(lin) == RECO_DTYPE_BF16) {
+        assert_int_equal(reco_linear_run_as(ctx, hy, RECO_DTYPE_BF16, lin, hx, RECO_DTYPE_BF16, m, false),
+                         RECO_OK);
+        for (size_t i = 0; i < m * out; i++) x[i] = reco_bf16_to_f32(hy[i]);
+        close_to(x, y, m * out, 4e-3);
+    }
+    reco_linear_free(lin);
+    reco_free(w), reco_free(bias), reco_free(x), reco_free(y), reco_free(hx), reco_free(hy);
+}
+
+/* to_bf16 as the scalar conversion, NaN and infinity too; layer norm into bf16. */
+static void half_rows(reco_ctx *ctx)
+{
+    size_t n = 1000;
+    float *x = array(n, 8), *y = array(n, 0), *weight = array(n / 4, 9), *bias = array(n / 4, 10);
+    uint16_t *h = reco_alloc(ctx, n, sizeof *h, "h");
+    x[0] = NAN, x[1] = INFINITY, x[2] = -INFINITY, x[3] = 0, x[4] = 3.3961775e38f, x[5] = 1e-40f;
+    reco_store(ctx, h, RECO_DTYPE_BF16, x, n);
+    for (size_t i = 0; i < n; i++) assert_int_equal(h[i], reco_f32_to_bf16(x[i]));
+    for (size_t i = 0; i < 6; i++) x[i] = 1;
+    reco_layernorm(ctx, y, x, weight, bias, 4, n / 4, 1e-5f, NULL, NULL);
+    assert_int_equal(reco_layernorm_as(ctx, h, RECO_DTYPE_BF16, x, weight, bias, 4, n / 4, 1e-5f), RECO_OK);
+    for (size_t i = 0; i < n; i++) assert_int_equal(h[i], reco_f32_to_bf16(y[i]));
+    reco_free(x), reco_free(y), reco_free(weight), reco_free(bias), reco_free(h);
+}
+
 static void attention(reco_ctx *ctx)
 {
     size_t starts[] = {0, 5, 6, 43}, heads = 3, width = 10, rows = 43;
     for (int causal = 0; causal < 2; causal++) {
         float *qkv = array(rows * 3 * heads * width, 5), *got = array(rows * heads * width, 0),
               *want = array(rows * heads * width, 0);
-        assert_int_equal(reco_attention(ctx, got, qkv, RECO_DTYPE_F32, starts, 3, heads, width, causal, NULL), RECO_OK);
+        assert_int_equal(
+            reco_attention(ctx, got, qkv, RECO_DTYPE_F32, starts, 3, heads, width, causal, NULL), RECO_OK);
         reco_ref_attention(want, qkv, starts, 3, heads, width, causal);
         close_to(got, want, rows * heads * width, 1e-5);
+        /* One row of each sequence, from f32 and from bf16. */
+        size_t only[] = {2, 5, 42};
+        assert_int_equal(
+            reco_attention(ctx, got, qkv, RECO_DTYPE_F32, starts, 3, heads, width, causal, only), RECO_OK);
+        for (size_t s = 0; s < 3; s++)
+            close_to(got + s * heads * width, want + only[s] * heads * width, heads * width, 1e-5);
+        size_t n = rows * 3 * heads * width;
+        uint16_t *half = reco_alloc(ctx, n, sizeof *half, "qkv"),
+                 *out = reco_alloc(ctx, rows * heads * width, sizeof *out, "out");
+        for (size_t i = 0; i < n; i++) qkv[i] = reco_bf16_to_f32(half[i] = reco_f32_to_bf16(qkv[i]));
+        reco_ref_attention(want, qkv, starts, 3, heads, width, causal);
+        assert_int_equal(
+            reco_attention(ctx, out, half, RECO_DTYPE_BF16, starts, 3, heads, width, causal, NULL),
+            RECO_OK);
+        for (size_t i = 0; i < rows * heads * width; i++) got[i] = reco_bf16_to_f32(out[i]);
+        close_to(got, want, rows * heads * width, 4e-3);
+        reco_free(half), reco_free(out);
         reco_free(qkv), reco_free(got), reco_free(want);
     }
 }
@@ -157,6 +272,9 @@ static void layernorm(reco_ctx *ctx)
 
 static void test_gemm(void **state) { (void)state, each_isa(gemm); }
 static void test_linear(void **state) { (void)state, each_isa(linear); }
+static void test_linear_int8(void **state) { (void)state, each_isa(linear_int8); }
+static void test_linear_bf16_rows(void **state) { (void)state, each_isa(linear_bf16_rows); }
+static void test_half_rows(void **state) { (void)state, each_isa(half_rows); }
 static void test_attention(void **state) { (void)state, each_isa(attention); }
 static void test_activations(void **state) { (void)state, each_isa(activations); }
 static void test_layernorm(void **state) { (void)state, each_isa(layernorm); }
@@ -192,10 +310,11 @@ static void test_rank(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm),      cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_attention), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_layernorm), cmocka_unit_test(test_topk),
-        cmocka_unit_test(test_rank),
+        cmocka_unit_test(test_gemm),        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_linear_int8), cmocka_unit_test(test_linear_bf16_rows),
+        cmocka_unit_test(test_half_rows),   cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_activations), cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_topk),        cmocka_unit_test(test_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
