@@ -82,6 +82,11 @@ static inline size_t reco_max(size_t a, size_t b) { return a > b ? a : b; }
 int32_t reco_utf8_next(const uint8_t *p, size_t left, size_t *n);
 size_t reco_utf8_errors(const char *text, size_t bytes); /* how many U+FFFD it takes; 0: it is UTF-8 */
 
+/* ---- JSON before it is parsed (json_excess.c) ---- */
+
+/* Why this text would cost jansson too much, which recurses and allocates for as long as there is text; NULL: it would not. */
+const char *reco_json_excess(const char *text, size_t bytes, size_t *line, size_t *byte);
+
 /* ---- threads (parallel.c) ---- */
 
 /* Run body(arg, begin, end, worker) over [0, n) split into pieces of at most `grain` items, on the

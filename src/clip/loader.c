@@ -101,14 +101,14 @@ static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block
     }
     const char *const parts[] = {names->q, names->k, names->v};
     float *weight = NULL, *bias = NULL;
-    if (l->status == RECO_OK) {
-        weight = reco_alloc(l->ctx, 3 * width * width, sizeof(float), "weights");
-        bias = reco_alloc(l->ctx, 3 * width, sizeof(float), "weights");
-        if (!weight || !bias) l->status = RECO_E_NOMEM;
-    }
     for (size_t i = 0; i < 3; i++) {
         pair p = both(l, prefix, parts[i], width, width);
-        if (p.weight && p.bias) {
+        if (i == 0 && l->status == RECO_OK) { /* not before a tensor of the file has that size */
+            weight = reco_alloc(l->ctx, 3 * width * width, sizeof(float), "weights");
+            bias = reco_alloc(l->ctx, 3 * width, sizeof(float), "weights");
+            if (!weight || !bias) l->status = RECO_E_NOMEM;
+        }
+        if (p.weight && p.bias && weight && bias) {
             memcpy(weight + i * width * width, p.weight, width * width * sizeof(float));
             memcpy(bias + i * width, p.bias, width * sizeof(float));
         }

@@ -3,40 +3,15 @@
 #include <stdlib.h>
 
 #define MAX_BYTES ((size_t)64 << 20)
-#define MAX_DEPTH 100
-#define MAX_VALUES 4000000 /* a value of two bytes may cost jansson 250 */
-
-/* Before jansson, which recurses and allocates for as long as there is text. */
-static bool is_modest(const char *text, size_t bytes, reco_io_json_error *error)
-{
-    size_t depth = 0, values = 0, line = 1;
-    bool quoted = false;
-    for (size_t i = 0; i < bytes; i++) {
-        char c = text[i];
-        if (c == '\n') line++;
-        if (c == '"') quoted = !quoted;
-        if (quoted) {
-            i += c == '\\';
-            continue;
-        }
-        depth += c == '[' || c == '{';
-        depth -= depth && (c == ']' || c == '}');
-        values += c == '[' || c == '{' || c == ',';
-        if (depth <= MAX_DEPTH && values <= MAX_VALUES) continue;
-        *error = (reco_io_json_error){.line = line, .byte = i};
-        if (depth > MAX_DEPTH)
-            snprintf(error->reason, sizeof error->reason, "more than %d levels deep", MAX_DEPTH);
-        else
-            snprintf(error->reason, sizeof error->reason, "more than %d values", MAX_VALUES);
-        return false;
-    }
-    return true;
-}
 
 reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, reco_io_json_error *error)
 {
     *out = NULL;
-    if (!is_modest(text, bytes, error)) return RECO_E_FORMAT;
+    const char *excess = reco_json_excess(text, bytes, &error->line, &error->byte);
+    if (excess) {
+        snprintf(error->reason, sizeof error->reason, "%s", excess);
+        return RECO_E_FORMAT;
+    }
     json_error_t met;
     *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &met);
     if (*out) return RECO_OK;

@@ -60,6 +60,12 @@ reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path)
     *out = NULL;
     RECO_TRY(reco_text_read(ctx, &data, &bytes, path));
     if (!data) return RECO_OK;
+    size_t line, byte;
+    const char *excess = reco_json_excess(data, bytes, &line, &byte);
+    if (excess) {
+        reco_free(data);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: %s", path, line, excess);
+    }
     *out = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &error);
     reco_free(data);
     if (!*out)
