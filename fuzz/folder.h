@@ -1,0 +1,58 @@
+/* folder.h: a model folder of which one file is the input. */
+#ifndef RECO_FUZZ_FOLDER_H
+#define RECO_FUZZ_FOLDER_H
+
+#include "io/io.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+static reco_ctx *fuzz_ctx(void)
+{
+    static reco_ctx *ctx;
+    if (!ctx && reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}) != RECO_OK) abort();
+    return ctx;
+}
+
+/* One folder a process, empty. */
+static const char *fuzz_folder(void)
+{
+    static char path[256];
+    const char *base = getenv("TMPDIR");
+    if (*path) return path;
+    snprintf(path, sizeof path, "%.200s/reco-fuzz-folder-XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(path)) abort();
+    return path;
+}
+
+static void fuzz_put(const char *name, const void *data, size_t bytes)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", fuzz_folder(), name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0) abort();
+}
+
+static void fuzz_remove(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", fuzz_folder(), name);
+    unlink(path);
+}
+
+/* A file of the source's own tests; $RECO_TEST_SOURCE (or the current folder) is the source's root. */
+static void fuzz_copy(const char *from, const char *name)
+{
+    const char *root = getenv("RECO_TEST_SOURCE");
+    char path[4096], *data;
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/tests/golden/%s/%s", root ? root : ".", from, name);
+    if (reco_read_file(fuzz_ctx(), &data, &bytes, path, 1 << 26) != RECO_OK) abort();
+    fuzz_put(name, data, bytes);
+    reco_free(data);
+}
+
+#endif
