@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MODEL = 1, KEY_PAIRS, KEY_EMBEDDINGS, KEY_OUT, KEY_BATCH };
+enum { KEY_MODEL = 1, KEY_PAIRS, KEY_EMBEDDINGS, KEY_TARS, KEY_DEDUP, KEY_OUT, KEY_BATCH };
 
 typedef struct args {
     cli *common;
     const char *verb, *model, *pairs, *embeddings, *out;
+    const char **tars;
+    size_t ntars;
+    bool more_tars; /* plain arguments after --tars belong to it */
     reco_stream_opts stream;
 } args;
 
@@ -16,6 +19,8 @@ static void plain(args *a, struct argp_state *state, const char *arg)
 {
     if (!a->verb)
         a->verb = arg;
+    else if (a->more_tars)
+        a->tars[a->ntars++] = arg;
     else if (!a->out)
         a->out = arg;
     else
@@ -29,8 +34,9 @@ static void check(args *a, struct argp_state *state)
     if (!build && strcmp(verb, "add") != 0)
         argp_error(state, "want: bank build, add, delete, list, get, info, compact or verify");
     cli_need(state, a->out, build ? "--out" : "BANK");
-    if (!a->pairs == !a->embeddings) argp_error(state, "want one of --pairs and --embeddings");
-    if (a->pairs) cli_need(state, a->model, "--model");
+    if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
+        argp_error(state, "want one of --pairs, --tars and --embeddings");
+    if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -50,6 +56,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_EMBEDDINGS:
         a->embeddings = arg;
         break;
+    case KEY_TARS:
+        a->tars[a->ntars++] = arg;
+        a->more_tars = true;
+        return 0;
+    case KEY_DEDUP:
+        a->stream.dedup = (float)cli_number(state, "--dedup", arg, 1e-6, 1);
+        break;
     case KEY_OUT:
         a->out = arg;
         break;
@@ -65,15 +78,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
+    a->more_tars = false;
     return 0;
 }
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --pairs)", 1},
+    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --pairs and --tars)", 1},
     {"pairs", KEY_PAIRS, "FILE", 0, "CSV or JSONL with columns image and text; others are kept as JSON", 1},
+    {"tars", KEY_TARS, "TAR", 0,
+     "webdataset tars, as x-{000..009}.tar too (more may follow, BANK before it)", 1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0,
      "img_emb/, text_emb/, metadata/, embedded elsewhere; no model needed", 1},
     {"out", KEY_OUT, "BANK", 0, "The bank to build", 1},
+    {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
+     3},
     {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 3},
     {0},
 };
@@ -99,9 +117,11 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_model *model = NULL;
     reco_stream_result r = {0};
     reco_status status = RECO_OK;
-    if (a->pairs) {
+    if (a->pairs || a->ntars) {
         status = cli_open_model(c, &model, a->model);
-        if (status == RECO_OK)
+        if (status == RECO_OK && a->ntars)
+            status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->stream, &r);
+        else if (status == RECO_OK)
             status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, a->out, build, &a->stream, &r);
     } else {
         status = reco_bank_ingest_embeddings(c->ctx, a->embeddings, a->out, build, &a->stream, &r);
@@ -115,24 +135,27 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_bank_close(bank);
     *code = cli_skipped(c, r.failures, "failures.jsonl");
     if (c->json)
-        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added", (json_int_t)r.rows,
-                            "duplicates", (json_int_t)r.duplicates, "resumed", (json_int_t)r.resumed,
-                            "failures", (json_int_t)r.failures, "failed", c->failed, "rows",
-                            (json_int_t)info.rows, "seconds", r.seconds));
+        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added", (json_int_t)r.rows,
+                            "duplicates", (json_int_t)r.duplicates, "near_duplicates",
+                            (json_int_t)r.near_duplicates, "resumed", (json_int_t)r.resumed, "failures",
+                            (json_int_t)r.failures, "failed", c->failed, "rows", (json_int_t)info.rows,
+                            "seconds", r.seconds));
     else
         printf("%llu pairs added, %llu already there, %llu skipped; %lld rows in %s\n",
-               (unsigned long long)r.rows, (unsigned long long)r.duplicates, (unsigned long long)r.failures,
-               (long long)info.rows, a->out);
+               (unsigned long long)r.rows, (unsigned long long)(r.duplicates + r.near_duplicates),
+               (unsigned long long)r.failures, (long long)info.rows, a->out);
     return RECO_OK;
 }
 
 static int build_or_add(int argc, char **argv)
 {
-    cli c = {0};
+    cli c = {.in_order = true};
     args a = {.common = &c, .stream = {.failure = cli_failure, .user = &c}};
-    int code = 0;
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
-    int ended = cli_end(&c, ingest(&c, &a, strcmp(a.verb, "build") == 0, &code));
+    int code = 0, ended = 1;
+    a.tars = calloc((size_t)argc, sizeof *a.tars);
+    if (a.tars && cli_begin(&c, argc, argv, &argp, &a))
+        ended = cli_end(&c, ingest(&c, &a, strcmp(a.verb, "build") == 0, &code));
+    free(a.tars);
     return ended ? ended : code;
 }
 

@@ -22,16 +22,19 @@ typedef struct reco_stream_opts {
     reco_dtype dtype;         /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
     int keep_dtype;           /* refine_folder: write the type that was read */
     reco_image_limits limits; /* of each picture */
-    reco_failure_fn failure;  /* may be NULL */
+    float dedup; /* bank ingestion: drop pairs whose picture has at least this cosine to one that is there
+                                 already, or came earlier in the run; 0 = keep all */
+    reco_failure_fn failure; /* may be NULL */
     void *user;
 } reco_stream_opts;
 
 typedef struct reco_stream_result {
-    uint64_t rows;       /* written by this call */
-    uint64_t failures;   /* skipped with a reason; listed in failures.jsonl */
-    uint64_t duplicates; /* pairs that the bank already had */
-    uint64_t resumed;    /* source records that an interrupted run had committed */
-    uint64_t repaired;   /* captions that were not UTF-8, embedded with U+FFFD for what was wrong */
+    uint64_t rows;            /* written by this call */
+    uint64_t failures;        /* skipped with a reason; listed in failures.jsonl */
+    uint64_t duplicates;      /* pairs that the bank already had */
+    uint64_t near_duplicates; /* dropped by dedup */
+    uint64_t resumed;         /* source records that an interrupted run had committed */
+    uint64_t repaired;        /* captions that were not UTF-8, embedded with U+FFFD for what was wrong */
     double seconds;
 } reco_stream_result;
 
@@ -81,6 +84,17 @@ RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, co
 RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
                                             const char *bank, int build, const reco_stream_opts *opts,
                                             reco_stream_result *result);
+
+/* The same from webdataset tars: members of one key (their path up to the first dot of the name) that follow one another
+ * are a sample: .jpg, .jpeg, .png or .webp the picture; .txt the caption, else "caption", "text" or "title" of .json, whose
+ * other keys go to the row's JSON. The URI is TAR/member. Nothing is unpacked. A part of a name like {000..099} stands for
+ * every number of the range.
+ *   tars  [n] paths or patterns. A sample counts as a source record; a tar that is damaged is reported as one, and the
+ *         next is read
+ * Texts and JSON of more than 1 MiB, pictures above limits.max_bytes, are failures. RECO_E_IO when a tar is missing. */
+RECO_API reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const char *const *tars,
+                                           size_t n, const char *bank, int build,
+                                           const reco_stream_opts *opts, reco_stream_result *result);
 
 /* Pairs embedded elsewhere, in clip-retrieval's layout; no model needed. Rows are normalised; rows that are zero or not
  * finite are skipped and listed. Captions and URIs come from the metadata, when there is one. */

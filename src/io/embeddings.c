@@ -12,7 +12,7 @@ typedef struct part {
 struct reco_embeddings {
     char *dir;
     size_t nparts, nmetadata, rows, width; /* metadata may end early */
-    bool has[2];
+    bool has[2], has_parquet;
     reco_dtype dtype;
     part *parts;
     reco_records *records; /* of part `at`; NULL before its first */
@@ -165,14 +165,7 @@ static reco_status find_all(reco_ctx *ctx, reco_embeddings *e, listing side[2], 
     if (e->nmetadata > e->nparts)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: metadata has %zu parts, the embeddings %zu", e->dir,
                          e->nmetadata, e->nparts);
-    if (metadata->has_parquet && e->nmetadata == 0)
-        reco_log(ctx, RECO_LOG_WARN,
-                 "%s/metadata: parquet is not read, so captions are missing; convert each part: python3 -c "
-                 "\"import "
-                 "pandas; pandas.read_parquet('metadata_0.parquet').to_json('metadata_0.jsonl', "
-                 "orient='records', "
-                 "lines=True)\"",
-                 e->dir);
+    e->has_parquet = metadata->has_parquet;
     return RECO_OK;
 }
 
@@ -232,6 +225,17 @@ size_t reco_embeddings_rows(const reco_embeddings *e) { return e->rows; }
 size_t reco_embeddings_width(const reco_embeddings *e) { return e->width; }
 bool reco_embeddings_has(const reco_embeddings *e, reco_side side) { return e->has[side]; }
 reco_dtype reco_embeddings_dtype(const reco_embeddings *e) { return e->dtype; }
+reco_status reco_embeddings_need_metadata(reco_ctx *ctx, const reco_embeddings *e)
+{
+    if (!e->has_parquet || e->nmetadata) return RECO_OK;
+    return reco_fail(
+        ctx, RECO_E_UNSUPPORTED,
+        "%s/metadata: parquet is not read, so captions would be missing; convert each part: python3 -c "
+        "\"import pandas; pandas.read_parquet('metadata_0.parquet').to_json('metadata_0.jsonl', "
+        "orient='records', lines=True)\"",
+        e->dir);
+}
+
 bool reco_embeddings_has_metadata(const reco_embeddings *e) { return e->nmetadata > 0; }
 
 reco_status reco_embeddings_read(reco_ctx *ctx, const reco_embeddings *e, reco_side side, size_t from,

@@ -152,11 +152,25 @@ reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint
                               const char **bad);
 void reco_records_close(reco_records *r);
 
+/* ---- tar.c: the only file that knows libarchive; nothing is ever unpacked to disk ---- */
+
+typedef struct reco_tar reco_tar;
+/* A plain tar (ustar, pax, GNU), not compressed. */
+reco_status reco_tar_open(reco_ctx *ctx, reco_tar **out, const char *path);
+/* The next regular file; *name NULL at the end, else valid until the next call. Folders, links and devices are passed
+ * over. RECO_E_FORMAT (damaged or cut off), after which nothing more can be read. */
+reco_status reco_tar_next(reco_ctx *ctx, reco_tar *tar, const char **name);
+/* Its content, NUL appended; once. RECO_E_NOMEM above `most` bytes. Free with reco_free. */
+reco_status reco_tar_read(reco_ctx *ctx, reco_tar *tar, char **data, size_t *bytes, size_t most);
+void reco_tar_close(reco_tar *tar);
+
 /* ---- json.c ---- */
 
 /* Whole file, at most 64 MiB, at most 100 levels deep and 4 million values, duplicate keys refused; message names the
  * file and line. */
 reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path);
+/* One object in memory, under the same limits; RECO_E_FORMAT with the reason alone. */
+reco_status reco_json_parse_object(reco_ctx *ctx, json_t **out, const char *text, size_t bytes);
 
 /* The value in one line; free with reco_free. */
 char *reco_json_dump(reco_ctx *ctx, const json_t *value);

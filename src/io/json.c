@@ -32,6 +32,17 @@ bool reco_io_is_utf8(const char *text, size_t bytes)
     return is;
 }
 
+reco_status reco_json_parse_object(reco_ctx *ctx, json_t **out, const char *text, size_t bytes)
+{
+    reco_io_json_error error;
+    reco_status status = reco_io_json_parse(out, text, bytes, &error);
+    if (status != RECO_OK) return reco_fail(ctx, status, "line %zu of .json: %s", error.line, error.reason);
+    if (json_is_object(*out)) return RECO_OK;
+    json_decref(*out);
+    *out = NULL;
+    return reco_fail(ctx, RECO_E_FORMAT, ".json: want a JSON object");
+}
+
 reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)
 {
     *out = NULL;

@@ -73,7 +73,7 @@ static reco_status check_images(check *c, const char *path)
         do RECO_GO(reco_source_next(ctx, source, &paths[n]));
         while (paths[n] && ++n < size);
         if (n == 0) break;
-        RECO_GO(reco_decoder_run(ctx, decoder, (const char *const *)paths, n, x, reasons));
+        RECO_GO(reco_decoder_run(ctx, decoder, (const char *const *)paths, NULL, n, x, reasons));
         size_t good = 0;
         for (size_t i = 0; i < n; i++) {
             if (reasons[i]) {

@@ -42,6 +42,7 @@ void reco_decoder_free(reco_decoder *d)
 typedef struct args {
     reco_decoder *decoder;
     const char *const *paths;
+    const reco_picture_bytes *data; /* NULL: all from files */
     float *pixels;
     char **reasons;
 } args;
@@ -50,16 +51,21 @@ static void decode(void *arg, size_t begin, size_t end, int worker)
 {
     const args *a = arg;
     reco_ctx *ctx = a->decoder->workers[worker];
-    for (size_t i = begin; i < end; i++)
-        if (reco_model_pixels(ctx, a->decoder->model, a->paths[i], &a->decoder->limits,
-                              a->pixels + i * a->decoder->pixels) != RECO_OK)
-            a->reasons[i] = reco_strdup(ctx, reco_ctx_error(ctx));
+    const reco_decoder *d = a->decoder;
+    for (size_t i = begin; i < end; i++) {
+        float *to = a->pixels + i * d->pixels;
+        reco_status status = a->data && a->data[i].data
+                                 ? reco_model_pixels_of(ctx, d->model, a->paths[i], a->data[i].data,
+                                                        a->data[i].bytes, &d->limits, to)
+                                 : reco_model_pixels(ctx, d->model, a->paths[i], &d->limits, to);
+        if (status != RECO_OK) a->reasons[i] = reco_strdup(ctx, reco_ctx_error(ctx));
+    }
 }
 
-reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths, size_t n,
-                             float *pixels, char **reasons)
+reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
+                             const reco_picture_bytes *data, size_t n, float *pixels, char **reasons)
 {
-    args a = {decoder, paths, pixels, reasons};
+    args a = {decoder, paths, data, pixels, reasons};
     memset(reasons, 0, n * sizeof *reasons);
     reco_parallel(ctx, n, 1, decode, &a);
     return RECO_OK;
@@ -79,7 +85,7 @@ reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char 
     for (size_t i = 0; i < n; i += batch) {
         size_t m = reco_min(batch, n - i);
         RECO_GO(reco_progress(ctx, "embedding", i, n));
-        RECO_GO(reco_decoder_run(ctx, decoder, paths + i, m, pixels, reasons));
+        RECO_GO(reco_decoder_run(ctx, decoder, paths + i, NULL, m, pixels, reasons));
         for (size_t j = 0; j < m; j++) {
             good[i + j] = !reasons[j];
             if (reasons[j]) memset(pixels + j * decoder->pixels, 0, decoder->pixels * sizeof(float));

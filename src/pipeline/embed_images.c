@@ -12,7 +12,7 @@ static reco_status flush(reco_ctx *ctx, const reco_model *model, reco_decoder *d
                          size_t pixels, reco_output *o, reco_stream_result *result)
 {
     reco_status status =
-        reco_decoder_run(ctx, decoder, (const char *const *)b->paths, b->n, b->pixels, b->reasons);
+        reco_decoder_run(ctx, decoder, (const char *const *)b->paths, NULL, b->n, b->pixels, b->reasons);
     size_t good = 0;
     for (size_t i = 0; i < b->n && status == RECO_OK; i++) {
         if (b->reasons[i]) {

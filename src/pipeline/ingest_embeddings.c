@@ -2,6 +2,7 @@
 
 #define ROWS 1024
 #define COMMIT_ROWS 65536
+#define HELD_FLOATS ((size_t)8 << 20)
 
 /* A job is named by what the files are, not by their content, which may be many gigabytes. */
 static void job_key(char key[80], const reco_embeddings *e, const float *first, const float *last, size_t d)
@@ -15,11 +16,32 @@ typedef struct ingest {
     reco_embeddings *source;
     reco_bank_writer *writer;
     reco_failures failures;
+    reco_dedup *dedup; /* NULL: near-duplicates are welcome */
+    unsigned char *twice;
     float *image, *text;
     reco_pair_row *rows;
     reco_pair *pairs;
     size_t d;
 } ingest;
+
+static reco_status drop_near(reco_ctx *ctx, ingest *g, size_t *n, reco_stream_result *result)
+{
+    size_t kept = 0, d = g->d;
+    if (!g->dedup || *n == 0) return RECO_OK;
+    RECO_TRY(reco_dedup_mark(ctx, g->dedup, g->image, *n, g->twice));
+    for (size_t i = 0; i < *n; i++) {
+        if (g->twice[i]) continue;
+        if (kept != i) {
+            memcpy(g->image + kept * d, g->image + i * d, d * sizeof(float));
+            memcpy(g->text + kept * d, g->text + i * d, d * sizeof(float));
+            g->pairs[kept] = g->pairs[i];
+        }
+        kept++;
+    }
+    result->near_duplicates += *n - kept;
+    *n = kept;
+    return RECO_OK;
+}
 
 /* Rows [from, from+n): vectors and metadata in step, bad ones out. */
 static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool skip,
@@ -56,6 +78,7 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
         const reco_pair_row *row = &g->rows[i];
         g->pairs[good++] = (reco_pair){-1, row->caption ? row->caption : "", row->uri, row->meta};
     }
+    RECO_GO(drop_near(ctx, g, &good, result));
     if (good) RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, g->pairs, good));
     result->rows += good;
 out:
@@ -72,35 +95,46 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     reco_status status = RECO_OK;
     uint64_t next = 0;
     int done = 0;
-    char key[80];
+    char key[128];
+    float dedup = opts ? opts->dedup : 0;
+    RECO_GO(reco_dedup_check(ctx, dedup));
     RECO_GO(reco_embeddings_open(ctx, &g.source, embeddings));
     size_t n = reco_embeddings_rows(g.source);
     g.d = reco_embeddings_width(g.source);
     if (!reco_embeddings_has(g.source, RECO_IMAGE) || !reco_embeddings_has(g.source, RECO_TEXT))
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no %s, want img_emb and text_emb", embeddings,
                           reco_embeddings_has(g.source, RECO_IMAGE) ? "text_emb" : "img_emb"));
+    RECO_GO(reco_embeddings_need_metadata(ctx, g.source));
     if (n == 0) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", embeddings));
     g.image = reco_alloc(ctx, ROWS * g.d, sizeof(float), "embeddings");
     g.text = reco_alloc(ctx, ROWS * g.d, sizeof(float), "embeddings");
     g.rows = reco_alloc(ctx, ROWS, sizeof *g.rows, "pairs");
     g.pairs = reco_alloc(ctx, ROWS, sizeof *g.pairs, "pairs");
-    if (!g.image || !g.text || !g.rows || !g.pairs) RECO_GO(RECO_E_NOMEM);
+    g.twice = reco_alloc(ctx, ROWS, 1, "pairs");
+    if (!g.image || !g.text || !g.rows || !g.pairs || !g.twice) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_IMAGE, 0, 1, g.image));
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_TEXT, n - 1, 1, g.text));
     job_key(key, g.source, g.image, g.text, g.d);
+    if (dedup > 0) snprintf(key + strlen(key), sizeof key - strlen(key), ":dedup=%.9g", (double)dedup);
+    size_t commit_rows = COMMIT_ROWS;
+    if (dedup > 0) /* what is not committed is held in memory */
+        commit_rows = reco_max(1, reco_min(COMMIT_ROWS / ROWS, HELD_FLOATS / g.d / ROWS)) * ROWS;
     reco_bank_spec spec = {.d = g.d};
     RECO_GO(reco_bank_writer_open(ctx, &g.writer, bank, build ? &spec : NULL, key, &next, &done));
     if (build && done) goto out;
     if (done) next = 0;
     result->resumed = next;
     RECO_GO(reco_failures_resume(ctx, &g.failures, bank, opts, next));
+    if (dedup > 0) RECO_GO(reco_dedup_open(ctx, &g.dedup, bank, g.d, dedup));
     if (reco_embeddings_has_metadata(g.source)) RECO_GO(reco_embeddings_rewind(ctx, g.source));
     for (uint64_t i = 0; i < n; i += ROWS) {
         /* Commits fall on multiples of ROWS, so a block is wholly done or not at all. */
         size_t rows = reco_min(ROWS, n - i);
         RECO_GO(block(ctx, &g, i, rows, i < next, result));
-        if (i >= next && (i + rows) % COMMIT_ROWS == 0)
+        if (i >= next && (i + rows) % commit_rows == 0) {
             RECO_GO(reco_bank_commit(ctx, g.writer, i + rows, 0));
+            if (g.dedup) RECO_GO(reco_dedup_committed(ctx, g.dedup));
+        }
         RECO_GO(reco_progress(ctx, "adding pairs", i + rows, n));
     }
     RECO_GO(reco_bank_commit(ctx, g.writer, n, 1));
@@ -115,5 +149,7 @@ out:
     reco_free(g.text);
     reco_free(g.rows);
     reco_free(g.pairs);
+    reco_free(g.twice);
+    reco_dedup_close(g.dedup);
     return status;
 }

@@ -66,6 +66,8 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
                           reco_embeddings_has(e, RECO_IMAGE) ? "text_emb" : "img_emb"));
     size_t n = reco_embeddings_rows(e), d = reco_embeddings_width(e);
     bool captions = reco_embeddings_has_metadata(e);
+    if (reco_embeddings_need_metadata(ctx, e) != RECO_OK)
+        reco_log(ctx, RECO_LOG_WARN, "%s", reco_ctx_error(ctx));
     RECO_GO(room(ctx, set, n, d));
     if (captions) RECO_GO(reco_embeddings_rewind(ctx, e));
     for (size_t i = 0; i < n; i++) {

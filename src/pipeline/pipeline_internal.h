@@ -49,15 +49,38 @@ typedef struct reco_decoder reco_decoder;
 reco_status reco_decoder_create(reco_ctx *ctx, reco_decoder **out, const reco_model *model,
                                 const reco_stream_opts *opts);
 void reco_decoder_free(reco_decoder *decoder);
-/* pixels[n][3][R][R]; reasons[i] is NULL where it went well, else a string to free with reco_free. */
-reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths, size_t n,
-                             float *pixels, char **reasons);
+/* A picture's file in memory. */
+typedef struct reco_picture_bytes {
+    const void *data; /* NULL: read the file instead */
+    size_t bytes;
+} reco_picture_bytes;
+/* pixels[n][3][R][R]; data[n] or NULL; reasons[i] is NULL where it went well, else a string to free with reco_free. */
+reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
+                             const reco_picture_bytes *data, size_t n, float *pixels, char **reasons);
+
+/* ---- dedup.c: pictures that are nearly there already ---- */
+
+typedef struct reco_dedup reco_dedup;
+/* least: cosine from which on a picture is a near-duplicate. The bank must exist; it is looked at as it was when it was
+ * opened or last committed to. */
+reco_status reco_dedup_open(reco_ctx *ctx, reco_dedup **out, const char *bank, size_t d, float least);
+void reco_dedup_close(reco_dedup *dedup);
+/* image [n][d] unit rows; twice[i] is 1 where row i is near one of the bank, or near an earlier one that was not twice.
+ * The others are remembered until the next commit: n rows at a time, and d floats for each. */
+reco_status reco_dedup_mark(reco_ctx *ctx, reco_dedup *dedup, const float *image, size_t n,
+                            unsigned char *twice);
+/* What was remembered is in the bank now. */
+reco_status reco_dedup_committed(reco_ctx *ctx, reco_dedup *dedup);
+/* RECO_E_ARG unless it is 0 (off) or a cosine above 0. */
+reco_status reco_dedup_check(reco_ctx *ctx, float least);
 
 /* ---- pairs.c: records of a pairs file as image path, caption, other columns ---- */
 
 typedef struct reco_pair_row {
     char *uri, *path, *caption,
-        *meta; /* uri as written, path resolved; meta NULL when there are no other columns */
+        *meta;  /* uri as written, path resolved; meta NULL when there are no other columns */
+    void *data; /* the picture's content, when it is no file of its own */
+    size_t bytes;
 } reco_pair_row;
 void reco_pair_row_free(reco_pair_row *row);
 /* Caption, uri and the rest out of a record. need_image: a missing image or caption is a failure with a *reason. */

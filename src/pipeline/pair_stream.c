@@ -1,0 +1,185 @@
+#include "pipeline/pair_stream.h"
+
+/* Rows between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
+#define COMMIT_ROWS 2048
+#define HELD_BYTES ((size_t)64 << 20) /* of pictures in memory, or one */
+
+static reco_status buffers(reco_ctx *ctx, reco_pair_stream *g)
+{
+    g->rows = reco_alloc(ctx, g->size, sizeof *g->rows, "pairs");
+    g->numbers = reco_alloc(ctx, g->size, sizeof *g->numbers, "pairs");
+    g->reasons = reco_alloc(ctx, g->size, sizeof *g->reasons, "pairs");
+    g->pixels = reco_alloc(ctx, g->size * g->per, sizeof(float), "pixels");
+    g->image = reco_alloc(ctx, g->size * g->d, sizeof(float), "embeddings");
+    g->text = reco_alloc(ctx, g->size * g->d, sizeof(float), "embeddings");
+    g->twice = reco_alloc(ctx, g->size, 1, "pairs");
+    bool all = g->rows && g->numbers && g->reasons && g->pixels && g->image && g->text && g->twice;
+    return all ? RECO_OK : RECO_E_NOMEM;
+}
+
+reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco_model *model,
+                                  const char *bank, int build, const char *kind, const char *content,
+                                  const reco_stream_opts *opts, reco_stream_result *result)
+{
+    reco_model_info info = reco_model_get_info(model);
+    *g = (reco_pair_stream){.model = model,
+                            .result = result,
+                            .size = reco_batch(opts),
+                            .d = info.d,
+                            .per = 3 * info.image_size * info.image_size};
+    reco_bank *existing = NULL;
+    char key[160], fingerprint[33];
+    int done = 0;
+    float dedup = opts ? opts->dedup : 0;
+    reco_status status;
+    RECO_GO(reco_dedup_check(ctx, dedup));
+    RECO_GO(reco_model_fingerprint(ctx, model, fingerprint));
+    /* Source, encoder and what chooses among the rows name a job: the same command run again goes on with it. */
+    int at = snprintf(key, sizeof key, "%s:%s:%s", kind, content, fingerprint);
+    if (dedup > 0) snprintf(key + at, sizeof key - (size_t)at, ":dedup=%.9g", (double)dedup);
+    if (!build) {
+        RECO_GO(reco_bank_open(ctx, &existing, bank));
+        RECO_GO(reco_check_encoder(ctx, model, existing, NULL));
+    }
+    reco_bank_spec spec = {info.d, info.name, fingerprint, info.logit_scale};
+    RECO_GO(reco_bank_writer_open(ctx, &g->writer, bank, build ? &spec : NULL, key, &g->next, &done));
+    if (build && done) {
+        g->nothing = true;
+        goto out;
+    }
+    if (done)
+        g->next =
+            0; /* adding once more what was added before: pairs that are still there are passed over */
+    result->resumed = g->next;
+    RECO_GO(buffers(ctx, g));
+    RECO_GO(reco_decoder_create(ctx, &g->decoder, model, opts));
+    if (dedup > 0) RECO_GO(reco_dedup_open(ctx, &g->dedup, bank, g->d, dedup));
+    status = reco_failures_resume(ctx, &g->failures, bank, opts, g->next);
+out:
+    reco_bank_close(existing);
+    return status;
+}
+
+void reco_pair_stream_close(reco_pair_stream *g)
+{
+    for (size_t i = 0; g->rows && i < g->n; i++) reco_pair_row_free(&g->rows[i]);
+    reco_free(g->rows);
+    reco_free(g->numbers);
+    reco_free(g->reasons);
+    reco_free(g->pixels);
+    reco_free(g->image);
+    reco_free(g->text);
+    reco_free(g->twice);
+    reco_decoder_free(g->decoder);
+    reco_dedup_close(g->dedup);
+    reco_bank_writer_close(g->writer);
+    reco_failures_abort(&g->failures);
+}
+
+/* Near-duplicates out of the first n embeddings; how many stay. */
+static reco_status drop_near(reco_ctx *ctx, reco_pair_stream *g, reco_pair *pairs, size_t *n)
+{
+    size_t kept = 0, d = g->d;
+    if (!g->dedup || *n == 0) return RECO_OK;
+    RECO_TRY(reco_dedup_mark(ctx, g->dedup, g->image, *n, g->twice));
+    for (size_t i = 0; i < *n; i++) {
+        if (g->twice[i]) continue;
+        if (kept != i) {
+            memcpy(g->image + kept * d, g->image + i * d, d * sizeof(float));
+            memcpy(g->text + kept * d, g->text + i * d, d * sizeof(float));
+            pairs[kept] = pairs[i];
+        }
+        kept++;
+    }
+    g->result->near_duplicates += *n - kept;
+    *n = kept;
+    return RECO_OK;
+}
+
+static reco_status flush(reco_ctx *ctx, reco_pair_stream *g)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    const char **strings = reco_scratch(ctx, g->size, sizeof *strings, "pairs");
+    reco_picture_bytes *data = reco_scratch(ctx, g->size, sizeof *data, "pairs");
+    reco_pair *pairs = reco_scratch(ctx, g->size, sizeof *pairs, "pairs");
+    if (!strings || !data || !pairs) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < g->n; i++) {
+        strings[i] = g->rows[i].path;
+        data[i] = (reco_picture_bytes){g->rows[i].data, g->rows[i].bytes};
+    }
+    RECO_GO(reco_decoder_run(ctx, g->decoder, strings, data, g->n, g->pixels, g->reasons));
+    size_t good = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->reasons[i]) {
+            RECO_GO(reco_failures_add(ctx, &g->failures, g->numbers[i], g->rows[i].uri, g->reasons[i]));
+            continue;
+        }
+        if (good != i) memcpy(g->pixels + good * g->per, g->pixels + i * g->per, g->per * sizeof(float));
+        strings[good] = g->rows[i].caption;
+        pairs[good++] = (reco_pair){-1, g->rows[i].caption, g->rows[i].uri, g->rows[i].meta};
+    }
+    RECO_GO(reco_model_embed_pixels(ctx, g->model, g->pixels, good, g->image));
+    RECO_GO(reco_model_embed_texts(ctx, g->model, strings, good, g->text));
+    RECO_GO(drop_near(ctx, g, pairs, &good));
+    RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, pairs, good));
+    g->result->rows += good;
+    g->uncommitted += good;
+out:
+    for (size_t i = 0; i < g->n; i++) {
+        reco_pair_row_free(&g->rows[i]);
+        reco_free(g->reasons[i]);
+        g->reasons[i] = NULL;
+    }
+    g->n = 0;
+    g->held = 0;
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+/* The batch in flight counts too: the bank only knows of what was appended. */
+static bool in_batch(const reco_pair_stream *g, const reco_pair_row *row)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (strcmp(g->rows[i].uri, row->uri) == 0 && strcmp(g->rows[i].caption, row->caption) == 0)
+            return true;
+    return false;
+}
+
+reco_status reco_pair_stream_take(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, uint64_t number)
+{
+    int has = 0;
+    reco_status status = reco_bank_has(ctx, g->writer, row->uri, row->caption, &has);
+    if (status == RECO_OK && !has) has = in_batch(g, row);
+    if (has) g->result->duplicates++;
+    if (status != RECO_OK || has) {
+        reco_pair_row_free(row);
+        return status;
+    }
+    g->held += row->bytes;
+    g->rows[g->n] = *row;
+    *row = (reco_pair_row){0};
+    g->numbers[g->n++] = number;
+    return g->n == g->size || g->held >= HELD_BYTES ? flush(ctx, g) : RECO_OK;
+}
+
+static reco_status commit(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen, int done)
+{
+    RECO_TRY(reco_bank_commit(ctx, g->writer, seen, done));
+    g->uncommitted = 0;
+    return g->dedup && !done ? reco_dedup_committed(ctx, g->dedup) : RECO_OK;
+}
+
+reco_status reco_pair_stream_seen(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen)
+{
+    RECO_TRY(reco_progress(ctx, "embedding pairs", seen, 0));
+    return g->n == 0 && g->uncommitted >= COMMIT_ROWS ? commit(ctx, g, seen, 0) : RECO_OK;
+}
+
+reco_status reco_pair_stream_finish(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen)
+{
+    RECO_TRY(flush(ctx, g));
+    RECO_TRY(commit(ctx, g, seen, 1));
+    RECO_TRY(reco_progress(ctx, "embedding pairs", seen, seen));
+    return reco_failures_commit(ctx, &g->failures);
+}

@@ -1,0 +1,148 @@
+"""webdataset tars and near-duplicates."""
+import io
+import json
+import math
+import random
+import tarfile
+import time
+import unittest
+
+from common import MODEL, Case, jsonl, png, write_npy
+
+
+class Tars(Case):
+    def tar(self, name, samples):
+        """samples: (key, {ending: bytes})."""
+        with tarfile.open(self.dir / name, "w") as tar:
+            for key, members in samples:
+                for ending, data in members.items():
+                    info = tarfile.TarInfo(f"{key}.{ending}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+
+    def picture(self, seed):
+        png(self.dir / "x.png", seed)
+        return (self.dir / "x.png").read_bytes()
+
+    def rows(self, bank):
+        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.splitlines()]
+
+    def test_samples(self):
+        good = {"png": self.picture(1), "txt": "a thing\n".encode()}
+        self.tar("x-000.tar", [
+            ("a/0001", good),
+            ("a/0002", {"PNG": self.picture(2), "json": json.dumps({"caption": "two", "url": "http://x/2", "n": 2, "tags": [1]}).encode()}),
+            ("a/0003", {"txt": b"no picture"}),
+            ("a/0004", {"png": self.picture(4)}),
+            ("a/0005", {"png": b"not a picture", "txt": b"five"}),
+            ("a/0006", {"png": self.picture(6), "txt": b"six", "json": b"{broken"}),
+            ("a/0007", {"png": self.picture(7), "txt": b"seven", "json": json.dumps({"caption": "other", "n": 7}).encode(), "cls": b"7"}),
+            ("a/\u00e9", {"png": self.picture(8), "txt": "\u00e9t\u00e9".encode()}),
+        ])
+        self.tar("x-001.tar", [("a/0001", {**good, "seg.png": b"ignored"})])
+        built = self.json("bank", "build", "--model", MODEL, "--tars", "x-{000..001}.tar", "--out", "b")
+        self.assertEqual((built["added"], built["failures"], built["rows"]), (5, 4, 5))
+        self.assertEqual(self.rows("b"), [
+            {"id": 0, "caption": "a thing", "uri": "x-000.tar/a/0001.png", "meta": None},
+            {"id": 1, "caption": "two", "uri": "x-000.tar/a/0002.PNG", "meta": {"url": "http://x/2", "n": 2, "tags": [1]}},
+            {"id": 2, "caption": "seven", "uri": "x-000.tar/a/0007.png", "meta": {"caption": "other", "n": 7}},
+            {"id": 3, "caption": "\u00e9t\u00e9", "uri": "x-000.tar/a/\u00e9.png", "meta": None},
+            {"id": 4, "caption": "a thing", "uri": "x-001.tar/a/0001.png", "meta": None}])
+        failed = sorted(jsonl(self.dir / "b/failures.jsonl"), key=lambda r: r["row"])
+        self.assertEqual([(r["row"], r["item"]) for r in failed],
+                         [(2, "x-000.tar/a/0003"), (3, "x-000.tar/a/0004.png"), (4, "x-000.tar/a/0005.png"), (5, "x-000.tar/a/0006.png")])
+        self.assertEqual([failed[0]["reason"], failed[1]["reason"]], ["no image", "no text"])
+        hit = self.json("search", "--model", MODEL, "--bank", "b", "--image", "x.png", "-k", "1")["hits"][0]
+        self.assertEqual(hit["caption"], "\u00e9t\u00e9")
+        # The same again has nothing to do; other tars are added, one by one or after the option.
+        self.assertEqual(self.json("bank", "build", "--model", MODEL, "--tars", "x-{000..001}.tar", "--out", "b")["added"], 0)
+        self.tar("y.tar", [("k", {"png": self.picture(9), "txt": b"nine"})])
+        added = self.json("bank", "add", "--model", MODEL, "b", "--tars", "x-001.tar", "y.tar")
+        self.assertEqual((added["added"], added["duplicates"]), (1, 1))
+
+    def test_damaged(self):
+        samples = [(f"k{i:03}", {"png": self.picture(i), "txt": f"thing {i}".encode()}) for i in range(6)]
+        self.tar("good.tar", samples)
+        whole = (self.dir / "good.tar").read_bytes()
+        (self.dir / "cut.tar").write_bytes(whole[:3 * 2048 + 700])
+        (self.dir / "junk.tar").write_bytes(b"junk" * 1000)
+        self.tar("last.tar", [("z", samples[0][1])])
+        built = self.json("bank", "build", "--model", MODEL, "--out", "b", "--tars", "cut.tar", "junk.tar", "last.tar")
+        self.assertEqual(built["failures"], 2)
+        self.assertEqual([r["uri"] for r in self.rows("b")][-1], "last.tar/z.png")
+        self.assertTrue(1 <= built["added"] - 1 < 6)
+        self.fails("bank", "build", "--model", MODEL, "--tars", "none-{1..2}.tar", "--out", "c", says=["none-1.tar"])
+        self.fails("bank", "build", "--model", MODEL, "--tars", "x-{5..2}.tar", "--out", "c", says=["5..2"])
+        self.reco("bank", "build", "--tars", "good.tar", "--out", "c", code=2)
+
+    def test_killed(self):
+        samples = [(f"k{i:03}", {"png": self.picture(i), "txt": f"thing {i}".encode()}) for i in range(120)]
+        for part in range(3):
+            self.tar(f"s{part}.tar", samples[40 * part:40 * part + 40])
+        command = ["bank", "build", "--model", MODEL, "--tars", "s{0..2}.tar", "--out"]
+        start = time.monotonic()
+        self.reco(*command, "whole")
+        span = time.monotonic() - start
+        rng = random.Random(1)
+        for i in range(4):
+            self.killed([*command, f"b{i}"], rng.random() * span)
+            self.reco(*command, f"b{i}")
+            self.assertEqual(self.rows(f"b{i}"), self.rows("whole"))
+            self.assertEqual(self.json("bank", "verify", f"b{i}")["ok"], True)
+
+
+class Dedup(Case):
+    def embeddings(self, name, image, text):
+        write_npy(self.dir / name / "img_emb/img_emb_0.npy", image)
+        write_npy(self.dir / name / "text_emb/text_emb_0.npy", text)
+        (self.dir / name / "metadata").mkdir()
+        (self.dir / name / "metadata/metadata_0.jsonl").write_text(
+            "".join(json.dumps({"caption": f"{name} {i}"}) + "\n" for i in range(len(image))))
+
+    def unit(self, rng, near=None, noise=0.0):
+        x = [(a if near else 0) + (noise if near else 1) * rng.gauss(0, 1) for a in (near or [0] * 16)]
+        norm = math.sqrt(sum(v * v for v in x))
+        return [v / norm for v in x]
+
+    def test_embeddings(self):
+        rng = random.Random(3)
+        image = [self.unit(rng) for _ in range(60)]
+        for i in range(1500):  # near ones of earlier rows, in the same block and in later ones
+            image.append(self.unit(rng, rng.choice(image[:60]), 0.06))
+        self.embeddings("e", image, [self.unit(rng) for _ in image])
+        kept = []
+        for i, row in enumerate(image):
+            if all(sum(a * b for a, b in zip(row, image[j])) < 0.95 for j in kept):
+                kept.append(i)
+        self.assertTrue(60 < len(kept) < 1000, len(kept))
+        built = self.json("bank", "build", "--embeddings", "e", "--out", "b", "--dedup", 0.95)
+        self.assertLessEqual(abs(built["rows"] - len(kept)), 2)  # near the threshold, f16 may decide otherwise
+        self.assertEqual(built["near_duplicates"], len(image) - built["rows"])
+        have = [json.loads(r)["caption"] for r in self.reco("bank", "list", "b", "--json").stdout.splitlines()]
+        self.assertGreater(len(set(have) & {f"e {i}" for i in kept}), len(kept) - 5)
+        # Of what is there already, nothing is added; of what is new, all.
+        self.embeddings("again", [self.unit(rng, row, 0.001) for row in image[:60]], [self.unit(rng) for _ in range(60)])
+        self.assertEqual(self.json("bank", "add", "--embeddings", "again", "b", "--dedup", 0.95)["added"], 0)
+        self.assertEqual(self.json("bank", "add", "--embeddings", "again", "b")["added"], 60)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "c", "--dedup", 2, code=2)
+
+    def test_pairs(self):
+        pairs = self.pairs(10)
+        text = pairs.read_text() + "".join(f"pictures/{i:04d}.png,another name for {i},x\n" for i in range(5))
+        pairs.write_text(text)
+        built = self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "b", "--dedup", 0.9995)
+        self.assertEqual((built["added"], built["near_duplicates"]), (10, 5))
+        self.assertEqual(self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "c")["added"], 15)
+
+    def test_parquet(self):
+        rng = random.Random(4)
+        rows = [self.unit(rng) for _ in range(3)]
+        write_npy(self.dir / "e/img_emb/img_emb_0.npy", rows)
+        write_npy(self.dir / "e/text_emb/text_emb_0.npy", rows)
+        (self.dir / "e/metadata").mkdir()
+        (self.dir / "e/metadata/metadata_0.parquet").write_bytes(b"PAR1")
+        self.fails("bank", "build", "--embeddings", "e", "--out", "b", says=["parquet", "to_json"])
+
+
+if __name__ == "__main__":
+    unittest.main()
