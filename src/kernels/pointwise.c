@@ -62,9 +62,7 @@ void reco_gelu_backward(reco_ctx *ctx, float *dx, const float *dy, const float *
 
 double reco_dot(const float *a, const float *b, size_t d)
 {
-    double s = 0;
-    for (size_t i = 0; i < d; i++) s += (double)a[i] * (double)b[i];
-    return s;
+    return reco_vec_plain.dot_wide(a, b, d);
 }
 
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d)

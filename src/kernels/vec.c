@@ -62,6 +62,56 @@ static float dot(const float *a, const float *b, size_t d)
     return s;
 }
 
+/* A product of two floats is exact in double, so that fusing it with the sum changes nothing; and the order of the
+ * sums is spelled out. */
+static double dot_wide(const float *a, const float *b, size_t d)
+{
+    double lanes[LANES] = {0}, s = 0;
+    size_t whole = d / LANES * LANES;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++) lanes[j] += (double)a[i + j] * (double)b[i + j];
+    for (size_t i = whole; i < d; i++) lanes[i - whole] += (double)a[i] * (double)b[i];
+    for (size_t j = 0; j < LANES; j++) s += lanes[j];
+    return s;
+}
+
+/* Bounds are rounded up by more than f32 sums of d terms can lose. */
+static void encode(uint8_t *code, float bound[3], const float *x, const float *mean, float *y, size_t d)
+{
+    float most = 0, lanes[LANES] = {0}, error = 0, square = 0, odd = 0;
+    size_t whole = d / LANES * LANES;
+    float loose = 1.0f + 1e-6f + (float)d * 0x1p-24f;
+#pragma omp simd reduction(+ : odd)
+    for (size_t i = 0; i < d; i++) {
+        y[i] = x[i] - mean[i];
+        odd += y[i] * 0.0f; /* NaN when any is not finite */
+    }
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            lanes[j] = fabsf(y[i + j]) > lanes[j] ? fabsf(y[i + j]) : lanes[j];
+    for (size_t j = 0; j < LANES; j++) most = lanes[j] > most ? lanes[j] : most;
+    for (size_t i = whole; i < d; i++) most = fabsf(y[i]) > most ? fabsf(y[i]) : most;
+    if (odd != 0.0f || most < 1e-30f) { /* no number: always looked at; or nothing that 127 steps could tell apart */
+        for (size_t i = 0; i < d; i++) code[i] = 128;
+        bound[0] = bound[2] = 0;
+        bound[1] = odd != 0.0f ? INFINITY : most * sqrtf((float)d) * loose;
+        return;
+    }
+    float scale = most / 127.0f, inverse = 127.0f / most;
+#pragma omp simd reduction(+ : error, square)
+    for (size_t i = 0; i < d; i++) {
+        float t = y[i] * inverse;
+        int32_t c = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
+        float f = (float)c, e = y[i] - scale * f;
+        error += e * e;
+        square += f * f;
+        code[i] = (uint8_t)(c + 128);
+    }
+    bound[0] = scale;
+    bound[2] = scale * sqrtf(square) * loose;
+    bound[1] = sqrtf(error) * loose + 4e-7f * (bound[2] + sqrtf(error));
+}
+
 static void layernorm(float *y, const float *x, const float *weight, const float *bias, size_t d, float eps,
                       float *mean, float *rstd)
 {
@@ -276,6 +326,8 @@ static void attend(float *out, size_t ldo, const float *q, size_t ldq, const flo
 extern const reco_vec PASTE(reco_vec_, RECO_VEC);
 const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .dot = dot,
+    .dot_wide = dot_wide,
+    .encode = encode,
     .layernorm = layernorm,
     .layernorm_backward = layernorm_backward,
     .gelu = gelu,

@@ -7,6 +7,11 @@
 
 typedef struct reco_vec {
     float (*dot)(const float *a, const float *b, size_t d);
+    /* in double, in an order that is the same in every set */
+    double (*dot_wide)(const float *a, const float *b, size_t d);
+    /* One row of a scan (scan.h): code [d] is 128 + round((x - mean) / bound[0]); bound: scale, error, norm. y is
+     * scratch [d]. */
+    void (*encode)(uint8_t *code, float bound[3], const float *x, const float *mean, float *y, size_t d);
     void (*layernorm)(float *y, const float *x, const float *weight, const float *bias, size_t d, float eps,
                       float *mean, float *rstd);
     /* dx += for one row; t1 += dy * xhat and t2 += dy when not NULL */
