@@ -12,6 +12,13 @@ static inline size_t reco_segment_most(size_t d)
     return reco_max(1, reco_min(((size_t)32 << 20) / (2 * d * sizeof(uint16_t)), 65536));
 }
 
+/* What a scan looks at in the place of the vectors; layout in kernels/scan.h. */
+typedef struct reco_scan_side {
+    const uint8_t *codes; /* [groups][width/4][16][4]; NULL: there is no scan file */
+    const float *bounds;  /* [groups][3][16] */
+    const float *mean;    /* [d] */
+} reco_scan_side;
+
 /* An immutable vector file. Row i of it has position base + i in the bank and id reco_segment_id(s, i). */
 typedef struct reco_segment {
     reco_safetensors *file;
@@ -19,6 +26,8 @@ typedef struct reco_segment {
     const uint8_t *ids;         /* [rows] i64, maybe unaligned; NULL: first, first + 1, ... */
     int64_t first;
     size_t rows, base;
+    reco_safetensors *scan_file; /* NULL: none */
+    reco_scan_side scan[2];
 } reco_segment;
 
 struct reco_bank {
@@ -61,6 +70,55 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
 /* How many it would remove. */
 reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segment_list *named,
                                  size_t *found);
+
+/* ---- scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
+
+#define RECO_SCAN_ENDING ".scan-int8.safetensors"
+/* Banks from so many rows on are given scan files without being asked. */
+#define RECO_SCAN_DEFAULT_ROWS 10000
+/* "DIR/vectors/segment-NNNNNN.scan-int8.safetensors" */
+char *reco_scan_path(reco_ctx *ctx, const char *dir, int64_t number);
+/* Map the scan file of s, which is open, when there is a good one that was made of this very segment; a bad one is
+ * named in the log and left alone, since all it does is save time. */
+void reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, const reco_segment_entry *entry,
+                    size_t d);
+void reco_scan_close(reco_segment *s);
+/* Write the one of s, in the place of any. Takes memory for a segment. */
+reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
+                            const reco_segment_entry *entry, size_t d);
+/* The first row of a side whose bounds do not hold, s->rows when all do. */
+size_t reco_scan_check(reco_ctx *ctx, const reco_segment *s, reco_side side, size_t d);
+
+/* ---- index.c ---- */
+
+/* After a commit: give scan files to segments that lack one, where the bank is large and those before had them.
+ * before: rows the bank had before this commit. */
+reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
+
+/* ---- scan.c ---- */
+
+/* Rows of one segment: first is a multiple of 16, at most reco_scan_block_rows rows. */
+typedef struct reco_scan_block {
+    size_t segment, first, rows;
+} reco_scan_block;
+size_t reco_scan_block_rows(size_t d);
+
+typedef struct reco_scan_opts {
+    reco_side side;
+    const reco_bank_filter *filter; /* NULL: all live rows */
+    size_t k;
+    float least; /* score that a hit must reach; -INFINITY: none */
+    /* Where to look, each row at most once; blocks NULL: everywhere. A list of fewer blocks is what an approximate
+     * index would give. */
+    const reco_scan_block *blocks;
+    size_t nblocks;
+} reco_scan_opts;
+/* The k best of those rows: position and score of each of nq queries [nq][k], counts [nq]. Scores are inner products
+ * with the stored f16 rows in double, rounded to f32, equal ones by position: that does not depend on blocks, threads
+ * or kernel. Scratch: about threads * (nq (12 k + 24) + 1 MiB). */
+reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan_opts *opts,
+                           const float *queries, size_t nq, float *scores, int64_t *positions,
+                           size_t *counts);
 
 /* ---- rows.c ---- */
 

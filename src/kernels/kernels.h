@@ -64,6 +64,8 @@ void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d,
 void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n);
 /* Inner product in double, in a fixed order: the same whatever the CPU. */
 double reco_dot(const float *a, const float *b, size_t d);
+/* The same bits, by the context's instructions. */
+double reco_dot_wide(const reco_ctx *ctx, const float *a, const float *b, size_t d);
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d);
 
 /* Multi-head attention over sequences packed back to back.

@@ -60,9 +60,11 @@ void reco_gelu_backward(reco_ctx *ctx, float *dx, const float *dy, const float *
     reco_parallel(ctx, n, 1 << 16, gelu_backward, &a);
 }
 
-double reco_dot(const float *a, const float *b, size_t d)
+double reco_dot(const float *a, const float *b, size_t d) { return reco_vec_plain.dot_wide(a, b, d); }
+
+double reco_dot_wide(const reco_ctx *ctx, const float *a, const float *b, size_t d)
 {
-    return reco_vec_plain.dot_wide(a, b, d);
+    return reco_vec_of(ctx)->dot_wide(a, b, d);
 }
 
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d)

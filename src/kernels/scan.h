@@ -34,10 +34,10 @@ typedef struct reco_scan_queries {
 } reco_scan_queries;
 
 typedef struct reco_scan_tile {
-    const uint8_t *codes[2]; /* two groups; the same twice where there is one */
-    const float *scale, *slack;  /* [32] */
-    const float *floor;          /* [n] what scale * dot + slack * gain must reach */
-    uint32_t live;               /* bit r: row r counts */
+    const uint8_t *codes[2];    /* two groups; the same twice where there is one */
+    const float *scale, *slack; /* [32] */
+    const float *floor;         /* [n] what scale * dot + slack * gain must reach */
+    uint32_t live;              /* bit r: row r counts */
 } reco_scan_tile;
 
 /* Rows of the tile that may reach a query's floor. */

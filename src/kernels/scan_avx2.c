@@ -5,10 +5,7 @@
 
 #define PANEL 4
 
-static bool usable(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+static bool usable(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
 {
@@ -39,10 +36,8 @@ static inline __attribute__((always_inline)) void group(uint32_t *masks, const r
 #pragma GCC unroll 4
         for (size_t i = 0; i < m; i++) {
             __m256i b = _mm256_set1_epi32(reco_scan_load32(a + 4 * i));
-            sum[i][0] =
-                _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(_mm256_maddubs_epi16(lo, b), ones));
-            sum[i][1] =
-                _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(_mm256_maddubs_epi16(hi, b), ones));
+            sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(_mm256_maddubs_epi16(lo, b), ones));
+            sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(_mm256_maddubs_epi16(hi, b), ones));
         }
     }
 #pragma GCC unroll 4
@@ -88,8 +83,7 @@ static float dot_f16(const float *q, const uint16_t *x, size_t d)
     for (; i + 32 <= d; i += 32)
 #pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++) {
-            __m256 v =
-                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(x + i + 8 * j)));
+            __m256 v = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(x + i + 8 * j)));
             sum[j] = _mm256_fmadd_ps(_mm256_loadu_ps(q + i + 8 * j), v, sum[j]);
         }
     float lanes[8], s = 0;

@@ -16,7 +16,8 @@ extern const reco_scan_kernel reco_scan_amx;
 #endif
 
 /* Panels of `most` queries, the last of what is left: panel p at byte p * most * width, [width/4][queries][4]. */
-static inline void reco_scan_pack_panels(int8_t *to, const int8_t *codes, size_t n, size_t width, size_t most)
+static inline void reco_scan_pack_panels(int8_t *to, const int8_t *codes, size_t n, size_t width,
+                                         size_t most)
 {
     for (size_t q = 0; q < n; q += most) {
         size_t m = reco_min(most, n - q);

@@ -17,66 +17,71 @@ static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
     reco_scan_pack_panels(to, codes, n, width, PANEL);
 }
 
-/* m is a constant where this is inlined. */
-static inline __attribute__((always_inline)) size_t panel(reco_scan_hit *hits, const reco_scan_queries *q,
-                                                          const reco_scan_tile *t, size_t first,
-                                                          const size_t m)
-{
-    const int8_t *a = q->codes + first * q->width;
-    const uint8_t *rows0 = t->codes[0], *rows1 = t->codes[1];
-    __m512i sum[2][PANEL];
-#pragma GCC unroll 12
-    for (size_t i = 0; i < m; i++) sum[0][i] = sum[1][i] = _mm512_set1_epi32(q->start[first + i]);
-    for (size_t j = q->width / 4; j > 0; j--, rows0 += 64, rows1 += 64, a += 4 * m) {
-        __m512i r0 = _mm512_loadu_si512(rows0), r1 = _mm512_loadu_si512(rows1);
-#pragma GCC unroll 12
-        for (size_t i = 0; i < m; i++) {
-            __m512i b = _mm512_set1_epi32(reco_scan_load32(a + 4 * i));
-            sum[0][i] = _mm512_dpbusd_epi32(sum[0][i], r0, b);
-            sum[1][i] = _mm512_dpbusd_epi32(sum[1][i], r1, b);
-        }
-    }
-    __m512 scale0 = _mm512_loadu_ps(t->scale), scale1 = _mm512_loadu_ps(t->scale + 16);
-    __m512 slack0 = _mm512_loadu_ps(t->slack), slack1 = _mm512_loadu_ps(t->slack + 16);
-    size_t n = 0;
-#pragma GCC unroll 12
-    for (size_t i = 0; i < m; i++) {
-        uint32_t bits = reco_scan_test(sum[0][i], scale0, slack0, q->gain[first + i], t->floor[first + i]) |
-                        reco_scan_test(sum[1][i], scale1, slack1, q->gain[first + i], t->floor[first + i])
-                            << 16;
-        hits[n] = (reco_scan_hit){(uint32_t)(first + i), bits & t->live};
-        n += hits[n].rows != 0;
-    }
-    return n;
-}
+/* Named sums, so that every compiler keeps them in registers. */
+#define R1(X) X(0)
+#define R2(X) R1(X) X(1)
+#define R3(X) R2(X) X(2)
+#define R4(X) R3(X) X(3)
+#define R5(X) R4(X) X(4)
+#define R6(X) R5(X) X(5)
+#define R7(X) R6(X) X(6)
+#define R8(X) R7(X) X(7)
+#define R9(X) R8(X) X(8)
+#define R10(X) R9(X) X(9)
+#define R11(X) R10(X) X(10)
+#define R12(X) R11(X) X(11)
 
-static size_t rest(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t, size_t first)
-{
-    switch (q->n - first) {
-#define CASE(m)                                                                                            \
-    case m:                                                                                                \
-        return panel(hits, q, t, first, m)
-        CASE(1);
-        CASE(2);
-        CASE(3);
-        CASE(4);
-        CASE(5);
-        CASE(6);
-        CASE(7);
-        CASE(8);
-        CASE(9);
-        CASE(10);
-        CASE(11);
-    default:
-        return 0;
+#define INIT(i) __m512i low##i = _mm512_set1_epi32(q->start[first + i]), high##i = low##i;
+#define STEP(i)                                                                                            \
+    b = _mm512_set1_epi32(reco_scan_load32(a + 4 * i));                                                    \
+    low##i = _mm512_dpbusd_epi32(low##i, r0, b);                                                           \
+    high##i = _mm512_dpbusd_epi32(high##i, r1, b);
+#define TEST(i)                                                                                            \
+    bits = reco_scan_test(low##i, scale0, slack0, q->gain[first + i], t->floor[first + i]) |               \
+           reco_scan_test(high##i, scale1, slack1, q->gain[first + i], t->floor[first + i]) << 16;         \
+    hits[n] = (reco_scan_hit){(uint32_t)(first + i), bits & t->live};                                      \
+    n += hits[n].rows != 0;
+
+#define DEFINE_PANEL(m)                                                                                    \
+    static size_t panel##m(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t,       \
+                           size_t first)                                                                   \
+    {                                                                                                      \
+        const int8_t *a = q->codes + first * q->width;                                                     \
+        const uint8_t *rows0 = t->codes[0], *rows1 = t->codes[1];                                          \
+        __m512i b;                                                                                         \
+        R##m(INIT) for (size_t j = q->width / 4; j > 0; j--, rows0 += 64, rows1 += 64, a += 4 * m)         \
+        {                                                                                                  \
+            __m512i r0 = _mm512_loadu_si512(rows0), r1 = _mm512_loadu_si512(rows1);                        \
+            R##m(STEP)                                                                                     \
+        }                                                                                                  \
+        __m512 scale0 = _mm512_loadu_ps(t->scale), scale1 = _mm512_loadu_ps(t->scale + 16);                \
+        __m512 slack0 = _mm512_loadu_ps(t->slack), slack1 = _mm512_loadu_ps(t->slack + 16);                \
+        size_t n = 0;                                                                                      \
+        uint32_t bits;                                                                                     \
+        R##m(TEST) return n;                                                                               \
     }
-}
+DEFINE_PANEL(1)
+DEFINE_PANEL(2)
+DEFINE_PANEL(3)
+DEFINE_PANEL(4)
+DEFINE_PANEL(5)
+DEFINE_PANEL(6)
+DEFINE_PANEL(7)
+DEFINE_PANEL(8)
+DEFINE_PANEL(9)
+DEFINE_PANEL(10)
+DEFINE_PANEL(11)
+DEFINE_PANEL(12)
 
 static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
 {
+    typedef size_t (*panel_fn)(reco_scan_hit *, const reco_scan_queries *, const reco_scan_tile *, size_t);
+    static const panel_fn panels[PANEL] = {NULL,   panel1, panel2, panel3, panel4,  panel5,
+                                           panel6, panel7, panel8, panel9, panel10, panel11};
     size_t n = 0, first = 0;
-    for (; first + PANEL <= q->n; first += PANEL) n += panel(hits + n, q, t, first, PANEL);
-    return n + rest(hits + n, q, t, first);
+    for (; first + PANEL <= q->n; first += PANEL) n += panel12(hits + n, q, t, first);
+    if (first < q->n) n += panels[q->n - first](hits + n, q, t, first);
+    return n;
 }
 
 const reco_scan_kernel reco_scan_vnni = {

@@ -91,7 +91,8 @@ static void encode(uint8_t *code, float bound[3], const float *x, const float *m
             lanes[j] = fabsf(y[i + j]) > lanes[j] ? fabsf(y[i + j]) : lanes[j];
     for (size_t j = 0; j < LANES; j++) most = lanes[j] > most ? lanes[j] : most;
     for (size_t i = whole; i < d; i++) most = fabsf(y[i]) > most ? fabsf(y[i]) : most;
-    if (odd != 0.0f || most < 1e-30f) { /* no number: always looked at; or nothing that 127 steps could tell apart */
+    if (odd != 0.0f ||
+        most < 1e-30f) { /* no number: always looked at; or nothing that 127 steps could tell apart */
         for (size_t i = 0; i < d; i++) code[i] = 128;
         bound[0] = bound[2] = 0;
         bound[1] = odd != 0.0f ? INFINITY : most * sqrtf((float)d) * loose;

@@ -2,10 +2,7 @@
 
 static bool usable(void) { return true; }
 
-static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
-{
-    memcpy(to, codes, n * width);
-}
+static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width) { memcpy(to, codes, n * width); }
 
 static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
 {
@@ -22,7 +19,8 @@ static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_s
                     dot[r] += c[0] * a[j] + c[1] * a[j + 1] + c[2] * a[j + 2] + c[3] * a[j + 3];
                 }
             for (size_t r = 0; r < RECO_SCAN_GROUP; r++) {
-                float score = (float)dot[r] * t->scale[16 * g + r], slack = t->slack[16 * g + r] * q->gain[i];
+                float score = (float)dot[r] * t->scale[16 * g + r],
+                      slack = t->slack[16 * g + r] * q->gain[i];
                 rows |= (uint32_t)(score + slack >= t->floor[i]) << (16 * g + r);
             }
         }
