@@ -168,6 +168,7 @@ int cmd_bank(int argc, char **argv)
     } verbs[] = {{"compact", "reco bank compact", cmd_bank_compact},
                  {"delete", "reco bank delete", cmd_bank_delete},
                  {"get", "reco bank get", cmd_bank_get},
+                 {"index", "reco bank index", cmd_bank_index},
                  {"info", "reco bank info", cmd_bank_info},
                  {"list", "reco bank list", cmd_bank_list},
                  {"verify", "reco bank verify", cmd_bank_verify}};

@@ -34,6 +34,7 @@ int cmd_bank(int argc, char **argv);
 int cmd_bank_compact(int argc, char **argv); /* these by cmd_bank */
 int cmd_bank_delete(int argc, char **argv);
 int cmd_bank_get(int argc, char **argv);
+int cmd_bank_index(int argc, char **argv);
 int cmd_bank_info(int argc, char **argv);
 int cmd_bank_list(int argc, char **argv);
 int cmd_bank_verify(int argc, char **argv);

@@ -26,6 +26,7 @@ typedef struct reco_bank_info {
     int64_t deleted; /* marked, not yet compacted */
     int64_t next_id; /* ids below it have been given */
     size_t segments;
+    int64_t scan_rows;       /* rows that have int8 codes (reco_bank_index), deleted ones too */
     uint64_t vector_bytes;   /* of the vector files */
     uint64_t database_bytes; /* of bank.sqlite and its log */
     int complete;            /* 0: a build was cut off and goes on when it is run again */
@@ -102,7 +103,8 @@ typedef struct reco_hits {
  *   queries  [nq][d] f32 row-major, norms within 1e-3 of 1; not retained
  *   hits     overwritten on RECO_OK, unspecified on error
  *
- * Exact; equal scores order by smaller id. Costs nq*N*d multiply-adds; scratch does not grow with N.
+ * Exact: scores are inner products with the stored f16 rows, in double, rounded to f32; equal ones order by smaller id.
+ * Costs nq*N*d multiply-adds at most, in int8; scratch does not grow with N but for 24 bytes per 1,024 rows.
  * Thread-safe on a shared bank, each thread with a ctx of its own.
  * Returns RECO_OK; RECO_E_ARG (k out of range, a query not unit norm or not finite, a filter of another bank);
  * RECO_E_NOMEM. */
@@ -182,6 +184,15 @@ RECO_API reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64
 
 /* Close; what was appended and not committed is gone. NULL is fine. */
 RECO_API void reco_bank_writer_close(reco_bank_writer *w);
+
+typedef enum reco_scan_kind { RECO_SCAN_NONE = 0, RECO_SCAN_INT8 = 1 } reco_scan_kind;
+
+/* Make (or with RECO_SCAN_NONE take away) the files that make searches fast: per segment, int8 codes of the rows and
+ * bounds of what they leave out. Answers are the same with them and without. A build or add makes them from 10,000 rows
+ * on by itself, unless the bank had them taken away. Takes memory for the codes of one segment, and half the space of
+ * the vectors on disk. *files: how many were made or removed; may be NULL.
+ * Returns RECO_OK; RECO_E_BUSY, RECO_E_IO, RECO_E_FORMAT, RECO_E_NOTFOUND as reco_bank_writer_open. */
+RECO_API reco_status reco_bank_index(reco_ctx *ctx, const char *path, reco_scan_kind kind, size_t *files);
 
 /* Mark rows as deleted, all or none in one transaction. Ids or uris that are not there (or deleted already) are
  * counted in *missing, not an error.

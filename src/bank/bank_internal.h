@@ -78,22 +78,25 @@ reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segm
 #define RECO_SCAN_DEFAULT_ROWS 10000
 /* "DIR/vectors/segment-NNNNNN.scan-int8.safetensors" */
 char *reco_scan_path(reco_ctx *ctx, const char *dir, int64_t number);
-/* Map the scan file of s, which is open, when there is a good one that was made of this very segment; a bad one is
- * named in the log and left alone, since all it does is save time. */
-void reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, const reco_segment_entry *entry,
-                    size_t d);
+/* Map the scan file of s, which is open, when there is one; RECO_E_FORMAT when it is damaged or was not made of this
+ * very segment. */
+reco_status reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, const reco_segment_entry *entry,
+                           size_t d, bool *is_there);
 void reco_scan_close(reco_segment *s);
-/* Write the one of s, in the place of any. Takes memory for a segment. */
+/* Write the one of s, in the place of any. Takes memory for a segment's codes. */
 reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
                             const reco_segment_entry *entry, size_t d);
-/* The first row of a side whose bounds do not hold, s->rows when all do. */
-size_t reco_scan_check(reco_ctx *ctx, const reco_segment *s, reco_side side, size_t d);
+/* The first row of a side whose bounds do not hold, s->rows when all do. x is scratch [d]. */
+size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x);
 
 /* ---- index.c ---- */
 
-/* After a commit: give scan files to segments that lack one, where the bank is large and those before had them.
- * before: rows the bank had before this commit. */
+/* After a commit, in a bank of RECO_SCAN_DEFAULT_ROWS or more: give scan files to segments that lack one, where those
+ * before have them. before: the next id before this commit. */
 reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
+
+/* Give scan files to all segments that lack a good one; *made counts them. */
+reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t *made);
 
 /* ---- scan.c ---- */
 
@@ -168,6 +171,7 @@ struct reco_bank_writer {
     reco_catalog *catalog;
     size_t d;
     int64_t next_id, next_segment; /* after all that was appended */
+    int64_t committed;             /* next_id of the last commit */
     /* Rows on their way to a segment file, image then text: [room][d] f16 each. */
     uint16_t *held[2];
     size_t nheld, room;

@@ -6,6 +6,7 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     if (next > INT64_MAX)
         return reco_fail(ctx, RECO_E_ARG, "bank: next = %llu, want at most %lld", (unsigned long long)next,
                          (long long)INT64_MAX);
+    int64_t before = w->committed;
     w->broken = reco_bank_writer_flush(ctx, w);
     if (w->broken != RECO_OK) return w->broken;
     const reco_catalog_change change = {
@@ -19,6 +20,11 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     w->broken = reco_catalog_commit(ctx, w->catalog, &change);
     /* A failed commit may still lie whole in the log, and come true when the log is read again. */
     w->commit_failed = w->broken != RECO_OK;
-    if (!w->commit_failed) w->files.n = 0;
-    return w->broken;
+    if (w->broken != RECO_OK) return w->broken;
+    w->files.n = 0;
+    w->committed = w->next_id;
+    /* Rows that are in stay in; without scan files they are found all the same, and the next commit tries again. */
+    if (w->committed > before && reco_bank_index_new(ctx, w, before) != RECO_OK)
+        reco_log(ctx, RECO_LOG_WARN, "%s; the bank lacks scan files", reco_ctx_error(ctx));
+    return RECO_OK;
 }

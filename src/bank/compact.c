@@ -205,9 +205,13 @@ reco_status reco_bank_compact(reco_ctx *ctx, const char *path, const reco_compac
     describe(&c, &r);
     if (c.old.n) {
         RECO_GO(commit(ctx, &c));
+        bool has_scan = c.bank->info.scan_rows > 0;
+        size_t made = 0;
         reco_bank_close(c.bank); /* else the log can't be emptied */
         c.bank = NULL;
         remove_old(ctx, &c);
+        if (has_scan && reco_bank_index_all(ctx, c.w, &made) != RECO_OK)
+            reco_log(ctx, RECO_LOG_WARN, "%s; the bank lacks scan files", reco_ctx_error(ctx));
     }
     RECO_GO(reco_progress(ctx, "compacting", c.total, c.total));
     if (result) *result = r;

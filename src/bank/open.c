@@ -14,6 +14,12 @@ static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir
         *broken = entry->number;
         RECO_TRY(reco_segment_open(ctx, s, dir, entry, bank->info.d));
         *broken = -1;
+        bool has_scan;
+        reco_status status = reco_scan_open(ctx, s, dir, entry, bank->info.d, &has_scan);
+        if (status == RECO_E_NOMEM) return status;
+        if (status != RECO_OK) /* all it does is save time */
+            reco_log(ctx, RECO_LOG_WARN, "%s; searching without it", reco_ctx_error(ctx));
+        if (s->scan_file) bank->info.scan_rows += entry->rows;
         s->base = bank->positions;
         bank->nsegments++;
         int64_t last = reco_segment_id(s, s->rows - 1),

@@ -73,6 +73,7 @@ out:
 
 void reco_segment_close(reco_segment *s)
 {
+    reco_scan_close(s);
     reco_safetensors_close(s->file);
     *s = (reco_segment){0};
 }
@@ -194,13 +195,18 @@ static const reco_segment_entry **sort_by_file(reco_ctx *ctx, const reco_segment
     return sorted;
 }
 
+/* A scan file goes with its segment. */
 static bool is_named(const char *name, const reco_segment_entry *const *sorted, size_t n)
 {
     reco_segment_entry wanted;
     const reco_segment_entry *key = &wanted;
-    size_t bytes = strlen(name) + 1;
-    if (bytes > sizeof wanted.file) return false;
+    size_t bytes = strlen(name);
+    const char *ending = bytes > strlen(RECO_SCAN_ENDING) ? name + bytes - strlen(RECO_SCAN_ENDING) : name;
+    bool is_scan = strcmp(ending, RECO_SCAN_ENDING) == 0;
+    if (is_scan) bytes = (size_t)(ending - name);
+    if (bytes + (is_scan ? sizeof ".safetensors" : 1) > sizeof wanted.file) return false;
     memcpy(wanted.file, name, bytes);
+    strcpy(wanted.file + bytes, is_scan ? ".safetensors" : "");
     return n && bsearch(&key, sorted, n, sizeof *sorted, by_file);
 }
 

@@ -225,6 +225,27 @@ static bool is_gone(reco_ctx *ctx, verification *v, const reco_segment_entry *en
     return !named;
 }
 
+/* Its bounds must hold for the rows as they are: then it can't make a search wrong, whatever else it says. */
+static reco_status check_scan(reco_ctx *ctx, verification *v, const reco_segment_entry *entry,
+                              reco_segment *s)
+{
+    static const char *const what[] = {[RECO_IMAGE] = "image.bound is too small for the row's codes",
+                                       [RECO_TEXT] = "text.bound is too small for the row's codes"};
+    char file[80];
+    bool is_there;
+    snprintf(file, sizeof file, "vectors/segment-%06lld" RECO_SCAN_ENDING, (long long)entry->number);
+    reco_status status = reco_scan_open(ctx, s, v->dir, entry, v->info.d, &is_there);
+    if (status != RECO_OK) return survive(ctx, v, status, file, entry->first, entry->rows);
+    float *x = is_there ? reco_alloc(ctx, v->info.d, sizeof *x, "row") : NULL;
+    if (!x) return is_there ? RECO_E_NOMEM : RECO_OK;
+    for (int side = 0; side < 2; side++) {
+        size_t row = reco_scan_check(s, (reco_side)side, v->info.d, x);
+        if (row < s->rows) tell_row(v, file, reco_segment_id(s, row), what[side]);
+    }
+    reco_free(x);
+    return RECO_OK;
+}
+
 static reco_status check_segment(reco_ctx *ctx, verification *v, const reco_segment_entry *entry)
 {
     reco_segment s;
@@ -246,6 +267,7 @@ static reco_status check_segment(reco_ctx *ctx, verification *v, const reco_segm
     status = read_file(ctx, &p, path);
     if (status == RECO_E_IO) /* a missing file was told above */
         status = v->health->problems > problems ? RECO_OK : survive(ctx, v, status, p.file, 0, 0);
+    if (status == RECO_OK && p.s) status = check_scan(ctx, v, entry, &s);
 out:
     if (p.s) reco_segment_close(&s);
     reco_free(path);

@@ -123,7 +123,7 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     }
     *done = is_done;
     w->d = info.d;
-    w->next_id = info.next_id;
+    w->next_id = w->committed = info.next_id;
     reco_segment_list list;
     RECO_TRY(reco_catalog_segments(ctx, w->catalog, &list));
     for (size_t i = 0; i < list.n && status == RECO_OK; i++)

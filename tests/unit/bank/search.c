@@ -3,7 +3,9 @@
 
 #include <pthread.h>
 
-typedef enum kind { RANDOM, ONE_ROW, TEN_ROWS, NARROW_CONE, NEAR_TIES, KINDS } kind;
+typedef enum kind { RANDOM, ONE_ROW, TEN_ROWS, NARROW_CONE, NEAR_TIES, CONSTANT, KINDS } kind;
+
+static bool with_scan; /* give banks scan files */
 
 /* Rows that make a careless search wrong: copies, and scores that differ by less than f32 sums can tell. */
 static void make_row(float *x, size_t d, kind k, size_t i, reco_rng *rng)
@@ -12,6 +14,10 @@ static void make_row(float *x, size_t d, kind k, size_t i, reco_rng *rng)
     reco_rng_seed(&fixed, k == TEN_ROWS ? i % 10 : 0);
     if (k == RANDOM) {
         random_unit(x, d, rng);
+        return;
+    }
+    if (k == CONSTANT) { /* one value, one sign flipped */
+        for (size_t j = 0; j < d; j++) x[j] = (float)((j == i % d ? -1 : 1) / sqrt((double)d));
         return;
     }
     random_unit(x, d, &fixed);
@@ -50,7 +56,11 @@ static reco_bank *make_bank(size_t d, size_t n, kind k, size_t commits)
     }
     reco_bank_writer_close(w);
     reco_bank *bank;
+    size_t files;
+    ok(reco_bank_index(ctx, bank_path(d, n, k), with_scan ? RECO_SCAN_INT8 : RECO_SCAN_NONE, &files));
     ok(reco_bank_open(ctx, &bank, bank_path(d, n, k)));
+    assert_int_equal(files, with_scan ? bank->nsegments : 0);
+    assert_int_equal(bank->info.scan_rows, with_scan ? n : 0);
     free(text);
     free(image);
     return bank;
@@ -158,7 +168,7 @@ static void check_search(const reco_bank *bank, reco_side side, const reco_bank_
 
 static void test_exact(void **state)
 {
-    (void)state;
+    with_scan = *state != NULL;
     static const struct {
         size_t d, n, k, nq;
     } cases[] = {
@@ -181,12 +191,191 @@ static void test_exact(void **state)
         }
 }
 
+/* Widths, kinds, deletions, filters, kernels and threads as they fall. */
+static void test_property(void **state)
+{
+    static const reco_isa sets[] = {RECO_ISA_PLAIN, RECO_ISA_AVX2, RECO_ISA_AUTO};
+    (void)state;
+    reco_rng rng;
+    reco_rng_seed(&rng, 20261124);
+    reco_ctx *own = ctx;
+    for (int round = 0; round < 60; round++) {
+        size_t d = 1 + reco_rng_below(&rng, round % 3 ? 1100 : 70), n = 6 + reco_rng_below(&rng, 400);
+        kind k = (kind)(round % KINDS);
+        size_t top = 1 + reco_rng_below(&rng, 20), nq = 1 + reco_rng_below(&rng, 40);
+        with_scan = reco_rng_below(&rng, 3) != 0;
+        reco_bank *bank = make_bank(d, n, k, 1 + reco_rng_below(&rng, 3));
+        if (reco_rng_below(&rng, 2)) bank = delete_some(bank, k);
+        reco_bank_filter *filter =
+            reco_rng_below(&rng, 2) ? filter_some(bank, reco_rng_below(&rng, 2 * n)) : NULL;
+        for (size_t s = 0; s < 3; s++) {
+            reco_ctx_opts opts = {.threads = 1 + (int)reco_rng_below(&rng, 2), .max_isa = sets[s]};
+            assert_int_equal(reco_ctx_create(&ctx, &opts), RECO_OK);
+            check_search(bank, reco_rng_below(&rng, 2) ? RECO_IMAGE : RECO_TEXT, filter, top, nq, &rng);
+            reco_ctx_free(ctx);
+            ctx = own;
+        }
+        reco_bank_filter_free(filter);
+        reco_bank_close(bank);
+        tear_down(NULL);
+        assert_int_equal(set_up(NULL), 0);
+        own = ctx;
+    }
+}
+
+/* A scan over some blocks finds the best of those. */
+static void test_blocks(void **state)
+{
+    (void)state;
+    enum { D = 32, N = 3000, NQ = 20, K = 5 };
+    with_scan = true;
+    reco_bank *bank = make_bank(D, N, RANDOM, 2);
+    float queries[NQ * D], scores[2][NQ * K];
+    int64_t found[NQ * K], ids[NQ * K];
+    size_t counts[NQ];
+    for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
+    const reco_scan_block blocks[] = {{1, 32, 200}, {1, 1024, 1}, {2, 0, 777}};
+    reco_scan_opts opts = {.k = K, .least = -INFINITY, .blocks = blocks, .nblocks = 3};
+    ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[0], found, counts));
+    int64_t *among = malloc(N * sizeof *among);
+    size_t n = 0;
+    for (size_t b = 0; b < 3; b++)
+        for (size_t r = 0; r < blocks[b].rows; r++)
+            among[n++] = reco_segment_id(&bank->segments[blocks[b].segment], blocks[b].first + r);
+    reco_bank_filter *filter;
+    ok(reco_bank_filter_ids(ctx, &filter, bank, among, n));
+    assert_int_equal(reco_bank_filter_count(filter), 978);
+    reco_search_opts search = {.k = K, .filter = filter};
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, NQ, &search, (reco_hits){ids, scores[1], NULL}));
+    for (size_t i = 0; i < NQ * K; i++) assert_int_equal(reco_bank_id_at(bank, (size_t)found[i]), ids[i]);
+    assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
+    free(among);
+    reco_bank_filter_free(filter);
+    reco_bank_close(bank);
+}
+
+static char *scan_file(const char *path, int number)
+{
+    static char file[200];
+    snprintf(file, sizeof file, "%s/vectors/segment-%06d" RECO_SCAN_ENDING, path, number);
+    return file;
+}
+
+static bool is_file(const char *path) { return access(path, F_OK) == 0; }
+
+static void add_rows(const char *path, size_t n)
+{
+    uint64_t next;
+    int done;
+    reco_bank_writer *w;
+    ok(reco_bank_writer_open(ctx, &w, path, NULL, "", &next, &done));
+    append_numbered(w, 4, 0, n);
+    ok(reco_bank_commit(ctx, w, 0, 0));
+    reco_bank_writer_close(w);
+}
+
+/* Large banks get scan files by themselves, and keep without what was taken away. */
+static void test_index_by_itself(void **state)
+{
+    (void)state;
+    const char *path = in("bank");
+    size_t files;
+    build_numbered(path, 4, 9999, 2);
+    assert_false(is_file(scan_file(path, 0)));
+    add_rows(path, 1);
+    for (int i = 0; i < 3; i++) assert_true(is_file(scan_file(path, i)));
+    add_rows(path, 40);
+    assert_true(is_file(scan_file(path, 3)));
+    ok(reco_bank_index(ctx, path, RECO_SCAN_NONE, &files));
+    assert_int_equal(files, 4);
+    add_rows(path, 40);
+    for (int i = 0; i < 5; i++) assert_false(is_file(scan_file(path, i)));
+    ok(reco_bank_index(ctx, path, RECO_SCAN_INT8, &files));
+    assert_int_equal(files, 5);
+    ok(reco_bank_index(ctx, path, RECO_SCAN_INT8, &files));
+    assert_int_equal(files, 0);
+    refused(RECO_E_ARG, "scan = 2", reco_bank_index(ctx, path, (reco_scan_kind)2, NULL));
+
+    /* Compaction takes the old ones away and makes new ones. */
+    int64_t id = 3;
+    ok(reco_bank_delete(ctx, path, &id, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_compact(ctx, path, NULL, NULL));
+    assert_false(is_file(scan_file(path, 0)));
+    reco_bank *bank;
+    ok(reco_bank_open(ctx, &bank, path));
+    assert_int_equal(bank->info.scan_rows, bank->positions);
+    reco_bank_close(bank);
+    reco_bank_health health;
+    ok(reco_bank_verify(ctx, path, NULL, NULL, &health));
+    assert_int_equal(health.problems, 0);
+    assert_int_equal(health.orphans, 0);
+}
+
+/* Any flipped byte of a scan file is reported, or no search can go wrong by it. */
+static void test_damaged_scan_file(void **state)
+{
+    (void)state;
+    enum { D = 5, N = 40, K = 10 };
+    const char *path = in("bank");
+    build_numbered(path, D, N, 1);
+    ok(reco_bank_index(ctx, path, RECO_SCAN_INT8, NULL));
+    float queries[12 * D], scores[2][12 * K];
+    int64_t ids[2][12 * K];
+    for (uint64_t q = 0; q < 12; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, 100 + q);
+    FILE *f = fopen(scan_file(path, 0), "r+");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    long bytes = ftell(f), reported = 0;
+    for (long i = -1; i < bytes; i += i < 1000 ? 1 : 7) {
+        int was = 0;
+        if (i >= 0) {
+            fseek(f, i, SEEK_SET);
+            was = fgetc(f);
+            fseek(f, i, SEEK_SET);
+            fputc(was ^ 1 << i % 8, f);
+            fflush(f);
+        }
+        reco_bank *bank;
+        reco_bank_health health;
+        ok(reco_bank_open(ctx, &bank, path));
+        ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 12, NULL,
+                            (reco_hits){ids[i >= 0], scores[i >= 0], NULL}));
+        reco_bank_close(bank);
+        ok(reco_bank_verify(ctx, path, NULL, NULL, &health));
+        if (health.problems == 0 && i >= 0) {
+            assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+            assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
+        }
+        reported += health.problems > 0;
+        if (i >= 0) {
+            fseek(f, i, SEEK_SET);
+            fputc(was, f);
+            fflush(f);
+        }
+    }
+    fclose(f);
+    assert_true(reported > 300);
+    /* Made anew when it is not good; cut off, it is not used. */
+    assert_int_equal(truncate(scan_file(path, 0), bytes / 2), 0);
+    reco_bank *bank;
+    size_t files;
+    ok(reco_bank_open(ctx, &bank, path));
+    assert_int_equal(bank->info.scan_rows, 0);
+    reco_bank_close(bank);
+    ok(reco_bank_index(ctx, path, RECO_SCAN_INT8, &files));
+    assert_int_equal(files, 1);
+    ok(reco_bank_open(ctx, &bank, path));
+    assert_int_equal(bank->info.scan_rows, N);
+    reco_bank_close(bank);
+}
+
 /* Same bits whatever the threads, the instruction set and the number of queries asked at once. */
 static void test_independent(void **state)
 {
     (void)state;
     enum { D = 48, N = 5000, NQ = 40, K = 10 };
     for (int k = 0; k < KINDS; k++) {
+        with_scan = k % 2;
         reco_bank *bank = delete_some(make_bank(D, N, (kind)k, 7), (kind)k);
         float queries[NQ * D], scores[2][NQ * K];
         int64_t ids[2][NQ * K];
@@ -218,6 +407,7 @@ static void test_independent(void **state)
 static void test_options(void **state)
 {
     (void)state;
+    with_scan = true;
     reco_bank *bank = make_bank(16, 100, RANDOM, 1);
     float queries[2 * 16], scores[2 * 20];
     int64_t ids[2 * 20];
@@ -265,6 +455,7 @@ static void test_options(void **state)
 static void test_damaged_rows(void **state)
 {
     (void)state;
+    with_scan = false; /* damage after scan files were made is what verify finds */
     reco_bank *bank = make_bank(8, 200, RANDOM, 1);
     char path[160];
     snprintf(path, sizeof path, "%s/vectors/segment-000001.safetensors", bank_path(8, 200, RANDOM));
@@ -334,12 +525,26 @@ static void test_threads_share_a_bank(void **state)
     reco_bank_close(bank);
 }
 
+static int set_up_scan(void **state)
+{
+    *state = &with_scan;
+    return set_up(state);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_exact),        TEST(test_independent),          TEST(test_options),
-        TEST(test_damaged_rows), TEST(test_threads_share_a_bank),
+        TEST(test_exact),
+        {"test_exact with scan files", test_exact, set_up_scan, tear_down, NULL},
+        TEST(test_property),
+        TEST(test_blocks),
+        TEST(test_index_by_itself),
+        TEST(test_damaged_scan_file),
+        TEST(test_independent),
+        TEST(test_options),
+        TEST(test_damaged_rows),
+        TEST(test_threads_share_a_bank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
