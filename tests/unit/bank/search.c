@@ -1,3 +1,4 @@
+/* Long because the definition, its banks and what is compared with it belong together. */
 #include "bank_test.h"
 #include "kernels/kernels.h"
 
