@@ -44,6 +44,8 @@ reco_status reco_progress(reco_ctx *ctx, const char *what, uint64_t done, uint64
 /* Zeroed, 64-byte aligned array of count * size bytes, overflow checked; NULL with the error
  * recorded when it cannot be had. count 0 gives a valid pointer. Release with reco_free. */
 void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what);
+/* The same, not zeroed. */
+void *reco_alloc_raw(reco_ctx *ctx, size_t count, size_t size, const char *what);
 /* strndup that records the error. */
 char *reco_strdup(reco_ctx *ctx, const char *text);
 /* printf into a fresh string; NULL with the error recorded. */

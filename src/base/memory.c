@@ -2,8 +2,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define ALIGNMENT 64
+/* Large arrays ask for huge pages: a model's weights are read whole again and again, and would miss the TLB with each
+ * 4 KiB. */
+#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_FROM (2 * HUGE_PAGE)
 
 static bool array_bytes(size_t count, size_t size, size_t *bytes)
 {
@@ -13,19 +18,32 @@ static bool array_bytes(size_t count, size_t size, size_t *bytes)
     return true;
 }
 
-void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what)
+void *reco_alloc_raw(reco_ctx *ctx, size_t count, size_t size, const char *what)
 {
     size_t bytes;
     void *memory = NULL;
-    if (array_bytes(count, size, &bytes))
+    if (!array_bytes(count, size, &bytes))
+        bytes = SIZE_MAX;
+    else if (bytes < HUGE_FROM)
         memory = aligned_alloc(ALIGNMENT, bytes);
     else
-        bytes = SIZE_MAX;
+        memory = aligned_alloc(HUGE_PAGE, bytes / HUGE_PAGE * HUGE_PAGE + HUGE_PAGE);
     if (!memory) {
         reco_fail_nomem(ctx, bytes, what);
         return NULL;
     }
-    return memset(memory, 0, bytes);
+#ifdef MADV_HUGEPAGE
+    /* Only what is wholly asked for: the rest of the last page is not to become memory. */
+    if (bytes >= HUGE_FROM) madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
+void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what)
+{
+    void *memory = reco_alloc_raw(ctx, count, size, what);
+    size_t bytes;
+    return memory && array_bytes(count, size, &bytes) ? memset(memory, 0, bytes) : memory;
 }
 
 void reco_free(void *memory) { free(memory); }

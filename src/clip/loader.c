@@ -71,7 +71,7 @@ reco_linear *reco_load_projection(reco_loader *l, const char *prefix, const char
     float *stored = reco_load_matrix(l, prefix, name, transposed ? in : out, transposed ? out : in),
           *weight = stored;
     if (stored && transposed) {
-        weight = reco_alloc(l->ctx, out * in, sizeof(float), name);
+        weight = reco_alloc_raw(l->ctx, out * in, sizeof(float), name);
         if (!weight) l->status = RECO_E_NOMEM;
         for (size_t i = 0; weight && i < in; i++)
             for (size_t o = 0; o < out; o++) weight[o * in + i] = stored[i * out + o];
@@ -104,7 +104,7 @@ static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block
     for (size_t i = 0; i < 3; i++) {
         pair p = both(l, prefix, parts[i], width, width);
         if (i == 0 && l->status == RECO_OK) { /* not before a tensor of the file has that size */
-            weight = reco_alloc(l->ctx, 3 * width * width, sizeof(float), "weights");
+            weight = reco_alloc_raw(l->ctx, 3 * width * width, sizeof(float), "weights");
             bias = reco_alloc(l->ctx, 3 * width, sizeof(float), "weights");
             if (!weight || !bias) l->status = RECO_E_NOMEM;
         }

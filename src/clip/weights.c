@@ -91,6 +91,23 @@ bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
     return false;
 }
 
+typedef struct conversion {
+    const reco_tensor *tensor;
+    float *out;
+    bool good; /* set to false by any thread */
+} conversion;
+
+static void convert(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    conversion *c = arg;
+    float sum = 0;
+    bool good = reco_tensor_f32(NULL, c->tensor, begin, end - begin, c->out + begin) == RECO_OK;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = begin; i < end; i++) sum += c->out[i] * 0; /* NaN where one is not finite */
+    if (!good || sum != 0) __atomic_store_n(&c->good, false, __ATOMIC_RELAXED);
+}
+
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape)
 {
@@ -101,14 +118,16 @@ float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char 
         return NULL;
     }
     if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
-    float *values = reco_alloc(ctx, tensor->count, sizeof(float), name);
+    float *values = reco_alloc_raw(ctx, tensor->count, sizeof(float), name);
     if (!values) return NULL;
-    if (reco_tensor_f32(ctx, tensor, 0, tensor->count, values) != RECO_OK) {
+    conversion c = {tensor, values, true};
+    if (reco_tensor_f32(ctx, tensor, 0, 0, values) != RECO_OK) {
         reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(file));
         reco_free(values);
         return NULL;
     }
-    for (size_t i = 0; i < tensor->count; i++)
+    reco_parallel(ctx, tensor->count, 1 << 16, convert, &c);
+    for (size_t i = 0; i < tensor->count && !c.good; i++)
         if (!isfinite(values[i])) {
             reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
                       reco_safetensors_path(file), name, i);

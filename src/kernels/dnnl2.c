@@ -113,7 +113,7 @@ reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t o
     good = good && (pd = describe(w, &any, rows, reco_product_result(type), false)) != NULL;
     if (good) {
         w->desc = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-        w->data = reco_alloc(NULL, dnnl_memory_desc_get_size(&w->desc), 1, "weights");
+        w->data = reco_alloc_raw(NULL, dnnl_memory_desc_get_size(&w->desc), 1, "weights");
         good = w->data && dnnl_memory_create(&w->memory, &w->desc, w->engine, w->data) == dnnl_success &&
                dnnl_memory_create(&source, &given, w->engine, handle.out) == dnnl_success &&
                reorder(w->engine, stream, source, w->memory, &given, &w->desc);

@@ -22,7 +22,7 @@ static void round_bf16(float *out, const float *in, size_t n)
 static reco_status create_plain(reco_ctx *ctx, reco_linear *lin, const float *weight)
 {
     size_t count = lin->out * lin->in;
-    lin->weight = reco_alloc(ctx, count, sizeof(float), "weights");
+    lin->weight = reco_alloc_raw(ctx, count, sizeof(float), "weights");
     if (!lin->weight) return RECO_E_NOMEM;
     if (lin->type == RECO_PRODUCT_BF16)
         round_bf16(lin->weight, weight, count);
@@ -55,7 +55,7 @@ static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, const float *w
     reco_act act = lin->type == RECO_PRODUCT_S8 ? RECO_ACT_NONE : lin->act;
     uint16_t *half = NULL;
     if (lin->type == RECO_PRODUCT_BF16) {
-        if (!(half = reco_alloc(ctx, count, sizeof *half, "weights"))) RECO_GO(RECO_E_NOMEM);
+        if (!(half = reco_alloc_raw(ctx, count, sizeof *half, "weights"))) RECO_GO(RECO_E_NOMEM);
         to_bf16 arg = {reco_vec_of(ctx), half, weight};
         reco_parallel(ctx, count, 1 << 16, convert, &arg);
         source = half;
