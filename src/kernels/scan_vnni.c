@@ -31,11 +31,18 @@ static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
 #define R11(X) R10(X) X(10)
 #define R12(X) R11(X) X(11)
 
+/* In place: gcc 12 gives each intrinsic's result a register of its own and then runs out of them. */
+static inline __m512i dpbusd(__m512i sum, __m512i rows, __m512i query)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(rows), "v"(query));
+    return sum;
+}
+
 #define INIT(i) __m512i low##i = _mm512_set1_epi32(q->start[first + i]), high##i = low##i;
 #define STEP(i)                                                                                            \
     b = _mm512_set1_epi32(reco_scan_load32(a + 4 * i));                                                    \
-    low##i = _mm512_dpbusd_epi32(low##i, r0, b);                                                           \
-    high##i = _mm512_dpbusd_epi32(high##i, r1, b);
+    low##i = dpbusd(low##i, r0, b);                                                                        \
+    high##i = dpbusd(high##i, r1, b);
 #define TEST(i)                                                                                            \
     bits = reco_scan_test(low##i, scale0, slack0, q->gain[first + i], t->floor[first + i]) |               \
            reco_scan_test(high##i, scale1, slack1, q->gain[first + i], t->floor[first + i]) << 16;         \
