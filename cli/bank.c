@@ -32,7 +32,8 @@ static void check(args *a, struct argp_state *state)
     const char *verb = a->verb ? a->verb : "";
     bool build = strcmp(verb, "build") == 0;
     if (!build && strcmp(verb, "add") != 0)
-        argp_error(state, "want: bank build, add, delete, list, get, info, compact or verify");
+        argp_error(state,
+                   "want: bank build, add, delete, list, get, export, index, info, compact or verify");
     cli_need(state, a->out, build ? "--out" : "BANK");
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
@@ -105,7 +106,7 @@ static const struct argp argp = {
     parse,
     "build --out BANK\nadd BANK",
     "Build or extend the memory. What was interrupted goes on when it is run again. "
-    "Others: reco bank delete, list, get, info, compact, verify, each with --help.\v"
+    "Others: reco bank delete, list, get, export, info, compact, verify, each with --help.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
     "  reco bank add --model clip/ --pairs new.csv shop.bank",
     children,
@@ -167,6 +168,7 @@ int cmd_bank(int argc, char **argv)
         int (*run)(int, char **);
     } verbs[] = {{"compact", "reco bank compact", cmd_bank_compact},
                  {"delete", "reco bank delete", cmd_bank_delete},
+                 {"export", "reco bank export", cmd_bank_export},
                  {"get", "reco bank get", cmd_bank_get},
                  {"index", "reco bank index", cmd_bank_index},
                  {"info", "reco bank info", cmd_bank_info},

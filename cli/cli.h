@@ -33,6 +33,7 @@ int cmd_embed(int argc, char **argv);
 int cmd_bank(int argc, char **argv);
 int cmd_bank_compact(int argc, char **argv); /* these by cmd_bank */
 int cmd_bank_delete(int argc, char **argv);
+int cmd_bank_export(int argc, char **argv);
 int cmd_bank_get(int argc, char **argv);
 int cmd_bank_index(int argc, char **argv);
 int cmd_bank_info(int argc, char **argv);

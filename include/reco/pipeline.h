@@ -139,6 +139,22 @@ typedef struct reco_pull_result {
 RECO_API reco_status reco_pull_model(reco_ctx *ctx, const char *name, const char *out,
                                      const reco_pull_opts *opts, reco_pull_result *result);
 
+/* Rows of a bank to a folder in clip-retrieval's layout, which reco_bank_ingest_embeddings reads back as the same rows.
+ *   out    must not exist, or be empty; it appears when all is written
+ *   where  as in reco_bank_filter_where; NULL: all rows
+ *   rows   how many were written; may be NULL
+ * img_emb/img_emb_0.npy and text_emb/text_emb_0.npy, f16, bit by bit as stored; metadata/metadata_0.jsonl with id,
+ * caption, image_path (the URI, where there is one) and the user's columns, those whose names mean something to a reader
+ * of pairs (docs/format.md) as "meta.NAME"; reco.json with the encoder.
+ * RECO_E_EXISTS, RECO_E_BUSY (another export to it is at work), RECO_E_IO; memory for 1,024 rows. */
+RECO_API reco_status reco_bank_export(reco_ctx *ctx, const reco_bank *bank, const char *out,
+                                      const char *where, uint64_t *rows);
+
+/* The same as a pairs file, by the ending of its name: .jsonl, or .csv with every column that any row has (numbers and
+ * nested values as JSON text, what is missing empty). Columns image (the URI), text, and the user's. Atomic. */
+RECO_API reco_status reco_bank_export_pairs(reco_ctx *ctx, const reco_bank *bank, const char *out,
+                                            const char *where, uint64_t *rows);
+
 typedef struct reco_search_result {
     uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
     uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */

@@ -1,4 +1,4 @@
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/export.h"
 
 #define ROWS 1024
 #define COMMIT_ROWS 65536
@@ -22,6 +22,7 @@ typedef struct ingest {
     reco_pair_row *rows;
     reco_pair *pairs;
     size_t d;
+    bool exported; /* from a bank: names and ids are to be undone */
 } ingest;
 
 static reco_status drop_near(reco_ctx *ctx, ingest *g, size_t *n, reco_stream_result *result)
@@ -60,6 +61,7 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
             RECO_GO(reco_embeddings_next(ctx, g->source, &record, &number, &bad));
         if (record) status = reco_pair_row_read(ctx, &g->rows[i], record, "", false, &reason);
         json_decref(record);
+        if (status == RECO_OK && g->exported) status = reco_export_undo(ctx, &g->rows[i]);
         if (status != RECO_OK) goto out;
         if (skip) continue;
         if (bad) reason = bad;
@@ -84,6 +86,18 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
 out:
     for (size_t i = 0; i < n; i++) reco_pair_row_free(&g->rows[i]);
     return status;
+}
+
+static reco_status check_encoder(reco_ctx *ctx, const char *path, const char *embeddings,
+                                 const reco_bank_info *from)
+{
+    reco_bank *bank;
+    RECO_TRY(reco_bank_open(ctx, &bank, path));
+    reco_bank_info to = reco_bank_get_info(bank);
+    reco_bank_close(bank);
+    if (!*to.fingerprint || strcmp(to.fingerprint, from->fingerprint) == 0) return RECO_OK;
+    return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), %s of %s (%s)", path, to.encoder,
+                     to.fingerprint, embeddings, from->encoder, from->fingerprint);
 }
 
 reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, const char *bank, int build,
@@ -119,7 +133,10 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     size_t commit_rows = COMMIT_ROWS;
     if (dedup > 0) /* what is not committed is held in memory */
         commit_rows = reco_max(1, reco_min(COMMIT_ROWS / ROWS, HELD_FLOATS / g.d / ROWS)) * ROWS;
-    reco_bank_spec spec = {.d = g.d};
+    reco_bank_info from;
+    RECO_GO(reco_export_read(ctx, embeddings, &from, &g.exported));
+    if (!build && *from.fingerprint) RECO_GO(check_encoder(ctx, bank, embeddings, &from));
+    reco_bank_spec spec = {g.d, from.encoder, from.fingerprint, from.logit_scale};
     RECO_GO(reco_bank_writer_open(ctx, &g.writer, bank, build ? &spec : NULL, key, &next, &done));
     if (build && done) goto out;
     if (done) next = 0;

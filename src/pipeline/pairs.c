@@ -1,7 +1,16 @@
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/export.h"
 
 static const char *const image_keys[] = {"image", "image_path", "filepath", "uri", "url"};
 static const char *const text_keys[] = {"text", "caption", "title"};
+
+bool reco_pair_key_means(const char *key)
+{
+    for (size_t i = 0; i < sizeof image_keys / sizeof *image_keys; i++)
+        if (strcmp(key, image_keys[i]) == 0) return true;
+    for (size_t i = 0; i < sizeof text_keys / sizeof *text_keys; i++)
+        if (strcmp(key, text_keys[i]) == 0) return true;
+    return false;
+}
 
 void reco_pair_row_free(reco_pair_row *row)
 {

@@ -1,4 +1,5 @@
 """webdataset tars and near-duplicates."""
+import csv
 import io
 import json
 import math
@@ -7,7 +8,7 @@ import tarfile
 import time
 import unittest
 
-from common import MODEL, Case, jsonl, png, write_npy
+from common import MODEL, OTHER_MODEL, Case, jsonl, png, write_npy
 
 
 class Tars(Case):
@@ -142,6 +143,66 @@ class Dedup(Case):
         (self.dir / "e/metadata").mkdir()
         (self.dir / "e/metadata/metadata_0.parquet").write_bytes(b"PAR1")
         self.fails("bank", "build", "--embeddings", "e", "--out", "b", says=["parquet", "to_json"])
+
+
+class Export(Case):
+    def rows(self, bank):
+        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.splitlines()]
+
+    def setUp(self):
+        super().setUp()
+        self.pictures(5)
+        rows = [{"image": f"pictures/{i:04d}.png", "text": f'thing {i}, a "thing"\n\u00e9', "price": i + 0.5, "n": 2**53 + i,
+                 "tags": ["a", {"b": None}], "ok": True, "none": None, "id": f"sku{i}", "url": f"http://x/{i}", "meta.x": 1}
+                for i in range(5)]
+        del rows[3]["price"], rows[3]["url"]
+        (self.dir / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p.jsonl", "--out", "b")
+        self.assertEqual(self.rows("b")[1]["meta"], {k: v for k, v in rows[1].items() if k not in ("image", "text")})
+
+    def test_round_trip(self):
+        self.assertEqual(self.json("bank", "export", "b", "--out", "e"), {"rows": 5})
+        self.assertEqual(sorted(str(p.relative_to(self.dir / "e")) for p in (self.dir / "e").rglob("*") if p.is_file()),
+                         ["img_emb/img_emb_0.npy", "metadata/metadata_0.jsonl", "reco.json", "text_emb/text_emb_0.npy"])
+        first = jsonl(self.dir / "e/metadata/metadata_0.jsonl")[0]
+        self.assertEqual((first["id"], first["image_path"], first["price"]), (0, "pictures/0000.png", 0.5))
+        self.assertEqual(first["caption"], 'thing 0, a "thing"\n\u00e9')
+        self.reco("bank", "build", "--embeddings", "e", "--out", "c")
+        self.assertEqual(self.rows("c"), self.rows("b"))
+        self.reco("bank", "export", "c", "--out", "f/")
+        for name in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy", "metadata/metadata_0.jsonl"):
+            self.assertEqual((self.dir / "e" / name).read_bytes(), (self.dir / "f" / name).read_bytes())
+        have = [{k: self.json("bank", "info", b)[k] for k in ("encoder", "fingerprint", "dimensions")} for b in "bc"]
+        self.assertEqual(have[0], have[1])
+        self.fails("search", "--model", OTHER_MODEL, "--bank", "c", "--text", "x", says=["hf-quickgelu", "hf-gelu-bf16"])
+        self.reco("bank", "build", "--model", OTHER_MODEL, "--pairs", "p.jsonl", "--out", "other")
+        self.fails("bank", "add", "--embeddings", "e", "other", says=["hf-quickgelu", "hf-gelu-bf16"])
+
+    def test_where_and_refusals(self):
+        self.reco("bank", "delete", "b", "--id", 1)
+        (self.dir / "e").mkdir()
+        self.assertEqual(self.json("bank", "export", "b", "--out", "e", "--where", "id < 3"), {"rows": 2})
+        self.assertEqual([r["id"] for r in jsonl(self.dir / "e/metadata/metadata_0.jsonl")], [0, 2])
+        self.fails("bank", "export", "b", "--out", "e", says=["e: is not empty"])
+        self.fails("bank", "export", "b", "--out", "p.jsonl", says=["is a file"])
+        self.fails("bank", "export", "b", "--out", "g", "--where", "1; x", says=["where"])
+        self.fails("bank", "export", "b", "--pairs", "x.txt", says=["x.txt"])
+        self.assertEqual([p.name for p in self.dir.glob("g*")], [])
+        self.reco("bank", "export", "b", code=2)
+
+    def test_pairs(self):
+        self.reco("bank", "export", "b", "--pairs", "out.jsonl")
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "out.jsonl", "--out", "c")
+        self.assertEqual(self.rows("c"), self.rows("b"))
+        self.reco("bank", "export", "b", "--pairs", "out.csv")
+        with open(self.dir / "out.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual(list(rows[0])[:2], ["image", "text"])
+        self.assertEqual(rows[3], {"image": "pictures/0003.png", "text": 'thing 3, a "thing"\n\u00e9', "price": "", "n": str(2**53 + 3),
+                                   "tags": '["a",{"b":null}]', "ok": "true", "none": "", "id": "sku3", "url": "", "meta.x": "1"})
+        # A CSV's values are strings.
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "out.csv", "--out", "d")
+        self.assertEqual(self.rows("d")[0]["meta"]["price"], "0.5")
 
 
 if __name__ == "__main__":

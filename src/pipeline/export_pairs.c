@@ -1,0 +1,170 @@
+#include "pipeline/export.h"
+
+#include <strings.h>
+
+/* Columns image and text come first; the user's of these names would be taken for them. */
+static char *column_name(reco_ctx *ctx, const char *key)
+{
+    bool taken = strcmp(key, "image") == 0 || strcmp(key, "text") == 0;
+    return taken ? reco_format(ctx, RECO_EXPORT_PREFIX "%s", key) : reco_strdup(ctx, key);
+}
+
+static reco_status make_record(reco_ctx *ctx, const reco_pair *pair, json_t **out)
+{
+    json_t *meta = NULL, *record = *out = json_object(), *value;
+    const char *key;
+    RECO_TRY(reco_export_meta(ctx, pair, &meta));
+    const char *uri = pair->uri ? pair->uri : "";
+    int bad = !record || json_object_set_new(record, "image", reco_json_text(uri, strlen(uri))) ||
+              json_object_set_new(record, "text", reco_json_text(pair->caption, strlen(pair->caption)));
+    json_object_foreach(meta, key, value)
+    {
+        char *name = column_name(ctx, key);
+        bad = bad || !name || json_object_set(record, name, value);
+        reco_free(name);
+    }
+    json_decref(meta);
+    return bad ? reco_fail_nomem(ctx, 0, "JSON") : RECO_OK;
+}
+
+typedef reco_status (*row_fn)(reco_ctx *ctx, void *arg, json_t *record);
+
+static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *where, row_fn fn, void *arg,
+                        uint64_t *rows)
+{
+    reco_export_rows page = {.bank = bank, .where = where};
+    *rows = 0;
+    do {
+        RECO_TRY(reco_export_page(ctx, &page));
+        for (size_t i = 0; i < page.n; i++) {
+            reco_pair pair;
+            json_t *record = NULL;
+            RECO_TRY(reco_bank_get(ctx, bank, page.ids[i], &pair));
+            reco_status status = make_record(ctx, &pair, &record);
+            if (status == RECO_OK) status = fn(ctx, arg, record);
+            json_decref(record);
+            reco_pair_free(&pair);
+            RECO_TRY(status);
+        }
+        *rows += page.n;
+        RECO_TRY(reco_progress(ctx, "exporting", *rows, (uint64_t)reco_bank_get_info(bank).rows));
+    } while (page.n);
+    return RECO_OK;
+}
+
+/* ---- csv ---- */
+
+#define MAX_COLUMNS 4096 /* more is refused by who reads it */
+
+static reco_status gather_columns(reco_ctx *ctx, void *arg, json_t *record)
+{
+    json_t *columns = arg, *value;
+    const char *key;
+    json_object_foreach(record, key, value) if (!json_object_get(columns, key) &&
+                                                json_object_set_new(columns, key, json_true()) !=
+                                                    0) return reco_fail_nomem(ctx, 0, "columns");
+    return json_object_size(columns) <= MAX_COLUMNS
+               ? RECO_OK
+               : reco_fail(ctx, RECO_E_UNSUPPORTED, "more than %d columns: export to .jsonl instead",
+                           MAX_COLUMNS);
+}
+
+static reco_status write_field(reco_ctx *ctx, reco_file *file, const char *text, bool first)
+{
+    if (!first) RECO_TRY(reco_file_write(ctx, file, ",", 1));
+    if (!strpbrk(text, ",\"\r\n")) return reco_file_write(ctx, file, text, strlen(text));
+    RECO_TRY(reco_file_write(ctx, file, "\"", 1));
+    for (const char *quote; (quote = strchr(text, '"')); text = quote + 1) {
+        RECO_TRY(reco_file_write(ctx, file, text, (size_t)(quote - text)));
+        RECO_TRY(reco_file_write(ctx, file, "\"\"", 2));
+    }
+    RECO_TRY(reco_file_write(ctx, file, text, strlen(text)));
+    return reco_file_write(ctx, file, "\"", 1);
+}
+
+static reco_status write_value(reco_ctx *ctx, reco_file *file, const json_t *value, bool first)
+{
+    if (!value || json_is_null(value)) return write_field(ctx, file, "", first);
+    if (json_is_string(value)) return write_field(ctx, file, json_string_value(value), first);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (!text) return reco_fail_nomem(ctx, 0, "JSON");
+    reco_status status = write_field(ctx, file, text, first);
+    reco_free(text);
+    return status;
+}
+
+typedef struct table {
+    reco_file *file;
+    json_t *columns;
+} table;
+
+static reco_status write_line(reco_ctx *ctx, void *arg, json_t *record)
+{
+    table *t = arg;
+    json_t *value;
+    const char *key;
+    bool first = true;
+    json_object_foreach(t->columns, key, value)
+    {
+        RECO_TRY(write_value(ctx, t->file, json_object_get(record, key), first));
+        first = false;
+    }
+    return reco_file_write(ctx, t->file, "\n", 1);
+}
+
+static reco_status write_csv(reco_ctx *ctx, reco_file *file, const reco_bank *bank, const char *where,
+                             uint64_t *rows)
+{
+    table t = {file, json_object()};
+    json_t *value;
+    const char *key;
+    bool first = true;
+    reco_status status = RECO_OK;
+    if (!t.columns || json_object_set_new(t.columns, "image", json_true()) ||
+        json_object_set_new(t.columns, "text", json_true()))
+        RECO_GO(reco_fail_nomem(ctx, 0, "columns"));
+    RECO_GO(each(ctx, bank, where, gather_columns, t.columns, rows));
+    json_object_foreach(t.columns, key, value)
+    {
+        RECO_GO(write_field(ctx, file, key, first));
+        first = false;
+    }
+    RECO_GO(reco_file_write(ctx, file, "\n", 1));
+    status = each(ctx, bank, where, write_line, &t, rows);
+out:
+    json_decref(t.columns);
+    return status;
+}
+
+/* ---- jsonl ---- */
+
+static reco_status write_json(reco_ctx *ctx, void *file, json_t *record)
+{
+    return reco_write_json_line(ctx, file, json_incref(record));
+}
+
+static bool ends_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n > m && strcasecmp(path + n - m, ending) == 0;
+}
+
+reco_status reco_bank_export_pairs(reco_ctx *ctx, const reco_bank *bank, const char *out, const char *where,
+                                   uint64_t *rows)
+{
+    bool csv = ends_with(out, ".csv");
+    uint64_t n = 0;
+    reco_file *file;
+    if (!csv && !ends_with(out, ".jsonl"))
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: want a name that ends in .csv or .jsonl", out);
+    RECO_TRY(reco_file_begin(ctx, &file, out));
+    reco_status status =
+        csv ? write_csv(ctx, file, bank, where, &n) : each(ctx, bank, where, write_json, file, &n);
+    if (status != RECO_OK) {
+        reco_file_abort(file);
+        return status;
+    }
+    RECO_TRY(reco_file_commit(ctx, file));
+    if (rows) *rows = n;
+    return RECO_OK;
+}
