@@ -57,13 +57,13 @@ int cmd_bank_info(int argc, char **argv)
     if (status != RECO_OK) return cli_end(&c, status);
     reco_bank_info i = reco_bank_get_info(bank);
     if (c.json)
-        cli_print(json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s, s:f, s:o}", "format",
-                            i.format, "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted",
-                            (json_int_t)i.deleted, "next_id", (json_int_t)i.next_id, "segments",
-                            (json_int_t)i.segments, "vector_bytes", (json_int_t)i.vector_bytes,
-                            "database_bytes", (json_int_t)i.database_bytes, "complete", i.complete,
-                            "encoder", i.encoder, "fingerprint", i.fingerprint, "logit_scale",
-                            (double)i.logit_scale, "files", files(bank, i.segments)));
+        cli_print(json_pack(
+            "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s, s:f, s:o}", "format", i.format,
+            "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted", (json_int_t)i.deleted,
+            "next_id", (json_int_t)i.next_id, "segments", (json_int_t)i.segments, "vector_bytes",
+            (json_int_t)i.vector_bytes, "database_bytes", (json_int_t)i.database_bytes, "scan_rows",
+            (json_int_t)i.scan_rows, "complete", i.complete, "encoder", i.encoder, "fingerprint",
+            i.fingerprint, "logit_scale", (double)i.logit_scale, "files", files(bank, i.segments)));
     else
         printf("rows         %lld (%lld deleted), next id %lld\ndimensions   %zu\n"
                "segments     %zu, %llu bytes of vectors\ndatabase     %llu bytes\n"

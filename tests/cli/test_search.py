@@ -164,6 +164,7 @@ class Search(Case):
         self.assertEqual(info["files"][0]["rows"], self.N)
         self.assertEqual(info["vector_bytes"], (self.dir / "b/vectors" / info["files"][0]["file"]).stat().st_size)
         self.assertGreater(info["database_bytes"], 0)
+        self.assertEqual(info["scan_rows"], 0)  # below 10,000 rows none are made
 
 
 if __name__ == "__main__":
