@@ -127,8 +127,13 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model);
 reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, size_t rows,
                            const size_t *starts, size_t n, const size_t *only);
 void reco_tower_free(reco_tower *tower);
-/* Rows to give reco_tower_run for t tokens where t changes from call to call: few different sizes keep oneDNN's cache of compiled products small. */
-static inline size_t reco_tower_rows(size_t t) { return (t + 63) / 64 * 64; }
+/* Rows to give reco_tower_run for t tokens where t changes from call to call: few different sizes keep oneDNN's cache of
+ * compiled products small, but one short caption should not pay for 64 tokens. */
+static inline size_t reco_tower_rows(size_t t)
+{
+    size_t step = t <= 64 ? 8 : 64;
+    return (t + step - 1) / step * step;
+}
 
 /* Rows of an image's sequence. */
 static inline size_t reco_image_tokens(const reco_spec *spec)
