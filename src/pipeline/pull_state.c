@@ -25,6 +25,17 @@ static bool is_empty_dir(const char *path)
     return empty;
 }
 
+/* Temporary files of the state, of a pull that was killed while it wrote them. */
+static void sweep(const reco_pull *p)
+{
+    static const char prefix[] = ".reco-pull.json.tmp-";
+    DIR *dir = opendir(p->work);
+    const struct dirent *entry;
+    while (dir && (entry = readdir(dir)))
+        if (strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0) unlinkat(dirfd(dir), entry->d_name, 0);
+    if (dir) closedir(dir);
+}
+
 /* What lies where the folder shall be. */
 static reco_status look_at_out(reco_pull *p, bool *done)
 {
@@ -81,6 +92,7 @@ reco_status reco_pull_prepare(reco_pull *p, bool *done)
     RECO_TRY(look_at_out(p, done));
     if (*done) return RECO_OK;
     RECO_TRY(lock(p));
+    sweep(p);
     const char *commit = text_of(p->list, "sha");
     json_t *old = NULL;
     if (reco_path_exists(p->state_path)) {

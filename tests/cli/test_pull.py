@@ -260,6 +260,13 @@ class Pull(Case):
         self.pull()
         self.assert_whole()
 
+    def test_killed_before_its_first_file_was_whole(self):
+        (self.dir / "m.partial").mkdir()
+        (self.dir / "m.partial/.reco-pull.json.tmp-x1").write_text("{")
+        self.pull()
+        self.assert_whole()
+        self.assertEqual([], [f.name for f in (self.dir / "m").iterdir() if f.name.startswith(".")])
+
     def test_wrong_checksum(self):
         wrong = "0" * 64
         self.hub.extra["model.safetensors"] = {"X-Linked-Etag": f'"{wrong}"'}
