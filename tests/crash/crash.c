@@ -247,7 +247,7 @@ static void try_all(int step, hook_call call, hook_action action, int error)
     /* Every call once; builds that repeat the suite take samples. */
     long stride = getenv("RECO_TEST_MOMENTS") ? 7 : 1;
     snprintf(path, sizeof path, "%s/%d-%d", folder, step, (int)getpid());
-    for (long n = (3 * step + call) % stride; fired; n += stride) {
+    for (long n = (3 * step + (int)call) % stride; fired; n += stride) {
         restore(step, path);
         int ended = run_with(step, path, call, n, action, error, &fired);
         judge(step, path, ended, describe(step, call, n, action));
