@@ -1,0 +1,185 @@
+"""Exact search beside faiss's IndexFlatIP: the two take turns, and the ratio of medians is printed.
+
+usage: search.py [--rows N] [--d D] [--threads T] [--pairs P] [--grow]
+
+Rows are unit vectors of a mixture of 1,000 clusters moved off the origin, so that cosines look like CLIP's. --grow
+measures ours alone from 10,000 rows to N, time and memory. Exit code 1 when a ratio is below what is wanted."""
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+CACHE = os.path.join(os.environ.get("RECO_BENCH_CACHE", os.path.join(ROOT, ".cache", "bench")), "search")
+RECO = os.path.join(ROOT, "build", "cli", "reco")
+NQ, K = 1024, 10
+
+
+def mixture(path, n, d, seed):
+    """[n][d] f32 unit rows in a .npy file, block by block."""
+    centre = np.random.default_rng(7)
+    mu = centre.standard_normal(d)
+    mu /= np.linalg.norm(mu)
+    clusters = centre.standard_normal((1000, d)) / np.sqrt(d)
+    rng = np.random.default_rng(seed)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    out = np.lib.format.open_memmap(path + ".tmp", "w+", np.float32, (n, d))
+    for i in range(0, n, 50000):
+        m = min(50000, n - i)
+        y = 0.55 * mu + 0.85 * clusters[rng.integers(1000, size=m)] + 0.45 * rng.standard_normal((m, d)) / np.sqrt(d)
+        out[i : i + m] = y / np.linalg.norm(y, axis=1, keepdims=True)
+    out.flush()
+    os.rename(path + ".tmp", path)
+
+
+def data(n, d):
+    folder = os.path.join(CACHE, f"{n}-{d}")
+    for name, seed in (("img_emb/img_emb_0.npy", 1), ("text_emb/text_emb_0.npy", 2)):
+        if not os.path.exists(os.path.join(folder, name)):
+            mixture(os.path.join(folder, name), n, d, seed)
+    if not os.path.exists(os.path.join(folder, "queries.f32")):
+        mixture(os.path.join(folder, "q.npy"), NQ, d, 3)
+        np.load(os.path.join(folder, "q.npy")).tofile(os.path.join(folder, "queries.f32"))
+    return folder
+
+
+class Worker:
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.about = json.loads(self.process.stdout.readline())
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline()).get("seconds")
+
+    def close(self):
+        self.process.stdin.close()
+        return self.process.wait()
+
+
+def build(folder, threads):
+    shutil.rmtree(os.path.join(folder, "bank"), ignore_errors=True)
+    start = time.perf_counter()
+    subprocess.run([RECO, "bank", "build", "--embeddings", folder, "--out", os.path.join(folder, "bank"), "--threads",
+                    str(threads), "--quiet"], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def ours(folder, threads):
+    return Worker([os.path.join(ROOT, "build", "bench", "search"), os.path.join(folder, "bank"),
+                   os.path.join(folder, "queries.f32"), str(NQ), str(K), str(threads)])
+
+
+def recall(folder, d, worker):
+    """Of the stored f16 rows, by float64 brute force of all queries: ids equal but for ties."""
+    queries = np.fromfile(os.path.join(folder, "queries.f32"), np.float32).reshape(NQ, d).astype(np.float64)
+    worker.ask("all")
+    path = os.path.join(folder, "ids.i64")
+    worker.ask("save " + path)
+    ids = np.fromfile(path, np.int64).reshape(NQ, K)
+    x = np.load(os.path.join(folder, "img_emb", "img_emb_0.npy"), mmap_mode="r")
+    n, best = x.shape[0], []
+    for i in range(0, n, 20000):
+        block = x[i : i + 20000].astype(np.float64)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+        # as the bank rounds: unit in f32, then f16
+        block = block.astype(np.float32).astype(np.float16).astype(np.float64)
+        s = queries @ block.T
+        top = np.argpartition(-s, K, axis=1)[:, :K]
+        best.append((np.take_along_axis(s, top, 1), top + i))
+    scores = np.concatenate([b[0] for b in best], 1)
+    found = np.concatenate([b[1] for b in best], 1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    same, bad = 0, 0
+    for q in range(NQ):
+        want = set(found[q, order[q, :K]].tolist())
+        least = scores[q, order[q, K - 1]]
+        have = dict(zip(found[q].tolist(), scores[q].tolist()))
+        missing = [i for i in ids[q].tolist() if i not in want]
+        bad += sum(1 for i in missing if have.get(i, -1) < least - 1e-6)
+        same += K - len(missing)
+    return same / (NQ * K), bad
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=500000)
+    parser.add_argument("--d", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--grow", action="store_true")
+    a = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if a.grow:
+        n = 10000
+        while n <= a.rows:
+            folder = data(n, a.d)
+            seconds = build(folder, a.threads)
+            w = ours(folder, a.threads)
+            w.ask("all")
+            many = statistics.median(w.ask("all") for _ in range(3))
+            one = statistics.median(w.ask(f"one {i}") for i in range(20))
+            with open(f"/proc/{w.process.pid}/status") as f:
+                memory = {line.split()[0][:-1]: int(line.split()[1]) for line in f if line.startswith("Rss")}
+            w.close()
+            print(json.dumps({"rows": n, "d": a.d, "build": seconds, "all": many, "one": one,
+                              "beside_map_mb": memory["RssAnon"] / 1024}), flush=True)
+            shutil.rmtree(folder)
+            n *= 10 if n < 100000 else 2
+        return 0
+    folder = data(a.rows, a.d)
+    peer = Worker([sys.executable, os.path.join(HERE, "peers", "faiss_search.py"),
+                   os.path.join(folder, "img_emb", "img_emb_0.npy"), os.path.join(folder, "queries.f32"), str(NQ),
+                   str(K), str(a.threads)])
+    print(json.dumps(peer.about))
+    times = {"build": ([], [])}
+    for _ in range(2):
+        times["build"][0].append(build(folder, a.threads))
+        times["build"][1].append(peer.ask("build " + os.path.join(folder, "peer.index")))
+    os.remove(os.path.join(folder, "peer.index"))
+    w = ours(folder, a.threads)
+    print(json.dumps(w.about))
+    for case, lines in (("all", ["all"] * a.pairs), ("filter", ["filter"] * a.pairs),
+                        ("one", [f"one {i}" for i in range(100)])):
+        w.ask(lines[0]), peer.ask(lines[0])
+        pairs = [(w.ask(line), peer.ask(line)) for line in lines]
+        times[case] = ([p[0] for p in pairs], [p[1] for p in pairs])
+    peer.close()
+    amx = "amx_int8" in open("/proc/cpuinfo").read()
+    failed = False
+    for case, want in (("all", 8 if amx else 3), ("one", 3), ("filter", 3), ("build", 0.5)):
+        t, p = (statistics.median(x) for x in times[case])
+        failed |= p / t < want
+        print(json.dumps({"case": case, "rows": a.rows, "d": a.d, "k": K, "threads": a.threads, "seconds": round(t, 5),
+                          "least": round(min(times[case][0]), 5), "faiss": round(p, 5),
+                          "faiss_least": round(min(times[case][1]), 5), "ratio": round(p / t, 2), "wanted": want}))
+    share, bad = recall(folder, a.d, w)
+    failed |= bad > 0
+    print(json.dumps({"case": "recall", "same_ids": share, "worse_than_ties": bad}))
+    start = time.perf_counter()
+    first = os.path.join(folder, "one.npy")
+    np.save(first, np.fromfile(os.path.join(folder, "queries.f32"), np.float32).reshape(NQ, a.d)[:1])
+    shell = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([RECO, "search", "--bank", os.path.join(folder, "bank"), "--queries", first, "--side", "image",
+                        "--out", os.path.join(folder, "hits"), "--threads", str(a.threads), "--quiet"], check=True,
+                       capture_output=True)
+        shell.append(time.perf_counter() - start)
+    failed |= statistics.median(shell) >= 0.3 or w.about["open_seconds"] >= 0.05
+    print(json.dumps({"case": "shell", "seconds": round(statistics.median(shell), 4), "wanted": 0.3,
+                      "open_seconds": w.about["open_seconds"], "open_wanted": 0.05}))
+    w.close()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
