@@ -75,8 +75,10 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
             RECO_GO(reco_failures_add(ctx, &g->failures, from + i, item, reason));
             continue;
         }
-        memmove(g->image + good * g->d, g->image + i * g->d, g->d * sizeof(float));
-        memmove(g->text + good * g->d, g->text + i * g->d, g->d * sizeof(float));
+        if (good < i) { /* libc copies a row onto itself, too */
+            memcpy(g->image + good * g->d, g->image + i * g->d, g->d * sizeof(float));
+            memcpy(g->text + good * g->d, g->text + i * g->d, g->d * sizeof(float));
+        }
         const reco_pair_row *row = &g->rows[i];
         g->pairs[good++] = (reco_pair){-1, row->caption ? row->caption : "", row->uri, row->meta};
     }
