@@ -127,8 +127,10 @@ static int parse_precision(reco_precision *precision, const char *name)
         *precision = RECO_F32;
     else if (strcmp(name, "bf16") == 0)
         *precision = RECO_BF16;
+    else if (strcmp(name, "int8") == 0)
+        *precision = RECO_INT8;
     else
-        return fail(name, "no such precision in this build, want auto, f32 or bf16");
+        return fail(name, "no such precision, want auto, f32, bf16 or int8");
     return 0;
 }
 
@@ -404,7 +406,7 @@ int main(int argc, char **argv)
         {"case", KEY_CASE, "CASE", 0,
          "vit-b-32-batch-32, vit-b-32-batch-1, vit-l-14-batch-8, captions, files or load", 0},
         {"model", KEY_MODEL, "NAME", 0, "Another folder of DATA than the case's own", 0},
-        {"precision", KEY_PRECISION, "P", 0, "auto (default), f32, bf16", 0},
+        {"precision", KEY_PRECISION, "P", 0, "auto (default), f32, bf16 or int8", 0},
         {"threads", KEY_THREADS, "N", 0, "Default: all processors", 0},
         {"runs", KEY_RUNS, "N", 0, "Timed runs (default 5)", 0},
         {"files", KEY_FILES, "N", 0, "Pictures of the case \"files\" (default 1000)", 0},
