@@ -1,4 +1,5 @@
 #include "bank/bank_internal.h"
+#include "kernels/kernels.h"
 
 #include <math.h>
 
@@ -53,13 +54,11 @@ static reco_status check_pair(reco_ctx *ctx, reco_bank_writer *w, size_t row, co
 static reco_status check_vector(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
                                 double *norm)
 {
-    double sum = 0;
-    for (size_t i = 0; i < d; i++) {
+    double sum = reco_dot_wide(ctx, x, x, d); /* finite when all of x are: no float's square is too large */
+    for (size_t i = 0; i < d && !isfinite(sum); i++)
         if (!isfinite(x[i]))
             return reco_fail(ctx, RECO_E_ARG, "row %zu: %s embedding is not finite at %zu", row,
                              side_names[side], i);
-        sum += (double)x[i] * (double)x[i];
-    }
     *norm = sqrt(sum);
     if (fabs(*norm - 1) <= NORM_TOLERANCE) return RECO_OK;
     return reco_fail(ctx, RECO_E_ARG, "row %zu: %s embedding has norm %g, want 1 within %g", row,

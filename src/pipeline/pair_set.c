@@ -9,7 +9,8 @@ bool reco_unit_row(float *row, size_t d)
 {
     double norm = sqrt(reco_dot(row, row, d));
     if (!(norm > 1e-6) || !isfinite(norm)) return false;
-    for (size_t i = 0; i < d; i++) row[i] = (float)((double)row[i] / norm);
+    double inverse = 1 / norm;
+    for (size_t i = 0; i < d; i++) row[i] = (float)((double)row[i] * inverse);
     return true;
 }
 
