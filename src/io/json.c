@@ -14,6 +14,8 @@ reco_status reco_io_json_parse(json_t **out, const char *text, size_t bytes, rec
     }
     json_error_t met;
     *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &met);
+    /* Where a string found no memory, jansson speaks of bad syntax. Bad syntax is there the second time, too. */
+    if (!*out) *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &met);
     if (*out) return RECO_OK;
     error->line = met.line > 0 ? (size_t)met.line : 1;
     error->byte = met.position > 0 ? (size_t)met.position : 0;

@@ -1,4 +1,4 @@
-/* Each system call of a build, an add, a delete and a compaction fails or kills, one after the other: the bank is that
+/* Each system call of a build, an add, an index, a delete and a compaction fails or kills, one after the other: the bank is that
  * of before or of after, whole, and the next writer leaves no rubbish. */
 #include "../unit/bank/bank_test.h"
 #include "hook.h"
@@ -53,6 +53,7 @@ static reco_status write_rows(const char *path, bool build, size_t n, size_t com
 
 static reco_status do_build(const char *path) { return write_rows(path, true, 4, 1); }
 static reco_status do_add(const char *path) { return write_rows(path, false, 3, 1); }
+static reco_status do_index(const char *path) { return reco_bank_index(ctx, path, RECO_SCAN_INT8, NULL); }
 static reco_status do_delete(const char *path)
 {
     const int64_t ids[] = {1, 5};
@@ -66,9 +67,8 @@ static const struct {
     reco_status (*run)(const char *path);
     contents before, after;
 } script[] = {
-    {"build", do_build, {0, -1}, {0x0f, 4}},
-    {"add", do_add, {0x0f, 4}, {0x7f, 7}},
-    {"delete", do_delete, {0x7f, 7}, {0x55, 7}},
+    {"build", do_build, {0, -1}, {0x0f, 4}},       {"add", do_add, {0x0f, 4}, {0x7f, 7}},
+    {"index", do_index, {0x7f, 7}, {0x7f, 7}},     {"delete", do_delete, {0x7f, 7}, {0x55, 7}},
     {"compact", do_compact, {0x55, 7}, {0x55, 7}},
 };
 enum { STEPS = sizeof script / sizeof *script };
