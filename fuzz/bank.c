@@ -49,6 +49,8 @@ static void restore(const uint8_t *changes, size_t bytes)
     char log[120];
     snprintf(log, sizeof log, "%s-wal", files[0]);
     remove(log);
+    snprintf(log, sizeof log, "%s-shm", files[0]);
+    remove(log);
     for (int i = 0; i < 2; i++) {
         char *data = malloc(lengths[i]);
         memcpy(data, good[i], lengths[i]);
@@ -88,6 +90,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         reco_bank_close(bank);
     }
     const int64_t id = 2;
-    reco_bank_delete(ctx, folder, &id, 1, NULL, 0, NULL, NULL);
+    reco_bank_health health;
+    bool whole = reco_bank_verify(ctx, folder, NULL, NULL, &health) == RECO_OK && health.problems == 0;
+    reco_status deleted = reco_bank_delete(ctx, folder, &id, 1, NULL, 0, NULL, NULL);
+    reco_status compacted = reco_bank_compact(ctx, folder, NULL, NULL);
+    if (whole) { /* what verify passes can be written to, and stays whole */
+        need(deleted);
+        need(compacted);
+        need(reco_bank_verify(ctx, folder, NULL, NULL, &health));
+        if (health.problems) abort();
+    }
     return 0;
 }
