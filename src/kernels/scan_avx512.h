@@ -29,7 +29,7 @@ static inline float reco_scan_dot_f16(const float *q, const uint16_t *x, size_t 
                              _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(x + i + 48))), s3);
     }
     for (; i < d; i += 16) {
-        __mmask16 some = d - i < 16 ? (__mmask16)((1u << (d - i)) - 1) : (__mmask16)0xffff;
+        __mmask16 some = (__mmask16)(d - i < 16 ? (1u << (d - i)) - 1 : 0xffffu);
         __m512 v = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(some, x + i));
         s0 = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(some, q + i), v, s0);
     }
