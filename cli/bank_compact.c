@@ -1,31 +1,14 @@
 #include "cli.h"
 
-typedef struct args {
-    cli *common;
-    const char *bank;
-} args;
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    args *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = a->common;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
-        a->bank = arg;
-        return 0;
-    case ARGP_KEY_END:
-        cli_need(state, a->bank, "BANK");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    (void)arg;
+    if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
+    state->child_inputs[0] = state->child_inputs[1] = state->input;
+    return 0;
 }
 
-static const struct argp_child children[] = {
-    {&cli_wait_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_wait_option, 0, NULL, 0}, {&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {NULL,
                                  parse,
                                  "BANK",
@@ -39,10 +22,9 @@ static const struct argp argp = {NULL,
 int cmd_bank_compact(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c};
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    if (!cli_begin(&c, argc, argv, &argp, &c)) return 1;
     reco_compact_result r;
-    reco_status status = reco_bank_compact(c.ctx, a.bank, NULL, &r);
+    reco_status status = reco_bank_compact(c.ctx, c.bank, NULL, &r);
     if (status == RECO_OK && c.json)
         cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "rows", (json_int_t)r.rows, "removed",
                             (json_int_t)r.removed, "copied", (json_int_t)r.copied, "segments_before",

@@ -4,7 +4,7 @@ enum { KEY_OUT = 1, KEY_PAIRS, KEY_WHERE };
 
 typedef struct args {
     cli *common;
-    const char *bank, *out, *pairs, *where;
+    const char *out, *pairs, *where;
 } args;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -23,12 +23,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_WHERE:
         a->where = arg;
         return 0;
-    case ARGP_KEY_ARG:
-        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
-        a->bank = arg;
-        return 0;
     case ARGP_KEY_END:
-        cli_need(state, a->bank, "BANK");
+        cli_need(state, a->common->bank, "BANK"); /* before what else may be missing */
         if (!a->out == !a->pairs) argp_error(state, "want one of --out and --pairs");
         return 0;
     default:
@@ -43,7 +39,7 @@ static const struct argp_option options[] = {
     {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 1},
     {0},
 };
-static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -62,7 +58,7 @@ int cmd_bank_export(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_bank *bank = NULL;
     uint64_t n;
-    reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
+    reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
     if (status == RECO_OK && a.out) status = reco_bank_export(c.ctx, bank, a.out, a.where, &n);
     if (status == RECO_OK && a.pairs) status = reco_bank_export_pairs(c.ctx, bank, a.pairs, a.where, &n);
     reco_bank_close(bank);

@@ -6,7 +6,6 @@ enum { KEY_SCAN = 1 };
 
 typedef struct args {
     cli *common;
-    const char *bank;
     reco_scan_kind kind;
 } args;
 
@@ -22,13 +21,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--scan: \"%s\", want int8 or none", arg);
         a->kind = strcmp(arg, "int8") == 0 ? RECO_SCAN_INT8 : RECO_SCAN_NONE;
         return 0;
-    case ARGP_KEY_ARG:
-        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
-        a->bank = arg;
-        return 0;
-    case ARGP_KEY_END:
-        cli_need(state, a->bank, "BANK");
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -36,7 +28,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"scan", KEY_SCAN, "KIND", 0, "int8: make the files (default); none: take them away", 1}, {0}};
-static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -54,11 +46,11 @@ int cmd_bank_index(int argc, char **argv)
     args a = {.common = &c, .kind = RECO_SCAN_INT8};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     size_t files = 0;
-    reco_status status = reco_bank_index(c.ctx, a.bank, a.kind, &files);
+    reco_status status = reco_bank_index(c.ctx, c.bank, a.kind, &files);
     if (status == RECO_OK && c.json)
         cli_print(json_pack("{s:s, s:I}", "scan", a.kind == RECO_SCAN_INT8 ? "int8" : "none", "files",
                             (json_int_t)files));
     else if (status == RECO_OK)
-        printf("%zu files %s in %s\n", files, a.kind == RECO_SCAN_INT8 ? "made" : "removed", a.bank);
+        printf("%zu files %s in %s\n", files, a.kind == RECO_SCAN_INT8 ? "made" : "removed", c.bank);
     return cli_end(&c, status);
 }

@@ -1,33 +1,9 @@
 #include "cli.h"
 
-typedef struct args {
-    cli *common;
-    const char *bank;
-} args;
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    args *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = a->common;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
-        a->bank = arg;
-        return 0;
-    case ARGP_KEY_END:
-        cli_need(state, a->bank, "BANK");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     NULL,
-    parse,
+    NULL,
     "BANK",
     "What a bank holds: rows, sizes, encoder; with --json every vector file too.\v"
     "Example:\n  reco bank info shop.bank",
@@ -50,10 +26,9 @@ static json_t *files(const reco_bank *bank, size_t n)
 int cmd_bank_info(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c};
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    if (!cli_begin(&c, argc, argv, &argp, &c)) return 1;
     reco_bank *bank = NULL;
-    reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
+    reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
     if (status != RECO_OK) return cli_end(&c, status);
     reco_bank_info i = reco_bank_get_info(bank);
     if (c.json)

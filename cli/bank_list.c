@@ -29,13 +29,6 @@ static error_t parse_list(int key, char *arg, struct argp_state *state)
     case 'n':
         a->most = cli_size(state, "-n", arg, 1, SIZE_MAX);
         return 0;
-    case ARGP_KEY_ARG:
-        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
-        a->bank = arg;
-        return 0;
-    case ARGP_KEY_END:
-        cli_need(state, a->bank, "BANK");
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -69,7 +62,8 @@ static const struct argp_option list_options[] = {
     {"rows", 'n', "N", 0, "So many rows at most (default: all)", 1},
     {0},
 };
-static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child list_children[] = {{&cli_bank, 0, NULL, 0}, {0}};
+static const struct argp_child get_children[] = {{&cli_common, 0, NULL, 0}, {0}};
 static const struct argp list_argp = {
     list_options,
     parse_list,
@@ -77,7 +71,7 @@ static const struct argp list_argp = {
     "Rows of a bank by ascending id: id, caption, URI and the user's JSON; with --json one object a line.\v"
     "Example:\n  reco bank list shop.bank -n 20\n"
     "  reco bank list shop.bank --where \"caption LIKE '%kettle%'\" --json",
-    children,
+    list_children,
     NULL,
     NULL};
 static const struct argp get_argp = {
@@ -86,7 +80,7 @@ static const struct argp get_argp = {
     "BANK ID...",
     "Rows of a bank by id: id, caption, URI and the user's JSON; with --json one object a line.\v"
     "Example:\n  reco bank get shop.bank 815 4711",
-    children,
+    get_children,
     NULL,
     NULL};
 
@@ -111,7 +105,7 @@ int cmd_bank_list(int argc, char **argv)
     reco_bank *bank = NULL;
     int64_t ids[PAGE];
     size_t left = a.most ? a.most : SIZE_MAX, n = PAGE;
-    reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
+    reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
     for (int64_t from = a.from; status == RECO_OK && n == PAGE && left > 0;
          from = n ? ids[n - 1] + 1 : from) {
         status = reco_bank_select(c.ctx, bank, a.where, from, left < PAGE ? left : PAGE, ids, &n);

@@ -6,34 +6,14 @@
 
 typedef struct args {
     cli *common;
-    const char *bank;
     json_t *problems; /* the first thousand */
     uint64_t n;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    args *a = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = a->common;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->bank) argp_error(state, "what is \"%s\"?", arg);
-        a->bank = arg;
-        return 0;
-    case ARGP_KEY_END:
-        cli_need(state, a->bank, "BANK");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     NULL,
-    parse,
+    NULL,
     "BANK",
     "Read every byte of a bank and say what is damaged and where. Exits with 1 when anything is.\v"
     "Example:\n  reco bank verify shop.bank",
@@ -81,10 +61,10 @@ int cmd_bank_verify(int argc, char **argv)
 {
     cli c = {0};
     args a = {.common = &c};
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    if (!cli_begin(&c, argc, argv, &argp, &c)) return 1;
     reco_bank_health h;
     a.problems = json_array();
-    reco_status status = a.problems ? reco_bank_verify(c.ctx, a.bank, problem, &a, &h) : RECO_E_NOMEM;
+    reco_status status = a.problems ? reco_bank_verify(c.ctx, c.bank, problem, &a, &h) : RECO_E_NOMEM;
     if (status == RECO_OK) cli_clear_bar(&c);
     if (status == RECO_OK && c.json)
         cli_print(json_pack("{s:b, s:I, s:O, s:I, s:I, s:I, s:I, s:I}", "ok", h.problems == 0,

@@ -16,8 +16,9 @@ typedef struct cli {
     bool in_order; /* plain arguments come to the parser where they stand, not after all options */
     reco_precision precision;
     reco_ctx *ctx;
-    double wait;    /* seconds for another writer of a bank; set by who writes */
-    json_t *failed; /* the first thousand items that were skipped, for --json */
+    const char *bank; /* of commands that take BANK through cli_bank */
+    double wait;      /* seconds for another writer of a bank; set by who writes */
+    json_t *failed;   /* the first thousand items that were skipped, for --json */
     double shown_at, began_at;
     const char *shown;
     bool bar;   /* a progress bar is on the line */
@@ -47,6 +48,8 @@ int cmd_eval(int argc, char **argv);
 
 /* --json, --threads, --quiet as a child parser; its input is the cli. */
 extern const struct argp cli_common;
+/* The same, and the one plain argument BANK. */
+extern const struct argp cli_bank;
 /* --precision and --strict, likewise. */
 extern const struct argp cli_model_options, cli_strict_option;
 /* --wait, likewise; sets the default too. */

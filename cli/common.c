@@ -102,6 +102,22 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
     }
 }
 
+static error_t parse_bank(int key, char *arg, struct argp_state *state)
+{
+    cli *c = state->input;
+    switch (key) {
+    case ARGP_KEY_ARG:
+        if (c->bank) argp_error(state, "what is \"%s\"?", arg);
+        c->bank = arg;
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, c->bank, "BANK");
+        return 0;
+    default:
+        return parse_common(key, arg, state);
+    }
+}
+
 static error_t parse_precision(int key, char *arg, struct argp_state *state)
 {
     cli *c = state->input;
@@ -158,6 +174,7 @@ static const struct argp_option wait_options[] = {
 };
 const struct argp cli_wait_option = {wait_options, parse_wait, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_common = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_bank = {common_options, parse_bank, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_model_options = {precision_options, parse_precision, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_strict_option = {strict_options, parse_strict, NULL, NULL, NULL, NULL, NULL};
 
