@@ -1,8 +1,6 @@
 /* oneDNN 2.x, as Debian 12 has it. Primitives are made anew for each product: oneDNN caches the compiled code, so that
  * costs microseconds, and nothing mutable is shared between threads. */
-#include "kernels/kernels_internal.h"
-
-#include <dnnl.h>
+#include "kernels/dnnl_types.h"
 
 bool reco_dnnl_sgemm(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb,
                      bool tb, size_t m, size_t n, size_t k, float alpha, float beta)
@@ -21,17 +19,6 @@ struct reco_dnnl_weight {
     void *data;
     float *bias_data;
 };
-
-/* What the operands of each type of product are. */
-static dnnl_data_type_t operand(reco_product_type type)
-{
-    return type == RECO_PRODUCT_BF16 ? dnnl_bf16 : type == RECO_PRODUCT_S8 ? dnnl_s8 : dnnl_f32;
-}
-
-static dnnl_data_type_t stored(reco_dtype dtype)
-{
-    return dtype == RECO_DTYPE_BF16 ? dnnl_bf16 : dtype == RECO_DTYPE_I32 ? dnnl_s32 : dnnl_f32;
-}
 
 static dnnl_memory_desc_t plain(size_t rows, size_t cols, dnnl_data_type_t type)
 {
