@@ -1,7 +1,6 @@
 #include "bank/catalog_sqlite.h"
 
 #include <stdio.h>
-#include <time.h>
 
 /* A condition is a stranger's text. Four walls, each enough for most of what could be tried:
  *   - its tokens: one pair of parentheses goes around it, and nothing in it can close that;
@@ -32,13 +31,6 @@ typedef struct guard {
     uint64_t steps, most_steps;
     double deadline;
 } guard;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* SQLite's messages may quote the condition; ours are one line. */
 static reco_status refuse(reco_ctx *ctx, const char *reason)
@@ -262,7 +254,7 @@ static int watch(void *arg)
 {
     guard *g = arg;
     g->steps += STEPS_PER_CHECK;
-    if (g->steps > g->most_steps || now() > g->deadline) {
+    if (g->steps > g->most_steps || reco_now() > g->deadline) {
         snprintf(g->refused, sizeof g->refused, "takes too long: stopped after %llu steps of SQLite's",
                  (unsigned long long)g->steps);
         return 1;
@@ -323,7 +315,7 @@ reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const char *where
                       {SQLITE_LIMIT_EXPR_DEPTH, 500}};
     guard g = {.ctx = ctx,
                .most_steps = STEPS + rows * STEPS_PER_ROW,
-               .deadline = now() + SECONDS + (double)rows * SECONDS_PER_ROW};
+               .deadline = reco_now() + SECONDS + (double)rows * SECONDS_PER_ROW};
     sqlite3_stmt *s = NULL;
     RECO_TRY(check_tokens(ctx, where));
     reco_status status;

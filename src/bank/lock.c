@@ -8,13 +8,6 @@
 
 #define PAUSE_NANOSECONDS 20000000
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Who wrote its name into the file that is locked. */
 static reco_status refuse(reco_ctx *ctx, int file, const char *dir)
 {
@@ -33,12 +26,12 @@ static reco_status refuse(reco_ctx *ctx, int file, const char *dir)
 
 static reco_status take(reco_ctx *ctx, int file, const char *path, const char *dir)
 {
-    double deadline = now() + reco_ctx_wait(ctx);
+    double deadline = reco_now() + reco_ctx_wait(ctx);
     for (;;) {
         if (flock(file, LOCK_EX | LOCK_NB) == 0) return RECO_OK;
         if (errno == EINTR) continue;
         if (errno != EWOULDBLOCK) return reco_fail_errno(ctx, RECO_E_IO, "%s: can't lock", path);
-        if (now() >= deadline) return refuse(ctx, file, dir);
+        if (reco_now() >= deadline) return refuse(ctx, file, dir);
         RECO_TRY(reco_progress(ctx, "waiting for another writer", 0, 0));
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NANOSECONDS}, NULL);
     }

@@ -35,6 +35,7 @@ void reco_log(reco_ctx *ctx, reco_log_level level, const char *format, ...) RECO
 
 /* ---- progress (progress.c) ---- */
 
+double reco_now(void); /* seconds, monotonic */
 /* Throttled call of the progress hook; RECO_E_CANCELLED when it asks to stop. Cheap enough for every
  * batch; a call with done == total is never dropped. */
 reco_status reco_progress(reco_ctx *ctx, const char *what, uint64_t done, uint64_t total);

@@ -2,12 +2,17 @@
 
 #include <time.h>
 
+double reco_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 reco_status reco_progress(reco_ctx *ctx, const char *what, uint64_t done, uint64_t total)
 {
     if (!ctx->opts.progress) return RECO_OK;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    double at = reco_now();
     bool last = total != 0 && done >= total;
     if (!last && ctx->progress_what == what && at - ctx->progress_at < 0.1) return RECO_OK;
     ctx->progress_at = at;

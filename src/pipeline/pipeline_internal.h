@@ -7,7 +7,6 @@
 #include "kernels/kernels.h"
 #include "reco/pipeline.h"
 
-double reco_now(void); /* seconds, monotonic */
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. */
 json_t *reco_json_text(const char *text, size_t bytes);
 /* One line of JSON into an atomic file; takes the reference to `value`. */

@@ -1,14 +1,5 @@
 #include "pipeline/pipeline_internal.h"
 
-#include <time.h>
-
-double reco_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 json_t *reco_json_text(const char *text, size_t bytes)
 {
     json_t *value = json_stringn(text, bytes);

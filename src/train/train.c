@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Seconds between two writes of the training state. */
@@ -28,13 +27,6 @@ typedef struct session {
     double saved_at;
     size_t total_steps; /* of all runs, for progress */
 } session;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static bool keeps_best(const session *s) { return s->job.o.layer == RECO_LAYER_TRANSFORMER; }
 
@@ -73,11 +65,11 @@ static reco_status keep_going(session *s)
 {
     size_t done = s->state.run * s->job.o.steps + s->state.step;
     reco_status status = reco_progress(s->job.ctx, "train", reco_min(done, s->total_steps), s->total_steps);
-    if (status == RECO_OK && now() - s->saved_at < STATE_EVERY) return RECO_OK;
+    if (status == RECO_OK && reco_now() - s->saved_at < STATE_EVERY) return RECO_OK;
     reco_status saved = status == RECO_OK || status == RECO_E_CANCELLED
                             ? reco_state_save(&s->state, &s->job, s->state_path)
                             : RECO_OK;
-    s->saved_at = now();
+    s->saved_at = reco_now();
     return status != RECO_OK ? status : saved;
 }
 
@@ -171,7 +163,7 @@ static reco_status learn(session *s, bool *resumed)
     RECO_TRY(make_key(s));
     if (!job->o.fresh) RECO_TRY(reco_state_load(st, job, s->state_path, resumed));
     s->total_steps = job->o.steps * (job->runs + !keeps_best(s));
-    s->saved_at = now();
+    s->saved_at = reco_now();
     for (; st->run < job->runs; st->run++, st->step = 0) RECO_TRY(run(s, job->o.steps, true));
     RECO_TRY(choose_step(s));
     /* A layer that can learn its pairs by heart stays as it was when the held-out pairs were served best. One that
@@ -249,7 +241,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image,
                        reco_train_result *result)
 {
     reco_status status = RECO_OK;
-    double start = now();
+    double start = reco_now();
     bool resumed = false;
     session s = {.job = {.ctx = ctx, .bank = bank}, .path = path};
     if (opts) s.job.o = *opts;
@@ -280,7 +272,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image,
                                       .both = s.verdict.recall[3],
                                       .sides = sides,
                                       .loss = s.state.loss,
-                                      .seconds = now() - start,
+                                      .seconds = reco_now() - start,
                                       .resumed = resumed};
 out:
     reco_learner_clear(&s.learner);
