@@ -1,6 +1,7 @@
 #include "clip/clip_internal.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* A shard's name comes from the index file, so it must be a plain name in the same folder. */
@@ -94,7 +95,7 @@ bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
 typedef struct conversion {
     const reco_tensor *tensor;
     float *out;
-    bool good; /* set to false by any thread */
+    atomic_bool good; /* set to false by any thread */
 } conversion;
 
 static void convert(void *arg, size_t begin, size_t end, int worker)
@@ -105,7 +106,7 @@ static void convert(void *arg, size_t begin, size_t end, int worker)
     bool good = reco_tensor_f32(NULL, c->tensor, begin, end - begin, c->out + begin) == RECO_OK;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = begin; i < end; i++) sum += c->out[i] * 0; /* NaN where one is not finite */
-    if (!good || sum != 0) __atomic_store_n(&c->good, false, __ATOMIC_RELAXED);
+    if (!good || sum != 0) atomic_store(&c->good, false);
 }
 
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
