@@ -1,14 +1,15 @@
 #include "bank/catalog_sqlite.h"
 
-/* Bytes 18 and 19 of the file, 2 in write-ahead mode. A greater first one makes SQLite refuse to write, and nothing
- * else. Read through SQLite's own handle: closing another would drop its locks. */
+/* Bytes 18 and 19 of the file: both 2 in write-ahead mode, both 1 where a full disk kept a new database from it (the
+ * next writer tries again). A greater first one makes SQLite refuse to write, and nothing else. Read through SQLite's
+ * own handle: closing another would drop its locks. */
 static bool has_versions(const reco_catalog *c)
 {
     sqlite3_file *file = NULL;
     unsigned char versions[2] = {0};
     return sqlite3_file_control(c->db, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK &&
-           file->pMethods->xRead(file, versions, 2, 18) == SQLITE_OK && versions[0] == 2 &&
-           versions[1] == 2;
+           file->pMethods->xRead(file, versions, 2, 18) == SQLITE_OK && versions[0] == versions[1] &&
+           (versions[0] == 1 || versions[0] == 2);
 }
 
 reco_status reco_catalog_integrity(reco_ctx *ctx, reco_catalog *c,
@@ -16,7 +17,8 @@ reco_status reco_catalog_integrity(reco_ctx *ctx, reco_catalog *c,
 {
     sqlite3_stmt *s;
     reco_status status;
-    if (!has_versions(c)) visit(arg, "the header's file format versions (bytes 18 and 19) are not 2 and 2");
+    if (!has_versions(c))
+        visit(arg, "the header's file format versions (bytes 18 and 19) are not both 1 or both 2");
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_INTEGRITY, &s));
     for (;;) {
         bool row;
