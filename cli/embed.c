@@ -84,15 +84,20 @@ int cmd_embed(int argc, char **argv)
         strict = cli_skipped(&c, result.failures, "failures.jsonl");
         cli_repaired(&c, result.repaired);
         if (c.json)
-            cli_print(json_pack("{s:I, s:I, s:I, s:O, s:f, s:o}", "rows", (json_int_t)result.rows,
-                                "repaired", (json_int_t)result.repaired, "failures",
-                                (json_int_t)result.failures, "failed", c.failed, "seconds", result.seconds,
-                                "out", cli_text(a.out)));
-        else
+            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "rows", (json_int_t)result.rows,
+                                "resumed", (json_int_t)result.resumed, "repaired",
+                                (json_int_t)result.repaired, "failures", (json_int_t)result.failures,
+                                "failed", c.failed, "seconds", result.seconds, "out", cli_text(a.out)));
+        else {
+            uint64_t now = result.rows + result.failures - result.resumed; /* inputs of this run */
             printf("%llu %s embedded in %.1f s (%.0f/s), %llu skipped, in %s\n",
                    (unsigned long long)result.rows, a.images ? "pictures" : "captions", result.seconds,
-                   result.seconds > 0 ? (double)result.rows / result.seconds : 0,
+                   result.seconds > 0 ? (double)now / result.seconds : 0,
                    (unsigned long long)result.failures, a.out);
+            if (result.resumed)
+                printf("(%llu inputs were done by a run that was cut off)\n",
+                       (unsigned long long)result.resumed);
+        }
     }
     int code = cli_end(&c, status);
     return code ? code : strict;

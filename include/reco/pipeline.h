@@ -41,9 +41,12 @@ typedef struct reco_stream_result {
 /* Pictures to DIR/img_emb/img_emb_0.npy and DIR/metadata/metadata_0.jsonl.
  *   source  a folder (every .jpg, .jpeg, .png, .webp below it, sorted), or a file of paths, one a line
  * failures.jsonl in `out` lists what was skipped; it is absent when nothing was. Files appear when all is done.
+ * A call with the same model, types and source goes on after the last checkpoint of one that was cut off; result->rows,
+ * failures and repaired count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
  * Memory: batch * (3 R^2 + d) * 4 bytes beside the model and one decoded picture per thread; it does not grow with the
  * number of pictures (the sorted paths of a folder do: a list does not).
- * Returns RECO_OK even when every item failed; RECO_E_IO when the source or `out` cannot be used. */
+ * Returns RECO_OK even when every item failed; RECO_E_IO when the source or `out` cannot be used; RECO_E_BUSY
+ * when another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,
                                        const char *out, const reco_stream_opts *opts,
                                        reco_stream_result *result);

@@ -17,6 +17,7 @@ struct reco_file {
     char *path;    /* as the caller wrote it, for messages */
     char *target, *dir, *temp;
     uint64_t flushed, expected;
+    bool kept; /* of a resumable file: what a checkpoint made last stays when the writer gives up */
     size_t used;
     uint8_t buffer[1 << 20];
 };
@@ -24,7 +25,7 @@ struct reco_file {
 static void release(reco_file *file)
 {
     if (file->fd >= 0) close(file->fd);
-    if (file->temp) unlink(file->temp);
+    if (file->temp && !file->kept) unlink(file->temp);
     free(file->path);
     free(file->target);
     free(file->dir);
@@ -84,21 +85,22 @@ static reco_status create_temp(reco_ctx *ctx, reco_file *file, const char *prefi
     return reco_fail_errno(ctx, RECO_E_IO, "%s", file->path);
 }
 
-reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path)
+/* Which file stands where the name points to, and the folder and name of the temporary one: "DIR/.NAME" + suffix. */
+static reco_status create(reco_ctx *ctx, reco_file **out, const char *path, struct stat *old,
+                          bool *replaces, const char *suffix, char **temp)
 {
     *out = NULL;
+    *temp = NULL;
     reco_file *file = reco_alloc(ctx, 1, sizeof *file, "file buffer");
     if (!file) return RECO_E_NOMEM;
     file->fd = -1;
     file->expected = ANY_LENGTH;
 
     reco_status status = RECO_E_NOMEM;
-    char *prefix = NULL;
-    struct stat old;
-    bool replaces = stat(path, &old) == 0;
-    if (replaces && S_ISDIR(old.st_mode))
+    *replaces = stat(path, old) == 0;
+    if (*replaces && S_ISDIR(old->st_mode))
         RECO_GO(reco_fail(ctx, RECO_E_IO, "%s: is a directory, want a file", path));
-    if (replaces && !S_ISREG(old.st_mode)) /* renaming over /dev/null would be a disaster */
+    if (*replaces && !S_ISREG(old->st_mode)) /* renaming over /dev/null would be a disaster */
         RECO_GO(reco_fail(ctx, RECO_E_IO, "%s: is not a regular file and won't be replaced", path));
 
     file->path = reco_strdup(ctx, path);
@@ -109,9 +111,24 @@ reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path)
     name = name ? name + 1 : file->target;
     if (!*name) RECO_GO(reco_fail(ctx, RECO_E_ARG, "\"%s\": want the name of a file", path));
     file->dir = reco_path_dir(ctx, file->target);
-    prefix = reco_format(ctx, ".%.*s.tmp-", NAME_IN_TEMP, name);
-    if (!file->dir || !prefix) goto out;
+    *temp = reco_format(ctx, ".%.*s%s", NAME_IN_TEMP, name, suffix);
+    if (!file->dir || !*temp) goto out;
+    *out = file;
+    return RECO_OK;
+out:
+    release(file);
+    return status;
+}
 
+reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path)
+{
+    *out = NULL;
+    char *prefix = NULL;
+    struct stat old;
+    bool replaces;
+    reco_file *file;
+    reco_status status = create(ctx, &file, path, &old, &replaces, ".tmp-", &prefix);
+    if (status != RECO_OK) goto out;
     remove_stale(ctx, file->dir, prefix);
     RECO_GO(create_temp(ctx, file, prefix, replaces ? 0600 : 0666));
     if (replaces && fchmod(file->fd, old.st_mode & 07777) != 0)
@@ -120,6 +137,46 @@ reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path)
     file = NULL;
 out:
     free(prefix);
+    if (file) release(file);
+    return status;
+}
+
+reco_status reco_file_resume(reco_ctx *ctx, reco_file **out, const char *path, uint64_t bytes)
+{
+    *out = NULL;
+    char *name = NULL;
+    struct stat old;
+    bool replaces;
+    reco_file *file;
+    reco_status status = create(ctx, &file, path, &old, &replaces, ".part", &name);
+    if (status != RECO_OK) goto out;
+    file->kept = true; /* until it is known to be ours */
+    if (!(file->temp = reco_path_join(ctx, file->dir, name))) RECO_GO(RECO_E_NOMEM);
+    do file->fd = open(file->temp, O_RDWR | (bytes ? 0 : O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0666);
+    while (file->fd < 0 && errno == EINTR);
+    if (file->fd < 0 && errno == ENOENT && bytes)
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: missing, want the %llu bytes of its checkpoint",
+                          file->temp, (unsigned long long)bytes));
+    if (file->fd < 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", file->temp));
+    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        RECO_GO(reco_fail(ctx, RECO_E_BUSY, "%s: another process is writing it", path));
+    struct stat part, named;
+    if (fstat(file->fd, &part) != 0 || stat(file->temp, &named) != 0)
+        RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", file->temp));
+    if (part.st_ino != named.st_ino || part.st_dev != named.st_dev) /* put in place between open and lock */
+        RECO_GO(reco_fail(ctx, RECO_E_BUSY, "%s: another process has just written it", path));
+    if ((uint64_t)part.st_size < bytes)
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: %llu bytes, want the %llu of its checkpoint", file->temp,
+                          (unsigned long long)part.st_size, (unsigned long long)bytes));
+    file->kept = bytes > 0;
+    if (ftruncate(file->fd, (off_t)bytes) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", file->temp));
+    if (replaces && fchmod(file->fd, old.st_mode & 07777) != 0)
+        RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
+    file->flushed = bytes;
+    *out = file;
+    file = NULL;
+out:
+    free(name);
     if (file) release(file);
     return status;
 }
@@ -189,6 +246,18 @@ reco_status reco_file_printf(reco_ctx *ctx, reco_file *file, const char *format,
 
 void reco_io_file_expect(reco_file *file, uint64_t bytes) { file->expected = bytes; }
 
+reco_status reco_file_checkpoint(reco_ctx *ctx, reco_file *file, uint64_t *bytes)
+{
+    RECO_TRY(flush(ctx, file));
+    int rc;
+    do rc = fsync(file->fd);
+    while (rc != 0 && errno == EINTR);
+    if (rc != 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", file->path);
+    file->kept = true;
+    *bytes = file->flushed;
+    return RECO_OK;
+}
+
 reco_status reco_file_commit(reco_ctx *ctx, reco_file *file)
 {
     reco_status status;
@@ -212,6 +281,12 @@ out:
 void reco_file_abort(reco_file *file)
 {
     if (file) release(file);
+}
+
+void reco_file_discard(reco_file *file)
+{
+    if (file) file->kept = false;
+    reco_file_abort(file);
 }
 
 reco_status reco_write_file(reco_ctx *ctx, const char *path, const void *data, size_t bytes)

@@ -41,6 +41,12 @@ reco_status reco_file_printf(reco_ctx *ctx, reco_file *file, const char *format,
 /* Fsync and rename into place; frees file whatever it returns (the temporary file is gone on error). */
 reco_status reco_file_commit(reco_ctx *ctx, reco_file *file);
 void reco_file_abort(reco_file *file); /* NULL is fine */
+/* A file that long work goes on with after a kill: the temporary one, DIR/.NAME.part, keeps its name. The first `bytes` of it
+ * are taken over (0: none, it begins anew); after a checkpoint, which says how many there are on the disk, it stays where it
+ * is until it is committed. RECO_E_FORMAT: it has fewer bytes, or there is none; RECO_E_BUSY: another process writes it. */
+reco_status reco_file_resume(reco_ctx *ctx, reco_file **out, const char *path, uint64_t bytes);
+reco_status reco_file_checkpoint(reco_ctx *ctx, reco_file *file, uint64_t *bytes);
+void reco_file_discard(reco_file *file); /* abort, the part of a resumable one too */
 reco_status reco_write_file(reco_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 /* ---- path.c ---- */
@@ -123,6 +129,11 @@ reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *pat
                            size_t cols);
 reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
                                  size_t rank, const size_t *shape);
+/* Over a resumable file, of which `rows` rows are there already. */
+reco_status reco_npy_resume(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                            size_t cols, size_t rows);
+reco_status reco_npy_checkpoint(reco_ctx *ctx, reco_npy_writer *w);
+void reco_npy_discard(reco_npy_writer *w);
 /* rows are f32 for F32/F16 (converted), int64_t for I64, bytes for U8 */
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n);
 reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w); /* frees w whatever it returns */

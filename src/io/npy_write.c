@@ -56,8 +56,9 @@ static reco_status check_dtype(reco_ctx *ctx, const char *path, reco_dtype dtype
                      reco_dtype_name(dtype));
 }
 
-reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
-                                 size_t rank, const size_t *shape)
+/* The writer without its file. */
+static reco_status prepare(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                           size_t rank, const size_t *shape)
 {
     *out = NULL;
     RECO_TRY(check_dtype(ctx, path, dtype));
@@ -73,12 +74,19 @@ reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const cha
     w->shape[0] = SIZE_MAX;
     for (size_t i = 0; i < rank; i++) w->shape[i + 1] = shape[i];
     char header[MAX_HEADER] = {0};
-    reco_status status = RECO_OK;
-    if (make_header(header, descr_of(dtype), w->rank, w->shape) != STREAM_HEADER)
-        status = reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: rows of %zu dimensions of this size", path, rank);
-    if (status == RECO_OK) status = reco_file_begin(ctx, &w->file, path);
-    memset(header, 0, sizeof header);
-    if (status == RECO_OK) status = reco_file_write(ctx, w->file, header, STREAM_HEADER);
+    if (make_header(header, descr_of(dtype), w->rank, w->shape) != STREAM_HEADER) {
+        reco_npy_abort(w);
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: rows of %zu dimensions of this size", path, rank);
+    }
+    *out = w;
+    return RECO_OK;
+}
+
+/* Room for the header of a new file. */
+static reco_status begun(reco_ctx *ctx, reco_npy_writer **out, reco_npy_writer *w, reco_status status)
+{
+    const char header[STREAM_HEADER] = {0};
+    if (status == RECO_OK && w->rows == 0) status = reco_file_write(ctx, w->file, header, STREAM_HEADER);
     if (status == RECO_OK)
         *out = w;
     else
@@ -86,10 +94,40 @@ reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const cha
     return status;
 }
 
+reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                                 size_t rank, const size_t *shape)
+{
+    *out = NULL;
+    reco_npy_writer *w;
+    RECO_TRY(prepare(ctx, &w, path, dtype, rank, shape));
+    return begun(ctx, out, w, reco_file_begin(ctx, &w->file, path));
+}
+
 reco_status reco_npy_begin(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
                            size_t cols)
 {
     return reco_npy_begin_shape(ctx, out, path, dtype, 1, &cols);
+}
+
+reco_status reco_npy_resume(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                            size_t cols, size_t rows)
+{
+    *out = NULL;
+    reco_npy_writer *w;
+    RECO_TRY(prepare(ctx, &w, path, dtype, 1, &cols));
+    w->rows = rows;
+    size_t bytes = 0;
+    bool fits = reco_mul(rows, cols * reco_dtype_size(dtype), &bytes) &&
+                reco_add(bytes, rows ? STREAM_HEADER : 0, &bytes);
+    return begun(ctx, out, w,
+                 fits ? reco_file_resume(ctx, &w->file, path, bytes)
+                      : reco_fail(ctx, RECO_E_FORMAT, "%s: %zu rows are too many", path, rows));
+}
+
+reco_status reco_npy_checkpoint(reco_ctx *ctx, reco_npy_writer *w)
+{
+    uint64_t bytes;
+    return reco_file_checkpoint(ctx, w->file, &bytes);
 }
 
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n)
@@ -127,6 +165,13 @@ void reco_npy_abort(reco_npy_writer *w)
 {
     if (!w) return;
     reco_file_abort(w->file);
+    reco_free(w);
+}
+
+void reco_npy_discard(reco_npy_writer *w)
+{
+    if (!w) return;
+    reco_file_discard(w->file);
     reco_free(w);
 }
 

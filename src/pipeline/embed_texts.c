@@ -21,34 +21,56 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     reco_status status = RECO_OK;
     reco_lines *lines = NULL;
     reco_output o = {0};
+    const char *line = NULL;
+    size_t bytes;
     /* Captions are small: several pictures' worth of them makes one batch. */
     size_t size = 8 * reco_batch(opts), n = 0, d = reco_model_get_info(model).d;
     char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
     float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
     if (!texts || !rows) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_lines_open(ctx, &lines, path));
-    RECO_GO(reco_output_begin(ctx, &o, out, RECO_TEXT, d, opts));
-    for (uint64_t row = 0;; row++) {
-        const char *line;
-        size_t bytes;
+    RECO_GO(reco_output_begin(ctx, &o, out, RECO_TEXT, model, opts));
+    reco_output_place at = {0};
+    while (at.next < o.at.next) { /* what a killed run has done */
+        RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
+        if (!line) break;
+        at.hash = reco_output_hash(at.hash, line, bytes);
+        at.next++;
+    }
+    if (at.next != o.at.next || at.hash != o.at.hash) { /* other captions */
+        at = (reco_output_place){0};
+        reco_lines_close(lines);
+        RECO_GO(reco_lines_open(ctx, &lines, path));
+        RECO_GO(reco_output_restart(ctx, &o));
+    } else
+        at = o.at;
+    result->resumed = at.next;
+    do {
         RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
         if (line && bytes > RECO_CAPTION_MAX) {
-            RECO_GO(reco_failures_add(ctx, &o.failures, row, "caption", "longer than 65536 bytes"));
+            RECO_GO(reco_failures_add(ctx, &o.failures, at.next, "caption", "longer than 65536 bytes"));
         } else if (line) {
             if (!(texts[n] = reco_strdup(ctx, line))) RECO_GO(RECO_E_NOMEM);
             n++;
-            result->repaired += reco_utf8_errors(line, bytes) > 0;
+            at.repaired += reco_utf8_errors(line, bytes) > 0;
+        }
+        if (line) {
+            at.hash = reco_output_hash(at.hash, line, bytes);
+            at.next++;
         }
         if (n == size || (!line && n > 0)) {
             RECO_GO(flush(ctx, model, texts, n, rows, &o));
-            result->rows += n;
+            at.rows += n;
             n = 0;
         }
-        RECO_GO(reco_progress(ctx, "embedding", row, line ? 0 : row));
-        if (!line) break;
-    }
+        at.failures = o.failures.count;
+        if (n == 0) RECO_GO(reco_output_checkpoint(ctx, &o, &at));
+        RECO_GO(reco_progress(ctx, "embedding", at.next, line ? 0 : at.next));
+    } while (line);
+    result->rows = at.rows;
+    result->repaired = at.repaired;
     result->failures = o.failures.count;
-    RECO_GO(reco_output_commit(ctx, &o));
+    RECO_GO(reco_output_commit(ctx, &o, &at));
     result->seconds = reco_now() - start;
 out:
     for (size_t i = 0; texts && i < n; i++) reco_free(texts[i]);

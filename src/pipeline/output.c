@@ -1,5 +1,12 @@
 #include "pipeline/pipeline_internal.h"
 
+#include <errno.h>
+#include <unistd.h>
+
+#define CHECKPOINT_RECORDS 1024
+#define CHECKPOINT_SECONDS 10.0
+#define STATE_MAX ((size_t)1 << 16)
+
 static const char *const layout[2][2] = {{"img_emb", "img_emb_0.npy"}, {"text_emb", "text_emb_0.npy"}};
 
 char *reco_layout_path(reco_ctx *ctx, const char *dir, reco_side side)
@@ -15,41 +22,217 @@ static reco_status made(reco_ctx *ctx, const char *dir, const char *name)
     return status;
 }
 
-reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side, size_t d,
-                              const reco_stream_opts *opts)
+/* ---- the state of an unfinished job: what its three parts hold, and which inputs that was ---- */
+
+/* Everything but the input that decides what the rows are. */
+static json_t *job_of(reco_ctx *ctx, const reco_output *o)
+{
+    char print[33];
+    reco_model_info info = reco_model_get_info(o->model);
+    if (reco_model_fingerprint(ctx, o->model, print) != RECO_OK) return NULL;
+    return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i}", "side", (int)o->side, "encoder", print, "precision",
+                     (int)info.precision, "dtype", (int)o->dtype, "d", (int)info.d, "image_size",
+                     (int)info.image_size);
+}
+
+static uint64_t number(const json_t *state, const char *key)
+{
+    json_int_t n = json_integer_value(json_object_get(state, key));
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+/* NULL where there is none, or it is of another job: then the work begins anew. */
+static json_t *read_state(reco_ctx *ctx, const reco_output *o)
+{
+    char *text = NULL;
+    size_t bytes;
+    if (!reco_path_exists(o->state) || reco_read_file(ctx, &text, &bytes, o->state, STATE_MAX) != RECO_OK)
+        return NULL;
+    json_t *state = NULL, *job = NULL;
+    bool ours = reco_json_parse_object(ctx, &state, text, bytes) == RECO_OK && (job = job_of(ctx, o)) &&
+                json_equal(json_object_get(state, "job"), job);
+    json_decref(job);
+    reco_free(text);
+    if (ours) return state;
+    json_decref(state);
+    return NULL;
+}
+
+static reco_status open_parts(reco_ctx *ctx, reco_output *o, const char *dir, uint64_t metadata_bytes,
+                              uint64_t failures_bytes)
 {
     reco_status status = RECO_OK;
-    char *rows = NULL, *metadata = NULL;
-    *o = (reco_output){0};
-    RECO_GO(made(ctx, dir, layout[side][0]));
-    RECO_GO(made(ctx, dir, "metadata"));
-    if (!(rows = reco_layout_path(ctx, dir, side)) ||
-        !(metadata = reco_format(ctx, "%s/metadata/metadata_0.jsonl", dir)))
-        RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_failures_begin(ctx, &o->failures, dir, opts));
-    RECO_GO(reco_npy_begin(ctx, &o->rows, rows, opts ? opts->dtype : RECO_DTYPE_F16, d));
-    RECO_GO(reco_file_begin(ctx, &o->metadata, metadata));
+    char *rows = reco_layout_path(ctx, dir, o->side),
+         *metadata = reco_format(ctx, "%s/metadata/metadata_0.jsonl", dir);
+    if (!rows || !metadata) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_npy_resume(ctx, &o->rows, rows, o->dtype, reco_model_get_info(o->model).d, o->at.rows));
+    RECO_GO(reco_file_resume(ctx, &o->metadata, metadata, metadata_bytes));
+    RECO_GO(reco_file_resume(ctx, &o->failures.file, o->failures.path, failures_bytes));
 out:
     reco_free(rows);
     reco_free(metadata);
     return status;
 }
 
-reco_status reco_output_commit(reco_ctx *ctx, reco_output *o)
+static void close_parts(reco_output *o)
 {
+    reco_npy_abort(o->rows);
+    reco_file_abort(o->metadata);
+    reco_file_abort(o->failures.file);
+    o->rows = NULL;
+    o->metadata = o->failures.file = NULL;
+}
+
+reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side,
+                              const reco_model *model, const reco_stream_opts *opts)
+{
+    *o = (reco_output){.model = model, .side = side, .dtype = opts ? opts->dtype : RECO_DTYPE_F16};
+    if (!(o->dir = reco_strdup(ctx, dir)) || !(o->state = reco_path_join(ctx, dir, ".embed.json")))
+        return RECO_E_NOMEM;
+    RECO_TRY(made(ctx, dir, layout[side][0]));
+    RECO_TRY(made(ctx, dir, "metadata"));
+    RECO_TRY(reco_failures_begin(ctx, &o->failures, dir, opts));
+    o->saved = reco_now();
+    json_t *state = read_state(ctx, o);
+    if (state) {
+        const char *hash = json_string_value(json_object_get(state, "hash"));
+        o->at = (reco_output_place){number(state, "next"), hash ? strtoull(hash, NULL, 16) : 0,
+                                    number(state, "rows"), number(state, "failures"),
+                                    number(state, "repaired")};
+        uint64_t metadata = number(state, "metadata_bytes"), failures = number(state, "failures_bytes");
+        json_decref(state);
+        reco_status status = open_parts(ctx, o, dir, metadata, failures);
+        o->failures.count = o->at.failures;
+        if (status != RECO_E_FORMAT) return status;
+        close_parts(o); /* a part is missing: it was put in place when the kill came */
+    }
+    return reco_output_restart(ctx, o);
+}
+
+reco_status reco_output_restart(reco_ctx *ctx, reco_output *o)
+{
+    close_parts(o);
+    o->at = (reco_output_place){0};
+    o->failures.count = 0;
+    if (unlink(o->state) != 0 && errno != ENOENT) return reco_fail_errno(ctx, RECO_E_IO, "%s", o->state);
+    return open_parts(ctx, o, o->dir, 0, 0);
+}
+
+uint64_t reco_output_hash(uint64_t hash, const char *item, size_t bytes)
+{
+    return reco_hash64(item, bytes, hash + 1);
+}
+
+reco_status reco_output_checkpoint(reco_ctx *ctx, reco_output *o, const reco_output_place *at)
+{
+    if (at->next - o->at.next < CHECKPOINT_RECORDS && reco_now() - o->saved < CHECKPOINT_SECONDS)
+        return RECO_OK;
+    uint64_t metadata, failures;
+    RECO_TRY(reco_npy_checkpoint(ctx, o->rows));
+    RECO_TRY(reco_file_checkpoint(ctx, o->metadata, &metadata));
+    RECO_TRY(reco_file_checkpoint(ctx, o->failures.file, &failures));
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)at->hash);
+    if (!o->job && !(o->job = job_of(ctx, o))) return reco_fail_nomem(ctx, 0, "state of the job");
+    json_t *state = json_pack(
+        "{s:O, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "job", o->job, "next", (json_int_t)at->next, "hash",
+        hash, "rows", (json_int_t)at->rows, "metadata_bytes", (json_int_t)metadata, "failures_bytes",
+        (json_int_t)failures, "failures", (json_int_t)at->failures, "repaired", (json_int_t)at->repaired);
+    char *text = state ? reco_json_dump(ctx, state) : NULL;
+    json_decref(state);
+    reco_status status = text ? reco_write_file(ctx, o->state, text, strlen(text))
+                              : reco_fail_nomem(ctx, 0, "state of the job");
+    reco_free(text);
+    if (status == RECO_OK) {
+        o->at = *at;
+        o->saved = reco_now();
+    }
+    return status;
+}
+
+/* Line by line: what the new metadata lack, the old ones give. */
+static reco_status join_lines(reco_ctx *ctx, const char *path, const char *old, reco_file *file)
+{
+    reco_status status = RECO_OK;
+    reco_lines *ours = NULL, *theirs = NULL;
+    json_t *a = NULL, *b = NULL;
+    RECO_GO(reco_lines_open(ctx, &ours, path));
+    RECO_GO(reco_lines_open(ctx, &theirs, old));
+    for (;;) {
+        const char *line;
+        size_t bytes;
+        RECO_GO(reco_lines_next(ctx, ours, &line, &bytes));
+        if (!line) break;
+        RECO_GO(reco_json_parse_object(ctx, &a, line, bytes));
+        RECO_GO(reco_lines_next(ctx, theirs, &line, &bytes));
+        if (line && reco_json_parse_object(ctx, &b, line, bytes) == RECO_OK)
+            json_object_update_missing(a, b);
+        json_decref(b);
+        b = NULL;
+        RECO_GO(reco_write_json_line(ctx, file, a));
+        a = NULL;
+    }
+out:
+    json_decref(a);
+    json_decref(b);
+    reco_lines_close(ours);
+    reco_lines_close(theirs);
+    return status;
+}
+
+/* The other side is here already, row for row: the metadata tell of both. */
+static reco_status join_metadata(reco_ctx *ctx, reco_output *o)
+{
+    reco_status status = RECO_OK;
+    reco_npy other = {0};
+    reco_file *joined = NULL;
+    uint64_t bytes;
+    char *rows = reco_layout_path(ctx, o->dir, o->side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE),
+         *old = reco_format(ctx, "%s/metadata/metadata_0.jsonl", o->dir),
+         *part = reco_format(ctx, "%s/metadata/.metadata_0.jsonl.part", o->dir);
+    if (!rows || !old || !part) RECO_GO(RECO_E_NOMEM);
+    if (!reco_path_exists(rows) || !reco_path_exists(old)) goto out;
+    if (reco_npy_open(ctx, &other, rows) != RECO_OK || other.rows != o->at.rows) goto out;
+    RECO_GO(reco_file_checkpoint(ctx, o->metadata, &bytes));
+    RECO_GO(reco_file_begin(ctx, &joined, old));
+    RECO_GO(join_lines(ctx, part, old, joined));
+    reco_file_discard(o->metadata);
+    o->metadata = joined;
+    joined = NULL;
+out:
+    reco_file_abort(joined);
+    reco_npy_close(&other);
+    reco_free(rows);
+    reco_free(old);
+    reco_free(part);
+    return status;
+}
+
+reco_status reco_output_commit(reco_ctx *ctx, reco_output *o, const reco_output_place *at)
+{
+    o->at = *at;
+    RECO_TRY(join_metadata(ctx, o));
     reco_npy_writer *rows = o->rows;
     reco_file *metadata = o->metadata;
     o->rows = NULL;
     RECO_TRY(reco_npy_commit(ctx, rows));
     o->metadata = NULL;
     RECO_TRY(reco_file_commit(ctx, metadata));
-    return reco_failures_commit(ctx, &o->failures);
+    if (o->failures.count == 0) {
+        reco_file_discard(o->failures.file);
+        o->failures.file = NULL;
+    }
+    RECO_TRY(reco_failures_commit(ctx, &o->failures));
+    if (unlink(o->state) != 0 && errno != ENOENT) return reco_fail_errno(ctx, RECO_E_IO, "%s", o->state);
+    return RECO_OK;
 }
 
 void reco_output_abort(reco_output *o)
 {
-    if (o->rows) reco_npy_abort(o->rows);
-    reco_file_abort(o->metadata);
+    close_parts(o);
     reco_failures_abort(&o->failures);
+    reco_free(o->dir);
+    reco_free(o->state);
+    json_decref(o->job);
     *o = (reco_output){0};
 }

@@ -88,14 +88,35 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
 
 /* ---- output.c: DIR/img_emb or text_emb, and metadata, in clip-retrieval's layout ---- */
 
+/* How far a job has come: what it has to go on with when it is killed. */
+typedef struct reco_output_place {
+    uint64_t next, hash; /* inputs taken, and a hash of them all */
+    uint64_t rows, failures, repaired;
+} reco_output_place;
+
 typedef struct reco_output {
+    const reco_model *model;
+    reco_side side;
+    reco_dtype dtype;
+    char *dir, *state; /* OUT/.embed.json */
+    json_t *job;
+    reco_output_place at; /* of the last checkpoint */
+    double saved;         /* when that was */
     reco_npy_writer *rows;
     reco_file *metadata;
     reco_failures failures;
 } reco_output;
-reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side, size_t d,
-                              const reco_stream_opts *opts);
-reco_status reco_output_commit(reco_ctx *ctx, reco_output *o);
+/* Goes on after the checkpoint of a killed run of the same model and types: o->at says where; the caller passes over that many
+ * inputs, and begins anew (restart) unless their hash is the same. */
+reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side,
+                              const reco_model *model, const reco_stream_opts *opts);
+reco_status reco_output_restart(reco_ctx *ctx, reco_output *o);
+uint64_t reco_output_hash(uint64_t hash, const char *item,
+                          size_t bytes); /* of the inputs so far, and one more */
+/* When it is time: everything up to `at` is on the disk. */
+reco_status reco_output_checkpoint(reco_ctx *ctx, reco_output *o, const reco_output_place *at);
+/* All of it in place. Where the other side's embeddings are there already, of as many rows, the metadata tell of both. */
+reco_status reco_output_commit(reco_ctx *ctx, reco_output *o, const reco_output_place *at);
 void reco_output_abort(reco_output *o);
 char *reco_layout_path(reco_ctx *ctx, const char *dir, reco_side side);
 

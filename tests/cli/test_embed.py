@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import unittest
@@ -54,6 +55,21 @@ class Embed(Case):
                          ["a cat", "", "a dog on a roof", "last, without an end"])
         for row in npy(self.dir / "t/text_emb/text_emb_0.npy")[1]:
             self.assert_unit(row)
+
+    def test_both_sides_in_one_folder(self):
+        self.pictures(4)
+        (self.dir / "texts.txt").write_text("a cat\na dog\nan owl\na hat\n")
+        (self.dir / "fewer.txt").write_text("a cat\na dog\n")
+        self.reco("embed", "--model", MODEL, "--images", "pictures", "--out", "o")
+        self.reco("embed", "--model", MODEL, "--texts", "texts.txt", "--out", "o")
+        want = [{"caption": caption, "image_path": f"pictures/{i:04d}.png"}
+                for i, caption in enumerate(("a cat", "a dog", "an owl", "a hat"))]
+        self.assertEqual(jsonl(self.dir / "o/metadata/metadata_0.jsonl"), want)
+        self.reco("bank", "build", "--embeddings", "o", "--out", "b")
+        rows = [json.loads(line) for line in self.reco("bank", "list", "b", "--json").stdout.splitlines()]
+        self.assertEqual([(row["caption"], row["uri"]) for row in rows], [(w["caption"], w["image_path"]) for w in want])
+        self.reco("embed", "--model", MODEL, "--texts", "fewer.txt", "--out", "o")
+        self.assertEqual(jsonl(self.dir / "o/metadata/metadata_0.jsonl"), [{"caption": "a cat"}, {"caption": "a dog"}])
 
     def peak(self, n):
         """Peak resident KB of embedding n pictures."""

@@ -1,10 +1,12 @@
 """kill -9 at random moments: the next run of the same command succeeds, and what it leaves is whole."""
 import os
 import random
+import signal
+import subprocess
 import time
 import unittest
 
-from common import MODEL, Case, npy
+from common import MODEL, RECO, Case, npy
 
 MOMENTS = int(os.environ.get("RECO_TEST_MOMENTS", 20))
 
@@ -71,6 +73,66 @@ class Kill(Case):
             self.killed([*command, f"e{i}"], rng.random() * span)
             self.reco(*command, f"e{i}")
             self.assertEqual(npy(self.dir / f"e{i}/img_emb/img_emb_0.npy"), npy(self.dir / "want/img_emb/img_emb_0.npy"))
+
+    def cut_off(self, command, out):
+        """Kill the command once its state is on the disk."""
+        process = subprocess.Popen([RECO, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.dir)
+        state = self.dir / out / ".embed.json"
+        while not state.exists():
+            self.assertIsNone(process.poll(), "it ended before its first checkpoint")
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.assertTrue(state.exists(), "killed too late")
+        self.assertFalse((self.dir / out / "metadata/metadata_0.jsonl").exists())
+
+    def same_folder(self, a, b):
+        files = [{str(p.relative_to(self.dir / name)): p.read_bytes() for p in (self.dir / name).rglob("*") if p.is_file()}
+                 for name in (a, b)]
+        self.assertEqual(files[0].keys(), files[1].keys())
+        for name, data in files[0].items():
+            self.assertEqual(data, files[1][name], name)
+
+    def test_embed_goes_on(self):
+        self.pictures(20)
+        paths = [f"pictures/{i % 20:04d}.png" for i in range(9000)]
+        paths[10] = paths[8990] = "missing.png"
+        (self.dir / "list.txt").write_text("".join(f"{p}\n" for p in paths))
+        (self.dir / "other.txt").write_text("".join(f"{p}\n" for p in paths[1:]))
+        (self.dir / "captions.txt").write_bytes(b"".join(b"thing %d \xff\n" % i for i in range(40000)))
+        images = ["embed", "--model", MODEL, "--images", "list.txt", "--out"]
+        texts = ["embed", "--model", MODEL, "--texts", "captions.txt", "--out"]
+        for command, name in ((images, "i"), (texts, "t")):
+            want = self.json(*command, f"{name}-want")
+            self.assertEqual(want["resumed"], 0)
+            self.cut_off([*command, name], name)
+            got = self.json(*command, name)
+            self.assertGreaterEqual(got["resumed"], 1024)
+            for key in ("rows", "failures", "repaired"):
+                self.assertEqual(got[key], want[key], key)
+            self.same_folder(name, f"{name}-want")
+        self.cut_off([*images, "o"], "o")  # other pictures, another type: nothing of it is used
+        other = self.json("embed", "--model", MODEL, "--images", "other.txt", "--out", "o")
+        self.assertEqual((other["resumed"], other["rows"]), (0, 8997))
+        self.cut_off([*images, "f"], "f")
+        self.assertEqual(self.json(*images, "f", "--dtype", "float32")["resumed"], 0)
+        self.cut_off([*images, "d"], "d")  # a part is gone
+        (self.dir / "d/metadata/.metadata_0.jsonl.part").unlink()
+        self.assertEqual(self.json(*images, "d")["resumed"], 0)
+        self.same_folder("d", "i-want")
+
+    def test_one_embeds_at_a_time(self):
+        self.pictures(20)
+        (self.dir / "list.txt").write_text("".join(f"pictures/{i % 20:04d}.png\n" for i in range(9000)))
+        command = ["embed", "--model", MODEL, "--images", "list.txt", "--out", "o"]
+        first = subprocess.Popen([RECO, *map(str, command)], stdout=subprocess.DEVNULL, cwd=self.dir)
+        while not (self.dir / "o/.embed.json").exists():
+            time.sleep(0.001)
+        first.send_signal(signal.SIGSTOP)
+        self.fails(*command, says=["img_emb_0.npy", "another process is writing it"])
+        first.send_signal(signal.SIGCONT)
+        self.assertEqual(first.wait(), 0)
+        self.assertEqual(len(npy(self.dir / "o/img_emb/img_emb_0.npy")[1]), 9000)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,52 @@ static void test_links_and_long_names(void **state)
     holds(at(name), "long");
 }
 
+static void test_resume(void **state)
+{
+    (void)state;
+    OK(reco_mkdirs(ctx, at("resume")));
+    const char *path = put_text("resume/x", "old"), *part = at("resume/.x.part");
+    assert_int_equal(chmod(path, 0640), 0);
+    reco_file *file, *second;
+    uint64_t bytes;
+    OK(reco_file_resume(ctx, &file, path, 0));
+    OK(reco_file_write(ctx, file, "gone", 4));
+    reco_file_abort(file); /* before any checkpoint: nothing stays */
+    assert_int_equal(entries(at("resume")), 1);
+    failed(reco_file_resume(ctx, &file, path, 3), RECO_E_FORMAT,
+           ".x.part: missing, want the 3 bytes of its checkpoint");
+    reco_file_discard(NULL);
+
+    OK(reco_file_resume(ctx, &file, path, 0));
+    OK(reco_file_write(ctx, file, "kept", 4));
+    failed(reco_file_resume(ctx, &second, path, 0), RECO_E_BUSY, "resume/x: another process is writing it");
+    assert_null(second);
+    OK(reco_file_checkpoint(ctx, file, &bytes));
+    assert_int_equal(bytes, 4);
+    OK(reco_file_write(ctx, file, "lost", 4));
+    reco_file_abort(file);
+    holds(path, "old");
+    assert_true(reco_path_exists(part));
+    failed(reco_file_resume(ctx, &file, path, 10), RECO_E_FORMAT,
+           ".x.part: 4 bytes, want the 10 of its checkpoint");
+
+    OK(reco_file_resume(ctx, &file, path, 4));
+    OK(reco_file_write(ctx, file, " and more", 9));
+    OK(reco_file_commit(ctx, file));
+    holds(path, "kept and more");
+    assert_int_equal(entries(at("resume")), 1);
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+
+    OK(reco_file_resume(ctx, &file, path, 0));
+    OK(reco_file_checkpoint(ctx, file, &bytes));
+    reco_file_discard(file);
+    assert_int_equal(entries(at("resume")), 1);
+    assert_int_equal(symlink("/dev/null", part), 0);
+    failed(reco_file_resume(ctx, &file, path, 0), RECO_E_IO, ".x.part");
+}
+
 static void test_leftovers(void **state)
 {
     (void)state;
@@ -322,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_failure_is_remembered),
         cmocka_unit_test(test_refused_targets),
         cmocka_unit_test(test_links_and_long_names),
+        cmocka_unit_test(test_resume),
         cmocka_unit_test(test_leftovers),
         cmocka_unit_test(test_killed_writer),
         cmocka_unit_test(test_paths),
