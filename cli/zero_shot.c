@@ -1,0 +1,123 @@
+#include "zero_shot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_MODEL = 0x2000, KEY_BANK, KEY_FUSION, KEY_CLASSES, KEY_TEMPLATES, KEY_REFINE };
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    zero_shot *z = state->input;
+    switch (key) {
+    case KEY_MODEL:
+        z->model_dir = arg;
+        return 0;
+    case KEY_BANK:
+        z->bank_dir = arg;
+        return 0;
+    case KEY_FUSION:
+        z->fusion_name = arg;
+        return 0;
+    case KEY_CLASSES:
+        z->class_file = arg;
+        return 0;
+    case KEY_TEMPLATES:
+        z->template_file = arg;
+        return 0;
+    case KEY_REFINE:
+        z->sides = cli_sides(state, arg);
+        return 0;
+    case 'k':
+        z->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        return 0;
+    case ARGP_KEY_INIT:
+        z->sides = RECO_SIDES_DEFAULT;
+        return 0;
+    case ARGP_KEY_END:
+        cli_need(state, z->model_dir, "--model");
+        cli_need(state, z->bank_dir, "--bank");
+        cli_need(state, z->fusion_name, "--fusion");
+        cli_need(state, z->class_file, "--classes");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
+    {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0, "A trained layer, or none, vote, mean, weighted", 1},
+    {"classes", KEY_CLASSES, "FILE", 0, "Class names, one a line", 1},
+    {"templates", KEY_TEMPLATES, "FILE", 0,
+     "Prompts, one a line, with {} for the name (default: the name alone)", 2},
+    {"refine", KEY_REFINE, "SIDES", 0,
+     "image, text, both, none or auto (default: auto, what training chose)", 2},
+    {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
+    {0},
+};
+const struct argp zero_shot_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
+
+reco_status zero_shot_open(cli *c, zero_shot *z)
+{
+    reco_status status = cli_open_model(c, &z->model, z->model_dir);
+    if (status == RECO_OK)
+        status =
+            cli_open_memory(c, z->model, &z->bank, z->bank_dir, &z->fusion, z->fusion_name, z->refine.k);
+    if (status == RECO_OK) status = reco_read_lines(c->ctx, z->class_file, &z->classes, &z->nclasses);
+    if (status == RECO_OK && z->template_file)
+        status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
+    if (status != RECO_OK) return status;
+    z->d = reco_model_get_info(z->model).d;
+    z->k = z->refine.k ? z->refine.k : reco_fusion_get_config(z->fusion).k;
+    if (z->sides == RECO_SIDES_DEFAULT) z->sides = reco_fusion_get_config(z->fusion).sides;
+    return RECO_OK;
+}
+
+static reco_status embed(cli *c, const zero_shot *z, const reco_bank *bank, float *out)
+{
+    return reco_embed_classes(c->ctx, z->model, bank, z->fusion, (const char *const *)z->classes,
+                              z->nclasses, (const char *const *)z->templates, z->ntemplates, &z->refine,
+                              out);
+}
+
+reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
+{
+    z->plain = calloc(z->nclasses * z->d, sizeof(float));
+    z->refined = calloc(z->nclasses * z->d, sizeof(float));
+    z->ids = calloc(n * z->k, sizeof *z->ids);
+    z->scores = calloc(n * z->k, sizeof(float));
+    z->counts = calloc(n, sizeof *z->counts);
+    if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts) return RECO_E_NOMEM;
+    reco_status status = embed(c, z, NULL, z->plain);
+    if (status == RECO_OK && z->sides & RECO_SIDES_TEXT) return embed(c, z, z->bank, z->refined);
+    memcpy(z->refined, z->plain, z->nclasses * z->d * sizeof(float));
+    return status;
+}
+
+void zero_shot_close(zero_shot *z)
+{
+    reco_lines_free(z->classes, z->nclasses);
+    reco_lines_free(z->templates, z->ntemplates);
+    free(z->plain), free(z->refined), free(z->ids), free(z->scores), free(z->counts);
+    reco_fusion_free(z->fusion);
+    reco_bank_close(z->bank);
+    reco_model_close(z->model);
+}
+
+json_t *zero_shot_neighbours(cli *c, const zero_shot *z, size_t picture)
+{
+    json_t *list = json_array();
+    for (size_t j = 0; list && j < z->counts[picture]; j++) {
+        reco_pair pair;
+        if (reco_bank_get(c->ctx, z->bank, z->ids[picture * z->k + j], &pair) != RECO_OK) {
+            json_decref(list);
+            return NULL;
+        }
+        json_array_append_new(list, json_pack("{s:I, s:f, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
+                                              (double)z->scores[picture * z->k + j], "caption",
+                                              pair.caption, "uri", pair.uri));
+        reco_pair_free(&pair);
+    }
+    return list;
+}
