@@ -48,6 +48,9 @@ void reco_weights_close(reco_weights *weights);
 /* A tensor of exactly this shape, as finite f32, in memory of its own; NULL with the error recorded otherwise. */
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape);
+/* The same left in its file: checked, and finite. */
+const reco_tensor *reco_weights_table(reco_ctx *ctx, const reco_weights *weights, const char *name,
+                                      size_t rows, size_t cols);
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name); /* NULL: none */
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix);           /* of any tensor */
 
@@ -72,11 +75,12 @@ typedef struct reco_tower {
     reco_block *blocks;                 /* [layers] */
     float *ln_pre_weight, *ln_pre_bias; /* [width]; NULL: none */
     float *ln_post_weight, *ln_post_bias;
-    float *positions;        /* [image tokens or context][width] */
-    float *embedding;        /* image: class token [width] or NULL; text: [vocab][width] */
-    reco_linear *patches;    /* image: [width][3*patch*patch] */
-    reco_pooler *map;        /* of RECO_POOL_MAP, else NULL */
-    reco_linear *projection; /* [d][width]; NULL: none, d = width */
+    float *positions;          /* [image tokens or context][width] */
+    float *embedding;          /* image: class token [width] or NULL */
+    const reco_tensor *tokens; /* text: [vocab][width], in the mapped file */
+    reco_linear *patches;      /* image: [width][3*patch*patch] */
+    reco_pooler *map;          /* of RECO_POOL_MAP, else NULL */
+    reco_linear *projection;   /* [d][width]; NULL: none, d = width */
 } reco_tower;
 
 struct reco_model {

@@ -14,6 +14,17 @@ float *reco_load_tensor(reco_loader *l, const char *prefix, const char *name, si
     return values;
 }
 
+const reco_tensor *reco_load_table(reco_loader *l, const char *prefix, const char *name, size_t rows,
+                                   size_t cols)
+{
+    char full[256];
+    if (l->status != RECO_OK) return NULL;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const reco_tensor *table = reco_weights_table(l->ctx, l->weights, full, rows, cols);
+    if (!table) l->status = RECO_E_FORMAT;
+    return table;
+}
+
 float *reco_load_vector(reco_loader *l, const char *prefix, const char *name, size_t n)
 {
     return reco_load_tensor(l, prefix, name, 1, &n);

@@ -26,6 +26,9 @@ float *reco_load_vector(reco_loader *l, const char *prefix, const char *name, si
 float *reco_load_matrix(reco_loader *l, const char *prefix, const char *name, size_t rows, size_t cols);
 float *reco_load_tensor(reco_loader *l, const char *prefix, const char *name, size_t rank,
                         const size_t *shape);
+/* Checked, but left in its file: rows are looked up, few at a time. */
+const reco_tensor *reco_load_table(reco_loader *l, const char *prefix, const char *name, size_t rows,
+                                   size_t cols);
 /* A scalar, or an array of one. */
 float reco_load_scalar(reco_loader *l, const char *name);
 /* "NAME.weight" and "NAME.bias". */

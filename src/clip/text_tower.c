@@ -28,9 +28,10 @@ reco_status reco_text_tower(reco_ctx *ctx, const reco_model *model, const int32_
             if (ids[t] < 0 || (size_t)ids[t] >= model->spec.vocab)
                 RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: token id %d, want below vocab_size %zu",
                                   model->dir, ids[t], model->spec.vocab));
-            const float *token = tower->embedding + (size_t)ids[t] * width;
             const float *position = tower->positions + (t - starts[i]) * width;
-            for (size_t c = 0; c < width; c++) x[t * width + c] = token[c] + position[c];
+            float *row = x + t * width;
+            RECO_GO(reco_tensor_f32(ctx, tower->tokens, (size_t)ids[t] * width, width, row));
+            for (size_t c = 0; c < width; c++) row[c] += position[c];
         }
     memset(x + tokens * width, 0, (rows - tokens) * width * sizeof(float));
     for (size_t i = 0; i < n; i++)

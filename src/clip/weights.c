@@ -94,46 +94,75 @@ bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
 
 typedef struct conversion {
     const reco_tensor *tensor;
-    float *out;
+    float *out;       /* NULL: only look */
     atomic_bool good; /* set to false by any thread */
 } conversion;
+
+#define PIECE ((size_t)2048)
 
 static void convert(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     conversion *c = arg;
-    float sum = 0;
-    bool good = reco_tensor_f32(NULL, c->tensor, begin, end - begin, c->out + begin) == RECO_OK;
+    float sum = 0, piece[PIECE];
+    bool good = true;
+    for (size_t from = begin; from < end; from += PIECE) {
+        size_t n = reco_min(PIECE, end - from);
+        float *to = c->out ? c->out + from : piece;
+        good = good && reco_tensor_f32(NULL, c->tensor, from, n, to) == RECO_OK;
 #pragma omp simd reduction(+ : sum)
-    for (size_t i = begin; i < end; i++) sum += c->out[i] * 0; /* NaN where one is not finite */
+        for (size_t i = 0; i < n; i++) sum += to[i] * 0; /* NaN where one is not finite */
+    }
     if (!good || sum != 0) atomic_store(&c->good, false);
+}
+
+/* The tensor of that name and shape, of a type that we compute with. */
+static const reco_tensor *need(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
+                               const size_t *shape, const char **path)
+{
+    float none;
+    const reco_tensor *tensor;
+    const reco_safetensors *file = holder(weights, name);
+    if (!file) {
+        reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s", weights->path, name);
+        return NULL;
+    }
+    *path = reco_safetensors_path(file);
+    if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
+    if (reco_tensor_f32(ctx, tensor, 0, 0, &none) == RECO_OK) return tensor;
+    reco_fail_prefix(ctx, RECO_E_FORMAT, *path);
+    return NULL;
+}
+
+/* Into `out`, or only looked at; false where an element is not finite. */
+static bool read_finite(reco_ctx *ctx, const reco_tensor *tensor, const char *path, float *out)
+{
+    conversion c = {tensor, out, true};
+    reco_parallel(ctx, tensor->count, 1 << 16, convert, &c);
+    for (size_t i = 0; i < tensor->count && !c.good; i++) {
+        float value;
+        if (reco_tensor_f32(ctx, tensor, i, 1, &value) == RECO_OK && isfinite(value)) continue;
+        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite", path, tensor->name, i);
+        return false;
+    }
+    return true;
 }
 
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape)
 {
-    const reco_safetensors *file = holder(weights, name);
-    const reco_tensor *tensor;
-    if (!file) {
-        reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s", weights->path, name);
-        return NULL;
-    }
-    if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
-    float *values = reco_alloc_raw(ctx, tensor->count, sizeof(float), name);
-    if (!values) return NULL;
-    conversion c = {tensor, values, true};
-    if (reco_tensor_f32(ctx, tensor, 0, 0, values) != RECO_OK) {
-        reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(file));
-        reco_free(values);
-        return NULL;
-    }
-    reco_parallel(ctx, tensor->count, 1 << 16, convert, &c);
-    for (size_t i = 0; i < tensor->count && !c.good; i++)
-        if (!isfinite(values[i])) {
-            reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
-                      reco_safetensors_path(file), name, i);
-            reco_free(values);
-            return NULL;
-        }
-    return values;
+    const char *path;
+    const reco_tensor *tensor = need(ctx, weights, name, rank, shape, &path);
+    float *values = tensor ? reco_alloc_raw(ctx, tensor->count, sizeof(float), name) : NULL;
+    if (values && read_finite(ctx, tensor, path, values)) return values;
+    reco_free(values);
+    return NULL;
+}
+
+const reco_tensor *reco_weights_table(reco_ctx *ctx, const reco_weights *weights, const char *name,
+                                      size_t rows, size_t cols)
+{
+    const char *path;
+    const reco_tensor *tensor = need(ctx, weights, name, 2, (size_t[]){rows, cols}, &path);
+    return tensor && read_finite(ctx, tensor, path, NULL) ? tensor : NULL;
 }

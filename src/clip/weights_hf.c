@@ -61,7 +61,7 @@ static void text_tower(reco_loader *l, reco_model *m)
     reco_tower *t = &m->text;
     reco_load_blocks(l, t, p, &m->spec.text, &names);
     t->causal = m->spec.causal;
-    t->embedding = reco_load_matrix(l, p, "embeddings.token_embedding.weight", m->spec.vocab, width);
+    t->tokens = reco_load_table(l, p, "embeddings.token_embedding.weight", m->spec.vocab, width);
     t->positions = reco_load_matrix(l, p, "embeddings.position_embedding.weight", m->spec.context, width);
     t->ln_post_weight = reco_load_vector(l, p, "final_layer_norm.weight", width);
     t->ln_post_bias = reco_load_vector(l, p, "final_layer_norm.bias", width);

@@ -146,7 +146,7 @@ static void text_tower(reco_loader *l, reco_model *m)
     snprintf(bias, sizeof bias, "%stext_projection.weight", p);
     blocks(l, t, p, &m->spec.text);
     t->causal = m->spec.causal;
-    t->embedding = reco_load_matrix(l, p, "token_embedding.weight", m->spec.vocab, width);
+    t->tokens = reco_load_table(l, p, "token_embedding.weight", m->spec.vocab, width);
     t->positions = reco_load_matrix(l, p, "positional_embedding", m->spec.context, width);
     t->ln_post_weight = reco_load_vector(l, p, "ln_final.weight", width);
     t->ln_post_bias = reco_load_vector(l, p, "ln_final.bias", width);
