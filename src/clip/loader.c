@@ -153,26 +153,66 @@ static void layernorm(reco_loader *l, float **weight, float **bias, const char *
     *bias = reco_load_vector(l, prefix, full, width);
 }
 
-void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, const reco_tower_spec *spec,
-                      const reco_block_names *names)
+typedef struct blocks {
+    reco_loader *workers; /* one a thread */
+    reco_tower *tower;
+    const char *prefix;
+    const reco_block_names *names;
+    reco_status *status; /* [layers] */
+    char **reasons;      /* [layers] */
+} blocks;
+
+/* Each thread loads blocks of its own: converting and packing one tensor is too little for all of them. */
+static void load_blocks(void *arg, size_t begin, size_t end, int worker)
 {
-    if (l->status != RECO_OK) return;
-    tower->spec = *spec;
-    tower->blocks = reco_alloc(l->ctx, spec->layers, sizeof *tower->blocks, "blocks");
-    if (!tower->blocks) l->status = RECO_E_NOMEM;
-    l->int8 = true;
-    for (size_t i = 0; i < spec->layers && l->status == RECO_OK; i++) {
-        reco_block *block = &tower->blocks[i];
+    const blocks *a = arg;
+    reco_loader *l = &a->workers[worker];
+    const reco_block_names *names = a->names;
+    const reco_tower_spec *spec = &a->tower->spec;
+    for (size_t i = begin; i < end; i++) {
+        reco_block *block = &a->tower->blocks[i];
         char p[128];
-        snprintf(p, sizeof p, "%s%s%zu.", prefix, names->block, i);
+        l->status = RECO_OK;
+        snprintf(p, sizeof p, "%s%s%zu.", a->prefix, names->block, i);
         layernorm(l, &block->ln1_weight, &block->ln1_bias, p, names->ln1, spec->width);
         layernorm(l, &block->ln2_weight, &block->ln2_bias, p, names->ln2, spec->width);
         block->qkv = stacked(l, p, names, spec->width);
         block->out = scaled(l, p, names->out, names->scale1, spec->width, spec->width);
         block->fc1 = reco_load_linear(l, p, names->fc1, spec->mlp, spec->width, spec->act);
         block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp);
+        a->status[i] = l->status;
+        if (l->status != RECO_OK) a->reasons[i] = reco_strdup(l->ctx, reco_ctx_error(l->ctx));
     }
-    l->int8 = false;
+}
+
+void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, const reco_tower_spec *spec,
+                      const reco_block_names *names)
+{
+    if (l->status != RECO_OK) return;
+    reco_status status = RECO_OK;
+    size_t threads = (size_t)reco_ctx_threads(l->ctx);
+    blocks a = {NULL, tower, prefix, names, NULL, NULL};
+    tower->spec = *spec;
+    tower->blocks = reco_alloc(l->ctx, spec->layers, sizeof *tower->blocks, "blocks");
+    a.workers = reco_alloc(l->ctx, threads, sizeof *a.workers, "loader");
+    a.status = reco_alloc(l->ctx, spec->layers, sizeof *a.status, "loader");
+    a.reasons = reco_alloc(l->ctx, spec->layers, sizeof *a.reasons, "loader");
+    if (!tower->blocks || !a.workers || !a.status || !a.reasons) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < threads; i++) {
+        a.workers[i] = (reco_loader){NULL, l->weights, l->precision, RECO_OK, true};
+        RECO_GO(reco_ctx_worker(l->ctx, &a.workers[i].ctx));
+    }
+    reco_parallel(l->ctx, spec->layers, 1, load_blocks, &a);
+    for (size_t i = 0; i < spec->layers && status == RECO_OK; i++) /* the first in the model's order */
+        if (a.status[i] != RECO_OK)
+            status = reco_fail(l->ctx, a.status[i], "%s", a.reasons[i] ? a.reasons[i] : "out of memory");
+out:
+    for (size_t i = 0; a.workers && i < threads; i++) reco_ctx_free(a.workers[i].ctx);
+    for (size_t i = 0; a.reasons && i < spec->layers; i++) reco_free(a.reasons[i]);
+    reco_free(a.workers);
+    reco_free(a.status);
+    reco_free(a.reasons);
+    l->status = status;
 }
 
 reco_pooler *reco_load_pooler(reco_loader *l, const reco_tower_spec *spec, float *probe, float *in_weight,

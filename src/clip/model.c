@@ -1,5 +1,6 @@
 #include "clip/clip_internal.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 /* The last part of the path, which is what people call a model. */
@@ -10,6 +11,38 @@ static char *folder_name(reco_ctx *ctx, const char *dir)
     size_t begin = end;
     while (begin > 0 && dir[begin - 1] != '/') begin--;
     return reco_format(ctx, "%.*s", (int)(end - begin), dir + begin);
+}
+
+/* The tokenizer is read while the weights are packed: neither needs the other, and nothing else is written by both. */
+typedef struct tokenizer_job {
+    reco_ctx *ctx;
+    reco_model *model;
+    reco_status status;
+} tokenizer_job;
+
+static void *read_tokenizer(void *arg)
+{
+    tokenizer_job *job = arg;
+    job->status = reco_model_tokenizer(job->ctx, job->model);
+    return NULL;
+}
+
+static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
+{
+    tokenizer_job job = {NULL, model, RECO_OK};
+    pthread_t thread;
+    bool text = model->spec.text.present, beside = false;
+    if (text && reco_ctx_threads(ctx) > 1) {
+        RECO_TRY(reco_ctx_worker(ctx, &job.ctx));
+        beside = pthread_create(&thread, NULL, read_tokenizer, &job) == 0;
+    }
+    reco_status status = text && !beside ? reco_model_tokenizer(ctx, model) : RECO_OK;
+    if (status == RECO_OK)
+        status = open_clip ? reco_weights_openclip(ctx, model) : reco_weights_hf(ctx, model);
+    if (beside) pthread_join(thread, NULL);
+    if (job.status != RECO_OK) status = reco_fail(ctx, job.status, "%s", reco_ctx_error(job.ctx));
+    reco_ctx_free(job.ctx);
+    return status;
 }
 
 reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, const reco_model_opts *opts)
@@ -39,8 +72,7 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
         RECO_GO(reco_towers_hf(ctx, model));
         if (model->spec.image.present) RECO_GO(reco_preprocess_hf(ctx, model));
     }
-    if (model->spec.text.present) RECO_GO(reco_model_tokenizer(ctx, model));
-    RECO_GO(open_clip ? reco_weights_openclip(ctx, model) : reco_weights_hf(ctx, model));
+    RECO_GO(read_model(ctx, model, open_clip));
     *out = model;
     model = NULL;
 out:
