@@ -276,9 +276,11 @@ static int save(bench *b, const char *path)
  * opening and for the runs, and the larger one told. */
 static void print_case(const bench *b)
 {
-    double packed = (double)b->info.parameters * (b->info.precision == RECO_F32    ? 4
-                                                  : b->info.precision == RECO_BF16 ? 2
-                                                                                   : 1);
+    /* Token embeddings are looked up in the mapped file. */
+    uint64_t layers = b->info.parameters - b->info.vocab * b->info.text.width;
+    double packed = (double)layers * (b->info.precision == RECO_F32    ? 4
+                                      : b->info.precision == RECO_BF16 ? 2
+                                                                       : 1);
     size_t peak_run = memory("VmHWM"), mapped = memory("RssFile"), run_only = peak_run - mapped;
     size_t anonymous = run_only > b->peak_open ? run_only : b->peak_open;
     printf("\"case\": \"%s\", \"impl\": \"reco\", \"version\": \"%s\", \"model\": \"%s\", \"precision\": "

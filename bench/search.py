@@ -1,9 +1,10 @@
 """Exact search beside faiss's IndexFlatIP: the two take turns, and the ratio of medians is printed.
 
-usage: search.py [--rows N] [--d D] [--threads T] [--pairs P] [--grow]
+usage: search.py [--rows N] [--d D] [--threads T] [--pairs P] [--grow [--draw FILE.svg]]
 
 Rows are unit vectors of a mixture of 1,000 clusters moved off the origin, so that cosines look like CLIP's. --grow
-measures ours alone from 10,000 rows to N, time and memory. Exit code 1 when a ratio is below what is wanted."""
+measures ours alone from 10,000 to 4,000,000 rows, time and memory beside the mapped files (28 GB of disk at the end), and
+--draw has gnuplot draw it. Exit code 1 when a ratio is below what is wanted."""
 import argparse
 import json
 import os
@@ -20,17 +21,18 @@ ROOT = os.path.dirname(HERE)
 CACHE = os.path.join(os.environ.get("RECO_BENCH_CACHE", os.path.join(ROOT, ".cache", "bench")), "search")
 RECO = os.path.join(ROOT, "build", "cli", "reco")
 NQ, K = 1024, 10
+GROWTH = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 4_000_000)
 
 
-def mixture(path, n, d, seed):
-    """[n][d] f32 unit rows in a .npy file, block by block."""
+def mixture(path, n, d, seed, dtype=np.float32):
+    """[n][d] unit rows in a .npy file, block by block."""
     centre = np.random.default_rng(7)
     mu = centre.standard_normal(d)
     mu /= np.linalg.norm(mu)
     clusters = centre.standard_normal((1000, d)) / np.sqrt(d)
     rng = np.random.default_rng(seed)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    out = np.lib.format.open_memmap(path + ".tmp", "w+", np.float32, (n, d))
+    out = np.lib.format.open_memmap(path + ".tmp", "w+", dtype, (n, d))
     for i in range(0, n, 50000):
         m = min(50000, n - i)
         y = 0.55 * mu + 0.85 * clusters[rng.integers(1000, size=m)] + 0.45 * rng.standard_normal((m, d)) / np.sqrt(d)
@@ -39,11 +41,11 @@ def mixture(path, n, d, seed):
     os.rename(path + ".tmp", path)
 
 
-def data(n, d):
+def data(n, d, dtype=np.float32):
     folder = os.path.join(CACHE, f"{n}-{d}")
     for name, seed in (("img_emb/img_emb_0.npy", 1), ("text_emb/text_emb_0.npy", 2)):
         if not os.path.exists(os.path.join(folder, name)):
-            mixture(os.path.join(folder, name), n, d, seed)
+            mixture(os.path.join(folder, name), n, d, seed, dtype)
     if not os.path.exists(os.path.join(folder, "queries.f32")):
         mixture(os.path.join(folder, "q.npy"), NQ, d, 3)
         np.load(os.path.join(folder, "q.npy")).tofile(os.path.join(folder, "queries.f32"))
@@ -66,11 +68,25 @@ class Worker:
 
 
 def build(folder, threads):
+    """Seconds, and the most memory that it took beside mapped files."""
     shutil.rmtree(os.path.join(folder, "bank"), ignore_errors=True)
-    start = time.perf_counter()
-    subprocess.run([RECO, "bank", "build", "--embeddings", folder, "--out", os.path.join(folder, "bank"), "--threads",
-                    str(threads), "--quiet"], check=True, capture_output=True)
-    return time.perf_counter() - start
+    start, most = time.perf_counter(), 0
+    process = subprocess.Popen([RECO, "bank", "build", "--embeddings", folder, "--out", os.path.join(folder, "bank"), "--threads",
+                                str(threads), "--quiet"], stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        most = max(most, anonymous_mb(process.pid))
+        time.sleep(0.005)
+    if process.returncode: sys.exit(f"bank build: exit code {process.returncode}")
+    return time.perf_counter() - start, most
+
+
+def anonymous_mb(pid):
+    """Resident memory that is no mapped file; 0 when the process has ended."""
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return max([int(line.split()[1]) / 1024 for line in f if line.startswith("RssAnon")], default=0)
+    except OSError:
+        return 0
 
 
 def ours(folder, threads):
@@ -109,6 +125,30 @@ def recall(folder, d, worker):
     return same / (NQ * K), bad
 
 
+def grow(a):
+    rows = []
+    for n in GROWTH:
+        folder = data(n, a.d, np.float16)
+        seconds, memory = build(folder, a.threads)
+        w = ours(folder, a.threads)
+        w.ask("all")
+        many = statistics.median(w.ask("all") for _ in range(3))
+        one = statistics.median(w.ask(f"one {i}") for i in range(20))
+        rows.append({"rows": n, "d": a.d, "build_s": round(seconds, 3), "all_s": round(many, 4), "one_s": round(one, 5),
+                     "build_mb": round(memory, 1), "search_mb": round(anonymous_mb(w.process.pid), 1)})
+        w.close()
+        print(json.dumps(rows[-1]), flush=True)
+        shutil.rmtree(folder)
+    if a.draw: draw(rows, a.draw)
+    return 0
+
+
+def draw(rows, path):
+    table = "".join(" ".join(str(row[key]) for key in ("rows", "build_s", "all_s", "one_s", "build_mb", "search_mb")) + "\n"
+                    for row in rows)
+    subprocess.run(["gnuplot", "-e", f"out='{path}'", os.path.join(HERE, "growth.gp")], input=table, text=True, check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=500000)
@@ -116,25 +156,10 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--grow", action="store_true")
+    parser.add_argument("--draw", metavar="FILE.svg")
     a = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if a.grow:
-        n = 10000
-        while n <= a.rows:
-            folder = data(n, a.d)
-            seconds = build(folder, a.threads)
-            w = ours(folder, a.threads)
-            w.ask("all")
-            many = statistics.median(w.ask("all") for _ in range(3))
-            one = statistics.median(w.ask(f"one {i}") for i in range(20))
-            with open(f"/proc/{w.process.pid}/status") as f:
-                memory = {line.split()[0][:-1]: int(line.split()[1]) for line in f if line.startswith("Rss")}
-            w.close()
-            print(json.dumps({"rows": n, "d": a.d, "build": seconds, "all": many, "one": one,
-                              "beside_map_mb": memory["RssAnon"] / 1024}), flush=True)
-            shutil.rmtree(folder)
-            n *= 10 if n < 100000 else 2
-        return 0
+    if a.grow: return grow(a)
     folder = data(a.rows, a.d)
     peer = Worker([sys.executable, os.path.join(HERE, "peers", "faiss_search.py"),
                    os.path.join(folder, "img_emb", "img_emb_0.npy"), os.path.join(folder, "queries.f32"), str(NQ),
@@ -142,7 +167,7 @@ def main():
     print(json.dumps(peer.about))
     times = {"build": ([], [])}
     for _ in range(2):
-        times["build"][0].append(build(folder, a.threads))
+        times["build"][0].append(build(folder, a.threads)[0])
         times["build"][1].append(peer.ask("build " + os.path.join(folder, "peer.index")))
     os.remove(os.path.join(folder, "peer.index"))
     w = ours(folder, a.threads)
