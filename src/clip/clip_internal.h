@@ -48,9 +48,11 @@ void reco_weights_close(reco_weights *weights);
 /* A tensor of exactly this shape, as finite f32, in memory of its own; NULL with the error recorded otherwise. */
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape);
-/* The same left in its file: checked, and finite. */
-const reco_tensor *reco_weights_table(reco_ctx *ctx, const reco_weights *weights, const char *name,
-                                      size_t rows, size_t cols);
+/* The two halves of it: the tensor, checked; its elements into `out`, or only looked at where that is NULL; false when one is
+ * not finite. */
+const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights, const char *name,
+                                     size_t rank, const size_t *shape);
+bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, float *out);
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name); /* NULL: none */
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix);           /* of any tensor */
 

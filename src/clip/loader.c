@@ -14,15 +14,41 @@ float *reco_load_tensor(reco_loader *l, const char *prefix, const char *name, si
     return values;
 }
 
-const reco_tensor *reco_load_table(reco_loader *l, const char *prefix, const char *name, size_t rows,
-                                   size_t cols)
+static const reco_tensor *need(reco_loader *l, const char *prefix, const char *name, size_t rows,
+                               size_t cols)
 {
     char full[256];
     if (l->status != RECO_OK) return NULL;
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    const reco_tensor *table = reco_weights_table(l->ctx, l->weights, full, rows, cols);
-    if (!table) l->status = RECO_E_FORMAT;
-    return table;
+    const reco_tensor *tensor = reco_weights_need(l->ctx, l->weights, full, 2, (size_t[]){rows, cols});
+    if (!tensor) l->status = RECO_E_FORMAT;
+    return tensor;
+}
+
+static bool read_values(reco_loader *l, const reco_tensor *tensor, float *out)
+{
+    if (!reco_weights_read(l->ctx, l->weights, tensor, out)) l->status = RECO_E_FORMAT;
+    return l->status == RECO_OK;
+}
+
+const reco_tensor *reco_load_table(reco_loader *l, const char *prefix, const char *name, size_t rows,
+                                   size_t cols)
+{
+    const reco_tensor *table = need(l, prefix, name, rows, cols);
+    return table && read_values(l, table, NULL) ? table : NULL;
+}
+
+/* One buffer for a block's matrices in turn: memory that comes from the system is cleared by it first, which would take as
+ * long as the conversion. Only asked for when a tensor of the file has that size. */
+static float *room(reco_loader *l, size_t count)
+{
+    if (count > l->room) {
+        reco_free(l->temp);
+        l->temp = reco_alloc_raw(l->ctx, count, sizeof(float), "weights");
+        l->room = l->temp ? count : 0;
+        if (!l->temp) l->status = RECO_E_NOMEM;
+    }
+    return l->temp;
 }
 
 float *reco_load_vector(reco_loader *l, const char *prefix, const char *name, size_t n)
@@ -51,13 +77,13 @@ reco_linear *reco_load_pack(reco_loader *l, float *weight, float *bias, size_t o
     if (precision == RECO_INT8 && !l->int8) precision = RECO_PRECISION_AUTO;
     if (l->status == RECO_OK)
         l->status = reco_linear_create(l->ctx, &linear, weight, bias, out, in, act, precision);
-    reco_free(weight);
+    if (weight != l->temp) reco_free(weight);
     reco_free(bias);
     return linear;
 }
 
 typedef struct pair {
-    float *weight, *bias;
+    float *weight, *bias; /* the weight in the loader's buffer */
 } pair;
 
 static pair both(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in)
@@ -65,7 +91,9 @@ static pair both(reco_loader *l, const char *prefix, const char *name, size_t ou
     char weight[64], bias[64];
     snprintf(weight, sizeof weight, "%s.weight", name);
     snprintf(bias, sizeof bias, "%s.bias", name);
-    float *w = reco_load_matrix(l, prefix, weight, out, in);
+    const reco_tensor *tensor = need(l, prefix, weight, out, in);
+    float *w = tensor ? room(l, tensor->count) : NULL;
+    if (w) read_values(l, tensor, w);
     return (pair){w, reco_load_vector(l, prefix, bias, out)};
 }
 
@@ -111,20 +139,22 @@ static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block
         return reco_load_pack(l, w, b, 3 * width, width, RECO_ACT_NONE);
     }
     const char *const parts[] = {names->q, names->k, names->v};
+    size_t count = width * width;
     float *weight = NULL, *bias = NULL;
     for (size_t i = 0; i < 3; i++) {
-        pair p = both(l, prefix, parts[i], width, width);
-        if (i == 0 && l->status == RECO_OK) { /* not before a tensor of the file has that size */
-            weight = reco_alloc_raw(l->ctx, 3 * width * width, sizeof(float), "weights");
+        char name[64];
+        snprintf(name, sizeof name, "%s.weight", parts[i]);
+        const reco_tensor *tensor = need(l, prefix, name, width, width);
+        if (tensor && i == 0) {
+            weight = room(l, 3 * count);
             bias = reco_alloc(l->ctx, 3 * width, sizeof(float), "weights");
-            if (!weight || !bias) l->status = RECO_E_NOMEM;
+            if (!bias) l->status = RECO_E_NOMEM;
         }
-        if (p.weight && p.bias && weight && bias) {
-            memcpy(weight + i * width * width, p.weight, width * width * sizeof(float));
-            memcpy(bias + i * width, p.bias, width * sizeof(float));
-        }
-        reco_free(p.weight);
-        reco_free(p.bias);
+        if (tensor && weight && bias) read_values(l, tensor, weight + i * count);
+        snprintf(name, sizeof name, "%s.bias", parts[i]);
+        float *part = reco_load_vector(l, prefix, name, width);
+        if (part && bias) memcpy(bias + i * width, part, width * sizeof(float));
+        reco_free(part);
     }
     return reco_load_pack(l, weight, bias, 3 * width, width, RECO_ACT_NONE);
 }
@@ -199,7 +229,7 @@ void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, con
     a.reasons = reco_alloc(l->ctx, spec->layers, sizeof *a.reasons, "loader");
     if (!tower->blocks || !a.workers || !a.status || !a.reasons) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < threads; i++) {
-        a.workers[i] = (reco_loader){NULL, l->weights, l->precision, RECO_OK, true};
+        a.workers[i] = (reco_loader){.weights = l->weights, .precision = l->precision, .int8 = true};
         RECO_GO(reco_ctx_worker(l->ctx, &a.workers[i].ctx));
     }
     reco_parallel(l->ctx, spec->layers, 1, load_blocks, &a);
@@ -207,7 +237,10 @@ void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, con
         if (a.status[i] != RECO_OK)
             status = reco_fail(l->ctx, a.status[i], "%s", a.reasons[i] ? a.reasons[i] : "out of memory");
 out:
-    for (size_t i = 0; a.workers && i < threads; i++) reco_ctx_free(a.workers[i].ctx);
+    for (size_t i = 0; a.workers && i < threads; i++) {
+        reco_free(a.workers[i].temp);
+        reco_ctx_free(a.workers[i].ctx);
+    }
     for (size_t i = 0; a.reasons && i < spec->layers; i++) reco_free(a.reasons[i]);
     reco_free(a.workers);
     reco_free(a.status);

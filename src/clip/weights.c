@@ -116,9 +116,8 @@ static void convert(void *arg, size_t begin, size_t end, int worker)
     if (!good || sum != 0) atomic_store(&c->good, false);
 }
 
-/* The tensor of that name and shape, of a type that we compute with. */
-static const reco_tensor *need(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
-                               const size_t *shape, const char **path)
+const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights, const char *name,
+                                     size_t rank, const size_t *shape)
 {
     float none;
     const reco_tensor *tensor;
@@ -127,22 +126,21 @@ static const reco_tensor *need(reco_ctx *ctx, const reco_weights *weights, const
         reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s", weights->path, name);
         return NULL;
     }
-    *path = reco_safetensors_path(file);
     if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
     if (reco_tensor_f32(ctx, tensor, 0, 0, &none) == RECO_OK) return tensor;
-    reco_fail_prefix(ctx, RECO_E_FORMAT, *path);
+    reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(file));
     return NULL;
 }
 
-/* Into `out`, or only looked at; false where an element is not finite. */
-static bool read_finite(reco_ctx *ctx, const reco_tensor *tensor, const char *path, float *out)
+bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, float *out)
 {
     conversion c = {tensor, out, true};
     reco_parallel(ctx, tensor->count, 1 << 16, convert, &c);
     for (size_t i = 0; i < tensor->count && !c.good; i++) {
         float value;
         if (reco_tensor_f32(ctx, tensor, i, 1, &value) == RECO_OK && isfinite(value)) continue;
-        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite", path, tensor->name, i);
+        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
+                  reco_safetensors_path(holder(weights, tensor->name)), tensor->name, i);
         return false;
     }
     return true;
@@ -151,18 +149,9 @@ static bool read_finite(reco_ctx *ctx, const reco_tensor *tensor, const char *pa
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape)
 {
-    const char *path;
-    const reco_tensor *tensor = need(ctx, weights, name, rank, shape, &path);
+    const reco_tensor *tensor = reco_weights_need(ctx, weights, name, rank, shape);
     float *values = tensor ? reco_alloc_raw(ctx, tensor->count, sizeof(float), name) : NULL;
-    if (values && read_finite(ctx, tensor, path, values)) return values;
+    if (values && reco_weights_read(ctx, weights, tensor, values)) return values;
     reco_free(values);
     return NULL;
-}
-
-const reco_tensor *reco_weights_table(reco_ctx *ctx, const reco_weights *weights, const char *name,
-                                      size_t rows, size_t cols)
-{
-    const char *path;
-    const reco_tensor *tensor = need(ctx, weights, name, 2, (size_t[]){rows, cols}, &path);
-    return tensor && read_finite(ctx, tensor, path, NULL) ? tensor : NULL;
 }

@@ -86,7 +86,7 @@ reco_status reco_towers_hf(reco_ctx *ctx, reco_model *model)
 
 reco_status reco_weights_hf(reco_ctx *ctx, reco_model *model)
 {
-    reco_loader l = {ctx, &model->weights, model->precision, RECO_OK, false};
+    reco_loader l = {.ctx = ctx, .weights = &model->weights, .precision = model->precision};
     const reco_spec *spec = &model->spec;
     bool is_siglip = spec->image.present ? spec->image.pool == RECO_POOL_MAP : !spec->causal;
     if (spec->image.present) image_tower(&l, model);
@@ -96,5 +96,6 @@ reco_status reco_weights_hf(reco_ctx *ctx, reco_model *model)
         model->has_logit_bias = is_siglip;
         if (is_siglip) model->logit_bias = reco_load_scalar(&l, "logit_bias");
     }
+    reco_free(l.temp);
     return l.status;
 }

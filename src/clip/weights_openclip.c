@@ -162,7 +162,7 @@ static void text_tower(reco_loader *l, reco_model *m)
 
 reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model)
 {
-    reco_loader l = {ctx, &model->weights, model->precision, RECO_OK, false};
+    reco_loader l = {.ctx = ctx, .weights = &model->weights, .precision = model->precision};
     if (model->spec.image.pool == RECO_POOL_MAP)
         timm_image(&l, model);
     else
@@ -171,5 +171,6 @@ reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model)
     model->logit_scale = expf(reco_load_scalar(&l, "logit_scale"));
     model->has_logit_bias = reco_weights_find(&model->weights, "logit_bias") != NULL;
     if (model->has_logit_bias) model->logit_bias = reco_load_scalar(&l, "logit_bias");
+    reco_free(l.temp);
     return l.status;
 }

@@ -53,9 +53,10 @@ static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, const float *w
     const void *source = lin->type == RECO_PRODUCT_S8 ? (const void *)lin->quantized : weight;
     const float *bias = lin->type == RECO_PRODUCT_S8 ? NULL : lin->bias;
     reco_act act = lin->type == RECO_PRODUCT_S8 ? RECO_ACT_NONE : lin->act;
-    uint16_t *half = NULL;
+    reco_mark mark = reco_scratch_mark(ctx);
     if (lin->type == RECO_PRODUCT_BF16) {
-        if (!(half = reco_alloc_raw(ctx, count, sizeof *half, "weights"))) RECO_GO(RECO_E_NOMEM);
+        uint16_t *half = reco_scratch(ctx, count, sizeof *half, "weights");
+        if (!half) RECO_GO(RECO_E_NOMEM);
         to_bf16 arg = {reco_vec_of(ctx), half, weight};
         reco_parallel(ctx, count, 1 << 16, convert, &arg);
         source = half;
@@ -66,7 +67,7 @@ static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, const float *w
     if (!lin->packed)
         RECO_GO(reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu", lin->out, lin->in));
 out:
-    reco_free(half);
+    reco_scratch_release(ctx, mark);
     return status;
 }
 
