@@ -5,7 +5,11 @@ Runs `reco model check`, computes the same with the reference in f32, and prints
 whether the token ids are equal, and the smallest and the mean cosine of each side. Exits with 1 when one of them misses
 its tolerance.
 
-    tools/compare_reference.py MODEL --images DIR --texts FILE [--precision f32]
+    tools/compare_reference.py MODEL --images DIR --texts FILE [--precision f32] [--processor torchvision]
+
+MODEL may be a whole model or one tower. transformers has two processors of pictures for every model: reco does what the
+one with Pillow does; --processor torchvision compares with the other, which transformers 5 takes by default, and whose
+pixels differ by a few grey levels (docs/models.md), so that `pixels` fails and the cosines say what that amounts to.
 
 Needs torch, numpy and Pillow, and for a Hugging Face folder transformers, for an open_clip folder open_clip_torch (which
 needs ftfy and torchvision). Older ones differ by the pixels of some pictures: Pillow before 13 decodes some JPEG files
@@ -38,6 +42,7 @@ def arguments():
     p.add_argument("--texts", metavar="FILE")
     p.add_argument("--precision", default="f32", help="of reco (the reference is always f32); default f32")
     p.add_argument("--kind", choices=["hf", "open_clip"], help="default: open_clip where the folder has open_clip_config.json")
+    p.add_argument("--processor", choices=["pil", "torchvision"], default="pil", help="of transformers' pictures; default pil")
     p.add_argument("--reco", default=None, help="the program; default: build/cli/reco beside this file, else reco in the PATH")
     p.add_argument("--out", metavar="DIR", help="keep what reco writes (default: a temporary folder)")
     p.add_argument("--cosine", type=float, help="least cosine; default by precision: " + ", ".join(f"{k} {v}" for k, v in COSINE.items()))
@@ -70,21 +75,29 @@ def run_reco(a, out):
 class HuggingFace:
     """A folder that transformers reads: both towers, or one of them."""
 
-    def __init__(self, folder, summary):
+    def __init__(self, folder, summary, processor="pil"):
         import transformers
 
         self.name = f"transformers {transformers.__version__}, Pillow {PIL.__version__}, torch {torch.__version__}"
         transformers.utils.logging.disable_progress_bar()
         self.folder, self.context = folder, summary["model"]["context"]
+        self.name += f", {processor} processor"
+        if summary["images"]:
+            self.processor = self.load_processor(transformers, processor)
         config = transformers.AutoConfig.from_pretrained(folder)
         architecture = (config.architectures or [""])[0]
         kind = getattr(transformers, architecture, None) or transformers.AutoModel
         self.model = kind.from_pretrained(folder, torch_dtype=torch.float32).eval()
         self.transformers = transformers
 
+    def load_processor(self, transformers, backend):
+        load = transformers.AutoImageProcessor.from_pretrained
+        if int(transformers.__version__.split(".")[0]) >= 5:
+            return load(self.folder, backend=backend)
+        return load(self.folder, use_fast=backend == "torchvision")
+
     def pixels(self, images):
-        processor = self.transformers.AutoImageProcessor.from_pretrained(self.folder, use_fast=False)
-        return processor(images=images, return_tensors="np")["pixel_values"]
+        return np.asarray(self.processor(images=images, return_tensors="pt")["pixel_values"])
 
     def ids(self, texts):
         tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.folder)
@@ -93,9 +106,11 @@ class HuggingFace:
     def features(self, side, **inputs):
         function = getattr(self.model, f"get_{side}_features", None)
         out = (function or self.model)(**inputs)
-        if not torch.is_tensor(out):
-            out = getattr(out, f"{side}_embeds", None) if not function else out.pooler_output
-        return out
+        if torch.is_tensor(out):
+            return out
+        # CLIP's towers alone have a projection, SigLIP's end in their pooling.
+        embeds = None if function else getattr(out, f"{side}_embeds", None)
+        return out.pooler_output if embeds is None else embeds
 
     def image(self, pixels):
         return self.features("image", pixel_values=pixels)
@@ -106,7 +121,7 @@ class HuggingFace:
 
 
 class OpenClip:
-    def __init__(self, folder, summary):
+    def __init__(self, folder, summary, processor=None):
         import open_clip
 
         self.name = f"open_clip {open_clip.__version__}, Pillow {PIL.__version__}, torch {torch.__version__}"
@@ -207,7 +222,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="reco-compare-") as temporary:
         summary, arrays = run_reco(a, pathlib.Path(a.out or temporary))
     kind = a.kind or ("open_clip" if (pathlib.Path(a.model) / "open_clip_config.json").exists() else "hf")
-    report = compare((OpenClip if kind == "open_clip" else HuggingFace)(a.model, summary), summary, arrays, a)
+    report = compare((OpenClip if kind == "open_clip" else HuggingFace)(a.model, summary, a.processor), summary, arrays, a)
     print(json.dumps(report)) if a.json else show(report)
     return 1 if report["failed"] else 0
 

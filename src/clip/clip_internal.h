@@ -25,6 +25,7 @@ typedef struct reco_tower_spec {
     float eps;
     reco_act act;
     reco_pool pool;
+    bool layer_scale; /* open_clip: gains after attention and MLP */
 } reco_tower_spec;
 
 typedef struct reco_spec {
@@ -40,10 +41,14 @@ typedef struct reco_spec {
 /* The weights file or its shards. */
 typedef struct reco_weights {
     reco_safetensors **files;
+    bool **used; /* [n][tensors of the file], set by reco_weights_load */
     size_t n;
     char *path; /* for messages: the file, or the index of the shards */
 } reco_weights;
+/* RECO_E_IO where neither the file nor its index is there; what else is there that holds weights is named. */
 reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *name);
+/* The file, or an index of its shards, is there. */
+reco_status reco_weights_there(reco_ctx *ctx, const char *dir, const char *name, bool *there);
 void reco_weights_close(reco_weights *weights);
 /* A tensor of exactly this shape, as finite f32, in memory of its own; NULL with the error recorded otherwise. */
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
@@ -55,6 +60,8 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
 bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, float *out);
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name); /* NULL: none */
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix);           /* of any tensor */
+/* How many tensors nobody loaded, but for integers (positions by number, which old files hold); first: one of them. */
+size_t reco_weights_left(const reco_weights *weights, const reco_tensor **first);
 
 /* A residual block, pre-norm. */
 typedef struct reco_block {
@@ -95,6 +102,7 @@ struct reco_model {
     bool has_logit_bias;
     reco_preprocess preprocess;
     bool no_ln_pre, no_text_projection; /* open_clip */
+    bool timm_image;                    /* open_clip: an image tower of timm's */
     bool folder_tokenizer;              /* open_clip: the folder's tokenizer, not the built-in one */
     reco_clean clean;
     reco_tokenizer *tokenizer; /* NULL: without a text tower, or no_tokenizer says why */

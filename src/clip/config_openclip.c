@@ -4,15 +4,32 @@
 
 #include <stdio.h>
 
-/* Features that are off where the key is missing, null, false or 0. */
+/* Of a feature: missing, null, false, 0 or "". */
+static bool off(const json_t *value)
+{
+    return !value || json_is_null(value) || json_is_false(value) ||
+           (json_is_number(value) && json_number_value(value) == 0) ||
+           (json_is_string(value) && !*json_string_value(value));
+}
+
 static void refuse(reco_reader *r, const char *const *keys)
 {
-    for (; *keys; keys++) {
-        const json_t *value = reco_read_value(r, *keys);
-        bool off = !value || json_is_false(value) ||
-                   (json_is_number(value) && json_number_value(value) == 0) ||
-                   (json_is_string(value) && !*json_string_value(value));
-        if (!off) reco_read_fail(r, RECO_E_UNSUPPORTED, *keys, "is set, which reco does not support");
+    for (; *keys; keys++)
+        if (!off(reco_read_value(r, *keys)))
+            reco_read_fail(r, RECO_E_UNSUPPORTED, *keys, "is set, which reco does not support");
+}
+
+/* A key that open_clip does not have either, or has from a later version on, could mean anything. */
+static void nothing_but(reco_reader *r, const char *const *keys)
+{
+    json_t *object = (json_t *)r->object, *value; /* jansson's iterator is not const, but changes nothing */
+    const char *key;
+    json_object_foreach(object, key, value)
+    {
+        size_t i = 0;
+        while (keys[i] && strcmp(keys[i], key) != 0) i++;
+        if (!keys[i] && !off(value))
+            reco_read_fail(r, RECO_E_UNSUPPORTED, key, "is set, a key that reco does not know");
     }
 }
 
@@ -39,11 +56,46 @@ static const json_t *only(reco_reader *r, const char *section, const char *key)
     return value;
 }
 
+/* All keys that open_clip has. The last rows change nothing: they are for training, of a part that is refused, or of
+ * towers that have their own (output_tokens gives the patches out as well). */
+#define BLOCK_KEYS                                                                                         \
+    "layers", "width", "mlp_ratio", "ls_init_value", "pool_type", "final_ln_after_pool", "act_kwargs",     \
+        "norm_kwargs", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner",   \
+        "scale_attn", "scale_fc", "output_tokens"
+static const char *const image_keys[] = {BLOCK_KEYS,          "head_width",
+                                         "patch_size",        "image_size",
+                                         "no_ln_pre",         "pos_embed_type",
+                                         "attentional_pool",  "timm_model_name",
+                                         "timm_pool",         "timm_proj",
+                                         "patch_dropout",     "attn_pooler_queries",
+                                         "attn_pooler_heads", "timm_model_pretrained",
+                                         "timm_proj_bias",    "timm_drop",
+                                         "timm_drop_path",    NULL};
+static const char *const text_keys[] = {BLOCK_KEYS,          "heads",          "context_length",
+                                        "vocab_size",        "eos_id",         "embed_cls",
+                                        "no_causal_mask",    "proj_type",      "proj_bias",
+                                        "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs",
+                                        "hf_model_name",     "pad_id",         "hf_model_pretrained",
+                                        "hf_proj_type",      "hf_pooler_type", NULL};
+static const char *const model_keys[] = {"embed_dim",
+                                         "vision_cfg",
+                                         "text_cfg",
+                                         "quick_gelu",
+                                         "custom_text",
+                                         "multimodal_cfg",
+                                         "preprocess_cfg",
+                                         "init_logit_scale",
+                                         "init_logit_bias",
+                                         "output_dict",
+                                         "cast_dtype",
+                                         "nonscalar_logit_scale",
+                                         NULL};
+
 /* What the native blocks of both towers have in common. */
 static void blocks(reco_reader *r, reco_tower_spec *spec, size_t width, char *act, bool quick)
 {
-    static const char *const off[] = {"qk_norm",    "scaled_cosine_attn", "scale_heads", "scale_attn_inner",
-                                      "scale_attn", "scale_fc",           NULL};
+    static const char *const features[] = {
+        "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", NULL};
     static const char *const types[] = {"default", "custom"};
     spec->present = true;
     spec->width = reco_read_size(r, "width", width, 1, 65536);
@@ -52,8 +104,9 @@ static void blocks(reco_reader *r, reco_tower_spec *spec, size_t width, char *ac
     if (reco_read_value(r, "mlp_ratio")) ratio = reco_read_number(r, "mlp_ratio", 4, 1e-4, 64);
     spec->mlp = (size_t)((double)spec->width * ratio);
     if (spec->mlp < 1) reco_read_fail(r, RECO_E_FORMAT, "mlp_ratio", "leaves no MLP");
-    refuse(r, off);
+    refuse(r, features);
     choice(r, "block_type", "default", types, 2);
+    spec->layer_scale = reco_read_value(r, "ls_init_value") != NULL;
     const json_t *eps = only(r, "norm_kwargs", "eps"), *approximate = only(r, "act_kwargs", "approximate");
     spec->eps = json_is_number(eps) ? (float)json_number_value(eps) : 1e-5f;
     if (!(spec->eps >= 0 && spec->eps < 1))
@@ -76,7 +129,7 @@ static void divides(reco_reader *r, const reco_tower_spec *spec, const char *key
 
 static void native_image(reco_reader *r, reco_model *model, bool quick)
 {
-    static const char *const off[] = {"attentional_pool", NULL};
+    static const char *const features[] = {"attentional_pool", NULL};
     static const char *const pools[] = {"tok", "avg"}, *const positions[] = {"learnable", "sin_cos_2d"};
     reco_spec *spec = &model->spec;
     if (json_is_array(reco_read_value(r, "layers")))
@@ -86,7 +139,7 @@ static void native_image(reco_reader *r, reco_model *model, bool quick)
     spec->image.heads = spec->image.width / head;
     divides(r, &spec->image, "head_width");
     spec->patch = reco_read_square(r, "patch_size", 16, 1, 4096);
-    refuse(r, off);
+    refuse(r, features);
     choice(r, "pos_embed_type", "learnable", positions, 2); /* either is in the weights */
     spec->image.pool = choice(r, "pool_type", "tok", pools, 2) ? RECO_POOL_MEAN : RECO_POOL_FIRST;
     spec->ln_post_last = reco_read_flag(r, "final_ln_after_pool", false);
@@ -94,72 +147,108 @@ static void native_image(reco_reader *r, reco_model *model, bool quick)
     model->no_ln_pre = reco_read_flag(r, "no_ln_pre", false);
 }
 
-/* SigLIP's image towers are timm's. Their widths are in the weights; heads are known by the name alone. */
-static void timm_image(reco_reader *r, reco_model *model, const char *name)
+/* Image towers of timm that are SigLIP's or CLIP's. Their widths are in the weights; heads and activation are known by
+ * the name alone. */
+static bool timm_name(reco_spec *spec, const char *name)
 {
     static const struct {
-        const char *prefix;
-        size_t heads;
-        unsigned tanh_patch, tanh_side; /* those of timm's list that have the other activation; 1: all */
-    } known[] = {{"vit_base_patch", 12, 32, 0},
-                 {"vit_large_patch", 16, 0, 512},
-                 {"vit_so400m_patch", 16, 16, 0},
-                 {"vit_giantopt_patch", 16, 1, 0}};
-    static const char *const pools[] = {"map"}, *const projections[] = {"none"};
-    reco_spec *spec = &model->spec;
+        const char *size;
+        size_t siglip, clip;            /* heads; 0: timm has none */
+        unsigned tanh_patch, tanh_side; /* SigLIP's that have the other activation; 1: all */
+    } known[] = {{"xsmall", 0, 4, 0, 0},   {"medium", 0, 8, 0, 0},    {"betwixt", 0, 10, 0, 0},
+                 {"base", 12, 12, 32, 0},  {"large", 16, 16, 0, 512}, {"huge", 0, 16, 0, 0},
+                 {"giant", 0, 16, 0, 0},   {"gigantic", 0, 16, 0, 0}, {"so400m", 16, 0, 16, 0},
+                 {"giantopt", 16, 0, 1, 0}};
+    char size[16], rest[32];
     unsigned patch = 0, side = 0;
     int end = 0;
+    if (sscanf(name, "vit_%15[a-z0-9]_patch%4u_%31[a-z_]%4u%n", size, &patch, rest, &side, &end) != 4 ||
+        name[end] || patch < 1 || patch > 4096)
+        return false;
+    bool siglip = strcmp(rest, "siglip_") == 0, quick = strcmp(rest, "clip_quickgelu_") == 0;
+    if (!siglip && !quick && strcmp(rest, "clip_") != 0) return false;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        size_t n = strlen(known[i].prefix);
-        if (strncmp(name, known[i].prefix, n) == 0 &&
-            sscanf(name + n, "%4u_siglip_%4u%n", &patch, &side, &end) == 2 && !name[n + (size_t)end]) {
-            spec->image.heads = known[i].heads;
-            bool tanh =
-                known[i].tanh_patch == 1 || patch == known[i].tanh_patch || side == known[i].tanh_side;
-            spec->image.act = tanh ? RECO_ACT_GELU_TANH : RECO_ACT_GELU;
-        }
+        size_t heads = siglip ? known[i].siglip : known[i].clip;
+        if (strcmp(size, known[i].size) != 0 || !heads) continue;
+        bool tanh = siglip && (known[i].tanh_patch == 1 || patch == known[i].tanh_patch ||
+                               side == known[i].tanh_side);
+        spec->patch = patch;
+        spec->class_token = !siglip;
+        spec->image = (reco_tower_spec){.present = true,
+                                        .heads = heads,
+                                        .eps = siglip ? 1e-6f : 1e-5f,
+                                        .act = quick  ? RECO_ACT_QUICK_GELU
+                                               : tanh ? RECO_ACT_GELU_TANH
+                                                      : RECO_ACT_GELU,
+                                        .pool = siglip ? RECO_POOL_MAP : RECO_POOL_FIRST};
+        return true;
     }
-    if (!spec->image.heads)
+    return false;
+}
+
+static void timm_image(reco_reader *r, reco_model *model, const char *name)
+{
+    static const char *const map[] = {"map"}, *const token[] = {"token"}, *const none[] = {"none"};
+    reco_spec *spec = &model->spec;
+    model->timm_image = true;
+    if (!timm_name(spec, name)) {
         reco_read_fail(r, RECO_E_UNSUPPORTED, "timm_model_name",
-                       "= \"%.60s\", want vit_{base,large,so400m,giantopt}_patchN_siglip_M", name);
-    choice(r, "timm_pool", "avg", pools, 1);
-    choice(r, "timm_proj", "linear", projections, 1);
-    spec->image.present = true;
-    spec->image.pool = RECO_POOL_MAP;
-    spec->image.eps = 1e-6f;
+                       "= \"%.60s\", an image tower of another family than CLIP's and SigLIP's "
+                       "(vit_SIZE_patchN_clip_M, vit_SIZE_patchN_siglip_M)",
+                       name);
+        return;
+    }
+    bool siglip = spec->image.pool == RECO_POOL_MAP;
+    choice(r, "timm_pool", "avg", siglip ? map : token, 1);
+    /* Null is not the same as a missing key here: the classifier of timm's model is the projection then. */
+    const json_t *projection = json_object_get(r->object, "timm_proj");
+    if (siglip)
+        choice(r, "timm_proj", "linear", none, 1);
+    else if (!projection || !off(projection))
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "timm_proj", "= \"%.60s\", want null",
+                       projection ? reco_read_text(r, "timm_proj", "") : "linear");
     snprintf(model->image_act, sizeof model->image_act, "%s",
-             spec->image.act == RECO_ACT_GELU ? "gelu" : "gelu_tanh");
-    spec->patch = patch;
-    if (patch < 1 || patch > 4096)
-        reco_read_fail(r, RECO_E_UNSUPPORTED, "timm_model_name", "= \"%.60s\": patch", name);
+             spec->image.act == RECO_ACT_GELU        ? "gelu"
+             : spec->image.act == RECO_ACT_GELU_TANH ? "gelu_tanh"
+                                                     : "quick_gelu");
 }
 
 /* open_clip has CLIP's tokenizer inside; only hf_tokenizer_name makes it read the folder's. */
 static void tokenizer(reco_reader *r, reco_model *model)
 {
-    static const char *const off[] = {"additional_special_tokens", "reduction_mask", "strip_sep_token",
-                                      "bpe_path", NULL};
+    static const char *const clean_alone[] = {"clean", NULL}, *const no_mode[] = {"tokenizer_mode", NULL};
     static const char *const cleans[] = {"lower", "whitespace", "canonicalize"};
     static const reco_clean clean[] = {RECO_CLEAN_LOWER, RECO_CLEAN_WHITESPACE, RECO_CLEAN_CANONICALIZE};
-    static const char *const no_mode[] = {"tokenizer_mode", NULL};
     model->folder_tokenizer = *reco_read_text(r, "hf_tokenizer_name", "") != 0;
+    if (r->status != RECO_OK) return;
     refuse(r, no_mode);
     reco_reader kwargs = reco_read_section(r, "tokenizer_kwargs");
     kwargs.section = "tokenizer_kwargs";
-    refuse(&kwargs, off);
+    nothing_but(&kwargs, clean_alone);
     model->clean =
         clean[choice(&kwargs, "clean", model->folder_tokenizer ? "whitespace" : "lower", cleans, 3)];
     r->status = kwargs.status;
+    if (r->status == RECO_E_UNSUPPORTED) { /* pictures can be embedded all the same */
+        model->no_tokenizer = reco_strdup(r->ctx, reco_ctx_error(r->ctx));
+        r->status = model->no_tokenizer
+                        ? reco_guess(r->ctx, model, "texts cannot be embedded: %s", model->no_tokenizer)
+                        : RECO_E_NOMEM;
+    }
 }
 
 static void text(reco_reader *r, reco_model *model, bool quick)
 {
-    static const char *const off[] = {"hf_model_name", "embed_cls", NULL};
+    static const char *const features[] = {"embed_cls", NULL};
     static const char *const pools[] = {"argmax", "eos", "first", "last"};
     static const reco_pool pool[] = {RECO_POOL_MAX, RECO_POOL_EOS, RECO_POOL_FIRST, RECO_POOL_LAST};
     static const char *const projections[] = {"linear", "none"};
     reco_spec *spec = &model->spec;
-    refuse(r, off);
+    const char *other = reco_read_text(r, "hf_model_name", "");
+    if (*other)
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "hf_model_name",
+                       "= \"%.60s\", a text tower of another family than CLIP's", other);
+    nothing_but(r, text_keys);
+    refuse(r, features);
     blocks(r, &spec->text, 512, model->text_act, quick);
     spec->text.heads = reco_read_size(r, "heads", 8, 1, 1024);
     divides(r, &spec->text, "heads");
@@ -177,7 +266,6 @@ reco_status reco_config_openclip(reco_ctx *ctx, reco_model *model)
 {
     json_t *root = NULL;
     reco_status status = RECO_OK;
-    static const char *const off[] = {"multimodal_cfg", NULL};
     char *path = reco_path_join(ctx, model->dir, "open_clip_config.json");
     if (!path) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_json_load(ctx, &root, path));
@@ -185,13 +273,17 @@ reco_status reco_config_openclip(reco_ctx *ctx, reco_model *model)
     reco_reader top = {ctx, model, path, "", root, RECO_OK};
     reco_reader cfg = json_object_get(root, "model_cfg") ? reco_read_section(&top, "model_cfg") : top;
     reco_reader r = {ctx, model, path, "", cfg.object, cfg.status};
-    refuse(&r, off);
+    if (!off(reco_read_value(&r, "multimodal_cfg")))
+        reco_read_fail(&r, RECO_E_UNSUPPORTED, "multimodal_cfg",
+                       "is set: CoCa, which reco does not support");
+    if (cfg.object != root) nothing_but(&r, model_keys);
     if (!reco_read_value(&r, "vision_cfg") || !reco_read_value(&r, "text_cfg"))
         reco_read_fail(&r, RECO_E_FORMAT, "model_cfg", "has no vision_cfg or no text_cfg");
     if (!reco_read_value(&r, "embed_dim")) reco_read_fail(&r, RECO_E_FORMAT, "embed_dim", "is missing");
     model->spec.d = reco_read_size(&r, "embed_dim", 512, 1, 65536);
     bool quick = reco_read_flag(&r, "quick_gelu", false);
     reco_reader image = reco_read_section(&r, "vision_cfg");
+    nothing_but(&image, image_keys);
     const char *timm = reco_read_text(&image, "timm_model_name", "");
     if (*timm)
         timm_image(&image, model, timm);

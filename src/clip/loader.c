@@ -61,6 +61,23 @@ float *reco_load_matrix(reco_loader *l, const char *prefix, const char *name, si
     return reco_load_tensor(l, prefix, name, 2, (size_t[]){rows, cols});
 }
 
+float *reco_load_grid(reco_loader *l, const char *prefix, const char *name, size_t rank,
+                      const reco_spec *spec)
+{
+    char full[256];
+    size_t tokens = reco_image_tokens(spec), shape[] = {1, tokens, spec->image.width};
+    if (l->status != RECO_OK) return NULL;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const reco_tensor *tensor = reco_weights_find(l->weights, full);
+    if (tensor && tensor->rank == rank && tensor->shape[rank - 2] != tokens)
+        l->status = reco_fail(
+            l->ctx, RECO_E_FORMAT,
+            "%s: tensor %s has %zu positions, want %zu for image_size %zu and patch size %zu "
+            "(positions are not interpolated)",
+            l->weights->path, full, tensor->shape[rank - 2], tokens, spec->image_size, spec->patch);
+    return reco_load_tensor(l, prefix, name, rank, shape + 3 - rank);
+}
+
 float reco_load_scalar(reco_loader *l, const char *name)
 {
     const reco_tensor *tensor = reco_weights_find(l->weights, name);

@@ -31,6 +31,9 @@ float *reco_load_tensor(reco_loader *l, const char *prefix, const char *name, si
 /* Checked, but left in its file: rows are looked up, few at a time. */
 const reco_tensor *reco_load_table(reco_loader *l, const char *prefix, const char *name, size_t rows,
                                    size_t cols);
+/* The positions of an image's tokens, [tokens][width] or, of rank 3, [1][tokens][width]. */
+float *reco_load_grid(reco_loader *l, const char *prefix, const char *name, size_t rank,
+                      const reco_spec *spec);
 /* A scalar, or an array of one. */
 float reco_load_scalar(reco_loader *l, const char *name);
 /* "NAME.weight" and "NAME.bias". */

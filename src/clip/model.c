@@ -13,6 +13,62 @@ static char *folder_name(reco_ctx *ctx, const char *dir)
     return reco_format(ctx, "%.*s", (int)(end - begin), dir + begin);
 }
 
+static reco_status has(reco_ctx *ctx, const char *dir, const char *name, bool *out)
+{
+    char *path = reco_path_join(ctx, dir, name);
+    if (!path) return RECO_E_NOMEM;
+    *out = reco_path_exists(path);
+    reco_free(path);
+    return RECO_OK;
+}
+
+/* The weights that open_clip would take from the folder; NULL where there is no open_clip_config.json, or where it lies
+ * beside a model of Hugging Face and has no weights of its own, as in a folder that was fetched in part. */
+static reco_status open_clip_weights(reco_ctx *ctx, reco_model *model, const char **out)
+{
+    static const char *const names[] = {"open_clip_model.safetensors",
+                                        "open_clip_pytorch_model.safetensors"};
+    static const char shared[] = "model.safetensors";
+    bool there = false, of_hf = false;
+    *out = NULL;
+    RECO_TRY(has(ctx, model->dir, "open_clip_config.json", &there));
+    if (!there) return RECO_OK;
+    for (size_t i = 0; i < 2; i++) {
+        RECO_TRY(reco_weights_there(ctx, model->dir, names[i], &there));
+        if (there) *out = names[i];
+        if (there) return RECO_OK;
+    }
+    *out = names[0];
+    RECO_TRY(reco_weights_there(ctx, model->dir, shared, &there));
+    RECO_TRY(has(ctx, model->dir, "config.json", &of_hf));
+    if (!there) return RECO_OK;
+    reco_weights weights = {0};
+    reco_status status = reco_weights_open(ctx, &weights, model->dir, shared);
+    bool native = status == RECO_OK && reco_weights_prefix(&weights, "visual.");
+    reco_weights_close(&weights);
+    *out = native || !of_hf ? shared : NULL;
+    if (status == RECO_OK && !*out)
+        status = reco_guess(
+            ctx, model, "open_clip_config.json is there without its weights, %s: read as Hugging Face's",
+            names[0]);
+    return status;
+}
+
+/* Tensors that no layer took: transformers passes over them; for open_clip they are an error, being of a layer that the
+ * configuration does not tell of. */
+static reco_status leftover(reco_ctx *ctx, reco_model *model, bool open_clip)
+{
+    const reco_tensor *first;
+    size_t left = reco_weights_left(&model->weights, &first);
+    if (left == 0) return RECO_OK;
+    if (open_clip)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                         "%s: tensor %s (and %zu more) is in no layer that the configuration describes",
+                         model->weights.path, first->name, left - 1);
+    return reco_guess(ctx, model, "%zu tensors belong to no layer of this architecture: left out, as %s",
+                      left, first->name);
+}
+
 /* The tokenizer is read while the weights are packed: neither needs the other, and nothing else is written by both. */
 typedef struct tokenizer_job {
     reco_ctx *ctx;
@@ -42,7 +98,7 @@ static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
     if (beside) pthread_join(thread, NULL);
     if (job.status != RECO_OK) status = reco_fail(ctx, job.status, "%s", reco_ctx_error(job.ctx));
     reco_ctx_free(job.ctx);
-    return status;
+    return status == RECO_OK ? leftover(ctx, model, open_clip) : status;
 }
 
 reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, const reco_model_opts *opts)
@@ -59,20 +115,18 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     model->precision = precision;
     if (!(model->dir = reco_strdup(ctx, dir)) || !(model->name = folder_name(ctx, dir)))
         RECO_GO(RECO_E_NOMEM);
-    char *config = reco_path_join(ctx, dir, "open_clip_config.json");
-    if (!config) RECO_GO(RECO_E_NOMEM);
-    bool open_clip = reco_path_exists(config);
-    reco_free(config);
+    const char *open_clip = NULL;
+    RECO_GO(open_clip_weights(ctx, model, &open_clip));
     if (open_clip) {
         RECO_GO(reco_config_openclip(ctx, model));
         RECO_GO(reco_preprocess_openclip(ctx, model));
-        RECO_GO(reco_weights_open(ctx, &model->weights, dir, "open_clip_model.safetensors"));
+        RECO_GO(reco_weights_open(ctx, &model->weights, dir, open_clip));
     } else {
         RECO_GO(reco_config_hf(ctx, model));
         RECO_GO(reco_towers_hf(ctx, model));
         if (model->spec.image.present) RECO_GO(reco_preprocess_hf(ctx, model));
     }
-    RECO_GO(read_model(ctx, model, open_clip));
+    RECO_GO(read_model(ctx, model, open_clip != NULL));
     *out = model;
     model = NULL;
 out:

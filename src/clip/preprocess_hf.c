@@ -2,12 +2,51 @@
  * the processor_config.json that newer transformers write. */
 #include "clip/reader.h"
 
-/* An edge is a number, or an object with the named key. Missing: 0. */
-static size_t edge(const json_t *value, const char *key)
+/* What `size` or `crop_size` says. */
+typedef struct extent {
+    size_t shortest, height, width; /* either the first or the others; all 0: missing */
+} extent;
+
+static size_t edge(reco_reader *r, const char *key, const json_t *value)
 {
-    if (json_is_object(value)) value = json_object_get(value, key);
     json_int_t n = json_integer_value(value);
-    return n > 0 && n <= 4096 ? (size_t)n : 0;
+    if (!json_is_integer(value) || n < 1 || n > 4096)
+        reco_read_fail(r, RECO_E_FORMAT, key, "has an edge that is not 1..4096");
+    return r->status == RECO_OK ? (size_t)n : 0;
+}
+
+/* A number (a square, or the shortest edge), [height, width], or an object of what is named so; what else transformers
+ * knows, as a longest edge beside the shortest, resizes otherwise. */
+static extent read_extent(reco_reader *r, const char *key, bool square)
+{
+    extent e = {0};
+    json_t *value = (json_t *)reco_read_value(r, key), *part; /* jansson's iterator is not const */
+    const char *name;
+    if (json_is_integer(value)) {
+        size_t n = edge(r, key, value);
+        return square ? (extent){0, n, n} : (extent){.shortest = n};
+    }
+    if (json_is_array(value) && json_array_size(value) == 2)
+        return (extent){0, edge(r, key, json_array_get(value, 0)), edge(r, key, json_array_get(value, 1))};
+    if (value && !json_is_object(value))
+        reco_read_fail(r, RECO_E_FORMAT, key, "is neither a number nor an object");
+    json_object_foreach(value, name, part)
+    {
+        size_t *to = strcmp(name, "shortest_edge") == 0 ? &e.shortest
+                     : strcmp(name, "height") == 0      ? &e.height
+                     : strcmp(name, "width") == 0       ? &e.width
+                                                        : NULL;
+        if (!json_is_null(part) && !to)
+            reco_read_fail(r, RECO_E_UNSUPPORTED, key, "has %.60s, want shortest_edge, or height and width",
+                           name);
+        else if (!json_is_null(part))
+            *to = edge(r, key, part);
+    }
+    if (value && !e.height != !e.width)
+        reco_read_fail(r, RECO_E_FORMAT, key, "has only one of height and width");
+    if (value && !e.shortest == !e.height)
+        reco_read_fail(r, RECO_E_FORMAT, key, "is neither a shortest_edge nor a height and width");
+    return e;
 }
 
 static void three(reco_reader *r, float out[3], const char *key, const float *otherwise)
@@ -32,54 +71,70 @@ static void three(reco_reader *r, float out[3], const char *key, const float *ot
     }
 }
 
+/* A key that is missing in a file has transformers' default, whatever the model's size. */
+static size_t missing(reco_reader *r, const char *key, const char *what, size_t side)
+{
+    size_t assumed = r->object ? 224 : side;
+    if (r->status == RECO_OK)
+        r->status =
+            reco_guess(r->ctx, r->model, "%s: %s %zu, for want of it in a file", key, what, assumed);
+    return assumed;
+}
+
 /* CLIP resizes the shortest edge and crops, SigLIP squashes; either may say what the other does. */
 static void geometry(reco_reader *r, reco_preprocess *pre, bool siglip, size_t side)
 {
-    const json_t *size = reco_read_value(r, "size"), *crop = reco_read_value(r, "crop_size");
-    size_t shortest = edge(size, "shortest_edge"), height = edge(size, "height"),
-           width = edge(size, "width");
-    if (!size && r->status == RECO_OK)
-        r->status = reco_guess(r->ctx, r->model, "size: %s to %zu, for want of it in a file",
-                               siglip ? "both edges" : "shortest edge", side);
-    if (!size && !siglip) shortest = side;
-    if (!size && siglip) height = width = side;
+    extent size = read_extent(r, "size", false), crop = read_extent(r, "crop_size", true);
+    bool cropped = reco_read_flag(r, "do_center_crop", !siglip);
+    if (!size.shortest && !size.height) {
+        size_t n = missing(r, "size", siglip ? "both edges to" : "shortest edge to", side);
+        size = siglip ? (extent){0, n, n} : (extent){.shortest = n};
+    }
     if (!reco_read_flag(r, "do_resize", true))
         reco_read_fail(r, RECO_E_UNSUPPORTED, "do_resize", "is false, want true");
-    if (!shortest && (json_is_object(size) || !size)) {
-        if (!height || height != width)
-            reco_read_fail(r, RECO_E_UNSUPPORTED, "size",
-                           "is neither a shortest_edge nor a square of 1..4096");
-        pre->mode = RECO_RESIZE_SQUASH;
-        shortest = height;
-    }
-    if (!shortest) reco_read_fail(r, RECO_E_FORMAT, "size", "is not 1..4096");
-    pre->size = shortest;
-    if (reco_read_flag(r, "do_center_crop", !siglip)) {
-        pre->crop = crop ? edge(crop, "height") : side;
-        if (!pre->crop || (json_is_object(crop) && edge(crop, "width") != pre->crop))
-            reco_read_fail(r, RECO_E_UNSUPPORTED, "crop_size", "is not a square of 1..4096");
-    } else if (pre->mode != RECO_RESIZE_SQUASH) {
+    if (reco_read_flag(r, "do_pad", false))
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "do_pad", "is true, want false");
+    if (size.height != size.width)
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "size", "%zux%zu is not a square", size.height, size.width);
+    if (!size.shortest) pre->mode = RECO_RESIZE_SQUASH;
+    pre->size = size.shortest ? size.shortest : size.height;
+    if (cropped && !crop.height) crop.height = crop.width = missing(r, "crop_size", "a square of", side);
+    if (cropped && (crop.shortest || crop.height != crop.width))
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "crop_size", "is not a square");
+    if (!cropped && size.shortest)
         reco_read_fail(r, RECO_E_UNSUPPORTED, "do_center_crop", "is false and size is no square");
-    }
-    size_t given = pre->crop ? pre->crop : pre->size;
+    if (cropped) pre->crop = crop.height;
+    size_t given = cropped ? pre->crop : pre->size;
     if (given != side)
-        reco_read_fail(r, RECO_E_FORMAT, crop ? "crop_size" : "size",
+        reco_read_fail(r, RECO_E_FORMAT, cropped ? "crop_size" : "size",
                        "gives pictures of %zu pixels, the model wants %zu", given, side);
+}
+
+/* Whether it is SigLIP's: each has a variant that resizes in PyTorch, whose pictures differ by a few grey levels, and by
+ * name (docs/models.md). */
+static bool processor(reco_reader *r, bool siglip)
+{
+    static const char *const families[] = {"CLIP", "Siglip"};
+    static const char *const kinds[] = {"ImageProcessor", "ImageProcessorFast", "ImageProcessorPil",
+                                        "FeatureExtractor"};
+    const char *type = reco_read_text(r, "image_processor_type", "");
+    if (!*type) type = reco_read_text(r, "feature_extractor_type", "");
+    for (size_t f = 0; f < 2; f++)
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            size_t n = strlen(families[f]);
+            if (strncmp(type, families[f], n) == 0 && strcmp(type + n, kinds[k]) == 0) return f == 1;
+        }
+    if (*type)
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "image_processor_type",
+                       "= \"%.60s\", want CLIPImageProcessor or SiglipImageProcessor", type);
+    return siglip;
 }
 
 static void read(reco_reader *r, reco_preprocess *pre, bool siglip, size_t side)
 {
     static const float clip_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f},
                        clip_std[3] = {0.26862954f, 0.26130258f, 0.27577711f}, half[3] = {0.5f, 0.5f, 0.5f};
-    const char *type = reco_read_text(r, "image_processor_type", "");
-    if (!*type) type = reco_read_text(r, "feature_extractor_type", "");
-    if (strncmp(type, "Siglip", 6) == 0)
-        siglip = true;
-    else if (strncmp(type, "CLIP", 4) == 0)
-        siglip = false;
-    else if (*type)
-        reco_read_fail(r, RECO_E_UNSUPPORTED, "image_processor_type",
-                       "= \"%.60s\", want CLIPImageProcessor or SiglipImageProcessor", type);
+    siglip = processor(r, siglip);
     *pre = (reco_preprocess){.convert_first = 1, .crop_floor = 1, .filter = RECO_FILTER_BICUBIC};
     geometry(r, pre, siglip, side);
     const json_t *filter = reco_read_value(r, "resample");
@@ -88,6 +143,10 @@ static void read(reco_reader *r, reco_preprocess *pre, bool siglip, size_t side)
         reco_read_fail(r, RECO_E_UNSUPPORTED, "resample", "= %lld, want 2 or 3",
                        (long long)json_integer_value(filter));
     if (filter) pre->filter = (reco_filter)json_integer_value(filter);
+    const json_t *convert = reco_read_value(r, "do_convert_rgb");
+    if (json_is_false(convert) && r->status == RECO_OK)
+        r->status = reco_guess(r->ctx, r->model,
+                               "pictures that are not RGB are converted, though do_convert_rgb is false");
     pre->rescale = reco_read_flag(r, "do_rescale", true);
     pre->normalize = reco_read_flag(r, "do_normalize", true);
     const json_t *factor = reco_read_value(r, "rescale_factor");

@@ -8,6 +8,8 @@ static void three(reco_reader *r, float out[3], const char *key, const float *ot
 {
     const json_t *value = reco_read_value(r, key);
     memcpy(out, otherwise, 3 * sizeof(float));
+    if (json_is_number(value) && json_number_value(value) == 0)
+        value = NULL; /* open_clip: `mean or default` */
     if (!value) {
         if (r->status == RECO_OK)
             r->status = reco_guess(r->ctx, r->model,

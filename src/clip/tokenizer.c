@@ -33,6 +33,7 @@ static reco_status open_clip(reco_ctx *ctx, reco_model *model)
 
 reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
 {
+    if (model->no_tokenizer) return RECO_OK; /* the configuration's own reason */
     if (strcmp(model->family, "open_clip") == 0)
         RECO_TRY(open_clip(ctx, model));
     else if (strcmp(model->family, "hf-siglip") == 0)

@@ -4,6 +4,21 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+static reco_status add(reco_ctx *ctx, reco_weights *weights, const char *path)
+{
+    RECO_TRY(reco_safetensors_open(ctx, &weights->files[weights->n], path));
+    size_t tensors = reco_safetensors_count(weights->files[weights->n]);
+    bool *used = weights->used[weights->n++] = reco_alloc(ctx, tensors + 1, sizeof *used, "tensor list");
+    return used ? RECO_OK : RECO_E_NOMEM;
+}
+
+static reco_status room(reco_ctx *ctx, reco_weights *weights, size_t files)
+{
+    weights->files = reco_alloc(ctx, files + 1, sizeof *weights->files, "shards");
+    weights->used = reco_alloc(ctx, files + 1, sizeof *weights->used, "shards");
+    return weights->files && weights->used ? RECO_OK : RECO_E_NOMEM;
+}
+
 /* A shard's name comes from the index file, so it must be a plain name in the same folder. */
 static reco_status open_shards(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *index)
 {
@@ -13,8 +28,7 @@ static reco_status open_shards(reco_ctx *ctx, reco_weights *weights, const char 
     const char *key;
     json_t *value, *map = json_object_get(root, "weight_map");
     if (!json_is_object(map)) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: no object weight_map", index));
-    weights->files = reco_alloc(ctx, json_object_size(map), sizeof *weights->files, "shards");
-    if (!weights->files) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(room(ctx, weights, json_object_size(map)));
     json_object_foreach(map, key, value)
     {
         const char *name = json_string_value(value);
@@ -26,16 +40,51 @@ static reco_status open_shards(reco_ctx *ctx, reco_weights *weights, const char 
         bool known = false;
         for (size_t i = 0; i < weights->n; i++)
             known = known || strcmp(reco_safetensors_path(weights->files[i]), path) == 0;
-        if (!known) {
-            status = reco_safetensors_open(ctx, &weights->files[weights->n], path);
-            if (status == RECO_OK) weights->n++;
-        }
+        if (!known) status = add(ctx, weights, path);
         reco_free(path);
         if (status != RECO_OK) goto out;
     }
 out:
     json_decref(root);
     return status;
+}
+
+reco_status reco_weights_there(reco_ctx *ctx, const char *dir, const char *name, bool *there)
+{
+    char *file = reco_path_join(ctx, dir, name);
+    char *index = file ? reco_format(ctx, "%s.index.json", file) : NULL;
+    if (index) *there = reco_path_exists(file) || reco_path_exists(index);
+    reco_status status = index ? RECO_OK : RECO_E_NOMEM;
+    reco_free(file);
+    reco_free(index);
+    return status;
+}
+
+/* Weights that lie there in another form are the likeliest reason, so they are named, with what makes them readable. */
+static reco_status missing(reco_ctx *ctx, const char *dir, const char *wanted)
+{
+    static const char *const pickles[] = {"pytorch_model.bin",
+                                          "open_clip_pytorch_model.bin",
+                                          "pytorch_model.bin.index.json",
+                                          "open_clip_pytorch_model.bin.index.json",
+                                          "open_clip_pytorch_model.pt",
+                                          "open_clip_pytorch_model.pth",
+                                          "pytorch_model.pt",
+                                          "pytorch_model.pth",
+                                          "model.pt",
+                                          "model.pth"};
+    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
+        char *path = reco_path_join(ctx, dir, pickles[i]);
+        if (!path) return RECO_E_NOMEM;
+        bool there = reco_path_exists(path);
+        reco_free(path);
+        if (there)
+            return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                             "%s: holds %s, which is PyTorch's pickle and is not read: convert it to %s "
+                             "(docs/models.md, \"Weights in a .bin file\")",
+                             dir, pickles[i], wanted);
+    }
+    return reco_fail(ctx, RECO_E_IO, "%s: no %s and no %s.index.json in this folder", dir, wanted, wanted);
 }
 
 reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *name)
@@ -50,11 +99,11 @@ reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *
         weights->path = index;
         index = NULL;
         RECO_GO(open_shards(ctx, weights, dir, weights->path));
+    } else if (!reco_path_exists(weights->path)) {
+        status = missing(ctx, dir, name);
     } else {
-        weights->files = reco_alloc(ctx, 1, sizeof *weights->files, "weights");
-        if (!weights->files) RECO_GO(RECO_E_NOMEM);
-        RECO_GO(reco_safetensors_open(ctx, &weights->files[0], weights->path));
-        weights->n = 1;
+        RECO_GO(room(ctx, weights, 1));
+        RECO_GO(add(ctx, weights, weights->path));
     }
 out:
     reco_free(index);
@@ -64,23 +113,44 @@ out:
 
 void reco_weights_close(reco_weights *weights)
 {
-    for (size_t i = 0; i < weights->n; i++) reco_safetensors_close(weights->files[i]);
+    for (size_t i = 0; i < weights->n; i++) {
+        reco_safetensors_close(weights->files[i]);
+        reco_free(weights->used[i]);
+    }
     reco_free(weights->files);
+    reco_free(weights->used);
     reco_free(weights->path);
     *weights = (reco_weights){0};
 }
 
-static const reco_safetensors *holder(const reco_weights *weights, const char *name)
+/* The file of a tensor; weights->n: none. */
+static size_t holder(const reco_weights *weights, const char *name)
 {
-    for (size_t i = 0; i < weights->n; i++)
-        if (reco_safetensors_find(weights->files[i], name)) return weights->files[i];
-    return NULL;
+    size_t i = 0;
+    while (i < weights->n && !reco_safetensors_find(weights->files[i], name)) i++;
+    return i;
 }
 
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name)
 {
-    const reco_safetensors *file = holder(weights, name);
-    return file ? reco_safetensors_find(file, name) : NULL;
+    size_t f = holder(weights, name);
+    return f < weights->n ? reco_safetensors_find(weights->files[f], name) : NULL;
+}
+
+size_t reco_weights_left(const reco_weights *weights, const reco_tensor **first)
+{
+    static const char positions[] = "position_ids";
+    size_t left = 0;
+    for (size_t f = 0; f < weights->n; f++)
+        for (size_t i = 0; i < reco_safetensors_count(weights->files[f]); i++) {
+            const reco_tensor *t = reco_safetensors_at(weights->files[f], i);
+            size_t n = strlen(t->name), end = sizeof positions - 1;
+            bool number = t->dtype == RECO_DTYPE_I64 || t->dtype == RECO_DTYPE_I32 ||
+                          (n >= end && strcmp(t->name + n - end, positions) == 0);
+            if (number || weights->used[f][i]) continue;
+            if (left++ == 0) *first = t;
+        }
+    return left;
 }
 
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
@@ -121,12 +191,14 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
 {
     float none;
     const reco_tensor *tensor;
-    const reco_safetensors *file = holder(weights, name);
-    if (!file) {
+    size_t f = holder(weights, name);
+    if (f == weights->n) {
         reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s", weights->path, name);
         return NULL;
     }
+    const reco_safetensors *file = weights->files[f];
     if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
+    weights->used[f][tensor - reco_safetensors_at(file, 0)] = true;
     if (reco_tensor_f32(ctx, tensor, 0, 0, &none) == RECO_OK) return tensor;
     reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(file));
     return NULL;
@@ -140,7 +212,7 @@ bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_te
         float value;
         if (reco_tensor_f32(ctx, tensor, i, 1, &value) == RECO_OK && isfinite(value)) continue;
         reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
-                  reco_safetensors_path(holder(weights, tensor->name)), tensor->name, i);
+                  reco_safetensors_path(weights->files[holder(weights, tensor->name)]), tensor->name, i);
         return false;
     }
     return true;

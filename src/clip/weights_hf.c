@@ -2,6 +2,7 @@
 #include "clip/loader.h"
 
 #include <math.h>
+#include <stdio.h>
 
 static const reco_block_names names = {.block = "encoder.layers.",
                                        .ln1 = "layer_norm1",
@@ -13,9 +14,28 @@ static const reco_block_names names = {.block = "encoder.layers.",
                                        .fc1 = "mlp.fc1",
                                        .fc2 = "mlp.fc2"};
 
-static reco_pooler *pooling_head(reco_loader *l, const reco_tower_spec *spec)
+/* A tower alone is saved under its name by transformers 4, at the top by 5. */
+static const char *where(const reco_loader *l, const reco_spec *spec, const char *prefix)
 {
-    static const char p[] = "vision_model.head.";
+    if (spec->image.present && spec->text.present) return prefix;
+    return reco_weights_prefix(l->weights, prefix) ? prefix : "";
+}
+
+static reco_linear *projection(reco_loader *l, const char *name, size_t d, size_t width)
+{
+    if (l->status == RECO_OK && !reco_weights_find(l->weights, name))
+        l->status =
+            reco_fail(l->ctx, RECO_E_UNSUPPORTED,
+                      "%s: no tensor %s: a tower without the projection to embeddings, as CLIPTextModel, "
+                      "CLIPVisionModel and classifiers are",
+                      l->weights->path, name);
+    return reco_load_projection(l, "", name, d, width, false);
+}
+
+static reco_pooler *pooling_head(reco_loader *l, const char *tower, const reco_tower_spec *spec)
+{
+    char p[32];
+    snprintf(p, sizeof p, "%shead.", tower);
     size_t width = spec->width;
     float *probe = reco_load_tensor(l, p, "probe", 3, (size_t[]){1, 1, width});
     float *weight = reco_load_matrix(l, p, "attention.in_proj_weight", 3 * width, width);
@@ -32,15 +52,14 @@ static reco_pooler *pooling_head(reco_loader *l, const reco_tower_spec *spec)
 
 static void image_tower(reco_loader *l, reco_model *m)
 {
-    static const char p[] = "vision_model.";
+    const char *p = where(l, &m->spec, "vision_model.");
     const reco_tower_spec *spec = &m->spec.image;
     size_t width = spec->width;
     reco_tower *t = &m->image;
     bool siglip = spec->pool == RECO_POOL_MAP;
     reco_load_blocks(l, t, p, spec, &names);
     if (m->spec.class_token) t->embedding = reco_load_vector(l, p, "embeddings.class_embedding", width);
-    t->positions =
-        reco_load_matrix(l, p, "embeddings.position_embedding.weight", reco_image_tokens(&m->spec), width);
+    t->positions = reco_load_grid(l, p, "embeddings.position_embedding.weight", 2, &m->spec);
     t->patches = reco_load_patches(l, p, "embeddings.patch_embedding", width, m->spec.patch, siglip);
     if (!siglip) { /* The misspelling is transformers' own. */
         t->ln_pre_weight = reco_load_vector(l, p, "pre_layrnorm.weight", width);
@@ -49,14 +68,14 @@ static void image_tower(reco_loader *l, reco_model *m)
     t->ln_post_weight = reco_load_vector(l, p, "post_layernorm.weight", width);
     t->ln_post_bias = reco_load_vector(l, p, "post_layernorm.bias", width);
     if (siglip)
-        t->map = pooling_head(l, spec);
+        t->map = pooling_head(l, p, spec);
     else
-        t->projection = reco_load_projection(l, "", "visual_projection.weight", m->spec.d, width, false);
+        t->projection = projection(l, "visual_projection.weight", m->spec.d, width);
 }
 
 static void text_tower(reco_loader *l, reco_model *m)
 {
-    static const char p[] = "text_model.";
+    const char *p = where(l, &m->spec, "text_model.");
     size_t width = m->spec.text.width;
     reco_tower *t = &m->text;
     reco_load_blocks(l, t, p, &m->spec.text, &names);
@@ -66,7 +85,7 @@ static void text_tower(reco_loader *l, reco_model *m)
     t->ln_post_weight = reco_load_vector(l, p, "final_layer_norm.weight", width);
     t->ln_post_bias = reco_load_vector(l, p, "final_layer_norm.bias", width);
     if (m->spec.causal)
-        t->projection = reco_load_projection(l, "", "text_projection.weight", m->spec.d, width, false);
+        t->projection = projection(l, "text_projection.weight", m->spec.d, width);
     else
         t->projection = reco_load_linear(l, p, "head", m->spec.d, width, RECO_ACT_NONE);
 }

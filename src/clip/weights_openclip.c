@@ -24,9 +24,7 @@ static const reco_block_names timm = {.block = "blocks.",
 static void blocks(reco_loader *l, reco_tower *tower, const char *prefix, const reco_tower_spec *spec)
 {
     reco_block_names names = native;
-    char scale[256];
-    snprintf(scale, sizeof scale, "%stransformer.resblocks.0.ls_1.gamma", prefix);
-    if (reco_weights_find(l->weights, scale)) { /* LayerScale */
+    if (spec->layer_scale) {
         names.scale1 = "ls_1.gamma";
         names.scale2 = "ls_2.gamma";
     }
@@ -40,7 +38,7 @@ static void native_image(reco_loader *l, reco_model *m)
     reco_tower *t = &m->image;
     blocks(l, t, p, &m->spec.image);
     t->embedding = reco_load_vector(l, p, "class_embedding", width);
-    t->positions = reco_load_matrix(l, p, "positional_embedding", reco_image_tokens(&m->spec), width);
+    t->positions = reco_load_grid(l, p, "positional_embedding", 2, &m->spec);
     t->patches = reco_load_patches(l, p, "conv1", width, m->spec.patch, false);
     if (!m->no_ln_pre) {
         t->ln_pre_weight = reco_load_vector(l, p, "ln_pre.weight", width);
@@ -113,7 +111,7 @@ static void timm_sizes(reco_loader *l, reco_model *m)
                       "%s: tensor visual.trunk.patch_embed.proj.weight: width %zu, want a multiple of "
                       "%zu heads up to 65536",
                       m->weights.path, spec->width, spec->heads);
-    else if (spec->width != m->spec.d)
+    else if (spec->pool == RECO_POOL_MAP && spec->width != m->spec.d)
         l->status =
             reco_fail(l->ctx, RECO_E_FORMAT,
                       "%s: tensor visual.trunk.patch_embed.proj.weight: width %zu, but embed_dim is %zu",
@@ -128,12 +126,19 @@ static void timm_image(reco_loader *l, reco_model *m)
     size_t width = m->spec.image.width;
     reco_tower *t = &m->image;
     reco_load_blocks(l, t, p, &m->spec.image, &timm);
-    t->positions =
-        reco_load_tensor(l, p, "pos_embed", 3, (size_t[]){1, reco_image_tokens(&m->spec), width});
-    t->patches = reco_load_patches(l, p, "patch_embed.proj", width, m->spec.patch, true);
+    bool siglip = m->spec.image.pool == RECO_POOL_MAP;
+    t->positions = reco_load_grid(l, p, "pos_embed", 3, &m->spec);
+    t->patches = reco_load_patches(l, p, "patch_embed.proj", width, m->spec.patch, siglip);
     t->ln_post_weight = reco_load_vector(l, p, "norm.weight", width);
     t->ln_post_bias = reco_load_vector(l, p, "norm.bias", width);
-    t->map = pooling_head(l, &m->spec.image);
+    if (siglip) {
+        t->map = pooling_head(l, &m->spec.image);
+        return;
+    }
+    t->embedding = reco_load_tensor(l, p, "cls_token", 3, (size_t[]){1, 1, width});
+    t->ln_pre_weight = reco_load_vector(l, p, "norm_pre.weight", width);
+    t->ln_pre_bias = reco_load_vector(l, p, "norm_pre.bias", width);
+    t->projection = reco_load_linear(l, p, "head", m->spec.d, width, RECO_ACT_NONE);
 }
 
 static void text_tower(reco_loader *l, reco_model *m)
@@ -163,7 +168,7 @@ static void text_tower(reco_loader *l, reco_model *m)
 reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model)
 {
     reco_loader l = {.ctx = ctx, .weights = &model->weights, .precision = model->precision};
-    if (model->spec.image.pool == RECO_POOL_MAP)
+    if (model->timm_image)
         timm_image(&l, model);
     else
         native_image(&l, model);

@@ -20,14 +20,14 @@ class Families(Case):
     def info(self, name):
         return self.json("model", "info", SMALL / name)
 
-    def refused(self, name, change, *says, file=None):
+    def refused(self, name, change, *says, file=None, names=None):
         """A folder whose configuration was changed is refused in one line that says so."""
         shutil.rmtree(self.dir / name, ignore_errors=True)
         path = self.copy(name) / (file or ("open_clip_config.json" if name.startswith("openclip") else "config.json"))
         config = json.loads(path.read_text())
         change(config)
         path.write_text(json.dumps(config))
-        self.fails("model", "info", self.model, says=(path.name,) + says)
+        self.fails("model", "info", self.model, says=(names or path.name,) + says)
 
     def tensors(self, name, change):
         path = self.copy(name) / "open_clip_model.safetensors"
@@ -109,6 +109,27 @@ class Families(Case):
         self.assertEqual(info["preprocess"], with_file["preprocess"])
         self.assertTrue(any("preprocessor_config.json" in g for g in info["guessed"]), info["guessed"])
 
+    def test_forms_of_one_preprocessing(self):
+        for name, changes in (("hf-quickgelu", ({"size": 24}, {"crop_size": 24}, {"crop_size": [24, 24]}, {"image_processor_type": "CLIPImageProcessorFast"},
+                                                {"image_processor_type": "CLIPImageProcessorPil"}, {"do_pad": None, "do_pad_size": None},
+                                                {"image_processor_type": None, "feature_extractor_type": "CLIPFeatureExtractor"},
+                                                {"size": {"shortest_edge": 24, "longest_edge": None}}, {"do_convert_rgb": None})),
+                              ("hf-siglip", ({"image_processor_type": "SiglipImageProcessorFast"}, {"size": [24, 24]}, {"do_center_crop": None}))):
+            pre = self.info(name)["preprocess"]
+            for change in changes:
+                with self.subTest(change):
+                    self.assertEqual(self.json("model", "info", self.changed(name, "preprocessor_config.json", lambda c: c.update(change)))["preprocess"], pre)
+                shutil.rmtree(self.model)
+
+    def test_defaults_of_a_file_are_those_of_transformers(self):
+        """224 whatever the model's size, and so refused here; without any file the model's size is the only sense."""
+        self.changed("hf-quickgelu", "preprocessor_config.json", lambda c: c.pop("crop_size"))
+        self.fails("model", "info", self.model, says=("preprocessor_config.json", "224"))
+        shutil.rmtree(self.model)
+        info = self.json("model", "info", self.changed("hf-quickgelu", "preprocessor_config.json", lambda c: c.pop("size")))
+        self.assertEqual((info["preprocess"]["size"], info["preprocess"]["crop"]), (224, 24))
+        self.assertTrue(any(g.startswith("size: shortest edge to 224") for g in info["guessed"]), info["guessed"])
+
     def test_processor_config_of_newer_transformers(self):
         model = self.copy("hf-quickgelu")
         old = json.loads((model / "preprocessor_config.json").read_text())
@@ -128,12 +149,114 @@ class Families(Case):
                             (vision(norm_kwargs={"bias": False}), "norm_kwargs"),
                             (text(hf_model_name="roberta-base"), "hf_model_name"), (text(embed_cls=True), "embed_cls"),
                             (text(pool_type="mean"), "pool_type"), (text(proj_type="mlp"), "proj_type"),
-                            (text(tokenizer_kwargs={"clean": "none"}), "tokenizer_kwargs.clean"),
-                            (text(tokenizer_kwargs={"reduction_mask": "simple"}), "reduction_mask"),
-                            (text(tokenizer_mode="clips"), "tokenizer_mode"),
+                            (vision(global_average_pool=True), "vision_cfg.global_average_pool"),
+                            (text(frobnication=0.5), "text_cfg.frobnication"),
+                            (lambda c: c["model_cfg"].update(third_tower={"width": 3}), "third_tower"),
+                            (vision(timm_model_name="vit_so400m_patch14_clip_224"), "vit_so400m_patch14_clip_224"),
+                            (vision(timm_model_name="vit_base_patch16_clip_224", timm_pool="avg"), "timm_pool"),
+                            (vision(timm_model_name="vit_base_patch16_clip_224", timm_pool="token"), "timm_proj"),
                             (lambda c: c["model_cfg"].update(multimodal_cfg={}), "multimodal_cfg")):
             with self.subTest(key):
                 self.refused("openclip-longest", change, key)
+
+    def changed(self, name, file, change):
+        path = self.copy(name) / file
+        config = json.loads(path.read_text())
+        change(config)
+        path.write_text(json.dumps(config))
+        return self.model
+
+    def embedded(self, model, kind="--images"):
+        """The bytes of the embeddings of the small pictures, or of a caption."""
+        out = self.dir / "embedded"
+        shutil.rmtree(out, ignore_errors=True)
+        (self.dir / "texts.txt").write_text("a cat\n")
+        source = SMALL / "images" if kind == "--images" else self.dir / "texts.txt"
+        self.reco("embed", "--model", model, kind, source, "--out", out, "--precision", "f32")
+        return [p.read_bytes() for p in sorted(out.rglob("*.npy"))]
+
+    def test_open_clip_keys_that_change_nothing(self):
+        before = self.embedded(SMALL / "openclip-longest")
+        def change(c):
+            c["model_cfg"]["vision_cfg"].update(patch_dropout=0.5, output_tokens=True, timm_drop=0.1, attn_pooler_heads=8,
+                                                attentional_pool=False, qk_norm=None, later_key=False)
+            c["model_cfg"].update(init_logit_scale=2.0, custom_text=False, output_dict=True)
+        self.assertEqual(self.embedded(self.changed("openclip-longest", "open_clip_config.json", change)), before)
+
+    def test_open_clip_tokenizers_that_are_not_read(self):
+        for change, key in (({"tokenizer_kwargs": {"clean": "none"}}, "tokenizer_kwargs.clean"),
+                            ({"tokenizer_kwargs": {"reduction_mask": "simple"}}, "tokenizer_kwargs.reduction_mask"),
+                            ({"tokenizer_kwargs": {"strip_sep_token": True}}, "tokenizer_kwargs.strip_sep_token"),
+                            ({"tokenizer_mode": "clips"}, "tokenizer_mode")):
+            shutil.rmtree(self.dir / "openclip-longest", ignore_errors=True)
+            model = self.changed("openclip-longest", "open_clip_config.json", lambda c: c["model_cfg"]["text_cfg"].update(change))
+            with self.subTest(key):
+                info = self.json("model", "info", model)
+                self.assertIsNone(info["tokenizer"])
+                self.assertTrue(any("texts cannot be embedded" in g and key in g for g in info["guessed"]), info["guessed"])
+                self.assertEqual(self.embedded(model), self.embedded(SMALL / "openclip-longest"))
+                self.fails("embed", "--model", model, "--texts", self.dir / "texts.txt", "--out", self.dir / "o", says=(key,))
+
+    def test_open_clip_tensors_that_no_layer_takes(self):
+        self.tensors("openclip-longest", lambda h: h.__setitem__("visual.surprise", {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}))
+        self.fails("model", "info", self.model, says=("open_clip_model.safetensors", "visual.surprise"))
+        self.refused("openclip-squash", lambda c: c["model_cfg"]["vision_cfg"].pop("ls_init_value"), "ls_1.gamma",
+                     file="open_clip_config.json", names="open_clip_model.safetensors")
+        self.refused("openclip-longest", lambda c: c["model_cfg"]["vision_cfg"].update(ls_init_value=1e-4), "ls_1.gamma",
+                     names="open_clip_model.safetensors")
+
+    def test_weights_under_other_names(self):
+        before = self.embedded(SMALL / "openclip-longest")
+        model = self.copy("openclip-longest")
+        for name in ("open_clip_pytorch_model.safetensors", "model.safetensors"):
+            next(model.glob("*.safetensors")).rename(model / name)
+            self.assertEqual(self.embedded(model), before)
+
+    def test_open_clip_beside_hugging_face(self):
+        """Folders of the hub have both; a part of it may have been fetched."""
+        model = self.copy("hf-quickgelu")
+        shutil.copy(SMALL / "openclip-longest" / "open_clip_config.json", model)
+        info = self.json("model", "info", model)
+        self.assertEqual(info["family"], "hf-clip")
+        self.assertTrue(any("open_clip_config.json" in g for g in info["guessed"]), info["guessed"])
+        shutil.copy(SMALL / "openclip-longest" / "open_clip_model.safetensors", model)
+        self.assertEqual(self.json("model", "info", model)["family"], "open_clip")
+
+    def test_pickles(self):
+        for name, wanted, found in (("hf-quickgelu", "model.safetensors", "pytorch_model.bin"),
+                                    ("hf-quickgelu", "model.safetensors", "pytorch_model.bin.index.json"),
+                                    ("openclip-longest", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")):
+            shutil.rmtree(self.dir / name, ignore_errors=True)
+            model = self.copy(name)
+            (model / wanted).rename(model / found)
+            self.fails("model", "info", model, says=(name, found, "convert it to " + wanted))
+            (model / found).unlink()
+            self.fails("model", "info", model, says=("no " + wanted,))
+
+    def strip(self, name, prefix):
+        path = self.copy(name) / "model.safetensors"
+        raw = path.read_bytes()
+        n = struct.unpack("<Q", raw[:8])[0]
+        header = {k.removeprefix(prefix): v for k, v in json.loads(raw[8:8 + n]).items()}
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + n:])
+        return self.model
+
+    def test_tower_at_the_top(self):
+        """transformers 5 saves a tower alone without its prefix."""
+        self.assertEqual(self.embedded(self.strip("hf-text", "text_model."), "--texts"), self.embedded(SMALL / "hf-text", "--texts"))
+        def vision_alone(config):
+            config.update(config.pop("vision_config"), model_type="siglip_vision_model")
+            config.pop("text_config")
+        self.strip("hf-siglip", "vision_model.")
+        self.assertEqual(self.embedded(self.changed("hf-siglip", "config.json", vision_alone)), self.embedded(SMALL / "hf-siglip"))
+        left = [g for g in self.json("model", "info", self.model)["guessed"] if "left out" in g]
+        self.assertEqual(len(left), 1)  # the text tower's tensors
+        self.assertIn("tensors belong to no layer", left[0])
+
+    def test_tower_without_projection(self):
+        self.strip("hf-text", "text_projection.")
+        self.fails("model", "info", self.model, says=("model.safetensors", "text_projection.weight", "CLIPTextModel"))
 
     def test_open_clip_configuration_that_is_wrong(self):
         vision = lambda **kw: lambda c: c["model_cfg"]["vision_cfg"].update(kw)
@@ -214,6 +337,14 @@ class Families(Case):
         for change, says in ((lambda c: c.update(image_processor_type="ViTImageProcessor"), "ViTImageProcessor"),
                              (lambda c: c.update(size={"height": 24, "width": 25}), "size"),
                              (lambda c: c.update(image_mean=[0.5, "x", 0.5]), "image_mean"),
+                             (lambda c: c.update(image_processor_type="Siglip2ImageProcessor"), "Siglip2ImageProcessor"),
+                             (lambda c: c.update(size={"shortest_edge": 24, "longest_edge": 30}), "longest_edge"),
+                             (lambda c: c.update(size={"height": 24}), "size"), (lambda c: c.update(size={}), "size"),
+                             (lambda c: c.update(size="24"), "size"), (lambda c: c.update(size=24), "do_center_crop"),
+                             (lambda c: c.update(size={"height": 2**40, "width": 24}), "size"),
+                             (lambda c: c.update(do_center_crop=True, crop_size={"height": 24, "width": 25}), "crop_size"),
+                             (lambda c: c.update(do_center_crop=True, crop_size={"shortest_edge": 24}), "crop_size"),
+                             (lambda c: c.update(do_resize=False), "do_resize"), (lambda c: c.update(do_pad=True), "do_pad"),
                              (lambda c: c.update(do_resize="yes"), "do_resize"), (lambda c: c.update(resample=1), "resample")):
             with self.subTest(says):
                 self.refused("hf-siglip", change, says, file="preprocessor_config.json")

@@ -3,12 +3,13 @@
 
 Run after make_model.py, whose images and texts they share. Weights are random and large enough that a mistake anywhere
 shows. Needs torch, torchvision, Pillow >= 13, open_clip_torch, timm, transformers, sentencepiece, and numpy from PyPI:
-    python3 tools/golden/make_families.py
+    python3 tools/golden/make_families.py [NAME...]
 """
 import gzip
 import json
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import numpy as np
@@ -144,27 +145,6 @@ def towers():
     write("hf-text", text, ids, None, None, lambda x: text(input_ids=x).text_embeds)
 
 
-VOCAB = 520
-open_clip_folder(
-    "openclip-longest",
-    dict(embed_dim=20, quick_gelu=True,
-         vision_cfg=dict(image_size=30, layers=2, width=48, head_width=12, patch_size=10, mlp_ratio=2.5),
-         text_cfg=dict(context_length=13, vocab_size=VOCAB, width=32, heads=2, layers=2)),
-    dict(mode="RGB", mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], interpolation="bilinear", resize_mode="longest",
-         fill_color=100),
-    small_bpe(13), torch.float16, 21)
-open_clip_folder(
-    "openclip-squash",
-    dict(embed_dim=20, quick_gelu=False, custom_text=True,
-         vision_cfg=dict(image_size=32, layers=2, width=32, head_width=16, patch_size=8, ls_init_value=0.5, no_ln_pre=True,
-                         pool_type="avg", final_ln_after_pool=True),
-         text_cfg=dict(context_length=20, vocab_size=VOCAB, width=32, heads=4, layers=2, no_causal_mask=True, proj_bias=True,
-                       pool_type="last", norm_kwargs={"eps": 1e-6}, act_kwargs={"approximate": "tanh"},
-                       tokenizer_kwargs={"clean": "canonicalize"})),
-    dict(mode="RGB", mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", resize_mode="squash", fill_color=0),
-    small_bpe(20, clean="canonicalize"), torch.bfloat16, 22)
-
-
 def t5(folder):
     """A folder whose tokenizer is T5's, which open_clip's SigLIP models have."""
     pieces(folder, "identity")  # of no great size
@@ -174,15 +154,46 @@ def t5(folder):
     return HFTokenizer(str(folder), context_length=18, clean="canonicalize", use_fast=False)
 
 
-open_clip_folder(
-    "openclip-siglip",
-    dict(embed_dim=36, init_logit_bias=-10, custom_text=True,
-         vision_cfg=dict(image_size=32, timm_model_name="vit_base_patch16_siglip_224", timm_model_pretrained=False,
-                         timm_pool="map", timm_proj="none"),
-         text_cfg=dict(context_length=18, vocab_size=160, hf_tokenizer_name="x/y", tokenizer_kwargs={"clean": "canonicalize"},
-                       width=36, heads=3, layers=2, no_causal_mask=True, proj_bias=True, pool_type="last",
-                       norm_kwargs={"eps": 1e-6})),
-    dict(mode="RGB", mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", resize_mode="squash", fill_color=0),
-    t5, torch.float16, 23)
-siglip("hf-siglip", "gelu_pytorch_tanh", torch.float16, 24, 16)
-towers()
+VOCAB = 520
+HALF = dict(mode="RGB", mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", resize_mode="squash", fill_color=0)
+OPEN_CLIP = {
+    "openclip-longest": (
+        dict(embed_dim=20, quick_gelu=True,
+             vision_cfg=dict(image_size=30, layers=2, width=48, head_width=12, patch_size=10, mlp_ratio=2.5),
+             text_cfg=dict(context_length=13, vocab_size=VOCAB, width=32, heads=2, layers=2)),
+        dict(mode="RGB", mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], interpolation="bilinear", resize_mode="longest",
+             fill_color=100),
+        small_bpe(13), torch.float16, 21),
+    "openclip-squash": (
+        dict(embed_dim=20, quick_gelu=False, custom_text=True,
+             vision_cfg=dict(image_size=32, layers=2, width=32, head_width=16, patch_size=8, ls_init_value=0.5, no_ln_pre=True,
+                             pool_type="avg", final_ln_after_pool=True),
+             text_cfg=dict(context_length=20, vocab_size=VOCAB, width=32, heads=4, layers=2, no_causal_mask=True, proj_bias=True,
+                           pool_type="last", norm_kwargs={"eps": 1e-6}, act_kwargs={"approximate": "tanh"},
+                           tokenizer_kwargs={"clean": "canonicalize"})),
+        HALF, small_bpe(20, clean="canonicalize"), torch.bfloat16, 22),
+    "openclip-siglip": (
+        dict(embed_dim=36, init_logit_bias=-10, custom_text=True,
+             vision_cfg=dict(image_size=32, timm_model_name="vit_base_patch16_siglip_224", timm_model_pretrained=False,
+                             timm_pool="map", timm_proj="none"),
+             text_cfg=dict(context_length=18, vocab_size=160, hf_tokenizer_name="x/y", tokenizer_kwargs={"clean": "canonicalize"},
+                           width=36, heads=3, layers=2, no_causal_mask=True, proj_bias=True, pool_type="last",
+                           norm_kwargs={"eps": 1e-6})),
+        HALF, t5, torch.float16, 23),
+    # A projection with a bias, of another width; captions that see their padding but end where the highest token is.
+    "openclip-timm": (
+        dict(embed_dim=20, custom_text=True,
+             vision_cfg=dict(image_size=32, timm_model_name="vit_base_patch16_clip_quickgelu_224", timm_pool="token",
+                             timm_proj=None, timm_drop=0.0, timm_drop_path=0.1, patch_dropout=0.1),
+             text_cfg=dict(context_length=15, vocab_size=VOCAB, width=24, heads=3, layers=2, mlp_ratio=1.7, ls_init_value=0.3,
+                           no_causal_mask=True, proj_type="linear", pad_id=0, final_ln_after_pool=True)),
+        dict(mode="RGB", mean=[0.0] * 3, std=[1.0] * 3, interpolation="bilinear", resize_mode="shortest"),
+        small_bpe(15), torch.float16, 25),
+}
+for name in sys.argv[1:] or [*OPEN_CLIP, "hf-siglip", "towers"]:
+    if name in OPEN_CLIP:
+        open_clip_folder(name, *OPEN_CLIP[name])
+    elif name == "hf-siglip":
+        siglip("hf-siglip", "gelu_pytorch_tanh", torch.float16, 24, 16)
+    else:
+        towers()
