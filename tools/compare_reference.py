@@ -84,11 +84,12 @@ class HuggingFace:
         self.name += f", {processor} processor"
         if summary["images"]:
             self.processor = self.load_processor(transformers, processor)
+        if summary["texts"]:
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         config = transformers.AutoConfig.from_pretrained(folder)
         architecture = (config.architectures or [""])[0]
         kind = getattr(transformers, architecture, None) or transformers.AutoModel
         self.model = kind.from_pretrained(folder, torch_dtype=torch.float32).eval()
-        self.transformers = transformers
 
     def load_processor(self, transformers, backend):
         load = transformers.AutoImageProcessor.from_pretrained
@@ -100,8 +101,7 @@ class HuggingFace:
         return np.asarray(self.processor(images=images, return_tensors="pt")["pixel_values"])
 
     def ids(self, texts):
-        tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.folder)
-        return tokenizer(texts, padding="max_length", max_length=self.context, truncation=True, return_tensors="np")["input_ids"]
+        return self.tokenizer(texts, padding="max_length", max_length=self.context, truncation=True, return_tensors="np")["input_ids"]
 
     def features(self, side, **inputs):
         function = getattr(self.model, f"get_{side}_features", None)
@@ -129,7 +129,8 @@ class OpenClip:
         folder = "local-dir:" + str(pathlib.Path(folder).resolve())
         self.model, self.preprocess = open_clip.create_model_from_pretrained(folder, precision="fp32")
         self.model.eval()
-        self.tokenizer = open_clip.get_tokenizer(folder)
+        if summary["texts"]:
+            self.tokenizer = open_clip.get_tokenizer(folder)
 
     def pixels(self, images):
         return np.stack([self.preprocess(i).numpy() for i in images])
@@ -159,6 +160,20 @@ def opened(path):
     return image
 
 
+def pixels_of(reference, paths, report):
+    """The pictures one by one, since older processors fail on those that are not RGB: ([n][3][R][R], which of paths)."""
+    rows, kept, report["reference_failures"] = [], [], []
+    for i, path in enumerate(paths):
+        try:
+            rows.append(reference.pixels([opened(path)])[0])
+            kept.append(i)
+        except (ValueError, RuntimeError, OSError) as error:
+            report["reference_failures"].append({"item": path, "reason": str(error).split("\n")[0]})
+    if not rows:
+        sys.exit(f"compare_reference.py: the reference can read no picture: {report['reference_failures'][0]['reason']}")
+    return np.stack(rows), kept
+
+
 def compare(reference, summary, arrays, a):
     least = a.cosine if a.cosine is not None else COSINE[a.precision]
     report = {"reference": reference.name, "model": summary["model"], "cosine_wanted": least, "pixel_wanted": a.pixel,
@@ -176,7 +191,10 @@ def compare(reference, summary, arrays, a):
 
     with torch.no_grad():
         if summary["images"]:
-            pixels = batches(lambda paths: reference.pixels([opened(p) for p in paths]), summary["images"])
+            pixels, kept = pixels_of(reference, summary["images"], report)
+            for name in ("pixels", "image"):
+                arrays[name] = arrays[name][kept]
+            summary["images"] = [summary["images"][i] for i in kept]
             away = np.abs(arrays["pixels"] - pixels).reshape(len(pixels), -1).max(-1)
             for key, x in (("image", pixels.astype(np.float32)), ("tower", arrays["pixels"])):
                 cosine("image", key, batches(lambda x: unit(reference.image(torch.from_numpy(x))), x))
@@ -214,6 +232,8 @@ def show(r):
         print(f"text     smallest cosine {t['smallest_cosine']:.7f} ({t['worst']!r}), mean {t['mean_cosine']:.7f}, {t['rows']} rows")
     if r["failures"]:
         print(f"skipped  {r['failures']} inputs that reco could not read")
+    for failure in r.get("reference_failures", []):
+        print(f"skipped  {failure['item']}, which the reference cannot read: {failure['reason']}")
     print("FAILED: " + ", ".join(r["failed"]) if r["failed"] else "ok")
 
 
@@ -222,7 +242,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="reco-compare-") as temporary:
         summary, arrays = run_reco(a, pathlib.Path(a.out or temporary))
     kind = a.kind or ("open_clip" if (pathlib.Path(a.model) / "open_clip_config.json").exists() else "hf")
-    report = compare((OpenClip if kind == "open_clip" else HuggingFace)(a.model, summary, a.processor), summary, arrays, a)
+    try:
+        reference = (OpenClip if kind == "open_clip" else HuggingFace)(a.model, summary, a.processor)
+    except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
+        sys.exit(f"compare_reference.py: {kind} cannot load {a.model}: {' '.join(str(error).split())[:300]}")
+    report = compare(reference, summary, arrays, a)
     print(json.dumps(report)) if a.json else show(report)
     return 1 if report["failed"] else 0
 

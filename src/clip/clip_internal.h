@@ -41,7 +41,7 @@ typedef struct reco_spec {
 /* The weights file or its shards. */
 typedef struct reco_weights {
     reco_safetensors **files;
-    bool **used; /* [n][tensors of the file], set by reco_weights_load */
+    bool **used; /* [n][tensors of the file], set by reco_weights_need */
     size_t n;
     char *path; /* for messages: the file, or the index of the shards */
 } reco_weights;

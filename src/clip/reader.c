@@ -133,10 +133,9 @@ void reco_read_act(reco_reader *r, reco_act *out, char *act, const char *key, co
     static const struct {
         const char *name;
         reco_act act;
-    } known[] = {{"quick_gelu", RECO_ACT_QUICK_GELU},
-                 {"gelu", RECO_ACT_GELU},
-                 {"gelu_pytorch_tanh", RECO_ACT_GELU_TANH},
-                 {"gelu_new", RECO_ACT_GELU_TANH}};
+    } known[] = {{"quick_gelu", RECO_ACT_QUICK_GELU},       {"gelu", RECO_ACT_GELU},
+                 {"gelu_pytorch_tanh", RECO_ACT_GELU_TANH}, {"gelu_new", RECO_ACT_GELU_TANH},
+                 {"gelu_fast", RECO_ACT_GELU_TANH},         {"gelu_python", RECO_ACT_GELU}};
     const char *name = reco_read_text(r, key, NULL);
     if (!name) missing(r, key, otherwise);
     if (!name) name = otherwise;

@@ -303,6 +303,13 @@ class Families(Case):
         (self.model / "open_clip_model.safetensors").unlink()
         self.fails("model", "info", self.model, says=("open_clip_model.safetensors",))
 
+    def test_activations_of_one_formula(self):
+        before = self.embedded(SMALL / "hf-siglip")
+        for name in ("gelu_new", "gelu_fast"):
+            model = self.changed("hf-siglip", "config.json", lambda c: c["vision_config"].update(hidden_act=name))
+            self.assertEqual(self.embedded(model), before)
+            self.assertEqual(self.json("model", "info", model)["image"]["activation"], name)
+
     def test_siglip_that_is_wrong(self):
         for change, says in ((lambda c: c["vision_config"].update(vision_use_head=False), "vision_use_head"),
                              (lambda c: c["text_config"].update(projection_size=20), "projection_size"),
