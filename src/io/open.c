@@ -38,3 +38,11 @@ reco_status reco_io_read(reco_ctx *ctx, int fd, void *out, size_t bytes, size_t 
     *got = (size_t)n;
     return RECO_OK;
 }
+
+void reco_read_ahead(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED);
+    close(fd);
+}
