@@ -60,6 +60,13 @@ reco_status reco_weights_there(reco_ctx *ctx, const char *dir, const char *name,
     return status;
 }
 
+static bool is_safetensors(const char *name)
+{
+    static const char ending[] = ".safetensors";
+    size_t n = strlen(name), end = sizeof ending - 1;
+    return n > end && strcmp(name + n - end, ending) == 0;
+}
+
 /* Weights that lie there in another form are the likeliest reason, so they are named, with what makes them readable. */
 static reco_status missing(reco_ctx *ctx, const char *dir, const char *wanted)
 {
@@ -84,7 +91,15 @@ static reco_status missing(reco_ctx *ctx, const char *dir, const char *wanted)
                              "(docs/models.md, \"Weights in a .bin file\")",
                              dir, pickles[i], wanted);
     }
-    return reco_fail(ctx, RECO_E_IO, "%s: no %s and no %s.index.json in this folder", dir, wanted, wanted);
+    char **others = NULL;
+    size_t n = 0;
+    RECO_TRY(reco_list_files(ctx, &others, &n, dir, false, is_safetensors));
+    reco_status status =
+        reco_fail(ctx, RECO_E_IO, "%s: no %s and no %s.index.json in this folder%s%s", dir, wanted, wanted,
+                  n ? "; rename it, if it is what is meant: " : "", n ? strrchr(others[0], '/') + 1 : "");
+    for (size_t i = 0; i < n; i++) reco_free(others[i]);
+    reco_free(others);
+    return status;
 }
 
 reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *name)

@@ -232,6 +232,8 @@ class Families(Case):
             self.fails("model", "info", model, says=(name, found, "convert it to " + wanted))
             (model / found).unlink()
             self.fails("model", "info", model, says=("no " + wanted,))
+            (model / "model.fp16.safetensors").touch()
+            self.fails("model", "info", model, says=("no " + wanted, "rename", "model.fp16.safetensors"))
 
     def strip(self, name, prefix):
         path = self.copy(name) / "model.safetensors"
