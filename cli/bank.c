@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MODEL = 1, KEY_PAIRS, KEY_EMBEDDINGS, KEY_TARS, KEY_DEDUP, KEY_OUT, KEY_BATCH };
+enum { KEY_MODEL = 1, KEY_PAIRS, KEY_EMBEDDINGS, KEY_TARS, KEY_DEDUP, KEY_OUT, KEY_BATCH, KEY_COMMIT };
 
 typedef struct args {
     cli *common;
@@ -70,6 +70,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_BATCH:
         a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
         break;
+    case KEY_COMMIT:
+        a->stream.commit = cli_size(state, "--commit", arg, 1, 1 << 20);
+        break;
     case ARGP_KEY_ARG:
         plain(a, state, arg);
         return 0;
@@ -94,6 +97,8 @@ static const struct argp_option options[] = {
     {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
      3},
     {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 3},
+    {"commit", KEY_COMMIT, "N", 0,
+     "Make what was done part of the bank every N rows (default 2048, of embeddings 65536)", 3},
     {0},
 };
 static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
@@ -136,11 +141,11 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_bank_close(bank);
     *code = cli_skipped(c, r.failures, "failures.jsonl");
     if (c->json)
-        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added", (json_int_t)r.rows,
-                            "duplicates", (json_int_t)r.duplicates, "near_duplicates",
-                            (json_int_t)r.near_duplicates, "resumed", (json_int_t)r.resumed, "failures",
-                            (json_int_t)r.failures, "failed", c->failed, "rows", (json_int_t)info.rows,
-                            "seconds", r.seconds));
+        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added", (json_int_t)r.rows,
+                            "embedded", (json_int_t)r.embedded, "duplicates", (json_int_t)r.duplicates,
+                            "near_duplicates", (json_int_t)r.near_duplicates, "resumed",
+                            (json_int_t)r.resumed, "failures", (json_int_t)r.failures, "failed", c->failed,
+                            "rows", (json_int_t)info.rows, "seconds", r.seconds));
     else
         printf("%llu pairs added, %llu already there, %llu skipped; %lld rows in %s\n",
                (unsigned long long)r.rows, (unsigned long long)(r.duplicates + r.near_duplicates),

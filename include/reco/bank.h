@@ -174,9 +174,18 @@ RECO_API reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out
 RECO_API reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *image,
                                       const float *text, const reco_pair *pairs, size_t n);
 
+/* RECO_OK when append would take the pair; RECO_E_ARG says what is wrong with it: a caption, uri or meta that is too
+ * long or not UTF-8, a meta that is no JSON object. */
+RECO_API reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair);
+
 /* Is a live (or appended, not yet committed) pair with this uri and caption in the bank already?  uri NULL: no. */
+typedef enum reco_bank_held {
+    RECO_HELD_NOT = 0,
+    RECO_HELD_BEFORE = 1, /* since before this job began */
+    RECO_HELD_BY_JOB = 2  /* it came earlier in this job, in this run or one that was interrupted */
+} reco_bank_held;
 RECO_API reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
-                                   int *has);
+                                   reco_bank_held *has);
 
 /* Make all that was appended part of the bank, in one transaction that also remembers `next` and `done` of the job.
  * After it, the writer goes on with a new segment. */

@@ -14,7 +14,8 @@
 extern "C" {
 #endif
 
-/* Called for each item that is skipped, in input order, from the context's thread. row counts inputs from 0. */
+/* Called for each item that is skipped, in input order, from the context's thread. row counts inputs from 0: of a
+ * pairs file the records (a header is none), of embeddings the rows over all parts, of tars the samples and damaged tars. */
 typedef void (*reco_failure_fn)(void *user, uint64_t row, const char *item, const char *reason);
 
 typedef struct reco_stream_opts {
@@ -24,6 +25,8 @@ typedef struct reco_stream_opts {
     reco_image_limits limits; /* of each picture */
     float dedup; /* bank ingestion: drop pairs whose picture has at least this cosine to one that is there
                                  already, or came earlier in the run; 0 = keep all */
+    size_t
+        commit; /* bank ingestion: source records between commits, about; 0 = 2048, of embeddings 65536 */
     reco_failure_fn failure; /* may be NULL */
     void *user;
 } reco_stream_opts;
@@ -31,7 +34,8 @@ typedef struct reco_stream_opts {
 typedef struct reco_stream_result {
     uint64_t rows;            /* written by this call */
     uint64_t failures;        /* skipped with a reason; listed in failures.jsonl */
-    uint64_t duplicates;      /* pairs that the bank already had */
+    uint64_t embedded;        /* bank ingestion: pairs that went through the model in this call */
+    uint64_t duplicates;      /* pairs that the bank had before the job began */
     uint64_t near_duplicates; /* dropped by dedup */
     uint64_t resumed;         /* source records that an interrupted run had committed */
     uint64_t repaired;        /* captions that were not UTF-8, embedded with U+FFFD for what was wrong */
@@ -81,8 +85,10 @@ RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, co
  *           are taken from the file's folder, else from the working directory; every other column goes to the row's
  *           JSON
  *   build   1: create the bank (or go on with the build of these same pairs that was cut off); 0: add to it
- * Commits every few thousand pairs, so that a killed run goes on where it was. A pair whose image and caption are both
- * there already is not added again. BANK/failures.jsonl lists what was skipped.
+ * Commits every few thousand pairs, so that a killed run goes on where it was. A pair whose image and caption were both
+ * in the bank before is counted (duplicates) and not added again; one that repeats an earlier row of the same file is a
+ * failure. BANK/failures.jsonl lists the failures of the last job, each once, in the order of the rows, however often the
+ * job was interrupted.
  * RECO_E_MISMATCH: the bank is of another encoder. */
 RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
                                             const char *bank, int build, const reco_stream_opts *opts,
@@ -100,7 +106,8 @@ RECO_API reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *mode
                                            const reco_stream_opts *opts, reco_stream_result *result);
 
 /* Pairs embedded elsewhere, in clip-retrieval's layout; no model needed. Rows are normalised; rows that are zero or not
- * finite are skipped and listed. Captions and URIs come from the metadata, when there is one. */
+ * finite are skipped and listed. Captions and URIs come from the metadata, when there is one; then a row whose record is
+ * missing, bad or has an empty caption is a failure, and URIs and captions that are there already are as in a pairs file. */
 RECO_API reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, const char *bank,
                                                  int build, const reco_stream_opts *opts,
                                                  reco_stream_result *result);

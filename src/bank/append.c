@@ -30,25 +30,33 @@ static bool is_utf8(const char *text)
     return true;
 }
 
-static reco_status check_text(reco_ctx *ctx, size_t row, const char *what, const char *text, size_t most)
+static reco_status check_text(reco_ctx *ctx, const char *what, const char *text, size_t most)
 {
     if (!text) return RECO_OK;
     size_t bytes = strnlen(text, most + 1);
-    if (bytes > most)
-        return reco_fail(ctx, RECO_E_ARG, "row %zu: %s of more than %zu bytes", row, what, most);
-    if (!is_utf8(text)) return reco_fail(ctx, RECO_E_ARG, "row %zu: %s is not UTF-8", row, what);
+    if (bytes > most) return reco_fail(ctx, RECO_E_ARG, "%s of more than %zu bytes", what, most);
+    if (!is_utf8(text)) return reco_fail(ctx, RECO_E_ARG, "%s is not UTF-8", what);
     return RECO_OK;
+}
+
+reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair)
+{
+    if (!pair->caption) return reco_fail(ctx, RECO_E_ARG, "no caption");
+    RECO_TRY(check_text(ctx, "caption", pair->caption, RECO_CAPTION_MAX));
+    RECO_TRY(check_text(ctx, "uri", pair->uri, RECO_BANK_URI_MAX));
+    RECO_TRY(check_text(ctx, "meta", pair->meta, RECO_BANK_META_MAX));
+    bool is_object = true;
+    if (pair->meta) RECO_TRY(reco_catalog_is_object(ctx, w->catalog, pair->meta, &is_object));
+    return is_object ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "meta is not a JSON object");
 }
 
 static reco_status check_pair(reco_ctx *ctx, reco_bank_writer *w, size_t row, const reco_pair *pair)
 {
-    if (!pair->caption) return reco_fail(ctx, RECO_E_ARG, "row %zu: no caption", row);
-    RECO_TRY(check_text(ctx, row, "caption", pair->caption, RECO_CAPTION_MAX));
-    RECO_TRY(check_text(ctx, row, "uri", pair->uri, RECO_BANK_URI_MAX));
-    RECO_TRY(check_text(ctx, row, "meta", pair->meta, RECO_BANK_META_MAX));
-    bool is_object = true;
-    if (pair->meta) RECO_TRY(reco_catalog_is_object(ctx, w->catalog, pair->meta, &is_object));
-    return is_object ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "row %zu: meta is not a JSON object", row);
+    char where[32];
+    reco_status status = reco_bank_check_pair(ctx, w, pair);
+    if (status != RECO_E_ARG) return status;
+    snprintf(where, sizeof where, "row %zu", row);
+    return reco_fail_prefix(ctx, status, where);
 }
 
 static reco_status check_vector(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
@@ -148,11 +156,11 @@ out:
 }
 
 reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
-                          int *has)
+                          reco_bank_held *has)
 {
-    bool found = false;
+    int64_t id = -1;
     RECO_TRY(reco_bank_writer_check(ctx, w));
-    if (uri) RECO_TRY(reco_catalog_has(ctx, w->catalog, uri, caption, &found));
-    *has = found;
+    if (uri) RECO_TRY(reco_catalog_has(ctx, w->catalog, uri, caption, &id));
+    *has = id < 0 ? RECO_HELD_NOT : id < w->first ? RECO_HELD_BEFORE : RECO_HELD_BY_JOB;
     return RECO_OK;
 }

@@ -172,6 +172,8 @@ struct reco_bank_writer {
     size_t d;
     int64_t next_id, next_segment; /* after all that was appended */
     int64_t committed;             /* next_id of the last commit */
+    int64_t first;                 /* id of the job's first row, committed by an earlier run or to come */
+    bool keeps_first;              /* it has to be remembered: a build's is 0 */
     /* Rows on their way to a segment file, image then text: [room][d] f16 each. */
     uint16_t *held[2];
     size_t nheld, room;

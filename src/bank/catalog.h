@@ -59,9 +59,14 @@ reco_status reco_catalog_range(reco_ctx *ctx, reco_catalog *c, bool *some, int64
 reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_pair *out);
 /* RECO_E_FORMAT when the rows of bank, segment and job are not those that were written last. */
 reco_status reco_catalog_check_seal(reco_ctx *ctx, reco_catalog *c);
-/* *built: the job is the one that began the bank. */
-reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, uint64_t *next, bool *done,
-                             bool *built);
+/* What is known of a job. */
+typedef struct reco_catalog_job_state {
+    uint64_t next;
+    bool done;
+    bool built;    /* it is the one that began the bank */
+    int64_t first; /* id of its first row; -1: not recorded */
+} reco_catalog_job_state;
+reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, reco_catalog_job_state *out);
 
 /* ---- catalog_check.c ---- */
 
@@ -87,13 +92,15 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
 /* Keep the XXH3-64 of each `block` bytes of a segment's file until the commit that names it. */
 reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
                                       const uint64_t *sums, size_t n);
+/* The id of a live or staged pair of this uri and caption; -1: there is none. */
 reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
-                             bool *has);
+                             int64_t *id);
 
 typedef struct reco_catalog_change {
     const reco_segment_list *segments;
     int64_t next_id, next_segment;
     const char *job; /* NULL: none to remember */
+    int64_t first;   /* id of its first row, to be remembered while it is not done; -1: needs not be */
     uint64_t next;
     bool done;
 } reco_catalog_change;

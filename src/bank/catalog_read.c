@@ -171,23 +171,25 @@ out:
     return status;
 }
 
-reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, uint64_t *next, bool *done,
-                             bool *built)
+reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, reco_catalog_job_state *out)
 {
     sqlite3_stmt *s;
     bool row;
-    int64_t next_signed = 0, done_signed = 0;
+    int64_t next = 0, done = 0;
     reco_status status;
+    *out = (reco_catalog_job_state){.first = -1};
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_JOB, &s));
     sqlite3_bind_text(s, 1, job, -1, SQLITE_STATIC);
     RECO_GO(reco_catalog_step(ctx, c, s, &row));
-    *built = row && sqlite3_column_int(s, 0) == 1;
+    out->built = row && sqlite3_column_int(s, 0) == 1;
     if (row && sqlite3_column_type(s, 1) != SQLITE_NULL) {
-        RECO_GO(reco_catalog_int(ctx, c, s, 1, "job.next", 0, INT64_MAX, &next_signed));
-        RECO_GO(reco_catalog_int(ctx, c, s, 2, "job.done", 0, 1, &done_signed));
+        RECO_GO(reco_catalog_int(ctx, c, s, 1, "job.next", 0, INT64_MAX, &next));
+        RECO_GO(reco_catalog_int(ctx, c, s, 2, "job.done", 0, 1, &done));
     }
-    *next = (uint64_t)next_signed;
-    *done = done_signed == 1;
+    if (row && sqlite3_column_type(s, 3) != SQLITE_NULL)
+        RECO_GO(reco_catalog_int(ctx, c, s, 3, "job.next", 0, RECO_BANK_MAX_ID, &out->first));
+    out->next = (uint64_t)next;
+    out->done = done == 1;
 out:
     sqlite3_reset(s);
     return status;

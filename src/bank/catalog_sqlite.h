@@ -20,6 +20,7 @@ typedef enum reco_sql {
     RECO_SQL_ADD_SEGMENT,
     RECO_SQL_ADVANCE,
     RECO_SQL_SAVE_JOB,
+    RECO_SQL_DROP_JOB,
     RECO_SQL_PICK_ID,
     RECO_SQL_PICK_URI,
     RECO_SQL_PICKED,
@@ -49,6 +50,9 @@ struct reco_catalog {
     bool has_indexed; /* staged rows have an index on uri */
     sqlite3_stmt *statements[RECO_SQL_COUNT];
 };
+
+/* Ending of the key under which an unfinished job remembers the id of its first row. */
+#define RECO_JOB_FIRST ":first"
 
 /* schema.c */
 #define RECO_SQLITE_APPLICATION 0x5245434f /* "RECO" */

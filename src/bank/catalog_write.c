@@ -67,7 +67,7 @@ reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t se
 }
 
 reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
-                             bool *has)
+                             int64_t *id)
 {
     sqlite3_stmt *s;
     bool row;
@@ -78,7 +78,7 @@ reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, co
     bind_text(s, 1, uri);
     bind_text(s, 2, caption);
     RECO_TRY(reco_catalog_step(ctx, c, s, &row));
-    *has = row && sqlite3_column_int(s, 0) == 1;
+    *id = row && sqlite3_column_type(s, 0) == SQLITE_INTEGER ? sqlite3_column_int64(s, 0) : -1;
     sqlite3_reset(s);
     return RECO_OK;
 }
@@ -102,6 +102,36 @@ static reco_status add_segments(reco_ctx *ctx, reco_catalog *c, const reco_segme
     return reco_catalog_run(ctx, c, s);
 }
 
+static reco_status put_job(reco_ctx *ctx, reco_catalog *c, const char *key, uint64_t next, bool done)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SAVE_JOB, &s));
+    bind_text(s, 1, key);
+    sqlite3_bind_int64(s, 2, (int64_t)next);
+    sqlite3_bind_int(s, 3, done);
+    return reco_catalog_run(ctx, c, s);
+}
+
+/* With the id of its first row beside it, until it is done: who resumes it can then tell its rows from older ones. */
+static reco_status save_job(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(put_job(ctx, c, change->job, change->next, change->done));
+    if (change->first < 0) return RECO_OK;
+    char *key = reco_format(ctx, "%s" RECO_JOB_FIRST, change->job);
+    if (!key) return RECO_E_NOMEM;
+    reco_status status;
+    if (!change->done)
+        status = put_job(ctx, c, key, (uint64_t)change->first, false);
+    else if ((status = reco_catalog_prepare(ctx, c, RECO_SQL_DROP_JOB, &s)) == RECO_OK) {
+        bind_text(s, 1, key);
+        status = reco_catalog_run(ctx, c, s);
+        sqlite3_clear_bindings(s);
+    }
+    reco_free(key);
+    return status;
+}
+
 static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
 {
     sqlite3_stmt *s;
@@ -112,14 +142,7 @@ static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_ch
     sqlite3_bind_int64(s, 1, change->next_id);
     sqlite3_bind_int64(s, 2, change->next_segment);
     RECO_TRY(reco_catalog_run(ctx, c, s));
-    if (change->job) {
-        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SAVE_JOB, &s));
-        bind_text(s, 1, change->job);
-        sqlite3_bind_int64(s, 2, (int64_t)change->next);
-        sqlite3_bind_int(s, 3, change->done);
-        RECO_TRY(reco_catalog_run(ctx, c, s));
-    }
-    return RECO_OK;
+    return change->job ? save_job(ctx, c, change) : RECO_OK;
 }
 
 reco_status reco_catalog_commit(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)

@@ -14,6 +14,7 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
         .next_id = w->next_id,
         .next_segment = w->next_segment,
         .job = w->job,
+        .first = w->keeps_first ? w->first : -1,
         .next = next,
         .done = done != 0,
     };

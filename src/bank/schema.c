@@ -27,11 +27,14 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_DELETED] = "SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted ORDER BY id",
     [RECO_SQL_RANGE] = "SELECT (SELECT min(id) FROM pair), (SELECT max(id) FROM pair)",
     [RECO_SQL_PAIR] = "SELECT caption, uri, meta, deleted, sum FROM pair WHERE id = ?1",
-    [RECO_SQL_JOB] = "SELECT bank.job = ?1, job.next, job.done FROM bank LEFT JOIN job ON job.key = ?1",
+    [RECO_SQL_JOB] = "SELECT bank.job = ?1, job.next, job.done, "
+                     "(SELECT next FROM job WHERE key = ?1 || '" RECO_JOB_FIRST "') "
+                     "FROM bank LEFT JOIN job ON job.key = ?1",
     [RECO_SQL_IS_OBJECT] = "SELECT json_type(?1) = 'object'",
     [RECO_SQL_STAGE] = "INSERT INTO temp.staged(id, caption, uri, meta, sum) VALUES(?1, ?2, ?3, ?4, ?5)",
-    [RECO_SQL_HAS] = "SELECT EXISTS(SELECT 1 FROM pair WHERE uri = ?1 AND caption = ?2 AND NOT deleted) OR "
-                     "EXISTS(SELECT 1 FROM temp.staged WHERE uri = ?1 AND caption = ?2)",
+    [RECO_SQL_HAS] = "SELECT coalesce("
+                     "(SELECT min(id) FROM pair WHERE uri = ?1 AND caption = ?2 AND NOT deleted), "
+                     "(SELECT min(id) FROM temp.staged WHERE uri = ?1 AND caption = ?2))",
     [RECO_SQL_PUBLISH] = "INSERT INTO pair(id, caption, uri, meta, deleted, sum) "
                          "SELECT id, caption, uri, meta, 0, sum FROM temp.staged ORDER BY id",
     [RECO_SQL_ADD_SEGMENT] = "INSERT INTO segment(number, first, rows, file, bytes, xxh3) "
@@ -39,6 +42,7 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_ADVANCE] = "UPDATE bank SET next_id = ?1, next_segment = ?2",
     [RECO_SQL_SAVE_JOB] = "INSERT INTO job(key, next, done) VALUES(?1, ?2, ?3) "
                           "ON CONFLICT(key) DO UPDATE SET next = excluded.next, done = excluded.done",
+    [RECO_SQL_DROP_JOB] = "DELETE FROM job WHERE key = ?1",
     [RECO_SQL_PUBLISH_BLOCKS] = "INSERT INTO block(segment, bytes, sums) SELECT * FROM temp.staged_block",
     [RECO_SQL_STAGE_BLOCK] = "INSERT INTO temp.staged_block(segment, bytes, sums) VALUES(?1, ?2, ?3)",
     [RECO_SQL_SEALED_BANK] = "SELECT * FROM bank",

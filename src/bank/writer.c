@@ -110,20 +110,25 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     RECO_TRY(make_vectors(ctx, w->dir));
 
     reco_bank_info info;
-    bool is_done, built;
+    reco_catalog_job_state state;
     RECO_TRY(reco_catalog_check_seal(ctx, w->catalog));
     RECO_TRY(reco_catalog_info(ctx, w->catalog, &info, &w->next_segment));
-    RECO_TRY(reco_catalog_job(ctx, w->catalog, job, next, &is_done, &built));
-    if (spec) RECO_TRY(check_same(ctx, w->dir, spec, &info, built));
+    RECO_TRY(reco_catalog_job(ctx, w->catalog, job, &state));
+    if (spec) RECO_TRY(check_same(ctx, w->dir, spec, &info, state.built));
     if (!spec && !*job) { /* rows without a source: nothing to resume */
-        *next = 0;
-        is_done = false;
+        state = (reco_catalog_job_state){.first = -1};
         reco_free(w->job);
         w->job = NULL;
     }
-    *done = is_done;
+    *next = state.next;
+    *done = state.done;
     w->d = info.d;
-    w->next_id = w->committed = info.next_id;
+    w->next_id = w->committed = w->first = info.next_id;
+    if (!state.done && state.first >= 0 && state.first <= info.next_id)
+        w->first = state.first;
+    else if (!state.done && state.built)
+        w->first = 0;
+    w->keeps_first = w->first > 0 || !state.built;
     reco_segment_list list;
     RECO_TRY(reco_catalog_segments(ctx, w->catalog, &list));
     for (size_t i = 0; i < list.n && status == RECO_OK; i++)

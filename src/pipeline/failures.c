@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MAX_SHOWN ((size_t)4096) /* bytes of an item or reason */
+
 reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir,
                                 const reco_stream_opts *opts)
 {
@@ -58,12 +60,18 @@ reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *di
     return f->journal ? RECO_OK : reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
 }
 
+/* Names come from the input and may be of any length; a line must be one that can be read back. */
+static json_t *shortened(const char *text)
+{
+    size_t bytes = strnlen(text, MAX_SHOWN + 1);
+    return reco_json_text(text, reco_min(bytes, MAX_SHOWN));
+}
+
 reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
                               const char *reason)
 {
-    json_t *line =
-        json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item", reco_json_text(item, strlen(item)),
-                  "reason", reco_json_text(reason, strlen(reason)));
+    json_t *line = json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item", shortened(item), "reason",
+                             shortened(reason));
     f->count++;
     if (f->opts && f->opts->failure) f->opts->failure(f->opts->user, row, item, reason);
     if (!f->journal) {
@@ -76,6 +84,12 @@ reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, con
                 fflush(f->journal) == 0;
     json_decref(line);
     return good ? RECO_OK : reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
+}
+
+reco_status reco_failures_sync(reco_ctx *ctx, reco_failures *f)
+{
+    if (!f->journal || fsync(fileno(f->journal)) == 0) return RECO_OK;
+    return reco_fail_errno(ctx, RECO_E_IO, "%s", f->path);
 }
 
 reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f)

@@ -21,6 +21,7 @@ typedef struct ingest {
     float *image, *text;
     reco_pair_row *rows;
     reco_pair *pairs;
+    uint64_t *hashes; /* [ROWS] of uri and caption of each of pairs that has a uri */
     size_t d;
     bool exported; /* from a bank: names and ids are to be undone */
 } ingest;
@@ -44,6 +45,86 @@ static reco_status drop_near(reco_ctx *ctx, ingest *g, size_t *n, reco_stream_re
     return RECO_OK;
 }
 
+/* What is wrong with row i of the block, whose record was read; NULL: nothing. It is made of norm 1. */
+static const char *judge(ingest *g, size_t i, const char *reason)
+{
+    if (!reco_unit_row(g->image + i * g->d, g->d)) return "the image embedding is zero or not finite";
+    if (!reco_unit_row(g->text + i * g->d, g->d)) return "the text embedding is zero or not finite";
+    return reason;
+}
+
+/* The row's own record; bad holds what is wrong with that. */
+static reco_status read_record(reco_ctx *ctx, ingest *g, reco_pair_row *row, const char **bad)
+{
+    json_t *record = NULL;
+    uint64_t number;
+    const char *reason = NULL;
+    *bad = NULL;
+    if (!reco_embeddings_has_metadata(g->source)) return RECO_OK;
+    RECO_TRY(reco_embeddings_next(ctx, g->source, &record, &number, bad));
+    if (!record) {
+        if (!*bad) *bad = "no record in metadata/";
+        return RECO_OK;
+    }
+    reco_status status = reco_pair_row_read(ctx, row, record, "",
+                                            g->exported ? RECO_NEED_NOTHING : RECO_NEED_CAPTION, &reason);
+    json_decref(record);
+    *bad = reason;
+    if (status == RECO_OK && !reason && g->exported) status = reco_export_undo(ctx, row);
+    return status;
+}
+
+/* Is it there already, in the bank or earlier in this block? */
+static reco_status find_twin(reco_ctx *ctx, const ingest *g, const reco_pair *pair, size_t good,
+                             reco_bank_held *has)
+{
+    RECO_TRY(reco_bank_has(ctx, g->writer, pair->uri, pair->caption, has));
+    if (!pair->uri) return RECO_OK;
+    uint64_t hash = reco_hash64(pair->uri, strlen(pair->uri), 1);
+    hash = reco_hash64(pair->caption, strlen(pair->caption), hash);
+    for (size_t i = 0; *has == RECO_HELD_NOT && i < good; i++)
+        if (g->hashes[i] == hash && g->pairs[i].uri && strcmp(g->pairs[i].uri, pair->uri) == 0 &&
+            strcmp(g->pairs[i].caption, pair->caption) == 0)
+            *has = RECO_HELD_BY_JOB;
+    g->hashes[good] = hash;
+    return RECO_OK;
+}
+
+/* Row `from + i` to place *good of the block, if it is one to be kept. */
+static reco_status keep(reco_ctx *ctx, ingest *g, uint64_t from, size_t i, const char *reason, size_t *good,
+                        reco_stream_result *result)
+{
+    const reco_pair_row *row = &g->rows[i];
+    reco_pair pair = {-1, row->caption ? row->caption : "", row->uri, row->meta};
+    reco_bank_held has = RECO_HELD_NOT;
+    reason = judge(g, i, reason);
+    if (!reason) {
+        reco_status status = reco_bank_check_pair(ctx, g->writer, &pair);
+        if (status == RECO_E_ARG)
+            reason = reco_ctx_error(ctx);
+        else
+            RECO_TRY(status);
+    }
+    if (!reason) RECO_TRY(find_twin(ctx, g, &pair, *good, &has));
+    if (has == RECO_HELD_BY_JOB) reason = RECO_REPEATS;
+    if (reason) {
+        char item[64];
+        snprintf(item, sizeof item, "row %llu", (unsigned long long)(from + i));
+        return reco_failures_add(ctx, &g->failures, from + i, row->uri && *row->uri ? row->uri : item,
+                                 reason);
+    }
+    if (has == RECO_HELD_BEFORE) {
+        result->duplicates++;
+        return RECO_OK;
+    }
+    if (*good < i) { /* libc copies a row onto itself, too */
+        memcpy(g->image + *good * g->d, g->image + i * g->d, g->d * sizeof(float));
+        memcpy(g->text + *good * g->d, g->text + i * g->d, g->d * sizeof(float));
+    }
+    g->pairs[(*good)++] = pair;
+    return RECO_OK;
+}
+
 /* Rows [from, from+n): vectors and metadata in step, bad ones out. */
 static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool skip,
                          reco_stream_result *result)
@@ -54,33 +135,9 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
     RECO_GO(reco_embeddings_read(ctx, g->source, RECO_IMAGE, from, n, g->image));
     RECO_GO(reco_embeddings_read(ctx, g->source, RECO_TEXT, from, n, g->text));
     for (size_t i = 0; i < n; i++) {
-        json_t *record = NULL;
-        const char *bad = NULL, *reason = NULL;
-        uint64_t number;
-        if (reco_embeddings_has_metadata(g->source))
-            RECO_GO(reco_embeddings_next(ctx, g->source, &record, &number, &bad));
-        if (record) status = reco_pair_row_read(ctx, &g->rows[i], record, "", false, &reason);
-        json_decref(record);
-        if (status == RECO_OK && g->exported) status = reco_export_undo(ctx, &g->rows[i]);
-        if (status != RECO_OK) goto out;
-        if (skip) continue;
-        if (bad) reason = bad;
-        if (!reco_unit_row(g->image + i * g->d, g->d))
-            reason = "the image embedding is zero or not finite";
-        else if (!reco_unit_row(g->text + i * g->d, g->d))
-            reason = "the text embedding is zero or not finite";
-        if (reason) {
-            char item[64];
-            snprintf(item, sizeof item, "row %llu", (unsigned long long)(from + i));
-            RECO_GO(reco_failures_add(ctx, &g->failures, from + i, item, reason));
-            continue;
-        }
-        if (good < i) { /* libc copies a row onto itself, too */
-            memcpy(g->image + good * g->d, g->image + i * g->d, g->d * sizeof(float));
-            memcpy(g->text + good * g->d, g->text + i * g->d, g->d * sizeof(float));
-        }
-        const reco_pair_row *row = &g->rows[i];
-        g->pairs[good++] = (reco_pair){-1, row->caption ? row->caption : "", row->uri, row->meta};
+        const char *bad;
+        RECO_GO(read_record(ctx, g, &g->rows[i], &bad));
+        if (!skip) RECO_GO(keep(ctx, g, from, i, bad, &good, result));
     }
     RECO_GO(drop_near(ctx, g, &good, result));
     if (good) RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, g->pairs, good));
@@ -126,15 +183,16 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     g.text = reco_alloc(ctx, ROWS * g.d, sizeof(float), "embeddings");
     g.rows = reco_alloc(ctx, ROWS, sizeof *g.rows, "pairs");
     g.pairs = reco_alloc(ctx, ROWS, sizeof *g.pairs, "pairs");
+    g.hashes = reco_alloc(ctx, ROWS, sizeof *g.hashes, "pairs");
     g.twice = reco_alloc(ctx, ROWS, 1, "pairs");
-    if (!g.image || !g.text || !g.rows || !g.pairs || !g.twice) RECO_GO(RECO_E_NOMEM);
+    if (!g.image || !g.text || !g.rows || !g.pairs || !g.hashes || !g.twice) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_IMAGE, 0, 1, g.image));
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_TEXT, n - 1, 1, g.text));
     job_key(key, g.source, g.image, g.text, g.d);
     if (dedup > 0) snprintf(key + strlen(key), sizeof key - strlen(key), ":dedup=%.9g", (double)dedup);
-    size_t commit_rows = COMMIT_ROWS;
+    size_t commit_rows = opts && opts->commit ? opts->commit : COMMIT_ROWS, uncommitted = 0;
     if (dedup > 0) /* what is not committed is held in memory */
-        commit_rows = reco_max(1, reco_min(COMMIT_ROWS / ROWS, HELD_FLOATS / g.d / ROWS)) * ROWS;
+        commit_rows = reco_min(commit_rows, reco_max(ROWS, HELD_FLOATS / g.d / ROWS * ROWS));
     reco_bank_info from;
     RECO_GO(reco_export_read(ctx, embeddings, &from, &g.exported));
     if (!build && *from.fingerprint) RECO_GO(check_encoder(ctx, bank, embeddings, &from));
@@ -146,18 +204,21 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     RECO_GO(reco_failures_resume(ctx, &g.failures, bank, opts, next));
     if (dedup > 0) RECO_GO(reco_dedup_open(ctx, &g.dedup, bank, g.d, dedup));
     if (reco_embeddings_has_metadata(g.source)) RECO_GO(reco_embeddings_rewind(ctx, g.source));
-    for (uint64_t i = 0; i < n; i += ROWS) {
-        /* Commits fall on multiples of ROWS, so a block is wholly done or not at all. */
-        size_t rows = reco_min(ROWS, n - i);
-        RECO_GO(block(ctx, &g, i, rows, i < next, result));
-        if (i >= next && (i + rows) % commit_rows == 0) {
+    for (uint64_t i = 0, rows; i < n; i += rows) {
+        bool skip = i < next; /* then no row of a block is to be looked at again, else all */
+        rows = reco_min(reco_min(ROWS, commit_rows), (skip ? next : n) - i);
+        RECO_GO(block(ctx, &g, i, rows, skip, result));
+        if (!skip) uncommitted += rows;
+        if (uncommitted >= commit_rows && i + rows < n) {
+            RECO_GO(reco_failures_sync(ctx, &g.failures));
             RECO_GO(reco_bank_commit(ctx, g.writer, i + rows, 0));
             if (g.dedup) RECO_GO(reco_dedup_committed(ctx, g.dedup));
+            uncommitted = 0;
         }
         RECO_GO(reco_progress(ctx, "adding pairs", i + rows, n));
     }
-    RECO_GO(reco_bank_commit(ctx, g.writer, n, 1));
     RECO_GO(reco_failures_commit(ctx, &g.failures));
+    status = reco_bank_commit(ctx, g.writer, n, 1);
 out:
     result->failures = g.failures.count;
     result->seconds = reco_now() - start;
@@ -168,6 +229,7 @@ out:
     reco_free(g.text);
     reco_free(g.rows);
     reco_free(g.pairs);
+    reco_free(g.hashes);
     reco_free(g.twice);
     reco_dedup_close(g.dedup);
     return status;

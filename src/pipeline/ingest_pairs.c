@@ -5,13 +5,13 @@ static reco_status take(reco_ctx *ctx, reco_pair_stream *g, json_t *record, cons
 {
     char item[64];
     snprintf(item, sizeof item, "record %llu", (unsigned long long)number);
-    if (!record) return reco_failures_add(ctx, &g->failures, number, item, bad);
+    if (!record) return reco_pair_stream_fail(ctx, g, item, bad, number);
     reco_pair_row row;
     const char *reason;
-    reco_status status = reco_pair_row_read(ctx, &row, record, file, true, &reason);
+    reco_status status = reco_pair_row_read(ctx, &row, record, file, RECO_NEED_BOTH, &reason);
     if (status == RECO_OK && !reason) return reco_pair_stream_take(ctx, g, &row, number);
     if (status == RECO_OK)
-        status = reco_failures_add(ctx, &g->failures, number, row.uri && *row.uri ? row.uri : item, reason);
+        status = reco_pair_stream_fail(ctx, g, row.uri && *row.uri ? row.uri : item, reason, number);
     reco_pair_row_free(&row);
     return status;
 }

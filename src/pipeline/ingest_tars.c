@@ -46,7 +46,7 @@ static reco_status fail_sample(reco_ctx *ctx, ingest *g, const char *reason)
     const sample *s = &g->now;
     char *item = reco_format(ctx, "%s/%s", g->tar, s->name ? s->name : s->key);
     if (!item) return RECO_E_NOMEM;
-    reco_status status = reco_failures_add(ctx, &g->stream.failures, g->number, item, reason);
+    reco_status status = reco_pair_stream_fail(ctx, &g->stream, item, reason, g->number);
     reco_free(item);
     return status;
 }
@@ -81,7 +81,7 @@ static reco_status finish(reco_ctx *ctx, ingest *g)
     if (g->number >= g->stream.next) {
         if (!reason) {
             RECO_GO(make_record(ctx, g, &record));
-            RECO_GO(reco_pair_row_read(ctx, &row, record, g->tar, true, &reason));
+            RECO_GO(reco_pair_row_read(ctx, &row, record, g->tar, RECO_NEED_BOTH, &reason));
         }
         if (reason)
             RECO_GO(fail_sample(ctx, g, reason));
@@ -120,6 +120,8 @@ static reco_status take_text(reco_ctx *ctx, sample *s, char *data, size_t bytes,
         if (status != RECO_OK) reason = reco_ctx_error(ctx);
     } else if (memchr(data, 0, bytes))
         reason = ".txt holds a NUL byte";
+    else if (reco_utf8_errors(data, bytes) > 0)
+        reason = ".txt is not UTF-8";
     else {
         strip_end(data);
         if (!(s->text = reco_strdup(ctx, data))) return RECO_E_NOMEM;
@@ -200,7 +202,7 @@ static reco_status read_tar(reco_ctx *ctx, ingest *g, const char *path)
     /* Damaged from here on: what came before is kept, the sample that was begun is not. */
     clear(&g->now);
     if (g->number >= g->stream.next)
-        RECO_TRY(reco_failures_add(ctx, &g->stream.failures, g->number, path, reco_ctx_error(ctx)));
+        RECO_TRY(reco_pair_stream_fail(ctx, &g->stream, path, reco_ctx_error(ctx), g->number));
     g->number++;
     return reco_pair_stream_seen(ctx, &g->stream, g->number);
 }

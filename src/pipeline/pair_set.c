@@ -80,7 +80,7 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
         uint64_t number;
         reco_pair_row row = {0};
         if (captions) RECO_GO(reco_embeddings_next(ctx, e, &record, &number, &bad));
-        if (record) status = reco_pair_row_read(ctx, &row, record, "", false, &reason);
+        if (record) status = reco_pair_row_read(ctx, &row, record, "", RECO_NEED_NOTHING, &reason);
         json_decref(record);
         /* Rows without a caption are each their own. */
         set->captions[set->n] =

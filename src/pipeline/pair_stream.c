@@ -1,6 +1,6 @@
 #include "pipeline/pair_stream.h"
 
-/* Rows between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
+/* Records between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
 #define COMMIT_ROWS 2048
 #define HELD_BYTES ((size_t)64 << 20) /* of pictures in memory, or one */
 
@@ -25,6 +25,7 @@ reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco
     *g = (reco_pair_stream){.model = model,
                             .result = result,
                             .size = reco_batch(opts),
+                            .commit = opts && opts->commit ? opts->commit : COMMIT_ROWS,
                             .d = info.d,
                             .per = 3 * info.image_size * info.image_size};
     reco_bank *existing = NULL;
@@ -62,7 +63,10 @@ out:
 
 void reco_pair_stream_close(reco_pair_stream *g)
 {
-    for (size_t i = 0; g->rows && i < g->n; i++) reco_pair_row_free(&g->rows[i]);
+    for (size_t i = 0; g->rows && i < g->n; i++) {
+        reco_pair_row_free(&g->rows[i]);
+        reco_free(g->reasons[i]);
+    }
     reco_free(g->rows);
     reco_free(g->numbers);
     reco_free(g->reasons);
@@ -96,35 +100,70 @@ static reco_status drop_near(reco_ctx *ctx, reco_pair_stream *g, reco_pair *pair
     return RECO_OK;
 }
 
+/* Decode what is not a failure already. pixels hold those that could be, side by side; at[] says which they are. */
+static reco_status decode(reco_ctx *ctx, reco_pair_stream *g, size_t *at, size_t *good)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    const char **paths = reco_scratch(ctx, g->size, sizeof *paths, "pairs");
+    reco_picture_bytes *data = reco_scratch(ctx, g->size, sizeof *data, "pairs");
+    char **reasons = reco_scratch(ctx, g->size, sizeof *reasons, "pairs");
+    size_t n = 0;
+    *good = 0;
+    if (!paths || !data || !reasons) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->reasons[i]) continue;
+        paths[n] = g->rows[i].path;
+        data[n] = (reco_picture_bytes){g->rows[i].data, g->rows[i].bytes};
+        at[n++] = i;
+    }
+    RECO_GO(reco_decoder_run(ctx, g->decoder, paths, data, n, g->pixels, reasons));
+    for (size_t i = 0; i < n; i++) {
+        g->reasons[at[i]] = reasons[i];
+        if (reasons[i]) continue;
+        if (*good != i) memcpy(g->pixels + *good * g->per, g->pixels + i * g->per, g->per * sizeof(float));
+        at[(*good)++] = at[i];
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+static reco_status embed(reco_ctx *ctx, reco_pair_stream *g, const size_t *at, size_t good)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    const char **captions = reco_scratch(ctx, g->size, sizeof *captions, "pairs");
+    reco_pair *pairs = reco_scratch(ctx, g->size, sizeof *pairs, "pairs");
+    if (!captions || !pairs) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < good; i++) {
+        const reco_pair_row *row = &g->rows[at[i]];
+        captions[i] = row->caption;
+        pairs[i] = (reco_pair){-1, row->caption, row->uri, row->meta};
+    }
+    RECO_GO(reco_model_embed_pixels(ctx, g->model, g->pixels, good, g->image));
+    RECO_GO(reco_model_embed_texts(ctx, g->model, captions, good, g->text));
+    g->result->embedded += good;
+    RECO_GO(drop_near(ctx, g, pairs, &good));
+    RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, pairs, good));
+    g->result->rows += good;
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
 static reco_status flush(reco_ctx *ctx, reco_pair_stream *g)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    const char **strings = reco_scratch(ctx, g->size, sizeof *strings, "pairs");
-    reco_picture_bytes *data = reco_scratch(ctx, g->size, sizeof *data, "pairs");
-    reco_pair *pairs = reco_scratch(ctx, g->size, sizeof *pairs, "pairs");
-    if (!strings || !data || !pairs) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < g->n; i++) {
-        strings[i] = g->rows[i].path;
-        data[i] = (reco_picture_bytes){g->rows[i].data, g->rows[i].bytes};
-    }
-    RECO_GO(reco_decoder_run(ctx, g->decoder, strings, data, g->n, g->pixels, g->reasons));
-    size_t good = 0;
-    for (size_t i = 0; i < g->n; i++) {
-        if (g->reasons[i]) {
+    size_t good, *at = reco_scratch(ctx, g->size, sizeof *at, "pairs");
+    if (!at) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(decode(ctx, g, at, &good));
+    for (size_t i = 0; i < g->n; i++)
+        if (g->reasons[i])
             RECO_GO(reco_failures_add(ctx, &g->failures, g->numbers[i], g->rows[i].uri, g->reasons[i]));
-            continue;
-        }
-        if (good != i) memcpy(g->pixels + good * g->per, g->pixels + i * g->per, g->per * sizeof(float));
-        strings[good] = g->rows[i].caption;
-        pairs[good++] = (reco_pair){-1, g->rows[i].caption, g->rows[i].uri, g->rows[i].meta};
-    }
-    RECO_GO(reco_model_embed_pixels(ctx, g->model, g->pixels, good, g->image));
-    RECO_GO(reco_model_embed_texts(ctx, g->model, strings, good, g->text));
-    RECO_GO(drop_near(ctx, g, pairs, &good));
-    RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, pairs, good));
-    g->result->rows += good;
-    g->uncommitted += good;
+    RECO_GO(embed(ctx, g, at, good));
+    g->uncommitted += g->n;
 out:
     for (size_t i = 0; i < g->n; i++) {
         reco_pair_row_free(&g->rows[i]);
@@ -141,30 +180,61 @@ out:
 static bool in_batch(const reco_pair_stream *g, const reco_pair_row *row)
 {
     for (size_t i = 0; i < g->n; i++)
-        if (strcmp(g->rows[i].uri, row->uri) == 0 && strcmp(g->rows[i].caption, row->caption) == 0)
+        if (!g->reasons[i] && strcmp(g->rows[i].uri, row->uri) == 0 &&
+            strcmp(g->rows[i].caption, row->caption) == 0)
             return true;
     return false;
 }
 
-reco_status reco_pair_stream_take(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, uint64_t number)
+/* Into the batch, taken over; with a reason it is a failure. */
+static reco_status put(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, uint64_t number,
+                       const char *reason)
 {
-    int has = 0;
-    reco_status status = reco_bank_has(ctx, g->writer, row->uri, row->caption, &has);
-    if (status == RECO_OK && !has) has = in_batch(g, row);
-    if (has) g->result->duplicates++;
-    if (status != RECO_OK || has) {
-        reco_pair_row_free(row);
-        return status;
-    }
+    char *copy = reason ? reco_strdup(ctx, reason) : NULL;
+    if (reason && !copy) return RECO_E_NOMEM;
     g->held += row->bytes;
     g->rows[g->n] = *row;
     *row = (reco_pair_row){0};
+    g->reasons[g->n] = copy;
     g->numbers[g->n++] = number;
     return g->n == g->size || g->held >= HELD_BYTES ? flush(ctx, g) : RECO_OK;
 }
 
+reco_status reco_pair_stream_fail(reco_ctx *ctx, reco_pair_stream *g, const char *item, const char *reason,
+                                  uint64_t number)
+{
+    reco_pair_row row = {.uri = reco_strdup(ctx, item)};
+    reco_status status = row.uri ? put(ctx, g, &row, number, reason) : RECO_E_NOMEM;
+    reco_pair_row_free(&row);
+    return status;
+}
+
+static reco_status take(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, uint64_t number)
+{
+    reco_bank_held has;
+    reco_status status =
+        reco_bank_check_pair(ctx, g->writer, &(reco_pair){-1, row->caption, row->uri, row->meta});
+    if (status == RECO_E_ARG) return put(ctx, g, row, number, reco_ctx_error(ctx));
+    RECO_TRY(status);
+    RECO_TRY(reco_bank_has(ctx, g->writer, row->uri, row->caption, &has));
+    if (has == RECO_HELD_BEFORE) {
+        g->result->duplicates++;
+        return RECO_OK;
+    }
+    bool repeats = has == RECO_HELD_BY_JOB || in_batch(g, row);
+    return put(ctx, g, row, number, repeats ? RECO_REPEATS : NULL);
+}
+
+reco_status reco_pair_stream_take(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, uint64_t number)
+{
+    reco_status status = take(ctx, g, row, number);
+    reco_pair_row_free(row);
+    return status;
+}
+
 static reco_status commit(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen, int done)
 {
+    RECO_TRY(done ? reco_failures_commit(ctx, &g->failures) : reco_failures_sync(ctx, &g->failures));
     RECO_TRY(reco_bank_commit(ctx, g->writer, seen, done));
     g->uncommitted = 0;
     return g->dedup && !done ? reco_dedup_committed(ctx, g->dedup) : RECO_OK;
@@ -173,13 +243,12 @@ static reco_status commit(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen, int
 reco_status reco_pair_stream_seen(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen)
 {
     RECO_TRY(reco_progress(ctx, "embedding pairs", seen, 0));
-    return g->n == 0 && g->uncommitted >= COMMIT_ROWS ? commit(ctx, g, seen, 0) : RECO_OK;
+    return g->n == 0 && g->uncommitted >= g->commit ? commit(ctx, g, seen, 0) : RECO_OK;
 }
 
 reco_status reco_pair_stream_finish(reco_ctx *ctx, reco_pair_stream *g, uint64_t seen)
 {
     RECO_TRY(flush(ctx, g));
     RECO_TRY(commit(ctx, g, seen, 1));
-    RECO_TRY(reco_progress(ctx, "embedding pairs", seen, seen));
-    return reco_failures_commit(ctx, &g->failures);
+    return reco_progress(ctx, "embedding pairs", seen, seen);
 }

@@ -1,4 +1,5 @@
 #include "pipeline/export.h"
+#include "text/tokenizer.h"
 
 static const char *const image_keys[] = {"image", "image_path", "filepath", "uri", "url"};
 static const char *const text_keys[] = {"text", "caption", "title"};
@@ -22,16 +23,23 @@ void reco_pair_row_free(reco_pair_row *row)
     *row = (reco_pair_row){0};
 }
 
+/* What is found under the keys of an image or a caption. */
+typedef struct taken {
+    char *text; /* NULL: none */
+    bool named; /* one of the keys is there, whatever it holds */
+} taken;
+
 /* The value of the first of these keys that is a string, taken out of the record. */
-static reco_status take(reco_ctx *ctx, char **out, json_t *record, const char *const *keys, size_t n)
+static reco_status take(reco_ctx *ctx, taken *out, json_t *record, const char *const *keys, size_t n)
 {
-    *out = NULL;
+    *out = (taken){0};
     for (size_t i = 0; i < n; i++) {
         json_t *value = json_object_get(record, keys[i]);
+        out->named |= value != NULL;
         if (!json_is_string(value)) continue;
         /* A NUL inside would cut the string where C reads it; such a value is treated as missing. */
         if (strlen(json_string_value(value)) == json_string_length(value) &&
-            !(*out = reco_strdup(ctx, json_string_value(value))))
+            !(out->text = reco_strdup(ctx, json_string_value(value))))
             return RECO_E_NOMEM;
         json_object_del(record, keys[i]);
         break;
@@ -39,22 +47,39 @@ static reco_status take(reco_ctx *ctx, char **out, json_t *record, const char *c
     return RECO_OK;
 }
 
-reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                               bool need_image, const char **reason)
+static bool is_blank(const char *text)
 {
+    size_t bytes = strlen(text);
+    for (size_t i = 0, n; i < bytes; i += n)
+        if (!reco_point_space(reco_utf8_next((const uint8_t *)text + i, bytes - i, &n))) return false;
+    return true;
+}
+
+static const char *judge(const taken *uri, const taken *caption, reco_pair_need need)
+{
+    if (need == RECO_NEED_BOTH && (!uri->text || is_blank(uri->text))) return "no image";
+    if (need == RECO_NEED_BOTH && !caption->text) return "no text";
+    if (need != RECO_NEED_NOTHING && caption->named && (!caption->text || is_blank(caption->text)))
+        return "text is empty";
+    if (caption->text && strlen(caption->text) > RECO_CAPTION_MAX) return "text longer than 65536 bytes";
+    return NULL;
+}
+
+reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
+                               reco_pair_need need, const char **reason)
+{
+    taken uri = {0}, caption = {0};
     *row = (reco_pair_row){0};
     *reason = NULL;
-    RECO_TRY(take(ctx, &row->uri, record, image_keys, sizeof image_keys / sizeof *image_keys));
-    RECO_TRY(take(ctx, &row->caption, record, text_keys, sizeof text_keys / sizeof *text_keys));
-    if (need_image && (!row->uri || !*row->uri))
-        *reason = "no image";
-    else if (need_image && (!row->caption || !*row->caption))
-        *reason = "no text";
-    else if (row->caption && strlen(row->caption) > RECO_CAPTION_MAX)
-        *reason = "text longer than 65536 bytes";
-    if (*reason) return RECO_OK;
+    reco_status status = take(ctx, &uri, record, image_keys, sizeof image_keys / sizeof *image_keys);
+    if (status == RECO_OK)
+        status = take(ctx, &caption, record, text_keys, sizeof text_keys / sizeof *text_keys);
+    row->uri = uri.text;
+    row->caption = caption.text;
+    if (status != RECO_OK || (*reason = judge(&uri, &caption, need))) return status;
     if (!row->caption && !(row->caption = reco_strdup(ctx, ""))) return RECO_E_NOMEM;
-    if (need_image && !(row->path = reco_resolve_path(ctx, file, row->uri))) return RECO_E_NOMEM;
+    if (need == RECO_NEED_BOTH && !(row->path = reco_resolve_path(ctx, file, row->uri)))
+        return RECO_E_NOMEM;
     if (json_object_size(record) > 0 && !(row->meta = json_dumps(record, JSON_COMPACT)))
         return reco_fail_nomem(ctx, 0, "JSON");
     return RECO_OK;

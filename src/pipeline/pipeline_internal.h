@@ -38,6 +38,8 @@ reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *di
                                  const reco_stream_opts *opts, uint64_t next);
 reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
                               const char *reason);
+/* The journal so far is on disk: before a commit after which its records are not looked at again. */
+reco_status reco_failures_sync(reco_ctx *ctx, reco_failures *f);
 /* In place when there were any; an old file is removed when there were none. A journal is synced. */
 reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f);
 void reco_failures_abort(reco_failures *f);
@@ -82,9 +84,16 @@ typedef struct reco_pair_row {
     size_t bytes;
 } reco_pair_row;
 void reco_pair_row_free(reco_pair_row *row);
-/* Caption, uri and the rest out of a record. need_image: a missing image or caption is a failure with a *reason. */
+/* Why a pair that an earlier record of the same input brought is skipped. */
+#define RECO_REPEATS "the same image and text as an earlier row"
+typedef enum reco_pair_need {
+    RECO_NEED_NOTHING, /* "" where there is no caption */
+    RECO_NEED_CAPTION, /* the same, but a caption that is there must say something */
+    RECO_NEED_BOTH     /* and there must be an image and a caption */
+} reco_pair_need;
+/* Caption, uri and the rest out of a record, which is changed. *reason: NULL, or what makes it a failure (a static text). */
 reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                               bool need_image, const char **reason);
+                               reco_pair_need need, const char **reason);
 
 /* ---- output.c: DIR/img_emb or text_emb, and metadata, in clip-retrieval's layout ---- */
 

@@ -16,6 +16,7 @@ import zlib
 SOURCE = pathlib.Path(os.environ["RECO_TEST_SOURCE"])
 RECO = os.environ["RECO"]
 MODEL = SOURCE / "tests" / "golden" / "small" / "hf-quickgelu"
+HOOK = os.environ.get("RECO_TEST_HOOK", "")  # library of faults; none under sanitizers
 OTHER_MODEL = SOURCE / "tests" / "golden" / "small" / "hf-gelu-bf16"
 
 
@@ -122,6 +123,15 @@ class Case(unittest.TestCase):
         time.sleep(after)
         process.send_signal(signal.SIGKILL)
         return process.wait() == -signal.SIGKILL
+
+    def crashed(self, fault, arguments):
+        """Run with a system call that goes wrong, as tests/crash/hook.c says it: "rename:3:kill"."""
+        environment = {**os.environ, "LD_PRELOAD": HOOK, "RECO_CRASH": fault, "OMP_WAIT_POLICY": "passive"}
+        return subprocess.run([RECO, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.dir,
+                              env=environment, timeout=600)
+
+    def rows(self, bank):
+        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.splitlines()]
 
     def assert_unit(self, row, digits=3):
         self.assertAlmostEqual(sum(x * x for x in row), 1, places=digits - 1)

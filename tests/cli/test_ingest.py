@@ -25,9 +25,6 @@ class Tars(Case):
         png(self.dir / "x.png", seed)
         return (self.dir / "x.png").read_bytes()
 
-    def rows(self, bank):
-        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.splitlines()]
-
     def test_samples(self):
         good = {"png": self.picture(1), "txt": "a thing\n".encode()}
         self.tar("x-000.tar", [
@@ -146,9 +143,6 @@ class Dedup(Case):
 
 
 class Export(Case):
-    def rows(self, bank):
-        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.splitlines()]
-
     def setUp(self):
         super().setUp()
         self.pictures(5)

@@ -276,36 +276,6 @@ static void test_bad_rows(void **state)
     reco_bank_close(bank);
 }
 
-static int has(reco_bank_writer *w, const char *uri, const char *caption)
-{
-    int found = 9;
-    ok(reco_bank_has(ctx, w, uri, caption, &found));
-    return found;
-}
-
-static void test_has(void **state)
-{
-    (void)state;
-    reco_bank_writer *w = open_writer(in("bank"), 8, "job", 0, 0);
-    append_numbered(w, 8, 0, 2);
-    assert_int_equal(has(w, "file:///1.jpg", "caption 1"), 1);
-    assert_int_equal(has(w, "file:///1.jpg", "caption 0"), 0);
-    assert_int_equal(has(w, NULL, "caption 1"), 0);
-    ok(reco_bank_commit(ctx, w, 2, 0));
-    append_numbered(w, 8, 2, 1);
-    assert_int_equal(has(w, "file:///1.jpg", "caption 1"), 1);
-    assert_int_equal(has(w, "file:///2.jpg", "caption 2"), 1);
-    assert_int_equal(has(w, "file:///3.jpg", "caption 3"), 0);
-    reco_bank_writer_close(w);
-    const char *uri = "file:///1.jpg";
-    ok(reco_bank_delete(ctx, in("bank"), NULL, 0, &uri, 1, NULL, NULL));
-    w = open_writer(in("bank"), 8, "job", 2, 0);
-    assert_int_equal(has(w, "file:///0.jpg", "caption 0"), 1);
-    assert_int_equal(has(w, "file:///1.jpg", "caption 1"), 0);
-    assert_int_equal(has(w, "file:///2.jpg", "caption 2"), 0); /* never committed */
-    reco_bank_writer_close(w);
-}
-
 static void test_delete(void **state)
 {
     (void)state;
@@ -466,9 +436,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_round_trip), TEST(test_empty),     TEST(test_jobs),          TEST(test_folders),
-        TEST(test_spec),       TEST(test_bad_rows),  TEST(test_has),           TEST(test_delete),
-        TEST(test_snapshot),   TEST(test_id_tensor), TEST(test_many_segments),
+        TEST(test_round_trip), TEST(test_empty),         TEST(test_jobs),   TEST(test_folders),
+        TEST(test_spec),       TEST(test_bad_rows),      TEST(test_delete), TEST(test_snapshot),
+        TEST(test_id_tensor),  TEST(test_many_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
