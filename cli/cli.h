@@ -72,6 +72,7 @@ void cli_show_row(const reco_pair *pair);
 void cli_failure(void *user, uint64_t row, const char *item, const char *reason);
 /* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
 int cli_skipped(cli *c, uint64_t failures, const char *where);
+bool cli_not_utf8(const char *text);
 /* A warning when captions were not UTF-8. */
 void cli_repaired(cli *c, uint64_t captions);
 

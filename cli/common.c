@@ -248,6 +248,13 @@ int cli_skipped(cli *c, uint64_t failures, const char *where)
     return c->strict ? 1 : 0;
 }
 
+bool cli_not_utf8(const char *text)
+{
+    size_t errors = 0;
+    reco_free(reco_text_repair(text, strlen(text), &errors));
+    return errors > 0;
+}
+
 void cli_repaired(cli *c, uint64_t captions)
 {
     if (!captions) return;

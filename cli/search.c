@@ -280,6 +280,10 @@ int cmd_search(int argc, char **argv)
     uint64_t failures = 0;
     reco_status status = run(&c, &a, &model, &bank, &fusion, &filter, &failures);
     int code = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
+    uint64_t repaired = 0;
+    for (size_t i = 0; i < a.n && status == RECO_OK; i++)
+        repaired += a.queries[i].kind == QUERY_TEXT && cli_not_utf8(a.queries[i].text);
+    cli_repaired(&c, repaired);
     free(a.queries);
     reco_bank_filter_free(filter);
     reco_fusion_free(fusion);

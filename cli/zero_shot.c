@@ -68,6 +68,10 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     if (status == RECO_OK && z->template_file)
         status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
     if (status != RECO_OK) return status;
+    uint64_t repaired = 0;
+    for (size_t i = 0; i < z->nclasses; i++) repaired += cli_not_utf8(z->classes[i]);
+    for (size_t i = 0; i < z->ntemplates; i++) repaired += cli_not_utf8(z->templates[i]);
+    cli_repaired(c, repaired);
     z->d = reco_model_get_info(z->model).d;
     z->k = z->refine.k ? z->refine.k : reco_fusion_get_config(z->fusion).k;
     if (z->sides == RECO_SIDES_DEFAULT) z->sides = reco_fusion_get_config(z->fusion).sides;

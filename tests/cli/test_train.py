@@ -87,6 +87,9 @@ class Train(Case):
         self.reco("classify", *common, "--fusion", "mean", "--templates", "templates.txt", "pictures/0003.png")
         (self.dir / "templates.txt").write_text("no hole\n")
         self.fails("classify", *common, "--fusion", "mean", "--templates", "templates.txt", "pictures/0003.png", says=["no hole"])
+        (self.dir / "bad.txt").write_bytes(b"caf\xe9\n\xff\nthing 3, a thing\n")
+        done = self.reco("classify", *common[:-1], "bad.txt", "--fusion", "mean", "pictures/0003.png")
+        self.assertIn("warning: 2 captions are not UTF-8", done.stderr)
         (self.dir / "labels.csv").write_text("image,label\npictures/0000.png,unheard of\n")
         self.fails("eval", *common, "--fusion", "vote", "--labels", "labels.csv", says=["unheard of"])
 
