@@ -16,7 +16,7 @@ plot $t using 1:2 with linespoints title "build from .npy", \
      $t using 1:3 with linespoints title "1,024 queries", \
      $t using 1:4 with linespoints title "1 query"
 unset logscale y
-set yrange [0:*]
+set yrange [0:120]
 set ylabel "MB beside the mapped files"
 plot $t using 1:5 with linespoints title "build", \
      $t using 1:6 with linespoints title "search, 1,024 queries"
