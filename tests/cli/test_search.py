@@ -151,7 +151,7 @@ class Search(Case):
         self.assertEqual(many[2]["image"], "none.png")
         self.assertIn("none.png", many[2]["error"])
         self.assertNotIn(5, [h["id"] for h in many[3]["hits"]])
-        bad = self.reco("search", "--model", MODEL, "--bank", "p", "--text", os.fsdecode(b"caf\xe9"), "--text", "a cat")
+        bad = self.reco("search", "--model", MODEL, "--bank", "p", "--text", os.fsdecode(b"caf\xe9"), "--json")
         self.assertIn("warning: 1 caption is not UTF-8", bad.stderr)
         gone = self.json("bank", "delete", "p", "--model", MODEL, "--near-image", "pictures/0003.png", "--min-similarity", 0.9999)
         self.assertEqual(gone, {"deleted": 1, "missing": 0})
