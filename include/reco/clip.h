@@ -43,14 +43,16 @@ typedef struct reco_model_opts {
     reco_precision precision;
 } reco_model_opts;
 
-/* Open a model folder: a Hugging Face CLIPModel (config.json, model.safetensors or its shards,
- * preprocessor_config.json, tokenizer files).
+/* Open a model folder: Hugging Face's CLIPModel, SiglipModel or one of their towers (config.json, model.safetensors or
+ * its shards, preprocessor_config.json, tokenizer files), or open_clip's (open_clip_config.json,
+ * open_clip_model.safetensors). docs/models.md lists the families.
  *
- * Every size in the configuration is checked against the tensors; weights must be finite. The file is mapped while it
- * is read; packed copies (as large as the weights in the precision computed in) stay in memory.
+ * Every size in the configuration is checked against the tensors; weights must be finite. A key or, of open_clip, a
+ * tensor that would change the numbers and is not followed is an error. The file is mapped while it is read; packed
+ * copies (as large as the weights in the precision computed in) stay in memory.
  * Returns RECO_OK; RECO_E_IO (file missing: named), RECO_E_FORMAT (file, and key or tensor, what it is and what was
- * wanted), RECO_E_UNSUPPORTED (activation, model type or preprocessing that reco does not know, by name),
- * RECO_E_NOMEM. */
+ * wanted), RECO_E_UNSUPPORTED (activation, model type, layer or preprocessing that reco does not know, by name; weights
+ * in a pickle), RECO_E_NOMEM. */
 RECO_API reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir,
                                      const reco_model_opts *opts);
 RECO_API void reco_model_close(reco_model *model);

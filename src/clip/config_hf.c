@@ -101,6 +101,29 @@ static void width(reco_reader *root, reco_reader *image_section, reco_reader *te
                        spec->image.width);
 }
 
+/* A repository may bring a model of its own code under a model_type that transformers has, as EVA-CLIP does. Towers
+ * without a projection are told by their tensors. */
+static void architecture(reco_reader *r)
+{
+    static const char *const families[] = {"CLIP", "Siglip"};
+    static const char *const kinds[] = {"Model",
+                                        "VisionModel",
+                                        "VisionModelWithProjection",
+                                        "TextModel",
+                                        "TextModelWithProjection",
+                                        "ForImageClassification"};
+    const json_t *list = reco_read_value(r, "architectures");
+    const char *name = json_string_value(json_array_get(list, 0));
+    if (!list || (json_is_array(list) && json_array_size(list) == 0)) return;
+    for (size_t f = 0; name && f < 2; f++)
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            size_t n = strlen(families[f]);
+            if (strncmp(name, families[f], n) == 0 && strcmp(name + n, kinds[k]) == 0) return;
+        }
+    reco_read_fail(r, RECO_E_UNSUPPORTED, "architectures", "= \"%.60s\", want CLIPModel or SiglipModel",
+                   name ? name : "");
+}
+
 reco_status reco_config_hf(reco_ctx *ctx, reco_model *model)
 {
     static const struct {
@@ -129,6 +152,7 @@ reco_status reco_config_hf(reco_ctx *ctx, reco_model *model)
     bool whole = kinds[k].image && kinds[k].text, is_siglip = kinds[k].siglip;
     model->family = kinds[k].family;
     reco_reader r = {ctx, model, path, "", root, RECO_OK};
+    architecture(&r);
     reco_reader i = whole ? section(&r, "vision_config", "vision_config_dict") : r;
     if (kinds[k].image) image(&i, model, is_siglip);
     r.status = i.status;

@@ -51,13 +51,13 @@ static size_t choice(reco_reader *r, const char *key, const char *otherwise, con
 static const json_t *only(reco_reader *r, const char *section, const char *key)
 {
     const json_t *kwargs = reco_read_value(r, section), *value = json_object_get(kwargs, key);
-    if (kwargs && json_object_size(kwargs) != (value ? 1u : 0u))
+    if (kwargs && (!json_is_object(kwargs) || json_object_size(kwargs) != (value ? 1u : 0u)))
         reco_read_fail(r, RECO_E_UNSUPPORTED, section, "has keys that reco does not support, want %s", key);
     return value;
 }
 
-/* All keys that open_clip has. The last rows change nothing: they are for training, of a part that is refused, or of
- * towers that have their own (output_tokens gives the patches out as well). */
+/* All keys that open_clip has. Those that nothing below reads change nothing: they are for training, of a part that is
+ * refused, say what the tensors say (proj_bias), or give out more beside the embedding (output_tokens). */
 #define BLOCK_KEYS                                                                                         \
     "layers", "width", "mlp_ratio", "ls_init_value", "pool_type", "final_ln_after_pool", "act_kwargs",     \
         "norm_kwargs", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner",   \
@@ -111,7 +111,11 @@ static void blocks(reco_reader *r, reco_tower_spec *spec, size_t width, char *ac
     spec->eps = json_is_number(eps) ? (float)json_number_value(eps) : 1e-5f;
     if (!(spec->eps >= 0 && spec->eps < 1))
         reco_read_fail(r, RECO_E_FORMAT, "norm_kwargs", "has eps = %g, want 0..1", (double)spec->eps);
-    const char *name = json_is_string(approximate) ? json_string_value(approximate) : "none";
+    if (eps && !json_is_number(eps))
+        reco_read_fail(r, RECO_E_FORMAT, "norm_kwargs", "has an eps that is not a number");
+    const char *name = json_is_string(approximate) ? json_string_value(approximate)
+                       : approximate               ? ""
+                                                   : "none";
     spec->act = quick ? RECO_ACT_QUICK_GELU : RECO_ACT_GELU;
     if (strcmp(name, "tanh") == 0 && !quick)
         spec->act = RECO_ACT_GELU_TANH;

@@ -150,6 +150,8 @@ static void read(reco_reader *r, reco_preprocess *pre, bool siglip, size_t side)
     pre->rescale = reco_read_flag(r, "do_rescale", true);
     pre->normalize = reco_read_flag(r, "do_normalize", true);
     const json_t *factor = reco_read_value(r, "rescale_factor");
+    if (factor && !json_is_number(factor))
+        reco_read_fail(r, RECO_E_FORMAT, "rescale_factor", "is not a number");
     pre->rescale_factor = json_is_number(factor) ? json_number_value(factor) : 1.0 / 255;
     three(r, pre->mean, "image_mean", siglip ? half : clip_mean);
     three(r, pre->std, "image_std", siglip ? half : clip_std);

@@ -146,7 +146,8 @@ class Families(Case):
                             (vision(timm_model_name="convnext_base"), "convnext_base"),
                             (vision(timm_model_name="vit_base_patch16_siglip_224_x"), "timm_model_name"),
                             (vision(act_kwargs={"approximate": "tanh"}), "act_kwargs"),
-                            (vision(norm_kwargs={"bias": False}), "norm_kwargs"),
+                            (vision(norm_kwargs={"bias": False}), "norm_kwargs"), (vision(norm_kwargs=[1e-6]), "norm_kwargs"),
+                            (vision(norm_kwargs={"eps": "1e-6"}), "norm_kwargs"), (text(act_kwargs={"approximate": True}), "act_kwargs"),
                             (text(hf_model_name="roberta-base"), "hf_model_name"), (text(embed_cls=True), "embed_cls"),
                             (text(pool_type="mean"), "pool_type"), (text(proj_type="mlp"), "proj_type"),
                             (vision(global_average_pool=True), "vision_cfg.global_average_pool"),
@@ -316,6 +317,8 @@ class Families(Case):
         for change, says in ((lambda c: c["vision_config"].update(vision_use_head=False), "vision_use_head"),
                              (lambda c: c["text_config"].update(projection_size=20), "projection_size"),
                              (lambda c: c.update(model_type="siglip2"), "siglip2"),
+                             (lambda c: c.update(architectures=["EvaCLIPModel"]), "EvaCLIPModel"),
+                             (lambda c: c.update(architectures=[3]), "architectures"),
                              (lambda c: c["vision_config"].update(hidden_act="relu"), "relu"),
                              (lambda c: c.update(text_config=3), "text_config")):
             with self.subTest(says):
@@ -353,6 +356,7 @@ class Families(Case):
                              (lambda c: c.update(size={"height": 2**40, "width": 24}), "size"),
                              (lambda c: c.update(do_center_crop=True, crop_size={"height": 24, "width": 25}), "crop_size"),
                              (lambda c: c.update(do_center_crop=True, crop_size={"shortest_edge": 24}), "crop_size"),
+                             (lambda c: c.update(rescale_factor="1/255"), "rescale_factor"),
                              (lambda c: c.update(do_resize=False), "do_resize"), (lambda c: c.update(do_pad=True), "do_pad"),
                              (lambda c: c.update(do_resize="yes"), "do_resize"), (lambda c: c.update(resample=1), "resample")):
             with self.subTest(says):
