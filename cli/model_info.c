@@ -69,9 +69,9 @@ static json_t *tokenizer(const reco_model_info *i)
     const reco_tokenizer_info *t = &i->tokenizer;
     if (!i->has_text || !t->kind[0]) return json_null();
     json_t *bos = t->bos < 0 ? json_null() : json_integer(t->bos);
-    return json_pack("{s:s, s:s, s:b, s:I, s:o, s:i, s:i, s:b}", "kind", t->kind, "rules", t->rules,
+    return json_pack("{s:s, s:s, s:b, s:I, s:o, s:i, s:i, s:b, s:b}", "kind", t->kind, "rules", t->rules,
                      "built_in", t->built_in, "vocabulary", (json_int_t)t->vocab, "bos", bos, "eos", t->eos,
-                     "pad", t->pad, "padded", i->pads);
+                     "pad", t->pad, "padded", i->pads, "pads_left", t->pads_left);
 }
 
 static json_t *guesses(const reco_model *model)
@@ -132,7 +132,10 @@ static void print_words(const reco_model_info *i)
     printf("tokenizer    %s%s, rules %s, %zu entries, ", t->kind, t->built_in ? ", built in" : "", t->rules,
            t->vocab);
     if (t->bos >= 0) printf("begin %d, ", t->bos);
-    printf("end %d, pad %d%s\n", t->eos, t->pad, i->pads ? ", padded" : "");
+    printf("end %d, pad %d%s\n", t->eos, t->pad,
+           t->pads_left ? ", padded on the left"
+           : i->pads    ? ", padded"
+                        : "");
 }
 
 static void print_text(const reco_model *model, const reco_model_info *i, const char *print,

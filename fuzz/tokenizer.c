@@ -1,27 +1,54 @@
-/* A tokenizer with one bad file is refused, or encodes within bounds. The first byte chooses the file. */
+/* A tokenizer with one bad file is refused, or encodes within bounds. The first byte chooses the file, and from 5 on the
+ * class that reads a tokenizer.json. */
 #include "folder.h"
 #include "reco/text.h"
+#include "text/text.h"
+
+static void encode(const reco_tokenizer *tok)
+{
+    static const char text[] =
+        "a photo of the caf\xc3\xa9 <|endoftext|>  </s> \xef\xbd\xb6\xef\xbe\x9e\xe2\x80\x8b \xff";
+    int32_t ids[77];
+    size_t n;
+    if (reco_tokenizer_encode(fuzz_ctx(), tok, text, sizeof text - 1, ids, 77, &n) != RECO_OK) return;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < -1 || (ids[i] >= 0 && (size_t)ids[i] >= reco_tokenizer_vocab(tok))) abort();
+}
+
+static void hub(size_t class, const uint8_t *data, size_t bytes)
+{
+    static const char *const configs[] = {
+        "{\"tokenizer_class\":\"TokenizersBackend\",\"pad_token\":\"</s>\"}",
+        "{\"tokenizer_class\":\"T5Tokenizer\",\"pad_token\":\"</s>\"}",
+        "{\"tokenizer_class\":\"GemmaTokenizer\"}"};
+    fuzz_put("tokenizer_config.json", configs[class], strlen(configs[class]));
+    fuzz_put("tokenizer.json", data, bytes);
+    for (reco_text_rules rules = RECO_TEXT_HF; rules <= RECO_TEXT_OPENCLIP; rules++) {
+        reco_tokenizer *tok;
+        if (reco_tokenizer_hub(fuzz_ctx(), &tok, fuzz_folder(), rules) != RECO_OK) continue;
+        encode(tok);
+        reco_tokenizer_close(tok);
+    }
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
                                         "special_tokens_map.json", "tokenizer.json"};
     if (bytes == 0) return 0;
-    size_t which = (size_t)(data[0] - '0') % 5;
+    size_t which = (size_t)(data[0] - '0') % 8;
     for (size_t i = 0; i < 5; i++) fuzz_remove(names[i]);
+    if (which >= 5) {
+        hub(which - 5, data + 1, bytes - 1);
+        return 0;
+    }
     for (size_t i = 0; i < 3 && which < 4; i++)
         if (i != which) fuzz_copy("text/full", names[i]);
     fuzz_put(names[which], data + 1, bytes - 1);
-    reco_ctx *ctx = fuzz_ctx();
     for (reco_text_rules rules = RECO_TEXT_HF; rules <= RECO_TEXT_OPENCLIP; rules++) {
         reco_tokenizer *tok;
-        int32_t ids[77];
-        size_t n;
-        static const char text[] = "a photo of the caf\xc3\xa9 <|endoftext|> \xff";
-        if (reco_tokenizer_open(ctx, &tok, fuzz_folder(), rules) != RECO_OK) continue;
-        if (reco_tokenizer_encode(ctx, tok, text, sizeof text - 1, ids, 77, &n) == RECO_OK)
-            for (size_t i = 0; i < n; i++)
-                if (ids[i] < -1 || (ids[i] >= 0 && (size_t)ids[i] >= reco_tokenizer_vocab(tok))) abort();
+        if (reco_tokenizer_open(fuzz_ctx(), &tok, fuzz_folder(), rules) != RECO_OK) continue;
+        encode(tok);
         reco_tokenizer_close(tok);
     }
     return 0;

@@ -78,7 +78,8 @@ RECO_API reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model
                                           const void *data, size_t bytes, const reco_image_limits *limits,
                                           float *out);
 
-/* Token ids of a caption, cut to the context; ids [info.context]. */
+/* Token ids of a caption, cut to the context; ids [info.context]. Where the reference pads on the left, the pads are among
+ * them. */
 RECO_API reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text,
                                        size_t bytes, int32_t *ids, size_t *n);
 RECO_API int32_t reco_model_pad(const reco_model *model);

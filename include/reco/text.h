@@ -27,11 +27,13 @@ RECO_API reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, co
 RECO_API void reco_tokenizer_close(reco_tokenizer *tok);
 
 typedef struct reco_tokenizer_info {
-    char kind[16];  /* "bpe" or "sentencepiece" */
+    char
+        kind[16]; /* "bpe" (CLIP's), "sentencepiece", and of tokenizer.json "unigram" or "bpe with bytes" */
     char rules[32]; /* how text is cleaned before: "hf", "open_clip lower", "siglip", ... */
     bool built_in;  /* CLIP's own merges, compiled into the library */
     size_t vocab;
     int32_t bos, eos, pad; /* bos -1: none */
+    bool pads_left;        /* the reference puts pads before a text */
 } reco_tokenizer_info;
 RECO_API reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok);
 

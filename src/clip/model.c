@@ -233,8 +233,14 @@ reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, const char
 reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
                               int32_t *ids, size_t *n)
 {
+    size_t context = model->spec.context;
     RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
-    return reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, model->spec.context, n);
+    RECO_TRY(reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, context, n));
+    if (!reco_tokenizer_get_info(model->tokenizer).pads_left) return RECO_OK;
+    memmove(ids + (context - *n), ids, *n * sizeof *ids);
+    for (size_t i = 0; i < context - *n; i++) ids[i] = reco_tokenizer_pad(model->tokenizer);
+    *n = context;
+    return RECO_OK;
 }
 
 int32_t reco_model_pad(const reco_model *model)

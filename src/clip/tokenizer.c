@@ -4,9 +4,9 @@
 #define BUILTIN_VOCAB 49408
 
 /* Neither a missing library nor a tokenizer of another kind keeps images from being embedded. */
-static reco_status sentencepiece(reco_ctx *ctx, reco_model *model, reco_text_rules rules)
+static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules rules)
 {
-    reco_status status = reco_tokenizer_sentencepiece(ctx, &model->tokenizer, model->dir, rules);
+    reco_status status = reco_tokenizer_hub(ctx, &model->tokenizer, model->dir, rules);
     if (status != RECO_E_UNSUPPORTED) return status;
     if (!(model->no_tokenizer = reco_strdup(ctx, reco_ctx_error(ctx)))) return RECO_E_NOMEM;
     return reco_guess(ctx, model, "texts cannot be embedded: %s", model->no_tokenizer);
@@ -17,7 +17,7 @@ static reco_status sentencepiece(reco_ctx *ctx, reco_model *model, reco_text_rul
 static reco_status open_clip(reco_ctx *ctx, reco_model *model)
 {
     if (model->folder_tokenizer) {
-        RECO_TRY(sentencepiece(ctx, model, RECO_TEXT_OPENCLIP));
+        RECO_TRY(from_folder(ctx, model, RECO_TEXT_OPENCLIP));
         if (!model->tokenizer) return RECO_OK;
     } else if (model->spec.vocab < BUILTIN_VOCAB) {
         RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_OPENCLIP));
@@ -37,7 +37,7 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
     if (strcmp(model->family, "open_clip") == 0)
         RECO_TRY(open_clip(ctx, model));
     else if (strcmp(model->family, "hf-siglip") == 0)
-        RECO_TRY(sentencepiece(ctx, model, RECO_TEXT_HF));
+        RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF));
     else
         RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_HF));
     if (model->tokenizer && reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)

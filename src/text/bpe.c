@@ -11,6 +11,8 @@ typedef struct candidate {
     int32_t at, id;
 } candidate;
 
+enum { SMALL = 64 }; /* symbols that need no memory of the context */
+
 typedef struct heap {
     candidate *at;
     size_t n;
@@ -47,9 +49,9 @@ static void offer(heap *h, const reco_tokenizer *tok, const symbol *symbols, int
 
 /* n log n, since a caption may be one word of a megabyte. Each symbol is offered once at first, and each of at most
  * n - 1 merges offers two more, so the heap holds 3n. */
-reco_status reco_bpe(reco_ctx *ctx, const reco_tokenizer *tok, const uint8_t *word, size_t n, reco_ids *ids)
+reco_status reco_bpe_merge(reco_ctx *ctx, const reco_tokenizer *tok, const int32_t *word, size_t n,
+                           reco_ids *ids)
 {
-    enum { SMALL = 64 };
     symbol few[SMALL], *symbols = few;
     candidate small[3 * SMALL];
     heap h = {small, 0};
@@ -60,12 +62,7 @@ reco_status reco_bpe(reco_ctx *ctx, const reco_tokenizer *tok, const uint8_t *wo
         if (!symbols || !h.at) return RECO_E_NOMEM;
     }
     int32_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = i + 1 < n ? tok->symbol[word[i]] : tok->last[word[i]];
-        if (id < 0) id = tok->unk;
-        symbols[count] = (symbol){id, count - 1, count + 1};
-        count++;
-    }
+    for (size_t i = 0; i < n; i++, count++) symbols[count] = (symbol){word[i], count - 1, count + 1};
     symbols[count - 1].next = -1;
     for (int32_t i = 0; i < count; i++) offer(&h, tok, symbols, i);
     while (h.n) {
@@ -86,4 +83,18 @@ reco_status reco_bpe(reco_ctx *ctx, const reco_tokenizer *tok, const uint8_t *wo
         reco_ids_push(ids, symbols[i].id);
     reco_scratch_release(ctx, mark);
     return RECO_OK;
+}
+
+reco_status reco_bpe(reco_ctx *ctx, const reco_tokenizer *tok, const uint8_t *word, size_t n, reco_ids *ids)
+{
+    int32_t few[SMALL], *symbols = few;
+    reco_mark mark = reco_scratch_mark(ctx);
+    if (n > SMALL && !(symbols = reco_scratch(ctx, n, sizeof *symbols, "word"))) return RECO_E_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        symbols[i] = i + 1 < n ? tok->symbol[word[i]] : tok->last[word[i]];
+        if (symbols[i] < 0) symbols[i] = tok->unk;
+    }
+    reco_status status = reco_bpe_merge(ctx, tok, symbols, n, ids);
+    reco_scratch_release(ctx, mark);
+    return status;
 }

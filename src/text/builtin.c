@@ -44,7 +44,7 @@ reco_status reco_tokenizer_builtin(reco_ctx *ctx, reco_tokenizer **out)
     reco_tokenizer *tok = reco_alloc(ctx, 1, sizeof *tok, "tokenizer");
     if (!tok) return RECO_E_NOMEM;
     tok->rules = RECO_TEXT_OPENCLIP;
-    tok->built_in = true;
+    tok->built_in = tok->wash = true;
     if (!(merges = reco_strdup(ctx, reco_clip_merges))) {
         status = RECO_E_NOMEM;
         goto out;

@@ -1,5 +1,5 @@
-/* SigLIP's tokenizers: a SentencePiece model behind the cleaning of transformers' SiglipTokenizer, or of open_clip
- * before a T5 tokenizer. */
+/* SigLIP's tokenizers: a SentencePiece model behind the cleaning of transformers' SiglipTokenizer, or as T5's and Gemma's
+ * classes use it. */
 #include "text/sentencepiece.h"
 
 #include <stdio.h>
@@ -8,12 +8,10 @@
 
 #ifdef RECO_SENTENCEPIECE
 
-/* "text" or {"content": "text"}; `otherwise` where neither is there. */
 static const char *content(const json_t *config, const char *key, const char *otherwise)
 {
-    const json_t *value = json_object_get(config, key);
-    if (json_is_object(value)) value = json_object_get(value, "content");
-    return json_is_string(value) ? json_string_value(value) : otherwise;
+    const char *text = reco_special_text(config, key);
+    return text ? text : otherwise;
 }
 
 static reco_status special(reco_ctx *ctx, reco_tokenizer *tok, int32_t *id, const json_t *config,
@@ -40,65 +38,43 @@ static reco_status measure(reco_ctx *ctx, reco_tokenizer *tok, const json_t *con
     return RECO_OK;
 }
 
-static reco_status read_model(reco_ctx *ctx, reco_tokenizer *tok, const char *dir)
+/* Gemma's begin and end are the configuration's to ask for; the others end every text. */
+static reco_status ends(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *path)
 {
-    static const char *const names[] = {"spiece.model", "tokenizer.model", "sentencepiece.model"};
+    bool gemma = tok->class == RECO_CLASS_GEMMA || tok->class == RECO_CLASS_SIGLIP2;
+    tok->bos = -1;
+    if (gemma && json_is_true(json_object_get(config, "add_bos_token")))
+        RECO_TRY(special(ctx, tok, &tok->bos, config, "bos_token", "<bos>", path));
+    if (gemma && !json_is_true(json_object_get(config, "add_eos_token")))
+        return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                         "%s: add_eos_token is not true, and a text needs an end token", path);
+    RECO_TRY(special(ctx, tok, &tok->eos, config, "eos_token", gemma ? "<eos>" : "</s>", path));
+    RECO_TRY(special(ctx, tok, &tok->unk, config, "unk_token", "<unk>", path));
+    return special(ctx, tok, &tok->pad, config, "pad_token",
+                   tok->class == RECO_CLASS_SIGLIP ? "</s>" : "<pad>", path);
+}
+
+reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *model,
+                          const char *dir)
+{
     char *data = NULL, *path = NULL, error[256];
     size_t bytes = 0;
     reco_status status = RECO_OK;
-    for (size_t i = 0; i < 3 && !data; i++) {
-        reco_free(path);
-        if (!(path = reco_format(ctx, "%s/%s", dir, names[i]))) RECO_GO(RECO_E_NOMEM);
-        RECO_GO(reco_text_read(ctx, &data, &bytes, path));
-    }
-    if (!data)
-        RECO_GO(
-            reco_fail(ctx, RECO_E_UNSUPPORTED,
-                      "%s: no tokenizer: want spiece.model or tokenizer.model (tokenizer.json alone is not "
-                      "supported for SigLIP)",
-                      dir));
+    RECO_GO(reco_text_read(ctx, &data, &bytes, model));
+    if (!data) RECO_GO(reco_fail(ctx, RECO_E_IO, "%s: no such file", model));
     if (!(tok->spm = reco_spm_load(data, bytes, error, sizeof error)))
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: not a SentencePiece model: %.200s", path, error));
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: not a SentencePiece model: %.200s", model, error));
+    if (!(path = reco_format(ctx, "%s/tokenizer_config.json", dir))) RECO_GO(RECO_E_NOMEM);
+    tok->keep_case = json_is_false(json_object_get(config, "do_lower_case"));
+    tok->vocab = reco_spm_size(tok->spm);
+    RECO_GO(ends(ctx, tok, config, path));
+    const char *side = content(config, "padding_side", "");
+    bool gemma = tok->class == RECO_CLASS_GEMMA || tok->class == RECO_CLASS_SIGLIP2;
+    tok->pad_left = *side ? strcmp(side, "left") == 0 : gemma;
+    if (tok->class == RECO_CLASS_SIGLIP) status = measure(ctx, tok, config, path);
 out:
     reco_free(data);
     reco_free(path);
-    return status;
-}
-
-reco_status reco_tokenizer_sentencepiece(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
-                                         reco_text_rules rules)
-{
-    json_t *config = NULL;
-    char *path = NULL;
-    reco_status status = RECO_OK;
-    *out = NULL;
-    reco_tokenizer *tok = reco_alloc(ctx, 1, sizeof *tok, "tokenizer");
-    if (!tok) return RECO_E_NOMEM;
-    tok->rules = rules;
-    if (!(path = reco_format(ctx, "%s/tokenizer_config.json", dir))) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_text_json(ctx, &config, path));
-    const char *class = content(config, "tokenizer_class", "SiglipTokenizer");
-    if (strncmp(class, "SiglipTokenizer", 15) != 0 && strncmp(class, "T5Tokenizer", 11) != 0)
-        RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED,
-                          "%s: tokenizer_class \"%.60s\", want SiglipTokenizer or T5Tokenizer", path,
-                          class));
-    bool t5 = class[0] == 'T';
-    const json_t *lower = json_object_get(config, "do_lower_case");
-    tok->keep_case = json_is_false(lower) || t5;
-    tok->t5 = t5;
-    RECO_GO(read_model(ctx, tok, dir));
-    tok->vocab = reco_spm_size(tok->spm);
-    tok->bos = -1;
-    RECO_GO(special(ctx, tok, &tok->eos, config, "eos_token", "</s>", path));
-    RECO_GO(special(ctx, tok, &tok->unk, config, "unk_token", "<unk>", path));
-    RECO_GO(special(ctx, tok, &tok->pad, config, "pad_token", t5 ? "<pad>" : "</s>", path));
-    RECO_GO(measure(ctx, tok, config, path));
-    *out = tok;
-    tok = NULL;
-out:
-    json_decref(config);
-    reco_free(path);
-    reco_tokenizer_close(tok);
     return status;
 }
 
@@ -133,7 +109,7 @@ static reco_status encode_siglip(reco_ctx *ctx, const reco_tokenizer *tok, const
         const reco_special *found = reco_special_find(tok, &text, &at, false);
         reco_points part = {text.at + begin, at - begin};
         if (part.n) {
-            if (!tok->keep_case) RECO_TRY(reco_points_lower(ctx, &part, false));
+            if (!tok->keep_case) RECO_TRY(reco_points_lower(ctx, &part, true));
             reco_clean_punctuation(&part);
             reco_clean_spaces(&part);
             RECO_TRY(encode_part(ctx, tok, tok->unk_text, &part, tok->unk_pieces, ids));
@@ -144,28 +120,39 @@ static reco_status encode_siglip(reco_ctx *ctx, const reco_tokenizer *tok, const
     return RECO_OK;
 }
 
+/* As Gemma's: special tokens cut out, the rest as it is, or in lower case. */
+static reco_status encode_gemma(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
+                                reco_ids *ids)
+{
+    for (size_t begin = 0; begin < text->n && !reco_ids_full(ids);) {
+        size_t at = begin;
+        const reco_special *found = reco_special_find(tok, text, &at, false);
+        reco_points part = {text->at + begin, at - begin};
+        if (part.n && tok->class == RECO_CLASS_SIGLIP2) RECO_TRY(reco_points_lower(ctx, &part, false));
+        if (part.n) RECO_TRY(encode_part(ctx, tok, "", &part, 0, ids));
+        if (found) reco_ids_push(ids, found->id);
+        begin = at + (found ? found->n : 0);
+    }
+    return RECO_OK;
+}
+
 reco_status reco_spm_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids)
 {
-    if (tok->rules == RECO_TEXT_OPENCLIP) RECO_TRY(reco_clean_openclip(ctx, text, tok->clean));
-    if (tok->t5)
-        RECO_TRY(encode_part(ctx, tok, "", text, 0, ids));
-    else
-        RECO_TRY(encode_siglip(ctx, tok, text, ids));
-    if (ids->n && ids->at[ids->n - 1] == tok->eos && !tok->t5)
-        ids->n--; /* an end that is spelled out is enough */
+    if (tok->class == RECO_CLASS_T5) return encode_part(ctx, tok, "", text, 0, ids);
+    if (tok->class != RECO_CLASS_SIGLIP) return encode_gemma(ctx, tok, text, ids);
+    RECO_TRY(encode_siglip(ctx, tok, text, ids));
+    if (ids->n && ids->at[ids->n - 1] == tok->eos) ids->n--; /* an end that is spelled out is enough */
     return RECO_OK;
 }
 
 #else
 
-reco_status reco_tokenizer_sentencepiece(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
-                                         reco_text_rules rules)
+reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *model,
+                          const char *dir)
 {
-    (void)rules;
-    *out = NULL;
+    (void)tok, (void)config, (void)dir;
     return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                     "%s: its tokenizer needs the sentencepiece library, which reco was built without",
-                     dir);
+                     "%s: needs the sentencepiece library, which reco was built without", model);
 }
 
 #endif

@@ -1,5 +1,35 @@
 #include "text/tokenizer.h"
 
+#define MOST 16384 /* special tokens: each is looked for at every place of a text */
+
+reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special)
+{
+    for (size_t i = 0; i < tok->nspecials; i++)
+        if (tok->specials[i].id == special->id) return RECO_OK;
+    if (tok->nspecials == MOST)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "tokenizer: more than %d added tokens", MOST);
+    size_t room = 8;
+    while (room <= tok->nspecials) room *= 2;
+    bool full = tok->nspecials == 0 || room == tok->nspecials * 2;
+    reco_special *grown = full ? reco_alloc(ctx, room, sizeof *grown, "special tokens") : tok->specials;
+    int32_t *copy = reco_alloc(ctx, special->n, sizeof *copy, "special tokens");
+    if (!grown || !copy) {
+        if (full) reco_free(grown);
+        reco_free(copy);
+        return RECO_E_NOMEM;
+    }
+    if (special->n) memcpy(copy, special->points, special->n * sizeof *copy);
+    if (full) {
+        if (tok->nspecials) memcpy(grown, tok->specials, tok->nspecials * sizeof *grown);
+        reco_free(tok->specials);
+        tok->specials = grown;
+    }
+    grown[tok->nspecials] = *special;
+    grown[tok->nspecials++].points = copy;
+    if (special->n) tok->starts[*copy & 255] = true;
+    return RECO_OK;
+}
+
 reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
                              bool normalized)
 {
@@ -11,28 +41,13 @@ reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *tok
         RECO_GO(reco_points_nfc(ctx, &points));
         RECO_GO(reco_points_lower(ctx, &points, false));
     }
-    for (size_t i = 0; i < tok->nspecials; i++)
-        if (tok->specials[i].id == id) goto out;
-    reco_special *grown = reco_alloc(ctx, tok->nspecials + 1, sizeof *grown, "special tokens");
-    int32_t *copy = reco_alloc(ctx, points.n, sizeof *copy, "special tokens");
-    if (!grown || !copy) {
-        reco_free(grown);
-        reco_free(copy);
-        status = RECO_E_NOMEM;
-        goto out;
-    }
-    memcpy(copy, points.at, points.n * sizeof *copy);
-    if (tok->nspecials) memcpy(grown, tok->specials, tok->nspecials * sizeof *grown);
-    reco_free(tok->specials);
-    tok->specials = grown;
-    grown[tok->nspecials++] = (reco_special){copy, points.n, id, normalized};
+    RECO_GO(reco_special_put(ctx, tok, &(reco_special){.points = points.at, points.n, id, normalized}));
 out:
     reco_scratch_release(ctx, mark);
     return status;
 }
 
-/* A special token is "text" or {"content": "text", ...}. */
-static const char *token_text(const json_t *config, const char *key)
+const char *reco_special_text(const json_t *config, const char *key)
 {
     const json_t *value = json_object_get(config, key);
     return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
@@ -42,8 +57,8 @@ static reco_status find(reco_ctx *ctx, int32_t *id, reco_tokenizer *tok, const j
                         const json_t *config, const json_t *map, const char *key, const char *standard,
                         const char *dir)
 {
-    const char *token = token_text(config, key);
-    if (!token) token = token_text(map, key);
+    const char *token = reco_special_text(config, key);
+    if (!token) token = reco_special_text(map, key);
     if (!token) token = standard;
     if (!token || !*token) return RECO_OK;
     *id = reco_vocab_id(vocab, token);
@@ -67,7 +82,7 @@ static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, const json_t 
     json_t *entry;
     json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, entry)
     {
-        const char *token = token_text(entry, "content");
+        const char *token = reco_special_text(entry, "content");
         int32_t id = token ? reco_vocab_id(vocab, token) : -1;
         if (id >= 0)
             RECO_TRY(

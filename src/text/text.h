@@ -13,12 +13,12 @@ typedef enum reco_clean {
 
 /* CLIP's own tokenizer, of 49,408 entries, from what is compiled in; cleaned and padded as in open_clip. */
 reco_status reco_tokenizer_builtin(reco_ctx *ctx, reco_tokenizer **out);
-/* The SentencePiece tokenizer of a folder (spiece.model or tokenizer.model): rules HF, as SiglipTokenizer does it, or
- * OPENCLIP, where open_clip cleans the text before. Beside the errors of reco_tokenizer_open, RECO_E_UNSUPPORTED where
- * reco was built without the library, or for a folder without such a
- * file or of a tokenizer_class that is neither Siglip's nor T5's. */
-reco_status reco_tokenizer_sentencepiece(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
-                                         reco_text_rules rules);
+/* The tokenizer of a folder by its tokenizer_class, from tokenizer.json, SentencePiece's file or CLIP's two: rules HF, as
+ * transformers does it for SigLIP, or OPENCLIP, as open_clip does it where hf_tokenizer_name is set: it cleans the text
+ * before (RECO_CLEAN_WHITESPACE if nothing else is set). Beside the errors of reco_tokenizer_open, RECO_E_UNSUPPORTED where
+ * reco was built without a library that is needed, for a folder without such a file, and for what a file asks for and is
+ * not done here. */
+reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules);
 /* Before the tokenizer is shared. */
 void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean);
 

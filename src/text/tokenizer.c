@@ -1,3 +1,4 @@
+#include "text/json_tokenizer.h"
 #include "text/sentencepiece.h"
 
 #include <stdio.h>
@@ -24,6 +25,7 @@ reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char 
     tok->rules = rules;
     if (rules == RECO_TEXT_AUTO)
         tok->rules = exists(ctx, dir, "open_clip_config.json") ? RECO_TEXT_OPENCLIP : RECO_TEXT_HF;
+    tok->wash = tok->rules == RECO_TEXT_OPENCLIP;
     RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
     if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, dir));
     if (!vocab) {
@@ -46,6 +48,7 @@ void reco_tokenizer_close(reco_tokenizer *tok)
     for (size_t i = 0; i < tok->nspecials; i++) reco_free(tok->specials[i].points);
     reco_free(tok->specials);
     reco_free(tok->merges);
+    reco_json_model_free(tok->json);
 #ifdef RECO_SENTENCEPIECE
     reco_spm_free(tok->spm);
 #endif
@@ -62,12 +65,16 @@ reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
                                 .vocab = tok->vocab,
                                 .bos = tok->bos,
                                 .eos = tok->eos,
-                                .pad = tok->pad};
+                                .pad = tok->pad,
+                                .pads_left = tok->pad_left};
+    static const char *const class[] = {"hf", "siglip", "t5", "gemma", "siglip2"};
     if (tok->spm) snprintf(info.kind, sizeof info.kind, "sentencepiece");
-    if (tok->rules == RECO_TEXT_HF)
-        snprintf(info.rules, sizeof info.rules, "%s", !tok->spm ? "hf" : tok->t5 ? "t5" : "siglip");
-    else
+    if (tok->json)
+        snprintf(info.kind, sizeof info.kind, "%s", tok->json->unigram ? "unigram" : "bpe with bytes");
+    if (tok->wash)
         snprintf(info.rules, sizeof info.rules, "open_clip %s", clean[tok->clean]);
+    else
+        snprintf(info.rules, sizeof info.rules, "%s", class[tok->class]);
     return info;
 }
 
@@ -116,7 +123,7 @@ const reco_special *reco_special_find(const reco_tokenizer *tok, const reco_poin
 {
     const reco_special *best = NULL;
     for (; *at < text->n && !best; *at += !best)
-        for (size_t s = 0; s < tok->nspecials; s++) {
+        for (size_t s = 0; s < tok->nspecials && tok->starts[text->at[*at] & 255]; s++) {
             const reco_special *special = &tok->specials[s];
             if (special->normalized == normalized && special->n && special->n <= text->n - *at &&
                 special->points[0] == text->at[*at] &&
@@ -163,14 +170,16 @@ reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, cons
     reco_mark mark = reco_scratch_mark(ctx);
     if (tok->bos >= 0) reco_ids_push(&out, tok->bos);
     RECO_GO(reco_points_decode(ctx, &points, text, bytes));
-    if (tok->spm) {
+    if (tok->wash) RECO_GO(reco_clean_openclip(ctx, &points, tok->clean));
+    if (tok->json) {
+        RECO_GO(reco_json_tokens(ctx, tok, &points, &out));
+    } else if (tok->spm) {
 #ifdef RECO_SENTENCEPIECE
         RECO_GO(reco_spm_tokens(ctx, tok, &points, &out));
 #endif
     } else if (tok->rules == RECO_TEXT_HF) {
         RECO_GO(encode_hf(ctx, tok, points, false, &out));
     } else {
-        RECO_GO(reco_clean_openclip(ctx, &points, tok->clean));
         RECO_GO(encode_clean(ctx, tok, &points, &out));
     }
     ids[out.n++] = tok->eos;

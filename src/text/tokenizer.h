@@ -22,7 +22,8 @@ typedef struct reco_special {
     int32_t *points;
     size_t n;
     int32_t id;
-    bool normalized; /* looked for in the normalised text instead */
+    bool normalized;     /* looked for in the normalised text instead */
+    bool lstrip, rstrip; /* takes the white space on that side along */
 } reco_special;
 
 typedef struct reco_merge {
@@ -31,21 +32,36 @@ typedef struct reco_merge {
     int32_t id;
 } reco_merge;
 
+/* Of the classes that transformers reads a folder with, those that change what its files say. */
+typedef enum reco_class {
+    RECO_CLASS_PLAIN, /* CLIPTokenizer; PreTrainedTokenizerFast and TokenizersBackend: as tokenizer.json has it */
+    RECO_CLASS_SIGLIP,
+    RECO_CLASS_T5,
+    RECO_CLASS_GEMMA,
+    RECO_CLASS_SIGLIP2, /* Gemma's, in lower case */
+} reco_class;
+
 struct reco_tokenizer {
     reco_text_rules rules;
-    reco_clean clean; /* of RECO_TEXT_OPENCLIP */
+    reco_class class;
+    reco_clean clean; /* of wash */
+    bool wash;        /* open_clip cleans the text before */
     bool built_in;
-    struct reco_spm *spm; /* NULL: byte-pair encoding, by what follows */
-    bool keep_case, t5;   /* of spm: tokenizer_class T5Tokenizer */
+    struct reco_json_model
+        *json; /* of a tokenizer.json that is not CLIP's; it uses merges, specials and ids below */
+    struct reco_spm *spm; /* neither: CLIP's byte-pair encoding, by what follows */
+    bool keep_case;       /* of spm */
     char unk_text[64];    /* of spm, and how many pieces it is */
     size_t unk_pieces;
     size_t vocab;
-    int32_t bos, eos, pad, unk;     /* unk -1: none */
+    int32_t bos, eos, pad, unk;     /* bos or unk -1: none */
+    bool pad_left;                  /* pads go before a text */
     int32_t symbol[256], last[256]; /* id of a byte, and of a byte that ends its word; -1: none */
     reco_merge *merges;             /* [mask + 1], open addressing */
     size_t mask;
     reco_special *specials;
     size_t nspecials;
+    bool starts[256]; /* low byte of a special token's first character */
 };
 
 /* ---- reading (files.c): what is missing comes back as RECO_OK with *out NULL ---- */
@@ -63,6 +79,7 @@ reco_status reco_merges_reserve(reco_ctx *ctx, reco_tokenizer *tok, size_t n);
 /* where: "merges.txt:12", for messages. A pair met again takes the later rank, as in the reference. */
 reco_status reco_merges_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *left,
                             const char *right, uint32_t rank, const char *where);
+void reco_merges_put(reco_tokenizer *tok, int32_t left, int32_t right, uint32_t rank, int32_t id);
 /* merges.txt in memory, which is cut into lines; path for messages. */
 reco_status reco_merges_parse(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, char *data,
                               const char *path);
@@ -73,6 +90,10 @@ reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t 
 reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *dir);
 reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
                              bool normalized);
+/* The same, of characters as the text will have them when it is looked for; the points are copied. */
+reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special);
+/* A special token's text, from a configuration where it is "text" or {"content": "text", ...}; NULL: none. */
+const char *reco_special_text(const json_t *config, const char *key);
 
 /* ---- encoding ---- */
 
@@ -113,7 +134,10 @@ typedef struct reco_piece {
 } reco_piece;
 bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, reco_text_rules rules);
 
-/* bpe.c: one word of n > 0 bytes. */
+/* bpe.c: n > 0 symbols, merged as long as there is a merge. */
+reco_status reco_bpe_merge(reco_ctx *ctx, const reco_tokenizer *tok, const int32_t *word, size_t n,
+                           reco_ids *ids);
+/* One word of n > 0 bytes. */
 reco_status reco_bpe(reco_ctx *ctx, const reco_tokenizer *tok, const uint8_t *word, size_t n,
                      reco_ids *ids);
 /* NULL when the two do not merge. */

@@ -91,6 +91,14 @@ const reco_merge *reco_merge_find(const reco_tokenizer *tok, int32_t left, int32
     }
 }
 
+void reco_merges_put(reco_tokenizer *tok, int32_t left, int32_t right, uint32_t rank, int32_t id)
+{
+    uint64_t pair = pair_of(left, right);
+    size_t i = slot(pair, tok->mask);
+    while (tok->merges[i].pair != UINT64_MAX && tok->merges[i].pair != pair) i = (i + 1) & tok->mask;
+    tok->merges[i] = (reco_merge){pair, rank, id};
+}
+
 reco_status reco_merges_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *left,
                             const char *right, uint32_t rank, const char *where)
 {
@@ -109,10 +117,7 @@ reco_status reco_merges_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vo
         reco_fail(ctx, RECO_E_FORMAT, "%s: '%.60s' of the merge is not in the vocabulary", where, missing);
     reco_free(both);
     if (missing) return RECO_E_FORMAT;
-    size_t i = slot(pair_of(a, b), tok->mask);
-    while (tok->merges[i].pair != UINT64_MAX && tok->merges[i].pair != pair_of(a, b))
-        i = (i + 1) & tok->mask;
-    tok->merges[i] = (reco_merge){pair_of(a, b), rank, id};
+    reco_merges_put(tok, a, b, rank, id);
     return RECO_OK;
 }
 

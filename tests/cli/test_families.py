@@ -48,7 +48,7 @@ class Families(Case):
                          ("longest", "bilinear", 30, 100, "after cropping"))
         self.assertEqual([round(v, 6) for v in pre["mean"] + pre["std"]], [0.5, 0.4, 0.3, 0.2, 0.3, 0.4])
         self.assertEqual(info["tokenizer"], {"kind": "bpe", "rules": "open_clip lower", "built_in": False, "vocabulary": 520,
-                                             "bos": 518, "eos": 519, "pad": 0, "padded": False})
+                                             "bos": 518, "eos": 519, "pad": 0, "padded": False, "pads_left": False})
         self.assertEqual(len(info["guessed"]), 1)
 
     def test_info_of_siglip(self):
@@ -340,10 +340,76 @@ class Families(Case):
         config = json.loads((model / "tokenizer_config.json").read_text())
         (model / "tokenizer_config.json").write_text(json.dumps(dict(config, pad_token="<nothing>")))
         self.fails("model", "info", model, says=("tokenizer_config.json", "pad_token", "<nothing>"))
-        (model / "tokenizer_config.json").write_text(json.dumps(dict(config, tokenizer_class="GemmaTokenizer")))
+        (model / "tokenizer_config.json").write_text(json.dumps(dict(config, tokenizer_class="BertTokenizer")))
         info = self.json("model", "info", model)
         self.assertIsNone(info["tokenizer"])
-        self.assertIn("GemmaTokenizer", info["guessed"][-1])
+        self.assertIn("BertTokenizer", info["guessed"][-1])
+
+    def tokenizer_json(self, config, **change):
+        """hf-siglip with a small Unigram in the place of its SentencePiece model."""
+        model = self.copy("hf-siglip")
+        (model / "spiece.model").unlink(missing_ok=True)
+        pieces = [["<pad>", 0], ["</s>", 0], ["<unk>", 0], ["\u2581", -2]] + [[c, -5] for c in "abcdefghijklmnopqrstuvwxyz"]
+        pieces += [["\u2581the", -1.5], ["dog", -2.5]]
+        end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+        doc = {"version": "1.0", "added_tokens": [{"id": 1, "content": "</s>", "special": True}],
+               "normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, {"type": "Strip", "strip_left": True,
+                                                                                          "strip_right": True}]},
+               "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
+               "post_processor": {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
+                                  "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+               "model": {"type": "Unigram", "unk_id": 2, "vocab": pieces, "byte_fallback": False}}
+        (model / "tokenizer.json").write_text(json.dumps(dict(doc, **change)))
+        (model / "tokenizer_config.json").write_text(json.dumps(dict({"pad_token": "<pad>", "eos_token": "</s>"}, **config)))
+        return model
+
+    def ids(self, model, *texts):
+        (self.dir / "texts.txt").write_text("".join(t + "\n" for t in texts))
+        shutil.rmtree(self.dir / "check", ignore_errors=True)
+        self.reco("model", "check", model, "--texts", self.dir / "texts.txt", "--out", self.dir / "check")
+        return common.npy(self.dir / "check" / "ids.npy")[1]
+
+    def test_tokenizer_json(self):
+        model = self.tokenizer_json({"tokenizer_class": "PreTrainedTokenizerFast"})
+        self.assertEqual(self.json("model", "info", model)["tokenizer"],
+                         {"kind": "unigram", "rules": "hf", "built_in": False, "vocabulary": 32, "bos": None, "eos": 1, "pad": 0,
+                          "padded": True, "pads_left": False})
+        self.assertIn("tokenizer    unigram, rules hf, 32 entries, end 1, pad 0, padded\n", self.reco("model", "info", model).stdout)
+        rows = self.ids(model, "The dog!", "a</s> b")
+        self.assertEqual([list(r) for r in rows], [[30, 3, 31, 2, 1] + [0] * 11, [3, 4, 1, 3, 5, 1] + [0] * 10])
+        model = self.tokenizer_json({"tokenizer_class": "T5TokenizerFast", "padding_side": "left"})
+        self.assertIn("tokenizer    unigram, rules t5, 32 entries, end 1, pad 0, padded on the left\n", self.reco("model", "info", model).stdout)
+        self.assertEqual([list(r) for r in self.ids(model, "The dog")], [[0] * 9 + [3, 2, 11, 8, 3, 31, 1]])
+        model = self.tokenizer_json({"tokenizer_class": "SiglipTokenizer"})
+        self.assertEqual([list(r) for r in self.ids(model, "The, DOG!")], [[30, 3, 31, 1] + [0] * 12])
+
+    def test_tokenizer_json_that_is_wrong(self):
+        model = self.tokenizer_json({"tokenizer_class": "TokenizersBackend"}, normalizer={"type": "NFKD"})
+        info = self.json("model", "info", model)  # pictures can still be embedded
+        self.assertIsNone(info["tokenizer"])
+        self.assertIn('tokenizer.json: normalizer: type "NFKD" is not supported', info["guessed"][-1])
+        (self.dir / "texts.txt").write_text("a\n")
+        self.fails("model", "check", model, "--texts", self.dir / "texts.txt", "--out", self.dir / "check",
+                   says=("tokenizer.json", "normalizer", "NFKD"))
+        model = self.tokenizer_json({"tokenizer_class": "TokenizersBackend"}, model={"type": "Unigram", "vocab": [["a", "b"]]})
+        self.fails("model", "info", model, says=("tokenizer.json", "model.vocab[0]"))
+        many = [["</s>" if i == 1 else "<pad>" if i == 0 else f"p{i}", -1] for i in range(161)]
+        model = self.tokenizer_json({"tokenizer_class": "T5Tokenizer"}, model={"type": "Unigram", "unk_id": 2, "vocab": many})
+        self.fails("model", "info", model, says=("161 entries", "vocab_size 160"))
+
+    def test_hf_tokenizer_name_of_clip(self):
+        model = self.copy("openclip-longest")
+        config = json.loads((model / "open_clip_config.json").read_text())
+        config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "some/where"
+        (model / "open_clip_config.json").write_text(json.dumps(config))
+        (model / "tokenizer_config.json").write_text(json.dumps(
+            {"tokenizer_class": "CLIPTokenizer", "bos_token": "<start_of_text>", "eos_token": "<end_of_text>",
+             "unk_token": "<end_of_text>", "pad_token": "!"}))
+        self.assertEqual(self.json("model", "info", model)["tokenizer"],
+                         {"kind": "bpe", "rules": "open_clip whitespace", "built_in": False, "vocabulary": 520, "bos": 518,
+                          "eos": 519, "pad": 0, "padded": False, "pads_left": False})
+        rows = self.ids(model, "a &lt;end_of_text&gt;")
+        self.assertEqual(list(rows[0])[2:4], [519, 519])  # found whole in a text, which CLIP's own tokenizer does not
 
     def test_preprocessor_that_is_wrong(self):
         for change, says in ((lambda c: c.update(image_processor_type="ViTImageProcessor"), "ViTImageProcessor"),

@@ -1,0 +1,19 @@
+/* text/charsmap.h: SentencePiece's compiled normalisation, as the tokenizers library applies it; for text/ alone. */
+#ifndef RECO_SRC_CHARSMAP_H
+#define RECO_SRC_CHARSMAP_H
+
+#include "text/tokenizer.h"
+
+typedef struct reco_charsmap {
+    uint32_t *units; /* [n], a double-array trie (darts-clone) from UTF-8 to places in text */
+    size_t n;
+    char *text; /* [bytes], strings that end in NUL, and a NUL behind */
+    size_t bytes;
+} reco_charsmap;
+
+/* From base64. where: "tokenizer.json: normalizer", for messages. Free with reco_charsmap_free. */
+reco_status reco_charsmap_read(reco_ctx *ctx, reco_charsmap *map, const char *base64, const char *where);
+void reco_charsmap_free(reco_charsmap *map);
+reco_status reco_charsmap_apply(reco_ctx *ctx, const reco_charsmap *map, reco_points *text);
+
+#endif

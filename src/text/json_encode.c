@@ -1,0 +1,86 @@
+#include "text/json_tokenizer.h"
+
+/* Each character's piece; without one, its bytes' pieces; without those, the unknown token. Then the merges. */
+static reco_status bpe(reco_ctx *ctx, const reco_tokenizer *tok, const char *word, size_t n, reco_ids *ids)
+{
+    const reco_json_model *model = tok->json;
+    int32_t *symbols = reco_scratch(ctx, n + 1, sizeof *symbols, "word");
+    size_t count = 0;
+    bool unknown = false; /* one is owed: after bytes it comes late, as in the reference */
+    if (!symbols) return RECO_E_NOMEM;
+    for (size_t at = 0, k; at < n; at += k) {
+        reco_utf8_next((const uint8_t *)word + at, n - at, &k);
+        int32_t id = reco_pieces_id(&model->pieces, word + at, k);
+        if (id >= 0) {
+            if (unknown) symbols[count++] = tok->unk;
+            unknown = false;
+            symbols[count++] = id;
+            continue;
+        }
+        bool bytes = model->byte_fallback;
+        for (size_t i = 0; i < k && bytes; i++) bytes = model->byte[(uint8_t)word[at + i]] >= 0;
+        if (bytes) {
+            for (size_t i = 0; i < k; i++) symbols[count++] = model->byte[(uint8_t)word[at + i]];
+        } else if (tok->unk >= 0) {
+            if (unknown && !model->fuse_unk) symbols[count++] = tok->unk;
+            unknown = true;
+        }
+    }
+    if (unknown) symbols[count++] = tok->unk;
+    return count ? reco_bpe_merge(ctx, tok, symbols, count, ids) : RECO_OK;
+}
+
+static reco_status encode_words(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
+                                bool first, reco_ids *ids)
+{
+    const reco_json_model *model = tok->json;
+    reco_words words = {.text = *text, .first = first};
+    while (!reco_ids_full(ids)) {
+        reco_mark mark;
+        reco_points word;
+        RECO_TRY(reco_words_next(ctx, &model->steps, &words, &word));
+        if (!word.n) break;
+        mark = reco_scratch_mark(ctx);
+        char *bytes = reco_scratch(ctx, word.n, 4, "word");
+        size_t n = 0;
+        if (!bytes) return RECO_E_NOMEM;
+        for (size_t i = 0; i < word.n; i++) n += reco_point_encode((uint8_t *)bytes + n, word.at[i]);
+        RECO_TRY(model->unigram ? reco_unigram(ctx, tok, bytes, n, ids) : bpe(ctx, tok, bytes, n, ids));
+        reco_scratch_release(ctx, mark);
+    }
+    return RECO_OK;
+}
+
+/* Added tokens are cut out, those marked `normalized` from what the rest became. */
+static reco_status encode(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
+                          bool normalized, bool first, reco_ids *ids)
+{
+    const reco_special *found = NULL;
+    size_t begin = 0, look = 0; /* a token may lie in the white space that the one before took along */
+    do {
+        size_t at = look, end;
+        found = reco_special_find(tok, text, &at, normalized);
+        end = look = at + (found ? found->n : 0);
+        while (found && found->lstrip && at > begin && reco_point_space(text->at[at - 1])) at--;
+        while (found && found->rstrip && end < text->n && reco_point_space(text->at[end])) end++;
+        reco_points part = {text->at + begin, at > begin ? at - begin : 0};
+        if (part.n && normalized) {
+            RECO_TRY(encode_words(ctx, tok, &part, first && begin == 0, ids));
+        } else if (part.n) {
+            bool begins = first && begin == 0;
+            RECO_TRY(reco_steps_apply(ctx, &tok->json->steps, &part, &begins));
+            RECO_TRY(encode(ctx, tok, &part, true, begins, ids));
+        }
+        if (found) reco_ids_push(ids, found->id);
+        begin = end;
+    } while (found && !reco_ids_full(ids));
+    return RECO_OK;
+}
+
+reco_status reco_json_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids)
+{
+    RECO_TRY(encode(ctx, tok, text, false, true, ids));
+    if (tok->class == RECO_CLASS_SIGLIP && ids->n && ids->at[ids->n - 1] == tok->eos)
+        ids->n--; /* an end that is spelled out is enough */
+    return RECO_OK;
+}
