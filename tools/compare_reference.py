@@ -88,7 +88,9 @@ class HuggingFace:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         config = transformers.AutoConfig.from_pretrained(folder)
         architecture = (config.architectures or [""])[0]
-        kind = getattr(transformers, architecture, None) or transformers.AutoModel
+        # Of a classifier, which gives logits, the tower is compared.
+        classifier = architecture.endswith("ForImageClassification")
+        kind = transformers.AutoModel if classifier else getattr(transformers, architecture, transformers.AutoModel)
         self.model = kind.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
     def load_processor(self, transformers, backend):
