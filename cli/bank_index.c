@@ -50,7 +50,10 @@ int cmd_bank_index(int argc, char **argv)
     if (status == RECO_OK && c.json)
         cli_print(json_pack("{s:s, s:I}", "scan", a.kind == RECO_SCAN_INT8 ? "int8" : "none", "files",
                             (json_int_t)files));
+    else if (status == RECO_OK && files == 0)
+        printf("nothing to do: %s has %s\n", c.bank,
+               a.kind == RECO_SCAN_INT8 ? "all of its scan files" : "no scan files");
     else if (status == RECO_OK)
-        printf("%zu files %s in %s\n", files, a.kind == RECO_SCAN_INT8 ? "made" : "removed", c.bank);
+        printf("%zu scan files %s in %s\n", files, a.kind == RECO_SCAN_INT8 ? "made" : "removed", c.bank);
     return cli_end(&c, status);
 }

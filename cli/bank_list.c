@@ -2,13 +2,14 @@
 
 #include <stdlib.h>
 
-enum { KEY_WHERE = 1, KEY_FROM, PAGE = 1024 };
+enum { KEY_WHERE = 1, KEY_FROM, KEY_DELETED, PAGE = 1024 };
 
 typedef struct args {
     cli *common;
     const char *bank, *where;
     int64_t from;
     size_t most; /* 0: all */
+    bool deleted;
     int64_t *ids;
     size_t nids;
 } args;
@@ -28,6 +29,12 @@ static error_t parse_list(int key, char *arg, struct argp_state *state)
         return 0;
     case 'n':
         a->most = cli_size(state, "-n", arg, 1, SIZE_MAX);
+        return 0;
+    case KEY_DELETED:
+        a->deleted = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (a->deleted && a->where) argp_error(state, "--where sees live rows only: not with --deleted");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -58,6 +65,7 @@ static error_t parse_get(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option list_options[] = {
     {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 1},
+    {"deleted", KEY_DELETED, NULL, 0, "Rows that were deleted, until compact takes them away", 1},
     {"from", KEY_FROM, "ID", 0, "Begin at this id", 1},
     {"rows", 'n', "N", 0, "So many rows at most (default: all)", 1},
     {0},
@@ -84,10 +92,11 @@ static const struct argp get_argp = {
     NULL,
     NULL};
 
-static reco_status show(cli *c, const reco_bank *bank, int64_t id)
+static reco_status show(cli *c, const reco_bank *bank, int64_t id, bool deleted)
 {
     reco_pair pair;
-    reco_status status = reco_bank_get(c->ctx, bank, id, &pair);
+    reco_status status =
+        deleted ? reco_bank_get_deleted(c->ctx, bank, id, &pair) : reco_bank_get(c->ctx, bank, id, &pair);
     if (status != RECO_OK) return status;
     if (c->json)
         cli_print(cli_row(&pair));
@@ -108,8 +117,10 @@ int cmd_bank_list(int argc, char **argv)
     reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
     for (int64_t from = a.from; status == RECO_OK && n == PAGE && left > 0;
          from = n ? ids[n - 1] + 1 : from) {
-        status = reco_bank_select(c.ctx, bank, a.where, from, left < PAGE ? left : PAGE, ids, &n);
-        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(&c, bank, ids[i]);
+        size_t page = left < PAGE ? left : PAGE;
+        status = a.deleted ? reco_bank_deleted_ids(c.ctx, bank, from, page, ids, &n)
+                           : reco_bank_select(c.ctx, bank, a.where, from, page, ids, &n);
+        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(&c, bank, ids[i], a.deleted);
         left -= n;
     }
     reco_bank_close(bank);
@@ -127,7 +138,7 @@ int cmd_bank_get(int argc, char **argv)
     }
     reco_bank *bank = NULL;
     reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
-    for (size_t i = 0; i < a.nids && status == RECO_OK; i++) status = show(&c, bank, a.ids[i]);
+    for (size_t i = 0; i < a.nids && status == RECO_OK; i++) status = show(&c, bank, a.ids[i], false);
     free(a.ids);
     reco_bank_close(bank);
     return cli_end(&c, status);

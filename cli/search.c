@@ -40,8 +40,6 @@ static void check(cli_search *a, struct argp_state *state)
     if (a->n == 0) argp_error(state, "want --image, --text, --near or --queries");
     if (a->out) argp_error(state, "--out goes with --queries");
     if (embeds) cli_need(state, a->model, "--model");
-    if (!embeds && a->search.k == RECO_BANK_MAX_K)
-        argp_error(state, "k = %d, want 1..%d with --near", RECO_BANK_MAX_K, RECO_BANK_MAX_K - 1);
     if (a->refine != RECO_SIDES_NONE && a->refine != RECO_SIDES_DEFAULT)
         cli_need(state, a->fusion, "--fusion");
 }
@@ -183,6 +181,19 @@ static reco_status print(cli *c, const reco_bank *bank, const int64_t *ids, cons
     return RECO_OK;
 }
 
+/* Where one more hit can't be asked for, the row is left out of those that are searched. */
+static reco_status all_but(cli *c, const cli_search *a, const reco_bank *bank, int64_t id,
+                           reco_bank_filter **out)
+{
+    char *where;
+    int n = a->where ? asprintf(&where, "(%s\n) AND id <> %lld", a->where, (long long)id)
+                     : asprintf(&where, "id <> %lld", (long long)id);
+    if (n < 0) return RECO_E_NOMEM;
+    reco_status status = reco_bank_filter_where(c->ctx, out, bank, where);
+    free(where);
+    return status;
+}
+
 /* Search for one query; its result goes to *out with --json. */
 static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, const reco_model *model,
                            const reco_bank *bank, const reco_fusion *fusion, float *x, json_t **out)
@@ -203,8 +214,15 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     float scores[RECO_BANK_MAX_K];
     size_t n, kept = 0;
     reco_search_opts search = a->search;
-    if (q->kind == QUERY_ROW && search.k < RECO_BANK_MAX_K) search.k++; /* the row itself */
-    status = reco_bank_search(c->ctx, bank, side, x, 1, &search, (reco_hits){ids, scores, &n});
+    reco_bank_filter *others = NULL;
+    if (q->kind == QUERY_ROW && search.k < RECO_BANK_MAX_K)
+        search.k++; /* the row itself */
+    else if (q->kind == QUERY_ROW)
+        status = all_but(c, a, bank, q->id, &others);
+    if (others) search.filter = others;
+    if (status == RECO_OK)
+        status = reco_bank_search(c->ctx, bank, side, x, 1, &search, (reco_hits){ids, scores, &n});
+    reco_bank_filter_free(others);
     if (status != RECO_OK) return status;
     for (size_t i = 0; i < n && kept < a->search.k; i++) {
         if (q->kind == QUERY_ROW && ids[i] == q->id) continue;

@@ -3,12 +3,13 @@
 #include "io/io.h"
 #include "reco/bank.h"
 
+#include <ftw.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-static char folder[] = "/tmp/fuzz-bank-XXXXXX", files[2][96];
+static char folder[256], files[2][300];
 static char *good[2];
 static size_t lengths[2];
 
@@ -16,6 +17,14 @@ static void need(reco_status status)
 {
     if (status != RECO_OK) abort();
 }
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *at)
+{
+    (void)info, (void)kind, (void)at;
+    return remove(path);
+}
+
+static void tidy(void) { nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
 
 static void build(reco_ctx *ctx)
 {
@@ -27,7 +36,10 @@ static void build(reco_ctx *ctx)
     const reco_pair pairs[] = {
         {.caption = "a", .uri = "u"}, {.caption = "b", .meta = "{}"}, {.caption = "c"}};
     const int64_t gone = 1;
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%.200s/reco-fuzz-bank-XXXXXX", base ? base : "/tmp");
     if (!mkdtemp(folder)) abort();
+    atexit(tidy);
     need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
     need(reco_bank_append(ctx, w, rows, rows, pairs, 3));
     need(reco_bank_commit(ctx, w, 3, 1));
@@ -46,7 +58,7 @@ static void put(const char *path, const char *data, size_t bytes)
 
 static void restore(const uint8_t *changes, size_t bytes)
 {
-    char log[120];
+    char log[320];
     snprintf(log, sizeof log, "%s-wal", files[0]);
     remove(log);
     snprintf(log, sizeof log, "%s-shm", files[0]);

@@ -4,6 +4,7 @@
 
 #include "io/io.h"
 
+#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,15 +18,25 @@ static reco_ctx *fuzz_ctx(void)
     return ctx;
 }
 
-/* One folder a process, empty. */
+static char fuzz_path[256];
+
+static int fuzz_unlink(const char *path, const struct stat *info, int kind, struct FTW *at)
+{
+    (void)info, (void)kind, (void)at;
+    return remove(path);
+}
+
+static void fuzz_tidy(void) { nftw(fuzz_path, fuzz_unlink, 8, FTW_DEPTH | FTW_PHYS); }
+
+/* One folder a process, empty at first and gone at its end. */
 static const char *fuzz_folder(void)
 {
-    static char path[256];
     const char *base = getenv("TMPDIR");
-    if (*path) return path;
-    snprintf(path, sizeof path, "%.200s/reco-fuzz-folder-XXXXXX", base ? base : "/tmp");
-    if (!mkdtemp(path)) abort();
-    return path;
+    if (*fuzz_path) return fuzz_path;
+    snprintf(fuzz_path, sizeof fuzz_path, "%.200s/reco-fuzz-folder-XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(fuzz_path)) abort();
+    atexit(fuzz_tidy);
+    return fuzz_path;
 }
 
 static void fuzz_put(const char *name, const void *data, size_t bytes)

@@ -16,15 +16,27 @@ static reco_ctx *fuzz_ctx(void)
     return ctx;
 }
 
-/* One file a process and ending, rewritten for each input. */
+static char fuzz_files[8][256]; /* of this process, by ending */
+
+static void fuzz_tidy(void)
+{
+    for (int i = 0; i < 8 && *fuzz_files[i]; i++) unlink(fuzz_files[i]);
+}
+
+/* One file a process and ending, rewritten for each input, and gone at its end. */
 static const char *fuzz_file(const char *ending, const uint8_t *data, size_t bytes)
 {
-    static char path[256];
+    char path[256];
+    int i = 0;
     const char *folder = getenv("TMPDIR");
     snprintf(path, sizeof path, "%.200s/reco-fuzz-%ld%s", folder ? folder : "/tmp", (long)getpid(), ending);
+    while (*fuzz_files[i] && strcmp(fuzz_files[i], path) != 0)
+        if (++i == 8) abort();
+    if (!*fuzz_files[0]) atexit(fuzz_tidy);
+    memcpy(fuzz_files[i], path, sizeof path);
     FILE *file = fopen(path, "wb");
     if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0) abort();
-    return path;
+    return fuzz_files[i];
 }
 
 #endif

@@ -140,6 +140,13 @@ RECO_API reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco
 RECO_API reco_status reco_bank_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out);
 RECO_API void reco_pair_free(reco_pair *pair);
 
+/* Rows that are deleted and not yet compacted: their ids, as reco_bank_ids, and what they said, as reco_bank_get (which
+ * says RECO_E_NOTFOUND of a live one). */
+RECO_API reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
+                                           int64_t *ids, size_t *n);
+RECO_API reco_status reco_bank_get_deleted(reco_ctx *ctx, const reco_bank *bank, int64_t id,
+                                           reco_pair *out);
+
 /* ---- writing ---- */
 
 typedef struct reco_bank_spec {
@@ -284,7 +291,8 @@ typedef struct reco_compact_result {
 
 /* Make the deleted rows go, and many small vector files few. Segments that lose rows are rewritten, and so are those
  * that are less than half full, together with their neighbours; ids stay. The pages that captions of deleted rows
- * held are overwritten and used again by later rows; the database file does not shrink.
+ * held are overwritten; when a quarter of the database holds nothing, it is written anew without them (VACUUM), which
+ * needs its size in free space, twice, and is left out with a warning where that fails.
  *
  * One transaction: killed at any moment, the bank is that of before or after. Readers keep the rows that they opened,
  * deleted ones too. What is copied is checked first: a damaged file is never given a new checksum.

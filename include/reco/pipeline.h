@@ -174,7 +174,8 @@ typedef struct reco_search_result {
 /* Queries from a file, hits to files; no model needed.
  *   queries  a .npy of [nq][d], float32 or float16
  *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
- *            queries, hold id -1 and score 0. Both files appear when all is done
+ *            queries, hold id -1 and score 0. Both files appear when all is done; a killed process leaves both, or those
+ *            of an earlier search, or no ids.npy
  *   stream   failure hook alone; may be NULL
  * Memory: 16 MiB of queries at a time, and their hits.
  * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */

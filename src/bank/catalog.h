@@ -55,8 +55,8 @@ reco_status reco_catalog_deleted(reco_ctx *ctx, reco_catalog *c, int64_t most,
 /* Least and greatest id of all pairs, deleted ones too; *some is false when there is none. */
 reco_status reco_catalog_range(reco_ctx *ctx, reco_catalog *c, bool *some, int64_t *least,
                                int64_t *greatest);
-/* A live row, its checksum verified. */
-reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_pair *out);
+/* A row, live or deleted as asked for (else RECO_E_NOTFOUND), its checksum verified. */
+reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, reco_pair *out);
 /* RECO_E_FORMAT when the rows of bank, segment and job are not those that were written last. */
 reco_status reco_catalog_check_seal(reco_ctx *ctx, reco_catalog *c);
 /* What is known of a job. */
@@ -81,6 +81,16 @@ reco_status reco_catalog_pairs(reco_ctx *ctx, reco_catalog *c,
 /* Recorded sums of a segment's blocks of so many bytes; *n 0 where there are none. Free with reco_free. */
 reco_status reco_catalog_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
                                 uint64_t **sums, size_t *n);
+
+/* ---- catalog_log.c ---- */
+
+/* A place in the write-ahead log; bytes 0: nowhere. */
+typedef struct reco_catalog_damage {
+    int64_t offset, bytes;
+    const char *what; /* a static text */
+} reco_catalog_damage;
+/* Damage that takes back commits. What a crash may have left is none. */
+reco_status reco_catalog_log(reco_ctx *ctx, const reco_catalog *c, reco_catalog_damage *out);
 
 /* ---- catalog_write.c ---- */
 
@@ -112,6 +122,11 @@ reco_status reco_catalog_replace(reco_ctx *ctx, reco_catalog *c, const reco_segm
                                  const reco_segment_list *new, int64_t next_segment, int64_t deleted);
 /* Once this is on disk, no earlier commit that failed can come true any more. */
 reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
+
+/* ---- catalog_shrink.c ---- */
+
+/* Give back the pages that hold nothing, when they are a quarter of the database. Needs its size in free space, twice. */
+reco_status reco_catalog_shrink(reco_ctx *ctx, reco_catalog *c);
 
 /* ---- catalog_delete.c: rows picked to be deleted, in a temporary table ---- */
 

@@ -149,7 +149,7 @@ reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt 
     return RECO_OK;
 }
 
-reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_pair *out)
+reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, reco_pair *out)
 {
     sqlite3_stmt *s;
     bool row;
@@ -159,10 +159,12 @@ reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, reco_p
     sqlite3_bind_int64(s, 1, id);
     RECO_GO(reco_catalog_step(ctx, c, s, &row));
     if (!row) RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no pair of id %lld", c->file, (long long)id));
-    if (sqlite3_column_int(s, 3))
-        RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is deleted", c->file, (long long)id));
+    if ((sqlite3_column_int(s, 3) != 0) != deleted)
+        RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is %s", c->file, (long long)id,
+                          deleted ? "not deleted" : "deleted"));
     RECO_GO(reco_catalog_copy_pair(ctx, c, s, out));
-    if (sqlite3_column_int64(s, 4) != reco_catalog_sum(out))
+    int64_t sum = reco_catalog_sum(out);
+    if (sqlite3_column_int64(s, 4) != (deleted ? ~sum : sum))
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", c->file,
                           (long long)id));
 out:

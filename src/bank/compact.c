@@ -213,6 +213,9 @@ reco_status reco_bank_compact(reco_ctx *ctx, const char *path, const reco_compac
         if (has_scan && reco_bank_index_all(ctx, c.w, &made) != RECO_OK)
             reco_log(ctx, RECO_LOG_WARN, "%s; the bank lacks scan files", reco_ctx_error(ctx));
     }
+    /* The deleted are gone already; this is only about space. */
+    if (reco_catalog_shrink(ctx, c.w->catalog) != RECO_OK)
+        reco_log(ctx, RECO_LOG_WARN, "%s; the database keeps its size", reco_ctx_error(ctx));
     RECO_GO(reco_progress(ctx, "compacting", c.total, c.total));
     if (result) *result = r;
 out:

@@ -44,13 +44,27 @@ bool reco_bank_find(const reco_bank *bank, int64_t id, size_t *position)
     return *position < bank->positions && reco_bank_id_at(bank, *position) == id;
 }
 
+static size_t list(const reco_bank *bank, bool deleted, int64_t from, size_t max, int64_t *ids)
+{
+    size_t n = 0;
+    for (size_t p = lower_bound(bank, from); p < bank->positions && n < max; p++)
+        if (reco_bank_is_deleted(bank, p) == deleted) ids[n++] = reco_bank_id_at(bank, p);
+    return n;
+}
+
 reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
                           size_t *n)
 {
     (void)ctx;
-    *n = 0;
-    for (size_t p = lower_bound(bank, from); p < bank->positions && *n < max; p++)
-        if (!reco_bank_is_deleted(bank, p)) ids[(*n)++] = reco_bank_id_at(bank, p);
+    *n = list(bank, false, from, max, ids);
+    return RECO_OK;
+}
+
+reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
+                                  int64_t *ids, size_t *n)
+{
+    (void)ctx;
+    *n = list(bank, true, from, max, ids);
     return RECO_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #define NORM_TOLERANCE 4e-3 /* rounding to f16 moves a norm by less than 1e-3 */
 #define DATABASE "bank.sqlite"
+#define LOG "bank.sqlite-wal"
 
 typedef struct verification {
     const char *dir;
@@ -349,8 +350,19 @@ static reco_status check_pairs(reco_ctx *ctx, verification *v)
 
 /* ---- the database ---- */
 
+static reco_status check_log(reco_ctx *ctx, verification *v)
+{
+    reco_catalog_damage damage;
+    RECO_TRY(survive(ctx, v, reco_catalog_log(ctx, v->catalog, &damage), LOG, 0, 0));
+    if (damage.bytes)
+        tell(v, &(reco_bank_problem){
+                    .file = LOG, .offset = damage.offset, .bytes = damage.bytes, .what = damage.what});
+    return RECO_OK;
+}
+
 static reco_status check_tables(reco_ctx *ctx, verification *v)
 {
+    RECO_TRY(check_log(ctx, v));
     RECO_TRY(reco_catalog_integrity(ctx, v->catalog, tell_text, v));
     RECO_TRY(survive(ctx, v, reco_catalog_check_seal(ctx, v->catalog), DATABASE, 0, 0));
     RECO_TRY(reco_catalog_info(ctx, v->catalog, &v->info, &v->next_segment));

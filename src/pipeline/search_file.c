@@ -1,6 +1,8 @@
 #include "pipeline/pipeline_internal.h"
 
+#include <errno.h>
 #include <math.h>
+#include <unistd.h>
 
 #define BLOCK_FLOATS ((size_t)4 << 20) /* of queries at a time, */
 #define BLOCK_LEAST 1024    /* or so many rows: fewer would read the bank once more for nothing */
@@ -70,6 +72,14 @@ static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t f
     return RECO_OK;
 }
 
+/* The ids of an earlier search go before its scores do, and those of this one come after its scores: where there are
+ * ids, the scores beside them are theirs, whenever this process ends. */
+static reco_status forget(reco_ctx *ctx, const char *ids, const char *dir)
+{
+    if (unlink(ids) == 0) return reco_sync_dir(ctx, dir);
+    return errno == ENOENT ? RECO_OK : reco_fail_errno(ctx, RECO_E_IO, "%s", ids);
+}
+
 reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side side, const char *queries,
                              const char *out, const reco_search_opts *opts, const reco_stream_opts *stream,
                              reco_search_result *result)
@@ -111,11 +121,12 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side sid
         RECO_GO(reco_npy_append(ctx, scores, s.scores, n));
         RECO_GO(reco_progress(ctx, "searching", i + n, npy.rows));
     }
-    reco_npy_writer *last = ids;
-    ids = NULL;
-    RECO_GO(reco_npy_commit(ctx, last));
-    last = scores;
+    RECO_GO(forget(ctx, ids_path, out));
+    reco_npy_writer *last = scores;
     scores = NULL;
+    RECO_GO(reco_npy_commit(ctx, last));
+    last = ids;
+    ids = NULL;
     status = reco_npy_commit(ctx, last);
 out:
     if (ids) reco_npy_abort(ids);

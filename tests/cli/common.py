@@ -77,6 +77,11 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="reco-test-"))
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        scratch = tempfile.mkdtemp(prefix="reco-test-")  # where a killed reco may leave something
+        self.addCleanup(shutil.rmtree, scratch, ignore_errors=True)
+        before = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = scratch
+        self.addCleanup(lambda: os.environ.update(TMPDIR=before) if before else os.environ.pop("TMPDIR", None))
 
     def run_raw(self, *arguments, **options):
         return subprocess.run([RECO, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

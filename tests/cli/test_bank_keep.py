@@ -4,10 +4,11 @@ import json
 import os
 import pathlib
 import shutil
+import struct
 import time
 import unittest
 
-from common import SOURCE, Case, write_npy
+from common import SOURCE, Case, npy, write_npy
 
 
 def unit(i, side):
@@ -101,6 +102,40 @@ class Keep(Case):
         self.assertEqual(self.json("bank", "info", "b")["format"], 2)
         self.assertTrue(self.json("bank", "verify", "b")["ok"])
         self.assertEqual(self.json("bank", "compact", "b")["rows"], 8)
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+
+    def test_format_2(self):
+        """One of format 2, whole: vectors with ids of their own, int8 codes, deleted rows, rows without URI and JSON."""
+        shutil.copytree(SOURCE / "tests/data/bank-v2", self.dir / "b")
+        info = self.json("bank", "info", "b")
+        self.assertEqual([info[k] for k in ("format", "rows", "deleted", "next_id", "segments", "scan_rows", "complete")],
+                         [2, 8, 2, 12, 2, 10, True])
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+
+        def row(i):
+            return {"id": i, "caption": f"thing {i} \u00e9", "uri": f"{i}.png" if i % 4 else None,
+                    "meta": {"n": i, "tags": ["a", {"b": None}]} if i % 3 else None}
+
+        def check(live):
+            self.assertEqual(self.rows("b"), [row(i) for i in live])
+            shutil.rmtree(self.dir / "out", ignore_errors=True)
+            self.reco("bank", "export", "b", "--out", "out")
+            for side, kind in enumerate(("img_emb", "text_emb")):
+                half = [struct.unpack("<8e", struct.pack("<8e", *unit(i, side))) for i in live]
+                self.assertEqual(npy(self.dir / f"out/{kind}/{kind}_0.npy"), ("<f2", half))
+            for i in live:
+                best = max((j for j in live if j != i), key=lambda j: (sum(a * b for a, b in zip(unit(i, 0), unit(j, 0))), -j))
+                hit = self.json("search", "--bank", "b", "--near", i, "-k", 1)["hits"][0]
+                self.assertEqual({k: hit[k] for k in row(best)}, row(best))
+
+        check([0, 2, 3, 5, 7, 8, 10, 11])
+        listed = self.reco("bank", "list", "b", "--deleted", "--json").stdout.splitlines()
+        self.assertEqual([json.loads(r) for r in listed], [row(6), row(9)])
+        # The files are as they were made: none is written to be read.
+        for path in (SOURCE / "tests/data/bank-v2").rglob("*.safetensors"):
+            self.assertEqual((self.dir / "b" / path.relative_to(SOURCE / "tests/data/bank-v2")).read_bytes(), path.read_bytes())
+        self.reco("bank", "compact", "b")
+        check([0, 2, 3, 5, 7, 8, 10, 11])
         self.assertTrue(self.json("bank", "verify", "b")["ok"])
 
 

@@ -2,11 +2,13 @@
 and the bank, its failures and its embeddings are those of a run that nobody killed."""
 import io
 import json
+import math
+import random
 import shutil
 import tarfile
 import unittest
 
-from common import HOOK, MODEL, Case, jsonl, npy, png
+from common import HOOK, MODEL, Case, jsonl, npy, write_npy
 
 KINDS = (("rename", 2), ("sync", 5), ("write", 67), ("mmap", 19))  # system calls, and each how many of them is tried
 NEAR = {12: 2, 30: 18, 46: 36}  # records with the picture of an earlier one
@@ -50,9 +52,9 @@ class Resume(Case):
         return (self.rows(bank), [npy(self.dir / f"out/{side}/{side}_0.npy") for side in ("img_emb", "text_emb")],
                 jsonl(path) if path.exists() else [])
 
-    def killed_anywhere(self, command, bank, wrong, before=None):
+    def killed_anywhere(self, command, bank, wrong, before=None, model=("--model", MODEL, "--batch", 4)):
         """command: without the bank. wrong: records that are not embedded. before: the bank that is added to."""
-        options = ["--model", MODEL, "--batch", 4, "--commit", 8, "--quiet"]
+        options = [*model, "--commit", 8, "--quiet"]
 
         def begin(name):
             if before:
@@ -141,6 +143,27 @@ class Resume(Case):
         rows, _, _ = self.killed_anywhere(["--tars", "t0.tar", "t1.tar", "--dedup", "0.9995"], "whole",
                                           {i for i in self.bad if i % 7 == 3}, "first")
         self.assertEqual(len(rows), 1 + self.N - len(self.bad) - len(NEAR) - 1)
+
+    def test_embeddings(self):
+        rng = random.Random(3)
+        image, text = ([[rng.gauss(0, 1) for _ in range(8)] for _ in range(self.N)] for _ in range(2))
+        records = [{"caption": f"thing {i}", "image_path": f"{i}.jpg"} for i in range(self.N)]
+        image[5] = [math.nan] * 8
+        text[29] = [0.0] * 8
+        records[30] = records[3]
+        records[31] = records[28]
+        for side, rows in (("img_emb", image), ("text_emb", text)):
+            write_npy(self.dir / f"e/{side}/{side}_0.npy", rows)
+        (self.dir / "e/metadata").mkdir()
+        (self.dir / "e/metadata/metadata_0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        rows, vectors, failures = self.killed_anywhere(["--embeddings", "e"], "whole", set(range(self.N)), model=())
+        good = [i for i in range(self.N) if i not in (5, 29, 30, 31)]
+        self.assertEqual([(r["caption"], r["uri"]) for r in rows], [(f"thing {i}", f"{i}.jpg") for i in good])
+        self.assertEqual([f["row"] for f in failures], [5, 29, 30, 31])
+        for (_, have), want in zip(vectors, (image, text)):
+            for row, i in zip(have, good):
+                norm = math.sqrt(sum(x * x for x in want[i]))
+                self.assertLess(max(abs(a - b / norm) for a, b in zip(row, want[i])), 1e-3, i)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import random
 import struct
 import unittest
 
-from common import MODEL, Case, npy, write_npy
+from common import HOOK, MODEL, Case, npy, write_npy
 
 
 def unit(rng, d):
@@ -56,6 +56,49 @@ class Search(Case):
         self.assertEqual([h["id"] for h in many[1]["hits"]], self.best(self.image[5], self.image, 4)[1:])
         self.assertIn("400", many[2]["error"])
         self.fails("search", "--bank", "b", "--near", 400, says=["400"])
+
+    def test_near_most(self):
+        """The greatest k counts rows beside the row itself, too."""
+        rng = random.Random(7)
+        rows = [unit(rng, self.D) for _ in range(1100)]
+        for side in ("img_emb", "text_emb"):
+            write_npy(self.dir / f"m/{side}/{side}_0.npy", rows)
+        self.reco("bank", "build", "--embeddings", "m", "--out", "m.bank")
+        half = struct.Struct(f"<{self.D}e")
+        rows = [half.unpack(half.pack(*r)) for r in rows]
+        for k in (1023, 1024):
+            hits = self.json("search", "--bank", "m.bank", "--near", 5, "-k", k)["hits"]
+            self.assertEqual([h["id"] for h in hits], self.best(rows[5], rows, k + 1)[1:])
+        hits = self.json("search", "--bank", "m.bank", "--near", 5, "-k", 1024, "--where", "id % 2 = 1 OR id < 1000")["hits"]
+        self.assertEqual([h["id"] for h in hits], self.best(rows[5], rows, 1024, lambda i: (i % 2 == 1 or i < 1000) and i != 5))
+        self.assertEqual(len(self.json("search", "--bank", "m.bank", "--near", 6, "-k", 1024, "--where", "id < 9 -- 1".split(" --")[0])["hits"]), 8)
+        self.fails("search", "--bank", "m.bank", "--near", 5, "-k", 1024, "--where", "1) OR (1", says=["where: ", '")"'])
+
+    @unittest.skipUnless(HOOK, "the library of faults is not there")
+    def test_killed_queries(self):
+        """ids.npy and scores.npy are of one search, at whichever system call it was killed."""
+        def pair(folder):
+            ids, scores = ((self.dir / folder / name) for name in ("ids.npy", "scores.npy"))
+            return (ids.read_bytes(), scores.read_bytes()) if ids.exists() else None
+
+        write_npy(self.dir / "q.npy", self.image[:40])
+        old = ["search", "--bank", "b", "--queries", "q.npy", "--side", "text", "-k", 3, "--out"]
+        new = ["search", "--bank", "b", "--queries", "q.npy", "--side", "image", "-k", 4, "--out"]
+        self.reco(*old, "old")
+        self.reco(*new, "new")
+        seen = set()
+        for kind in ("write", "sync", "rename", "unlink"):
+            for n in range(100):
+                self.reco(*old, "h")
+                ended = self.crashed(f"{kind}:{n}:kill", [*new, "h"])
+                have = pair("h")
+                self.assertIn(have, (pair("new"),) if ended.returncode == 0 else (pair("old"), pair("new"), None), (kind, n))
+                seen.add(have)
+                self.reco(*new, "h")
+                self.assertEqual(sorted(p.name for p in (self.dir / "h").iterdir()), ["ids.npy", "scores.npy"])
+                if ended.returncode == 0:
+                    break
+        self.assertEqual(seen, {pair("old"), pair("new"), None})
 
     def test_hostile_where(self):
         for where, says in [("1; DROP TABLE pair", '";"'), ("1) OR (1", '")"'), ("1 -- x", "comments"), ("(1", '"("'),
@@ -141,6 +184,16 @@ class Search(Case):
         self.assertEqual(gone["deleted"], len(near))
         self.assertEqual(self.json("bank", "info", "b")["rows"], self.N - 6 - len(near))
         self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+        # What was deleted can be looked at until it is compacted.
+        listed = [json.loads(r) for r in self.reco("bank", "list", "b", "--deleted", "--json").stdout.splitlines()]
+        self.assertEqual([r["id"] for r in listed], sorted({0, 1, 2, 20, 21, 30, *near}))
+        self.assertEqual(listed[1], {"id": 1, "caption": "thing 1", "uri": "1.jpg",
+                                     "meta": {"n": 1, "colour": "blue", "tags": ["t1"], "price": 0.5}})
+        text = self.reco("bank", "list", "b", "--deleted", "--from", 1, "-n", 2).stdout.splitlines()
+        self.assertEqual([t.split()[0] for t in text], ["1", "2"])
+        self.reco("bank", "list", "b", "--deleted", "--where", "1", code=2)
+        self.reco("bank", "compact", "b")
+        self.assertEqual(self.reco("bank", "list", "b", "--deleted").stdout, "")
 
     def test_with_a_model(self):
         pairs = self.pairs(12)

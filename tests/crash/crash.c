@@ -62,6 +62,24 @@ static reco_status do_delete(const char *path)
 }
 static reco_status do_compact(const char *path) { return reco_bank_compact(ctx, path, NULL, NULL); }
 
+/* Rows that came and went, whose captions fill a good part of the database. */
+static void fill(const char *path)
+{
+    static char caption[60001];
+    float x[D];
+    const int64_t ids[] = {7, 8};
+    uint64_t next;
+    int done;
+    reco_bank_writer *w;
+    memset(caption, 'x', sizeof caption - 1);
+    numbered_unit(x, D, RECO_IMAGE, 7);
+    ok(reco_bank_writer_open(ctx, &w, path, NULL, "", &next, &done));
+    for (int i = 0; i < 2; i++) ok(reco_bank_append(ctx, w, x, x, &(reco_pair){.caption = caption}, 1));
+    ok(reco_bank_commit(ctx, w, 0, 0));
+    reco_bank_writer_close(w);
+    ok(reco_bank_delete(ctx, path, ids, 2, NULL, 0, NULL, NULL));
+}
+
 static const struct {
     const char *name;
     reco_status (*run)(const char *path);
@@ -69,9 +87,9 @@ static const struct {
 } script[] = {
     {"build", do_build, {0, -1}, {0x0f, 4}},       {"add", do_add, {0x0f, 4}, {0x7f, 7}},
     {"index", do_index, {0x7f, 7}, {0x7f, 7}},     {"delete", do_delete, {0x7f, 7}, {0x55, 7}},
-    {"compact", do_compact, {0x55, 7}, {0x55, 7}},
+    {"compact", do_compact, {0x55, 7}, {0x55, 7}}, {"shrink", do_compact, {0x55, 9}, {0x55, 9}},
 };
-enum { STEPS = sizeof script / sizeof *script };
+enum { SHRINK = 5, STEPS = sizeof script / sizeof *script };
 
 /* ---- looking ---- */
 
@@ -261,8 +279,14 @@ static void prepare(void)
     for (int step = 0; step < STEPS; step++) {
         snprintf(path, sizeof path, "%s/base-%d", folder, step);
         snprintf(to, sizeof to, "%s/base-%d", folder, step + 1);
+        if (step == SHRINK) fill(path);
         restore(step, to);
+        struct stat was, is;
+        char database[120];
+        snprintf(database, sizeof database, "%s/bank.sqlite", to);
+        if (step == SHRINK) assert_int_equal(stat(database, &was), 0);
         ok(script[step].run(to));
+        if (step == SHRINK && stat(database, &is) == 0) assert_true(is.st_size < was.st_size / 2);
         assert_true(same(look(to, true), script[step].after));
     }
 }

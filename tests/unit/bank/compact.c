@@ -2,6 +2,7 @@
 #include "bank_test.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #define D 8
 
@@ -255,12 +256,68 @@ static void test_reader(void **state)
     assert_live(in("bank"), live, OWN + ADDS);
 }
 
+static int64_t database_size(const char *path)
+{
+    struct stat info;
+    char file[300];
+    snprintf(file, sizeof file, "%s/bank.sqlite", path);
+    assert_int_equal(stat(file, &info), 0);
+    return info.st_size;
+}
+
+/* 200 KB of captions that go leave a database without them; a reader that saw them sees them to its end. */
+static void test_shrink(void **state)
+{
+    (void)state;
+    enum { LONG = 10, BYTES = 20000 };
+    static char caption[BYTES + 1];
+    unsigned char live[20 + LONG];
+    int64_t ids[LONG];
+    float x[D];
+    build_numbered(in("bank"), D, 20, 1);
+    int64_t small = database_size(in("bank"));
+    uint64_t next;
+    int done;
+    reco_bank_writer *w;
+    ok(reco_bank_writer_open(ctx, &w, in("bank"), NULL, "", &next, &done));
+    for (int i = 0; i < LONG; i++) {
+        memset(caption, 'a' + i, BYTES);
+        numbered_unit(x, D, RECO_IMAGE, (uint64_t)i);
+        ok(reco_bank_append(ctx, w, x, x, &(reco_pair){.caption = caption}, 1));
+        ids[i] = 20 + i;
+    }
+    ok(reco_bank_commit(ctx, w, 0, 0));
+    reco_bank_writer_close(w);
+    int64_t large = database_size(in("bank"));
+    assert_true(large > small + LONG * BYTES);
+    reco_bank *reader;
+    ok(reco_bank_open(ctx, &reader, in("bank")));
+    ok(reco_bank_delete(ctx, in("bank"), ids, LONG, NULL, 0, NULL, NULL));
+    ok(reco_bank_compact(ctx, in("bank"), NULL, NULL));
+    ok(reco_bank_compact(ctx, in("bank"), NULL, NULL));
+    for (int i = 0; i < LONG; i++) {
+        reco_pair pair;
+        ok(reco_bank_get(ctx, reader, ids[i], &pair));
+        assert_int_equal(strlen(pair.caption), BYTES);
+        assert_int_equal(pair.caption[BYTES - 1], 'a' + i);
+        reco_pair_free(&pair);
+    }
+    for (int64_t id = 0; id < 20; id++) assert_numbered(reader, id, (uint64_t)id);
+    reco_bank_close(reader);
+    memset(live, 1, 20);
+    memset(live + 20, 0, LONG);
+    assert_live(in("bank"), live, 20 + LONG);
+    ok(reco_bank_compact(ctx, in("bank"), NULL, NULL)); /* whose end empties the log */
+    assert_true(database_size(in("bank")) <= small + 8192);
+    assert_live(in("bank"), live, 20 + LONG);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_compact),     TEST(test_plan),     TEST(test_random),
-        TEST(test_all_deleted), TEST(test_refusals), TEST(test_reader),
+        TEST(test_compact),  TEST(test_plan),   TEST(test_random), TEST(test_all_deleted),
+        TEST(test_refusals), TEST(test_reader), TEST(test_shrink),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
