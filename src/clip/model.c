@@ -83,6 +83,18 @@ static void *read_tokenizer(void *arg)
     return NULL;
 }
 
+/* Pads count where they move the text, and where the first of them is what is pooled: as the highest id, or as what the
+ * configuration takes for the end while the tokenizer ends its texts otherwise. */
+static void pads(reco_model *model)
+{
+    if (!model->tokenizer) return;
+    const reco_spec *spec = &model->spec;
+    reco_tokenizer_info info = reco_tokenizer_get_info(model->tokenizer);
+    bool highest = spec->text.pool == RECO_POOL_MAX && info.pad > info.eos;
+    bool end = spec->text.pool == RECO_POOL_EOS && info.pad == spec->eos && info.eos != spec->eos;
+    if (info.pads_left || highest || end) model->spec.pad = true;
+}
+
 static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
 {
     tokenizer_job job = {NULL, model, RECO_OK};
@@ -98,6 +110,7 @@ static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
     if (beside) pthread_join(thread, NULL);
     if (job.status != RECO_OK) status = reco_fail(ctx, job.status, "%s", reco_ctx_error(job.ctx));
     reco_ctx_free(job.ctx);
+    if (status == RECO_OK) pads(model);
     return status == RECO_OK ? leftover(ctx, model, open_clip) : status;
 }
 

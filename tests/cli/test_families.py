@@ -257,6 +257,16 @@ class Families(Case):
         self.assertEqual(len(left), 1)  # the text tower's tensors
         self.assertIn("tensors belong to no layer", left[0])
 
+    def test_a_pad_that_is_pooled(self):
+        """The first pad has the highest id, or the id that the configuration takes for the end: the same token of the same text."""
+        before = self.embedded(SMALL / "hf-text-pad", "--texts")
+        self.assertTrue(self.info("hf-text-pad")["tokenizer"]["padded"])
+        model = self.changed("hf-text-pad", "config.json", lambda c: c.update(eos_token_id=519))
+        self.assertEqual(self.embedded(model, "--texts"), before)
+        ended = self.changed("hf-text-pad", "config.json", lambda c: c.update(eos_token_id=517))  # the tokenizer's own
+        self.assertNotEqual(self.embedded(ended, "--texts"), before)
+        self.assertFalse(self.json("model", "info", ended)["tokenizer"]["padded"])
+
     def test_tower_without_projection(self):
         self.strip("hf-text", "text_projection.")
         self.fails("model", "info", self.model, says=("model.safetensors", "text_projection.weight", "CLIPTextModel"))

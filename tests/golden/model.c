@@ -13,9 +13,9 @@
 
 static char roots[2][1024];
 /* Of the repository, and of the large set. */
-static const char *const models[2][10] = {
+static const char *const models[2][11] = {
     {"hf-quickgelu", "hf-gelu-bf16", "openclip-longest", "openclip-squash", "openclip-siglip",
-     "openclip-timm", "hf-siglip", "hf-vision", "hf-text"},
+     "openclip-timm", "hf-siglip", "hf-vision", "hf-text", "hf-text-pad"},
     {"hf-quickgelu", "hf-gelu-bf16", "openai-quickgelu", "openclip-gelu"}};
 
 static reco_ctx *ctx;

@@ -77,6 +77,23 @@ def open_clip_folder(name, cfg, preprocess, tokenizer, dtype, seed):
     write(name, model, tokenizer(TEXTS), pixels, model.encode_image, model.encode_text)
 
 
+def pooled_pad():
+    """Texts that end with one token and are padded with a higher one, which is what is pooled."""
+    folder = fresh("hf-text-pad")
+    vocab = vocabulary(folder)
+    path = folder / "tokenizer_config.json"
+    token = next(t for t, i in json.loads((folder / "vocab.json").read_text()).items() if i == vocab - 3)
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), eos_token=token)))
+    text = CLIPTextModelWithProjection(CLIPTextConfig(
+        vocab_size=vocab, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, hidden_act="quick_gelu", bos_token_id=0, eos_token_id=2, pad_token_id=1, projection_dim=12))
+    fill(text, torch.float16, 26).half().save_pretrained(folder)
+    text = text.float()
+    ids = CLIPTokenizer.from_pretrained(folder)(TEXTS, padding="max_length", truncation=True, max_length=16,
+                                                return_tensors="pt")["input_ids"]
+    write("hf-text-pad", text, ids, None, None, lambda x: text(input_ids=x).text_embeds)
+
+
 def small_bpe(context, **kw):
     """open_clip's tokenizer with a small vocabulary: its file of merges has as many letters, and fewer merges."""
     def make(folder):
@@ -190,10 +207,12 @@ OPEN_CLIP = {
         dict(mode="RGB", mean=[0.0] * 3, std=[1.0] * 3, interpolation="bilinear", resize_mode="shortest"),
         small_bpe(15), torch.float16, 25),
 }
-for name in sys.argv[1:] or [*OPEN_CLIP, "hf-siglip", "towers"]:
+for name in sys.argv[1:] or [*OPEN_CLIP, "hf-siglip", "towers", "hf-text-pad"]:
     if name in OPEN_CLIP:
         open_clip_folder(name, *OPEN_CLIP[name])
     elif name == "hf-siglip":
         siglip("hf-siglip", "gelu_pytorch_tanh", torch.float16, 24, 16)
+    elif name == "hf-text-pad":
+        pooled_pad()
     else:
         towers()
