@@ -27,7 +27,7 @@ reco_status reco_text_read(reco_ctx *ctx, char **out, size_t *bytes, const char 
                            (intmax_t)FILE_MOST);
     }
     if (status != RECO_OK) goto out;
-    data = reco_alloc(ctx, (size_t)st.st_size + 1, 1, path);
+    data = reco_alloc_raw(ctx, (size_t)st.st_size + 1, 1, path);
     if (!data) {
         status = RECO_E_NOMEM;
         goto out;

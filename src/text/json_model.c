@@ -141,12 +141,13 @@ static reco_status read_scores(reco_ctx *ctx, reco_json_model *model, const reco
     return RECO_OK;
 }
 
-/* The two symbols of a merge, "a b" or ["a", "b"], one behind the other in out; false: they are not. */
-static bool pair(reco_span *span, char *out, size_t *left, size_t *right)
+/* The two symbols of a merge, "a b" or, in all of a file, ["a", "b"], one behind the other in out; false: they are not. */
+static bool pair(reco_span *span, bool list, char *out, size_t *left, size_t *right)
 {
-    if (reco_scan_take(span, '['))
-        return reco_scan_string(span, out, left) && reco_scan_take(span, ',') &&
-               reco_scan_string(span, out + *left, right) && reco_scan_take(span, ']');
+    if (list)
+        return reco_scan_take(span, '[') && reco_scan_string(span, out, left) &&
+               reco_scan_take(span, ',') && reco_scan_string(span, out + *left, right) &&
+               reco_scan_take(span, ']');
     size_t both;
     if (!reco_scan_string(span, out, &both)) return false;
     char *space = memchr(out, ' ', both);
@@ -167,9 +168,11 @@ static reco_status read_merges(reco_ctx *ctx, reco_tokenizer *tok, const reco_js
         return reco_fail(ctx, RECO_E_FORMAT, "%s: model.merges is not a list of pairs", file->path);
     char *text = reco_alloc_raw(ctx, (size_t)(span.end - span.begin) + 1, 1, "merges");
     if (!text) return RECO_E_NOMEM;
-    RECO_GO(reco_merges_reserve(ctx, tok, count(&span, ',') + 1));
+    reco_span first = span;
+    bool lists = reco_scan_take(&first, '[');
+    RECO_GO(reco_merges_reserve(ctx, tok, lists ? count(&span, '[') : count(&span, ',') + 1));
     for (bool more = !reco_scan_take(&span, ']'); more; more = reco_scan_take(&span, ','), n++) {
-        if (!pair(&span, text, &left, &right) || !left || !right)
+        if (!pair(&span, lists, text, &left, &right) || !left || !right)
             RECO_GO(bad_entry(ctx, file, "merges", n, "want a pair of symbols, in UTF-8"));
         int32_t a = reco_pieces_id(pieces, text, left), b = reco_pieces_id(pieces, text + left, right);
         int32_t id = reco_pieces_id(pieces, text, left + right);

@@ -61,9 +61,11 @@ out:
     return status;
 }
 
+/* From the product's upper half, where both ids tell: in a lower bit the left one would not. */
 static size_t slot(uint64_t pair, size_t mask)
 {
-    return (size_t)((pair * 0x9e3779b97f4a7c15u) >> 20) & mask;
+    uint64_t product = pair * 0x9e3779b97f4a7c15u;
+    return (size_t)(product >> 32 ^ product >> 48) & mask;
 }
 
 reco_status reco_merges_reserve(reco_ctx *ctx, reco_tokenizer *tok, size_t n)

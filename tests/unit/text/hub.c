@@ -264,6 +264,8 @@ static void bad_bpe(void **state)
     bad(RECO_OK, BPE(VOCAB, "[]", ""), "");
     bad(RECO_E_FORMAT, BPE(VOCAB, "[\"a b\",\"ab\"]", ""), "tokenizer.json: model.merges[1]: want a pair");
     bad(RECO_E_FORMAT, BPE(VOCAB, "[\"a b c\"]", ""), "model.merges[0]: want a pair");
+    bad(RECO_E_FORMAT, BPE(VOCAB, "[[\"a\",\"b\"],\"a b\"]", ""), "model.merges[1]: want a pair");
+    bad(RECO_E_FORMAT, BPE(VOCAB, "[\"a b\",[\"a\",\"b\"]]", ""), "model.merges[1]: want a pair");
     bad(RECO_E_FORMAT, BPE(VOCAB, "[[\"a\"]]", ""), "model.merges[0]: want a pair");
     bad(RECO_E_FORMAT, BPE(VOCAB, "[[\"a\",\"b\",\"c\"]]", ""), "model.merges[0]: want a pair");
     bad(RECO_E_FORMAT, BPE(VOCAB, "[[\"a\",7]]", ""), "model.merges[0]: want a pair");
