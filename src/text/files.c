@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_MOST ((off_t)64 << 20)
+#define FILE_MOST ((off_t)128 << 20) /* XLM-V: 900,000 pieces */
 
 reco_status reco_text_read(reco_ctx *ctx, char **out, size_t *bytes, const char *path)
 {

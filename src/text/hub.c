@@ -31,10 +31,10 @@ static bool class_of(reco_class *class, bool *clip, const char *name)
     static const struct {
         const char *name;
         reco_class class;
-    } known[] = {{"SiglipTokenizer", RECO_CLASS_SIGLIP}, {"T5Tokenizer", RECO_CLASS_T5},
-                 {"GemmaTokenizer", RECO_CLASS_GEMMA},   {"Siglip2Tokenizer", RECO_CLASS_SIGLIP2},
-                 {"CLIPTokenizer", RECO_CLASS_PLAIN},    {"PreTrainedTokenizer", RECO_CLASS_PLAIN},
-                 {"TokenizersBackend", RECO_CLASS_PLAIN}};
+    } known[] = {{"SiglipTokenizer", RECO_CLASS_SIGLIP},    {"T5Tokenizer", RECO_CLASS_T5},
+                 {"GemmaTokenizer", RECO_CLASS_GEMMA},      {"Siglip2Tokenizer", RECO_CLASS_SIGLIP2},
+                 {"XLMRobertaTokenizer", RECO_CLASS_XLMR},  {"CLIPTokenizer", RECO_CLASS_PLAIN},
+                 {"PreTrainedTokenizer", RECO_CLASS_PLAIN}, {"TokenizersBackend", RECO_CLASS_PLAIN}};
     size_t n = strlen(name);
     if (n > 4 && strcmp(name + n - 4, "Fast") == 0) n -= 4;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -52,7 +52,8 @@ static reco_status open_files(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
     static const char *const models[] = {"spiece.model", "tokenizer.model", "sentencepiece.model", NULL};
     reco_status status = RECO_OK;
     reco_json_file file = {0};
-    char *model = first_of(ctx, &status, dir, models);
+    /* XLM-RoBERTa's ids are not those of its SentencePiece file. */
+    char *model = tok->class == RECO_CLASS_XLMR ? NULL : first_of(ctx, &status, dir, models);
     if (status != RECO_OK) return status;
     if (!model || tok->class != RECO_CLASS_SIGLIP) RECO_GO(reco_json_file_open(ctx, &file, dir));
     if (file.root)
@@ -107,7 +108,7 @@ reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *
         RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED,
                           "%s: tokenizer_class \"%.60s\", want CLIPTokenizer, SiglipTokenizer, "
                           "T5Tokenizer, GemmaTokenizer or "
-                          "TokenizersBackend",
+                          "XLMRobertaTokenizer or TokenizersBackend",
                           path, name));
     if (!clip && class == RECO_CLASS_PLAIN) RECO_GO(is_clip(ctx, &clip, dir));
     if (clip) {

@@ -14,7 +14,8 @@ static const char *token_of(const reco_tokenizer *tok, const json_t *config, con
         [RECO_CLASS_SIGLIP] = {"", "</s>", "<unk>", "</s>", ""},
         [RECO_CLASS_T5] = {"", "</s>", "<unk>", "<pad>", ""},
         [RECO_CLASS_GEMMA] = {"<bos>", "<eos>", "<unk>", "<pad>", "<mask>"},
-        [RECO_CLASS_SIGLIP2] = {"<bos>", "<eos>", "<unk>", "<pad>", "<mask>"}};
+        [RECO_CLASS_SIGLIP2] = {"<bos>", "<eos>", "<unk>", "<pad>", "<mask>"},
+        [RECO_CLASS_XLMR] = {"<s>", "</s>", "<unk>", "<pad>", "<mask>"}};
     const char *text = reco_special_text(config, role_names[r]);
     if (!text) text = reco_special_text(map, role_names[r]);
     return text ? text : standard[tok->class][r];
@@ -171,17 +172,18 @@ static reco_status read_ends(reco_ctx *ctx, reco_tokenizer *tok, const added *mo
                              const reco_json_file *file, const json_t *config, const json_t *map,
                              const char *dir)
 {
-    bool always = tok->class == RECO_CLASS_T5 || tok->class == RECO_CLASS_SIGLIP;
+    bool xlmr = tok->class == RECO_CLASS_XLMR;
+    bool always = xlmr || tok->class == RECO_CLASS_T5 || tok->class == RECO_CLASS_SIGLIP;
     const char *end = token_of(tok, config, map, EOS), *begin = token_of(tok, config, map, BOS);
     tok->bos = tok->eos = -1;
     if (!always)
         RECO_TRY(read_template(ctx, tok, json_object_get(file->root, "post_processor"), file->path));
-    if (tok->eos < 0 && !always) {
-        if (!json_is_true(json_object_get(config, "add_eos_token")))
+    bool begins = xlmr || json_is_true(json_object_get(config, "add_bos_token"));
+    if (tok->eos < 0) {
+        if (!always && !json_is_true(json_object_get(config, "add_eos_token")))
             return reco_fail(ctx, RECO_E_UNSUPPORTED,
                              "%s: post_processor adds no end token, which a text needs", file->path);
-        if (json_is_true(json_object_get(config, "add_bos_token")) &&
-            (tok->bos = id_of(tok, more, begin)) < 0)
+        if ((!always || xlmr) && begins && (tok->bos = id_of(tok, more, begin)) < 0)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: bos_token '%.60s' is not in the vocabulary", dir,
                              begin);
     }
@@ -236,6 +238,7 @@ static reco_status as_class(reco_ctx *ctx, reco_tokenizer *tok, const json_t *co
     reco_class class = tok->class;
     reco_status status = RECO_OK;
     bool gemma = class == RECO_CLASS_GEMMA || class == RECO_CLASS_SIGLIP2;
+    bool t5 = class == RECO_CLASS_T5 || class == RECO_CLASS_XLMR;
     if (class == RECO_CLASS_PLAIN) return RECO_OK;
     if (model->unigram == gemma)
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
@@ -258,16 +261,17 @@ static reco_status as_class(reco_ctx *ctx, reco_tokenizer *tok, const json_t *co
         goto out;
     }
     for (size_t i = 0; i < old.n; i++) {
-        if (class == RECO_CLASS_T5 && old.at[i].kind != RECO_STEP_CHARSMAP) continue;
+        if (t5 && old.at[i].kind != RECO_STEP_CHARSMAP) continue;
         reco_step *step = reco_steps_add(ctx, steps, old.at[i].kind);
         if (!step) RECO_GO(RECO_E_NOMEM);
         *step = old.at[i];
         old.at[i] = (reco_step){0};
-        if (class == RECO_CLASS_T5) break;
+        if (t5) break;
     }
-    if (class == RECO_CLASS_T5) {
+    if (t5) {
         steps->split_white = steps->metaspace = steps->split_meta = true;
-        steps->prepend = RECO_PREPEND_ALWAYS;
+        bool bare = class == RECO_CLASS_XLMR && json_is_false(json_object_get(config, "add_prefix_space"));
+        steps->prepend = bare ? RECO_PREPEND_NEVER : RECO_PREPEND_ALWAYS;
     } else {
         steps->split_white = old.split_white;
         steps->metaspace = old.metaspace;

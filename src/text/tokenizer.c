@@ -67,7 +67,7 @@ reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
                                 .eos = tok->eos,
                                 .pad = tok->pad,
                                 .pads_left = tok->pad_left};
-    static const char *const class[] = {"hf", "siglip", "t5", "gemma", "siglip2"};
+    static const char *const class[] = {"hf", "siglip", "t5", "gemma", "siglip2", "xlm-roberta"};
     if (tok->spm) snprintf(info.kind, sizeof info.kind, "sentencepiece");
     if (tok->json)
         snprintf(info.kind, sizeof info.kind, "%s", tok->json->unigram ? "unigram" : "bpe with bytes");

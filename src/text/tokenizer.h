@@ -39,6 +39,7 @@ typedef enum reco_class {
     RECO_CLASS_T5,
     RECO_CLASS_GEMMA,
     RECO_CLASS_SIGLIP2, /* Gemma's, in lower case */
+    RECO_CLASS_XLMR,    /* XLMRobertaTokenizer: T5's with a begin token */
 } reco_class;
 
 struct reco_tokenizer {

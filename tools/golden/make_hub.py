@@ -73,6 +73,21 @@ def unigram(steps, scheme="always", byte_fallback=False):
     return tok
 
 
+def xlm_roberta():
+    """The pieces behind four tokens of its own, as XLM-RoBERTa numbers them."""
+    doc = json.loads(unigram(lambda c: [c, normalizers.Replace(Regex(" {2,}"), " ")]).to_str())
+    own = ["<s>", "<pad>", "</s>", "<unk>"]
+    doc["model"]["vocab"] = [[t, 0.0] for t in own] + doc["model"]["vocab"][3:] + [["<mask>", 0.0]]
+    doc["model"]["unk_id"] = 3
+    doc["added_tokens"], doc["post_processor"] = [], None
+    tok = Tokenizer.from_str(json.dumps(doc))
+    tok.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
+                                                       special_tokens=[("<s>", 0), ("</s>", 2)])
+    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in own])
+    tok.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True, normalized=False)])
+    return tok
+
+
 def gemma():
     user = ["<mask>", "\n", "\n\n", "▁▁"]
     with tempfile.TemporaryDirectory() as folder:
@@ -119,6 +134,9 @@ folders = [
     write("t5", unigram(lambda c: [c, normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]),
           dict(t5, tokenizer_class="T5Tokenizer", extra_ids=0, additional_special_tokens=[])),
     write("plain", plain, dict(t5, tokenizer_class="PreTrainedTokenizerFast")),
+    write("xlm-roberta", xlm_roberta(), dict(tokenizer_class="XLMRobertaTokenizer", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+                                             unk_token="<unk>", cls_token="<s>", sep_token="</s>",
+                                             mask_token=dict(content="<mask>", lstrip=True, __type="AddedToken"))),
     write("gemma", gemma(), dict(google, tokenizer_class="GemmaTokenizerFast")),
     write("siglip2", gemma(), dict(google, tokenizer_class="Siglip2Tokenizer"), merges=lambda m: [" ".join(p) for p in m]),
     OUT.parent / "full",
