@@ -1,5 +1,6 @@
 /* A small good bank with some bytes changed is refused, or can be read, searched and written to. The input is a list
- * of changes: two bytes of position (the database first, then a vector file), one byte to put there. */
+ * of changes: two bytes of position (the database's log first, then a vector file, then the database), one byte to put
+ * there. */
 #include "io/io.h"
 #include "reco/bank.h"
 
@@ -9,9 +10,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-static char folder[256], files[2][300];
-static char *good[2];
-static size_t lengths[2];
+enum { LOG, VECTORS, DATABASE, FILES };
+
+static char folder[256], files[FILES][300];
+static char *good[FILES];
+static size_t lengths[FILES];
 
 static void need(reco_status status)
 {
@@ -37,17 +40,25 @@ static void build(reco_ctx *ctx)
         {.caption = "a", .uri = "u"}, {.caption = "b", .meta = "{}"}, {.caption = "c"}};
     const int64_t gone = 1;
     const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.200s/reco-fuzz-bank-XXXXXX", base ? base : "/tmp");
+    snprintf(folder, sizeof folder, "%.200s/reco-fuzz-bank-XXXXXX",
+             base                            ? base
+             : access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+                                             : "/tmp");
     if (!mkdtemp(folder)) abort();
     atexit(tidy);
     need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
     need(reco_bank_append(ctx, w, rows, rows, pairs, 3));
     need(reco_bank_commit(ctx, w, 3, 1));
     reco_bank_writer_close(w);
+    reco_bank *reader; /* as long as it is there, what comes stays in the log */
+    need(reco_bank_open(ctx, &reader, folder));
     need(reco_bank_delete(ctx, folder, &gone, 1, NULL, 0, NULL, NULL));
-    snprintf(files[0], sizeof files[0], "%s/bank.sqlite", folder);
-    snprintf(files[1], sizeof files[1], "%s/vectors/segment-000000.safetensors", folder);
-    for (int i = 0; i < 2; i++) need(reco_read_file(ctx, &good[i], &lengths[i], files[i], 1 << 20));
+    snprintf(files[LOG], sizeof files[LOG], "%s/bank.sqlite-wal", folder);
+    snprintf(files[VECTORS], sizeof files[VECTORS], "%s/vectors/segment-000000.safetensors", folder);
+    snprintf(files[DATABASE], sizeof files[DATABASE], "%s/bank.sqlite", folder);
+    for (int i = 0; i < FILES; i++) need(reco_read_file(ctx, &good[i], &lengths[i], files[i], 1 << 20));
+    reco_bank_close(reader);
+    if (lengths[LOG] < 1000) abort();
 }
 
 static void put(const char *path, const char *data, size_t bytes)
@@ -58,16 +69,15 @@ static void put(const char *path, const char *data, size_t bytes)
 
 static void restore(const uint8_t *changes, size_t bytes)
 {
-    char log[320];
-    snprintf(log, sizeof log, "%s-wal", files[0]);
-    remove(log);
-    snprintf(log, sizeof log, "%s-shm", files[0]);
-    remove(log);
-    for (int i = 0; i < 2; i++) {
+    char index[320];
+    snprintf(index, sizeof index, "%s-shm", files[DATABASE]);
+    remove(index);
+    size_t begin = 0;
+    for (int i = 0; i < FILES; begin += lengths[i++]) {
         char *data = malloc(lengths[i]);
         memcpy(data, good[i], lengths[i]);
         for (const uint8_t *c = changes; c + 3 <= changes + bytes; c += 3) {
-            size_t at = ((size_t)c[0] << 8 | c[1]) - (i ? lengths[0] : 0);
+            size_t at = ((size_t)c[0] << 8 | c[1]) - begin;
             if (at < lengths[i]) data[at] = (char)c[2];
         }
         put(files[i], data, lengths[i]);

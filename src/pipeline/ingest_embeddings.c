@@ -78,15 +78,19 @@ static reco_status read_record(reco_ctx *ctx, ingest *g, reco_pair_row *row, con
 static reco_status find_twin(reco_ctx *ctx, const ingest *g, const reco_pair *pair, size_t good,
                              reco_bank_held *has)
 {
+    *has = RECO_HELD_NOT;
+    g->hashes[good] = 0;
+    if (!pair->uri || !*pair->uri) return RECO_OK; /* who can tell */
     RECO_TRY(reco_bank_has(ctx, g->writer, pair->uri, pair->caption, has));
-    if (!pair->uri) return RECO_OK;
     uint64_t hash = reco_hash64(pair->uri, strlen(pair->uri), 1);
     hash = reco_hash64(pair->caption, strlen(pair->caption), hash);
     for (size_t i = 0; *has == RECO_HELD_NOT && i < good; i++)
-        if (g->hashes[i] == hash && g->pairs[i].uri && strcmp(g->pairs[i].uri, pair->uri) == 0 &&
-            strcmp(g->pairs[i].caption, pair->caption) == 0)
+        if (g->hashes[i] == hash && g->pairs[i].uri && *g->pairs[i].uri &&
+            strcmp(g->pairs[i].uri, pair->uri) == 0 && strcmp(g->pairs[i].caption, pair->caption) == 0)
             *has = RECO_HELD_BY_JOB;
     g->hashes[good] = hash;
+    if (*has == RECO_HELD_BY_JOB && g->exported)
+        *has = RECO_HELD_NOT; /* a bank's own doubles are its own */
     return RECO_OK;
 }
 

@@ -248,6 +248,28 @@ class BadRows(Case):
                                       *self.MORE, (13, "13.jpg", "text longer than 65536 bytes")],
                               {10: ("thing 8 again", "8.jpg")})
 
+    def test_no_uri(self):
+        """Rows without a URI can't be told to be the same; nor does a bank lose rows by being exported and read again."""
+        def folder(name, records):
+            rows = [[float(i == j) for j in range(8)] for i in range(len(records))]
+            for side in ("img_emb", "text_emb"):
+                write_npy(self.dir / name / side / f"{side}_0.npy", rows)
+            (self.dir / name / "metadata").mkdir()
+            (self.dir / name / "metadata/metadata_0.csv").write_text("caption,image_path\n" + "".join(f"{c},{u}\n" for c, u in records))
+
+        folder("e", [("a", ""), ("a", ""), ("b", "x.jpg"), ("a", "x.jpg")])
+        built = self.json("bank", "build", "--embeddings", "e", "--out", "b")
+        self.assertEqual((built["added"], built["failures"]), (4, 0))
+        again = self.json("bank", "add", "--embeddings", "e", "b")
+        self.assertEqual((again["added"], again["duplicates"], again["failures"]), (2, 2, 0))
+        self.reco("bank", "export", "b", "--out", "out")
+        self.assertEqual(self.json("bank", "build", "--embeddings", "out", "--out", "c")["added"], 6)
+        self.assertEqual([(r["caption"], r["uri"]) for r in self.rows("c")], [(r["caption"], r["uri"]) for r in self.rows("b")])
+        metadata = self.dir / "out/metadata/metadata_0.jsonl"
+        lines = metadata.read_text().splitlines()
+        metadata.write_text("".join(f"{l}\n" for l in [*lines[:5], lines[2]]))  # a double, as banks once could have
+        self.assertEqual(self.json("bank", "build", "--embeddings", "out", "--out", "d")["added"], 6)
+
 
 if __name__ == "__main__":
     unittest.main()
