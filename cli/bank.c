@@ -4,7 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MODEL = 1, KEY_PAIRS, KEY_EMBEDDINGS, KEY_TARS, KEY_DEDUP, KEY_OUT, KEY_BATCH, KEY_COMMIT };
+enum {
+    KEY_MODEL = 1,
+    KEY_PAIRS,
+    KEY_EMBEDDINGS,
+    KEY_TARS,
+    KEY_DEDUP,
+    KEY_OUT,
+    KEY_BATCH,
+    KEY_COMMIT,
+    KEY_SEVERAL
+};
 
 typedef struct args {
     cli *common;
@@ -64,6 +74,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_DEDUP:
         a->stream.dedup = (float)cli_number(state, "--dedup", arg, 1e-6, 1);
         break;
+    case KEY_SEVERAL:
+        a->stream.several_captions = 1;
+        break;
     case KEY_OUT:
         a->out = arg;
         break;
@@ -96,6 +109,8 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "BANK", 0, "The bank to build", 1},
     {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
      3},
+    {"several-captions", KEY_SEVERAL, NULL, 0,
+     "An image may come again with another caption (else it is a bad row)", 3},
     {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 3},
     {"commit", KEY_COMMIT, "N", 0,
      "Make what was done part of the bank every N rows (default 2048, of embeddings 65536)", 3},

@@ -185,7 +185,8 @@ RECO_API reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const 
  * long or not UTF-8, a meta that is no JSON object. */
 RECO_API reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair);
 
-/* Is a live (or appended, not yet committed) pair with this uri and caption in the bank already?  uri NULL: no. */
+/* Is a live (or appended, not yet committed) pair with this uri and caption in the bank already?  uri NULL: no;
+ * caption NULL: with any caption. */
 typedef enum reco_bank_held {
     RECO_HELD_NOT = 0,
     RECO_HELD_BEFORE = 1, /* since before this job began */

@@ -27,6 +27,7 @@ typedef struct reco_stream_opts {
                                  already, or came earlier in the run; 0 = keep all */
     size_t
         commit; /* bank ingestion: source records between commits, about; 0 = 2048, of embeddings 65536 */
+    int several_captions; /* bank ingestion: a URI may come again with another caption; else that is a bad row */
     reco_failure_fn failure; /* may be NULL */
     void *user;
 } reco_stream_opts;
@@ -87,7 +88,7 @@ RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, co
  *   build   1: create the bank (or go on with the build of these same pairs that was cut off); 0: add to it
  * Commits every few thousand pairs, so that a killed run goes on where it was. A pair whose image and caption were both
  * in the bank before is counted (duplicates) and not added again; one that repeats an earlier row of the same file is a
- * failure. BANK/failures.jsonl lists the failures of the last job, each once, in the order of the rows, however often the
+ * failure, and so is an image that is there with another caption, unless opts->several_captions. BANK/failures.jsonl lists the failures of the last job, each once, in the order of the rows, however often the
  * job was interrupted.
  * RECO_E_MISMATCH: the bank is of another encoder. */
 RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,

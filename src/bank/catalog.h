@@ -102,7 +102,7 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
 /* Keep the XXH3-64 of each `block` bytes of a segment's file until the commit that names it. */
 reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
                                       const uint64_t *sums, size_t n);
-/* The id of a live or staged pair of this uri and caption; -1: there is none. */
+/* The least id of a live or staged pair of this uri and caption (NULL: any); -1: there is none. */
 reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
                              int64_t *id);
 

@@ -32,9 +32,10 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
                      "FROM bank LEFT JOIN job ON job.key = ?1",
     [RECO_SQL_IS_OBJECT] = "SELECT json_type(?1) = 'object'",
     [RECO_SQL_STAGE] = "INSERT INTO temp.staged(id, caption, uri, meta, sum) VALUES(?1, ?2, ?3, ?4, ?5)",
-    [RECO_SQL_HAS] = "SELECT coalesce("
-                     "(SELECT min(id) FROM pair WHERE uri = ?1 AND caption = ?2 AND NOT deleted), "
-                     "(SELECT min(id) FROM temp.staged WHERE uri = ?1 AND caption = ?2))",
+    [RECO_SQL_HAS] =
+        "SELECT coalesce("
+        "(SELECT min(id) FROM pair WHERE uri = ?1 AND (?2 IS NULL OR caption = ?2) AND NOT deleted), "
+        "(SELECT min(id) FROM temp.staged WHERE uri = ?1 AND (?2 IS NULL OR caption = ?2)))",
     [RECO_SQL_PUBLISH] = "INSERT INTO pair(id, caption, uri, meta, deleted, sum) "
                          "SELECT id, caption, uri, meta, 0, sum FROM temp.staged ORDER BY id",
     [RECO_SQL_ADD_SEGMENT] = "INSERT INTO segment(number, first, rows, file, bytes, xxh3) "

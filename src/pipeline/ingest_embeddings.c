@@ -21,8 +21,9 @@ typedef struct ingest {
     float *image, *text;
     reco_pair_row *rows;
     reco_pair *pairs;
-    uint64_t *hashes; /* [ROWS] of uri and caption of each of pairs that has a uri */
+    uint64_t *hashes; /* [ROWS] of the uri of each of pairs that has one */
     size_t d;
+    bool several;  /* captions of one URI */
     bool exported; /* from a bank: names and ids are to be undone */
 } ingest;
 
@@ -74,23 +75,28 @@ static reco_status read_record(reco_ctx *ctx, ingest *g, reco_pair_row *row, con
     return status;
 }
 
-/* Is it there already, in the bank or earlier in this block? */
+/* Is it there already, in the bank or earlier in this block? *reason: what is wrong with another row of this URI. */
 static reco_status find_twin(reco_ctx *ctx, const ingest *g, const reco_pair *pair, size_t good,
-                             reco_bank_held *has)
+                             bool *before, const char **reason)
 {
-    *has = RECO_HELD_NOT;
+    reco_bank_held has, other = RECO_HELD_NOT;
     g->hashes[good] = 0;
     if (!pair->uri || !*pair->uri) return RECO_OK; /* who can tell */
-    RECO_TRY(reco_bank_has(ctx, g->writer, pair->uri, pair->caption, has));
-    uint64_t hash = reco_hash64(pair->uri, strlen(pair->uri), 1);
-    hash = reco_hash64(pair->caption, strlen(pair->caption), hash);
-    for (size_t i = 0; *has == RECO_HELD_NOT && i < good; i++)
-        if (g->hashes[i] == hash && g->pairs[i].uri && *g->pairs[i].uri &&
-            strcmp(g->pairs[i].uri, pair->uri) == 0 && strcmp(g->pairs[i].caption, pair->caption) == 0)
-            *has = RECO_HELD_BY_JOB;
-    g->hashes[good] = hash;
-    if (*has == RECO_HELD_BY_JOB && g->exported)
-        *has = RECO_HELD_NOT; /* a bank's own doubles are its own */
+    RECO_TRY(reco_bank_has(ctx, g->writer, pair->uri, pair->caption, &has));
+    *before = has == RECO_HELD_BEFORE;
+    uint64_t hash = g->hashes[good] = reco_hash64(pair->uri, strlen(pair->uri), 1);
+    if (*before || g->exported) return RECO_OK; /* a bank's own doubles are its own */
+    if (has == RECO_HELD_NOT && !g->several)
+        RECO_TRY(reco_bank_has(ctx, g->writer, pair->uri, NULL, &other));
+    *reason = has != RECO_HELD_NOT ? RECO_REPEATS : other != RECO_HELD_NOT ? RECO_OTHER_TEXT : NULL;
+    for (size_t i = 0; !*reason && i < good; i++) {
+        const reco_pair *earlier = &g->pairs[i];
+        if (g->hashes[i] != hash || !earlier->uri || strcmp(earlier->uri, pair->uri) != 0) continue;
+        if (strcmp(earlier->caption, pair->caption) == 0)
+            *reason = RECO_REPEATS;
+        else if (!g->several)
+            *reason = RECO_OTHER_TEXT;
+    }
     return RECO_OK;
 }
 
@@ -100,7 +106,7 @@ static reco_status keep(reco_ctx *ctx, ingest *g, uint64_t from, size_t i, const
 {
     const reco_pair_row *row = &g->rows[i];
     reco_pair pair = {-1, row->caption ? row->caption : "", row->uri, row->meta};
-    reco_bank_held has = RECO_HELD_NOT;
+    bool before = false;
     reason = judge(g, i, reason);
     if (!reason) {
         reco_status status = reco_bank_check_pair(ctx, g->writer, &pair);
@@ -109,15 +115,14 @@ static reco_status keep(reco_ctx *ctx, ingest *g, uint64_t from, size_t i, const
         else
             RECO_TRY(status);
     }
-    if (!reason) RECO_TRY(find_twin(ctx, g, &pair, *good, &has));
-    if (has == RECO_HELD_BY_JOB) reason = RECO_REPEATS;
+    if (!reason) RECO_TRY(find_twin(ctx, g, &pair, *good, &before, &reason));
     if (reason) {
         char item[64];
         snprintf(item, sizeof item, "row %llu", (unsigned long long)(from + i));
         return reco_failures_add(ctx, &g->failures, from + i, row->uri && *row->uri ? row->uri : item,
                                  reason);
     }
-    if (has == RECO_HELD_BEFORE) {
+    if (before) {
         result->duplicates++;
         return RECO_OK;
     }
@@ -194,6 +199,8 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_TEXT, n - 1, 1, g.text));
     job_key(key, g.source, g.image, g.text, g.d);
     if (dedup > 0) snprintf(key + strlen(key), sizeof key - strlen(key), ":dedup=%.9g", (double)dedup);
+    g.several = opts && opts->several_captions;
+    if (g.several) snprintf(key + strlen(key), sizeof key - strlen(key), ":several");
     size_t commit_rows = opts && opts->commit ? opts->commit : COMMIT_ROWS, uncommitted = 0;
     if (dedup > 0) /* what is not committed is held in memory */
         commit_rows = reco_min(commit_rows, reco_max(ROWS, HELD_FLOATS / g.d / ROWS * ROWS));

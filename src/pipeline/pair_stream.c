@@ -25,6 +25,7 @@ reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco
     *g = (reco_pair_stream){.model = model,
                             .result = result,
                             .size = reco_batch(opts),
+                            .several = opts && opts->several_captions,
                             .commit = opts && opts->commit ? opts->commit : COMMIT_ROWS,
                             .d = info.d,
                             .per = 3 * info.image_size * info.image_size};
@@ -37,7 +38,8 @@ reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco
     RECO_GO(reco_model_fingerprint(ctx, model, fingerprint));
     /* Source, encoder and what chooses among the rows name a job: the same command run again goes on with it. */
     int at = snprintf(key, sizeof key, "%s:%s:%s", kind, content, fingerprint);
-    if (dedup > 0) snprintf(key + at, sizeof key - (size_t)at, ":dedup=%.9g", (double)dedup);
+    if (dedup > 0) at += snprintf(key + at, sizeof key - (size_t)at, ":dedup=%.9g", (double)dedup);
+    if (g->several) snprintf(key + at, sizeof key - (size_t)at, ":several");
     if (!build) {
         RECO_GO(reco_bank_open(ctx, &existing, bank));
         RECO_GO(reco_check_encoder(ctx, model, existing, NULL));
@@ -176,14 +178,16 @@ out:
     return status;
 }
 
-/* The batch in flight counts too: the bank only knows of what was appended. */
-static bool in_batch(const reco_pair_stream *g, const reco_pair_row *row)
+/* What is wrong with another row of this URI, NULL: nothing. The batch in flight counts too: the bank only knows of what was
+ * appended. */
+static const char *twin(const reco_pair_stream *g, const reco_pair_row *row)
 {
-    for (size_t i = 0; i < g->n; i++)
-        if (!g->reasons[i] && strcmp(g->rows[i].uri, row->uri) == 0 &&
-            strcmp(g->rows[i].caption, row->caption) == 0)
-            return true;
-    return false;
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->reasons[i] || strcmp(g->rows[i].uri, row->uri) != 0) continue;
+        if (strcmp(g->rows[i].caption, row->caption) == 0) return RECO_REPEATS;
+        if (!g->several) return RECO_OTHER_TEXT;
+    }
+    return NULL;
 }
 
 /* Into the batch, taken over; with a reason it is a failure. */
@@ -221,8 +225,12 @@ static reco_status take(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, 
         g->result->duplicates++;
         return RECO_OK;
     }
-    bool repeats = has == RECO_HELD_BY_JOB || in_batch(g, row);
-    return put(ctx, g, row, number, repeats ? RECO_REPEATS : NULL);
+    const char *reason = has == RECO_HELD_BY_JOB ? RECO_REPEATS : twin(g, row);
+    if (!reason && !g->several) {
+        RECO_TRY(reco_bank_has(ctx, g->writer, row->uri, NULL, &has));
+        if (has != RECO_HELD_NOT) reason = RECO_OTHER_TEXT;
+    }
+    return put(ctx, g, row, number, reason);
 }
 
 reco_status reco_pair_stream_take(reco_ctx *ctx, reco_pair_stream *g, reco_pair_row *row, uint64_t number)

@@ -16,6 +16,7 @@ typedef struct reco_pair_stream {
     char **reasons;      /* [size] what is wrong with it; NULL: nothing so far */
     float *pixels, *image, *text;
     unsigned char *twice;
+    bool several; /* captions of one URI */
     size_t size, n, per, d;
     size_t commit, uncommitted; /* records between commits, and since the last one */
     size_t held;                /* bytes of pictures in the rows */

@@ -85,7 +85,8 @@ typedef struct reco_pair_row {
 } reco_pair_row;
 void reco_pair_row_free(reco_pair_row *row);
 /* Why a pair that an earlier record of the same input brought is skipped. */
-#define RECO_REPEATS "the same image and text as an earlier row"
+#define RECO_REPEATS "duplicate URI: the same image and text as an earlier row"
+#define RECO_OTHER_TEXT "duplicate URI: it is there already, with another text"
 typedef enum reco_pair_need {
     RECO_NEED_NOTHING, /* "" where there is no caption */
     RECO_NEED_CAPTION, /* the same, but a caption that is there must say something */

@@ -10,7 +10,8 @@ import unittest
 from common import MODEL, Case, jsonl, npy, png, write_npy
 
 BIG = "x" * 65537
-REPEATS = "the same image and text as an earlier row"
+REPEATS = "duplicate URI: the same image and text as an earlier row"
+OTHER = "duplicate URI: it is there already, with another text"
 
 
 class BadRows(Case):
@@ -59,7 +60,7 @@ class BadRows(Case):
         ("pictures/0001.png", BIG, "text longer than 65536 bytes"),
         ("pictures/0001.png", "one \u00e9", None),
         ("pictures/0000.png", "zero", REPEATS),
-        ("pictures/0000.png", "another name for zero", None),
+        ("pictures/0000.png", "another name for zero", OTHER),
         ("pictures/0002.png", BIG[:-1], None),
         ("p" * 65537, "e", "uri of more than 65536 bytes"),
         ("pictures/0003.png", "three", None),
@@ -74,7 +75,7 @@ class BadRows(Case):
         failed = self.failed("b")
         self.assertEqual([f[:2] for f in failed], [(r, item[:4096]) for r, item, _ in expected])
         for (_, _, have), (_, _, want) in zip(failed, expected):
-            self.assertTrue(have.endswith(want) if want in (REPEATS, "no image") else want in have, (have, want))
+            self.assertTrue(have.endswith(want) if want in (REPEATS, OTHER, "no image") else want in have, (have, want))
         good = [(text, image) for image, text, reason in self.TABLE if not reason]
         self.assertEqual((built["added"], built["embedded"], built["failures"], built["duplicates"]),
                          (len(good), len(good), len(expected), 0))
@@ -87,6 +88,9 @@ class BadRows(Case):
                          (0, 0, len(good) + repeats, len(expected) - repeats))
         self.assertEqual([f[0] for f in self.failed("b")], [r for r, _, reason in expected if reason != REPEATS])
         self.reco("bank", "build", "--model", MODEL, "--pairs", name, "--out", "c", "--strict", code=1)
+        several = self.json("bank", "build", "--model", MODEL, "--pairs", name, "--out", "d", "--several-captions")
+        self.assertEqual((several["added"], several["failures"]), (len(good) + 1, len(expected) - 1))
+        self.assertIn(("another name for zero", "pictures/0000.png"), [(r["caption"], r["uri"]) for r in self.rows("d")])
 
     def separated(self, name, separator):
         self.pair_files()
@@ -195,7 +199,7 @@ class BadRows(Case):
     BAD = {("img_emb", 1): [math.nan] + [0.0] * 7, ("text_emb", 2): [0.0] * 8, ("img_emb", 3): [math.inf] + [0.0] * 7,
            ("text_emb", 4): [-math.inf] * 8, ("img_emb", 11): [0.0] * 8, ("text_emb", 12): [math.nan] * 8}
 
-    def judge_embeddings(self, sides, expected, others):
+    def judge_embeddings(self, sides, expected):
         built = self.json("bank", "build", "--embeddings", "e", "--out", "b")
         self.assertEqual([f[:2] for f in self.failed("b")], [e[:2] for e in expected])
         for have, want in zip(self.failed("b"), expected):
@@ -204,7 +208,7 @@ class BadRows(Case):
         good = [i for i in range(16) if i not in bad]
         self.assertEqual((built["added"], built["embedded"], built["failures"], built["duplicates"]), (len(good), 0, len(bad), 0))
         self.assertEqual([(r["id"], r["caption"], r["uri"]) for r in self.rows("b")],
-                         [(n, *others.get(i, (f"thing {i}", f"{i}.jpg"))) for n, i in enumerate(good)])
+                         [(n, f"thing {i}", f"{i}.jpg") for n, i in enumerate(good)])
         for have, rows in zip(self.vectors("b"), sides):
             for row, i in zip(have, good):
                 self.assertLess(max(abs(a - b) for a, b in zip(row, rows[i])), 1e-3, i)
@@ -232,7 +236,7 @@ class BadRows(Case):
         self.judge_embeddings(sides, [*self.VECTORS, (5, "row 5", "line 6: "), (6, "6.jpg", "text is empty"),
                                       (7, "7.jpg", "text longer than 65536 bytes"), (9, "8.jpg", REPEATS), (10, "row 10", "line 3: "),
                                       *self.MORE, (13, "13.jpg", "text is empty"), (14, "p" * 4096, "uri of more than 65536 bytes"),
-                                      (15, "row 15", "no record in metadata/")], {})
+                                      (15, "row 15", "no record in metadata/")])
 
     def test_embeddings_csv(self):
         records = [b"caption,image_path,n", *(f"thing {i},{i}.jpg,{i}".encode() for i in range(16))]
@@ -245,8 +249,9 @@ class BadRows(Case):
         sides = self.embedded("e", records, "csv", self.BAD)
         self.judge_embeddings(sides, [*self.VECTORS, (5, "row 5", "line 7: 2 fields, want 3"), (6, "6.jpg", "text is empty"),
                                       (7, "row 7", 'line 9: field "caption" is not UTF-8'), (9, "8.jpg", REPEATS),
-                                      *self.MORE, (13, "13.jpg", "text longer than 65536 bytes")],
-                              {10: ("thing 8 again", "8.jpg")})
+                                      (10, "8.jpg", OTHER), *self.MORE, (13, "13.jpg", "text longer than 65536 bytes")])
+        self.assertEqual(self.json("bank", "build", "--embeddings", "e", "--out", "c", "--several-captions")["added"],
+                         self.json("bank", "info", "b")["rows"] + 1)
 
     def test_no_uri(self):
         """Rows without a URI can't be told to be the same; nor does a bank lose rows by being exported and read again."""
@@ -258,9 +263,9 @@ class BadRows(Case):
             (self.dir / name / "metadata/metadata_0.csv").write_text("caption,image_path\n" + "".join(f"{c},{u}\n" for c, u in records))
 
         folder("e", [("a", ""), ("a", ""), ("b", "x.jpg"), ("a", "x.jpg")])
-        built = self.json("bank", "build", "--embeddings", "e", "--out", "b")
+        built = self.json("bank", "build", "--embeddings", "e", "--out", "b", "--several-captions")
         self.assertEqual((built["added"], built["failures"]), (4, 0))
-        again = self.json("bank", "add", "--embeddings", "e", "b")
+        again = self.json("bank", "add", "--embeddings", "e", "b", "--several-captions")
         self.assertEqual((again["added"], again["duplicates"], again["failures"]), (2, 2, 0))
         self.reco("bank", "export", "b", "--out", "out")
         self.assertEqual(self.json("bank", "build", "--embeddings", "out", "--out", "c")["added"], 6)

@@ -128,9 +128,9 @@ class Dedup(Case):
         pairs = self.pairs(10)
         text = pairs.read_text() + "".join(f"pictures/{i:04d}.png,another name for {i},x\n" for i in range(5))
         pairs.write_text(text)
-        built = self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "b", "--dedup", 0.9995)
+        built = self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "b", "--dedup", 0.9995, "--several-captions")
         self.assertEqual((built["added"], built["near_duplicates"]), (10, 5))
-        self.assertEqual(self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "c")["added"], 15)
+        self.assertEqual(self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "c", "--several-captions")["added"], 15)
 
     def test_parquet(self):
         rng = random.Random(4)

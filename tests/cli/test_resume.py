@@ -30,7 +30,7 @@ class Resume(Case):
                 self.bad[i] = "cannot open image"
             elif i in (20, 37):
                 picture, text = f"pictures/{i - 16:04d}.png", f"thing {i - 16}"
-                self.bad[i] = "the same image and text as an earlier row"
+                self.bad[i] = "duplicate URI: the same image and text as an earlier row"
             elif i in NEAR:  # near-duplicates, no failures
                 picture = f"pictures/{NEAR[i]:04d}.png"
             records.append((picture, text))
@@ -54,7 +54,7 @@ class Resume(Case):
 
     def killed_anywhere(self, command, bank, wrong, before=None, model=("--model", MODEL, "--batch", 4)):
         """command: without the bank. wrong: records that are not embedded. before: the bank that is added to."""
-        options = [*model, "--commit", 8, "--quiet"]
+        options = [*model, "--commit", 8, "--quiet", "--several-captions"]
 
         def begin(name):
             if before:

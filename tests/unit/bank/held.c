@@ -29,6 +29,8 @@ static void test_has(void **state)
     assert_int_equal(has(w, "file:///1.jpg", "caption 1"), RECO_HELD_BY_JOB);
     assert_int_equal(has(w, "file:///1.jpg", "caption 0"), RECO_HELD_NOT);
     assert_int_equal(has(w, NULL, "caption 1"), RECO_HELD_NOT);
+    assert_int_equal(has(w, "file:///1.jpg", NULL), RECO_HELD_BY_JOB);
+    assert_int_equal(has(w, "file:///2.jpg", NULL), RECO_HELD_NOT);
     ok(reco_bank_commit(ctx, w, 2, 0));
     append_numbered(w, 8, 2, 1);
     assert_int_equal(has(w, "file:///1.jpg", "caption 1"), RECO_HELD_BY_JOB);
@@ -53,6 +55,8 @@ static void test_has(void **state)
         assert_int_equal(next, run);
         assert_int_equal(done, run == 2);
         assert_int_equal(has(w, "file:///0.jpg", "caption 0"), RECO_HELD_BEFORE);
+        assert_int_equal(has(w, "file:///0.jpg", NULL), RECO_HELD_BEFORE);
+        assert_int_equal(has(w, "file:///0.jpg", "caption 9"), RECO_HELD_NOT);
         assert_int_equal(has(w, "file:///2.jpg", "caption 2"), RECO_HELD_BEFORE);
         if (run)
             assert_int_equal(has(w, "file:///3.jpg", "caption 3"),
