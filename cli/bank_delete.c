@@ -106,7 +106,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->near[a->nnear++] = (cli_query){key == KEY_NEAR_TEXT ? QUERY_TEXT : QUERY_IMAGE, arg, -1};
         break;
     case KEY_MIN:
-        a->least = (float)cli_number(state, "--min-similarity", arg, -1, 1);
+        a->least = cli_similarity(state, "--min-similarity", arg);
         a->has_least = true;
         break;
     case KEY_MODEL:

@@ -14,7 +14,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = a->common;
+        state->child_inputs[0] = state->child_inputs[1] = a->common;
         return 0;
     case KEY_SCAN:
         if (strcmp(arg, "int8") != 0 && strcmp(arg, "none") != 0)
@@ -28,7 +28,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"scan", KEY_SCAN, "KIND", 0, "int8: make the files (default); none: take them away", 1}, {0}};
-static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,

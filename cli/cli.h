@@ -66,9 +66,13 @@ void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_print(json_t *value);
 /* A JSON string of a name that the user gave, for json_pack's "o": what is not UTF-8 becomes U+FFFD. */
 json_t *cli_text(const char *text);
+/* A number of 9 digits, which say all that a float does. */
+json_t *cli_score(float score);
 /* A row of a bank as an object of id, caption, uri and meta; as a line of text. */
 json_t *cli_row(const reco_pair *pair);
 void cli_show_row(const reco_pair *pair);
+/* Text from a bank on one line of a terminal, which does not obey what stands in it. */
+void cli_put(const char *text);
 void cli_failure(void *user, uint64_t row, const char *item, const char *reason);
 /* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
 int cli_skipped(cli *c, uint64_t failures, const char *where);
@@ -87,6 +91,9 @@ double cli_number(struct argp_state *state, const char *what, const char *text, 
 reco_sides cli_sides(struct argp_state *state, const char *text);
 const char *cli_sides_name(reco_sides sides);
 reco_dtype cli_dtype(struct argp_state *state, const char *text);
+/* A least cosine. Rows are stored as halves, so that a row's cosine to itself is 1 within some 0.0002: above 0.9995 there is no
+ * more to ask for. */
+float cli_similarity(struct argp_state *state, const char *what, const char *text);
 /* image or text, of this option. */
 reco_side cli_side(struct argp_state *state, const char *option, const char *text);
 /* argp_error when a required option is missing. */

@@ -41,6 +41,11 @@ double cli_number(struct argp_state *state, const char *what, const char *text, 
     return value;
 }
 
+float cli_similarity(struct argp_state *state, const char *what, const char *text)
+{
+    return fminf((float)cli_number(state, what, text, -1, 1), 0.9995f);
+}
+
 static const struct {
     const char *name;
     reco_sides sides;
@@ -205,6 +210,13 @@ int cli_end(cli *c, reco_status status)
     return status == RECO_OK && !unprinted ? 0 : 1;
 }
 
+json_t *cli_score(float score)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.9g", (double)score);
+    return json_real(strtod(text, NULL));
+}
+
 json_t *cli_text(const char *text)
 {
     json_t *value = json_string(text);
@@ -222,7 +234,7 @@ void cli_print(json_t *value)
         unprinted = true;
         return;
     }
-    json_dumpf(value, stdout, JSON_REAL_PRECISION(9));
+    json_dumpf(value, stdout, JSON_REAL_PRECISION(15)); /* a user's number comes back as it was written */
     fputc('\n', stdout);
     json_decref(value);
 }

@@ -86,7 +86,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->in = (int)cli_side(state, key == KEY_IN ? "--in" : "--side", arg);
         return 0;
     case KEY_MIN:
-        a->search.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
+        a->search.min_similarity = cli_similarity(state, "--min-similarity", arg);
         a->search.use_min = 1;
         return 0;
     case 'k':
@@ -171,11 +171,15 @@ static reco_status print(cli *c, const reco_bank *bank, const int64_t *ids, cons
         if (status != RECO_OK) return status;
         if (c->json) {
             json_t *hit = cli_row(&pair);
-            json_object_set_new(hit, "score", json_real((double)scores[i]));
+            json_object_set_new(hit, "score", cli_score(scores[i]));
             json_array_append_new(hits, hit);
-        } else
-            printf("%.4f  %8lld  %s%s%s\n", (double)scores[i], (long long)pair.id, pair.caption,
-                   pair.uri ? "  " : "", pair.uri ? pair.uri : "");
+        } else {
+            printf("%.4f  %8lld  ", (double)scores[i], (long long)pair.id);
+            cli_put(pair.caption);
+            if (pair.uri) fputs("  ", stdout);
+            if (pair.uri) cli_put(pair.uri);
+            putchar('\n');
+        }
         reco_pair_free(&pair);
     }
     return RECO_OK;

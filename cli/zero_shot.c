@@ -118,8 +118,8 @@ json_t *zero_shot_neighbours(cli *c, const zero_shot *z, size_t picture)
             json_decref(list);
             return NULL;
         }
-        json_array_append_new(list, json_pack("{s:I, s:f, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
-                                              (double)z->scores[picture * z->k + j], "caption",
+        json_array_append_new(list, json_pack("{s:I, s:o, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
+                                              cli_score(z->scores[picture * z->k + j]), "caption",
                                               pair.caption, "uri", pair.uri));
         reco_pair_free(&pair);
     }

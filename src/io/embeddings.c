@@ -125,6 +125,8 @@ static reco_status open_side(reco_ctx *ctx, reco_embeddings *e, part *p, int sid
     if (npy->dtype != RECO_DTYPE_F16 && npy->dtype != RECO_DTYPE_F32)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16 or F32", path,
                          reco_dtype_name(npy->dtype));
+    if (npy->rank != 2)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: shape [%zu], want [rows][columns]", path, npy->rows);
     if (npy->cols == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: rows have no columns", path);
     if (e->width && npy->cols != e->width)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: rows have %zu columns, want %zu as in %s", path,

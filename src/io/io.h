@@ -117,7 +117,7 @@ reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *p
 typedef struct reco_npy {
     reco_map map;
     reco_dtype dtype;
-    size_t rows, cols;
+    size_t rows, cols, rank; /* of the file */
     const void *data;
 } reco_npy;
 reco_status reco_npy_open(reco_ctx *ctx, reco_npy *npy, const char *path);
@@ -163,6 +163,8 @@ typedef struct reco_records reco_records;
 reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path);
 reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint64_t *number,
                               const char **bad);
+/* Is there a column of this name? Always in jsonl, where each record has its own. */
+bool reco_records_has(const reco_records *r, const char *column);
 void reco_records_close(reco_records *r);
 
 /* ---- tar.c: the only file that knows libarchive; nothing is ever unpacked to disk ---- */

@@ -159,6 +159,7 @@ static reco_status read_header(reco_ctx *ctx, reco_npy *npy, const char *path)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: shape is %s, want one or two dimensions", path,
                          shape);
     npy->rows = h.shape[0];
+    npy->rank = h.rank;
     npy->cols = h.rank == 2 ? h.shape[1] : 1;
 
     size_t count, want, have = bytes - prefix - length;

@@ -78,6 +78,16 @@ out:
     return status;
 }
 
+bool reco_records_has(const reco_records *r, const char *column)
+{
+    for (size_t i = 0; i < r->header.n; i++) {
+        size_t bytes;
+        const char *name = reco_io_csv_field(&r->header, i, &bytes);
+        if (bytes == strlen(column) && memcmp(name, column, bytes) == 0) return true;
+    }
+    return r->is_json;
+}
+
 void reco_records_close(reco_records *r)
 {
     if (!r) return;

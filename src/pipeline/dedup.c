@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-#define CHUNK 1024 /* rows compared at a time */
+#define CHUNK 1024  /* rows compared at a time */
+#define MOST 0.9995f /* what the same picture may come to twice, since rows are rounded to halves */
 
 /* Near-duplicates: a picture is one when its cosine to a picture that is there reaches the threshold. What is committed
  * is searched as any query is; what is not yet is kept here as the bank will store it, so that an interrupted run and
@@ -26,7 +27,7 @@ reco_status reco_dedup_open(reco_ctx *ctx, reco_dedup **out, const char *bank, s
     *out = NULL;
     reco_dedup *dd = reco_alloc(ctx, 1, sizeof *dd, "near-duplicates");
     if (!dd) return RECO_E_NOMEM;
-    dd->least = least;
+    dd->least = fminf(least, MOST);
     dd->slack = 1.03f * (float)(d + 4) * 0x1p-24f; /* of a product in f32, as in the search */
     dd->d = d;
     reco_status status = RECO_E_NOMEM;

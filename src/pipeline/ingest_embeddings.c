@@ -156,14 +156,18 @@ out:
     return status;
 }
 
-static reco_status check_encoder(reco_ctx *ctx, const char *path, const char *embeddings,
-                                 const reco_bank_info *from)
+static reco_status check_bank(reco_ctx *ctx, const char *path, const char *embeddings, size_t d,
+                              const reco_bank_info *from)
 {
     reco_bank *bank;
     RECO_TRY(reco_bank_open(ctx, &bank, path));
     reco_bank_info to = reco_bank_get_info(bank);
     reco_bank_close(bank);
-    if (!*to.fingerprint || strcmp(to.fingerprint, from->fingerprint) == 0) return RECO_OK;
+    if (to.d != d)
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s holds vectors of %zu, %s has vectors of %zu", path, to.d,
+                         embeddings, d);
+    if (!*to.fingerprint || !*from->fingerprint || strcmp(to.fingerprint, from->fingerprint) == 0)
+        return RECO_OK;
     return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), %s of %s (%s)", path, to.encoder,
                      to.fingerprint, embeddings, from->encoder, from->fingerprint);
 }
@@ -206,7 +210,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
         commit_rows = reco_min(commit_rows, reco_max(ROWS, HELD_FLOATS / g.d / ROWS * ROWS));
     reco_bank_info from;
     RECO_GO(reco_export_read(ctx, embeddings, &from, &g.exported));
-    if (!build && *from.fingerprint) RECO_GO(check_encoder(ctx, bank, embeddings, &from));
+    if (!build) RECO_GO(check_bank(ctx, bank, embeddings, g.d, &from));
     reco_bank_spec spec = {g.d, from.encoder, from.fingerprint, from.logit_scale};
     RECO_GO(reco_bank_writer_open(ctx, &g.writer, bank, build ? &spec : NULL, key, &next, &done));
     if (build && done) goto out;

@@ -13,6 +13,21 @@ bool reco_pair_key_means(const char *key)
     return false;
 }
 
+static bool has_any(const reco_records *records, const char *const *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (reco_records_has(records, keys[i])) return true;
+    return false;
+}
+
+reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records, const char *file)
+{
+    bool image = has_any(records, image_keys, sizeof image_keys / sizeof *image_keys);
+    if (image && has_any(records, text_keys, sizeof text_keys / sizeof *text_keys)) return RECO_OK;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: no column %s in its header", file,
+                     image ? "text (nor caption, title)" : "image (nor image_path, filepath, uri, url)");
+}
+
 void reco_pair_row_free(reco_pair_row *row)
 {
     reco_free(row->uri);

@@ -132,6 +132,56 @@ class Dedup(Case):
         self.assertEqual((built["added"], built["near_duplicates"]), (10, 5))
         self.assertEqual(self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "c", "--several-captions")["added"], 15)
 
+    def test_same_pictures_at_the_limit(self):
+        pairs = self.pairs(3)
+        pairs.write_text(pairs.read_text() + "".join(f"./pictures/{i:04d}.png,again {i},x\n" for i in range(3)))
+        built = self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "b", "--dedup", 1)
+        self.assertEqual((built["added"], built["near_duplicates"]), (3, 3))
+        for i in range(3):
+            lines = self.reco("bank", "delete", "b", "--near", i, "--min-similarity", 1, "--dry-run", "--json").stdout.splitlines()
+            self.assertEqual(json.loads(lines[-1])["would_delete"], 1)
+        hits = self.json("search", "--model", MODEL, "--bank", "b", "--image", "pictures/0001.png", "--min-similarity", 1)["hits"]
+        self.assertEqual([h["id"] for h in hits], [1])
+
+    def test_other_widths(self):
+        rng = random.Random(6)
+        self.embeddings("e", [self.unit(rng) for _ in range(3)], [self.unit(rng) for _ in range(3)])
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        failures = self.dir / "b/failures.jsonl"
+        for d in (1, 7, 100):
+            for side in ("img_emb", "text_emb"):
+                write_npy(self.dir / f"w{d}/{side}/{side}_0.npy", [[1.0] + [0.0] * (d - 1)])
+            self.fails("bank", "add", "--embeddings", f"w{d}", "b", says=[f"w{d} has vectors of {d}", "b holds vectors of"])
+            self.assertFalse(failures.exists())
+        for side in ("img_emb", "text_emb"):  # one dimension alone is no rows of one column
+            path = self.dir / f"flat/{side}/{side}_0.npy"
+            path.parent.mkdir(parents=True)
+            data = (self.dir / f"w7/{side}/{side}_0.npy").read_bytes()
+            path.write_bytes(data.replace(b"(1, 7)", b"(7,)  "))
+        self.fails("bank", "build", "--embeddings", "flat", "--out", "f", says=["img_emb_0.npy: shape [7], want [rows][columns]"])
+
+    def test_columns(self):
+        self.pictures(1)
+        for header, missing in (("image,foo", "text"), ("image;text", "image"), ("picture,text", "image"), ("image,text\rpictures/0000.png,a", "text")):
+            (self.dir / "p.csv").write_text(f"{header}\npictures/0000.png,a\n")
+            self.fails("bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "b", says=[f"p.csv: no column {missing}"])
+            self.assertFalse((self.dir / "b").exists())
+
+    def test_what_a_terminal_would_obey(self):
+        self.pictures(1)
+        (self.dir / "p.jsonl").write_text('{"image": "pictures/0000.png", "text": "a\\n\\u001b[2Jb"}\n')
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p.jsonl", "--out", "b")
+        self.assertEqual(self.reco("bank", "list", "b").stdout, "       0  a\\n\\x1b[2Jb  pictures/0000.png\n")
+        found = self.reco("search", "--model", MODEL, "--bank", "b", "--text", "a").stdout
+        self.assertTrue(found.endswith("         0  a\\n\\x1b[2Jb  pictures/0000.png\n"), found)
+
+    def test_numbers_of_users(self):
+        self.pictures(1)
+        meta = '{"t": 1732485600.123, "lat": 48.858370099999, "n": 9007199254740993}'
+        (self.dir / "p.jsonl").write_text('{"image": "pictures/0000.png", "text": "a", ' + meta[1:] + "\n")
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p.jsonl", "--out", "b")
+        self.assertIn(meta[1:-1], self.reco("bank", "list", "b", "--json").stdout)
+
     def test_parquet(self):
         rng = random.Random(4)
         rows = [self.unit(rng) for _ in range(3)]
