@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#define CHUNK 1024  /* rows compared at a time */
+#define CHUNK 1024   /* rows compared at a time */
 #define MOST 0.9995f /* what the same picture may come to twice, since rows are rounded to halves */
 
 /* Near-duplicates: a picture is one when its cosine to a picture that is there reaches the threshold. What is committed
