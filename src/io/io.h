@@ -19,7 +19,7 @@ reco_status reco_map_open(reco_ctx *ctx, reco_map *map, const char *path);
 void reco_map_close(reco_map *map);
 /* Ask the system to fetch a file that is going to be read; never fails. */
 void reco_read_ahead(const char *path);
-/* Whole small file into memory, NUL appended; refused above max_bytes. Free with reco_free. */
+/* Whole small file into memory, NUL appended; refused above max_bytes, and where it is no regular file. Free with reco_free. */
 reco_status reco_read_file(reco_ctx *ctx, char **out, size_t *bytes, const char *path, size_t max_bytes);
 
 /* ---- pieces.c ---- */

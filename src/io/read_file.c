@@ -3,14 +3,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Reads until the end and trusts no size: pipes and /proc files say 0. */
+/* Reads until the end and trusts no size: files of /proc say 0. */
 reco_status reco_read_file(reco_ctx *ctx, char **out, size_t *bytes, const char *path, size_t max_bytes)
 {
     *out = NULL;
     *bytes = 0;
     int fd;
     size_t size;
-    RECO_TRY(reco_io_open(ctx, &fd, &size, path, false));
+    RECO_TRY(reco_io_open(ctx, &fd, &size, path, true));
 
     reco_status status = RECO_OK;
     char *text = NULL;

@@ -47,8 +47,12 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     result->resumed = at.next;
     do {
         RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
-        if (line && bytes > RECO_CAPTION_MAX) {
-            RECO_GO(reco_failures_add(ctx, &o.failures, at.next, "caption", "longer than 65536 bytes"));
+        const char *bad = !line                      ? NULL
+                          : bytes > RECO_CAPTION_MAX ? "longer than 65536 bytes"
+                          : memchr(line, 0, bytes)   ? "holds a NUL byte"
+                                                     : NULL;
+        if (bad) {
+            RECO_GO(reco_failures_add(ctx, &o.failures, at.next, "caption", bad));
         } else if (line) {
             if (!(texts[n] = reco_strdup(ctx, line))) RECO_GO(RECO_E_NOMEM);
             n++;

@@ -110,19 +110,35 @@ static reco_status begin(void *user, const reco_fetch_answer *a)
     return reco_pull_save(p);
 }
 
+/* The value where it is a hash of so many hexadecimal digits. */
+static const char *hash_in(const json_t *value, size_t digits)
+{
+    const char *text = json_string_value(value);
+    return text && strlen(text) == digits && strspn(text, "0123456789abcdef") == digits ? text : "";
+}
+
+/* By what came with the file, else by what the hub's list says of it. */
 static reco_status verify(download *d, const char *partial, const reco_fetch_answer *a)
 {
     reco_ctx *ctx = d->p->ctx;
     struct stat info;
     char sha256[65] = "", git[41] = "";
-    bool use_git = !*a->sha256 && *a->git;
+    const json_t *listed = reco_pull_listed(d->p, d->file), *lfs = json_object_get(listed, "lfs"),
+                 *bytes = json_object_get(listed, "size");
+    const char *want_sha = *a->sha256 ? a->sha256 : hash_in(json_object_get(lfs, "sha256"), 64);
+    /* Of a large file the list has the hash of the pointer to it. */
+    const char *want_git = *a->git ? a->git : lfs ? "" : hash_in(json_object_get(listed, "blobId"), 40);
+    bool use_git = !*want_sha && *want_git;
     if (fstat(d->fd, &info) != 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", partial);
     if (a->size != UINT64_MAX && (uint64_t)info.st_size != a->size)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: %llu bytes came, want %llu", d->p->name, d->file,
                          (unsigned long long)info.st_size, (unsigned long long)a->size);
-    if (*a->sha256 || use_git)
+    if (json_is_integer(bytes) && (json_int_t)info.st_size != json_integer_value(bytes))
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: %llu bytes came, the hub lists %lld", d->p->name,
+                         d->file, (unsigned long long)info.st_size, (long long)json_integer_value(bytes));
+    if (*want_sha || use_git)
         RECO_TRY(reco_digest_file(ctx, partial, use_git ? NULL : sha256, use_git ? git : NULL));
-    const char *want = use_git ? a->git : a->sha256, *is = use_git ? git : sha256;
+    const char *want = use_git ? want_git : want_sha, *is = use_git ? git : sha256;
     if (strcmp(want, is) != 0)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: its %s is %s, the hub says %s", d->p->name, d->file,
                          use_git ? "git hash" : "sha256", is, want);

@@ -31,6 +31,14 @@ static const char *find(const reco_pull *p, const char *file)
     return NULL;
 }
 
+const json_t *reco_pull_listed(const reco_pull *p, const char *file)
+{
+    for (size_t i = 0; i < siblings(p); i++)
+        if (strcmp(sibling(p, i), file) == 0)
+            return json_array_get(json_object_get(p->list, "siblings"), i);
+    return NULL;
+}
+
 bool reco_pull_has(const reco_pull *p, const char *file) { return find(p, file) != NULL; }
 
 static bool harmless(const char *name)

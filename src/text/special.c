@@ -103,6 +103,10 @@ reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
     }
     RECO_GO(reco_text_json(ctx, &config, path));
     RECO_GO(reco_text_json(ctx, &map, map_path));
+    const char *side = json_string_value(json_object_get(config, "padding_side"));
+    if (tok->rules == RECO_TEXT_HF && side && strcmp(side, "left") == 0)
+        RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: padding_side = \"left\" is not supported for CLIP",
+                          path));
     const char *bos = standard_name(vocab, "<|startoftext|>", "<start_of_text>");
     const char *eos = standard_name(vocab, "<|endoftext|>", "<end_of_text>");
     if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, config));

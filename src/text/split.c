@@ -28,6 +28,13 @@ static kind kind_of(int32_t c)
     }
 }
 
+/* Python's regex takes U+0345 for neither a letter, a number, a space nor anything else where case does not count, as in
+ * open_clip's expression: it parts words and is dropped. */
+static kind kind_in(reco_text_rules rules, int32_t c)
+{
+    return rules == RECO_TEXT_OPENCLIP && c == 0x345 ? SPACE : kind_of(c);
+}
+
 static bool starts_with(const reco_points *text, size_t at, const char *word)
 {
     size_t i = 0;
@@ -52,7 +59,7 @@ bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, rec
     const char *const special[2] = {open_clip ? "<start_of_text>" : "<|startoftext|>",
                                     open_clip ? "<end_of_text>" : "<|endoftext|>"};
     size_t i = *at, n = 0;
-    while (i < text->n && kind_of(text->at[i]) == SPACE) i++;
+    while (i < text->n && kind_in(rules, text->at[i]) == SPACE) i++;
     *piece = (reco_piece){.begin = i};
     if (i == text->n) return false;
     for (int s = 0; text->at[i] == '<' && s < 2; s++)
@@ -63,8 +70,8 @@ bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, rec
         }
     if (text->at[i] == '\'') n = contraction(text, i, rules);
     if (n == 0) {
-        kind first = kind_of(text->at[i]);
-        for (n = 1; first != NUMBER && i + n < text->n && kind_of(text->at[i + n]) == first;) n++;
+        kind first = kind_in(rules, text->at[i]);
+        for (n = 1; first != NUMBER && i + n < text->n && kind_in(rules, text->at[i + n]) == first;) n++;
     }
     *at = piece->end = i + n;
     return true;

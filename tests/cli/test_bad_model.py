@@ -35,6 +35,20 @@ class BadModel(Case):
         names = [n for n in self.header if n != "__metadata__" and self.header[n]["data_offsets"][0] < self.header[n]["data_offsets"][1]]
         return sorted(names, key=lambda n: self.header[n]["data_offsets"])
 
+    def test_pipes(self):
+        for name in ("config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json", "model.safetensors"):
+            path = self.model / name
+            kept = path.read_bytes() if path.exists() else None
+            path.unlink(missing_ok=True)
+            os.mkfifo(path)
+            self.fails_with(name, "not a regular file")
+            path.unlink()
+            if kept is not None: path.write_bytes(kept)
+
+    def test_padding_on_the_left(self):
+        (self.model / "tokenizer_config.json").write_text('{"padding_side": "left"}')
+        self.fails_with("tokenizer_config.json", "padding_side")
+
     def test_offsets(self):
         first, second, *_, last = self.by_offset()
         begin, end = self.header[second]["data_offsets"]

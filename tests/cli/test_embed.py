@@ -56,6 +56,13 @@ class Embed(Case):
         for row in npy(self.dir / "t/text_emb/text_emb_0.npy")[1]:
             self.assert_unit(row)
 
+    def test_a_caption_with_a_nul(self):
+        (self.dir / "texts.txt").write_bytes(b"a cat\nb\0c\nan owl\n")
+        result = self.json("embed", "--model", MODEL, "--texts", "texts.txt", "--out", "t")
+        self.assertEqual((result["rows"], result["failures"]), (2, 1))
+        self.assertEqual(jsonl(self.dir / "t/failures.jsonl"), [{"row": 1, "item": "caption", "reason": "holds a NUL byte"}])
+        self.assertEqual([row["caption"] for row in jsonl(self.dir / "t/metadata/metadata_0.jsonl")], ["a cat", "an owl"])
+
     def test_both_sides_in_one_folder(self):
         self.pictures(4)
         (self.dir / "texts.txt").write_text("a cat\na dog\nan owl\na hat\n")

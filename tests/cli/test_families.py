@@ -51,6 +51,16 @@ class Families(Case):
                                              "bos": 518, "eos": 519, "pad": 0, "padded": False, "pads_left": False})
         self.assertEqual(len(info["guessed"]), 1)
 
+    def test_iota_below_parts_words(self):
+        """As in open_clip, whose expression drops U+0345."""
+        (self.dir / "t.txt").write_text("a\u0345b \u0345 c\na b c\n", encoding="utf-8")
+        self.reco("model", "check", SMALL / "openclip-longest", "--texts", "t.txt", "--out", "c")
+        _, rows = common.npy(self.dir / "c/ids.npy")
+        self.assertEqual(rows[0], rows[1])
+        self.reco("model", "check", SMALL / "hf-quickgelu", "--texts", "t.txt", "--out", "h")
+        _, rows = common.npy(self.dir / "h/ids.npy")
+        self.assertNotEqual(rows[0], rows[1])
+
     def test_info_of_siglip(self):
         info = self.info("hf-siglip")
         self.assertEqual((info["family"], info["logit_scale"], info["logit_bias"]), ("hf-siglip", 1.0, 0.0))

@@ -32,6 +32,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.redirect = None  # for weights: where to, whatever that is
         self.extra = {}  # file: headers more, or other ones
         self.siblings = None
+        self.listed = {}  # file: what the list says of it
         self.revision = "main"
         self.plain_etag = False
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -69,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if "list" in hub.status:
                 return self.refuse(hub.status["list"])
             names = hub.siblings if hub.siblings is not None else sorted(hub.files)
-            body = json.dumps({"id": hub.name, "sha": hub.commit, "siblings": [{"rfilename": n} for n in names]}).encode()
+            body = json.dumps({"id": hub.name, "sha": hub.commit, "siblings": [{"rfilename": n, **hub.listed.get(n, {})} for n in names]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -284,6 +285,24 @@ class Pull(Case):
         result = self.pull()
         self.assert_whole()
         self.assertEqual(result["verified"], 0)
+
+    def test_checksums_of_the_list(self):
+        self.hub.plain_etag = True
+        def told(name):
+            data = self.files[name]
+            if name.endswith(".safetensors"):
+                return {"size": len(data), "blobId": "1" * 40, "lfs": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}}
+            return {"size": len(data), "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
+        good = {name: told(name) for name in self.files}
+        for name, key, value, word in (("model.safetensors", "lfs", {"sha256": "2" * 64}, "2" * 64), ("vocab.json", "blobId", "3" * 40, "3" * 40),
+                                       ("merges.txt", "size", 7, "the hub lists 7")):
+            self.hub.listed = good | {name: good[name] | {key: value}}
+            self.pull_fails(says=[f"org/tiny: {name}", word])
+            shutil.rmtree(self.dir / "m.partial")
+        self.hub.listed = good
+        result = self.pull()
+        self.assert_whole()
+        self.assertEqual(result["verified"], result["files"])
 
     def test_sizes_that_disagree(self):
         self.hub.extra["model.safetensors"] = {"X-Linked-Size": "5"}

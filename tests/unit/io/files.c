@@ -39,7 +39,10 @@ static void test_read_file(void **state)
     reco_free(text);
     failed(reco_read_file(ctx, &text, &bytes, path, 2), RECO_E_FORMAT, "read: is 3 bytes, want at most 2");
     assert_null(text);
-    failed(reco_read_file(ctx, &text, &bytes, "/dev/zero", 100000), RECO_E_FORMAT, "larger than 100000");
+    failed(reco_read_file(ctx, &text, &bytes, "/dev/zero", 100000), RECO_E_IO, "is not a regular file");
+    assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+    failed(reco_read_file(ctx, &text, &bytes, at("fifo"), 100000), RECO_E_IO,
+           "fifo: is not a regular file");
     OK(reco_read_file(ctx, &text, &bytes, "/proc/self/status", 1 << 20)); /* says that it is empty */
     assert_true(bytes > 10);
     reco_free(text);
