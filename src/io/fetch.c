@@ -32,6 +32,9 @@ typedef struct transfer {
     char weak;
     uint64_t linked_size, length;
     bool has_range;
+    curl_off_t moved; /* bytes that had come when something came last */
+    double moved_at;
+    bool stalled;
     uint64_t range_from, range_size;
 } transfer;
 
@@ -276,7 +279,14 @@ static size_t on_body(char *data, size_t one, size_t bytes, void *user)
 static int on_progress(void *user, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up)
 {
     transfer *t = user;
-    (void)total, (void)now, (void)up_total, (void)up;
+    (void)total, (void)up_total, (void)up;
+    /* curl's own limit is of a mean speed, which outlives the last byte by seconds. */
+    if (now != t->moved || t->moved_at == 0) {
+        t->moved = now;
+        t->moved_at = reco_now();
+    } else if (reco_now() - t->moved_at > (double)t->f->stall)
+        t->stalled = true;
+    if (t->stalled) return 1;
     const reco_fetch_answer *a = t->answer;
     uint64_t done = a->from + a->bytes, size = t->begun && a->size != UINT64_MAX ? a->size : 0;
     /* The end is told when the file is whole. */
@@ -288,6 +298,7 @@ static int on_progress(void *user, curl_off_t total, curl_off_t now, curl_off_t 
 static reco_status explain(transfer *t, CURLcode code, const char *detail)
 {
     if (t->status != RECO_OK) return t->status;
+    if (t->stalled) code = CURLE_OPERATION_TIMEDOUT;
     t->answer->cut = code == CURLE_OPERATION_TIMEDOUT || code == CURLE_PARTIAL_FILE ||
                      code == CURLE_RECV_ERROR || code == CURLE_HTTP2_STREAM || code == CURLE_HTTP2 ||
                      code == CURLE_GOT_NOTHING;
@@ -309,6 +320,9 @@ static reco_status hop(transfer *t, const char *url, struct curl_slist *range, c
     *next = NULL;
     t->home = same_origin(url, t->f->endpoint);
     curl_easy_reset(c);
+    t->moved = 0;
+    t->moved_at = 0;
+    t->stalled = false;
     curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_PROXY, t->f->proxy ? t->f->proxy : "");
@@ -316,8 +330,6 @@ static reco_status hop(transfer *t, const char *url, struct curl_slist *range, c
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "reco/" RECO_VERSION);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)t->f->stall);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)t->f->stall);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, detail);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, range);
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
