@@ -131,7 +131,9 @@ class Case(unittest.TestCase):
 
     def crashed(self, fault, arguments):
         """Run with a system call that goes wrong, as tests/crash/hook.c says it: "rename:3:kill"."""
-        environment = {**os.environ, "LD_PRELOAD": HOOK, "RECO_CRASH": fault, "OMP_WAIT_POLICY": "passive"}
+        hook = self.dir / "hook.so"  # a path without the blanks that part LD_PRELOAD's names
+        if not hook.exists(): hook.symlink_to(HOOK)
+        environment = {**os.environ, "LD_PRELOAD": str(hook), "RECO_CRASH": fault, "OMP_WAIT_POLICY": "passive"}
         return subprocess.run([RECO, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.dir,
                               env=environment, timeout=600)
 
