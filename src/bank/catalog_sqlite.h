@@ -43,11 +43,22 @@ typedef enum reco_sql {
     RECO_SQL_COUNT /* how many there are */
 } reco_sql;
 
+/* What a condition that runs may still use up (catalog_where.c). */
+typedef struct reco_where_guard {
+    reco_ctx *ctx;
+    char refused[200]; /* why it was stopped */
+    reco_status stopped;
+    uint64_t steps, most_steps;
+    double deadline, asked;
+} reco_where_guard;
+
 struct reco_catalog {
     sqlite3 *db;
     char *file;       /* for messages */
     int format;       /* of the database, 1..RECO_CATALOG_FORMAT */
     bool has_indexed; /* staged rows have an index on uri */
+    bool has_where;   /* the connection has the functions of where_functions.c */
+    reco_where_guard *guard;
     sqlite3_stmt *statements[RECO_SQL_COUNT];
 };
 
@@ -70,9 +81,6 @@ reco_status reco_catalog_step(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, b
 /* Run a statement that gives no rows. */
 reco_status reco_catalog_run(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s);
 reco_status reco_catalog_exec(reco_ctx *ctx, reco_catalog *c, const char *sql);
-/* End a transaction: commit when all went well, else take everything back. The first error is the one to report.
- * (catalog_write.c) */
-reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
 /* Column of the current row, refused when it is no integer of lo..hi. `what` names it, as in "bank.d". */
 reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
                              int64_t lo, int64_t hi, int64_t *out);
@@ -82,6 +90,19 @@ reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, i
 /* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the
  * bank's own tables gets a new seal here (catalog_seal.c), so every change must end here. */
 reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
+
+/* catalog_where.c */
+/* Most bytes of a pattern, and of the characters to trim. */
+#define RECO_WHERE_PATTERN 1000
+/* Most bytes of a value: a whole row, no more. */
+#define RECO_WHERE_VALUE (RECO_BANK_META_MAX + RECO_CAPTION_MAX + RECO_BANK_URI_MAX + 4096)
+/* Its time is up, or the user wants it to stop: g->refused or g->stopped says so. */
+bool reco_where_late(reco_where_guard *g);
+
+/* where_functions.c */
+/* instr, replace, like, glob and trim take quadratic time in SQLite's own form, and nothing can stop them there. These give the
+ * same answers, and look at c->guard before each. */
+reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 
 /* catalog_read.c */
 /* Caption, uri and meta, the first three columns of the current row; free with reco_pair_free. */

@@ -14,23 +14,14 @@ static const char head[] = "WITH pair(id, caption, uri, meta) AS NOT MATERIALIZE
 static const char tail[] = "\n) ORDER BY id";
 
 #define MAX_TEXT ((size_t)512 << 10)
-#define MAX_VALUE                                                                                          \
-    (RECO_BANK_META_MAX + RECO_CAPTION_MAX + RECO_BANK_URI_MAX + 4096) /* a whole row, no more */
-#define MAX_PATTERN 1000                                               /* LIKE is quadratic */
+#define MAX_CALLS 1000 /* between two looks at the clock, in the worst case */
 /* An honest condition takes some 10 to 1,000 of SQLite's steps a row; 10^8 of them are a second or two. */
 #define STEPS 100000000u
 #define STEPS_PER_ROW 2000u
 #define SECONDS 10.0
 #define SECONDS_PER_ROW 200e-6
 #define STEPS_PER_CHECK 2048
-
-typedef struct guard {
-    reco_ctx *ctx;
-    char refused[200]; /* what the authorizer or the progress handler had against it */
-    reco_status stopped;
-    uint64_t steps, most_steps;
-    double deadline;
-} guard;
+#define SECONDS_PER_LOOK 0.05
 
 /* SQLite's messages may quote the condition; ours are one line. */
 static reco_status refuse(reco_ctx *ctx, const char *reason)
@@ -58,7 +49,7 @@ static const char *skip_quoted(const char *c)
 
 static reco_status check_tokens(reco_ctx *ctx, const char *where)
 {
-    size_t depth = 0, bytes = strnlen(where, MAX_TEXT + 1);
+    size_t depth = 0, calls = 0, bytes = strnlen(where, MAX_TEXT + 1);
     if (bytes > MAX_TEXT) return reco_fail(ctx, RECO_E_ARG, "where: more than %zu bytes", MAX_TEXT);
     if (strspn(where, " \t\r\n\f") == bytes) return refuse(ctx, "empty, want an SQL condition");
     for (const char *c = where; *c;) {
@@ -72,15 +63,20 @@ static reco_status check_tokens(reco_ctx *ctx, const char *where)
         if (strchr("?$:@#", *c))
             return refuse(ctx, "parameters (? $ : @ #) are not allowed outside of quotes");
         if (*c == '(') depth++;
+        calls += *c == '(' || (c[0] == '-' && c[1] == '>');
         if (*c == ')' && depth-- == 0) return refuse(ctx, "\")\" without \"(\"");
         c++;
     }
-    return depth ? refuse(ctx, "\"(\" without \")\"") : RECO_OK;
+    if (depth) return refuse(ctx, "\"(\" without \")\"");
+    if (calls > MAX_CALLS)
+        return reco_fail(ctx, RECO_E_ARG, "where: %zu of \"(\" and \"->\", want at most %d", calls,
+                         MAX_CALLS);
+    return RECO_OK;
 }
 
 /* ---- what may be read and called ---- */
 
-/* All that computes, and nothing that makes bytes from nothing. Sorted. */
+/* All that computes, and nothing that makes bytes from nothing or takes quadratic time (json_patch). Sorted. */
 static const char *const functions[] = {"->",
                                         "->>",
                                         "abs",
@@ -123,7 +119,6 @@ static const char *const functions[] = {"->",
                                         "json_group_object",
                                         "json_insert",
                                         "json_object",
-                                        "json_patch",
                                         "json_quote",
                                         "json_remove",
                                         "json_replace",
@@ -225,7 +220,7 @@ static const char *action_name(int action)
 static int authorize(void *arg, int action, const char *a, const char *b, const char *database,
                      const char *trigger)
 {
-    guard *g = arg;
+    reco_where_guard *g = arg;
     (void)trigger;
     const char *table = a ? a : "", *name = b ? b : "";
     if (action == SQLITE_SELECT) return SQLITE_OK;
@@ -250,17 +245,26 @@ static int authorize(void *arg, int action, const char *a, const char *b, const 
     return SQLITE_DENY;
 }
 
-static int watch(void *arg)
+bool reco_where_late(reco_where_guard *g)
 {
-    guard *g = arg;
-    g->steps += STEPS_PER_CHECK;
-    if (g->steps > g->most_steps || reco_now() > g->deadline) {
+    double now = reco_now();
+    if (now > g->deadline || g->steps > g->most_steps) {
         snprintf(g->refused, sizeof g->refused, "takes too long: stopped after %llu steps of SQLite's",
                  (unsigned long long)g->steps);
-        return 1;
+        return true;
     }
-    g->stopped = reco_progress(g->ctx, "filtering", g->steps, 0);
+    if (now - g->asked >= SECONDS_PER_LOOK) {
+        g->asked = now;
+        g->stopped = reco_progress(g->ctx, "filtering", g->steps, 0);
+    }
     return g->stopped != RECO_OK;
+}
+
+static int watch(void *arg)
+{
+    reco_where_guard *g = arg;
+    g->steps += STEPS_PER_CHECK;
+    return reco_where_late(g);
 }
 
 /* ---- the query ---- */
@@ -269,13 +273,13 @@ typedef struct limit {
     int which, value;
 } limit;
 
-static reco_status fail(reco_ctx *ctx, reco_catalog *c, const guard *g)
+static reco_status fail(reco_ctx *ctx, reco_catalog *c, const reco_where_guard *g)
 {
     if (g->stopped != RECO_OK) return g->stopped;
     if (g->refused[0]) return refuse(ctx, g->refused);
     switch (sqlite3_errcode(c->db) & 0xff) {
     case SQLITE_TOOBIG:
-        return reco_fail(ctx, RECO_E_ARG, "where: a value of more than %d bytes", MAX_VALUE);
+        return reco_fail(ctx, RECO_E_ARG, "where: a value of more than %d bytes", RECO_WHERE_VALUE);
     case SQLITE_ERROR:
     case SQLITE_AUTH:
     case SQLITE_MISMATCH:
@@ -286,7 +290,8 @@ static reco_status fail(reco_ctx *ctx, reco_catalog *c, const guard *g)
     }
 }
 
-static reco_status prepare(reco_ctx *ctx, reco_catalog *c, guard *g, const char *where, sqlite3_stmt **out)
+static reco_status prepare(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, const char *where,
+                           sqlite3_stmt **out)
 {
     const char *rest = NULL;
     /* Met before the authorizer is there, these two are known to the connection for good. */
@@ -309,16 +314,17 @@ reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const char *where
                                reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough),
                                void *arg)
 {
-    limit limits[] = {{SQLITE_LIMIT_LENGTH, MAX_VALUE},
-                      {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN},
+    limit limits[] = {{SQLITE_LIMIT_LENGTH, RECO_WHERE_VALUE},
                       {SQLITE_LIMIT_COMPOUND_SELECT, 10},
                       {SQLITE_LIMIT_EXPR_DEPTH, 500}};
-    guard g = {.ctx = ctx,
-               .most_steps = STEPS + rows * STEPS_PER_ROW,
-               .deadline = reco_now() + SECONDS + (double)rows * SECONDS_PER_ROW};
+    reco_where_guard g = {.ctx = ctx,
+                          .most_steps = STEPS + rows * STEPS_PER_ROW,
+                          .deadline = reco_now() + SECONDS + (double)rows * SECONDS_PER_ROW};
     sqlite3_stmt *s = NULL;
     RECO_TRY(check_tokens(ctx, where));
+    if (!c->has_where) RECO_TRY(reco_where_functions(ctx, c));
     reco_status status;
+    c->guard = &g;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         limits[i].value = sqlite3_limit(c->db, limits[i].which, limits[i].value);
     sqlite3_progress_handler(c->db, STEPS_PER_CHECK, watch, &g);
@@ -333,6 +339,7 @@ reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const char *where
 out:
     sqlite3_finalize(s);
     sqlite3_progress_handler(c->db, 0, NULL, NULL);
+    c->guard = NULL;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         sqlite3_limit(c->db, limits[i].which, limits[i].value);
     return status;

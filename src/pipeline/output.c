@@ -169,8 +169,9 @@ static reco_status join_lines(reco_ctx *ctx, const char *path, const char *old, 
             json_object_update_missing(a, b);
         json_decref(b);
         b = NULL;
-        RECO_GO(reco_write_json_line(ctx, file, a));
-        a = NULL;
+        json_t *joined = a;
+        a = NULL; /* the writer takes the reference, also when it fails */
+        RECO_GO(reco_write_json_line(ctx, file, joined));
     }
 out:
     json_decref(a);

@@ -147,6 +147,7 @@ static void test_hostile(void **state)
         {"abs(-9223372036854775807 - 1) > 1", "overflow"},
         {"caption = 'x' COLLATE nowhere", "collation"},
         {"caption MATCH 'x'", "match"},
+        {"json_patch(meta, meta) = meta", "json_patch"},
     };
     sql(in("b/bank.sqlite"), "CREATE TABLE mine(x)");
     reco_bank_close(bank);
@@ -182,6 +183,9 @@ static void test_large(void **state)
     text[100000] = '1';
     text[100001] = 0;
     refused(RECO_E_ARG, "parser stack", reco_bank_filter_where(ctx, &filter, bank, text));
+    size_t calls = (size_t)sprintf(text, "0");
+    for (int i = 0; i < 1001; i++) calls += (size_t)sprintf(text + calls, " OR id = (%d)", i);
+    refused(RECO_E_ARG, "where: 1001 of", reco_bank_filter_where(ctx, &filter, bank, text));
     memset(text, '1', MOST);
     text[MOST] = 0;
     refused(RECO_E_ARG, "more than", reco_bank_filter_where(ctx, &filter, bank, text));
