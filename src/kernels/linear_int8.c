@@ -3,8 +3,11 @@
 #include "kernels/kernels_internal.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 #define ROWS_AT_ONCE 2048
+#define BLOCK 128 /* rows: with 3,072 channels its sums are 1.5 MB */
+#define LEAST_BLOCK 64
 
 reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, const float *weight)
 {
@@ -17,6 +20,13 @@ reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, const float *weig
     return RECO_OK;
 }
 
+/* Buffers of one call, or of one thread. */
+typedef struct buffers {
+    int8_t *quantized; /* [n][in] */
+    float *scales;     /* [n] */
+    int32_t *sums;     /* [n][out] */
+} buffers;
+
 typedef struct rows {
     const reco_vec *vec;
     const reco_linear *lin;
@@ -24,34 +34,44 @@ typedef struct rows {
     char *y;
     reco_dtype xt, yt;
     bool add;
-    int8_t *quantized; /* [n][in] */
-    float *scales;     /* [n] */
-    int32_t *sums;     /* [n][out] */
-    float *spare;      /* [threads][max(in, out)] */
+    buffers all;  /* of n rows, or one after the other of a block for each thread */
+    size_t block; /* rows of it */
+    float *spare; /* [threads][out] */
+    atomic_bool failed;
 } rows;
 
-static void quantize(void *arg, size_t begin, size_t end, int worker)
+static reco_status allocate(reco_ctx *ctx, rows *a, size_t n)
 {
-    const rows *a = arg;
+    const reco_linear *lin = a->lin;
+    size_t threads = (size_t)reco_ctx_threads(ctx);
+    a->all.quantized = reco_scratch(ctx, n * lin->in, 1, "int8 inputs");
+    a->all.scales = reco_scratch(ctx, n, sizeof(float), "int8 inputs");
+    a->all.sums = reco_scratch(ctx, n * lin->out, sizeof(int32_t), "int8 sums");
+    a->spare = reco_scratch(ctx, threads * lin->out, sizeof(float), "int8 rows");
+    return a->all.quantized && a->all.scales && a->all.sums && a->spare ? RECO_OK : RECO_E_NOMEM;
+}
+
+/* Rows begin..end of x to rows 0.. of the buffers. */
+static void quantize_rows(const rows *a, const buffers *to, size_t begin, size_t end)
+{
     size_t in = a->lin->in;
-    float *row = a->spare + (size_t)worker * reco_max(in, a->lin->out);
     for (size_t i = begin; i < end; i++) {
-        const char *x = a->x + i * in * reco_dtype_size(a->xt);
-        if (a->xt == RECO_DTYPE_BF16) a->vec->from_bf16(row, (const uint16_t *)(const void *)x, in);
-        a->scales[i] = a->vec->quantize(
-            a->quantized + i * in, a->xt == RECO_DTYPE_BF16 ? row : (const float *)(const void *)x, in);
+        const void *x = a->x + i * in * reco_dtype_size(a->xt);
+        int8_t *y = to->quantized + (i - begin) * in;
+        to->scales[i - begin] =
+            a->xt == RECO_DTYPE_BF16 ? a->vec->quantize_bf16(y, x, in) : a->vec->quantize(y, x, in);
     }
 }
 
-static void finish(void *arg, size_t begin, size_t end, int worker)
+static void finish_rows(const rows *a, const buffers *from, size_t begin, size_t end, int worker)
 {
-    const rows *a = arg;
     const reco_linear *lin = a->lin;
     size_t out = lin->out;
-    float *row = a->spare + (size_t)worker * reco_max(lin->in, out);
+    float *row = a->spare + (size_t)worker * out;
     for (size_t i = begin; i < end; i++) {
         char *y = a->y + i * out * reco_dtype_size(a->yt);
-        a->vec->rescale(row, a->sums + i * out, a->scales[i], lin->scales, lin->bias, out);
+        a->vec->rescale(row, from->sums + (i - begin) * out, from->scales[i - begin], lin->scales,
+                        lin->bias, out);
         reco_vec_activate(a->vec, row, row, out, lin->act);
         if (a->yt == RECO_DTYPE_BF16) {
             a->vec->to_bf16((uint16_t *)(void *)y, row, out);
@@ -62,6 +82,40 @@ static void finish(void *arg, size_t begin, size_t end, int worker)
     }
 }
 
+static buffers part(const rows *a, size_t first)
+{
+    return (buffers){a->all.quantized + first * a->lin->in, a->all.scales + first,
+                     a->all.sums + first * a->lin->out};
+}
+
+/* ---- many rows: each thread takes blocks, whose sums it still has in its cache when it rescales them ---- */
+
+static void run_block(void *arg, size_t begin, size_t end, int worker)
+{
+    rows *a = arg;
+    buffers b = part(a, (size_t)worker * a->block);
+    quantize_rows(a, &b, begin, end);
+    if (reco_dnnl_product(b.sums, RECO_DTYPE_I32, a->lin->packed, b.quantized, end - begin, false))
+        finish_rows(a, &b, begin, end, worker);
+    else
+        atomic_store(&a->failed, true);
+}
+
+/* ---- few rows: the threads share one product ---- */
+
+static void quantize(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    buffers b = part(arg, begin);
+    quantize_rows(arg, &b, begin, end);
+}
+
+static void finish(void *arg, size_t begin, size_t end, int worker)
+{
+    buffers b = part(arg, begin);
+    finish_rows(arg, &b, begin, end, worker);
+}
+
 /* Without native int8: the same integers, as floats. */
 static reco_status sums_plain(reco_ctx *ctx, rows *a, size_t n)
 {
@@ -69,10 +123,28 @@ static reco_status sums_plain(reco_ctx *ctx, rows *a, size_t n)
     float *x = reco_scratch(ctx, n * lin->in, sizeof *x, "int8 inputs");
     float *y = reco_scratch(ctx, n * lin->out, sizeof *y, "int8 sums");
     if (!x || !y) return RECO_E_NOMEM;
-    for (size_t i = 0; i < n * lin->in; i++) x[i] = (float)a->quantized[i];
+    for (size_t i = 0; i < n * lin->in; i++) x[i] = (float)a->all.quantized[i];
     RECO_TRY(reco_gemm(ctx, y, lin->out, x, lin->in, false, lin->weight, lin->in, true, n, lin->out,
                        lin->in, 1, 0));
-    for (size_t i = 0; i < n * lin->out; i++) a->sums[i] = (int32_t)lrintf(y[i]);
+    for (size_t i = 0; i < n * lin->out; i++) a->all.sums[i] = (int32_t)lrintf(y[i]);
+    return RECO_OK;
+}
+
+static reco_status run_together(reco_ctx *ctx, rows *a, size_t n)
+{
+    reco_parallel(ctx, n, 16, quantize, a);
+    if (a->lin->packed) {
+        int before = reco_threads_enter(ctx);
+        a->failed =
+            !reco_dnnl_product(a->all.sums, RECO_DTYPE_I32, a->lin->packed, a->all.quantized, n, false);
+        reco_threads_leave(before);
+    } else {
+        reco_mark inner = reco_scratch_mark(ctx);
+        reco_status status = sums_plain(ctx, a, n);
+        reco_scratch_release(ctx, inner);
+        if (status != RECO_OK) return status;
+    }
+    if (!a->failed) reco_parallel(ctx, n, 16, finish, a);
     return RECO_OK;
 }
 
@@ -81,33 +153,27 @@ reco_status reco_int8_run(reco_ctx *ctx, void *y, reco_dtype yt, const reco_line
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    size_t most = reco_min(m, ROWS_AT_ONCE), threads = (size_t)reco_ctx_threads(ctx);
-    rows a = {.vec = reco_vec_of(ctx), .lin = lin, .xt = xt, .yt = yt, .add = add};
-    a.quantized = reco_scratch(ctx, most * lin->in, 1, "int8 inputs");
-    a.scales = reco_scratch(ctx, most, sizeof(float), "int8 inputs");
-    a.sums = reco_scratch(ctx, most * lin->out, sizeof(int32_t), "int8 sums");
-    a.spare = reco_scratch(ctx, threads * reco_max(lin->in, lin->out), sizeof(float), "int8 rows");
-    if (!a.quantized || !a.scales || !a.sums || !a.spare) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < m; i += most) {
-        size_t n = reco_min(m - i, most);
-        a.x = (const char *)x + i * lin->in * reco_dtype_size(xt);
-        a.y = (char *)y + i * lin->out * reco_dtype_size(yt);
-        reco_parallel(ctx, n, 16, quantize, &a);
-        if (lin->packed) {
-            int before = reco_threads_enter(ctx);
-            bool good = reco_dnnl_product(a.sums, RECO_DTYPE_I32, lin->packed, a.quantized, n, false);
-            reco_threads_leave(before);
-            if (!good)
-                RECO_GO(reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu x %zu in int8", n,
-                                  lin->out, lin->in));
-        } else {
-            reco_mark inner = reco_scratch_mark(ctx);
-            status = sums_plain(ctx, &a, n);
-            reco_scratch_release(ctx, inner);
-            if (status != RECO_OK) goto out;
+    size_t threads = (size_t)reco_ctx_threads(ctx);
+    rows a = {.vec = reco_vec_of(ctx), .lin = lin, .x = x, .y = y, .xt = xt, .yt = yt, .add = add};
+    if (lin->packed && m >= threads * LEAST_BLOCK) {
+        size_t turns = (m + threads * BLOCK - 1) / (threads * BLOCK), pieces = turns * threads;
+        a.block = ((m + pieces - 1) / pieces + 15) / 16 * 16;
+        RECO_GO(allocate(ctx, &a, threads * a.block));
+        int before = reco_threads_enter(ctx); /* of one thread, where oneDNN would take more */
+        reco_parallel(ctx, m, a.block, run_block, &a);
+        reco_threads_leave(before);
+    } else {
+        size_t most = reco_min(m, ROWS_AT_ONCE);
+        RECO_GO(allocate(ctx, &a, most));
+        for (size_t i = 0; i < m && !a.failed; i += most) {
+            RECO_GO(run_together(ctx, &a, reco_min(m - i, most)));
+            a.x += most * lin->in * reco_dtype_size(xt);
+            a.y += most * lin->out * reco_dtype_size(yt);
         }
-        reco_parallel(ctx, n, 16, finish, &a);
     }
+    if (a.failed)
+        status = reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu x %zu in int8", m,
+                           lin->out, lin->in);
 out:
     reco_scratch_release(ctx, mark);
     return status;

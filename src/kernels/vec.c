@@ -75,22 +75,33 @@ static double dot_wide(const float *a, const float *b, size_t d)
     return s;
 }
 
+/* The largest |x|. As integers: of floats, gcc makes a chain of branches. */
+static float magnitude(const float *x, size_t n)
+{
+    uint32_t most = 0;
+    float top;
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, sizeof u);
+        u &= 0x7fffffff;
+        most = u > most ? u : most;
+    }
+    memcpy(&top, &most, sizeof top);
+    return top;
+}
+
 /* Bounds are rounded up by more than f32 sums of d terms can lose. */
 static void encode(uint8_t *code, float bound[3], const float *x, const float *mean, float *y, size_t d)
 {
-    float most = 0, lanes[LANES] = {0}, error = 0, square = 0, odd = 0;
-    size_t whole = d / LANES * LANES;
+    float error = 0, square = 0, odd = 0;
     float loose = 1.0f + 1e-6f + (float)d * 0x1p-24f;
 #pragma omp simd reduction(+ : odd)
     for (size_t i = 0; i < d; i++) {
         y[i] = x[i] - mean[i];
         odd += y[i] * 0.0f; /* NaN when any is not finite */
     }
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lanes[j] = fabsf(y[i + j]) > lanes[j] ? fabsf(y[i + j]) : lanes[j];
-    for (size_t j = 0; j < LANES; j++) most = lanes[j] > most ? lanes[j] : most;
-    for (size_t i = whole; i < d; i++) most = fabsf(y[i]) > most ? fabsf(y[i]) : most;
+    float most = magnitude(y, d);
     if (odd != 0.0f ||
         most < 1e-30f) { /* no number: always looked at; or nothing that 127 steps could tell apart */
         for (size_t i = 0; i < d; i++) code[i] = 128;
@@ -181,14 +192,9 @@ static void gelu_backward(float *dx, const float *dy, const float *x, size_t n)
 
 static void softmax(float *x, size_t n)
 {
-    float top = x[0], sum = 0, lanes[LANES];
-    size_t whole = n / LANES * LANES;
-    /* In lanes: a maximum that compilers may not reorder by themselves, since NaN would make it differ. */
-    for (size_t j = 0; j < LANES; j++) lanes[j] = top;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
-    for (size_t j = 0; j < LANES; j++) top = lanes[j] > top ? lanes[j] : top;
-    for (size_t i = whole; i < n; i++) top = x[i] > top ? x[i] : top;
+    float top = x[0], sum = 0;
+#pragma omp simd reduction(max : top)
+    for (size_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++) {
         x[i] = exp_fast(x[i] - top);
@@ -218,22 +224,34 @@ static void from_bf16(float *y, const uint16_t *x, size_t n)
     }
 }
 
+/* Halves away from zero: adding and cutting, which is one instruction each. */
+static int8_t to_code(float v) { return (int8_t)(int32_t)(v + (v < 0 ? -0.5f : 0.5f)); }
+
 static float quantize(int8_t *y, const float *x, size_t n)
 {
-    float lanes[LANES] = {0}, top = 0;
-    size_t whole = n / LANES * LANES;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++) {
-            float a = fabsf(x[i + j]);
-            lanes[j] = a > lanes[j] ? a : lanes[j];
-        }
-    for (size_t j = 0; j < LANES; j++) top = lanes[j] > top ? lanes[j] : top;
-    for (size_t i = whole; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    float top = magnitude(x, n);
     float inverse = top > 0 ? 127.0f / top : 0;
-    /* Halves away from zero: adding and cutting, which is one instruction each. */
+    for (size_t i = 0; i < n; i++) y[i] = to_code(x[i] * inverse);
+    return top / 127.0f;
+}
+
+static float quantize_bf16(int8_t *y, const uint16_t *x, size_t n)
+{
+    uint16_t most = 0;
+    float top;
+#pragma omp simd reduction(max : most)
     for (size_t i = 0; i < n; i++) {
-        float v = x[i] * inverse;
-        y[i] = (int8_t)(int32_t)(v + (v < 0 ? -0.5f : 0.5f));
+        uint16_t u = x[i] & 0x7fff;
+        most = u > most ? u : most;
+    }
+    from_bf16(&top, &most, 1);
+    float inverse = top > 0 ? 127.0f / top : 0;
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = (uint32_t)x[i] << 16;
+        float v;
+        memcpy(&v, &u, sizeof v);
+        y[i] = to_code(v * inverse);
     }
     return top / 127.0f;
 }
@@ -339,6 +357,7 @@ const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .to_bf16 = to_bf16,
     .from_bf16 = from_bf16,
     .quantize = quantize,
+    .quantize_bf16 = quantize_bf16,
     .rescale = rescale,
     .attend = attend,
 };

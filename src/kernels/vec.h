@@ -26,6 +26,7 @@ typedef struct reco_vec {
     void (*from_bf16)(float *y, const uint16_t *x, size_t n);
     /* y = x / scale rounded, scale = max |x| / 127, returned; of zeros 0 */
     float (*quantize)(int8_t *y, const float *x, size_t n);
+    float (*quantize_bf16)(int8_t *y, const uint16_t *x, size_t n);
     /* y = sums * (row * scales) + bias */
     void (*rescale)(float *y, const int32_t *sums, float row, const float *scales, const float *bias,
                     size_t n);
