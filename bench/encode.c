@@ -203,7 +203,9 @@ static int open_model(bench *b)
     double start = now();
     reco_ctx_opts opts = {.threads = b->threads};
     if (reco_ctx_create(&b->ctx, &opts) != RECO_OK) return fail("--threads", "want 0..1024");
-    reco_model_opts model_opts = {.precision = precision};
+    reco_model_opts model_opts = {.precision = precision,
+                                  .sides =
+                                      b->what->work == WORK_CAPTIONS ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE};
     if (reco_model_open(b->ctx, &b->model, path, &model_opts) != RECO_OK) return fail_reco(b);
     b->open_seconds = now() - start;
     b->info = reco_model_get_info(b->model);

@@ -139,7 +139,7 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_stream_result r = {0};
     reco_status status = RECO_OK;
     if (a->pairs || a->ntars) {
-        status = cli_open_model(c, &model, a->model);
+        status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
         if (status == RECO_OK && a->ntars)
             status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->stream, &r);
         else if (status == RECO_OK)

@@ -205,7 +205,8 @@ static reco_status pick_near(cli *c, reco_bank_deletion *d, const args *a)
     const reco_bank *bank;
     float *x = NULL;
     reco_status status = reco_bank_deletion_bank(c->ctx, d, &bank);
-    if (status == RECO_OK && a->model) status = cli_open_model(c, &model, a->model);
+    if (status == RECO_OK && a->model)
+        status = cli_open_model(c, &model, a->model, cli_query_sides(a->near, a->nnear));
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, bank, NULL);
     if (status == RECO_OK && !(x = calloc(reco_bank_get_info(bank).d, sizeof *x))) status = RECO_E_NOMEM;
     for (size_t i = 0; i < a->nnear && status == RECO_OK; i++) {

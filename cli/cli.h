@@ -80,7 +80,7 @@ bool cli_not_utf8(const char *text);
 /* A warning when captions were not UTF-8. */
 void cli_repaired(cli *c, uint64_t captions);
 
-reco_status cli_open_model(cli *c, reco_model **model, const char *dir);
+reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sides sides);
 /* Bank and fusion (a file or a control's name) that belong together, and to the model when there is one. */
 reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, const char *bank_path,
                             reco_fusion **fusion, const char *fusion_name, size_t k);

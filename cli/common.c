@@ -275,9 +275,9 @@ void cli_repaired(cli *c, uint64_t captions)
             (unsigned long long)captions, captions == 1 ? " is" : "s are");
 }
 
-reco_status cli_open_model(cli *c, reco_model **model, const char *dir)
+reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sides sides)
 {
-    reco_model_opts opts = {.precision = c->precision};
+    reco_model_opts opts = {.precision = c->precision, .sides = sides};
     return reco_model_open(c->ctx, model, dir, &opts);
 }
 

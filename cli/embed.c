@@ -74,7 +74,7 @@ int cmd_embed(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_stream_result result = {0};
-    reco_status status = cli_open_model(&c, &model, a.model);
+    reco_status status = cli_open_model(&c, &model, a.model, a.images ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT);
     if (status == RECO_OK)
         status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.stream, &result)
                           : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.stream, &result);

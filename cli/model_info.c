@@ -179,7 +179,7 @@ int cmd_model_info(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     char print[33];
-    reco_status status = cli_open_model(&c, &model, a.model);
+    reco_status status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = reco_model_fingerprint(c.ctx, model, print);
     if (status == RECO_OK) {
         static const char *const dtypes[] = {"F32", "F16", "BF16"};

@@ -140,6 +140,15 @@ static void unit(float *x, size_t d)
     for (size_t i = 0; i < d && sum > 0; i++) x[i] = (float)((double)x[i] / sqrt(sum));
 }
 
+reco_sides cli_query_sides(const cli_query *queries, size_t n)
+{
+    int sides = 0;
+    for (size_t i = 0; i < n; i++)
+        if (queries[i].kind != QUERY_ROW)
+            sides |= queries[i].kind == QUERY_TEXT ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE;
+    return (reco_sides)sides;
+}
+
 reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
                             reco_side side, float *out)
 {
@@ -273,7 +282,8 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
 static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
                        reco_bank_filter **filter, uint64_t *failures)
 {
-    reco_status status = a->model ? cli_open_model(c, model, a->model) : RECO_OK;
+    reco_status status =
+        a->model ? cli_open_model(c, model, a->model, cli_query_sides(a->queries, a->n)) : RECO_OK;
     if (status == RECO_OK) status = cli_open_memory(c, *model, bank, a->bank, fusion, a->fusion, 0);
     if (status == RECO_OK && a->where) status = reco_bank_filter_where(c->ctx, filter, *bank, a->where);
     if (status != RECO_OK) return status;

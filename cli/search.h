@@ -22,6 +22,8 @@ typedef struct cli_search {
     reco_search_opts search;
 } cli_search;
 
+/* The sides of a model that embedding the queries takes. */
+reco_sides cli_query_sides(const cli_query *queries, size_t n);
 /* The unit vector [d] of a query; `side` is that of a row. model may be NULL for a row. */
 reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
                             reco_side side, float *out);

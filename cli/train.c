@@ -248,7 +248,7 @@ int cmd_train(int argc, char **argv)
     reco_bank *bank = NULL;
     reco_pair_set set = {0};
     reco_train_result result = {0};
-    reco_status status = a.model ? cli_open_model(&c, &model, a.model) : RECO_OK;
+    reco_status status = a.model ? cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH) : RECO_OK;
     if (status == RECO_OK) status = cli_open_memory(&c, model, &bank, a.bank, NULL, NULL, 0);
     if (status == RECO_OK) status = load_pairs(&c, &a, model, &set);
     if (status == RECO_OK && set.n && set.d != reco_bank_get_info(bank).d) {

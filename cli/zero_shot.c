@@ -60,7 +60,7 @@ const struct argp zero_shot_options = {options, parse, NULL, NULL, NULL, NULL, N
 
 reco_status zero_shot_open(cli *c, zero_shot *z)
 {
-    reco_status status = cli_open_model(c, &z->model, z->model_dir);
+    reco_status status = cli_open_model(c, &z->model, z->model_dir, RECO_SIDES_BOTH);
     if (status == RECO_OK)
         status =
             cli_open_memory(c, z->model, &z->bank, z->bank_dir, &z->fusion, z->fusion_name, z->refine.k);

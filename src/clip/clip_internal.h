@@ -108,6 +108,7 @@ struct reco_model {
     reco_tokenizer *tokenizer; /* NULL: without a text tower, or no_tokenizer says why */
     char *no_tokenizer;
     reco_precision precision;
+    reco_sides sides; /* that are loaded */
     char image_act[32], text_act[32];
     char **guesses; /* [nguesses], what was assumed for want of a word in the files */
     size_t nguesses;

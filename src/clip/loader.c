@@ -200,6 +200,33 @@ static void layernorm(reco_loader *l, float **weight, float **bias, const char *
     *bias = reco_load_vector(l, prefix, full, width);
 }
 
+static void check_pair(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const reco_tensor *tensor = need(l, prefix, full, out, in);
+    if (tensor) read_values(l, tensor, NULL);
+    snprintf(full, sizeof full, "%s.bias", name);
+    reco_free(reco_load_vector(l, prefix, full, out));
+}
+
+static void check_block(reco_loader *l, const char *p, const reco_block_names *names,
+                        const reco_tower_spec *spec)
+{
+    const char *const parts[] = {names->q, names->k, names->v}, *const scales[] = {names->scale1,
+                                                                                   names->scale2};
+    if (names->qkv_weight) {
+        reco_load_table(l, p, names->qkv_weight, 3 * spec->width, spec->width);
+        reco_free(reco_load_vector(l, p, names->qkv_bias, 3 * spec->width));
+    } else
+        for (size_t i = 0; i < 3; i++) check_pair(l, p, parts[i], spec->width, spec->width);
+    check_pair(l, p, names->out, spec->width, spec->width);
+    check_pair(l, p, names->fc1, spec->mlp, spec->width);
+    check_pair(l, p, names->fc2, spec->width, spec->mlp);
+    for (size_t i = 0; i < 2; i++)
+        if (scales[i]) reco_free(reco_load_vector(l, p, scales[i], spec->width));
+}
+
 typedef struct blocks {
     reco_loader *workers; /* one a thread */
     reco_tower *tower;
@@ -223,10 +250,14 @@ static void load_blocks(void *arg, size_t begin, size_t end, int worker)
         snprintf(p, sizeof p, "%s%s%zu.", a->prefix, names->block, i);
         layernorm(l, &block->ln1_weight, &block->ln1_bias, p, names->ln1, spec->width);
         layernorm(l, &block->ln2_weight, &block->ln2_bias, p, names->ln2, spec->width);
-        block->qkv = stacked(l, p, names, spec->width);
-        block->out = scaled(l, p, names->out, names->scale1, spec->width, spec->width);
-        block->fc1 = reco_load_linear(l, p, names->fc1, spec->mlp, spec->width, spec->act);
-        block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp);
+        if (l->check)
+            check_block(l, p, names, spec);
+        else {
+            block->qkv = stacked(l, p, names, spec->width);
+            block->out = scaled(l, p, names->out, names->scale1, spec->width, spec->width);
+            block->fc1 = reco_load_linear(l, p, names->fc1, spec->mlp, spec->width, spec->act);
+            block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp);
+        }
         a->status[i] = l->status;
         if (l->status != RECO_OK) a->reasons[i] = reco_strdup(l->ctx, reco_ctx_error(l->ctx));
     }
@@ -246,7 +277,8 @@ void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, con
     a.reasons = reco_alloc(l->ctx, spec->layers, sizeof *a.reasons, "loader");
     if (!tower->blocks || !a.workers || !a.status || !a.reasons) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < threads; i++) {
-        a.workers[i] = (reco_loader){.weights = l->weights, .precision = l->precision, .int8 = true};
+        a.workers[i] = (reco_loader){
+            .weights = l->weights, .precision = l->precision, .check = l->check, .int8 = true};
         RECO_GO(reco_ctx_worker(l->ctx, &a.workers[i].ctx));
     }
     reco_parallel(l->ctx, spec->layers, 1, load_blocks, &a);

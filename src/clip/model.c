@@ -99,7 +99,7 @@ static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
 {
     tokenizer_job job = {NULL, model, RECO_OK};
     pthread_t thread;
-    bool text = model->spec.text.present, beside = false;
+    bool text = model->spec.text.present && model->sides & RECO_SIDES_TEXT, beside = false;
     if (text && reco_ctx_threads(ctx) > 1) {
         RECO_TRY(reco_ctx_worker(ctx, &job.ctx));
         beside = pthread_create(&thread, NULL, read_tokenizer, &job) == 0;
@@ -126,6 +126,7 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     reco_model *model = reco_alloc(ctx, 1, sizeof *model, "model");
     if (!model) return RECO_E_NOMEM;
     model->precision = precision;
+    model->sides = opts && opts->sides & RECO_SIDES_BOTH ? opts->sides & RECO_SIDES_BOTH : RECO_SIDES_BOTH;
     if (!(model->dir = reco_strdup(ctx, dir)) || !(model->name = folder_name(ctx, dir)))
         RECO_GO(RECO_E_NOMEM);
     const char *open_clip = NULL;
@@ -214,6 +215,9 @@ const char *reco_model_guess(const reco_model *model, size_t i)
 reco_status reco_model_need(reco_ctx *ctx, const reco_model *model, const reco_tower_spec *tower)
 {
     bool image = tower == &model->spec.image;
+    if (tower->present && !(model->sides & (image ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT)))
+        return reco_fail(ctx, RECO_E_ARG, "%s: was opened for %s alone", model->dir,
+                         image ? "texts" : "images");
     if (tower->present && !image && !model->tokenizer)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s", model->no_tokenizer);
     if (tower->present) return RECO_OK;

@@ -108,7 +108,9 @@ reco_status reco_weights_hf(reco_ctx *ctx, reco_model *model)
     reco_loader l = {.ctx = ctx, .weights = &model->weights, .precision = model->precision};
     const reco_spec *spec = &model->spec;
     bool is_siglip = spec->image.present ? spec->image.pool == RECO_POOL_MAP : !spec->causal;
+    l.check = !(model->sides & RECO_SIDES_IMAGE);
     if (spec->image.present) image_tower(&l, model);
+    l.check = !(model->sides & RECO_SIDES_TEXT);
     if (spec->text.present) text_tower(&l, model);
     if (spec->image.present && spec->text.present) {
         model->logit_scale = expf(reco_load_scalar(&l, "logit_scale"));

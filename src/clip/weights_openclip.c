@@ -168,10 +168,12 @@ static void text_tower(reco_loader *l, reco_model *m)
 reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model)
 {
     reco_loader l = {.ctx = ctx, .weights = &model->weights, .precision = model->precision};
+    l.check = !(model->sides & RECO_SIDES_IMAGE);
     if (model->timm_image)
         timm_image(&l, model);
     else
         native_image(&l, model);
+    l.check = !(model->sides & RECO_SIDES_TEXT);
     text_tower(&l, model);
     model->logit_scale = expf(reco_load_scalar(&l, "logit_scale"));
     model->has_logit_bias = reco_weights_find(&model->weights, "logit_bias") != NULL;

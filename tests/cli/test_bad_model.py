@@ -99,6 +99,20 @@ class BadModel(Case):
         self.change(name, dtype="F32")
         self.fails_with("model.safetensors", name)
 
+    def test_not_finite(self):
+        """In any tensor; also where only the other tower is asked for."""
+        (self.dir / "texts.txt").write_text("a cat\n")
+        wanted = ("model", "info", self.model), \
+            ("embed", "--model", self.model, "--images", IMAGES, "--out", "e"), ("embed", "--model", self.model, "--texts", "texts.txt", "--out", "e")
+        bits = {"F16": b"\x01\x7e", "BF16": b"\xc0\x7f", "F32": b"\x00\x00\xc0\x7f"}
+        for name in self.by_offset():
+            tensor = self.header[name]
+            begin, value = tensor["data_offsets"][0], bits.get(tensor["dtype"])
+            if not value or name.endswith("position_ids"): continue
+            self.put(json.dumps(self.header), self.data[:begin] + value + self.data[begin + len(value):])
+            for command in wanted:
+                self.fails(*command, says=("model.safetensors", name, "element 0 is not finite"))
+
     def config(self, part, **values):
         config = json.loads((MODEL / "config.json").read_text())
         (config[part] if part else config).update(values)

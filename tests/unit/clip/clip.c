@@ -19,7 +19,7 @@ static int setup(void **state)
     const char *source = getenv("RECO_TEST_SOURCE");
     snprintf(dir, sizeof dir, "%s/tests/golden/small/hf-quickgelu", source ? source : ".");
     if (reco_ctx_create(&ctx, NULL) != RECO_OK) return 1;
-    return (int)reco_model_open(ctx, &model, dir, &(reco_model_opts){RECO_F32});
+    return (int)reco_model_open(ctx, &model, dir, &(reco_model_opts){.precision = RECO_F32});
 }
 
 static int teardown(void **state)
@@ -85,9 +85,33 @@ static void test_info(void **state)
     assert_null(missing);
 }
 
+/* One side alone: the same embeddings, and a clear answer for the other. */
+static void test_sides(void **state)
+{
+    (void)state;
+    const char *texts[] = {"a cat"};
+    static float pixels[3 * 24 * 24];
+    float got[16], want[16];
+    for (size_t i = 0; i < 3 * 24 * 24; i++) pixels[i] = (float)(i % 17) / 17;
+    for (int text = 0; text < 2; text++) {
+        reco_model *half;
+        reco_model_opts opts = {.precision = RECO_F32, .sides = text ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE};
+        assert_int_equal(reco_model_open(ctx, &half, dir, &opts), RECO_OK);
+        assert_int_equal(reco_model_embed_pixels(ctx, half, pixels, 1, got), text ? RECO_E_ARG : RECO_OK);
+        if (text) assert_non_null(strstr(reco_ctx_error(ctx), "was opened for texts alone"));
+        assert_int_equal(reco_model_embed_pixels(ctx, model, pixels, 1, want), RECO_OK);
+        if (!text) assert_memory_equal(got, want, sizeof got);
+        assert_int_equal(reco_model_embed_texts(ctx, half, texts, 1, got), text ? RECO_OK : RECO_E_ARG);
+        if (!text) assert_non_null(strstr(reco_ctx_error(ctx), "was opened for images alone"));
+        assert_int_equal(reco_model_embed_texts(ctx, model, texts, 1, want), RECO_OK);
+        if (text) assert_memory_equal(got, want, sizeof got);
+        reco_model_close(half);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_pixels),
-                                       cmocka_unit_test(test_info)};
+                                       cmocka_unit_test(test_info), cmocka_unit_test(test_sides)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
