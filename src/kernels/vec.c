@@ -190,11 +190,26 @@ static void gelu_backward(float *dx, const float *dy, const float *x, size_t n)
     }
 }
 
+/* Of floats too: integers in the same order. */
+static float largest(const float *x, size_t n)
+{
+    int32_t most = INT32_MIN;
+    float top;
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < n; i++) {
+        int32_t v;
+        memcpy(&v, x + i, sizeof v);
+        v ^= v >> 31 & 0x7fffffff;
+        most = v > most ? v : most;
+    }
+    most ^= most >> 31 & 0x7fffffff;
+    memcpy(&top, &most, sizeof top);
+    return top;
+}
+
 static void softmax(float *x, size_t n)
 {
-    float top = x[0], sum = 0;
-#pragma omp simd reduction(max : top)
-    for (size_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
+    float top = largest(x, n), sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++) {
         x[i] = exp_fast(x[i] - top);
