@@ -42,6 +42,7 @@ typedef struct bench {
     reco_ctx *ctx;
     reco_model *model;
     reco_model_info info;
+    reco_sides sides;
     float *pixels, *out; /* [n][3][R][R], [n][d] */
     char *text;          /* the captions' file, its line ends NUL */
     const char **captions;
@@ -203,9 +204,8 @@ static int open_model(bench *b)
     double start = now();
     reco_ctx_opts opts = {.threads = b->threads};
     if (reco_ctx_create(&b->ctx, &opts) != RECO_OK) return fail("--threads", "want 0..1024");
-    reco_model_opts model_opts = {.precision = precision,
-                                  .sides =
-                                      b->what->work == WORK_CAPTIONS ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE};
+    b->sides = b->what->work == WORK_CAPTIONS ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE;
+    reco_model_opts model_opts = {.precision = precision, .sides = b->sides};
     if (reco_model_open(b->ctx, &b->model, path, &model_opts) != RECO_OK) return fail_reco(b);
     b->open_seconds = now() - start;
     b->info = reco_model_get_info(b->model);
@@ -274,12 +274,24 @@ static int save(bench *b, const char *path)
     return bad ? fail(path, "cannot be written") : 0;
 }
 
+static uint64_t blocks(const reco_tower_info *tower)
+{
+    return tower->layers * tower->width * (4 * tower->width + 2 * tower->mlp);
+}
+
+/* Of the tower that was opened. Token embeddings are looked up in the mapped file. */
+static uint64_t packed_values(const bench *b)
+{
+    const reco_model_info *info = &b->info;
+    if (b->sides == RECO_SIDES_TEXT) return blocks(&info->text) + info->text.width * info->d;
+    return blocks(&info->image) + info->image.width * (3 * info->patch * info->patch + info->d);
+}
+
 /* Everything of the row but the times. Peak memory beside the mapped files and the packed weights is taken for the
  * opening and for the runs, and the larger one told. */
 static void print_case(const bench *b)
 {
-    /* Token embeddings are looked up in the mapped file. */
-    uint64_t layers = b->info.parameters - b->info.vocab * b->info.text.width;
+    uint64_t layers = packed_values(b);
     double packed = (double)layers * (b->info.precision == RECO_F32    ? 4
                                       : b->info.precision == RECO_BF16 ? 2
                                                                        : 1);
