@@ -1,5 +1,6 @@
 #include "bank/catalog_sqlite.h"
 
+#include <ctype.h>
 #include <stdio.h>
 
 /* A condition is a stranger's text. Four walls, each enough for most of what could be tried:
@@ -47,16 +48,33 @@ static const char *skip_quoted(const char *c)
     return NULL;
 }
 
+/* Behind the token that begins at c; where only quotes and names matter, any other character is one. */
+static const char *skip_token(const char *c)
+{
+    if (strchr("'\"`[", *c)) return skip_quoted(c);
+    const char *end = c;
+    while (isalnum((unsigned char)*end) || *end == '_' || (unsigned char)*end >= 0x80) end++;
+    return end > c ? end : c + 1;
+}
+
+/* Is this token a schema's name? "main.pair" would be the table itself, with the deleted rows. */
+static bool is_schema(const char *token, const char *end)
+{
+    size_t quoted = strchr("'\"`[", *token) != NULL;
+    if ((size_t)(end - token) != 4 + 2 * quoted || sqlite3_strnicmp(token + quoted, "main", 4) != 0)
+        return false;
+    return end[strspn(end, " \t\n\v\f\r\xef\xbb\xbf")] == '.'; /* a byte order mark is a blank, too */
+}
+
 static reco_status check_tokens(reco_ctx *ctx, const char *where)
 {
     size_t depth = 0, calls = 0, bytes = strnlen(where, MAX_TEXT + 1);
     if (bytes > MAX_TEXT) return reco_fail(ctx, RECO_E_ARG, "where: more than %zu bytes", MAX_TEXT);
     if (strspn(where, " \t\r\n\f") == bytes) return refuse(ctx, "empty, want an SQL condition");
-    for (const char *c = where; *c;) {
-        if (strchr("'\"`[", *c)) {
-            if (!(c = skip_quoted(c))) return refuse(ctx, "a quote is never closed");
-            continue;
-        }
+    for (const char *c = where, *end; *c; c = end) {
+        if (!(end = skip_token(c))) return refuse(ctx, "a quote is never closed");
+        if (is_schema(c, end)) return refuse(ctx, "\"main.\" is not allowed, want pair by itself");
+        if (strchr("'\"`[", *c)) continue;
         if ((c[0] == '-' && c[1] == '-') || (c[0] == '/' && c[1] == '*'))
             return refuse(ctx, "comments are not allowed");
         if (*c == ';') return refuse(ctx, "\";\" is not allowed: want one condition, no statements");
@@ -65,7 +83,6 @@ static reco_status check_tokens(reco_ctx *ctx, const char *where)
         if (*c == '(') depth++;
         calls += *c == '(' || (c[0] == '-' && c[1] == '>');
         if (*c == ')' && depth-- == 0) return refuse(ctx, "\")\" without \"(\"");
-        c++;
     }
     if (depth) return refuse(ctx, "\"(\" without \")\"");
     if (calls > MAX_CALLS)

@@ -110,8 +110,8 @@ static void like(sqlite3_context *f, int n, sqlite3_value **v)
     if (n == 3) {
         const char *e = text_of(f, v[2], &bytes);
         if (!e) return;
-        if (bytes != 1) {
-            sqlite3_result_error(f, "ESCAPE expression must be a single ASCII character", -1);
+        if (bytes != 1 || *e == '%') { /* sqlite3_strlike takes % for a wildcard first */
+            sqlite3_result_error(f, "ESCAPE expression must be a single ASCII character, and not %", -1);
             return;
         }
         escape = (unsigned char)*e;

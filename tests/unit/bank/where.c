@@ -60,6 +60,9 @@ static void test_conditions(void **state)
         {"id = (SELECT max(id) FROM pair)", 1},
         {"(SELECT count(*) FROM pair) = 98 AND id = 4", 1}, /* deleted ones are not there either */
         {"id IN (SELECT id FROM pair WHERE id < 5)", 4},
+        {"(SELECT count(mai.id) FROM pair mai, pair \"mainly\" WHERE mai.id = mainly.id AND '.main.' > '') "
+         "= 98 AND id = 4",
+         1},
         {"sqrt(id) = 3", 1},
         {"date('2024-02-01', '+1 day') = '2024-02-02' AND id = 0", 1},
         {"\n id = 1\n", 1},
@@ -113,7 +116,11 @@ static void test_hostile(void **state)
         {"rowid = 1", "no such column"},
         {"deleted = 1", "no such column"},
         {"sum = 1", "no such column"},
-        {"(SELECT sum FROM main.pair LIMIT 1)", "column sum"},
+        {"(SELECT sum FROM main.pair LIMIT 1)", "main."},
+        {"(SELECT count(*) FROM main.pair) > 0", "main."}, /* deleted rows too */
+        {"id IN (SELECT id FROM \"Main\" \n .pair)", "main."},
+        {"id IN (SELECT id FROM [main]\xef\xbb\xbf.pair)", "main."},
+        {"caption LIKE 'a%%' ESCAPE '%'", "ESCAPE"},
         {"(SELECT d FROM bank)", "table bank"},
         {"(SELECT count(*) FROM bank)", "table bank"},
         {"EXISTS (SELECT 1 FROM segment)", "table segment"},
