@@ -96,7 +96,7 @@ RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *mod
                                             reco_stream_result *result);
 
 /* The same from webdataset tars: members of one key (their path up to the first dot of the name) that follow one another
- * are a sample: .jpg, .jpeg, .png or .webp the picture; .txt the caption, else "caption", "text" or "title" of .json, whose
+ * are a sample: .jpg, .jpeg, .png or .webp the picture; .txt the caption, else "text", "caption" or "title" of .json, whose
  * other keys go to the row's JSON. The URI is TAR/member. Nothing is unpacked. A part of a name like {000..099} stands for
  * every number of the range.
  *   tars  [n] paths or patterns. A sample counts as a source record; a tar that is damaged is reported as one, and the

@@ -1,8 +1,9 @@
 #include "pipeline/export.h"
 #include "text/tokenizer.h"
 
-static const char *const image_keys[] = {"image", "image_path", "filepath", "uri", "url"};
-static const char *const text_keys[] = {"text", "caption", "title"};
+/* In a pairs file "image" and "text" come first, beside embeddings the names that clip-retrieval gives them. */
+static const char *const image_keys[] = {"image", "image_path", "image", "filepath", "uri", "url"};
+static const char *const text_keys[] = {"text", "caption", "text", "title"};
 
 bool reco_pair_key_means(const char *key)
 {
@@ -86,9 +87,12 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
     taken uri = {0}, caption = {0};
     *row = (reco_pair_row){0};
     *reason = NULL;
-    reco_status status = take(ctx, &uri, record, image_keys, sizeof image_keys / sizeof *image_keys);
+    size_t first = need == RECO_NEED_BOTH ? 0 : 1;
+    reco_status status =
+        take(ctx, &uri, record, image_keys + first, sizeof image_keys / sizeof *image_keys - first);
     if (status == RECO_OK)
-        status = take(ctx, &caption, record, text_keys, sizeof text_keys / sizeof *text_keys);
+        status =
+            take(ctx, &caption, record, text_keys + first, sizeof text_keys / sizeof *text_keys - first);
     row->uri = uri.text;
     row->caption = caption.text;
     if (status != RECO_OK || (*reason = judge(&uri, &caption, need))) return status;

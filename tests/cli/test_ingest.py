@@ -143,6 +143,16 @@ class Dedup(Case):
         hits = self.json("search", "--model", MODEL, "--bank", "b", "--image", "pictures/0001.png", "--min-similarity", 1)["hits"]
         self.assertEqual([h["id"] for h in hits], [1])
 
+    def test_names(self):
+        """Of several columns that could be the caption or the URI, clip-retrieval's own names come first."""
+        rng = random.Random(8)
+        self.embeddings("e", [self.unit(rng)], [self.unit(rng)])
+        columns = {"text": "t", "title": "i", "caption": "c", "url": "u", "image": "m", "image_path": "p"}
+        (self.dir / "e/metadata/metadata_0.jsonl").write_text(json.dumps(columns) + "\n")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        self.assertEqual(self.rows("b"), [{"id": 0, "caption": "c", "uri": "p",
+                                           "meta": {"text": "t", "title": "i", "url": "u", "image": "m"}}])
+
     def test_other_widths(self):
         rng = random.Random(6)
         self.embeddings("e", [self.unit(rng) for _ in range(3)], [self.unit(rng) for _ in range(3)])
