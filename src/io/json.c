@@ -59,6 +59,29 @@ reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)
     return status;
 }
 
+static bool is_short(const json_t *value)
+{
+    if (json_is_real(value)) {
+        char text[32];
+        snprintf(text, sizeof text, "%.15g", json_real_value(value));
+        return strtod(text, NULL) == json_real_value(value);
+    }
+    const char *key;
+    json_t *member;
+    size_t i;
+    json_object_foreach((json_t *)value, key, member)
+    {
+        if (!is_short(member)) return false;
+    }
+    json_array_foreach(value, i, member)
+    {
+        if (!is_short(member)) return false;
+    }
+    return true;
+}
+
+size_t reco_json_digits(const json_t *value) { return is_short(value) ? JSON_REAL_PRECISION(15) : 0; }
+
 /* jansson's own json_dumps leaves a piece out, and says nothing, when its buffer can't grow. Its text is of one
  * length however often it is asked. */
 char *reco_json_dump(reco_ctx *ctx, const json_t *value)

@@ -292,7 +292,7 @@ reco_status reco_export_undo(reco_ctx *ctx, reco_pair_row *row)
     if (status == RECO_OK) status = undo(ctx, meta);
     if (status == RECO_OK) {
         reco_free(row->meta);
-        row->meta = json_object_size(meta) ? json_dumps(meta, JSON_COMPACT) : NULL;
+        row->meta = json_object_size(meta) ? json_dumps(meta, JSON_COMPACT | reco_json_digits(meta)) : NULL;
         if (!row->meta && json_object_size(meta)) status = reco_fail_nomem(ctx, 0, "JSON");
     }
     json_decref(meta);

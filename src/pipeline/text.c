@@ -12,7 +12,7 @@ json_t *reco_json_text(const char *text, size_t bytes)
 
 reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value)
 {
-    char *line = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    char *line = value ? json_dumps(value, JSON_COMPACT | reco_json_digits(value)) : NULL;
     json_decref(value);
     if (!line) return reco_fail_nomem(ctx, 0, "JSON");
     reco_status status = reco_file_write(ctx, file, line, strlen(line));

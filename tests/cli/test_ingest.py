@@ -153,6 +153,22 @@ class Dedup(Case):
         self.assertEqual(self.rows("b"), [{"id": 0, "caption": "c", "uri": "p",
                                            "meta": {"text": "t", "title": "i", "url": "u", "image": "m"}}])
 
+    def test_numbers(self):
+        """A user's numbers keep their value, and 0.1 its looks, wherever they are shown."""
+        rng = random.Random(9)
+        self.embeddings("e", [self.unit(rng) for _ in range(2)], [self.unit(rng) for _ in range(2)])
+        metas = [{"price": 0.1, "n": 3, "x": {"y": [19.99, 1e30]}}, {"time": 1732752000.1234567, "third": [1 / 3]}]
+        (self.dir / "e/metadata/metadata_0.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metas))
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        self.assertEqual([r["meta"] for r in self.rows("b")], metas)
+        self.assertEqual(self.json("search", "--bank", "b", "--near", 0)["hits"][0]["meta"], metas[1])
+        self.assertIn('{"price":0.1,"n":3,"x":{"y":[19.99,1e30]}}', self.reco("bank", "list", "b").stdout)
+        self.reco("bank", "export", "b", "--pairs", "p.csv")
+        self.reco("bank", "export", "b", "--out", "again")
+        self.assertIn(',0.1,3,"{""y"":[19.99,1e30]}",', (self.dir / "p.csv").read_text())
+        self.reco("bank", "build", "--embeddings", "again", "--out", "c")
+        self.assertEqual(self.rows("c"), self.rows("b"))
+
     def test_other_widths(self):
         rng = random.Random(6)
         self.embeddings("e", [self.unit(rng) for _ in range(3)], [self.unit(rng) for _ in range(3)])
