@@ -266,9 +266,18 @@ void cli_failure(void *user, uint64_t row, const char *item, const char *reason)
 {
     cli *c = user;
     cli_clear_bar(c);
-    /* The reason mostly names the item already. */
-    fprintf(stderr, "reco: skipped row %llu: %s%s%s\n", (unsigned long long)row,
-            strstr(reason, item) ? "" : item, strstr(reason, item) ? "" : ": ", reason);
+    /* One line, as errors are; the item may be any text of the user's, and the reason mostly names it already. */
+    char shown[256];
+    size_t bytes = strnlen(item, sizeof shown - 1);
+    memcpy(shown, item, bytes);
+    while (bytes < strlen(item) && bytes && ((unsigned char)item[bytes] & 0xc0) == 0x80) bytes--;
+    shown[bytes] = 0;
+    for (char *p = shown; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
+    const char *dots = item[bytes] ? "..." : "";
+    bool named = strstr(reason, shown) != NULL;
+    fprintf(stderr, "reco: skipped row %llu: %s%s%s%s\n", (unsigned long long)row, named ? "" : shown,
+            named ? "" : dots, named ? "" : ": ", reason);
     if (json_array_size(c->failed) >= 1000) return;
     json_array_append_new(c->failed, json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item",
                                                cli_text(item), "reason", cli_text(reason)));

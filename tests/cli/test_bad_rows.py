@@ -275,6 +275,19 @@ class BadRows(Case):
         metadata.write_text("".join(f"{l}\n" for l in [*lines[:5], lines[2]]))  # a double, as banks once could have
         self.assertEqual(self.json("bank", "build", "--embeddings", "out", "--out", "d")["added"], 6)
 
+    def test_told_in_one_line(self):
+        """Whatever the item is, a terminal gets one line without control characters; the file has all of it."""
+        long, odd = "y" * 5000 + ".png", "no\n\x1b[31mx.png"
+        (self.dir / "p.csv").write_text(f'image,text\n"{odd}",a\n{long},b\npictures/z.png,"  "\n"{odd}",\n')
+        done = self.reco("bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "b")
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 5, done.stderr)
+        self.assertNotIn("\x1b", done.stderr)
+        self.assertIn("skipped row 0: no??[31mx.png: ", lines[0])
+        self.assertLess(len(lines[1]), 1500)
+        self.assertEqual(lines[3], "reco: skipped row 3: no??[31mx.png: text is empty")
+        self.assertEqual([item for _, item, _ in self.failed("b")], [odd, long[:4096], "pictures/z.png", odd])
+
 
 if __name__ == "__main__":
     unittest.main()
