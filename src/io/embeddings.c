@@ -277,12 +277,17 @@ reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e)
     return RECO_OK;
 }
 
-/* A record is a row by its position, so a part of the middle that has fewer would shift all behind it. */
+/* A record is a row by its position, so a part of the middle that has fewer would shift all behind it; so would a blank
+ * line in the place of a record, which can't be told from one between two. */
 static reco_status end_part(reco_ctx *ctx, reco_embeddings *e)
 {
     const part *p = &e->parts[e->at];
     if (e->records_read < p->rows && e->at + 1 < e->nmetadata)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: has %llu records, want %zu, one a row", p->metadata,
+                         (unsigned long long)e->records_read, p->rows);
+    if (e->records_read < p->rows && reco_records_have_gap(e->records))
+        return reco_fail(ctx, RECO_E_FORMAT,
+                         "%s: has %llu records and blank lines, want %zu records, one a row", p->metadata,
                          (unsigned long long)e->records_read, p->rows);
     reco_records_close(e->records);
     e->records = NULL;

@@ -53,6 +53,7 @@ typedef struct reco_io_csv {
     size_t *start; /* [n] offsets into text */
     size_t n, start_room;
     uint64_t line; /* where the record began */
+    bool gap;      /* blank lines stood before a record */
 } reco_io_csv;
 #define RECO_IO_MAX_RECORD ((size_t)16 << 20)
 /* Blank lines are passed over. n is 0 at the end; *bad is a static text, NULL for a good record. */

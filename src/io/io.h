@@ -165,6 +165,8 @@ reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint
                               const char **bad);
 /* Is there a column of this name? Always in jsonl, where each record has its own. */
 bool reco_records_has(const reco_records *r, const char *column);
+/* Have blank lines been passed over, with a record behind them? */
+bool reco_records_have_gap(const reco_records *r);
 void reco_records_close(reco_records *r);
 
 /* ---- tar.c: the only file that knows libarchive; nothing is ever unpacked to disk ---- */

@@ -4,7 +4,7 @@
 
 struct reco_records {
     reco_lines *lines;
-    bool is_json;
+    bool is_json, gap;
     reco_io_csv header, row;
     uint64_t number;
     char bad[320];
@@ -88,6 +88,8 @@ bool reco_records_has(const reco_records *r, const char *column)
     return r->is_json;
 }
 
+bool reco_records_have_gap(const reco_records *r) { return r->gap || r->row.gap; }
+
 void reco_records_close(reco_records *r)
 {
     if (!r) return;
@@ -142,14 +144,17 @@ static reco_status next_jsonl(reco_ctx *ctx, reco_records *r, json_t **out)
 {
     char *line;
     size_t bytes, end;
-    do {
+    bool blank = false;
+    for (;; blank = true) {
         RECO_TRY(reco_io_lines_raw(ctx, r->lines, &line, &bytes, &end));
+        if (!line) return RECO_OK;
         while (bytes && (*line == ' ' || *line == '\t')) {
             line++;
             bytes--;
         }
-    } while (line && bytes == 0);
-    if (!line) return RECO_OK;
+        if (bytes) break;
+    }
+    r->gap |= blank;
 
     uint64_t number = reco_io_lines_number(r->lines);
     reco_io_json_error error;

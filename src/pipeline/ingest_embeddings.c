@@ -100,6 +100,18 @@ static reco_status find_twin(reco_ctx *ctx, const ingest *g, const reco_pair *pa
     return RECO_OK;
 }
 
+/* More records than rows: which of them are whose can't be told. */
+static reco_status check_end(reco_ctx *ctx, ingest *g)
+{
+    json_t *record = NULL;
+    uint64_t number;
+    const char *bad;
+    if (!reco_embeddings_has_metadata(g->source)) return RECO_OK;
+    reco_status status = reco_embeddings_next(ctx, g->source, &record, &number, &bad);
+    json_decref(record);
+    return status;
+}
+
 /* Row `from + i` to place *good of the block, if it is one to be kept. */
 static reco_status keep(reco_ctx *ctx, ingest *g, uint64_t from, size_t i, const char *reason, size_t *good,
                         reco_stream_result *result)
@@ -223,6 +235,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
         bool skip = i < next; /* then no row of a block is to be looked at again, else all */
         rows = reco_min(reco_min(ROWS, commit_rows), (skip ? next : n) - i);
         RECO_GO(block(ctx, &g, i, rows, skip, result));
+        if (i + rows == n) RECO_GO(check_end(ctx, &g));
         if (!skip) uncommitted += rows;
         if (uncommitted >= commit_rows && i + rows < n) {
             RECO_GO(reco_failures_sync(ctx, &g.failures));

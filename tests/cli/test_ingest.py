@@ -153,6 +153,20 @@ class Dedup(Case):
         self.assertEqual(self.rows("b"), [{"id": 0, "caption": "c", "uri": "p",
                                            "meta": {"text": "t", "title": "i", "url": "u", "image": "m"}}])
 
+    def test_records_that_do_not_fit(self):
+        """A record more than there are rows, or a blank line in the place of one: captions may be of other rows."""
+        rng = random.Random(10)
+        self.embeddings("e", [self.unit(rng) for _ in range(5)], [self.unit(rng) for _ in range(5)])
+        metadata = self.dir / "e/metadata/metadata_0.jsonl"
+        lines = metadata.read_text().splitlines()
+        for text, says in [([*lines, lines[0]], "has more records than the 5 rows"),
+                           ([*lines[:2], "", *lines[3:]], "has 4 records and blank lines, want 5 records")]:
+            metadata.write_text("\n".join(text) + "\n")
+            self.fails("bank", "build", "--embeddings", "e", "--out", "b", says=["metadata_0.jsonl", says])
+            self.assertEqual(self.rows("b"), [])
+        metadata.write_text("\n\n".join(lines) + "\n\n")
+        self.assertEqual(self.json("bank", "build", "--embeddings", "e", "--out", "b")["added"], 5)
+
     def test_numbers(self):
         """A user's numbers keep their value, and 0.1 its looks, wherever they are shown."""
         rng = random.Random(9)

@@ -173,6 +173,20 @@ static void test_metadata_lengths(void **state)
     failed(reco_embeddings_next(ctx, e, &row, &number, &bad), RECO_E_FORMAT,
            "metadata_0.jsonl: has 1 records, want 2, one a row");
     reco_embeddings_close(e);
+    /* Blank lines are nothing as long as the records are all there. */
+    text("less/metadata/metadata_0.jsonl", "{\"n\":0}\n\n{\"n\":1}\n");
+    text("less/metadata/metadata_1.jsonl", "{\"n\":2}\n\n");
+    OK(reco_embeddings_open(ctx, &e, at("less")));
+    for (uint64_t i = 0; i < 3; i++) is_next(e, true, i);
+    is_next(e, false, 0);
+    reco_embeddings_close(e);
+    text("less/metadata/metadata_1.jsonl", "\n{\"n\":2}\n");
+    OK(reco_embeddings_open(ctx, &e, at("less")));
+    for (uint64_t i = 0; i < 3; i++) is_next(e, true, i);
+    failed(reco_embeddings_next(ctx, e, &row, &number, &bad), RECO_E_FORMAT,
+           "metadata_1.jsonl: has 1 records and blank lines, want 2 records, one a row");
+    reco_embeddings_close(e);
+    text("less/metadata/metadata_0.jsonl", "{\"n\":0}\n");
     assert_int_equal(unlink(at("less/metadata/metadata_1.jsonl")), 0);
     OK(reco_embeddings_open(ctx, &e, at("less")));
     is_next(e, true, 0);
