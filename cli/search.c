@@ -106,7 +106,7 @@ static const struct argp_option options[] = {
     {"image", KEY_IMAGE, "FILE", 0, "Look for what is like this picture (may be given again)", 1},
     {"text", KEY_TEXT, "TEXT", 0, "Look for what is like this text (may be given again)", 1},
     {"near", KEY_NEAR, "ID", 0, "Look for what is like this row, but for the row itself", 1},
-    {"k", 'k', "K", 0, "How many to find (default 10)", 1},
+    {"k", 'k', "K", 0, "How many to find (default 10, at most 1024)", 1},
     {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 2},
     {"in", KEY_IN, "image|text", 0, "Search the pictures or the captions (default: what the query is)", 2},
     {"min-similarity", KEY_MIN, "S", 0, "Only what has at least this cosine", 2},

@@ -98,6 +98,9 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     if (s.k > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K));
     RECO_GO(reco_npy_open(ctx, &npy, queries));
+    if (npy.dtype != RECO_DTYPE_F16 && npy.dtype != RECO_DTYPE_F32 && npy.dtype != RECO_DTYPE_F64)
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16, F32 or F64", queries,
+                          reco_dtype_name(npy.dtype)));
     if (npy.cols != s.d)
         RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: rows have %zu columns, the bank's %zu", queries,
                           npy.cols, s.d));

@@ -141,6 +141,9 @@ class Search(Case):
         self.assertEqual([r[0] for r in npy(self.dir / "h/ids.npy")[1]], list(range(self.N)))
         write_npy(self.dir / "wide.npy", [[1.0, 0, 0]])
         self.fails("search", "--bank", "b", "--queries", "wide.npy", "--side", "image", "--out", "h", says=["wide.npy", "3", "12"])
+        whole = (self.dir / "q.npy").read_bytes().replace(b"<f4", b"<i4")
+        (self.dir / "whole.npy").write_bytes(whole)
+        self.fails("search", "--bank", "b", "--queries", "whole.npy", "--side", "image", "--out", "h", says=["whole.npy", "I32", "want F16"])
 
     def test_usage(self):
         for arguments in (["--bank", "b"], ["--bank", "b", "--text", "x"], ["--bank", "b", "--queries", "q", "--out", "h"],
