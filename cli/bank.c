@@ -48,6 +48,8 @@ static void check(args *a, struct argp_state *state)
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
+    /* Nobody can tell that the vectors are this model's, so the bank would not remember it. */
+    if (a->embeddings && a->model) argp_error(state, "--embeddings goes without --model");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)

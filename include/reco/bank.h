@@ -225,7 +225,7 @@ typedef struct reco_bank_deletion reco_bank_deletion;
 RECO_API reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
 /* Pick live rows: of this id; of this uri; for which this condition is true (as in reco_bank_filter_where); within
  * this cosine of a query [d] (as in reco_bank_within).
- *   picked  how many were not picked before; 0: none such is there. May be NULL */
+ *   picked  how many there are, whether picked before or not. May be NULL */
 RECO_API reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id,
                                            uint64_t *picked);
 RECO_API reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri,

@@ -58,10 +58,10 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_BLOCK] = "SELECT bytes, sums FROM block WHERE segment = ?1",
     [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, deleted, sum, id FROM pair ORDER BY id",
     [RECO_SQL_INTEGRITY] = "PRAGMA integrity_check",
-    [RECO_SQL_PICK_ID] =
-        "INSERT OR IGNORE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND NOT deleted",
+    [RECO_SQL_PICK_ID] = /* one that is picked already counts, too */
+    "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND NOT deleted",
     [RECO_SQL_PICK_URI] =
-        "INSERT OR IGNORE INTO temp.picked SELECT id FROM pair WHERE uri = ?1 AND NOT deleted",
+        "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE uri = ?1 AND NOT deleted",
     [RECO_SQL_PICKED] = "SELECT id FROM temp.picked WHERE id >= ?1 ORDER BY id LIMIT ?2",
     [RECO_SQL_DELETE_PICKED] = "UPDATE pair SET deleted = 1, sum = ~sum "
                                "WHERE id IN (SELECT id FROM temp.picked) AND NOT deleted",

@@ -176,7 +176,7 @@ class Search(Case):
         (self.dir / "ids.txt").write_text("20\n21\n\n20\n")
         (self.dir / "uris.txt").write_text("30.jpg\r\nno.jpg\n")
         gone = self.json("bank", "delete", "b", "--where", "id < 3", "--ids", "ids.txt", "--uris", "uris.txt")
-        self.assertEqual(gone, {"deleted": 6, "missing": 2})
+        self.assertEqual(gone, {"deleted": 6, "missing": 1})  # 20 is there, however often it is named
         (self.dir / "ids.txt").write_text("40\nforty\n")
         self.fails("bank", "delete", "b", "--ids", "ids.txt", says=["ids.txt:2", "forty"])
         self.fails("bank", "delete", "b", "--ids", "none.txt", says=["none.txt"])
