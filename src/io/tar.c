@@ -2,6 +2,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BLOCK ((size_t)64 << 10)
@@ -50,12 +51,21 @@ void reco_tar_close(reco_tar *tar)
     reco_free(tar);
 }
 
+/* A tar ends with blocks of zeros. One that was cut off between two members looks whole but for them. */
+static reco_status check_end(reco_ctx *ctx, const reco_tar *tar)
+{
+    struct stat file;
+    if (fstat(tar->fd, &file) != 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", tar->path);
+    if (archive_read_header_position(tar->archive) < file.st_size) return RECO_OK;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: is cut off: the tar has no end", tar->path);
+}
+
 reco_status reco_tar_next(reco_ctx *ctx, reco_tar *tar, const char **name)
 {
     *name = NULL;
     for (;;) {
         int rc = archive_read_next_header(tar->archive, &tar->entry);
-        if (rc == ARCHIVE_EOF) return RECO_OK;
+        if (rc == ARCHIVE_EOF) return check_end(ctx, tar);
         if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) return fail(ctx, tar);
         if (archive_entry_filetype(tar->entry) != AE_IFREG || archive_entry_hardlink(tar->entry)) continue;
         *name = archive_entry_pathname_utf8(tar->entry);

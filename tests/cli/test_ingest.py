@@ -73,6 +73,18 @@ class Tars(Case):
         self.fails("bank", "build", "--model", MODEL, "--tars", "x-{5..2}.tar", "--out", "c", says=["5..2"])
         self.reco("bank", "build", "--tars", "good.tar", "--out", "c", code=2)
 
+    def test_cut_between_members(self):
+        """Such a tar looks whole but for the zeros at its end; the sample that it ends in may lack members."""
+        samples = [(f"k{i}", {"png": self.picture(i), "txt": b"thing", "json": json.dumps({"n": i}).encode()}) for i in range(2)]
+        self.tar("good.tar", samples)
+        whole = (self.dir / "good.tar").read_bytes()
+        with tarfile.open(self.dir / "good.tar") as tar:
+            last = tar.getmembers()[-1].offset
+        (self.dir / "cut.tar").write_bytes(whole[:last])
+        built = self.json("bank", "build", "--model", MODEL, "--out", "b", "--tars", "cut.tar", "good.tar")
+        self.assertEqual([r["uri"] for r in self.rows("b")], ["cut.tar/k0.png", "good.tar/k0.png", "good.tar/k1.png"])
+        self.assertEqual([(f["row"], f["reason"]) for f in built["failed"]], [(1, "cut.tar: is cut off: the tar has no end")])
+
     def test_killed(self):
         samples = [(f"k{i:03}", {"png": self.picture(i), "txt": f"thing {i}".encode()}) for i in range(120)]
         for part in range(3):
