@@ -36,6 +36,8 @@ static reco_status refuse(reco_ctx *ctx, const char *reason)
 
 /* ---- tokens, as SQLite cuts them ---- */
 
+#define MARK "\xef\xbb\xbf" /* a byte order mark is a blank where a token could begin */
+
 /* Behind the quoted text that begins at c; NULL when it has no end. */
 static const char *skip_quoted(const char *c)
 {
@@ -52,6 +54,7 @@ static const char *skip_quoted(const char *c)
 static const char *skip_token(const char *c)
 {
     if (strchr("'\"`[", *c)) return skip_quoted(c);
+    if (strncmp(c, MARK, 3) == 0) return c + 3;
     const char *end = c;
     while (isalnum((unsigned char)*end) || *end == '_' || (unsigned char)*end >= 0x80) end++;
     return end > c ? end : c + 1;
@@ -63,7 +66,7 @@ static bool is_schema(const char *token, const char *end)
     size_t quoted = strchr("'\"`[", *token) != NULL;
     if ((size_t)(end - token) != 4 + 2 * quoted || sqlite3_strnicmp(token + quoted, "main", 4) != 0)
         return false;
-    return end[strspn(end, " \t\n\v\f\r\xef\xbb\xbf")] == '.'; /* a byte order mark is a blank, too */
+    return end[strspn(end, " \t\n\v\f\r" MARK)] == '.';
 }
 
 static reco_status check_tokens(reco_ctx *ctx, const char *where)

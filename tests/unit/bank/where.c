@@ -120,6 +120,8 @@ static void test_hostile(void **state)
         {"(SELECT count(*) FROM main.pair) > 0", "main."}, /* deleted rows too */
         {"id IN (SELECT id FROM \"Main\" \n .pair)", "main."},
         {"id IN (SELECT id FROM [main]\xef\xbb\xbf.pair)", "main."},
+        {"id IN (SELECT id FROM \xef\xbb\xbfmain.pair)", "main."},
+        {"id IN (SELECT id FROM \xef\xbb\xbf\xef\xbb\xbf'main'.pair)", "main."},
         {"caption LIKE 'a%%' ESCAPE '%'", "ESCAPE"},
         {"(SELECT d FROM bank)", "table bank"},
         {"(SELECT count(*) FROM bank)", "table bank"},
