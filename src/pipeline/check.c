@@ -146,6 +146,8 @@ static reco_status check_texts(check *c, const char *path)
         if (!line) break;
         if (bytes > RECO_CAPTION_MAX)
             RECO_GO(failed(c, number, "caption", "longer than 65536 bytes"));
+        else if (memchr(line, 0, bytes))
+            RECO_GO(failed(c, number, "caption", "holds a NUL byte"));
         else
             RECO_GO(check_text(c, line, bytes, inputs, ids, padded, row, outputs));
         RECO_GO(reco_progress(ctx, "captions", number + 1, 0));

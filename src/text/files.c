@@ -52,6 +52,26 @@ out:
     return status;
 }
 
+/* Where transformers knows no length it writes model_max_length 1000000000000000019884624838656, which is more than
+ * jansson holds. Whole numbers of more than 18 digits become 18 nines, at the same place of the file. */
+static void shorten_integers(char *data, size_t bytes)
+{
+    bool quoted = false;
+    for (size_t i = 0, end; i < bytes; i = end) {
+        end = i + 1;
+        if (data[i] == '"') quoted = !quoted;
+        if (quoted && data[i] == '\\') end++;
+        if (quoted || !strchr("+-.0123456789eE", data[i]) || !data[i]) continue;
+        bool whole = true;
+        for (end = i; end < bytes && data[end] && strchr("+-.0123456789eE", data[end]); end++)
+            whole = whole && ((data[end] >= '0' && data[end] <= '9') || (data[end] == '-' && end == i));
+        size_t begin = i + (data[i] == '-');
+        if (!whole || end - begin <= 18) continue;
+        memset(data + begin, '9', 18);
+        memset(data + begin + 18, ' ', end - begin - 18);
+    }
+}
+
 reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path)
 {
     char *data;
@@ -67,6 +87,10 @@ reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path)
         return reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: %s", path, line, excess);
     }
     *out = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &error);
+    if (!*out && json_error_code(&error) == json_error_numeric_overflow) {
+        shorten_integers(data, bytes);
+        *out = json_loadb(data, bytes, JSON_REJECT_DUPLICATES, &error);
+    }
     reco_free(data);
     if (!*out)
         return reco_fail(ctx, RECO_E_FORMAT, "%s:%d: damaged JSON: %s", path, error.line, error.text);

@@ -3,76 +3,135 @@
 #include "text/sentencepiece.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define META 0x2581 /* what SentencePiece writes for a space */
 
 #ifdef RECO_SENTENCEPIECE
 
-static const char *content(const json_t *config, const char *key, const char *otherwise)
+/* What a folder says of its special tokens. */
+typedef struct named {
+    const json_t *config,
+        *map;         /* tokenizer_config.json, and special_tokens_map.json for what is not there */
+    const char *path; /* of the first */
+} named;
+
+static const char *content(const named *from, const char *key, const char *otherwise)
 {
-    const char *text = reco_special_text(config, key);
+    const char *text = reco_special_text(from->config, key);
+    if (!text) text = reco_special_text(from->map, key);
     return text ? text : otherwise;
 }
 
-static reco_status special(reco_ctx *ctx, reco_tokenizer *tok, int32_t *id, const json_t *config,
-                           const char *key, const char *otherwise, const char *path)
+static reco_status special(reco_ctx *ctx, reco_tokenizer *tok, int32_t *id, const named *from,
+                           const char *key, const char *otherwise)
 {
-    const char *name = content(config, key, otherwise);
+    const char *name = content(from, key, otherwise);
     *id = reco_spm_id(tok->spm, name);
-    if (*id < 0 || (*id == reco_spm_unk(tok->spm) && strcmp(key, "unk_token") != 0))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is no piece of the model", path, key, name);
+    if (*id < 0 ||
+        (*id == reco_spm_unk(tok->spm) && strcmp(name, content(from, "unk_token", "<unk>")) != 0))
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is no piece of the model", from->path, key,
+                         name);
     return reco_special_add(ctx, tok, name, *id, false);
+}
+
+/* Tokens that were added to SiglipTokenizer, which it finds in a text as it finds its end token. */
+static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
+{
+    const char *key;
+    json_t *entry;
+    if (content(from, "bos_token", NULL)) {
+        int32_t unused;
+        RECO_TRY(special(ctx, tok, &unused, from, "bos_token", NULL));
+    }
+    if (json_object_size(json_object_get(from->config, "sp_model_kwargs")))
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: sp_model_kwargs is not supported", from->path);
+    json_object_foreach(json_object_get(from->config, "added_tokens_decoder"), key, entry)
+    {
+        const char *name = reco_special_text(entry, "content");
+        char *end;
+        long id = strtol(key, &end, 10);
+        if (!name || *end || end == key || id < 0 || (size_t)id >= tok->vocab)
+            return reco_fail(
+                ctx, RECO_E_UNSUPPORTED,
+                "%s: added_tokens_decoder: \"%.20s\" is no id of the %zu pieces, or has no content",
+                from->path, key, tok->vocab);
+        if (json_is_true(json_object_get(entry, "single_word")))
+            return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                             "%s: added_tokens_decoder: single_word of \"%.20s\" is not supported",
+                             from->path, key);
+        reco_mark mark = reco_scratch_mark(ctx);
+        reco_points points;
+        reco_status status = reco_points_decode(ctx, &points, name, strlen(name));
+        if (status == RECO_OK)
+            status = reco_special_put(
+                ctx, tok,
+                &(reco_special){.points = points.at, .n = points.n, .id = (int32_t)id, .plain = true});
+        reco_scratch_release(ctx, mark);
+        RECO_TRY(status);
+    }
+    return RECO_OK;
 }
 
 /* The pieces of "<unk>", which goes before every text (SiglipTokenizer) and is cut off again: without it
  * SentencePiece would drop a leading space of its own. */
-static reco_status measure(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *path)
+static reco_status measure(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
 {
     int32_t unused[1];
-    const char *unk = content(config, "unk_token", "<unk>");
+    const char *unk = content(from, "unk_token", "<unk>");
     long n = reco_spm_encode(tok->spm, unk, strlen(unk), unused, 1);
     if (n < 0 || strlen(unk) >= sizeof tok->unk_text)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: unk_token '%.60s' cannot be encoded", path, unk);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: unk_token '%.60s' cannot be encoded", from->path, unk);
     snprintf(tok->unk_text, sizeof tok->unk_text, "%s", unk);
     tok->unk_pieces = (size_t)n;
     return RECO_OK;
 }
 
 /* Gemma's begin and end are the configuration's to ask for; the others end every text. */
-static reco_status ends(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *path)
+static reco_status ends(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
 {
     bool gemma = tok->class == RECO_CLASS_GEMMA || tok->class == RECO_CLASS_SIGLIP2;
     tok->bos = -1;
-    if (gemma && json_is_true(json_object_get(config, "add_bos_token")))
-        RECO_TRY(special(ctx, tok, &tok->bos, config, "bos_token", "<bos>", path));
-    if (gemma && !json_is_true(json_object_get(config, "add_eos_token")))
+    if (gemma && json_is_true(json_object_get(from->config, "add_bos_token")))
+        RECO_TRY(special(ctx, tok, &tok->bos, from, "bos_token", "<bos>"));
+    if (gemma && !json_is_true(json_object_get(from->config, "add_eos_token")))
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                         "%s: add_eos_token is not true, and a text needs an end token", path);
-    RECO_TRY(special(ctx, tok, &tok->eos, config, "eos_token", gemma ? "<eos>" : "</s>", path));
-    RECO_TRY(special(ctx, tok, &tok->unk, config, "unk_token", "<unk>", path));
-    return special(ctx, tok, &tok->pad, config, "pad_token",
-                   tok->class == RECO_CLASS_SIGLIP ? "</s>" : "<pad>", path);
+                         "%s: add_eos_token is not true, and a text needs an end token", from->path);
+    RECO_TRY(special(ctx, tok, &tok->eos, from, "eos_token", gemma ? "<eos>" : "</s>"));
+    RECO_TRY(special(ctx, tok, &tok->unk, from, "unk_token", "<unk>"));
+    return special(ctx, tok, &tok->pad, from, "pad_token",
+                   tok->class == RECO_CLASS_SIGLIP ? "</s>" : "<pad>");
 }
 
 reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *model,
                           const char *dir)
 {
-    char *data = NULL, *path = NULL, error[256];
+    char *data = NULL, *path = NULL, *map_path = NULL, error[256];
+    json_t *map = NULL;
     size_t bytes = 0;
     reco_status status = RECO_OK;
     RECO_GO(reco_text_read(ctx, &data, &bytes, model));
     if (!data) RECO_GO(reco_fail(ctx, RECO_E_IO, "%s: no such file", model));
     if (!(tok->spm = reco_spm_load(data, bytes, error, sizeof error)))
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: not a SentencePiece model: %.200s", model, error));
-    if (!(path = reco_format(ctx, "%s/tokenizer_config.json", dir))) RECO_GO(RECO_E_NOMEM);
+    path = reco_format(ctx, "%s/tokenizer_config.json", dir);
+    map_path = reco_format(ctx, "%s/special_tokens_map.json", dir);
+    if (!path || !map_path) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_text_json(ctx, &map, map_path));
+    const named from = {config, map, path};
     tok->keep_case = json_is_false(json_object_get(config, "do_lower_case"));
     tok->vocab = reco_spm_size(tok->spm);
-    RECO_GO(ends(ctx, tok, config, path));
-    const char *side = content(config, "padding_side", "");
+    RECO_GO(ends(ctx, tok, &from));
+    const char *side = content(&from, "padding_side", "");
     bool gemma = tok->class == RECO_CLASS_GEMMA || tok->class == RECO_CLASS_SIGLIP2;
     tok->pad_left = *side ? strcmp(side, "left") == 0 : gemma;
-    if (tok->class == RECO_CLASS_SIGLIP) status = measure(ctx, tok, config, path);
+    if (tok->class == RECO_CLASS_SIGLIP) {
+        RECO_GO(measure(ctx, tok, &from));
+        status = added(ctx, tok, &from);
+    }
 out:
+    json_decref(map);
+    reco_free(map_path);
     reco_free(data);
     reco_free(path);
     return status;
@@ -102,6 +161,7 @@ static reco_status encode_siglip(reco_ctx *ctx, const reco_tokenizer *tok, const
 {
     reco_points text = {reco_scratch(ctx, caption->n + 1, sizeof *text.at, "caption"), caption->n + 1};
     if (!text.at) return RECO_E_NOMEM;
+    const int32_t meta = reco_spm_id(tok->spm, "\xe2\x96\x81");
     text.at[0] = META;
     for (size_t i = 0; i < caption->n; i++) text.at[i + 1] = caption->at[i] == META ? ' ' : caption->at[i];
     for (size_t begin = 0; begin < text.n && !reco_ids_full(ids);) {
@@ -114,6 +174,10 @@ static reco_status encode_siglip(reco_ctx *ctx, const reco_tokenizer *tok, const
             reco_clean_spaces(&part);
             RECO_TRY(encode_part(ctx, tok, tok->unk_text, &part, tok->unk_pieces, ids));
         }
+        /* The space before goes where a special token is all that it stands before. */
+        if (found && !found->plain && begin == 0 && ids->n == 1 && ids->at[0] == meta &&
+            meta != reco_spm_unk(tok->spm))
+            ids->n = 0;
         if (found) reco_ids_push(ids, found->id);
         begin = at + (found ? found->n : 0);
     }

@@ -53,6 +53,14 @@ const char *reco_special_text(const json_t *config, const char *key)
     return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
 }
 
+reco_status reco_truncation_check(reco_ctx *ctx, const json_t *config, const char *path)
+{
+    const char *side = json_string_value(json_object_get(config, "truncation_side"));
+    return side && strcmp(side, "left") == 0
+               ? reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: truncation_side = \"left\" is not supported", path)
+               : RECO_OK;
+}
+
 static reco_status find(reco_ctx *ctx, int32_t *id, reco_tokenizer *tok, const json_t *vocab,
                         const json_t *config, const json_t *map, const char *key, const char *standard,
                         const char *dir)
@@ -107,6 +115,7 @@ reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
     if (tok->rules == RECO_TEXT_HF && side && strcmp(side, "left") == 0)
         RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: padding_side = \"left\" is not supported for CLIP",
                           path));
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(reco_truncation_check(ctx, config, path));
     const char *bos = standard_name(vocab, "<|startoftext|>", "<start_of_text>");
     const char *eos = standard_name(vocab, "<|endoftext|>", "<end_of_text>");
     if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, config));

@@ -24,6 +24,7 @@ typedef struct reco_special {
     int32_t id;
     bool normalized;     /* looked for in the normalised text instead */
     bool lstrip, rstrip; /* takes the white space on that side along */
+    bool plain;          /* added, and none of the configuration's own */
 } reco_special;
 
 typedef struct reco_merge {
@@ -93,6 +94,8 @@ reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *tok
                              bool normalized);
 /* The same, of characters as the text will have them when it is looked for; the points are copied. */
 reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special);
+/* Texts that are too long are cut at their ends alone. */
+reco_status reco_truncation_check(reco_ctx *ctx, const json_t *config, const char *path);
 /* A special token's text, from a configuration where it is "text" or {"content": "text", ...}; NULL: none. */
 const char *reco_special_text(const json_t *config, const char *key);
 

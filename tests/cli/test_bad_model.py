@@ -48,6 +48,8 @@ class BadModel(Case):
     def test_padding_on_the_left(self):
         (self.model / "tokenizer_config.json").write_text('{"padding_side": "left"}')
         self.fails_with("tokenizer_config.json", "padding_side")
+        (self.model / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
+        self.fails_with("tokenizer_config.json", "truncation_side")
 
     def test_offsets(self):
         first, second, *_, last = self.by_offset()

@@ -92,6 +92,26 @@ class Check(Case):
         self.reco("embed", "--model", MODEL, "--texts", "clean.txt", "--out", "f")
         self.assertEqual(npy(self.dir / "f/text_emb/text_emb_0.npy"), rows)
 
+    def test_captions_with_a_nul(self):
+        (self.dir / "raw.txt").write_bytes(b"a\nb\0c\nd\n")
+        result = self.check("--texts", "raw.txt")
+        self.assertEqual((result["texts"], result["failures"]), (2, 1))
+        summary = json.loads((self.dir / "c/check.json").read_text(encoding="utf-8"))
+        self.assertEqual((summary["texts"], [(f["row"], f["reason"]) for f in summary["failures"]]),
+                         (["a", "d"], [(1, "holds a NUL byte")]))
+
+    def test_length_that_is_not_known(self):
+        """As transformers writes it, and numbers in text and numbers that are none of the kind."""
+        shutil.copytree(MODEL, self.dir / "m")
+        path = self.dir / "m" / "tokenizer_config.json"
+        config = json.loads(path.read_text()) if path.exists() else {}
+        self.check("--texts", "texts.txt")
+        ids = array(self.dir / "c/ids.npy")
+        for more in ({"model_max_length": 1000000000000000019884624838656}, {"a": [-10**30, 1.5, 10.0**40, "\\\"", 10**18, "9" * 30]}):
+            path.write_text(json.dumps(dict(config, **more)))
+            self.json("model", "check", "m", "--out", "c", "--precision", "f32", "--texts", "texts.txt")
+            self.assertEqual(array(self.dir / "c/ids.npy"), ids)
+
     def test_names_that_are_not_utf8(self):
         shutil.copytree(MODEL, self.dir / os.fsdecode(b"m\xff"))
         shutil.copy(SMALL / "images" / "rgb.jpg", self.dir / os.fsdecode(b"p\xff.jpg"))

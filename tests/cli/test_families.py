@@ -365,6 +365,40 @@ class Families(Case):
         self.assertIsNone(info["tokenizer"])
         self.assertIn("BertTokenizer", info["guessed"][-1])
 
+    def test_siglip_special_tokens(self):
+        """Ids of transformers 5.24's SiglipTokenizer (4.46 and 4.57 give the same) for the same files."""
+        model = self.copy("hf-siglip")
+        if not self.json("model", "info", model)["tokenizer"]:
+            self.skipTest("built without the sentencepiece library")
+        path = model / "tokenizer_config.json"
+        config = json.loads(path.read_text())
+
+        def first(text, n, pieces=b"", **change):
+            (model / "spiece.model").write_bytes((SMALL / "hf-siglip" / "spiece.model").read_bytes() + pieces)
+            path.write_text(json.dumps(dict(config, **change)))
+            return [int(i) for i in self.ids(model, text)[0]][:n]
+
+        def added(token, **more):
+            return {"added_tokens_decoder": {"61": dict({"content": token, "normalized": False, "special": True}, **more)}}
+
+        self.assertEqual(first("a true x", 5), [3, 18, 3, 61, 3])
+        self.assertEqual(first("a true x", 4, **added("true")), [3, 18, 61, 35])
+        self.assertEqual(first("a TRUE x", 4, **added("TRUE", special=False, normalized=True)), [3, 18, 61, 35])
+        self.assertEqual(first("a true x", 4, bos_token="true"), [3, 18, 61, 35])
+        self.assertEqual(first("a", 4, pad_token="<unk>"), [3, 18, 1, 2])
+        # normalizer_spec.remove_extra_whitespaces = false: the space before stays, but not before a special token
+        self.assertEqual(first("true", 3, b"\x1a\x02\x20\x00", bos_token="true"), [61, 1, 1])
+        self.assertEqual(first("true", 4, b"\x1a\x02\x20\x00", **added("true")), [3, 61, 1, 1])
+        (model / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": "<pad>"}}))
+        bare = {k: v for k, v in config.items() if k != "pad_token"}
+        path.write_text(json.dumps(dict(bare, model_max_length=1000000000000000019884624838656)))
+        self.assertEqual([int(i) for i in self.ids(model, "a")[0]][:4], [3, 18, 1, 0])
+        for change, says in (({"added_tokens_decoder": {"160": {"content": "<ctl>"}}}, "160"), (added("true", single_word=True), "single_word"),
+                             ({"sp_model_kwargs": {"reverse": True}}, "sp_model_kwargs")):
+            path.write_text(json.dumps(dict(config, **change)))
+            self.fails("model", "check", model, "--texts", self.dir / "texts.txt", "--out", self.dir / "c",
+                       says=("tokenizer_config.json", says))
+
     def tokenizer_json(self, config, **change):
         """hf-siglip with a small Unigram in the place of its SentencePiece model."""
         model = self.copy("hf-siglip")
