@@ -101,7 +101,7 @@ reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *
     char *path = reco_format(ctx, "%s/tokenizer_config.json", dir);
     if (!path) return RECO_E_NOMEM;
     RECO_GO(reco_text_json(ctx, &config, path));
-    RECO_GO(reco_truncation_check(ctx, config, path));
+    RECO_GO(reco_special_check(ctx, config, path));
     const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
     if (!name)
         name = rules == RECO_TEXT_HF || !has_json(ctx, dir) ? "SiglipTokenizer" : "TokenizersBackend";

@@ -299,9 +299,6 @@ reco_status reco_json_tokenizer_read(reco_ctx *ctx, reco_tokenizer *tok, const r
     tok->unk = -1;
     RECO_GO(reco_text_json(ctx, &map, map_path));
     RECO_GO(reco_json_only(ctx, file->root, keys, file->path));
-    if (json_is_true(json_object_get(config, "split_special_tokens")))
-        RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED,
-                          "%s/tokenizer_config.json: split_special_tokens is not supported", dir));
     RECO_GO(reco_json_model_read(ctx, tok, file));
     RECO_GO(reco_steps_normalizer(ctx, &tok->json->steps, json_object_get(file->root, "normalizer"),
                                   file->path));

@@ -1,6 +1,9 @@
 #include "text/tokenizer.h"
 
-#define MOST 16384 /* special tokens: each is looked for at every place of a text */
+#include <stdlib.h>
+
+#define ADDED_MOST (1L << 24) /* ids of added tokens */
+#define MOST 16384            /* special tokens: each is looked for at every place of a text */
 
 reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special)
 {
@@ -53,12 +56,14 @@ const char *reco_special_text(const json_t *config, const char *key)
     return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
 }
 
-reco_status reco_truncation_check(reco_ctx *ctx, const json_t *config, const char *path)
+reco_status reco_special_check(reco_ctx *ctx, const json_t *config, const char *path)
 {
     const char *side = json_string_value(json_object_get(config, "truncation_side"));
-    return side && strcmp(side, "left") == 0
-               ? reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: truncation_side = \"left\" is not supported", path)
-               : RECO_OK;
+    if (side && strcmp(side, "left") == 0)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: truncation_side = \"left\" is not supported", path);
+    if (json_is_true(json_object_get(config, "split_special_tokens")))
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: split_special_tokens is not supported", path);
+    return RECO_OK;
 }
 
 static reco_status find(reco_ctx *ctx, int32_t *id, reco_tokenizer *tok, const json_t *vocab,
@@ -83,23 +88,38 @@ static const char *standard_name(const json_t *vocab, const char *hugging_face, 
                                                                                           : hugging_face;
 }
 
-static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab,
-                               const json_t *config)
+/* Of tokens that vocab.json lacks the id is the key, and the vocabulary is told. */
+static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *config,
+                               const char *path)
 {
     const char *key;
     json_t *entry;
+    size_t entries = 0;
     json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, entry)
     {
         const char *token = reco_special_text(entry, "content");
-        int32_t id = token ? reco_vocab_id(vocab, token) : -1;
-        if (id >= 0)
-            RECO_TRY(
-                reco_special_add(ctx, tok, token, id, json_is_true(json_object_get(entry, "normalized"))));
+        if (!token || !*token) continue;
+        int32_t id = reco_vocab_id(vocab, token);
+        if (id < 0) {
+            char *end;
+            long number = strtol(key, &end, 10);
+            if (*end || end == key || number < (long)tok->vocab || number >= ADDED_MOST)
+                return reco_fail(ctx, RECO_E_FORMAT,
+                                 "%s: added_tokens_decoder: '%.60s' has the id %.20s, want one after the "
+                                 "vocabulary's %zu",
+                                 path, token, key, tok->vocab);
+            id = (int32_t)number;
+            entries = reco_max(entries, (size_t)number + 1);
+            if (json_object_set_new(vocab, token, json_integer(id)) != 0)
+                return reco_fail_nomem(ctx, 0, "vocabulary");
+        }
+        RECO_TRY(reco_special_add(ctx, tok, token, id, json_is_true(json_object_get(entry, "normalized"))));
     }
+    tok->vocab = reco_max(tok->vocab, entries);
     return RECO_OK;
 }
 
-reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *dir)
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const char *dir)
 {
     reco_status status;
     json_t *config = NULL, *map = NULL;
@@ -115,10 +135,10 @@ reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
     if (tok->rules == RECO_TEXT_HF && side && strcmp(side, "left") == 0)
         RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: padding_side = \"left\" is not supported for CLIP",
                           path));
-    if (tok->rules == RECO_TEXT_HF) RECO_GO(reco_truncation_check(ctx, config, path));
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(reco_special_check(ctx, config, path));
     const char *bos = standard_name(vocab, "<|startoftext|>", "<start_of_text>");
     const char *eos = standard_name(vocab, "<|endoftext|>", "<end_of_text>");
-    if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, config));
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, config, path));
     RECO_GO(find(ctx, &tok->bos, tok, vocab, config, map, "bos_token", bos, dir));
     RECO_GO(find(ctx, &tok->eos, tok, vocab, config, map, "eos_token", eos, dir));
     tok->unk = tok->pad = tok->eos;

@@ -88,14 +88,14 @@ reco_status reco_merges_parse(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
 void reco_vocab_letter(char out[3], int byte); /* a byte's name in a vocabulary, NUL-terminated */
 reco_status reco_vocab_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
 reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
-/* bos, eos, unk, pad and other tokens to be found whole. */
-reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *dir);
+/* bos, eos, unk, pad and other tokens to be found whole; those that were added to vocab join it. */
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const char *dir);
 reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
                              bool normalized);
 /* The same, of characters as the text will have them when it is looked for; the points are copied. */
 reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special);
-/* Texts that are too long are cut at their ends alone. */
-reco_status reco_truncation_check(reco_ctx *ctx, const json_t *config, const char *path);
+/* Texts are cut at their ends alone, and special tokens always found. */
+reco_status reco_special_check(reco_ctx *ctx, const json_t *config, const char *path);
 /* A special token's text, from a configuration where it is "text" or {"content": "text", ...}; NULL: none. */
 const char *reco_special_text(const json_t *config, const char *key);
 

@@ -50,6 +50,8 @@ class BadModel(Case):
         self.fails_with("tokenizer_config.json", "padding_side")
         (self.model / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
         self.fails_with("tokenizer_config.json", "truncation_side")
+        (self.model / "tokenizer_config.json").write_text('{"split_special_tokens": true}')
+        self.fails_with("tokenizer_config.json", "split_special_tokens")
 
     def test_offsets(self):
         first, second, *_, last = self.by_offset()

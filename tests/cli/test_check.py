@@ -112,6 +112,29 @@ class Check(Case):
             self.json("model", "check", "m", "--out", "c", "--precision", "f32", "--texts", "texts.txt")
             self.assertEqual(array(self.dir / "c/ids.npy"), ids)
 
+    def test_tokens_that_were_added(self):
+        """vocab.json without its last token, which tokenizer_config.json adds, as transformers 4 saves it."""
+        shutil.copytree(MODEL, self.dir / "m")
+        (self.dir / "m" / "tokenizer.json").unlink(missing_ok=True)
+        path, vocabulary = self.dir / "m" / "tokenizer_config.json", self.dir / "m" / "vocab.json"
+        config, vocab = json.loads(path.read_text()), json.loads(vocabulary.read_text())
+        (self.dir / "texts.txt").write_text("a cat\na <|endoftext|> b\n")
+        self.check("--texts", "texts.txt")
+        ids = array(self.dir / "c/ids.npy")
+        last = vocab.pop("<|endoftext|>")
+        self.assertEqual(last, len(vocab))
+        vocabulary.write_text(json.dumps(vocab))
+        for key, code in ((last, 0), (3, 1), ("x", 1)):
+            config["added_tokens_decoder"] = {key: {"content": "<|endoftext|>", "normalized": False, "special": True}}
+            path.write_text(json.dumps(config))
+            command = ["model", "check", "m", "--out", "c", "--precision", "f32", "--texts", "texts.txt"]
+            if code:
+                self.fails(*command, says=("tokenizer_config.json: added_tokens_decoder", "<|endoftext|>", str(key)))
+            else:
+                self.reco(*command)
+                self.assertEqual(array(self.dir / "c/ids.npy"), ids)
+                self.assertEqual(self.json("model", "info", "m")["tokenizer"]["vocabulary"], last + 1)
+
     def test_names_that_are_not_utf8(self):
         shutil.copytree(MODEL, self.dir / os.fsdecode(b"m\xff"))
         shutil.copy(SMALL / "images" / "rgb.jpg", self.dir / os.fsdecode(b"p\xff.jpg"))
