@@ -116,7 +116,7 @@ static void finish(void *arg, size_t begin, size_t end, int worker)
     finish_rows(arg, &b, begin, end, worker);
 }
 
-/* Without native int8: the same integers, as floats. */
+/* Without native int8: the same integers as floats, which hold sums of up to 2^24 exactly. */
 static reco_status sums_plain(reco_ctx *ctx, rows *a, size_t n)
 {
     const reco_linear *lin = a->lin;

@@ -245,7 +245,7 @@ static int8_t to_code(float v) { return (int8_t)(int32_t)(v + (v < 0 ? -0.5f : 0
 static float quantize(int8_t *y, const float *x, size_t n)
 {
     float top = magnitude(x, n);
-    float inverse = top > 0 ? 127.0f / top : 0;
+    float inverse = top > 1e-30f ? 127.0f / top : 0; /* below, 127 / top may not be finite */
     for (size_t i = 0; i < n; i++) y[i] = to_code(x[i] * inverse);
     return top / 127.0f;
 }
@@ -260,7 +260,7 @@ static float quantize_bf16(int8_t *y, const uint16_t *x, size_t n)
         most = u > most ? u : most;
     }
     from_bf16(&top, &most, 1);
-    float inverse = top > 0 ? 127.0f / top : 0;
+    float inverse = top > 1e-30f ? 127.0f / top : 0;
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         uint32_t u = (uint32_t)x[i] << 16;
