@@ -36,6 +36,26 @@ static void sweep(const reco_pull *p)
     if (dir) closedir(dir);
 }
 
+/* A file of a folder that was pulled: still what came? */
+static reco_status check_file(reco_pull *p, const char *file, const json_t *entry)
+{
+    char *path = reco_path_join(p->ctx, p->out, file), sha256[65] = "", git[41] = "";
+    const char *want_sha = text_of(entry, "sha256"), *want_git = text_of(entry, "git");
+    if (!path) return RECO_E_NOMEM;
+    reco_status status = RECO_OK;
+    if (reco_path_exists(path))
+        status = reco_digest_file(p->ctx, path, *want_sha ? sha256 : NULL, *want_git ? git : NULL);
+    if (status == RECO_OK &&
+        (!reco_path_exists(path) || strcmp(sha256, want_sha) != 0 || strcmp(git, want_git) != 0))
+        status = reco_fail(p->ctx, RECO_E_EXISTS, "%s: is not as it was pulled; remove %s to pull it again",
+                           path, p->out);
+    p->result->files++;
+    p->result->bytes += (uint64_t)json_integer_value(json_object_get(entry, "size"));
+    p->result->verified += *want_sha || *want_git;
+    reco_free(path);
+    return status;
+}
+
 /* What lies where the folder shall be. */
 static reco_status look_at_out(reco_pull *p, bool *done)
 {
@@ -57,15 +77,11 @@ static reco_status look_at_out(reco_pull *p, bool *done)
                            text_of(old, "name"), text_of(old, "commit"));
     else if (!*done)
         status = reco_fail(p->ctx, RECO_E_EXISTS, "%s: exists; want a folder that is not there", p->out);
-    if (*done) {
-        const char *file;
-        json_t *entry;
-        json_object_foreach(json_object_get(old, "files"), file, entry)
-        {
-            p->result->files++;
-            p->result->bytes += (uint64_t)json_integer_value(json_object_get(entry, "size"));
-            p->result->verified += *text_of(entry, "sha256") || *text_of(entry, "git");
-        }
+    const char *file;
+    json_t *entry;
+    json_object_foreach(*done ? json_object_get(old, "files") : NULL, file, entry)
+    {
+        if (status == RECO_OK) status = check_file(p, file, entry);
     }
     json_decref(old);
     return status;

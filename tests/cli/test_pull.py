@@ -168,6 +168,13 @@ class Pull(Case):
         again = self.pull()
         self.assertEqual((again["already"], again["received"], again["files"], again["verified"]), (True, 0, 7, 7))
         self.assertEqual(len(self.hub.seen), before + 1)  # the list alone
+        for name in self.files:  # cut, changed and removed since
+            path, whole = self.dir / "m" / name, self.files[name]
+            for harm in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+                path.unlink() if harm is None else path.write_bytes(harm)
+                self.fails("model", "pull", "org/tiny", "--out", "m", says=[f"m/{name}: is not as it was pulled"])
+            path.write_bytes(whole)
+        self.assertTrue(self.pull()["already"])
         self.hub.commit = "f" * 40
         self.fails("model", "pull", "org/tiny", "--out", "m", says=["holds org/tiny at 0123456789ab"])
 
