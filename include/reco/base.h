@@ -47,7 +47,7 @@ typedef enum reco_status {
 /* The two modalities; also the two sides of a pair and of a fusion checkpoint. */
 typedef enum reco_side { RECO_IMAGE = 0, RECO_TEXT = 1 } reco_side;
 
-/* Which sides to refine, as a set of bits. */
+/* Which sides to refine, or to open of a model, as a set of bits. */
 typedef enum reco_sides {
     RECO_SIDES_NONE = 0,
     RECO_SIDES_IMAGE = 1,

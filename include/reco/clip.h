@@ -41,9 +41,9 @@ typedef struct reco_model_info {
 
 typedef struct reco_model_opts {
     reco_precision precision;
-    reco_sides
-        sides; /* what will be embedded; 0: both. Of the side that is left out the tensors are checked and nothing is
-                       * packed, and for images alone no tokenizer is read */
+    /* What will be embedded; 0: both. Of the side that is left out the tensors are checked and nothing is packed, and
+     * for images alone no tokenizer is read. */
+    reco_sides sides;
 } reco_model_opts;
 
 /* Open a model folder: Hugging Face's CLIPModel, SiglipModel or one of their towers (config.json, model.safetensors or

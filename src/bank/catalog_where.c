@@ -38,6 +38,8 @@ static reco_status refuse(reco_ctx *ctx, const char *reason)
 
 #define MARK "\xef\xbb\xbf" /* a byte order mark is a blank where a token could begin */
 
+static bool is_quote(char c) { return c && strchr("'\"`[", c); }
+
 /* Behind the quoted text that begins at c; NULL when it has no end. */
 static const char *skip_quoted(const char *c)
 {
@@ -53,7 +55,7 @@ static const char *skip_quoted(const char *c)
 /* Behind the token that begins at c; where only quotes and names matter, any other character is one. */
 static const char *skip_token(const char *c)
 {
-    if (strchr("'\"`[", *c)) return skip_quoted(c);
+    if (is_quote(*c)) return skip_quoted(c);
     if (strncmp(c, MARK, 3) == 0) return c + 3;
     const char *end = c;
     while (isalnum((unsigned char)*end) || *end == '_' || (unsigned char)*end >= 0x80) end++;
@@ -63,7 +65,7 @@ static const char *skip_token(const char *c)
 /* Is this token a schema's name? "main.pair" would be the table itself, with the deleted rows. */
 static bool is_schema(const char *token, const char *end)
 {
-    size_t quoted = strchr("'\"`[", *token) != NULL;
+    size_t quoted = is_quote(*token);
     if ((size_t)(end - token) != 4 + 2 * quoted || sqlite3_strnicmp(token + quoted, "main", 4) != 0)
         return false;
     return end[strspn(end, " \t\n\v\f\r" MARK)] == '.';
@@ -77,7 +79,7 @@ static reco_status check_tokens(reco_ctx *ctx, const char *where)
     for (const char *c = where, *end; *c; c = end) {
         if (!(end = skip_token(c))) return refuse(ctx, "a quote is never closed");
         if (is_schema(c, end)) return refuse(ctx, "\"main.\" is not allowed, want pair by itself");
-        if (strchr("'\"`[", *c)) continue;
+        if (is_quote(*c)) continue;
         if ((c[0] == '-' && c[1] == '-') || (c[0] == '/' && c[1] == '*'))
             return refuse(ctx, "comments are not allowed");
         if (*c == ';') return refuse(ctx, "\";\" is not allowed: want one condition, no statements");

@@ -1,5 +1,7 @@
 #include "bank/catalog_sqlite.h"
 
+#include <stdio.h>
+
 /* Each call takes at most a second or two: linear time, or bytes of a value times those of a pattern. */
 
 static bool is_null(sqlite3_value *v) { return sqlite3_value_type(v) == SQLITE_NULL; }
@@ -32,17 +34,16 @@ static void instr(sqlite3_context *f, int n, sqlite3_value **v)
 {
     if (ends(f, n, v)) return;
     bool blobs = sqlite3_value_type(v[0]) == SQLITE_BLOB && sqlite3_value_type(v[1]) == SQLITE_BLOB;
-    size_t bytes, want;
+    size_t bytes = 0, want = 0;
     const char *hay = blobs ? sqlite3_value_blob(v[0]) : text_of(f, v[0], &bytes),
                *needle = blobs ? sqlite3_value_blob(v[1]) : text_of(f, v[1], &want);
-    bytes = (size_t)sqlite3_value_bytes(v[0]);
-    want = (size_t)sqlite3_value_bytes(v[1]);
-    if (want == 0) {
-        sqlite3_result_int(f, 1);
+    if (blobs) { /* an empty one is NULL */
+        bytes = (size_t)sqlite3_value_bytes(v[0]);
+        want = (size_t)sqlite3_value_bytes(v[1]);
+    } else if (!hay || !needle)
         return;
-    }
-    if (!hay || !needle) { /* an empty blob is NULL; of text, the error is set */
-        if (blobs) sqlite3_result_int(f, 0);
+    if (want == 0 || bytes < want) {
+        sqlite3_result_int(f, want == 0);
         return;
     }
     const char *at = memmem(hay, bytes, needle, want);
@@ -95,7 +96,9 @@ static const char *pattern_of(sqlite3_context *f, sqlite3_value *v, size_t *byte
 {
     const char *pattern = text_of(f, v, bytes);
     if (!pattern || *bytes <= RECO_WHERE_PATTERN) return pattern;
-    sqlite3_result_error(f, "a pattern of more than 1000 bytes", -1);
+    char error[64];
+    snprintf(error, sizeof error, "a pattern of more than %d bytes", RECO_WHERE_PATTERN);
+    sqlite3_result_error(f, error, -1);
     return NULL;
 }
 

@@ -204,8 +204,7 @@ static void check_pair(reco_loader *l, const char *prefix, const char *name, siz
 {
     char full[64];
     snprintf(full, sizeof full, "%s.weight", name);
-    const reco_tensor *tensor = need(l, prefix, full, out, in);
-    if (tensor) read_values(l, tensor, NULL);
+    reco_load_table(l, prefix, full, out, in);
     snprintf(full, sizeof full, "%s.bias", name);
     reco_free(reco_load_vector(l, prefix, full, out));
 }

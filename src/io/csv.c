@@ -68,13 +68,8 @@ reco_status reco_io_csv_next(reco_ctx *ctx, reco_lines *lines, reco_io_csv *csv,
     *bad = NULL;
     char *line;
     size_t bytes, end;
-    bool blank = false;
-    for (;; blank = true) {
-        RECO_TRY(reco_io_lines_raw(ctx, lines, &line, &bytes, &end));
-        if (!line) return RECO_OK;
-        if (bytes) break;
-    }
-    csv->gap |= blank;
+    RECO_TRY(reco_io_lines_filled(ctx, lines, false, &line, &bytes, &end, &csv->gap));
+    if (!line) return RECO_OK;
     csv->line = reco_io_lines_number(lines);
 
     for (size_t at = 0;; at++) {

@@ -42,6 +42,10 @@ bool reco_io_shape_count(size_t rank, const size_t *shape, size_t *count); /* fa
  * 0 at the end of a file that lacks it. */
 reco_status reco_io_lines_open(reco_ctx *ctx, reco_lines **out, const char *path, size_t max);
 reco_status reco_io_lines_raw(reco_ctx *ctx, reco_lines *lines, char **line, size_t *bytes, size_t *end);
+/* The same for the next line that is not empty; with `trims`, after leading spaces and tabs. *gap is set where empty ones
+ * stood before it, else left. */
+reco_status reco_io_lines_filled(reco_ctx *ctx, reco_lines *lines, bool trims, char **line, size_t *bytes,
+                                 size_t *end, bool *gap);
 uint64_t reco_io_lines_number(const reco_lines *lines); /* of the last line, from 1 */
 const char *reco_io_lines_path(const reco_lines *lines);
 

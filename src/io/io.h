@@ -189,11 +189,8 @@ reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path);
 /* One object in memory, under the same limits; RECO_E_FORMAT with the reason alone. */
 reco_status reco_json_parse_object(reco_ctx *ctx, json_t **out, const char *text, size_t bytes);
 
-/* The flag for jansson under which every number of the value is read back as it is: 15 digits, as most were written, where
- * they are enough (0.1), else 17. */
-size_t reco_json_digits(const json_t *value);
-
-/* The value in one line; free with reco_free. */
+/* The value, of any type, in one line, from which every number is read back as it is; free with reco_free. NULL: no memory,
+ * and the error is set. */
 char *reco_json_dump(reco_ctx *ctx, const json_t *value);
 
 /* ---- fetch.c: files over HTTP; the only place that knows libcurl ---- */

@@ -59,6 +59,7 @@ reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)
     return status;
 }
 
+/* Do 15 digits, as most numbers were written (0.1), tell every one of these? Else it takes 17. */
 static bool is_short(const json_t *value)
 {
     if (json_is_real(value)) {
@@ -80,16 +81,15 @@ static bool is_short(const json_t *value)
     return true;
 }
 
-size_t reco_json_digits(const json_t *value) { return is_short(value) ? JSON_REAL_PRECISION(15) : 0; }
-
 /* jansson's own json_dumps leaves a piece out, and says nothing, when its buffer can't grow. Its text is of one
  * length however often it is asked. */
 char *reco_json_dump(reco_ctx *ctx, const json_t *value)
 {
-    size_t bytes = json_dumpb(value, NULL, 0, JSON_COMPACT);
+    size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | (is_short(value) ? JSON_REAL_PRECISION(15) : 0);
+    size_t bytes = json_dumpb(value, NULL, 0, flags);
     char *text = bytes ? reco_alloc(ctx, bytes + 1, 1, "JSON") : NULL;
-    if (text && json_dumpb(value, text, bytes, JSON_COMPACT) == bytes &&
-        json_dumpb(value, NULL, 0, JSON_COMPACT) == bytes)
+    if (text && json_dumpb(value, text, bytes, flags) == bytes &&
+        json_dumpb(value, NULL, 0, flags) == bytes)
         return text;
     reco_fail_nomem(ctx, bytes, "JSON");
     reco_free(text);

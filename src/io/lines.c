@@ -109,6 +109,21 @@ reco_status reco_io_lines_raw(reco_ctx *ctx, reco_lines *lines, char **line, siz
     return RECO_OK;
 }
 
+reco_status reco_io_lines_filled(reco_ctx *ctx, reco_lines *lines, bool trims, char **line, size_t *bytes,
+                                 size_t *end, bool *gap)
+{
+    for (bool blank = false;; blank = true) {
+        RECO_TRY(reco_io_lines_raw(ctx, lines, line, bytes, end));
+        while (trims && *bytes && (**line == ' ' || **line == '\t')) {
+            ++*line;
+            --*bytes;
+        }
+        if (*line && *bytes == 0) continue;
+        *gap |= blank && *line;
+        return RECO_OK;
+    }
+}
+
 reco_status reco_lines_next(reco_ctx *ctx, reco_lines *lines, const char **line, size_t *bytes)
 {
     char *text;

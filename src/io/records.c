@@ -144,17 +144,8 @@ static reco_status next_jsonl(reco_ctx *ctx, reco_records *r, json_t **out)
 {
     char *line;
     size_t bytes, end;
-    bool blank = false;
-    for (;; blank = true) {
-        RECO_TRY(reco_io_lines_raw(ctx, r->lines, &line, &bytes, &end));
-        if (!line) return RECO_OK;
-        while (bytes && (*line == ' ' || *line == '\t')) {
-            line++;
-            bytes--;
-        }
-        if (bytes) break;
-    }
-    r->gap |= blank;
+    RECO_TRY(reco_io_lines_filled(ctx, r->lines, true, &line, &bytes, &end, &r->gap));
+    if (!line) return RECO_OK;
 
     uint64_t number = reco_io_lines_number(r->lines);
     reco_io_json_error error;

@@ -242,10 +242,12 @@ static void from_bf16(float *y, const uint16_t *x, size_t n)
 /* Halves away from zero: adding and cutting, which is one instruction each. */
 static int8_t to_code(float v) { return (int8_t)(int32_t)(v + (v < 0 ? -0.5f : 0.5f)); }
 
+/* 127 / top; 0 where that may not be finite. */
+static float codes_per_unit(float top) { return top > 1e-30f ? 127.0f / top : 0; }
+
 static float quantize(int8_t *y, const float *x, size_t n)
 {
-    float top = magnitude(x, n);
-    float inverse = top > 1e-30f ? 127.0f / top : 0; /* below, 127 / top may not be finite */
+    float top = magnitude(x, n), inverse = codes_per_unit(top);
     for (size_t i = 0; i < n; i++) y[i] = to_code(x[i] * inverse);
     return top / 127.0f;
 }
@@ -260,7 +262,7 @@ static float quantize_bf16(int8_t *y, const uint16_t *x, size_t n)
         most = u > most ? u : most;
     }
     from_bf16(&top, &most, 1);
-    float inverse = top > 1e-30f ? 127.0f / top : 0;
+    float inverse = codes_per_unit(top);
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         uint32_t u = (uint32_t)x[i] << 16;

@@ -24,7 +24,7 @@ typedef struct reco_vec {
     void (*softmax)(float *x, size_t n);
     void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* to nearest even; NaN stays NaN */
     void (*from_bf16)(float *y, const uint16_t *x, size_t n);
-    /* y = x / scale rounded, scale = max |x| / 127, returned; of zeros 0 */
+    /* y = x / scale rounded, scale = max |x| / 127, returned; all 0 where no |x| is above 1e-30 */
     float (*quantize)(int8_t *y, const float *x, size_t n);
     float (*quantize_bf16)(int8_t *y, const uint16_t *x, size_t n);
     /* y = sums * (row * scales) + bias */

@@ -292,8 +292,8 @@ reco_status reco_export_undo(reco_ctx *ctx, reco_pair_row *row)
     if (status == RECO_OK) status = undo(ctx, meta);
     if (status == RECO_OK) {
         reco_free(row->meta);
-        row->meta = json_object_size(meta) ? json_dumps(meta, JSON_COMPACT | reco_json_digits(meta)) : NULL;
-        if (!row->meta && json_object_size(meta)) status = reco_fail_nomem(ctx, 0, "JSON");
+        row->meta = json_object_size(meta) ? reco_json_dump(ctx, meta) : NULL;
+        if (!row->meta && json_object_size(meta)) status = RECO_E_NOMEM;
     }
     json_decref(meta);
     return status;

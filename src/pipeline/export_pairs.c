@@ -86,8 +86,8 @@ static reco_status write_value(reco_ctx *ctx, reco_file *file, const json_t *val
 {
     if (!value || json_is_null(value)) return write_field(ctx, file, "", first);
     if (json_is_string(value)) return write_field(ctx, file, json_string_value(value), first);
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | reco_json_digits(value));
-    if (!text) return reco_fail_nomem(ctx, 0, "JSON");
+    char *text = reco_json_dump(ctx, value);
+    if (!text) return RECO_E_NOMEM;
     reco_status status = write_field(ctx, file, text, first);
     reco_free(text);
     return status;

@@ -235,7 +235,6 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
         bool skip = i < next; /* then no row of a block is to be looked at again, else all */
         rows = reco_min(reco_min(ROWS, commit_rows), (skip ? next : n) - i);
         RECO_GO(block(ctx, &g, i, rows, skip, result));
-        if (i + rows == n) RECO_GO(check_end(ctx, &g));
         if (!skip) uncommitted += rows;
         if (uncommitted >= commit_rows && i + rows < n) {
             RECO_GO(reco_failures_sync(ctx, &g.failures));
@@ -245,6 +244,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
         }
         RECO_GO(reco_progress(ctx, "adding pairs", i + rows, n));
     }
+    RECO_GO(check_end(ctx, &g));
     RECO_GO(reco_failures_commit(ctx, &g.failures));
     status = reco_bank_commit(ctx, g.writer, n, 1);
 out:

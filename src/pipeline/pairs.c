@@ -99,8 +99,6 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
     if (!row->caption && !(row->caption = reco_strdup(ctx, ""))) return RECO_E_NOMEM;
     if (need == RECO_NEED_BOTH && !(row->path = reco_resolve_path(ctx, file, row->uri)))
         return RECO_E_NOMEM;
-    if (json_object_size(record) > 0 &&
-        !(row->meta = json_dumps(record, JSON_COMPACT | reco_json_digits(record))))
-        return reco_fail_nomem(ctx, 0, "JSON");
+    if (json_object_size(record) > 0 && !(row->meta = reco_json_dump(ctx, record))) return RECO_E_NOMEM;
     return RECO_OK;
 }

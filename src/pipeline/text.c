@@ -12,9 +12,10 @@ json_t *reco_json_text(const char *text, size_t bytes)
 
 reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value)
 {
-    char *line = value ? json_dumps(value, JSON_COMPACT | reco_json_digits(value)) : NULL;
+    if (!value) return reco_fail_nomem(ctx, 0, "JSON");
+    char *line = reco_json_dump(ctx, value);
     json_decref(value);
-    if (!line) return reco_fail_nomem(ctx, 0, "JSON");
+    if (!line) return RECO_E_NOMEM;
     reco_status status = reco_file_write(ctx, file, line, strlen(line));
     if (status == RECO_OK) status = reco_file_write(ctx, file, "\n", 1);
     reco_free(line);

@@ -3,7 +3,6 @@
 #include "text/sentencepiece.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define META 0x2581 /* what SentencePiece writes for a space */
 
@@ -49,9 +48,8 @@ static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
     json_object_foreach(json_object_get(from->config, "added_tokens_decoder"), key, entry)
     {
         const char *name = reco_special_text(entry, "content");
-        char *end;
-        long id = strtol(key, &end, 10);
-        if (!name || *end || end == key || id < 0 || (size_t)id >= tok->vocab)
+        int32_t id = reco_special_id(key);
+        if (!name || id < 0 || (size_t)id >= tok->vocab)
             return reco_fail(
                 ctx, RECO_E_UNSUPPORTED,
                 "%s: added_tokens_decoder: \"%.20s\" is no id of the %zu pieces, or has no content",
@@ -60,15 +58,9 @@ static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
             return reco_fail(ctx, RECO_E_UNSUPPORTED,
                              "%s: added_tokens_decoder: single_word of \"%.20s\" is not supported",
                              from->path, key);
-        reco_mark mark = reco_scratch_mark(ctx);
-        reco_points points;
-        reco_status status = reco_points_decode(ctx, &points, name, strlen(name));
-        if (status == RECO_OK)
-            status = reco_special_put(
-                ctx, tok,
-                &(reco_special){.points = points.at, .n = points.n, .id = (int32_t)id, .plain = true});
-        reco_scratch_release(ctx, mark);
-        RECO_TRY(status);
+        size_t known = tok->nspecials;
+        RECO_TRY(reco_special_add(ctx, tok, name, id, false));
+        if (tok->nspecials > known) tok->specials[known].plain = true;
     }
     return RECO_OK;
 }

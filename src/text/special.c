@@ -56,6 +56,13 @@ const char *reco_special_text(const json_t *config, const char *key)
     return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
 }
 
+int32_t reco_special_id(const char *key)
+{
+    char *end;
+    long id = strtol(key, &end, 10);
+    return *end || end == key || id < 0 || id >= ADDED_MOST ? -1 : (int32_t)id;
+}
+
 reco_status reco_special_check(reco_ctx *ctx, const json_t *config, const char *path)
 {
     const char *side = json_string_value(json_object_get(config, "truncation_side"));
@@ -101,15 +108,13 @@ static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab
         if (!token || !*token) continue;
         int32_t id = reco_vocab_id(vocab, token);
         if (id < 0) {
-            char *end;
-            long number = strtol(key, &end, 10);
-            if (*end || end == key || number < (long)tok->vocab || number >= ADDED_MOST)
+            id = reco_special_id(key);
+            if (id < 0 || (size_t)id < tok->vocab)
                 return reco_fail(ctx, RECO_E_FORMAT,
                                  "%s: added_tokens_decoder: '%.60s' has the id %.20s, want one after the "
                                  "vocabulary's %zu",
                                  path, token, key, tok->vocab);
-            id = (int32_t)number;
-            entries = reco_max(entries, (size_t)number + 1);
+            entries = reco_max(entries, (size_t)id + 1);
             if (json_object_set_new(vocab, token, json_integer(id)) != 0)
                 return reco_fail_nomem(ctx, 0, "vocabulary");
         }

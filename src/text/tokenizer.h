@@ -96,6 +96,8 @@ reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *tok
 reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special);
 /* Texts are cut at their ends alone, and special tokens always found. */
 reco_status reco_special_check(reco_ctx *ctx, const json_t *config, const char *path);
+/* The id that is a key of added_tokens_decoder; -1: none below 2^24. */
+int32_t reco_special_id(const char *key);
 /* A special token's text, from a configuration where it is "text" or {"content": "text", ...}; NULL: none. */
 const char *reco_special_text(const json_t *config, const char *key);
 
