@@ -279,7 +279,7 @@ RECO_API reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_prob
 
 typedef struct reco_compact_opts {
     size_t
-        rows; /* of a new segment at most; 0: as many as a build puts there (32 MiB of vectors, 65,536 rows) */
+        rows; /* of a new segment at most; 0: as many as a build puts there (20 MiB of vectors, 65,536 rows) */
 } reco_compact_opts;
 
 typedef struct reco_compact_result {

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #define NORM_TOLERANCE 1e-2
+#define ROWS_PER_PIECE 64 /* of a batch, for one thread */
 
 static const char *const side_names[] = {[RECO_IMAGE] = "image", [RECO_TEXT] = "text"};
 
@@ -59,18 +60,36 @@ static reco_status check_pair(reco_ctx *ctx, reco_bank_writer *w, size_t row, co
     return reco_fail_prefix(ctx, status, where);
 }
 
-static reco_status check_vector(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
-                                double *norm)
+static reco_status check_norm(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
+                              double norm)
 {
-    double sum = reco_dot_wide(ctx, x, x, d); /* finite when all of x are: no float's square is too large */
-    for (size_t i = 0; i < d && !isfinite(sum); i++)
+    if (fabs(norm - 1) <= NORM_TOLERANCE) return RECO_OK;
+    for (size_t i = 0; i < d; i++)
         if (!isfinite(x[i]))
             return reco_fail(ctx, RECO_E_ARG, "row %zu: %s embedding is not finite at %zu", row,
                              side_names[side], i);
-    *norm = sqrt(sum);
-    if (fabs(*norm - 1) <= NORM_TOLERANCE) return RECO_OK;
     return reco_fail(ctx, RECO_E_ARG, "row %zu: %s embedding has norm %g, want 1 within %g", row,
-                     side_names[side], *norm, NORM_TOLERANCE);
+                     side_names[side], norm, NORM_TOLERANCE);
+}
+
+/* Rows on their way from the caller's floats, [n][d] by reco_side, to what the writer holds. */
+typedef struct batch {
+    const reco_ctx *ctx;
+    const float *x[2];
+    double *norms; /* [n][2] */
+    uint16_t *to[2];
+    size_t d;
+} batch;
+
+static void measure(void *arg, size_t begin, size_t end, int worker)
+{
+    const batch *b = arg;
+    (void)worker;
+    for (size_t i = begin; i < end; i++)
+        for (size_t side = 0; side < 2; side++) {
+            const float *x = b->x[side] + i * b->d;
+            b->norms[2 * i + side] = sqrt(reco_dot_wide(b->ctx, x, x, b->d));
+        }
 }
 
 /* ---- collecting ---- */
@@ -91,44 +110,78 @@ static reco_status reserve(reco_ctx *ctx, reco_bank_writer *w, size_t rows, size
     return RECO_OK;
 }
 
+reco_status reco_bank_writer_join(reco_ctx *ctx, reco_bank_writer *w)
+{
+    if (!w->behind.file) return RECO_OK;
+    RECO_TRY(reco_segment_join(ctx, &w->behind, w->catalog));
+    w->files.items[w->files.n - 1] = w->behind.entry;
+    return RECO_OK;
+}
+
+/* Two segments' rows are held at most: those that are collected and those on their way to the disk. */
 reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w)
 {
     if (w->nheld == 0) return RECO_OK;
+    RECO_TRY(reco_bank_writer_join(ctx, w));
+    reco_segment_job *j = &w->behind;
     reco_segment_entry *entry = reco_segment_push(ctx, &w->files);
     if (!entry) return RECO_E_NOMEM;
     entry->number = w->next_segment;
     entry->first = w->next_id - (int64_t)w->nheld;
-    RECO_TRY(reco_segment_write(ctx, w->catalog, entry, w->dir, w->held[RECO_IMAGE], w->held[RECO_TEXT],
-                                w->nheld, w->d));
-    w->next_segment++;
+    for (int side = 0; side < 2; side++) {
+        uint16_t *free_rows = j->vectors[side];
+        j->vectors[side] = w->held[side];
+        w->held[side] = free_rows;
+    }
+    size_t room = w->behind_room;
+    w->behind_room = w->room;
+    w->room = room;
+    j->entry = *entry;
+    j->rows = w->nheld;
+    j->d = w->d;
+    j->dir = w->dir;
+    j->scan = reco_bank_wants_scan(ctx, w, w->committed);
     w->nheld = 0;
+    RECO_TRY(reco_segment_start(ctx, j));
+    memcpy(entry->file, j->entry.file, sizeof entry->file); /* to be removed if the writer gives up */
+    w->next_segment++;
     return RECO_OK;
 }
 
 /* Unit norm in f32 first: rounding to f16 then moves each component by its own half unit, and no more. */
-static void hold(reco_bank_writer *w, reco_side side, const float *x, double norm)
+static void round_row(uint16_t *to, const float *x, size_t d, double norm)
 {
-    uint16_t *to = w->held[side] + w->nheld * w->d;
     float scale = (float)(1 / norm), block[256];
-    for (size_t i = 0; i < w->d; i += 256) {
-        size_t n = reco_min(256, w->d - i);
+    for (size_t i = 0; i < d; i += 256) {
+        size_t n = reco_min(256, d - i);
         for (size_t j = 0; j < n; j++) block[j] = x[i + j] * scale;
         reco_f32_to_f16_n(to + i, block, n);
     }
 }
 
-static reco_status keep(reco_ctx *ctx, reco_bank_writer *w, const float *image, const float *text,
-                        const double *norms, const reco_pair *pairs, size_t n)
+static void round_rows(void *arg, size_t begin, size_t end, int worker)
 {
-    size_t d = w->d, most = reco_segment_most(d);
+    const batch *b = arg;
+    (void)worker;
+    for (size_t i = begin; i < end; i++)
+        for (size_t side = 0; side < 2; side++)
+            round_row(b->to[side] + i * b->d, b->x[side] + i * b->d, b->d, b->norms[2 * i + side]);
+}
+
+static reco_status keep(reco_ctx *ctx, reco_bank_writer *w, batch *b, const reco_pair *pairs, size_t n)
+{
+    size_t d = w->d, most = reco_segment_most(d), rows;
     RECO_TRY(reco_catalog_stage(ctx, w->catalog, w->next_id, pairs, n));
-    for (size_t i = 0; i < n; i++) {
+    for (; n; n -= rows) {
         if (w->nheld == most) RECO_TRY(reco_bank_writer_flush(ctx, w));
-        RECO_TRY(reserve(ctx, w, reco_min(w->nheld + n - i, most), most));
-        hold(w, RECO_IMAGE, image + i * d, norms[2 * i]);
-        hold(w, RECO_TEXT, text + i * d, norms[2 * i + 1]);
-        w->nheld++;
-        w->next_id++;
+        rows = reco_min(n, most - w->nheld);
+        RECO_TRY(reserve(ctx, w, w->nheld + rows, most));
+        for (int side = 0; side < 2; side++) b->to[side] = w->held[side] + w->nheld * d;
+        reco_parallel(ctx, rows, ROWS_PER_PIECE, round_rows, b);
+        for (int side = 0; side < 2; side++) b->x[side] += rows * d;
+        b->norms += 2 * rows;
+        w->nheld += rows;
+        w->next_id += (int64_t)rows;
     }
     return RECO_OK;
 }
@@ -143,13 +196,15 @@ reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *im
     reco_status status = RECO_E_NOMEM;
     double *norms = reco_scratch(ctx, n, 2 * sizeof *norms, "norms"); /* [n][2] */
     if (!norms) goto out;
+    batch b = {ctx, {[RECO_IMAGE] = image, [RECO_TEXT] = text}, norms, {NULL, NULL}, w->d};
+    reco_parallel(ctx, n, ROWS_PER_PIECE, measure, &b);
     /* All checks come first: what the caller can mend leaves the writer as it was. */
     for (size_t i = 0; i < n; i++) {
-        RECO_GO(check_vector(ctx, i, RECO_IMAGE, image + i * w->d, w->d, &norms[2 * i]));
-        RECO_GO(check_vector(ctx, i, RECO_TEXT, text + i * w->d, w->d, &norms[2 * i + 1]));
+        for (reco_side side = 0; side < 2; side++)
+            RECO_GO(check_norm(ctx, i, side, b.x[side] + i * w->d, w->d, norms[2 * i + side]));
         RECO_GO(check_pair(ctx, w, i, &pairs[i]));
     }
-    status = w->broken = keep(ctx, w, image, text, norms, pairs, n);
+    status = w->broken = keep(ctx, w, &b, pairs, n);
 out:
     reco_scratch_release(ctx, start);
     return status;

@@ -4,12 +4,14 @@
 
 #include "bank/catalog.h"
 
+#include <pthread.h>
+
 #define RECO_SEGMENT_BLOCK ((size_t)1 << 16) /* bytes of a segment's file that share a checksum */
 
-/* Rows of a segment at most: what a writer holds in memory until they are a file. */
+/* Rows of a segment at most: a writer holds twice as many in memory. */
 static inline size_t reco_segment_most(size_t d)
 {
-    return reco_max(1, reco_min(((size_t)32 << 20) / (2 * d * sizeof(uint16_t)), 65536));
+    return reco_max(1, reco_min(((size_t)20 << 20) / (2 * d * sizeof(uint16_t)), 65536));
 }
 
 /* What a scan looks at in the place of the vectors; layout in kernels/scan.h. */
@@ -53,16 +55,6 @@ static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
 reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
                               const reco_segment_entry *entry, size_t d);
 void reco_segment_close(reco_segment *s);
-/* Write a file of `rows` rows, image and text [rows][d] f16, fsynced and renamed; completes *entry, of which number
- * and first are given, and stages its blocks' sums. */
-reco_status reco_segment_write(reco_ctx *ctx, reco_catalog *c, reco_segment_entry *entry, const char *dir,
-                               const uint16_t *image, const uint16_t *text, size_t rows, size_t d);
-/* The same in steps: between them the caller writes image [rows][d] f16, text likewise and, with holes, id [rows] i64
- * to the file. Commit frees it whatever it returns. */
-reco_status reco_segment_begin(reco_ctx *ctx, reco_file **file, reco_segment_entry *entry, const char *dir,
-                               size_t rows, size_t d, bool holes);
-reco_status reco_segment_commit(reco_ctx *ctx, reco_file *file, reco_catalog *c, reco_segment_entry *entry,
-                                const char *dir);
 /* Remove what killed writers left in DIR/vectors: every segment file, whole or temporary, that is not named. */
 reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
                                const reco_segment_list *named);
@@ -70,6 +62,39 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
 /* How many it would remove. */
 reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segment_list *named,
                                  size_t *found);
+
+/* ---- segment_write.c ---- */
+
+/* A new vector file, of which entry->number and first are given: between begin and commit the caller puts image
+ * [rows][d] f16, text likewise and, with holes, id [rows] i64, in pieces as it likes. Commit fsyncs and renames it,
+ * completes the entry, stages the sums of its blocks, and frees it whatever it returns. */
+typedef struct reco_segment_file reco_segment_file;
+reco_status reco_segment_begin(reco_ctx *ctx, reco_segment_file **out, reco_segment_entry *entry,
+                               const char *dir, size_t rows, size_t d, bool holes);
+reco_status reco_segment_put(reco_ctx *ctx, reco_segment_file *f, const void *data, size_t bytes);
+reco_status reco_segment_commit(reco_ctx *ctx, reco_segment_file *f, reco_catalog *c,
+                                reco_segment_entry *entry);
+void reco_segment_abort(reco_segment_file *f); /* NULL is fine */
+
+/* The same while the caller goes on: one thread writes the vectors, another sums them and writes the scan file. With a
+ * context of one thread start does all. */
+typedef struct reco_segment_job {
+    reco_segment_entry entry;
+    uint16_t *vectors[2]; /* by reco_side: [rows][d], the caller's, not to be touched before the join */
+    size_t rows, d;
+    const char *dir;
+    bool scan; /* a scan file is wanted; where it can't be written there is none */
+    /* Its own; zeros at first. */
+    reco_segment_file *file; /* NULL: nothing is being written */
+    reco_ctx *ctx[2];
+    pthread_t thread[2];
+    bool runs[2];
+    reco_status status[2];
+} reco_segment_job;
+reco_status reco_segment_start(reco_ctx *ctx, reco_segment_job *j);
+/* Wait until all is on disk; the entry is complete and its sums are staged. Nothing where nothing was started. */
+reco_status reco_segment_join(reco_ctx *ctx, reco_segment_job *j, reco_catalog *c);
+void reco_segment_job_free(reco_segment_job *j);
 
 /* ---- scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
 
@@ -91,6 +116,8 @@ size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x
 
 /* ---- index.c ---- */
 
+/* Are the writer's new segments to have scan files? before: the next id at the last commit. */
+bool reco_bank_wants_scan(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
 /* After a commit, in a bank of RECO_SCAN_DEFAULT_ROWS or more: give scan files to segments that lack one, where those
  * before have them. before: the next id before this commit. */
 reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
@@ -177,14 +204,19 @@ struct reco_bank_writer {
     /* Rows on their way to a segment file, image then text: [room][d] f16 each. */
     uint16_t *held[2];
     size_t nheld, room;
+    /* Those before, of the last of files, with room for as many. */
+    reco_segment_job behind;
+    size_t behind_room;
     /* Files written since the last commit. */
     reco_segment_list files;
     reco_status broken; /* what failed half-way, after which nothing more is written */
     bool commit_failed; /* its files may yet belong to the bank: leave them to the next writer */
 };
 
-/* Write out the rows held. */
+/* Begin to write out the rows held. */
 reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w);
+/* Wait for what was begun. */
+reco_status reco_bank_writer_join(reco_ctx *ctx, reco_bank_writer *w);
 /* RECO_OK, or the refusal of a writer that failed before. */
 reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
 

@@ -8,6 +8,7 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
                          (long long)INT64_MAX);
     int64_t before = w->committed;
     w->broken = reco_bank_writer_flush(ctx, w);
+    if (w->broken == RECO_OK) w->broken = reco_bank_writer_join(ctx, w);
     if (w->broken != RECO_OK) return w->broken;
     const reco_catalog_change change = {
         .segments = &w->files,

@@ -50,25 +50,26 @@ static size_t stretch(const compaction *c, size_t p, size_t n, size_t *begin, si
     return p;
 }
 
-static reco_status copy_vectors(reco_ctx *ctx, const compaction *c, reco_file *file, reco_side side,
+static reco_status copy_vectors(reco_ctx *ctx, const compaction *c, reco_segment_file *file, reco_side side,
                                 size_t from, size_t rows)
 {
     size_t d = c->bank->info.d, begin, n, segment;
     for (size_t p = from; rows; rows -= n) {
         p = stretch(c, p, rows, &begin, &n, &segment);
         const uint16_t *data = reco_bank_row(c->bank, side, begin, &segment);
-        RECO_TRY(reco_file_write(ctx, file, data, n * d * sizeof *data));
+        RECO_TRY(reco_segment_put(ctx, file, data, n * d * sizeof *data));
         RECO_TRY(reco_progress(ctx, "compacting", c->done, c->total));
     }
     return RECO_OK;
 }
 
-static reco_status copy_ids(reco_ctx *ctx, const compaction *c, reco_file *file, size_t from, size_t rows)
+static reco_status copy_ids(reco_ctx *ctx, const compaction *c, reco_segment_file *file, size_t from,
+                            size_t rows)
 {
     for (size_t p = from; rows; p++) {
         if (reco_bank_is_deleted(c->bank, p)) continue;
         int64_t id = reco_bank_id_at(c->bank, p);
-        RECO_TRY(reco_file_write(ctx, file, &id, sizeof id));
+        RECO_TRY(reco_segment_put(ctx, file, &id, sizeof id));
         rows--;
     }
     return RECO_OK;
@@ -90,18 +91,18 @@ static reco_status write_segment(reco_ctx *ctx, compaction *c, size_t *position,
     if (!entry) return RECO_E_NOMEM;
     entry->number = w->next_segment++;
     entry->first = id;
-    reco_file *file;
+    reco_segment_file *file;
     reco_status status;
     RECO_TRY(reco_segment_begin(ctx, &file, entry, c->dir, rows, w->d, holes));
     RECO_GO(copy_vectors(ctx, c, file, RECO_IMAGE, first, rows));
     RECO_GO(copy_vectors(ctx, c, file, RECO_TEXT, first, rows));
     if (holes) RECO_GO(copy_ids(ctx, c, file, first, rows));
-    RECO_TRY(reco_segment_commit(ctx, file, w->catalog, entry, c->dir));
+    RECO_TRY(reco_segment_commit(ctx, file, w->catalog, entry));
     *position = end;
     c->done += rows;
     return RECO_OK;
 out:
-    reco_file_abort(file);
+    reco_segment_abort(file);
     return status;
 }
 

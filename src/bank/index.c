@@ -52,20 +52,30 @@ static reco_status remove_all(reco_ctx *ctx, const indexing *x, size_t *removed)
     return RECO_OK;
 }
 
+bool reco_bank_wants_scan(reco_ctx *ctx, const reco_bank_writer *w, int64_t before)
+{
+    indexing x = {.dir = w->dir, .d = w->d};
+    if (w->next_id < RECO_SCAN_DEFAULT_ROWS) return false; /* so is the number of rows */
+    if (before < RECO_SCAN_DEFAULT_ROWS)
+        return true; /* the bank becomes large just now, or is being built */
+    size_t made = 0;
+    bool has = false; /* not when they were taken away by `bank index --scan none` */
+    if (reco_catalog_segments(ctx, w->catalog, &x.list) != RECO_OK) return false;
+    if (x.list.n && look(ctx, &x, &x.list.items[0], false, &has, &made) != RECO_OK) has = false;
+    reco_free(x.list.items);
+    return has;
+}
+
 reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before)
 {
     indexing x = {.dir = w->dir, .d = w->d};
-    if (w->next_id < RECO_SCAN_DEFAULT_ROWS) return RECO_OK; /* so is the number of rows */
+    if (!reco_bank_wants_scan(ctx, w, before)) return RECO_OK;
     RECO_TRY(reco_catalog_segments(ctx, w->catalog, &x.list));
     int64_t rows = 0;
     size_t made = 0;
-    bool wanted = before < RECO_SCAN_DEFAULT_ROWS; /* the bank has just become large, or is being built */
     reco_status status = RECO_OK;
     for (size_t i = 0; i < x.list.n; i++) rows += x.list.items[i].rows;
-    if (rows < RECO_SCAN_DEFAULT_ROWS) goto out;
-    if (!wanted && x.list.n) RECO_GO(look(ctx, &x, &x.list.items[0], false, &wanted, &made));
-    if (!wanted) goto out; /* taken away by `bank index --scan none` */
-    for (size_t i = x.list.n; i > 0; i--) {
+    for (size_t i = x.list.n; i > 0 && rows >= RECO_SCAN_DEFAULT_ROWS; i--) {
         bool has;
         RECO_GO(look(ctx, &x, &x.list.items[i - 1], true, &has, &made));
         if (has && before >= RECO_SCAN_DEFAULT_ROWS && x.list.items[i - 1].first < before) break;

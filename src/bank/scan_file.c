@@ -151,10 +151,11 @@ reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *di
     float *bounds[2] = {0};
     if (!path || !row || !scratch) goto out;
     for (size_t side = 0; side < 2; side++) {
-        codes[side] = reco_alloc(ctx, groups, RECO_SCAN_GROUP * width, "codes of a segment");
-        bounds[side] = reco_alloc(ctx, groups, RECO_SCAN_BOUNDS * sizeof(float), "codes of a segment");
+        codes[side] = reco_scratch(ctx, groups, RECO_SCAN_GROUP * width, "codes of a segment");
+        bounds[side] = reco_scratch(ctx, groups, RECO_SCAN_BOUNDS * sizeof(float), "codes of a segment");
         float *mean = reco_scratch(ctx, d, sizeof *mean, "scan file");
         if (!codes[side] || !bounds[side] || !mean) goto out;
+        memset(bounds[side], 0, groups * RECO_SCAN_BOUNDS * sizeof(float));
         find_mean(mean, row, s->vectors[side], s->rows, d);
         encoding e = {ctx, s->vectors[side], s->rows, d, mean, codes[side], bounds[side], scratch};
         reco_parallel(ctx, groups, 16, encode_groups, &e);
@@ -175,10 +176,6 @@ reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *di
     const reco_meta meta[] = {{"format", FORMAT}, {"segment", entry->xxh3}};
     status = reco_safetensors_write(ctx, path, tensors, 6, meta, 2);
 out:
-    for (size_t side = 0; side < 2; side++) {
-        reco_free(codes[side]);
-        reco_free(bounds[side]);
-    }
     reco_free(path);
     reco_scratch_release(ctx, start);
     return status;

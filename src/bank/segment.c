@@ -78,7 +78,7 @@ void reco_segment_close(reco_segment *s)
     *s = (reco_segment){0};
 }
 
-/* ---- writing ---- */
+/* ---- those there are ---- */
 
 reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list)
 {
@@ -93,88 +93,6 @@ reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list)
     }
     list->items[list->n] = (reco_segment_entry){0};
     return &list->items[list->n++];
-}
-
-reco_status reco_segment_begin(reco_ctx *ctx, reco_file **file, reco_segment_entry *entry, const char *dir,
-                               size_t rows, size_t d, bool holes)
-{
-    snprintf(entry->file, sizeof entry->file, RECO_SEGMENT_NAME, (long long)entry->number);
-    entry->rows = (int64_t)rows;
-    char *path = path_of(ctx, dir, entry->file), first[24];
-    if (!path) return RECO_E_NOMEM;
-    /* The first id is in the database; here it lets a person match files and captions if that is lost. */
-    snprintf(first, sizeof first, "%lld", (long long)entry->first);
-    const reco_meta meta[] = {{"format", "reco-bank-1"}, {"first", first}};
-    const reco_tensor tensors[] = {
-        {.name = "image", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}},
-        {.name = "text", .dtype = RECO_DTYPE_F16, .rank = 2, .shape = {rows, d}},
-        {.name = "id",
-         .dtype = RECO_DTYPE_I64,
-         .rank = 1,
-         .shape = {rows}}, /* last: vectors stay aligned */
-    };
-    reco_status status = reco_safetensors_begin(ctx, file, path, tensors, holes ? 3 : 2, meta, 2);
-    reco_free(path);
-    return status;
-}
-
-typedef struct sums {
-    reco_hash *whole;
-    uint64_t *blocks; /* [room] */
-    size_t n, room, bytes;
-} sums;
-
-static reco_status add_piece(reco_ctx *ctx, void *arg, uint64_t offset, const uint8_t *data, size_t bytes)
-{
-    sums *s = arg;
-    (void)ctx;
-    if (!data) return RECO_E_IO;
-    if (s->n == s->room) return reco_fail(ctx, RECO_E_IO, "a vector file grew while it was read");
-    reco_hash_update(s->whole, data, bytes);
-    s->blocks[s->n++] = reco_hash64(data, bytes, 0);
-    s->bytes = (size_t)offset + bytes;
-    return RECO_OK;
-}
-
-reco_status reco_segment_commit(reco_ctx *ctx, reco_file *file, reco_catalog *c, reco_segment_entry *entry,
-                                const char *dir)
-{
-    RECO_TRY(reco_file_commit(ctx, file));
-    struct stat info;
-    sums s = {0};
-    reco_status status = RECO_E_NOMEM;
-    char *path = path_of(ctx, dir, entry->file);
-    if (!path) goto out;
-    /* Read back, so that the sums are of what arrived. */
-    if (stat(path, &info) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
-    s.room = (size_t)info.st_size / RECO_SEGMENT_BLOCK + 1;
-    s.blocks = reco_alloc(ctx, s.room, sizeof *s.blocks, "checksums");
-    if (!s.blocks) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_hash_new(ctx, &s.whole));
-    RECO_GO(reco_read_pieces(ctx, path, RECO_SEGMENT_BLOCK, add_piece, &s));
-    reco_hash_hex(s.whole, entry->xxh3);
-    s.whole = NULL;
-    entry->bytes = (int64_t)s.bytes;
-    status = reco_catalog_stage_blocks(ctx, c, entry->number, RECO_SEGMENT_BLOCK, s.blocks, s.n);
-out:
-    reco_free(s.whole);
-    reco_free(s.blocks);
-    reco_free(path);
-    return status;
-}
-
-reco_status reco_segment_write(reco_ctx *ctx, reco_catalog *c, reco_segment_entry *entry, const char *dir,
-                               const uint16_t *image, const uint16_t *text, size_t rows, size_t d)
-{
-    reco_file *file;
-    reco_status status;
-    RECO_TRY(reco_segment_begin(ctx, &file, entry, dir, rows, d, false));
-    RECO_GO(reco_file_write(ctx, file, image, rows * d * sizeof *image));
-    RECO_GO(reco_file_write(ctx, file, text, rows * d * sizeof *text));
-    return reco_segment_commit(ctx, file, c, entry, dir);
-out:
-    reco_file_abort(file);
-    return status;
 }
 
 /* Temporary files of io/ are ".NAME.tmp-..." */

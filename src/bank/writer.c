@@ -172,18 +172,21 @@ reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w)
 void reco_bank_writer_close(reco_bank_writer *w)
 {
     if (!w) return;
+    reco_segment_job_free(&w->behind);
     /* Files of no commit; the next writer would remove them too. */
     for (size_t i = 0; i < w->files.n && !w->commit_failed; i++) {
-        char *path = NULL;
-        if (asprintf(&path, "%s/vectors/%s", w->dir, w->files.items[i].file) >= 0) {
-            unlink(path);
-            reco_free(path);
-        }
+        char *path = NULL, *scan = reco_scan_path(NULL, w->dir, w->files.items[i].number);
+        if (scan) unlink(scan);
+        if (asprintf(&path, "%s/vectors/%s", w->dir, w->files.items[i].file) >= 0) unlink(path);
+        reco_free(path);
+        reco_free(scan);
     }
     reco_catalog_close(w->catalog);
     reco_bank_unlock(w->lock);
     reco_free(w->held[0]);
     reco_free(w->held[1]);
+    reco_free(w->behind.vectors[0]);
+    reco_free(w->behind.vectors[1]);
     reco_free(w->files.items);
     reco_free(w->job);
     reco_free(w->dir);

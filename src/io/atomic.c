@@ -221,6 +221,12 @@ reco_status reco_file_write(reco_ctx *ctx, reco_file *file, const void *data, si
     return RECO_OK;
 }
 
+const void *reco_file_pending(const reco_file *file, size_t *bytes)
+{
+    *bytes = file->used;
+    return file->buffer;
+}
+
 reco_status reco_file_pwrite(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes,
                              uint64_t offset)
 {

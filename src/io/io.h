@@ -42,6 +42,8 @@ reco_status reco_file_pwrite(reco_ctx *ctx, reco_file *file, const void *data, s
 reco_status reco_file_printf(reco_ctx *ctx, reco_file *file, const char *format, ...) RECO_PRINTF(3, 4);
 /* Fsync and rename into place; frees file whatever it returns (the temporary file is gone on error). */
 reco_status reco_file_commit(reco_ctx *ctx, reco_file *file);
+/* What was written and is not in the file yet; up to the first megabyte that is all of it. */
+const void *reco_file_pending(const reco_file *file, size_t *bytes);
 void reco_file_abort(reco_file *file); /* NULL is fine */
 /* A file that long work goes on with after a kill: the temporary one, DIR/.NAME.part, keeps its name. The first `bytes` of it
  * are taken over (0: none, it begins anew); after a checkpoint, which says how many there are on the disk, it stays where it

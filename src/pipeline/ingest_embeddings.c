@@ -19,6 +19,8 @@ typedef struct ingest {
     reco_dedup *dedup; /* NULL: near-duplicates are welcome */
     unsigned char *twice;
     float *image, *text;
+    bool *whole[2];   /* [ROWS] by reco_side: the row could be made of norm 1 */
+    reco_ctx *beside; /* of the thread that reads texts while images are read */
     reco_pair_row *rows;
     reco_pair *pairs;
     uint64_t *hashes; /* [ROWS] of the uri of each of pairs that has one */
@@ -46,11 +48,42 @@ static reco_status drop_near(reco_ctx *ctx, ingest *g, size_t *n, reco_stream_re
     return RECO_OK;
 }
 
-/* What is wrong with row i of the block, whose record was read; NULL: nothing. It is made of norm 1. */
-static const char *judge(ingest *g, size_t i, const char *reason)
+typedef struct reading {
+    ingest *g;
+    reco_ctx *ctx[2];
+    uint64_t from;
+    size_t n;
+    reco_status status[2];
+} reading;
+
+static void read_sides(void *arg, size_t begin, size_t end, int worker)
 {
-    if (!reco_unit_row(g->image + i * g->d, g->d)) return "the image embedding is zero or not finite";
-    if (!reco_unit_row(g->text + i * g->d, g->d)) return "the text embedding is zero or not finite";
+    reading *r = arg;
+    ingest *g = r->g;
+    (void)worker;
+    for (size_t side = begin; side < end; side++) {
+        float *x = side == RECO_IMAGE ? g->image : g->text;
+        r->status[side] = reco_embeddings_read(r->ctx[side], g->source, (reco_side)side, r->from, r->n, x);
+        for (size_t i = 0; i < r->n && r->status[side] == RECO_OK; i++)
+            g->whole[side][i] = reco_unit_row(x + i * g->d, g->d);
+    }
+}
+
+/* Rows [from, from+n) of both sides, made of norm 1. */
+static reco_status read_vectors(reco_ctx *ctx, ingest *g, uint64_t from, size_t n)
+{
+    reading r = {g, {[RECO_IMAGE] = ctx, [RECO_TEXT] = g->beside}, from, n, {RECO_OK, RECO_OK}};
+    reco_parallel(ctx, 2, 1, read_sides, &r);
+    RECO_TRY(r.status[RECO_IMAGE]);
+    if (r.status[RECO_TEXT] == RECO_OK) return RECO_OK;
+    return reco_fail(ctx, r.status[RECO_TEXT], "%s", reco_ctx_error(g->beside));
+}
+
+/* What is wrong with row i of the block, whose record was read; NULL: nothing. */
+static const char *judge(const ingest *g, size_t i, const char *reason)
+{
+    if (!g->whole[RECO_IMAGE][i]) return "the image embedding is zero or not finite";
+    if (!g->whole[RECO_TEXT][i]) return "the text embedding is zero or not finite";
     return reason;
 }
 
@@ -153,8 +186,7 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
     reco_status status = RECO_OK;
     size_t good = 0;
     memset(g->rows, 0, n * sizeof *g->rows);
-    RECO_GO(reco_embeddings_read(ctx, g->source, RECO_IMAGE, from, n, g->image));
-    RECO_GO(reco_embeddings_read(ctx, g->source, RECO_TEXT, from, n, g->text));
+    RECO_GO(read_vectors(ctx, g, from, n));
     for (size_t i = 0; i < n; i++) {
         const char *bad;
         RECO_GO(read_record(ctx, g, &g->rows[i], &bad));
@@ -206,11 +238,14 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     if (n == 0) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", embeddings));
     g.image = reco_alloc(ctx, ROWS * g.d, sizeof(float), "embeddings");
     g.text = reco_alloc(ctx, ROWS * g.d, sizeof(float), "embeddings");
+    for (int side = 0; side < 2; side++) g.whole[side] = reco_alloc(ctx, ROWS, sizeof(bool), "pairs");
+    RECO_GO(reco_ctx_worker(ctx, &g.beside));
     g.rows = reco_alloc(ctx, ROWS, sizeof *g.rows, "pairs");
     g.pairs = reco_alloc(ctx, ROWS, sizeof *g.pairs, "pairs");
     g.hashes = reco_alloc(ctx, ROWS, sizeof *g.hashes, "pairs");
     g.twice = reco_alloc(ctx, ROWS, 1, "pairs");
-    if (!g.image || !g.text || !g.rows || !g.pairs || !g.hashes || !g.twice) RECO_GO(RECO_E_NOMEM);
+    if (!g.image || !g.text || !g.whole[0] || !g.whole[1] || !g.rows || !g.pairs || !g.hashes || !g.twice)
+        RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_IMAGE, 0, 1, g.image));
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_TEXT, n - 1, 1, g.text));
     job_key(key, g.source, g.image, g.text, g.d);
@@ -255,6 +290,9 @@ out:
     reco_failures_abort(&g.failures);
     reco_free(g.image);
     reco_free(g.text);
+    reco_free(g.whole[0]);
+    reco_free(g.whole[1]);
+    reco_ctx_free(g.beside);
     reco_free(g.rows);
     reco_free(g.pairs);
     reco_free(g.hashes);

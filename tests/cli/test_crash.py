@@ -79,6 +79,27 @@ class Crash(Case):
                     self.tidy("k")
         self.assertGreater(fired, 20)
 
+    def test_build_of_many(self):
+        """Enough rows for scan files, which are written beside their segment."""
+        rows = 10000
+        write_npy(self.dir / "m/img_emb/img_emb_0.npy", [[float(i % 3 == j) for j in range(3)] for i in range(rows)])
+        shutil.copytree(self.dir / "m/img_emb", self.dir / "m/text_emb")
+        (self.dir / "m/text_emb/img_emb_0.npy").rename(self.dir / "m/text_emb/text_emb_0.npy")
+        command, fired = ["bank", "build", "--embeddings", "m", "--out", "k", "--threads", "2"], 0
+        for call, n in (("open", 20), ("write", 4), ("write", 8), ("sync", 2), ("sync", 4), ("rename", 2), ("rename", 3),
+                        ("truncate", 1), ("unlink", 1)):
+            for action in ("kill", "fail:5", "fail-on:28"):
+                shutil.rmtree(self.dir / "k", ignore_errors=True)
+                done = self.crashed(f"{call}:{n}:{action}", command)
+                where = (call, n, action, done.returncode, done.stderr)
+                self.assertIn(done.returncode, (0, 1, -9), where)
+                fired += done.returncode != 0
+                if done.returncode != 0: self.reco(*command)
+                health = self.json("bank", "verify", "k")
+                self.assertEqual((health["ok"], health["orphans"], health["rows"]), (True, 0, rows), where)
+                self.assertIn(self.json("bank", "info", "k")["scan_rows"], (0, rows), where)
+        self.assertGreater(fired, 15)
+
     def test_add(self):
         self.try_all(["bank", "add", "--embeddings", "c", "k"], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7])
 
