@@ -113,7 +113,7 @@ static const struct argp_option options[] = {
      3},
     {"several-captions", KEY_SEVERAL, NULL, 0,
      "An image may come again with another caption (else it is a bad row)", 3},
-    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 3},
+    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 3},
     {"commit", KEY_COMMIT, "N", 0,
      "Make what was done part of the bank every N rows (default 2048, of embeddings 65536)", 3},
     {0},

@@ -49,7 +49,7 @@ static const struct argp_option options[] = {
     {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
     {"out", KEY_OUT, "DIR", 0, "Where img_emb/, text_emb/ and metadata/ go", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 (default) or float32", 2},
-    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 2},
+    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 2},
     {0},
 };
 static const struct argp_child children[] = {

@@ -46,7 +46,7 @@ static const struct argp_option options[] = {
     {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one a line", 1},
     {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
     {"out", KEY_OUT, "DIR", 0, "Where pixels.npy, image.npy, ids.npy, text.npy and check.json go", 1},
-    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64)", 2},
+    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 2},
     {0},
 };
 static const struct argp_child children[] = {

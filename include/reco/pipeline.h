@@ -19,7 +19,7 @@ extern "C" {
 typedef void (*reco_failure_fn)(void *user, uint64_t row, const char *item, const char *reason);
 
 typedef struct reco_stream_opts {
-    size_t batch;             /* items in flight; 0 = 64 */
+    size_t batch;             /* items in flight; 0 = 64, or 16 a thread */
     reco_dtype dtype;         /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
     int keep_dtype;           /* refine_folder: write the type that was read */
     reco_image_limits limits; /* of each picture */
@@ -48,8 +48,8 @@ typedef struct reco_stream_result {
  * failures.jsonl in `out` lists what was skipped; it is absent when nothing was. Files appear when all is done.
  * A call with the same model, types and source goes on after the last checkpoint of one that was cut off; result->rows,
  * failures and repaired count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
- * Memory: batch * (3 R^2 + d) * 4 bytes beside the model and one decoded picture per thread; it does not grow with the
- * number of pictures (the sorted paths of a folder do: a list does not).
+ * Each thread decodes and embeds pieces of its own. Memory beside the model: 4 batch d bytes, and for each thread 16
+ * pictures of 12 R^2 bytes at most, their activations and one decoded picture; it does not grow with the number of pictures (the sorted paths of a folder do: a list does not).
  * Returns RECO_OK even when every item failed; RECO_E_IO when the source or `out` cannot be used; RECO_E_BUSY
  * when another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,

@@ -58,7 +58,7 @@ static reco_status check_images(check *c, const char *path)
     reco_source *source = NULL;
     reco_decoder *decoder = NULL;
     reco_npy_writer *inputs = NULL, *outputs = NULL;
-    size_t size = reco_batch(c->opts), side = c->info.image_size, pixels = 3 * side * side, n = 0;
+    size_t size = reco_batch(ctx, c->opts), side = c->info.image_size, pixels = 3 * side * side, n = 0;
     char **paths = reco_alloc(ctx, size, sizeof *paths, "paths"),
          **reasons = reco_alloc(ctx, size, sizeof *reasons, "reasons");
     float *x = reco_alloc(ctx, size * pixels, sizeof *x, "pixels"),

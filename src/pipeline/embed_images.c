@@ -2,30 +2,28 @@
 
 typedef struct batch {
     char **paths, **reasons;
-    float *pixels, *rows;
+    float *rows; /* [size][d] */
     size_t n;
     reco_output_place at; /* at.next: input row of paths[0] */
 } batch;
 
-/* Decode, set the good ones side by side, embed them, write rows and metadata in step. */
-static reco_status flush(reco_ctx *ctx, const reco_model *model, reco_decoder *decoder, batch *b,
-                         size_t pixels, reco_output *o)
+/* Embed, set the good ones side by side, write rows and metadata in step. */
+static reco_status flush(reco_ctx *ctx, reco_decoder *decoder, batch *b, size_t d, reco_output *o)
 {
     reco_status status =
-        reco_decoder_run(ctx, decoder, (const char *const *)b->paths, NULL, b->n, b->pixels, b->reasons);
+        reco_decoder_embed(ctx, decoder, (const char *const *)b->paths, NULL, b->n, b->rows, b->reasons);
     size_t good = 0;
     for (size_t i = 0; i < b->n && status == RECO_OK; i++) {
         if (b->reasons[i]) {
             status = reco_failures_add(ctx, &o->failures, b->at.next + i, b->paths[i], b->reasons[i]);
             continue;
         }
-        if (good != i) memcpy(b->pixels + good * pixels, b->pixels + i * pixels, pixels * sizeof(float));
+        if (good != i) memcpy(b->rows + good * d, b->rows + i * d, d * sizeof(float));
         good++;
         status = reco_write_json_line(
             ctx, o->metadata,
             json_pack("{s:o}", "image_path", reco_json_text(b->paths[i], strlen(b->paths[i]))));
     }
-    if (status == RECO_OK) status = reco_model_embed_pixels(ctx, model, b->pixels, good, b->rows);
     if (status == RECO_OK) status = reco_npy_append(ctx, o->rows, b->rows, good);
     b->at.rows += good;
     for (size_t i = 0; i < b->n; i++) {
@@ -75,7 +73,7 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     reco_output o = {0};
     batch b = {0};
     reco_model_info info = reco_model_get_info(model);
-    size_t size = reco_batch(opts), pixels = 3 * info.image_size * info.image_size;
+    size_t size = reco_batch(ctx, opts);
     RECO_GO(reco_source_open(ctx, &source, path));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_IMAGE, model, opts));
     RECO_GO(go_on(ctx, &source, path, &o, &b.at));
@@ -83,14 +81,13 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     RECO_GO(reco_decoder_create(ctx, &decoder, model, opts));
     b.paths = reco_alloc(ctx, size, sizeof(char *), "paths");
     b.reasons = reco_alloc(ctx, size, sizeof(char *), "reasons");
-    b.pixels = reco_alloc(ctx, size * pixels, sizeof(float), "pixels");
     b.rows = reco_alloc(ctx, size * info.d, sizeof(float), "embeddings");
-    if (!b.paths || !b.reasons || !b.pixels || !b.rows) RECO_GO(RECO_E_NOMEM);
+    if (!b.paths || !b.reasons || !b.rows) RECO_GO(RECO_E_NOMEM);
     for (;;) {
         RECO_GO(reco_source_next(ctx, source, &b.paths[b.n]));
         bool end = !b.paths[b.n];
         if (!end) b.n++;
-        if (b.n == size || (end && b.n > 0)) RECO_GO(flush(ctx, model, decoder, &b, pixels, &o));
+        if (b.n == size || (end && b.n > 0)) RECO_GO(flush(ctx, decoder, &b, info.d, &o));
         RECO_GO(reco_progress(ctx, "embedding", b.at.next, end ? b.at.next : reco_source_total(source)));
         if (end) break;
     }
@@ -102,7 +99,6 @@ out:
     for (size_t i = 0; b.paths && i < b.n; i++) reco_free(b.paths[i]);
     reco_free(b.paths);
     reco_free(b.reasons);
-    reco_free(b.pixels);
     reco_free(b.rows);
     reco_decoder_free(decoder);
     reco_output_abort(&o);

@@ -24,7 +24,7 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     const char *line = NULL;
     size_t bytes;
     /* Captions are small: several pictures' worth of them makes one batch. */
-    size_t size = 8 * reco_batch(opts), n = 0, d = reco_model_get_info(model).d;
+    size_t size = 8 * reco_batch(ctx, opts), n = 0, d = reco_model_get_info(model).d;
     char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
     float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
     if (!texts || !rows) RECO_GO(RECO_E_NOMEM);

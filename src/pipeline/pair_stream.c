@@ -9,11 +9,10 @@ static reco_status buffers(reco_ctx *ctx, reco_pair_stream *g)
     g->rows = reco_alloc(ctx, g->size, sizeof *g->rows, "pairs");
     g->numbers = reco_alloc(ctx, g->size, sizeof *g->numbers, "pairs");
     g->reasons = reco_alloc(ctx, g->size, sizeof *g->reasons, "pairs");
-    g->pixels = reco_alloc(ctx, g->size * g->per, sizeof(float), "pixels");
     g->image = reco_alloc(ctx, g->size * g->d, sizeof(float), "embeddings");
     g->text = reco_alloc(ctx, g->size * g->d, sizeof(float), "embeddings");
     g->twice = reco_alloc(ctx, g->size, 1, "pairs");
-    bool all = g->rows && g->numbers && g->reasons && g->pixels && g->image && g->text && g->twice;
+    bool all = g->rows && g->numbers && g->reasons && g->image && g->text && g->twice;
     return all ? RECO_OK : RECO_E_NOMEM;
 }
 
@@ -24,11 +23,10 @@ reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco
     reco_model_info info = reco_model_get_info(model);
     *g = (reco_pair_stream){.model = model,
                             .result = result,
-                            .size = reco_batch(opts),
+                            .size = reco_batch(ctx, opts),
                             .several = opts && opts->several_captions,
                             .commit = opts && opts->commit ? opts->commit : COMMIT_ROWS,
-                            .d = info.d,
-                            .per = 3 * info.image_size * info.image_size};
+                            .d = info.d};
     reco_bank *existing = NULL;
     char key[160], fingerprint[33];
     int done = 0;
@@ -72,7 +70,6 @@ void reco_pair_stream_close(reco_pair_stream *g)
     reco_free(g->rows);
     reco_free(g->numbers);
     reco_free(g->reasons);
-    reco_free(g->pixels);
     reco_free(g->image);
     reco_free(g->text);
     reco_free(g->twice);
@@ -102,8 +99,9 @@ static reco_status drop_near(reco_ctx *ctx, reco_pair_stream *g, reco_pair *pair
     return RECO_OK;
 }
 
-/* Decode what is not a failure already. pixels hold those that could be, side by side; at[] says which they are. */
-static reco_status decode(reco_ctx *ctx, reco_pair_stream *g, size_t *at, size_t *good)
+/* Embed the pictures of what is not a failure already. image holds those that could be, side by side; at[] says which they
+ * are. */
+static reco_status embed_pictures(reco_ctx *ctx, reco_pair_stream *g, size_t *at, size_t *good)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -119,11 +117,11 @@ static reco_status decode(reco_ctx *ctx, reco_pair_stream *g, size_t *at, size_t
         data[n] = (reco_picture_bytes){g->rows[i].data, g->rows[i].bytes};
         at[n++] = i;
     }
-    RECO_GO(reco_decoder_run(ctx, g->decoder, paths, data, n, g->pixels, reasons));
+    RECO_GO(reco_decoder_embed(ctx, g->decoder, paths, data, n, g->image, reasons));
     for (size_t i = 0; i < n; i++) {
         g->reasons[at[i]] = reasons[i];
         if (reasons[i]) continue;
-        if (*good != i) memcpy(g->pixels + *good * g->per, g->pixels + i * g->per, g->per * sizeof(float));
+        if (*good != i) memcpy(g->image + *good * g->d, g->image + i * g->d, g->d * sizeof(float));
         at[(*good)++] = at[i];
     }
 out:
@@ -131,7 +129,7 @@ out:
     return status;
 }
 
-static reco_status embed(reco_ctx *ctx, reco_pair_stream *g, const size_t *at, size_t good)
+static reco_status append(reco_ctx *ctx, reco_pair_stream *g, const size_t *at, size_t good)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -143,7 +141,6 @@ static reco_status embed(reco_ctx *ctx, reco_pair_stream *g, const size_t *at, s
         captions[i] = row->caption;
         pairs[i] = (reco_pair){-1, row->caption, row->uri, row->meta};
     }
-    RECO_GO(reco_model_embed_pixels(ctx, g->model, g->pixels, good, g->image));
     RECO_GO(reco_model_embed_texts(ctx, g->model, captions, good, g->text));
     g->result->embedded += good;
     RECO_GO(drop_near(ctx, g, pairs, &good));
@@ -160,11 +157,11 @@ static reco_status flush(reco_ctx *ctx, reco_pair_stream *g)
     reco_mark mark = reco_scratch_mark(ctx);
     size_t good, *at = reco_scratch(ctx, g->size, sizeof *at, "pairs");
     if (!at) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(decode(ctx, g, at, &good));
+    RECO_GO(embed_pictures(ctx, g, at, &good));
     for (size_t i = 0; i < g->n; i++)
         if (g->reasons[i])
             RECO_GO(reco_failures_add(ctx, &g->failures, g->numbers[i], g->rows[i].uri, g->reasons[i]));
-    RECO_GO(embed(ctx, g, at, good));
+    RECO_GO(append(ctx, g, at, good));
     g->uncommitted += g->n;
 out:
     for (size_t i = 0; i < g->n; i++) {

@@ -14,10 +14,10 @@ typedef struct reco_pair_stream {
     reco_pair_row *rows; /* [size] */
     uint64_t *numbers;   /* [size] source record of each */
     char **reasons;      /* [size] what is wrong with it; NULL: nothing so far */
-    float *pixels, *image, *text;
+    float *image, *text; /* [size][d] */
     unsigned char *twice;
     bool several; /* captions of one URI */
-    size_t size, n, per, d;
+    size_t size, n, d;
     size_t commit, uncommitted; /* records between commits, and since the last one */
     size_t held;                /* bytes of pictures in the rows */
     uint64_t next;              /* source records before it were dealt with by an earlier run */

@@ -55,6 +55,9 @@ typedef struct reco_picture_bytes {
     const void *data; /* NULL: read the file instead */
     size_t bytes;
 } reco_picture_bytes;
+/* rows [n][d], zeros where reasons[i] says why there is none; else as below. Decoding and embedding overlap. */
+reco_status reco_decoder_embed(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
+                               const reco_picture_bytes *data, size_t n, float *rows, char **reasons);
 /* pixels[n][3][R][R]; data[n] or NULL; reasons[i] is NULL where it went well, else a string to free with reco_free. */
 reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
                              const reco_picture_bytes *data, size_t n, float *pixels, char **reasons);
@@ -135,9 +138,9 @@ char *reco_layout_path(reco_ctx *ctx, const char *dir, reco_side side);
 /* Make a row of length 1; false where it is zero or not finite. */
 bool reco_unit_row(float *row, size_t d);
 
-static inline size_t reco_batch(const reco_stream_opts *opts)
+static inline size_t reco_batch(const reco_ctx *ctx, const reco_stream_opts *opts)
 {
-    return opts && opts->batch ? opts->batch : 64;
+    return opts && opts->batch ? opts->batch : reco_max(64, 16 * (size_t)reco_ctx_threads(ctx));
 }
 
 #endif

@@ -35,6 +35,10 @@ class Embed(Case):
         for row in failed:
             self.assertIn(row["item"], row["reason"])
         self.assertFalse((self.dir / "b/failures.jsonl").exists())
+        for threads, batch in ((1, 64), (2, 3), (2, 106), (3, 7), (5, 31)):  # whole pieces, and batches too small for them
+            self.reco("embed", "--model", MODEL, "--images", "list.txt", "--out", "c", "--threads", threads, "--batch", batch)
+            for name in ("img_emb/img_emb_0.npy", "metadata/metadata_0.jsonl", "failures.jsonl"):
+                self.assertEqual((self.dir / "c" / name).read_bytes(), (self.dir / "a" / name).read_bytes(), (threads, batch))
         done = self.reco("embed", "--model", MODEL, "--images", "list.txt", "--out", "a", "--strict", code=1)
         self.assertIn("6 skipped, listed in failures.jsonl", done.stderr)
 
