@@ -6,9 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_VALUE (4 << 20) /* bytes of one string or row; ours are smaller */
-#define BUSY_MILLISECONDS 10000
-#define WRITER_CACHE "16384" /* KiB; the index on uri is hit at random */
+#define MAX_VALUE (4 << 20)     /* bytes of one string or row; ours are smaller */
+#define BUSY_MILLISECONDS 10000 /* of a reader */
+#define LEAST_WAIT 2            /* seconds, of a writer */
+#define WRITER_CACHE "16384"    /* KiB; the index on uri is hit at random */
 
 /* ---- errors ---- */
 
@@ -268,8 +269,12 @@ static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
     return status;
 }
 
+/* Other writers of ours are kept out by a lock of their own (lock.c); this is for programs that use SQLite alone, and for
+ * the moments in which SQLite itself locks. */
 static reco_status prepare_to_write(reco_ctx *ctx, reco_catalog *c)
 {
+    double wait = reco_ctx_wait(ctx) < LEAST_WAIT ? LEAST_WAIT : reco_ctx_wait(ctx);
+    sqlite3_busy_timeout(c->db, wait < INT_MAX / 1000 ? (int)(1000 * wait) : INT_MAX);
     RECO_TRY(reco_catalog_exec(ctx, c,
                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
                                "PRAGMA cache_size = -" WRITER_CACHE));

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import struct
 import time
 import unittest
@@ -90,6 +91,18 @@ class Keep(Case):
             self.reco("bank", "verify", "b")  # readers don't wait
             fcntl.flock(lock, fcntl.LOCK_UN)
         self.reco("bank", "compact", "b", "--wait", "0")
+
+    def test_a_foreign_lock(self):
+        """Of a program that uses SQLite and not our lock: waited for as long as for a writer of ours."""
+        self.bank()
+        connection = sqlite3.connect(self.dir / "b/bank.sqlite", isolation_level=None)
+        self.addCleanup(connection.close)
+        connection.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        self.fails("bank", "delete", "b", "--id", "1", "--wait", "3", says=["bank.sqlite", "locked"])
+        self.assertTrue(2.5 < time.monotonic() - start < 8)
+        connection.execute("ROLLBACK")
+        self.reco("bank", "delete", "b", "--id", "1", "--wait", "3")
 
     def test_format_1(self):
         """A bank that the first reco wrote opens, can be searched, verified, added to and compacted for ever."""
