@@ -262,7 +262,8 @@ static reco_status run(cli *c, args *a)
 {
     reco_bank_deletion *d = NULL;
     uint64_t n = 0;
-    reco_status status = reco_bank_deletion_open(c->ctx, &d, a->bank);
+    reco_status status =
+        (a->dry ? reco_bank_deletion_preview : reco_bank_deletion_open)(c->ctx, &d, a->bank);
     if (status == RECO_OK) status = pick_all(c, d, a);
     if (status == RECO_OK) cli_clear_bar(c);
     if (status == RECO_OK) status = a->dry ? preview(c, d, &n) : reco_bank_deletion_commit(c->ctx, d, &n);

@@ -223,6 +223,9 @@ RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int
 typedef struct reco_bank_deletion reco_bank_deletion;
 /* RECO_E_BUSY when a writer is at work; RECO_E_NOTFOUND, RECO_E_IO, RECO_E_FORMAT as reco_bank_writer_open. */
 RECO_API reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
+/* One that only shows what would go: without the lock, also while a writer is at work and on media that can't be written.
+ * Committing it is RECO_E_ARG. */
+RECO_API reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
 /* Pick live rows: of this id; of this uri; for which this condition is true (as in reco_bank_filter_where); within
  * this cosine of a query [d] (as in reco_bank_within).
  *   picked  how many there are, whether picked before or not. May be NULL */

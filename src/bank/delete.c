@@ -1,19 +1,42 @@
 #include "bank/bank_internal.h"
 
 struct reco_bank_deletion {
-    reco_bank_writer *writer;
+    reco_bank_writer *writer; /* NULL in a preview */
+    reco_catalog *catalog;    /* the writer's, or its own */
+    char *dir;
+    int64_t next_id;
     reco_bank *bank; /* what is being deleted from; opened when it is asked for */
 };
 
-reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+static reco_status open_writer(reco_ctx *ctx, reco_bank_deletion *d)
 {
     uint64_t next;
     int done;
+    RECO_TRY(reco_bank_writer_open(ctx, &d->writer, d->dir, NULL, "", &next, &done));
+    d->catalog = d->writer->catalog;
+    d->next_id = d->writer->next_id;
+    return RECO_OK;
+}
+
+static reco_status open_reader(reco_ctx *ctx, reco_bank_deletion *d)
+{
+    reco_bank_info info;
+    int64_t next_segment;
+    RECO_TRY(reco_catalog_open(ctx, &d->catalog, d->dir, false));
+    RECO_TRY(reco_catalog_info(ctx, d->catalog, &info, &next_segment));
+    d->next_id = info.next_id;
+    return RECO_OK;
+}
+
+static reco_status open_deletion(reco_ctx *ctx, reco_bank_deletion **out, const char *path,
+                                 reco_status (*open)(reco_ctx *ctx, reco_bank_deletion *d))
+{
     *out = NULL;
     reco_bank_deletion *d = reco_alloc(ctx, 1, sizeof *d, "deletion");
     if (!d) return RECO_E_NOMEM;
-    reco_status status = reco_bank_writer_open(ctx, &d->writer, path, NULL, "", &next, &done);
-    if (status == RECO_OK) status = reco_catalog_pick_none(ctx, d->writer->catalog);
+    d->dir = reco_strdup(ctx, path);
+    reco_status status = d->dir ? open(ctx, d) : RECO_E_NOMEM;
+    if (status == RECO_OK) status = reco_catalog_pick_none(ctx, d->catalog);
     if (status == RECO_OK)
         *out = d;
     else
@@ -21,18 +44,32 @@ reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, con
     return status;
 }
 
+reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return open_deletion(ctx, out, path, open_writer);
+}
+
+reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return open_deletion(ctx, out, path, open_reader);
+}
+
 void reco_bank_deletion_close(reco_bank_deletion *d)
 {
     if (!d) return;
     reco_bank_close(d->bank);
-    reco_bank_writer_close(d->writer);
+    if (d->writer)
+        reco_bank_writer_close(d->writer);
+    else
+        reco_catalog_close(d->catalog);
+    reco_free(d->dir);
     reco_free(d);
 }
 
 reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked)
 {
     uint64_t n = 0;
-    RECO_TRY(reco_catalog_pick_id(ctx, d->writer->catalog, id, &n));
+    RECO_TRY(reco_catalog_pick_id(ctx, d->catalog, id, &n));
     if (picked) *picked = n;
     return RECO_OK;
 }
@@ -40,7 +77,7 @@ reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t 
 reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked)
 {
     uint64_t n = 0;
-    RECO_TRY(reco_catalog_pick_uri(ctx, d->writer->catalog, uri, &n));
+    RECO_TRY(reco_catalog_pick_uri(ctx, d->catalog, uri, &n));
     if (picked) *picked = n;
     return RECO_OK;
 }
@@ -63,16 +100,16 @@ static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
 reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
                                      uint64_t *picked)
 {
-    picking p = {d->writer->catalog, 0};
-    RECO_TRY(reco_catalog_where(ctx, p.catalog, where, 0, (uint64_t)d->writer->next_id, pick, &p));
+    picking p = {d->catalog, 0};
+    RECO_TRY(reco_catalog_where(ctx, p.catalog, where, 0, (uint64_t)d->next_id, pick, &p));
     if (picked) *picked = p.n;
     return RECO_OK;
 }
 
-/* The lock keeps other writers out, so this snapshot is what the deletion finds. */
+/* The lock keeps other writers out, so this snapshot is what the deletion finds; that of a preview may be newer. */
 reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank)
 {
-    if (!d->bank) RECO_TRY(reco_bank_open(ctx, &d->bank, d->writer->dir));
+    if (!d->bank) RECO_TRY(reco_bank_open(ctx, &d->bank, d->dir));
     *bank = d->bank;
     return RECO_OK;
 }
@@ -84,7 +121,7 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
     int64_t ids[PAGE];
     size_t n;
     const reco_bank *bank;
-    picking p = {d->writer->catalog, 0};
+    picking p = {d->catalog, 0};
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
     for (int64_t from = 0;; from = ids[n - 1] + 1) {
         RECO_TRY(reco_bank_within(ctx, bank, side, query, least, from, PAGE, ids, NULL, &n));
@@ -98,15 +135,17 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
 reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
                                    int64_t *ids, size_t *n)
 {
-    return reco_catalog_picked(ctx, d->writer->catalog, from, max, ids, n);
+    return reco_catalog_picked(ctx, d->catalog, from, max, ids, n);
 }
 
 reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted)
 {
     uint64_t n = 0;
+    if (!d->writer)
+        return reco_fail(ctx, RECO_E_ARG, "%s: a preview of a deletion deletes nothing", d->dir);
     reco_bank_close(d->bank); /* it shows what was there before */
     d->bank = NULL;
-    RECO_TRY(reco_catalog_delete_picked(ctx, d->writer->catalog, &n));
+    RECO_TRY(reco_catalog_delete_picked(ctx, d->catalog, &n));
     if (deleted) *deleted = n;
     return RECO_OK;
 }

@@ -89,6 +89,8 @@ class Keep(Case):
                 self.fails("bank", *command, "--wait", "0.3", says=[f"process {os.getpid()} has been writing for 9", "since 20"])
             self.assertGreater(time.monotonic() - start, 0.6)
             self.reco("bank", "verify", "b")  # readers don't wait
+            for option in (["--where", "id < 3"], ["--uri", "1.png", "2.png"], ["--near", "1", "--min-similarity", "0.9999"]):
+                self.reco("bank", "delete", "b", *option, "--dry-run", "--wait", "0")
             fcntl.flock(lock, fcntl.LOCK_UN)
         self.reco("bank", "compact", "b", "--wait", "0")
 

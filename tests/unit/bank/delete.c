@@ -102,6 +102,12 @@ static void test_near(void **state)
     refused(RECO_E_ARG, "side",
             reco_bank_within(ctx, bank, (reco_side)2, query, 0, 0, 1, ids, NULL, &found));
     reco_bank_close(bank);
+    ok(reco_bank_deletion_preview(ctx, &d, in("b")));
+    ok(reco_bank_deletion_near(ctx, d, RECO_TEXT, query, 0.2f, &n));
+    assert_int_equal(n, want);
+    refused(RECO_E_ARG, "preview", reco_bank_deletion_commit(ctx, d, &n));
+    reco_bank_deletion_close(d);
+    assert_int_equal(live(), N - 1);
     ok(reco_bank_deletion_open(ctx, &d, in("b")));
     ok(reco_bank_deletion_near(ctx, d, RECO_TEXT, query, 0.2f, &n));
     assert_int_equal(n, want);
