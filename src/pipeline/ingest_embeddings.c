@@ -2,6 +2,7 @@
 
 #define ROWS 1024
 #define COMMIT_ROWS 65536
+#define WORTH_A_THREAD 65536 /* floats */
 #define HELD_FLOATS ((size_t)8 << 20)
 
 /* A job is named by what the files are, not by their content, which may be many gigabytes. */
@@ -73,7 +74,7 @@ static void read_sides(void *arg, size_t begin, size_t end, int worker)
 static reco_status read_vectors(reco_ctx *ctx, ingest *g, uint64_t from, size_t n)
 {
     reading r = {g, {[RECO_IMAGE] = ctx, [RECO_TEXT] = g->beside}, from, n, {RECO_OK, RECO_OK}};
-    reco_parallel(ctx, 2, 1, read_sides, &r);
+    reco_parallel(ctx, 2, n * g->d < WORTH_A_THREAD ? 2 : 1, read_sides, &r);
     RECO_TRY(r.status[RECO_IMAGE]);
     if (r.status[RECO_TEXT] == RECO_OK) return RECO_OK;
     return reco_fail(ctx, r.status[RECO_TEXT], "%s", reco_ctx_error(g->beside));

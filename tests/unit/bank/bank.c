@@ -357,7 +357,7 @@ static void test_snapshot(void **state)
 static void test_many_segments(void **state)
 {
     (void)state;
-    size_t d = 32768, n = 600; /* 256 rows fit */
+    size_t d = 32768, n = 400; /* 160 rows fit */
     reco_bank_writer *w = open_writer(in("bank"), d, "job", 0, 0);
     for (size_t i = 0; i < n; i += 100) append_numbered(w, d, i, 100);
     ok(reco_bank_commit(ctx, w, n, 1));
@@ -365,9 +365,9 @@ static void test_many_segments(void **state)
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
     assert_int_equal(reco_bank_get_info(bank).segments, 3);
-    for (int64_t i = 0; i < 600; i += 85) assert_numbered(bank, i, (uint64_t)i);
-    assert_numbered(bank, 255, 255);
-    assert_numbered(bank, 256, 256);
+    for (int64_t i = 0; i < 400; i += 57) assert_numbered(bank, i, (uint64_t)i);
+    assert_numbered(bank, 159, 159);
+    assert_numbered(bank, 160, 160);
     reco_bank_close(bank);
 }
 
