@@ -1,5 +1,6 @@
 /* config.json of Hugging Face: CLIPModel and SiglipModel, or one of their towers alone, whose file is flat. Keys that
- * are missing have the defaults of transformers' configuration classes. */
+ * are missing have the defaults of transformers' configuration classes. Null says so of whole sections, architectures and
+ * projection_size alone; of the rest transformers takes it for a value, and fails. */
 #include "clip/reader.h"
 
 /* What the two families assume. */
@@ -49,7 +50,7 @@ static void image(reco_reader *r, reco_model *model, bool is_siglip)
     spec->patch = reco_read_square(r, "patch_size", family->patch, 1, 4096);
     spec->class_token = !is_siglip;
     spec->image.pool = is_siglip ? RECO_POOL_MAP : RECO_POOL_FIRST;
-    const json_t *channels = reco_read_value(r, "num_channels");
+    const json_t *channels = json_object_get(r->object, "num_channels");
     if (channels && json_integer_value(channels) != 3)
         reco_read_fail(r, RECO_E_UNSUPPORTED, "num_channels", "is not 3");
     if (spec->image_size < spec->patch)
@@ -151,7 +152,7 @@ reco_status reco_config_hf(reco_ctx *ctx, reco_model *model)
                       path, type ? type : ""));
     bool whole = kinds[k].image && kinds[k].text, is_siglip = kinds[k].siglip;
     model->family = kinds[k].family;
-    reco_reader r = {ctx, model, path, "", root, RECO_OK};
+    reco_reader r = {ctx, model, path, "", root, RECO_OK, true};
     architecture(&r);
     reco_reader i = whole ? section(&r, "vision_config", "vision_config_dict") : r;
     if (kinds[k].image) image(&i, model, is_siglip);

@@ -274,9 +274,9 @@ reco_status reco_config_openclip(reco_ctx *ctx, reco_model *model)
     if (!path) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_json_load(ctx, &root, path));
     model->family = "open_clip";
-    reco_reader top = {ctx, model, path, "", root, RECO_OK};
+    reco_reader top = {ctx, model, path, "", root, RECO_OK, false};
     reco_reader cfg = json_object_get(root, "model_cfg") ? reco_read_section(&top, "model_cfg") : top;
-    reco_reader r = {ctx, model, path, "", cfg.object, cfg.status};
+    reco_reader r = {ctx, model, path, "", cfg.object, cfg.status, false};
     if (!off(reco_read_value(&r, "multimodal_cfg")))
         reco_read_fail(&r, RECO_E_UNSUPPORTED, "multimodal_cfg",
                        "is set: CoCa, which reco does not support");

@@ -164,7 +164,7 @@ reco_status reco_preprocess_hf(reco_ctx *ctx, reco_model *model)
     reco_status status = RECO_OK;
     char *path = reco_path_join(ctx, model->dir, "preprocessor_config.json");
     if (!path) RECO_GO(RECO_E_NOMEM);
-    reco_reader r = {ctx, model, path, "", NULL, RECO_OK};
+    reco_reader r = {ctx, model, path, "", NULL, RECO_OK, false};
     if (reco_path_exists(path)) {
         RECO_GO(reco_json_load(ctx, &root, path));
         r.object = root;

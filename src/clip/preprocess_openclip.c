@@ -47,7 +47,7 @@ reco_status reco_preprocess_openclip(reco_ctx *ctx, reco_model *model)
     char *path = reco_path_join(ctx, model->dir, "open_clip_config.json");
     if (!path) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_json_load(ctx, &root, path));
-    reco_reader top = {ctx, model, path, "", root, RECO_OK};
+    reco_reader top = {ctx, model, path, "", root, RECO_OK, false};
     reco_reader r = reco_read_section(&top, "preprocess_cfg");
     *pre = (reco_preprocess){.size = side, .crop = side, .rescale = 1, .normalize = 1};
     const char *mode = name(&r, "resize_mode", "shortest"), *filter = name(&r, "interpolation", "bicubic");

@@ -38,6 +38,11 @@ const json_t *reco_read_value(const reco_reader *r, const char *key)
     return value && !json_is_null(value) ? value : NULL;
 }
 
+static const json_t *given(const reco_reader *r, const char *key)
+{
+    return r->nulls && r->status == RECO_OK ? json_object_get(r->object, key) : reco_read_value(r, key);
+}
+
 reco_reader reco_read_section(reco_reader *r, const char *key)
 {
     reco_reader section = *r;
@@ -79,7 +84,7 @@ static size_t size_of(reco_reader *r, const char *key, const json_t *value, size
 
 size_t reco_read_size(reco_reader *r, const char *key, size_t otherwise, size_t low, size_t high)
 {
-    const json_t *value = reco_read_value(r, key);
+    const json_t *value = given(r, key);
     if (value) return size_of(r, key, value, otherwise, low, high);
     missing_size(r, key, otherwise);
     return otherwise;
@@ -98,7 +103,7 @@ size_t reco_read_square(reco_reader *r, const char *key, size_t otherwise, size_
 
 double reco_read_number(reco_reader *r, const char *key, double otherwise, double low, double high)
 {
-    const json_t *value = reco_read_value(r, key);
+    const json_t *value = given(r, key);
     if (!value) {
         char text[32];
         snprintf(text, sizeof text, "%g", otherwise);
@@ -115,7 +120,7 @@ double reco_read_number(reco_reader *r, const char *key, double otherwise, doubl
 
 bool reco_read_flag(reco_reader *r, const char *key, bool otherwise)
 {
-    const json_t *value = reco_read_value(r, key);
+    const json_t *value = given(r, key);
     if (value && !json_is_boolean(value))
         reco_read_fail(r, RECO_E_FORMAT, key, "is neither true nor false");
     return json_is_boolean(value) ? json_is_true(value) : otherwise;
@@ -123,7 +128,7 @@ bool reco_read_flag(reco_reader *r, const char *key, bool otherwise)
 
 const char *reco_read_text(reco_reader *r, const char *key, const char *otherwise)
 {
-    const json_t *value = reco_read_value(r, key);
+    const json_t *value = given(r, key);
     if (value && !json_is_string(value)) reco_read_fail(r, RECO_E_FORMAT, key, "is not a string");
     return json_is_string(value) ? json_string_value(value) : otherwise;
 }

@@ -1,5 +1,5 @@
 /* clip/reader.h: keys of a configuration file. The first failure stays; what follows it is a no-op that gives the
- * default. A key that is missing (or null) has the default, which is noted as a guess of the model. */
+ * default. A key that is missing (or null, unless `nulls`) has the default, which is noted as a guess of the model. */
 #ifndef RECO_SRC_CLIP_READER_H
 #define RECO_SRC_CLIP_READER_H
 
@@ -12,6 +12,7 @@ typedef struct reco_reader {
     const char *section;  /* "vision_config", or "" for the whole file */
     const json_t *object; /* NULL: as if empty */
     reco_status status;
+    bool nulls; /* null is a value, a wrong one, to all but reco_read_value and reco_read_section */
 } reco_reader;
 
 /* Fail with "PATH: SECTION.KEY " and what follows. */

@@ -135,6 +135,22 @@ class BadModel(Case):
             (self.model / "config.json").write_text(text)
             self.fails_with("config.json" if text != "{}" else "model")
 
+    def test_nulls(self):
+        """Where transformers has no default for null, neither has reco."""
+        tower = (("hidden_size", "want 1..65536"), ("num_hidden_layers", "want 1..1024"), ("num_attention_heads", "want 1..1024"),
+                 ("intermediate_size", "want 1.."), ("layer_norm_eps", "not a number, want 0..1"), ("hidden_act", "not a string"))
+        for part, keys in (("vision_config", tower + (("image_size", "want 1..4096"), ("patch_size", "want 1..4096"), ("num_channels", "not 3"))),
+                           ("text_config", tower + (("vocab_size", "want 1.."), ("max_position_embeddings", "want 2.."), ("eos_token_id", "want 0.."))),
+                           (None, (("projection_dim", "want 1..65536"),))):
+            for key, want in keys:
+                with self.subTest(f"{part}.{key}"):
+                    self.config(part, **{key: None})
+                    self.fails_with("config.json: " + (f"{part}.{key}" if part else key), want)
+        for part, keys in (("vision_config", ("attention_dropout",)), ("text_config", ("projection_dim", "pad_token_id", "bos_token_id")),
+                           (None, ("vision_config_dict", "text_config_dict", "architectures", "quantization_config", "torch_dtype"))):
+            self.config(part, **{key: None for key in keys})
+            self.reco("model", "info", self.model)
+
     def forge(self, tower, width):
         header, at = {}, len(self.data)
         for name, entry in self.header.items():

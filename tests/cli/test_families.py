@@ -340,9 +340,14 @@ class Families(Case):
                              (lambda c: c.update(architectures=["EvaCLIPModel"]), "EvaCLIPModel"),
                              (lambda c: c.update(architectures=[3]), "architectures"),
                              (lambda c: c["vision_config"].update(hidden_act="relu"), "relu"),
+                             (lambda c: c["vision_config"].update(vision_use_head=None), "vision_use_head"),
                              (lambda c: c.update(text_config=3), "text_config")):
             with self.subTest(says):
                 self.refused("hf-siglip", change, says)
+
+    def test_siglip_without_a_projection_size(self):
+        before = self.embedded(SMALL / "hf-siglip")
+        self.assertEqual(self.embedded(self.changed("hf-siglip", "config.json", lambda c: c["text_config"].update(projection_size=None))), before)
 
     def test_siglip_tokenizer_that_is_wrong(self):
         model = self.copy("hf-siglip")
