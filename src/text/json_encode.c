@@ -56,23 +56,18 @@ static reco_status encode(reco_ctx *ctx, const reco_tokenizer *tok, const reco_p
                           bool normalized, bool first, reco_ids *ids)
 {
     const reco_special *found = NULL;
-    size_t begin = 0, look = 0; /* a token may lie in the white space that the one before took along */
+    reco_place place = {0};
     do {
-        size_t at = look, end;
-        found = reco_special_find(tok, text, &at, normalized);
-        end = look = at + (found ? found->n : 0);
-        while (found && found->lstrip && at > begin && reco_point_space(text->at[at - 1])) at--;
-        while (found && found->rstrip && end < text->n && reco_point_space(text->at[end])) end++;
-        reco_points part = {text->at + begin, at > begin ? at - begin : 0};
+        bool begins = first && place.begin == 0;
+        reco_points part;
+        found = reco_special_next(tok, text, normalized, &place, &part);
         if (part.n && normalized) {
-            RECO_TRY(encode_words(ctx, tok, &part, first && begin == 0, ids));
+            RECO_TRY(encode_words(ctx, tok, &part, begins, ids));
         } else if (part.n) {
-            bool begins = first && begin == 0;
             RECO_TRY(reco_steps_apply(ctx, &tok->json->steps, &part, &begins));
             RECO_TRY(encode(ctx, tok, &part, true, begins, ids));
         }
         if (found) reco_ids_push(ids, found->id);
-        begin = end;
     } while (found && !reco_ids_full(ids));
     return RECO_OK;
 }

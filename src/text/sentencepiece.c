@@ -31,7 +31,7 @@ static reco_status special(reco_ctx *ctx, reco_tokenizer *tok, int32_t *id, cons
         (*id == reco_spm_unk(tok->spm) && strcmp(name, content(from, "unk_token", "<unk>")) != 0))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is no piece of the model", from->path, key,
                          name);
-    return reco_special_add(ctx, tok, name, *id, false);
+    return reco_special_add(ctx, tok, NULL, name, *id);
 }
 
 /* Tokens that were added to SiglipTokenizer, which it finds in a text as it finds its end token. */
@@ -59,7 +59,7 @@ static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
                              "%s: added_tokens_decoder: single_word of \"%.20s\" is not supported",
                              from->path, key);
         size_t known = tok->nspecials;
-        RECO_TRY(reco_special_add(ctx, tok, name, id, false));
+        RECO_TRY(reco_special_add(ctx, tok, NULL, name, id));
         if (tok->nspecials > known) tok->specials[known].plain = true;
     }
     return RECO_OK;

@@ -33,21 +33,68 @@ reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_spec
     return RECO_OK;
 }
 
-reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
-                             bool normalized)
+reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *flags, const char *token,
+                             int32_t id)
 {
     reco_status status = RECO_OK;
+    const json_t *normalized = json_object_get(flags, "normalized");
+    reco_special special = {.id = id,
+                            .lstrip = json_is_true(json_object_get(flags, "lstrip")),
+                            .rstrip = json_is_true(json_object_get(flags, "rstrip")),
+                            .single_word = json_is_true(json_object_get(flags, "single_word"))};
+    special.normalized = json_is_true(normalized) || (!normalized && json_is_object(flags) &&
+                                                      !json_is_true(json_object_get(flags, "special")));
     reco_mark mark = reco_scratch_mark(ctx);
     reco_points points;
     RECO_GO(reco_points_decode(ctx, &points, token, strlen(token)));
-    if (normalized) { /* as the text will be when the token is looked for */
-        RECO_GO(reco_points_nfc(ctx, &points));
-        RECO_GO(reco_points_lower(ctx, &points, false));
-    }
-    RECO_GO(reco_special_put(ctx, tok, &(reco_special){.points = points.at, points.n, id, normalized}));
+    if (special.normalized) RECO_GO(reco_clip_normalize(ctx, &points)); /* as the text will be */
+    special.points = points.at;
+    special.n = points.n;
+    RECO_GO(reco_special_put(ctx, tok, &special));
 out:
     reco_scratch_release(ctx, mark);
     return status;
+}
+
+/* A token that is part of a longer word is passed over whole: the reference does not look for shorter ones in it. */
+static bool stands_alone(const reco_special *special, const reco_points *text, size_t at)
+{
+    size_t end = at + special->n;
+    return !special->single_word || ((at == 0 || !reco_point_word(text->at[at - 1])) &&
+                                     (end == text->n || !reco_point_word(text->at[end])));
+}
+
+const reco_special *reco_special_find(const reco_tokenizer *tok, const reco_points *text, size_t *at,
+                                      bool normalized)
+{
+    while (*at < text->n) {
+        const reco_special *best = NULL;
+        for (size_t s = 0; s < tok->nspecials && tok->starts[text->at[*at] & 255]; s++) {
+            const reco_special *special = &tok->specials[s];
+            if (special->normalized == normalized && special->n && special->n <= text->n - *at &&
+                special->points[0] == text->at[*at] &&
+                memcmp(special->points, text->at + *at, special->n * sizeof *special->points) == 0 &&
+                (!best || special->n > best->n))
+                best = special;
+        }
+        if (best && stands_alone(best, text, *at)) return best;
+        *at += best ? best->n : 1;
+    }
+    return NULL;
+}
+
+const reco_special *reco_special_next(const reco_tokenizer *tok, const reco_points *text, bool normalized,
+                                      reco_place *place, reco_points *part)
+{
+    size_t begin = place->begin, at = place->look, end;
+    const reco_special *found = reco_special_find(tok, text, &at, normalized);
+    /* The next token may lie in the white space that this one takes along. */
+    end = place->look = at + (found ? found->n : 0);
+    while (found && found->lstrip && at > begin && reco_point_space(text->at[at - 1])) at--;
+    while (found && found->rstrip && end < text->n && reco_point_space(text->at[end])) end++;
+    *part = (reco_points){text->at + begin, at > begin ? at - begin : 0};
+    place->begin = end;
+    return found;
 }
 
 const char *reco_special_text(const json_t *config, const char *key)
@@ -77,15 +124,16 @@ static reco_status find(reco_ctx *ctx, int32_t *id, reco_tokenizer *tok, const j
                         const json_t *config, const json_t *map, const char *key, const char *standard,
                         const char *dir)
 {
-    const char *token = reco_special_text(config, key);
-    if (!token) token = reco_special_text(map, key);
+    const json_t *from = reco_special_text(map, key) ? map : config;
+    const char *token = reco_special_text(from, key);
     if (!token) token = standard;
     if (!token || !*token) return RECO_OK;
     *id = reco_vocab_id(vocab, token);
     if (*id < 0)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is not in the vocabulary", dir, key, token);
     /* open_clip finds none of these in a text. */
-    return tok->rules == RECO_TEXT_HF ? reco_special_add(ctx, tok, token, *id, false) : RECO_OK;
+    return tok->rules == RECO_TEXT_HF ? reco_special_add(ctx, tok, json_object_get(from, key), token, *id)
+                                      : RECO_OK;
 }
 
 /* The names that open_clip gives them, where a vocabulary of its own is spelled out. */
@@ -95,14 +143,14 @@ static const char *standard_name(const json_t *vocab, const char *hugging_face, 
                                                                                           : hugging_face;
 }
 
-/* Of tokens that vocab.json lacks the id is the key, and the vocabulary is told. */
-static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *config,
+/* Of tokens that the vocabulary lacks the id is the key, and the vocabulary is told. */
+static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *decoder,
                                const char *path)
 {
     const char *key;
     json_t *entry;
     size_t entries = 0;
-    json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, entry)
+    json_object_foreach((json_t *)(uintptr_t)decoder, key, entry)
     {
         const char *token = reco_special_text(entry, "content");
         if (!token || !*token) continue;
@@ -118,24 +166,38 @@ static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab
             if (json_object_set_new(vocab, token, json_integer(id)) != 0)
                 return reco_fail_nomem(ctx, 0, "vocabulary");
         }
-        RECO_TRY(reco_special_add(ctx, tok, token, id, json_is_true(json_object_get(entry, "normalized"))));
+        RECO_TRY(reco_special_add(ctx, tok, entry, token, id));
     }
     tok->vocab = reco_max(tok->vocab, entries);
     return RECO_OK;
 }
 
-reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const char *dir)
+/* added_tokens of tokenizer.json, whose ids are in the vocabulary already. */
+static reco_status add_list(reco_ctx *ctx, reco_tokenizer *tok, const json_t *added)
 {
-    reco_status status;
-    json_t *config = NULL, *map = NULL;
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *entry = json_array_get(added, i);
+        RECO_TRY(reco_special_add(ctx, tok, entry, json_string_value(json_object_get(entry, "content")),
+                                  (int32_t)json_integer_value(json_object_get(entry, "id"))));
+    }
+    return RECO_OK;
+}
+
+/* With an added_tokens_decoder transformers looks at no other list, and not at special_tokens_map.json, which goes before
+ * the configuration otherwise. */
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *added,
+                              const json_t *config, const char *dir)
+{
+    reco_status status = RECO_OK;
+    json_t *map = NULL;
+    const json_t *decoder = json_object_get(config, "added_tokens_decoder");
     char *path = reco_format(ctx, "%s/tokenizer_config.json", dir);
     char *map_path = reco_format(ctx, "%s/special_tokens_map.json", dir);
     if (!path || !map_path) {
         status = RECO_E_NOMEM;
         goto out;
     }
-    RECO_GO(reco_text_json(ctx, &config, path));
-    RECO_GO(reco_text_json(ctx, &map, map_path));
+    if (!json_is_object(decoder)) RECO_GO(reco_text_json(ctx, &map, map_path));
     const char *side = json_string_value(json_object_get(config, "padding_side"));
     if (tok->rules == RECO_TEXT_HF && side && strcmp(side, "left") == 0)
         RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: padding_side = \"left\" is not supported for CLIP",
@@ -143,18 +205,22 @@ reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab,
     if (tok->rules == RECO_TEXT_HF) RECO_GO(reco_special_check(ctx, config, path));
     const char *bos = standard_name(vocab, "<|startoftext|>", "<start_of_text>");
     const char *eos = standard_name(vocab, "<|endoftext|>", "<end_of_text>");
-    if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, config, path));
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, decoder, path));
+    if (tok->rules == RECO_TEXT_HF && !json_is_object(decoder)) RECO_GO(add_list(ctx, tok, added));
     RECO_GO(find(ctx, &tok->bos, tok, vocab, config, map, "bos_token", bos, dir));
-    RECO_GO(find(ctx, &tok->eos, tok, vocab, config, map, "eos_token", eos, dir));
-    tok->unk = tok->pad = tok->eos;
-    RECO_GO(find(ctx, &tok->unk, tok, vocab, config, map, "unk_token", NULL, dir));
+    /* CLIPTokenizer adds them in the other order, and the last to name a token says how it is found. */
+    const char *standard = reco_vocab_id(vocab, eos) >= 0 ? eos : NULL;
+    tok->unk = tok->pad = -1;
     if (tok->rules == RECO_TEXT_HF)
-        RECO_GO(find(ctx, &tok->pad, tok, vocab, config, map, "pad_token", NULL, dir));
+        RECO_GO(find(ctx, &tok->pad, tok, vocab, config, map, "pad_token", standard, dir));
     else
         tok->pad = 0; /* open_clip starts from an array of zeros */
+    RECO_GO(find(ctx, &tok->unk, tok, vocab, config, map, "unk_token", standard, dir));
+    RECO_GO(find(ctx, &tok->eos, tok, vocab, config, map, "eos_token", eos, dir));
+    if (tok->pad < 0) tok->pad = tok->eos;
+    if (tok->unk < 0) tok->unk = tok->eos;
 out:
     json_decref(map);
-    json_decref(config);
     reco_free(map_path);
     reco_free(path);
     return status;

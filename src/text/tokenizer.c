@@ -16,7 +16,8 @@ static bool exists(reco_ctx *ctx, const char *dir, const char *name)
 reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules)
 {
     reco_status status = RECO_OK;
-    json_t *vocab = NULL;
+    json_t *vocab = NULL, *added = NULL, *config = NULL;
+    char *path = NULL;
     *out = NULL;
     if (rules != RECO_TEXT_AUTO && rules != RECO_TEXT_HF && rules != RECO_TEXT_OPENCLIP)
         return reco_fail(ctx, RECO_E_ARG, "tokenizer: rules = %d, want 0..2", (int)rules);
@@ -26,17 +27,25 @@ reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char 
     if (rules == RECO_TEXT_AUTO)
         tok->rules = exists(ctx, dir, "open_clip_config.json") ? RECO_TEXT_OPENCLIP : RECO_TEXT_HF;
     tok->wash = tok->rules == RECO_TEXT_OPENCLIP;
-    RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
-    if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, dir));
+    path = reco_format(ctx, "%s/tokenizer_config.json", dir);
+    if (!path) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_text_json(ctx, &config, path));
+    /* transformers reads vocab.json only where there is no tokenizer.json. */
+    if (tok->rules == RECO_TEXT_OPENCLIP) RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
+    if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, &added, config, dir));
+    if (!vocab && tok->rules == RECO_TEXT_HF) RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
     if (!vocab) {
         status = reco_fail(ctx, RECO_E_IO,
                            "%s: no tokenizer: want vocab.json and merges.txt, or tokenizer.json", dir);
         goto out;
     }
-    RECO_GO(reco_special_open(ctx, tok, vocab, dir));
+    RECO_GO(reco_special_open(ctx, tok, vocab, added, config, dir));
     *out = tok;
     tok = NULL;
 out:
+    reco_free(path);
+    json_decref(config);
+    json_decref(added);
     json_decref(vocab);
     reco_tokenizer_close(tok);
     return status;
@@ -118,41 +127,35 @@ static reco_status encode_clean(reco_ctx *ctx, const reco_tokenizer *tok, const 
     return RECO_OK;
 }
 
-const reco_special *reco_special_find(const reco_tokenizer *tok, const reco_points *text, size_t *at,
-                                      bool normalized)
+reco_status reco_clip_normalize(reco_ctx *ctx, reco_points *text)
 {
-    const reco_special *best = NULL;
-    for (; *at < text->n && !best; *at += !best)
-        for (size_t s = 0; s < tok->nspecials && tok->starts[text->at[*at] & 255]; s++) {
-            const reco_special *special = &tok->specials[s];
-            if (special->normalized == normalized && special->n && special->n <= text->n - *at &&
-                special->points[0] == text->at[*at] &&
-                memcmp(special->points, text->at + *at, special->n * sizeof *special->points) == 0 &&
-                (!best || special->n > best->n))
-                best = special;
-        }
-    return best;
+    size_t kept = 0;
+    RECO_TRY(reco_points_nfc(ctx, text));
+    for (size_t i = 0; i < text->n; i++) {
+        bool space = reco_point_space(text->at[i]);
+        if (!space || !kept || text->at[kept - 1] != ' ') text->at[kept++] = space ? ' ' : text->at[i];
+    }
+    text->n = kept;
+    return reco_points_lower(ctx, text, false);
 }
 
 /* Special tokens are cut out first, those marked `normalized` from what the rest became. */
-static reco_status encode_hf(reco_ctx *ctx, const reco_tokenizer *tok, reco_points text, bool normalized,
-                             reco_ids *ids)
+static reco_status encode_hf(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
+                             bool normalized, reco_ids *ids)
 {
-    size_t begin = 0;
-    while (begin < text.n && !reco_ids_full(ids)) {
-        size_t at = begin;
-        const reco_special *special = reco_special_find(tok, &text, &at, normalized);
-        reco_points part = {text.at + begin, at - begin};
+    const reco_special *special;
+    reco_place place = {0};
+    do {
+        reco_points part;
+        special = reco_special_next(tok, text, normalized, &place, &part);
         if (part.n && normalized) {
             RECO_TRY(encode_clean(ctx, tok, &part, ids));
         } else if (part.n) {
-            RECO_TRY(reco_points_nfc(ctx, &part));
-            RECO_TRY(reco_points_lower(ctx, &part, false));
-            RECO_TRY(encode_hf(ctx, tok, part, true, ids));
+            RECO_TRY(reco_clip_normalize(ctx, &part));
+            RECO_TRY(encode_hf(ctx, tok, &part, true, ids));
         }
         if (special) reco_ids_push(ids, special->id);
-        begin = at + (special ? special->n : 0);
-    }
+    } while (special && !reco_ids_full(ids));
     return RECO_OK;
 }
 
@@ -178,7 +181,7 @@ reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, cons
         RECO_GO(reco_spm_tokens(ctx, tok, &points, &out));
 #endif
     } else if (tok->rules == RECO_TEXT_HF) {
-        RECO_GO(encode_hf(ctx, tok, points, false, &out));
+        RECO_GO(encode_hf(ctx, tok, &points, false, &out));
     } else {
         RECO_GO(encode_clean(ctx, tok, &points, &out));
     }

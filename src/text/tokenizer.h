@@ -24,6 +24,7 @@ typedef struct reco_special {
     int32_t id;
     bool normalized;     /* looked for in the normalised text instead */
     bool lstrip, rstrip; /* takes the white space on that side along */
+    bool single_word;    /* not where it touches a letter, a mark, a number or a connector */
     bool plain;          /* added, and none of the configuration's own */
 } reco_special;
 
@@ -87,11 +88,15 @@ reco_status reco_merges_parse(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
                               const char *path);
 void reco_vocab_letter(char out[3], int byte); /* a byte's name in a vocabulary, NUL-terminated */
 reco_status reco_vocab_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
-reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
+/* added: its added_tokens, for reco_special_open. config: tokenizer_config.json, or NULL. */
+reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **added,
+                                     const json_t *config, const char *dir);
 /* bos, eos, unk, pad and other tokens to be found whole; those that were added to vocab join it. */
-reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const char *dir);
-reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const char *token, int32_t id,
-                             bool normalized);
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *added,
+                              const json_t *config, const char *dir);
+/* flags: the token's object in a file; of anything else, the token is found as it is spelled. */
+reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *flags, const char *token,
+                             int32_t id);
 /* The same, of characters as the text will have them when it is looked for; the points are copied. */
 reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_special *special);
 /* Texts are cut at their ends alone, and special tokens always found. */
@@ -117,11 +122,21 @@ static inline void reco_ids_push(reco_ids *ids, int32_t id)
 /* First special token in text from `at` on, the longest of those that start there; NULL: none, and *at the end. */
 const reco_special *reco_special_find(const reco_tokenizer *tok, const reco_points *text, size_t *at,
                                       bool normalized);
+/* One after the other from a zeroed place: the next token, and in part what is left of the text before it; NULL: no
+ * more, and the rest. */
+typedef struct reco_place {
+    size_t begin, look;
+} reco_place;
+const reco_special *reco_special_next(const reco_tokenizer *tok, const reco_points *text, bool normalized,
+                                      reco_place *place, reco_points *part);
+/* CLIPTokenizer's normalizer: NFC, white space to a space, lower case. May change the text in place. */
+reco_status reco_clip_normalize(reco_ctx *ctx, reco_points *text);
 
 /* unicode.c */
 reco_status reco_points_decode(reco_ctx *ctx, reco_points *out, const char *text, size_t bytes);
 size_t reco_point_encode(uint8_t out[4], int32_t point);
 bool reco_point_space(int32_t point); /* White_Space */
+bool reco_point_word(int32_t point);  /* \w of Unicode's expressions (UTS 18) */
 reco_status reco_points_nfc(reco_ctx *ctx, reco_points *text);
 /* Character by character, as Rust does it, or with the final sigma of Python's str.lower. */
 reco_status reco_points_lower(reco_ctx *ctx, reco_points *text, bool final_sigma);

@@ -1,4 +1,4 @@
-#include "text/tokenizer.h"
+#include "text/steps.h"
 
 /* Tokens outside of model.vocab get their ids from added_tokens: one vocabulary of both. */
 static reco_status join_added(reco_ctx *ctx, json_t *vocab, const json_t *added, const char *path)
@@ -21,15 +21,25 @@ static reco_status join_added(reco_ctx *ctx, json_t *vocab, const json_t *added,
     return RECO_OK;
 }
 
-static reco_status add_specials(reco_ctx *ctx, reco_tokenizer *tok, const json_t *added)
+/* transformers 4 runs the file's normalizer; 5 gives CLIPTokenizer its own, whatever the file says. So it has to be that
+ * one, or missing, or the one of files before 4.17; a class that is not CLIP's has only the file's. */
+static reco_status check_normalizer(reco_ctx *ctx, const json_t *value, const json_t *config,
+                                    const char *path)
 {
-    size_t i;
-    json_t *entry;
-    json_array_foreach(added, i, entry)
-        RECO_TRY(reco_special_add(ctx, tok, json_string_value(json_object_get(entry, "content")),
-                                  (int32_t)json_integer_value(json_object_get(entry, "id")),
-                                  json_is_true(json_object_get(entry, "normalized"))));
-    return RECO_OK;
+    reco_steps steps = {0};
+    const char *type = json_string_value(json_object_get(value, "type"));
+    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
+    bool none = !value || json_is_null(value) || (type && strcmp(type, "BertNormalizer") == 0);
+    if (none && (!class || strncmp(class, "CLIPTokenizer", 13) == 0)) return RECO_OK;
+    reco_status status = reco_steps_normalizer(ctx, &steps, value, path);
+    const reco_step *at = steps.at;
+    if (status == RECO_OK &&
+        (steps.n != 3 || at[0].kind != RECO_STEP_NFC || at[1].kind != RECO_STEP_RUNS || !at[1].white ||
+         at[1].to.n != 1 || *at[1].to.at != ' ' || at[2].kind != RECO_STEP_LOWER))
+        status = reco_fail(ctx, RECO_E_UNSUPPORTED,
+                           "%s: normalizer: want CLIP's: NFC, Replace of \\s+ by a space, Lowercase", path);
+    reco_steps_free(&steps);
+    return status;
 }
 
 /* A merge is "a b" or ["a", "b"], by the version that wrote the file. */
@@ -72,7 +82,8 @@ out:
     return status;
 }
 
-reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir)
+reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **added,
+                                     const json_t *config, const char *dir)
 {
     reco_status status;
     json_t *root = NULL;
@@ -81,7 +92,7 @@ reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t 
     if (!path) return RECO_E_NOMEM;
     RECO_GO(reco_text_json(ctx, &root, path));
     if (!root) goto out;
-    const json_t *model = json_object_get(root, "model"), *added = json_object_get(root, "added_tokens");
+    const json_t *model = json_object_get(root, "model");
     const json_t *merges = json_object_get(model, "merges");
     const char *type = json_string_value(json_object_get(model, "type"));
     const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
@@ -96,11 +107,13 @@ reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t 
                       path, suffix ? suffix : "");
         goto out;
     }
+    if (tok->rules == RECO_TEXT_HF)
+        RECO_GO(check_normalizer(ctx, json_object_get(root, "normalizer"), config, path));
     *vocab = json_incref(json_object_get(model, "vocab"));
-    RECO_GO(join_added(ctx, *vocab, added, path));
+    *added = json_incref(json_object_get(root, "added_tokens"));
+    RECO_GO(join_added(ctx, *vocab, *added, path));
     RECO_GO(reco_vocab_use(ctx, tok, *vocab, path));
     RECO_GO(add_merges(ctx, tok, *vocab, merges, path));
-    RECO_GO(add_specials(ctx, tok, added));
 out:
     json_decref(root);
     reco_free(path);

@@ -22,6 +22,30 @@ bool reco_point_space(int32_t c)
            c == 0x3000;
 }
 
+/* Alphabetic, marks, decimal numbers, connectors and joiners; beyond its categories, Alphabetic has letters in circles
+ * and squares. */
+bool reco_point_word(int32_t c)
+{
+    switch (utf8proc_category(c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default:
+        return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) ||
+               (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
+               (c >= 0x1f170 && c <= 0x1f189);
+    }
+}
+
 static unsigned mark_class(int32_t c) { return (unsigned)utf8proc_get_property(c)->combining_class; }
 
 /* Put a run of combining marks in order of their classes, stably, by counting: utf8proc's own way takes time with the

@@ -232,6 +232,12 @@ CLEANED = [  # for open_clip's cleaning
     "<one\n&amp; two\n&lt;", "&amp; one\n<two &amp;\n&amp; three", "'\u017f \u017f",
     "\u03a3\u0391\u03a3 \u03a3 \u0391\u03a3' \u0391\u03a3\u0301", "&fjlig; &FJLIG; &NVLT; &nvlt; &hArr; &HARR;",
 ]
+ADDED = [  # for tokens that were added
+    "a cat", "cats concat", "cat_ -cat- cat\u0301 \u2167cat", "cat\u200d cat\u203f \u24d0cat \U0001f130cat", "\u65e5cat cat\u00bd cat\u00b2 \u00aacat",
+    "CAT Cat", "to New  York and new\tyork, NEW\u2003YORK!", "newyork new york", "Xyzzy xyzzyx XYZZY", "xyz xyzz zzy", "cafe\u0301 caf\u00e9 CAF\u00c9 caf\u00e9s",
+    "<tok><tok> a<tok>b  <tok>  c", "<TOK> <Tok>", "the <tok> new york <tok> cat", " dog dog  dogdog", "<|STARTOFTEXT|> <|startoftext|> <|EndOfText|><|endoftext|>",
+    "cat<|endoftext|>cat", "catcat cat cat", "end", "ends END",
+]
 MORE_BYTES = ["6162c3a9", "61ff62", "e282", "e28261", "eda080", "f09f98", "c0af", "f4908080", "80bf61", "f0808080"]
 
 
@@ -328,6 +334,31 @@ def make_texts():
     (folder / "json").mkdir(exist_ok=True)
     write_json(folder / "json" / "tokenizer.json", json.loads(small.backend_tokenizer.to_str()))
 
+    # added tokens with all flags: of tokenizer.json, to which vocab.json has nothing to say, and of added_tokens_decoder
+    n = len(small)
+    flags = [("cat", {"single_word": True}), ("New  York", {"normalized": True}), ("xyzzy", {"single_word": True, "normalized": True}),
+             ("xyz", {"rstrip": True}), ("caf\u00e9", {"normalized": True, "lstrip": True}), (" dog", {"normalized": True}),
+             ("<tok>", {"lstrip": True, "rstrip": True, "special": True})]
+    every = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    added = [{"id": n + i, "content": c, **dict.fromkeys(every, False), **f} for i, (c, f) in enumerate(flags)]
+    document = json.loads(small.backend_tokenizer.to_str())
+    document["added_tokens"] += added
+    (folder / "added").mkdir(exist_ok=True)
+    write_json(folder / "added" / "tokenizer.json", document)
+    write_json(folder / "added" / "vocab.json", {t: i for i, t in enumerate(["a", "a</w>", *specials])})
+    (folder / "added" / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "decoder").mkdir(exist_ok=True)
+    write_json(folder / "decoder" / "vocab.json", document["model"]["vocab"])
+    (folder / "decoder" / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges_ascii))
+    token = {"normalized": True, "lstrip": False, "rstrip": False, "single_word": False}
+    decoder = {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in added}
+    decoder[str(n + len(added))] = {"content": "End"}  # normalized, since it does not say special
+    write_json(folder / "decoder" / "tokenizer_config.json", {
+        "tokenizer_class": "CLIPTokenizer", "bos_token": {"content": specials[0], "__type": "AddedToken", **token},
+        "eos_token": {"content": specials[1], "__type": "AddedToken", **token}, "pad_token": specials[1],
+        "added_tokens_decoder": decoder})
+    write_json(folder / "decoder" / "special_tokens_map.json", {"eos_token": "!"})  # not looked at
+
     cases = []
     readers = {"full": CLIPTokenizer.from_pretrained(full), "json": CLIPTokenizer.from_pretrained(folder / "json")}
     for data in [t.encode() for t in TEXTS + CLEANED] + [bytes.fromhex(b) for b in MORE_BYTES]:
@@ -336,6 +367,11 @@ def make_texts():
             ids = reader(text, truncation=True, max_length=77)["input_ids"]
             cases.append({"folder": name, "rules": 1, "hex": data.hex(), "ids": ids})
         cases.append({"folder": "full", "rules": 2, "hex": data.hex(), "ids": open_clip_ids(text, vocab, merges)})
+    for name in ("added", "decoder"):
+        reader = CLIPTokenizer.from_pretrained(folder / name)
+        for text in ADDED:
+            ids = reader(text, truncation=True, max_length=77)["input_ids"]
+            cases.append({"folder": name, "rules": 1, "hex": text.encode().hex(), "ids": ids})
     lines = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
     (folder / "cases.json").write_text("[\n" + lines + "\n]\n")
 

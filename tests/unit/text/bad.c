@@ -127,6 +127,78 @@ static void tokenizer_json(void **state)
     put("tokenizer.json", NULL);
 }
 
+/* Only CLIP's own normalizer is run; of CLIPTokenizer's files it may be missing, or that of old versions. */
+static void normalizer(void **state)
+{
+    (void)state;
+#define WITH(value)                                                                                        \
+    "{\"normalizer\":" value ",\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":" GOOD_VOCAB           \
+    ",\"merges\":[]}}"
+#define SEQUENCE(steps) WITH("{\"type\":\"Sequence\",\"normalizers\":[" steps "]}")
+#define NFC "{\"type\":\"NFC\"}"
+#define LOWER "{\"type\":\"Lowercase\"}"
+#define SPACES(by) "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\s+\"},\"content\":\"" by "\"}"
+#define BERT "{\"type\":\"BertNormalizer\",\"lowercase\":true}"
+    static const char *const good[] = {SEQUENCE(NFC "," SPACES(" ") "," LOWER), WITH("null"), WITH(BERT)};
+    static const struct {
+        const char *file, *says;
+    } bad[] = {{WITH("\"NFC\""), "normalizer: want an object with a type"},
+               {WITH("false"), "normalizer: want an object with a type"},
+               {WITH("{\"type\":\"Nmt\"}"), "normalizer: type \"Nmt\" is not supported"},
+               {WITH("{\"type\":\"Sequence\"}"), "normalizer: Sequence wants normalizers"},
+               {SEQUENCE(NFC ",{\"type\":\"NFKC\"}"), "normalizer[1]: type \"NFKC\" is not supported"},
+               {SEQUENCE(NFC ",{\"type\":\"Replace\"}"), "normalizer[1]: Replace wants a pattern"},
+               {SEQUENCE(NFC "," SPACES("") "," LOWER), "normalizer: want CLIP's: NFC, Replace of"},
+               {SEQUENCE(LOWER "," SPACES(" ") "," NFC), "normalizer: want CLIP's"},
+               {SEQUENCE(NFC "," SPACES(" ")), "normalizer: want CLIP's"},
+               {SEQUENCE(""), "normalizer: want CLIP's"}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        put("tokenizer.json", good[i]);
+        expect(RECO_OK, "", "");
+    }
+    put("tokenizer_config.json", "{\"tokenizer_class\":\"CLIPTokenizerFast\"}");
+    expect(RECO_OK, "", "");
+    put("tokenizer_config.json", "{\"tokenizer_class\":\"PreTrainedTokenizerFast\"}");
+    expect(RECO_E_UNSUPPORTED, "tokenizer.json", "normalizer: type \"BertNormalizer\"");
+    put("tokenizer.json", good[1]);
+    expect(RECO_E_UNSUPPORTED, "tokenizer.json", "normalizer: want CLIP's");
+    put("tokenizer.json", good[0]);
+    expect(RECO_OK, "", "");
+    put("tokenizer_config.json", NULL);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put("tokenizer.json", bad[i].file);
+        reco_tokenizer *tok;
+        reco_status got = reco_tokenizer_open(ctx, &tok, folder, RECO_TEXT_HF);
+        expect(got, "tokenizer.json", bad[i].says);
+        assert_true(got == RECO_E_FORMAT || got == RECO_E_UNSUPPORTED);
+    }
+    put("tokenizer.json", bad[0].file); /* nor does it matter to open_clip's cleaning */
+    reco_tokenizer *tok;
+    assert_int_equal(reco_tokenizer_open(ctx, &tok, folder, RECO_TEXT_OPENCLIP), RECO_OK);
+    reco_tokenizer_close(tok);
+    put("tokenizer.json", NULL);
+}
+
+/* transformers reads tokenizer.json where it is there, and so fails where it is damaged. */
+static void both(void **state)
+{
+    (void)state;
+    put("vocab.json", "{\"z\":0}");
+    put("tokenizer.json", MODEL("[\"a b</w>\"]"));
+    expect(RECO_OK, "", "");
+    put("vocab.json", GOOD_VOCAB);
+    put("merges.txt", "a b</w>\n");
+    put("tokenizer.json", "{");
+    expect(RECO_E_FORMAT, "tokenizer.json", "damaged JSON");
+    reco_tokenizer *tok; /* open_clip's rules take them the other way round */
+    assert_int_equal(reco_tokenizer_open(ctx, &tok, folder, RECO_TEXT_OPENCLIP), RECO_OK);
+    reco_tokenizer_close(tok);
+    put("tokenizer.json", NULL);
+    expect(RECO_OK, "", "");
+    put("vocab.json", NULL);
+    put("merges.txt", NULL);
+}
+
 static int make(void **state)
 {
     (void)state;
@@ -142,7 +214,7 @@ static int drop(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(vocab_and_merges),
-                                       cmocka_unit_test(tokenizer_json)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(vocab_and_merges), cmocka_unit_test(tokenizer_json),
+                                       cmocka_unit_test(normalizer), cmocka_unit_test(both)};
     return cmocka_run_group_tests(tests, make, drop);
 }
