@@ -185,20 +185,41 @@ typedef struct conversion {
 
 #define PIECE ((size_t)2048)
 
+/* Halves tell by their exponents, unconverted. */
+static bool all_finite(const reco_tensor *t, size_t from, size_t n, const float *values)
+{
+    const uint8_t *halves = (const uint8_t *)t->data + from * reco_dtype_size(t->dtype);
+    int16_t exponent = t->dtype == RECO_DTYPE_F16 ? 0x7c00 : 0x7f80, most = 0;
+    float sum = 0;
+    if (t->dtype == RECO_DTYPE_F32) {
+#pragma omp simd reduction(+ : sum)
+        for (size_t i = 0; i < n; i++) sum += values[i] * 0; /* NaN where one is not finite */
+        return sum == 0;
+    }
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < n; i++) {
+        int16_t v;
+        memcpy(&v, halves + i * sizeof v, sizeof v);
+        v &= exponent;
+        most = v > most ? v : most;
+    }
+    return most < exponent;
+}
+
 static void convert(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     conversion *c = arg;
-    float sum = 0, piece[PIECE];
+    const reco_tensor *t = c->tensor;
+    float piece[PIECE];
     bool good = true;
-    for (size_t from = begin; from < end; from += PIECE) {
+    for (size_t from = begin; from < end && good; from += PIECE) {
         size_t n = reco_min(PIECE, end - from);
         float *to = c->out ? c->out + from : piece;
-        good = good && reco_tensor_f32(NULL, c->tensor, from, n, to) == RECO_OK;
-#pragma omp simd reduction(+ : sum)
-        for (size_t i = 0; i < n; i++) sum += to[i] * 0; /* NaN where one is not finite */
+        if (c->out || t->dtype == RECO_DTYPE_F32) good = reco_tensor_f32(NULL, t, from, n, to) == RECO_OK;
+        good = good && all_finite(t, from, n, to);
     }
-    if (!good || sum != 0) atomic_store(&c->good, false);
+    if (!good) atomic_store(&c->good, false);
 }
 
 const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights, const char *name,

@@ -1,5 +1,6 @@
 """A model folder or a picture by an enemy: one line that names the file and the tensor or key, and no crash."""
 import json
+import math
 import os
 import shutil
 import struct
@@ -116,6 +117,18 @@ class BadModel(Case):
             self.put(json.dumps(self.header), self.data[:begin] + value + self.data[begin + len(value):])
             for command in wanted:
                 self.fails(*command, says=("model.safetensors", name, "element 0 is not finite"))
+
+    def test_infinities(self):
+        name = "vision_model.encoder.layers.0.mlp.fc1.weight"
+        end = self.header[name]["data_offsets"][1]
+        last = math.prod(self.header[name]["shape"]) - 1
+        for dtype, half in (("F16", 0x7c00), ("F16", 0xfc00), ("F16", 0xfe01), ("BF16", 0x7f80), ("BF16", 0xff80), ("BF16", 0xffc0)):
+            header = {**self.header, name: {**self.header[name], "dtype": dtype}}
+            self.put(json.dumps(header), self.data[:end - 2] + struct.pack("<H", half) + self.data[end:])
+            self.fails_with("model.safetensors", name, f"element {last} is not finite")
+            largest = (half & 0x8000) | {"F16": 0x7bff, "BF16": 0x7f7f}[dtype]
+            self.put(json.dumps(header), self.data[:end - 2] + struct.pack("<H", largest) + self.data[end:])
+            self.reco("model", "info", self.model)
 
     def config(self, part, **values):
         config = json.loads((MODEL / "config.json").read_text())
