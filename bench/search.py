@@ -159,6 +159,7 @@ def main():
     parser.add_argument("--draw", metavar="FILE.svg")
     a = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if a.draw and not shutil.which("gnuplot"): parser.error("--draw needs gnuplot")
     if a.grow: return grow(a)
     folder = data(a.rows, a.d)
     peer = Worker([sys.executable, os.path.join(HERE, "peers", "faiss_search.py"),
