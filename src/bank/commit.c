@@ -25,8 +25,9 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     if (w->broken != RECO_OK) return w->broken;
     w->files.n = 0;
     w->committed = w->next_id;
-    /* Rows that are in stay in; without scan files they are found all the same, and the next commit tries again. */
-    if (w->committed > before && reco_bank_index_new(ctx, w, before) != RECO_OK)
+    /* Rows that are in stay in; without scan files they are found all the same, and the next commit tries again: only of
+     * the last one there is something to tell. */
+    if (w->committed > before && reco_bank_index_new(ctx, w, before) != RECO_OK && done)
         reco_log(ctx, RECO_LOG_WARN, "%s; the bank lacks scan files", reco_ctx_error(ctx));
     return RECO_OK;
 }
