@@ -49,7 +49,8 @@ typedef struct reco_stream_result {
  * A call with the same model, types and source goes on after the last checkpoint of one that was cut off; result->rows,
  * failures and repaired count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
  * Each thread decodes and embeds pieces of its own. Memory beside the model: 4 batch d bytes, and for each thread 16
- * pictures of 12 R^2 bytes at most, their activations and one decoded picture; it does not grow with the number of pictures (the sorted paths of a folder do: a list does not).
+ * pictures of 12 R^2 bytes at most, their activations and one decoded picture; it does not grow with the number of
+ * pictures (the sorted paths of a folder do: a list does not).
  * Returns RECO_OK even when every item failed; RECO_E_IO when the source or `out` cannot be used; RECO_E_BUSY
  * when another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,

@@ -12,13 +12,8 @@ static kind kind_of(int32_t c)
         return reco_point_space(c) ? SPACE : OTHER;
     }
     if (reco_point_space(c)) return SPACE;
+    if (reco_point_letter(c)) return LETTER;
     switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-        return LETTER;
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_NO:

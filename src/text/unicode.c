@@ -22,9 +22,7 @@ bool reco_point_space(int32_t c)
            c == 0x3000;
 }
 
-/* Alphabetic, marks, decimal numbers, connectors and joiners; beyond its categories, Alphabetic has letters in circles
- * and squares. */
-bool reco_point_word(int32_t c)
+bool reco_point_letter(int32_t c)
 {
     switch (utf8proc_category(c)) {
     case UTF8PROC_CATEGORY_LU:
@@ -32,6 +30,18 @@ bool reco_point_word(int32_t c)
     case UTF8PROC_CATEGORY_LT:
     case UTF8PROC_CATEGORY_LM:
     case UTF8PROC_CATEGORY_LO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Alphabetic, marks, decimal numbers, connectors and joiners; beyond its categories, Alphabetic has letters in circles
+ * and squares. */
+bool reco_point_word(int32_t c)
+{
+    if (reco_point_letter(c)) return true;
+    switch (utf8proc_category(c)) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ME:

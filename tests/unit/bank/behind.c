@@ -45,16 +45,22 @@ static reco_status append_all(reco_ctx *c, reco_bank_writer *w, size_t batch)
     return status;
 }
 
+static reco_bank_writer *open_writer(reco_ctx *c, const char *path)
+{
+    reco_bank_spec spec = {.d = D};
+    reco_bank_writer *w;
+    uint64_t next;
+    int done;
+    ok(reco_bank_writer_open(c, &w, path, &spec, "job", &next, &done));
+    return w;
+}
+
 static void build(const char *path, int threads, size_t batch)
 {
     reco_ctx_opts opts = {.threads = threads};
-    reco_bank_spec spec = {.d = D};
-    reco_bank_writer *w;
     reco_ctx *c;
-    uint64_t next;
-    int done;
     ok(reco_ctx_create(&c, &opts));
-    ok(reco_bank_writer_open(c, &w, path, &spec, "job", &next, &done));
+    reco_bank_writer *w = open_writer(c, path);
     ok(append_all(c, w, batch));
     ok(reco_bank_commit(c, w, ROWS, 1));
     reco_bank_writer_close(w);
@@ -109,13 +115,9 @@ static void test_same_files(void **state)
 static void test_failure(void **state)
 {
     struct rlimit old, small;
-    reco_bank_spec spec = {.d = D};
-    reco_bank_writer *w;
-    uint64_t next;
-    int done;
     (void)state;
     make_bases();
-    ok(reco_bank_writer_open(ctx, &w, in("bank"), &spec, "job", &next, &done));
+    reco_bank_writer *w = open_writer(ctx, in("bank"));
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small = old;
     small.rlim_cur = (rlim_t)8 << 20; /* more than the captions need, less than a segment */
@@ -140,13 +142,9 @@ static void test_failure(void **state)
 /* Given up with a segment under way. */
 static void test_close(void **state)
 {
-    reco_bank_spec spec = {.d = D};
-    reco_bank_writer *w;
-    uint64_t next;
-    int done;
     (void)state;
     make_bases();
-    ok(reco_bank_writer_open(ctx, &w, in("bank"), &spec, "job", &next, &done));
+    reco_bank_writer *w = open_writer(ctx, in("bank"));
     ok(append_all(ctx, w, 1000));
     reco_bank_writer_close(w);
     assert_int_equal(count_files(in("bank/vectors")), 0);
