@@ -53,11 +53,12 @@ void reco_weights_close(reco_weights *weights);
 /* A tensor of exactly this shape, as finite f32, in memory of its own; NULL with the error recorded otherwise. */
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape);
-/* The two halves of it: the tensor, checked; its elements into `out`, or only looked at where that is NULL; false when one is
- * not finite. */
+/* The two halves of it: the tensor, checked; n elements of it into `out`, or only looked at where that is NULL; false when one
+ * is not finite. */
 const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights, const char *name,
                                      size_t rank, const size_t *shape);
-bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, float *out);
+bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, size_t from,
+                       size_t n, float *out);
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name); /* NULL: none */
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix);           /* of any tensor */
 /* How many tensors nobody loaded, but for integers (positions by number, which old files hold); first: one of them. */

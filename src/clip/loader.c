@@ -14,41 +14,24 @@ float *reco_load_tensor(reco_loader *l, const char *prefix, const char *name, si
     return values;
 }
 
-static const reco_tensor *need(reco_loader *l, const char *prefix, const char *name, size_t rows,
-                               size_t cols)
+static const reco_tensor *need(reco_loader *l, const char *prefix, const char *name, size_t rank,
+                               const size_t *shape)
 {
     char full[256];
     if (l->status != RECO_OK) return NULL;
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    const reco_tensor *tensor = reco_weights_need(l->ctx, l->weights, full, 2, (size_t[]){rows, cols});
+    const reco_tensor *tensor = reco_weights_need(l->ctx, l->weights, full, rank, shape);
     if (!tensor) l->status = RECO_E_FORMAT;
     return tensor;
-}
-
-static bool read_values(reco_loader *l, const reco_tensor *tensor, float *out)
-{
-    if (!reco_weights_read(l->ctx, l->weights, tensor, out)) l->status = RECO_E_FORMAT;
-    return l->status == RECO_OK;
 }
 
 const reco_tensor *reco_load_table(reco_loader *l, const char *prefix, const char *name, size_t rows,
                                    size_t cols)
 {
-    const reco_tensor *table = need(l, prefix, name, rows, cols);
-    return table && read_values(l, table, NULL) ? table : NULL;
-}
-
-/* One buffer for a block's matrices in turn: memory that comes from the system is cleared by it first, which would take as
- * long as the conversion. Only asked for when a tensor of the file has that size. */
-static float *room(reco_loader *l, size_t count)
-{
-    if (count > l->room) {
-        reco_free(l->temp);
-        l->temp = reco_alloc_raw(l->ctx, count, sizeof(float), "weights");
-        l->room = l->temp ? count : 0;
-        if (!l->temp) l->status = RECO_E_NOMEM;
-    }
-    return l->temp;
+    const reco_tensor *table = need(l, prefix, name, 2, (size_t[]){rows, cols});
+    if (table && !reco_weights_read(l->ctx, l->weights, table, 0, table->count, NULL))
+        l->status = RECO_E_FORMAT;
+    return l->status == RECO_OK ? table : NULL;
 }
 
 float *reco_load_vector(reco_loader *l, const char *prefix, const char *name, size_t n)
@@ -87,52 +70,91 @@ float reco_load_scalar(reco_loader *l, const char *name)
     return scalar;
 }
 
+static reco_precision precision(const reco_loader *l)
+{
+    return l->precision == RECO_INT8 && !l->int8 ? RECO_PRECISION_AUTO : l->precision;
+}
+
 reco_linear *reco_load_pack(reco_loader *l, float *weight, float *bias, size_t out, size_t in, reco_act act)
 {
     reco_linear *linear = NULL;
-    reco_precision precision = l->precision;
-    if (precision == RECO_INT8 && !l->int8) precision = RECO_PRECISION_AUTO;
     if (l->status == RECO_OK)
-        l->status = reco_linear_create(l->ctx, &linear, weight, bias, out, in, act, precision);
-    if (weight != l->temp) reco_free(weight);
+        l->status = reco_linear_create(l->ctx, &linear, weight, bias, out, in, act, precision(l));
+    reco_free(weight);
     reco_free(bias);
     return linear;
 }
 
-typedef struct pair {
-    float *weight, *bias; /* the weight in the loader's buffer */
-} pair;
+/* A layer's matrix as it lies in its file: tensors of `rows` rows each, one above the other. */
+typedef struct source {
+    const reco_loader *loader;
+    const reco_tensor *tensors[3];
+    size_t rows, in;
+    const float *scale; /* [out], of each row; NULL: 1 */
+} source;
 
-static pair both(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in)
+static reco_status read_rows(reco_ctx *ctx, void *arg, float *to, size_t first, size_t n)
 {
-    char weight[64], bias[64];
-    snprintf(weight, sizeof weight, "%s.weight", name);
-    snprintf(bias, sizeof bias, "%s.bias", name);
-    const reco_tensor *tensor = need(l, prefix, weight, out, in);
-    float *w = tensor ? room(l, tensor->count) : NULL;
-    if (w) read_values(l, tensor, w);
-    return (pair){w, reco_load_vector(l, prefix, bias, out)};
+    const source *s = arg;
+    for (size_t m; n; first += m, n -= m, to += m * s->in) {
+        size_t at = first % s->rows;
+        m = reco_min(n, s->rows - at);
+        if (!reco_weights_read(ctx, s->loader->weights, s->tensors[first / s->rows], at * s->in, m * s->in,
+                               to))
+            return RECO_E_FORMAT;
+        for (size_t i = 0; s->scale && i < m * s->in; i++) to[i] *= s->scale[first + i / s->in];
+    }
+    return RECO_OK;
+}
+
+/* Frees the bias [out], which may be NULL. */
+static reco_linear *pack(reco_loader *l, source *from, float *bias, size_t out, reco_act act)
+{
+    reco_linear *linear = NULL;
+    from->loader = l;
+    if (l->status == RECO_OK)
+        l->status = reco_linear_create_from(l->ctx, &linear, read_rows, from, bias, out, from->in, act,
+                                            precision(l));
+    reco_free(bias);
+    return linear;
+}
+
+/* scale * (W x + b) is a product too. */
+static reco_linear *scaled(reco_loader *l, const char *prefix, const char *name, const char *scale,
+                           size_t out, size_t in, reco_act act)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.weight", name);
+    source from = {.tensors = {need(l, prefix, full, 2, (size_t[]){out, in})}, .rows = out, .in = in};
+    snprintf(full, sizeof full, "%s.bias", name);
+    float *bias = reco_load_vector(l, prefix, full, out);
+    float *gamma = scale ? reco_load_vector(l, prefix, scale, out) : NULL;
+    for (size_t o = 0; gamma && o < out; o++) bias[o] *= gamma[o];
+    from.scale = gamma;
+    reco_linear *linear = pack(l, &from, bias, out, act);
+    reco_free(gamma);
+    return linear;
 }
 
 reco_linear *reco_load_linear(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in,
                               reco_act act)
 {
-    pair p = both(l, prefix, name, out, in);
-    return reco_load_pack(l, p.weight, p.bias, out, in, act);
+    return scaled(l, prefix, name, NULL, out, in, act);
 }
 
 reco_linear *reco_load_projection(reco_loader *l, const char *prefix, const char *name, size_t out,
                                   size_t in, bool transposed)
 {
-    float *stored = reco_load_matrix(l, prefix, name, transposed ? in : out, transposed ? out : in),
-          *weight = stored;
-    if (stored && transposed) {
-        weight = reco_alloc_raw(l->ctx, out * in, sizeof(float), name);
-        if (!weight) l->status = RECO_E_NOMEM;
-        for (size_t i = 0; weight && i < in; i++)
-            for (size_t o = 0; o < out; o++) weight[o * in + i] = stored[i * out + o];
-        reco_free(stored);
+    if (!transposed) {
+        source from = {.tensors = {need(l, prefix, name, 2, (size_t[]){out, in})}, .rows = out, .in = in};
+        return pack(l, &from, NULL, out, RECO_ACT_NONE);
     }
+    float *stored = reco_load_matrix(l, prefix, name, in, out);
+    float *weight = stored ? reco_alloc_raw(l->ctx, out * in, sizeof(float), name) : NULL;
+    if (stored && !weight) l->status = RECO_E_NOMEM;
+    for (size_t i = 0; weight && i < in; i++)
+        for (size_t o = 0; o < out; o++) weight[o * in + i] = stored[i * out + o];
+    reco_free(stored);
     return reco_load_pack(l, weight, NULL, out, in, RECO_ACT_NONE);
 }
 
@@ -142,52 +164,35 @@ reco_linear *reco_load_patches(reco_loader *l, const char *prefix, const char *n
     char weight[128], bias_name[128];
     snprintf(weight, sizeof weight, "%s.weight", name);
     snprintf(bias_name, sizeof bias_name, "%s.bias", name);
-    float *w = reco_load_tensor(l, prefix, weight, 4, (size_t[]){width, 3, patch, patch});
+    source from = {.tensors = {need(l, prefix, weight, 4, (size_t[]){width, 3, patch, patch})},
+                   .rows = width,
+                   .in = 3 * patch * patch};
     float *b = bias ? reco_load_vector(l, prefix, bias_name, width) : NULL;
-    return reco_load_pack(l, w, b, width, 3 * patch * patch, RECO_ACT_NONE);
+    return pack(l, &from, b, width, RECO_ACT_NONE);
 }
 
 /* q, k and v as one product. */
 static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block_names *names, size_t width)
 {
-    if (names->qkv_weight) {
-        float *w = reco_load_matrix(l, prefix, names->qkv_weight, 3 * width, width);
-        float *b = reco_load_vector(l, prefix, names->qkv_bias, 3 * width);
-        return reco_load_pack(l, w, b, 3 * width, width, RECO_ACT_NONE);
-    }
     const char *const parts[] = {names->q, names->k, names->v};
-    size_t count = width * width;
-    float *weight = NULL, *bias = NULL;
+    source from = {.rows = names->qkv_weight ? 3 * width : width, .in = width};
+    if (names->qkv_weight) {
+        from.tensors[0] = need(l, prefix, names->qkv_weight, 2, (size_t[]){3 * width, width});
+        return pack(l, &from, reco_load_vector(l, prefix, names->qkv_bias, 3 * width), 3 * width,
+                    RECO_ACT_NONE);
+    }
+    float *bias = reco_alloc_raw(l->ctx, 3 * width, sizeof(float), "weights");
+    if (!bias) l->status = RECO_E_NOMEM;
     for (size_t i = 0; i < 3; i++) {
         char name[64];
         snprintf(name, sizeof name, "%s.weight", parts[i]);
-        const reco_tensor *tensor = need(l, prefix, name, width, width);
-        if (tensor && i == 0) {
-            weight = room(l, 3 * count);
-            bias = reco_alloc(l->ctx, 3 * width, sizeof(float), "weights");
-            if (!bias) l->status = RECO_E_NOMEM;
-        }
-        if (tensor && weight && bias) read_values(l, tensor, weight + i * count);
+        from.tensors[i] = need(l, prefix, name, 2, (size_t[]){width, width});
         snprintf(name, sizeof name, "%s.bias", parts[i]);
         float *part = reco_load_vector(l, prefix, name, width);
-        if (part && bias) memcpy(bias + i * width, part, width * sizeof(float));
+        if (part) memcpy(bias + i * width, part, width * sizeof(float));
         reco_free(part);
     }
-    return reco_load_pack(l, weight, bias, 3 * width, width, RECO_ACT_NONE);
-}
-
-/* scale * (W x + b) is a product too. */
-static reco_linear *scaled(reco_loader *l, const char *prefix, const char *name, const char *scale,
-                           size_t out, size_t in)
-{
-    pair p = both(l, prefix, name, out, in);
-    float *gamma = scale ? reco_load_vector(l, prefix, scale, out) : NULL;
-    for (size_t o = 0; gamma && o < out; o++) {
-        for (size_t i = 0; i < in; i++) p.weight[o * in + i] *= gamma[o];
-        p.bias[o] *= gamma[o];
-    }
-    reco_free(gamma);
-    return reco_load_pack(l, p.weight, p.bias, out, in, RECO_ACT_NONE);
+    return pack(l, &from, bias, 3 * width, RECO_ACT_NONE);
 }
 
 static void layernorm(reco_loader *l, float **weight, float **bias, const char *prefix, const char *name,
@@ -253,9 +258,9 @@ static void load_blocks(void *arg, size_t begin, size_t end, int worker)
             check_block(l, p, names, spec);
         else {
             block->qkv = stacked(l, p, names, spec->width);
-            block->out = scaled(l, p, names->out, names->scale1, spec->width, spec->width);
+            block->out = scaled(l, p, names->out, names->scale1, spec->width, spec->width, RECO_ACT_NONE);
             block->fc1 = reco_load_linear(l, p, names->fc1, spec->mlp, spec->width, spec->act);
-            block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp);
+            block->fc2 = scaled(l, p, names->fc2, names->scale2, spec->width, spec->mlp, RECO_ACT_NONE);
         }
         a->status[i] = l->status;
         if (l->status != RECO_OK) a->reasons[i] = reco_strdup(l->ctx, reco_ctx_error(l->ctx));
@@ -285,10 +290,7 @@ void reco_load_blocks(reco_loader *l, reco_tower *tower, const char *prefix, con
         if (a.status[i] != RECO_OK)
             status = reco_fail(l->ctx, a.status[i], "%s", a.reasons[i] ? a.reasons[i] : "out of memory");
 out:
-    for (size_t i = 0; a.workers && i < threads; i++) {
-        reco_free(a.workers[i].temp);
-        reco_ctx_free(a.workers[i].ctx);
-    }
+    for (size_t i = 0; a.workers && i < threads; i++) reco_ctx_free(a.workers[i].ctx);
     for (size_t i = 0; a.reasons && i < spec->layers; i++) reco_free(a.reasons[i]);
     reco_free(a.workers);
     reco_free(a.status);

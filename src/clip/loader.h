@@ -10,10 +10,8 @@ typedef struct reco_loader {
     const reco_weights *weights;
     reco_precision precision;
     reco_status status;
-    bool check;  /* blocks are not wanted: see that their tensors are right, pack nothing */
-    bool int8;   /* loading blocks; what is outside of them is little work and stays in bf16 or f32 */
-    float *temp; /* of reco_load_linear; the owner frees it at the end */
-    size_t room;
+    bool check; /* blocks are not wanted: see that their tensors are right, pack nothing */
+    bool int8;  /* loading blocks; what is outside of them is little work and stays in bf16 or f32 */
 } reco_loader;
 
 /* What the tensors of a family's block are called, after the block's prefix. ".weight" and ".bias" are added to all

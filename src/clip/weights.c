@@ -179,6 +179,7 @@ bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
 
 typedef struct conversion {
     const reco_tensor *tensor;
+    size_t first;
     float *out;       /* NULL: only look */
     atomic_bool good; /* set to false by any thread */
 } conversion;
@@ -216,8 +217,9 @@ static void convert(void *arg, size_t begin, size_t end, int worker)
     for (size_t from = begin; from < end && good; from += PIECE) {
         size_t n = reco_min(PIECE, end - from);
         float *to = c->out ? c->out + from : piece;
-        if (c->out || t->dtype == RECO_DTYPE_F32) good = reco_tensor_f32(NULL, t, from, n, to) == RECO_OK;
-        good = good && all_finite(t, from, n, to);
+        size_t at = c->first + from;
+        if (c->out || t->dtype == RECO_DTYPE_F32) good = reco_tensor_f32(NULL, t, at, n, to) == RECO_OK;
+        good = good && all_finite(t, at, n, to);
     }
     if (!good) atomic_store(&c->good, false);
 }
@@ -240,11 +242,12 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
     return NULL;
 }
 
-bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, float *out)
+bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, size_t from,
+                       size_t n, float *out)
 {
-    conversion c = {tensor, out, true};
-    reco_parallel(ctx, tensor->count, 1 << 16, convert, &c);
-    for (size_t i = 0; i < tensor->count && !c.good; i++) {
+    conversion c = {tensor, from, out, true};
+    reco_parallel(ctx, n, 1 << 16, convert, &c);
+    for (size_t i = from; i < from + n && !c.good; i++) {
         float value;
         if (reco_tensor_f32(ctx, tensor, i, 1, &value) == RECO_OK && isfinite(value)) continue;
         reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
@@ -259,7 +262,7 @@ float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char 
 {
     const reco_tensor *tensor = reco_weights_need(ctx, weights, name, rank, shape);
     float *values = tensor ? reco_alloc_raw(ctx, tensor->count, sizeof(float), name) : NULL;
-    if (values && reco_weights_read(ctx, weights, tensor, values)) return values;
+    if (values && reco_weights_read(ctx, weights, tensor, 0, tensor->count, values)) return values;
     reco_free(values);
     return NULL;
 }

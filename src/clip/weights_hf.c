@@ -117,6 +117,5 @@ reco_status reco_weights_hf(reco_ctx *ctx, reco_model *model)
         model->has_logit_bias = is_siglip;
         if (is_siglip) model->logit_bias = reco_load_scalar(&l, "logit_bias");
     }
-    reco_free(l.temp);
     return l.status;
 }

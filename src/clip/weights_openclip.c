@@ -178,6 +178,5 @@ reco_status reco_weights_openclip(reco_ctx *ctx, reco_model *model)
     model->logit_scale = expf(reco_load_scalar(&l, "logit_scale"));
     model->has_logit_bias = reco_weights_find(&model->weights, "logit_bias") != NULL;
     if (model->has_logit_bias) model->logit_bias = reco_load_scalar(&l, "logit_bias");
-    reco_free(l.temp);
     return l.status;
 }

@@ -27,6 +27,12 @@ typedef struct reco_linear reco_linear;
 /* weight [out][in] f32, bias [out] or NULL; both copied. */
 reco_status reco_linear_create(reco_ctx *ctx, reco_linear **lin, const float *weight, const float *bias,
                                size_t out, size_t in, reco_act act, reco_precision precision);
+/* The same of rows that are not in memory as f32: read writes rows first..first + n, [n][in]. It is called on the calling
+ * thread, with few rows at a time unless the layer is f32. */
+typedef reco_status (*reco_rows_read)(reco_ctx *ctx, void *arg, float *to, size_t first, size_t n);
+reco_status reco_linear_create_from(reco_ctx *ctx, reco_linear **lin, reco_rows_read read, void *arg,
+                                    const float *bias, size_t out, size_t in, reco_act act,
+                                    reco_precision precision);
 void reco_linear_free(reco_linear *lin);
 /* y [m][out], x [m][in]; add: y += instead of y = (the residual is in y already; act must be NONE). */
 reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,

@@ -51,7 +51,7 @@ struct reco_linear {
     float *scales;            /* [out] of int8 */
     int8_t *quantized;        /* [out][in] while an int8 layer is made */
 };
-reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, const float *weight);
+reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg);
 reco_status reco_int8_run(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
                           reco_dtype xt, size_t m, bool add);
 

@@ -19,17 +19,17 @@ static void round_bf16(float *out, const float *in, size_t n)
 
 /* Where a precision is asked of a CPU that lacks it, operands are rounded as it would round them and multiplied in
  * f32: the same numbers, so that results do not depend on the machine. */
-static reco_status create_plain(reco_ctx *ctx, reco_linear *lin, const float *weight)
+static reco_status create_plain(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
 {
     size_t count = lin->out * lin->in;
     lin->weight = reco_alloc_raw(ctx, count, sizeof(float), "weights");
     if (!lin->weight) return RECO_E_NOMEM;
-    if (lin->type == RECO_PRODUCT_BF16)
-        round_bf16(lin->weight, weight, count);
-    else if (lin->type == RECO_PRODUCT_S8)
+    if (lin->type == RECO_PRODUCT_S8) {
         for (size_t i = 0; i < count; i++) lin->weight[i] = (float)lin->quantized[i];
-    else
-        memcpy(lin->weight, weight, count * sizeof(float));
+        return RECO_OK;
+    }
+    RECO_TRY(read(ctx, arg, lin->weight, 0, lin->out));
+    if (lin->type == RECO_PRODUCT_BF16) round_bf16(lin->weight, lin->weight, count);
     return RECO_OK;
 }
 
@@ -46,20 +46,40 @@ static void convert(void *arg, size_t begin, size_t end, int worker)
     a->vec->to_bf16(a->out + begin, a->in + begin, end - begin);
 }
 
-static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, const float *weight)
+/* Few rows at a time: floats of all would be memory that the system has to find and clear first, which takes as long as
+ * the conversion. */
+static reco_status read_bf16(reco_ctx *ctx, const reco_linear *lin, reco_rows_read read, void *arg,
+                             uint16_t *out)
+{
+    size_t in = lin->in, most = reco_min(lin->out, 1 + 8192 / in);
+    float *rows = reco_scratch(ctx, most * in, sizeof *rows, "weights");
+    if (!rows) return RECO_E_NOMEM;
+    for (size_t i = 0; i < lin->out; i += most) {
+        size_t n = reco_min(most, lin->out - i);
+        RECO_TRY(read(ctx, arg, rows, i, n));
+        reco_vec_of(ctx)->to_bf16(out + i * in, rows, n * in);
+    }
+    return RECO_OK;
+}
+
+static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
 {
     reco_status status = RECO_OK;
     size_t count = lin->out * lin->in;
-    const void *source = lin->type == RECO_PRODUCT_S8 ? (const void *)lin->quantized : weight;
+    const void *source = lin->quantized;
     const float *bias = lin->type == RECO_PRODUCT_S8 ? NULL : lin->bias;
     reco_act act = lin->type == RECO_PRODUCT_S8 ? RECO_ACT_NONE : lin->act;
     reco_mark mark = reco_scratch_mark(ctx);
     if (lin->type == RECO_PRODUCT_BF16) {
         uint16_t *half = reco_scratch(ctx, count, sizeof *half, "weights");
         if (!half) RECO_GO(RECO_E_NOMEM);
-        to_bf16 arg = {reco_vec_of(ctx), half, weight};
-        reco_parallel(ctx, count, 1 << 16, convert, &arg);
+        RECO_GO(read_bf16(ctx, lin, read, arg, half));
         source = half;
+    } else if (lin->type == RECO_PRODUCT_F32) {
+        float *all = reco_scratch(ctx, count, sizeof *all, "weights");
+        if (!all) RECO_GO(RECO_E_NOMEM);
+        RECO_GO(read(ctx, arg, all, 0, lin->out));
+        source = all;
     }
     int before = reco_threads_enter(ctx);
     lin->packed = reco_dnnl_pack(source, bias, lin->out, lin->in, lin->type, act, 1024);
@@ -71,8 +91,9 @@ out:
     return status;
 }
 
-reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float *weight, const float *bias,
-                               size_t out, size_t in, reco_act act, reco_precision precision)
+reco_status reco_linear_create_from(reco_ctx *ctx, reco_linear **result, reco_rows_read read, void *arg,
+                                    const float *bias, size_t out, size_t in, reco_act act,
+                                    reco_precision precision)
 {
     *result = NULL;
     size_t count;
@@ -87,14 +108,14 @@ reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float 
     if (precision == RECO_INT8) {
         lin->type = RECO_PRODUCT_S8;
         native = reco_has_int8(ctx);
-        RECO_GO(reco_int8_weights(ctx, lin, weight));
+        RECO_GO(reco_int8_weights(ctx, lin, read, arg));
     } else if (precision == RECO_BF16 || (precision == RECO_PRECISION_AUTO && reco_has_bf16(ctx))) {
         lin->type = RECO_PRODUCT_BF16;
         native = reco_has_bf16(ctx);
     }
     if (!(lin->bias = reco_alloc(ctx, out, sizeof(float), "bias"))) RECO_GO(RECO_E_NOMEM);
     if (bias) memcpy(lin->bias, bias, out * sizeof(float));
-    RECO_GO(native ? create_packed(ctx, lin, weight) : create_plain(ctx, lin, weight));
+    RECO_GO(native ? create_packed(ctx, lin, read, arg) : create_plain(ctx, lin, read, arg));
     reco_free(lin->quantized);
     lin->quantized = NULL;
     *result = lin;
@@ -102,6 +123,26 @@ reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float 
 out:
     reco_linear_free(lin);
     return status;
+}
+
+typedef struct in_memory {
+    const float *weight;
+    size_t in;
+} in_memory;
+
+static reco_status copy_rows(reco_ctx *ctx, void *arg, float *to, size_t first, size_t n)
+{
+    (void)ctx;
+    const in_memory *from = arg;
+    memcpy(to, from->weight + first * from->in, n * from->in * sizeof *to);
+    return RECO_OK;
+}
+
+reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float *weight, const float *bias,
+                               size_t out, size_t in, reco_act act, reco_precision precision)
+{
+    in_memory from = {weight, in};
+    return reco_linear_create_from(ctx, result, copy_rows, &from, bias, out, in, act, precision);
 }
 
 void reco_linear_free(reco_linear *lin)

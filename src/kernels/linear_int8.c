@@ -9,15 +9,22 @@
 #define BLOCK 128 /* rows: with 3,072 channels its sums are 1.5 MB */
 #define LEAST_BLOCK 64
 
-reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, const float *weight)
+reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
 {
     const reco_vec *vec = reco_vec_of(ctx);
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *row = reco_scratch(ctx, lin->in, sizeof *row, "weights");
     lin->quantized = reco_alloc(ctx, lin->out * lin->in, 1, "weights");
     lin->scales = reco_alloc(ctx, lin->out, sizeof(float), "weights");
-    if (!lin->quantized || !lin->scales) return RECO_E_NOMEM;
-    for (size_t i = 0; i < lin->out; i++)
-        lin->scales[i] = vec->quantize(lin->quantized + i * lin->in, weight + i * lin->in, lin->in);
-    return RECO_OK;
+    if (!row || !lin->quantized || !lin->scales) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < lin->out; i++) {
+        RECO_GO(read(ctx, arg, row, i, 1));
+        lin->scales[i] = vec->quantize(lin->quantized + i * lin->in, row, lin->in);
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
 }
 
 /* Buffers of one call, or of one thread. */
