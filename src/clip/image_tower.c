@@ -43,8 +43,8 @@ reco_status reco_image_tower(reco_ctx *ctx, const reco_model *model, const float
     if (!x || !embedded || !unfolded || !pooled || !starts) RECO_GO(RECO_E_NOMEM);
     unfold arg = {ctx, unfolded, type, pixels, model->spec.image_size, patch, grid};
     reco_parallel(ctx, n * cells, 64, patches, &arg);
-    RECO_GO(reco_linear_run_as(ctx, embedded, RECO_DTYPE_F32, tower->patches, unfolded, type, n * cells,
-                               false));
+    RECO_GO(reco_linear_run_as(ctx, (reco_rows){.at = embedded, .type = RECO_DTYPE_F32}, tower->patches,
+                               (reco_rows){.at = unfolded, .type = type}, n * cells, false));
     for (size_t i = 0; i <= n; i++) starts[i] = i * tokens;
     for (size_t i = 0; i < n; i++)
         for (size_t t = 0; t < tokens; t++) {

@@ -1,15 +1,19 @@
 #include "clip/clip_internal.h"
 
-/* Activations between products are bf16 where every layer multiplies such rows; the residual stream is always f32. */
-static reco_dtype activations(const reco_tower *tower)
+/* Rows between products are bf16, or int8 codes, where every layer multiplies such rows; the residual stream is always f32. */
+static reco_dtype activations(const reco_tower *tower, bool *codes)
 {
+    reco_dtype type = RECO_DTYPE_BF16;
+    *codes = true;
     for (size_t i = 0; i < tower->spec.layers; i++) {
         const reco_block *b = &tower->blocks[i];
         const reco_linear *const layers[] = {b->qkv, b->out, b->fc1, b->fc2};
-        for (size_t l = 0; l < 4; l++)
-            if (reco_linear_input(layers[l]) != RECO_DTYPE_BF16) return RECO_DTYPE_F32;
+        for (size_t l = 0; l < 4; l++) {
+            if (reco_linear_input(layers[l]) != RECO_DTYPE_BF16) type = RECO_DTYPE_F32;
+            *codes = *codes && reco_linear_codes(layers[l]);
+        }
     }
-    return RECO_DTYPE_BF16;
+    return type;
 }
 
 reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, size_t rows,
@@ -17,31 +21,39 @@ reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, siz
 {
     const reco_tower_spec *spec = &tower->spec;
     size_t width = spec->width;
-    reco_dtype type = activations(tower);
+    bool codes;
+    reco_dtype type = activations(tower, &codes);
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    void *y = reco_scratch(ctx, rows * width, reco_dtype_size(type), "activations");
-    void *wide =
+    reco_rows residual = {.at = x, .type = RECO_DTYPE_F32}, y = {.type = type}, wide = y;
+    y.at = reco_scratch(ctx, rows * width, reco_dtype_size(type), "activations");
+    wide.at =
         reco_scratch(ctx, rows * reco_max(3 * width, spec->mlp), reco_dtype_size(type), "activations");
-    if (!y || !wide) RECO_GO(RECO_E_NOMEM);
+    if (!y.at || !wide.at) RECO_GO(RECO_E_NOMEM);
+    reco_rows normed = y, hidden = wide;
+    if (codes) {
+        normed.scales = reco_scratch(ctx, rows, sizeof(float), "activations");
+        hidden.scales = reco_scratch(ctx, rows, sizeof(float), "activations");
+        if (!normed.scales || !hidden.scales) RECO_GO(RECO_E_NOMEM);
+    }
     for (size_t i = 0; i < spec->layers; i++) {
         const reco_block *b = &tower->blocks[i];
         const size_t *wanted = i + 1 == spec->layers ? only : NULL;
-        RECO_GO(reco_layernorm_as(ctx, y, type, x, b->ln1_weight, b->ln1_bias, rows, width, spec->eps));
-        RECO_GO(reco_linear_run_as(ctx, wide, type, b->qkv, y, type, rows, false));
-        RECO_GO(reco_attention(ctx, y, wide, type, starts, n, spec->heads, width / spec->heads,
+        RECO_GO(reco_layernorm_as(ctx, normed, x, b->ln1_weight, b->ln1_bias, rows, width, spec->eps));
+        RECO_GO(reco_linear_run_as(ctx, wide, b->qkv, normed, rows, false));
+        RECO_GO(reco_attention(ctx, y.at, wide.at, type, starts, n, spec->heads, width / spec->heads,
                                tower->causal, wanted));
         if (wanted) { /* the last block's other rows are nobody's input */
             for (size_t s = 0; s < n; s++)
                 memmove(x + s * width, x + wanted[s] * width, width * sizeof(float));
             rows = reco_min(rows, reco_tower_rows(n));
-            memset((char *)y + n * width * reco_dtype_size(type), 0,
+            memset((char *)y.at + n * width * reco_dtype_size(type), 0,
                    (rows - n) * width * reco_dtype_size(type));
         }
-        RECO_GO(reco_linear_run_as(ctx, x, RECO_DTYPE_F32, b->out, y, type, rows, true));
-        RECO_GO(reco_layernorm_as(ctx, y, type, x, b->ln2_weight, b->ln2_bias, rows, width, spec->eps));
-        RECO_GO(reco_linear_run_as(ctx, wide, type, b->fc1, y, type, rows, false));
-        RECO_GO(reco_linear_run_as(ctx, x, RECO_DTYPE_F32, b->fc2, wide, type, rows, true));
+        RECO_GO(reco_linear_run_as(ctx, residual, b->out, y, rows, true));
+        RECO_GO(reco_layernorm_as(ctx, normed, x, b->ln2_weight, b->ln2_bias, rows, width, spec->eps));
+        RECO_GO(reco_linear_run_as(ctx, hidden, b->fc1, normed, rows, false));
+        RECO_GO(reco_linear_run_as(ctx, residual, b->fc2, hidden, rows, true));
     }
 out:
     reco_scratch_release(ctx, mark);

@@ -37,11 +37,21 @@ void reco_linear_free(reco_linear *lin);
 /* y [m][out], x [m][in]; add: y += instead of y = (the residual is in y already; act must be NONE). */
 reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
                             bool add);
-/* The same with rows of type F32 or BF16; BF16 only where reco_linear_input is BF16, y F32 where add. */
-reco_status reco_linear_run_as(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
-                               reco_dtype xt, size_t m, bool add);
+/* Rows between layers, in memory of the caller's: numbers of a type or, where scales is not NULL, int8 codes, a row's numbers
+ * being scales[row] times its codes. */
+typedef struct reco_rows {
+    void *at;        /* [m][width] */
+    reco_dtype type; /* F32 or BF16; of codes it says nothing */
+    float *scales;   /* [m] */
+} reco_rows;
+/* The same with rows of any kind: BF16 only where reco_linear_input is BF16, codes only where reco_linear_codes is true, y F32
+ * where add. */
+reco_status reco_linear_run_as(reco_ctx *ctx, reco_rows y, const reco_linear *lin, reco_rows x, size_t m,
+                               bool add);
 /* The type of rows that suits the layer best: BF16 where it is computed natively in bf16 or int8, else F32. */
 reco_dtype reco_linear_input(const reco_linear *lin);
+/* Computed natively in int8: codes are better still. */
+bool reco_linear_codes(const reco_linear *lin);
 /* True where this CPU computes bf16 (int8) products natively. */
 bool reco_has_bf16(const reco_ctx *ctx);
 bool reco_has_int8(const reco_ctx *ctx);
@@ -51,8 +61,8 @@ bool reco_has_int8(const reco_ctx *ctx);
 /* y[n][d] = (x - mean) / sqrt(var + eps) * weight + bias per row; y may alias x. mean/rstd [n] kept when not NULL. */
 void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight, const float *bias,
                     size_t n, size_t d, float eps, float *mean, float *rstd);
-/* The same into rows of type F32 or BF16; no alias. */
-reco_status reco_layernorm_as(reco_ctx *ctx, void *y, reco_dtype yt, const float *x, const float *weight,
+/* The same into rows of any kind; no alias. */
+reco_status reco_layernorm_as(reco_ctx *ctx, reco_rows y, const float *x, const float *weight,
                               const float *bias, size_t n, size_t d, float eps);
 /* dx[n][d] += ..., dweight[d] +=, dbias[d] += (either may be NULL together). */
 void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *dbias, const float *dy,

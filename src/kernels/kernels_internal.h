@@ -52,8 +52,8 @@ struct reco_linear {
     int8_t *quantized;        /* [out][in] while an int8 layer is made */
 };
 reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg);
-reco_status reco_int8_run(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
-                          reco_dtype xt, size_t m, bool add);
+reco_status reco_int8_run(reco_ctx *ctx, reco_rows y, const reco_linear *lin, reco_rows x, size_t m,
+                          bool add);
 
 /* ---- plain twins (ref/ref.c) ---- */
 

@@ -26,33 +26,36 @@ void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight
 
 typedef struct typed {
     args a;
-    uint16_t *y;
+    reco_rows y;
     float *spare; /* [threads][d] */
 } typed;
 
-static void forward_bf16(void *arg, size_t begin, size_t end, int worker)
+static void forward_typed(void *arg, size_t begin, size_t end, int worker)
 {
     const typed *t = arg;
     size_t d = t->a.d;
     float *row = t->spare + (size_t)worker * d;
     for (size_t i = begin; i < end; i++) {
         t->a.vec->layernorm(row, t->a.x + i * d, t->a.weight, t->a.bias, d, t->a.eps, NULL, NULL);
-        t->a.vec->to_bf16(t->y + i * d, row, d);
+        if (t->y.scales)
+            t->y.scales[i] = t->a.vec->quantize((int8_t *)t->y.at + i * d, row, d);
+        else
+            t->a.vec->to_bf16((uint16_t *)t->y.at + i * d, row, d);
     }
 }
 
-reco_status reco_layernorm_as(reco_ctx *ctx, void *y, reco_dtype yt, const float *x, const float *weight,
+reco_status reco_layernorm_as(reco_ctx *ctx, reco_rows y, const float *x, const float *weight,
                               const float *bias, size_t n, size_t d, float eps)
 {
-    if (yt == RECO_DTYPE_F32) {
-        reco_layernorm(ctx, y, x, weight, bias, n, d, eps, NULL, NULL);
+    if (!y.scales && y.type == RECO_DTYPE_F32) {
+        reco_layernorm(ctx, y.at, x, weight, bias, n, d, eps, NULL, NULL);
         return RECO_OK;
     }
     reco_mark mark = reco_scratch_mark(ctx);
     typed t = {{reco_vec_of(ctx), NULL, NULL, NULL, x, weight, bias, d, eps}, y, NULL};
     t.spare = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * d, sizeof(float), "layer norm");
     if (!t.spare) return RECO_E_NOMEM;
-    reco_parallel(ctx, n, 1 + 32768 / (d + 1), forward_bf16, &t);
+    reco_parallel(ctx, n, 1 + 32768 / (d + 1), forward_typed, &t);
     reco_scratch_release(ctx, mark);
     return RECO_OK;
 }

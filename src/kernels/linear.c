@@ -180,21 +180,23 @@ static reco_status run_plain(reco_ctx *ctx, float *y, const reco_linear *lin, co
     return status;
 }
 
-reco_status reco_linear_run_as(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin, const void *x,
-                               reco_dtype xt, size_t m, bool add)
+bool reco_linear_codes(const reco_linear *lin) { return lin->packed && lin->type == RECO_PRODUCT_S8; }
+
+reco_status reco_linear_run_as(reco_ctx *ctx, reco_rows y, const reco_linear *lin, reco_rows x, size_t m,
+                               bool add)
 {
-    if (lin->type == RECO_PRODUCT_S8) return reco_int8_run(ctx, y, yt, lin, x, xt, m, add);
+    if (lin->type == RECO_PRODUCT_S8) return reco_int8_run(ctx, y, lin, x, m, add);
     if (!lin->packed) {
-        if (yt != RECO_DTYPE_F32 || xt != RECO_DTYPE_F32)
+        if (y.type != RECO_DTYPE_F32 || x.type != RECO_DTYPE_F32)
             return reco_fail(ctx, RECO_E_INTERNAL, "linear: f32 rows wanted");
-        return run_plain(ctx, y, lin, x, m, add);
+        return run_plain(ctx, y.at, lin, x.at, m, add);
     }
     reco_mark mark = reco_scratch_mark(ctx);
     bool good = true;
     for (size_t i = 0; i < m && good; i += ROWS_AT_ONCE) {
         size_t n = reco_min(m - i, ROWS_AT_ONCE);
-        const void *input = (const char *)x + i * lin->in * reco_dtype_size(xt);
-        if (lin->type == RECO_PRODUCT_BF16 && xt == RECO_DTYPE_F32) {
+        const void *input = (const char *)x.at + i * lin->in * reco_dtype_size(x.type);
+        if (lin->type == RECO_PRODUCT_BF16 && x.type == RECO_DTYPE_F32) {
             to_bf16 arg = {reco_vec_of(ctx),
                            reco_scratch(ctx, n * lin->in, sizeof(uint16_t), "bf16 inputs"), input};
             if (!arg.out) {
@@ -205,8 +207,8 @@ reco_status reco_linear_run_as(reco_ctx *ctx, void *y, reco_dtype yt, const reco
             input = arg.out;
         }
         int before = reco_threads_enter(ctx);
-        good = reco_dnnl_product((char *)y + i * lin->out * reco_dtype_size(yt), yt, lin->packed, input, n,
-                                 add);
+        good = reco_dnnl_product((char *)y.at + i * lin->out * reco_dtype_size(y.type), y.type, lin->packed,
+                                 input, n, add);
         reco_threads_leave(before);
         reco_scratch_release(ctx, mark);
     }
@@ -218,5 +220,10 @@ reco_status reco_linear_run_as(reco_ctx *ctx, void *y, reco_dtype yt, const reco
 reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
                             bool add)
 {
-    return reco_linear_run_as(ctx, y, RECO_DTYPE_F32, lin, x, RECO_DTYPE_F32, m, add);
+    union {
+        const float *in;
+        void *out; /* of x, which is only read */
+    } input = {x};
+    return reco_linear_run_as(ctx, (reco_rows){.at = y, .type = RECO_DTYPE_F32}, lin,
+                              (reco_rows){.at = input.out, .type = RECO_DTYPE_F32}, m, add);
 }

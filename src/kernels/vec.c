@@ -160,25 +160,32 @@ static void layernorm_backward(float *dx, float *dweight, float *dbias, const fl
     }
 }
 
-static void gelu(float *y, const float *x, size_t n)
-{
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) y[i] = 0.5f * x[i] * (1.0f + erf_fast(x[i] * 0.70710678118654752f));
-}
-
-static void quick_gelu(float *y, const float *x, size_t n)
-{
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) y[i] = x[i] / (1.0f + exp_fast(-1.702f * x[i]));
-}
-
+static inline float gelu_of(float x) { return 0.5f * x * (1.0f + erf_fast(x * 0.70710678118654752f)); }
+static inline float quick_gelu_of(float x) { return x / (1.0f + exp_fast(-1.702f * x)); }
 /* (1 + tanh(u)) / 2 is the sigmoid of 2u. */
-static void gelu_tanh(float *y, const float *x, size_t n)
+static inline float gelu_tanh_of(float x)
 {
-#pragma omp simd
-    for (size_t i = 0; i < n; i++)
-        y[i] = x[i] / (1.0f + exp_fast(-1.5957691216057308f * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
+    return x / (1.0f + exp_fast(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
 }
+
+/* An activation, and the same of an int8 layer's sums. */
+#define ACTIVATION(name)                                                                                   \
+    static void name(float *y, const float *x, size_t n)                                                   \
+    {                                                                                                      \
+        PRAGMA_SIMD                                                                                        \
+        for (size_t i = 0; i < n; i++) y[i] = name##_of(x[i]);                                             \
+    }                                                                                                      \
+    static void rescale_##name(float *y, const int32_t *sums, float row, const float *scales,              \
+                               const float *bias, int add, size_t n)                                       \
+    {                                                                                                      \
+        (void)add;                                                                                         \
+        PRAGMA_SIMD                                                                                        \
+        for (size_t i = 0; i < n; i++) y[i] = name##_of((float)sums[i] * (row * scales[i]) + bias[i]);     \
+    }
+#define PRAGMA_SIMD _Pragma("omp simd")
+ACTIVATION(gelu)
+ACTIVATION(quick_gelu)
+ACTIVATION(gelu_tanh)
 
 static void gelu_backward(float *dx, const float *dy, const float *x, size_t n)
 {
@@ -274,8 +281,13 @@ static float quantize_bf16(int8_t *y, const uint16_t *x, size_t n)
 }
 
 static void rescale(float *y, const int32_t *sums, float row, const float *scales, const float *bias,
-                    size_t n)
+                    int add, size_t n)
 {
+    if (add) {
+#pragma omp simd
+        for (size_t i = 0; i < n; i++) y[i] += (float)sums[i] * (row * scales[i]) + bias[i];
+        return;
+    }
 #pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = (float)sums[i] * (row * scales[i]) + bias[i];
 }
@@ -375,6 +387,6 @@ const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .from_bf16 = from_bf16,
     .quantize = quantize,
     .quantize_bf16 = quantize_bf16,
-    .rescale = rescale,
+    .rescale = {rescale, rescale_gelu, rescale_quick_gelu, rescale_gelu_tanh},
     .attend = attend,
 };

@@ -27,9 +27,9 @@ typedef struct reco_vec {
     /* y = x / scale rounded, scale = max |x| / 127, returned; all 0 where no |x| is above 1e-30 */
     float (*quantize)(int8_t *y, const float *x, size_t n);
     float (*quantize_bf16)(int8_t *y, const uint16_t *x, size_t n);
-    /* y = sums * (row * scales) + bias */
-    void (*rescale)(float *y, const int32_t *sums, float row, const float *scales, const float *bias,
-                    size_t n);
+    /* y = act(sums * (row * scales) + bias), by reco_act; += where add, which without activation alone heeds */
+    void (*rescale[4])(float *y, const int32_t *sums, float row, const float *scales, const float *bias,
+                       int add, size_t n);
     /* nq queries of one head against packed keys kt [w][ldk] and values v [keys][w]; s is scratch
      * [4 * ldk + 4 * w] */
     void (*attend)(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,

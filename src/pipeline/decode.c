@@ -160,7 +160,8 @@ reco_status reco_decoder_embed(reco_ctx *ctx, reco_decoder *d, const char *const
 {
     args a = {.decoder = d, .paths = paths, .data = data, .rows = rows, .reasons = reasons};
     memset(reasons, 0, n * sizeof *reasons);
-    if (!d->buffer && !(d->buffer = reco_alloc_raw(ctx, d->n * d->piece * d->pixels, sizeof(float), "pixels")))
+    if (!d->buffer &&
+        !(d->buffer = reco_alloc_raw(ctx, d->n * d->piece * d->pixels, sizeof(float), "pixels")))
         return RECO_E_NOMEM;
     ask_for(paths, data, n);
     if (n < LEAST_PIECE * d->n) return embed_together(ctx, &a, n);

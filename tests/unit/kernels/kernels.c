@@ -94,6 +94,38 @@ static float scale_of(const float *x, size_t n)
     return top / 127;
 }
 
+static reco_rows bf16(uint16_t *at) { return (reco_rows){.at = at, .type = RECO_DTYPE_BF16}; }
+
+static reco_rows code_rows(reco_ctx *ctx, const float *x, size_t m, size_t n)
+{
+    reco_rows rows = {.at = reco_alloc(ctx, m * n, 1, "codes"),
+                      .scales = reco_alloc(ctx, m, sizeof(float), "codes")};
+    for (size_t i = 0; x && i < m; i++)
+        rows.scales[i] = reco_vec_of(ctx)->quantize((int8_t *)rows.at + i * n, x + i * n, n);
+    return rows;
+}
+
+static void same_codes(reco_rows got, reco_rows want, size_t m, size_t n)
+{
+    assert_memory_equal(got.at, want.at, m * n);
+    assert_memory_equal(got.scales, want.scales, m * sizeof(float));
+    reco_free(got.at), reco_free(got.scales), reco_free(want.at), reco_free(want.scales);
+}
+
+/* Codes in are what the layer would have made of the numbers, and codes out what the next one would. */
+static void codes_between(reco_ctx *ctx, const reco_linear *lin, const float *x, size_t m, size_t in,
+                          size_t out)
+{
+    float *y = array(m * out, 0), *again = array(m * out, 0);
+    reco_rows given = code_rows(ctx, x, m, in), made = code_rows(ctx, NULL, m, out);
+    assert_int_equal(reco_linear_run(ctx, y, lin, x, m, false), RECO_OK);
+    assert_int_equal(reco_linear_run_as(ctx, (reco_rows){.at = again}, lin, given, m, false), RECO_OK);
+    assert_memory_equal(again, y, m * out * sizeof(float));
+    assert_int_equal(reco_linear_run_as(ctx, made, lin, given, m, false), RECO_OK);
+    same_codes(made, code_rows(ctx, y, m, out), m, out);
+    reco_free(y), reco_free(again), reco_free(given.at), reco_free(given.scales);
+}
+
 /* Against sums of the rounded integers in double: what int8 loses is in the rounding, nothing in the sums. */
 static void linear_int8(reco_ctx *ctx)
 {
@@ -128,14 +160,14 @@ static void linear_int8(reco_ctx *ctx)
                     if (fabsf(y[i] - want[i]) > 1e-4f * (1 + fabsf(want[i])) + unit)
                         fail_msg("%zu: %g, want %g", i, (double)y[i], (double)want[i]);
                 }
+                assert_int_equal(reco_linear_codes(lin), half);
+                if (half && !add) codes_between(ctx, lin, x, m, in, out);
                 if (half && !add) { /* rows of bf16 in and out */
                     uint16_t *hx = reco_alloc(ctx, m * in, sizeof *hx, "x"),
                              *hy = reco_alloc(ctx, m * out, sizeof *hy, "y");
                     for (size_t i = 0; i < m * in; i++)
                         x[i] = reco_bf16_to_f32(hx[i] = reco_f32_to_bf16(x[i]));
-                    assert_int_equal(
-                        reco_linear_run_as(ctx, hy, RECO_DTYPE_BF16, lin, hx, RECO_DTYPE_BF16, m, false),
-                        RECO_OK);
+                    assert_int_equal(reco_linear_run_as(ctx, bf16(hy), lin, bf16(hx), m, false), RECO_OK);
                     assert_int_equal(reco_linear_run(ctx, y, lin, x, m, false), RECO_OK);
                     for (size_t i = 0; i < m * out; i++) /* as numbers: one zero may be negative */
                         assert_true(reco_bf16_to_f32(hy[i]) == reco_bf16_to_f32(reco_f32_to_bf16(y[i])));
@@ -159,8 +191,7 @@ static void linear_bf16_rows(reco_ctx *ctx)
     for (size_t i = 0; i < m * in; i++) x[i] = reco_bf16_to_f32(hx[i] = reco_f32_to_bf16(x[i]));
     assert_int_equal(reco_linear_run(ctx, y, lin, x, m, false), RECO_OK);
     if (reco_linear_input(lin) == RECO_DTYPE_BF16) {
-        assert_int_equal(reco_linear_run_as(ctx, hy, RECO_DTYPE_BF16, lin, hx, RECO_DTYPE_BF16, m, false),
-                         RECO_OK);
+        assert_int_equal(reco_linear_run_as(ctx, bf16(hy), lin, bf16(hx), m, false), RECO_OK);
         for (size_t i = 0; i < m * out; i++) x[i] = reco_bf16_to_f32(hy[i]);
         close_to(x, y, m * out, 4e-3);
     }
@@ -179,8 +210,11 @@ static void half_rows(reco_ctx *ctx)
     for (size_t i = 0; i < n; i++) assert_int_equal(h[i], reco_f32_to_bf16(x[i]));
     for (size_t i = 0; i < 6; i++) x[i] = 1;
     reco_layernorm(ctx, y, x, weight, bias, 4, n / 4, 1e-5f, NULL, NULL);
-    assert_int_equal(reco_layernorm_as(ctx, h, RECO_DTYPE_BF16, x, weight, bias, 4, n / 4, 1e-5f), RECO_OK);
+    assert_int_equal(reco_layernorm_as(ctx, bf16(h), x, weight, bias, 4, n / 4, 1e-5f), RECO_OK);
     for (size_t i = 0; i < n; i++) assert_int_equal(h[i], reco_f32_to_bf16(y[i]));
+    reco_rows codes = code_rows(ctx, NULL, 4, n / 4);
+    assert_int_equal(reco_layernorm_as(ctx, codes, x, weight, bias, 4, n / 4, 1e-5f), RECO_OK);
+    same_codes(codes, code_rows(ctx, y, 4, n / 4), 4, n / 4);
     reco_free(x), reco_free(y), reco_free(weight), reco_free(bias), reco_free(h);
 }
 
