@@ -16,9 +16,10 @@ static inline float exp_fast(float x)
 {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    float t = x * 1.44269504088896341f;
-    int32_t n = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
-    float f = (float)n;
+    const float shift =
+        0x1.8p23f; /* a sum with it has no room for fractions: what is rounded off is not an integer */
+    float t = x * 1.44269504088896341f + shift;
+    float f = t - shift;
     float r = x - f * 0.693359375f + f * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -27,7 +28,9 @@ static inline float exp_fast(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    uint32_t bits = (uint32_t)(n + 127) << 23;
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits = (bits << 23) + (127u << 23); /* the integer is in the low bits of t */
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
