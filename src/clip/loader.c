@@ -102,7 +102,8 @@ static reco_status read_rows(reco_ctx *ctx, void *arg, float *to, size_t first, 
         if (!reco_weights_read(ctx, s->loader->weights, s->tensors[first / s->rows], at * s->in, m * s->in,
                                to))
             return RECO_E_FORMAT;
-        for (size_t i = 0; s->scale && i < m * s->in; i++) to[i] *= s->scale[first + i / s->in];
+        for (size_t i = 0; s->scale && i < m; i++)
+            for (size_t c = 0; c < s->in; c++) to[i * s->in + c] *= s->scale[first + i];
     }
     return RECO_OK;
 }

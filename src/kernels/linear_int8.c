@@ -40,7 +40,7 @@ typedef struct job {
     reco_rows x, y;
     bool add;
     buffers
-        all; /* of n rows, or one after the other of a block for each thread; codes that are given are not copied */
+        all; /* of n rows, or one after the other of a block for each thread; no codes where they are given */
     size_t block; /* rows of it */
     float *spare; /* [threads][out] */
     atomic_bool failed;
