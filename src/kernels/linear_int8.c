@@ -39,8 +39,7 @@ typedef struct job {
     const reco_linear *lin;
     reco_rows x, y;
     bool add;
-    buffers
-        all; /* of n rows, or one after the other of a block for each thread; no codes where they are given */
+    buffers all;  /* of n rows, or of a block for each thread; no codes where they are given */
     size_t block; /* rows of it */
     float *spare; /* [threads][out] */
     atomic_bool failed;
