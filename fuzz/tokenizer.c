@@ -1,4 +1,4 @@
-/* A tokenizer with one bad file is refused, or encodes within bounds. The first byte chooses the file, and from 5 on the
+/* A tokenizer with one bad file is refused, or encodes within bounds. The first byte chooses the file, and from 5 to 7 the
  * class that reads a tokenizer.json. */
 #include "folder.h"
 #include "reco/text.h"
@@ -33,16 +33,19 @@ static void hub(size_t class, const uint8_t *data, size_t bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
-                                        "special_tokens_map.json", "tokenizer.json"};
+    static const char *const names[] = {
+        "vocab.json",     "merges.txt",       "tokenizer_config.json", "special_tokens_map.json",
+        "tokenizer.json", "added_tokens.json"};
     if (bytes == 0) return 0;
-    size_t which = (size_t)(data[0] - '0') % 8;
-    for (size_t i = 0; i < 5; i++) fuzz_remove(names[i]);
-    if (which >= 5) {
+    size_t which = (size_t)(data[0] - '0') % 9;
+    for (size_t i = 0; i < 6; i++) fuzz_remove(names[i]);
+    if (which == 8) {
+        which = 5;
+    } else if (which >= 5) {
         hub(which - 5, data + 1, bytes - 1);
         return 0;
     }
-    for (size_t i = 0; i < 3 && which < 4; i++)
+    for (size_t i = 0; i < 3 && which != 4; i++)
         if (i != which) fuzz_copy("text/full", names[i]);
     fuzz_put(names[which], data + 1, bytes - 1);
     for (reco_text_rules rules = RECO_TEXT_HF; rules <= RECO_TEXT_OPENCLIP; rules++) {

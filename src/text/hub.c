@@ -113,7 +113,7 @@ reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *
                           path, name));
     if (!clip && class == RECO_CLASS_PLAIN) RECO_GO(is_clip(ctx, &clip, dir));
     if (clip) {
-        RECO_GO(reco_tokenizer_open(ctx, &tok, dir, RECO_TEXT_HF));
+        RECO_GO(reco_tokenizer_clip(ctx, &tok, dir, RECO_TEXT_HF, *name != 'C'));
     } else {
         if (!(tok = reco_alloc(ctx, 1, sizeof *tok, "tokenizer"))) RECO_GO(RECO_E_NOMEM);
         tok->rules = RECO_TEXT_HF;

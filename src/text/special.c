@@ -97,10 +97,14 @@ const reco_special *reco_special_next(const reco_tokenizer *tok, const reco_poin
     return found;
 }
 
+const char *reco_token_text(const json_t *value)
+{
+    return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+}
+
 const char *reco_special_text(const json_t *config, const char *key)
 {
-    const json_t *value = json_object_get(config, key);
-    return json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+    return reco_token_text(json_object_get(config, key));
 }
 
 int32_t reco_special_id(const char *key)
@@ -118,110 +122,4 @@ reco_status reco_special_check(reco_ctx *ctx, const json_t *config, const char *
     if (json_is_true(json_object_get(config, "split_special_tokens")))
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: split_special_tokens is not supported", path);
     return RECO_OK;
-}
-
-static reco_status find(reco_ctx *ctx, int32_t *id, reco_tokenizer *tok, const json_t *vocab,
-                        const json_t *config, const json_t *map, const char *key, const char *standard,
-                        const char *dir)
-{
-    const json_t *from = reco_special_text(map, key) ? map : config;
-    const char *token = reco_special_text(from, key);
-    if (!token) token = standard;
-    if (!token || !*token) return RECO_OK;
-    *id = reco_vocab_id(vocab, token);
-    if (*id < 0)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is not in the vocabulary", dir, key, token);
-    /* open_clip finds none of these in a text. */
-    return tok->rules == RECO_TEXT_HF ? reco_special_add(ctx, tok, json_object_get(from, key), token, *id)
-                                      : RECO_OK;
-}
-
-/* The names that open_clip gives them, where a vocabulary of its own is spelled out. */
-static const char *standard_name(const json_t *vocab, const char *hugging_face, const char *open_clip)
-{
-    return reco_vocab_id(vocab, hugging_face) < 0 && reco_vocab_id(vocab, open_clip) >= 0 ? open_clip
-                                                                                          : hugging_face;
-}
-
-/* Of tokens that the vocabulary lacks the id is the key, and the vocabulary is told. */
-static reco_status add_decoder(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *decoder,
-                               const char *path)
-{
-    const char *key;
-    json_t *entry;
-    size_t entries = 0;
-    json_object_foreach((json_t *)(uintptr_t)decoder, key, entry)
-    {
-        const char *token = reco_special_text(entry, "content");
-        if (!token || !*token) continue;
-        int32_t id = reco_vocab_id(vocab, token);
-        if (id < 0) {
-            id = reco_special_id(key);
-            if (id < 0 || (size_t)id < tok->vocab)
-                return reco_fail(ctx, RECO_E_FORMAT,
-                                 "%s: added_tokens_decoder: '%.60s' has the id %.20s, want one after the "
-                                 "vocabulary's %zu",
-                                 path, token, key, tok->vocab);
-            entries = reco_max(entries, (size_t)id + 1);
-            if (json_object_set_new(vocab, token, json_integer(id)) != 0)
-                return reco_fail_nomem(ctx, 0, "vocabulary");
-        }
-        RECO_TRY(reco_special_add(ctx, tok, entry, token, id));
-    }
-    tok->vocab = reco_max(tok->vocab, entries);
-    return RECO_OK;
-}
-
-/* added_tokens of tokenizer.json, whose ids are in the vocabulary already. */
-static reco_status add_list(reco_ctx *ctx, reco_tokenizer *tok, const json_t *added)
-{
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        const json_t *entry = json_array_get(added, i);
-        RECO_TRY(reco_special_add(ctx, tok, entry, json_string_value(json_object_get(entry, "content")),
-                                  (int32_t)json_integer_value(json_object_get(entry, "id"))));
-    }
-    return RECO_OK;
-}
-
-/* With an added_tokens_decoder transformers looks at no other list, and not at special_tokens_map.json, which goes before
- * the configuration otherwise. */
-reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *added,
-                              const json_t *config, const char *dir)
-{
-    reco_status status = RECO_OK;
-    json_t *map = NULL;
-    const json_t *decoder = json_object_get(config, "added_tokens_decoder");
-    char *path = reco_format(ctx, "%s/tokenizer_config.json", dir);
-    char *map_path = reco_format(ctx, "%s/special_tokens_map.json", dir);
-    if (!path || !map_path) {
-        status = RECO_E_NOMEM;
-        goto out;
-    }
-    if (!json_is_object(decoder)) RECO_GO(reco_text_json(ctx, &map, map_path));
-    const char *side = json_string_value(json_object_get(config, "padding_side"));
-    if (tok->rules == RECO_TEXT_HF && side && strcmp(side, "left") == 0)
-        RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: padding_side = \"left\" is not supported for CLIP",
-                          path));
-    if (tok->rules == RECO_TEXT_HF) RECO_GO(reco_special_check(ctx, config, path));
-    const char *bos = standard_name(vocab, "<|startoftext|>", "<start_of_text>");
-    const char *eos = standard_name(vocab, "<|endoftext|>", "<end_of_text>");
-    if (tok->rules == RECO_TEXT_HF) RECO_GO(add_decoder(ctx, tok, vocab, decoder, path));
-    if (tok->rules == RECO_TEXT_HF && !json_is_object(decoder)) RECO_GO(add_list(ctx, tok, added));
-    RECO_GO(find(ctx, &tok->bos, tok, vocab, config, map, "bos_token", bos, dir));
-    /* CLIPTokenizer adds them in the other order, and the last to name a token says how it is found. */
-    const char *standard = reco_vocab_id(vocab, eos) >= 0 ? eos : NULL;
-    tok->unk = tok->pad = -1;
-    if (tok->rules == RECO_TEXT_HF)
-        RECO_GO(find(ctx, &tok->pad, tok, vocab, config, map, "pad_token", standard, dir));
-    else
-        tok->pad = 0; /* open_clip starts from an array of zeros */
-    RECO_GO(find(ctx, &tok->unk, tok, vocab, config, map, "unk_token", standard, dir));
-    RECO_GO(find(ctx, &tok->eos, tok, vocab, config, map, "eos_token", eos, dir));
-    if (tok->pad < 0) tok->pad = tok->eos;
-    if (tok->unk < 0) tok->unk = tok->eos;
-out:
-    json_decref(map);
-    reco_free(map_path);
-    reco_free(path);
-    return status;
 }

@@ -13,10 +13,32 @@ static bool exists(reco_ctx *ctx, const char *dir, const char *name)
     return found;
 }
 
+/* CLIPTokenizer, or a class that runs tokenizer.json as it is. */
+static reco_status read_class(reco_ctx *ctx, bool *as_file, const json_t *config, const char *path)
+{
+    static const char *const names[] = {"CLIPTokenizer",           "CLIPTokenizerFast",
+                                        "TokenizersBackend",       "PreTrainedTokenizer",
+                                        "PreTrainedTokenizerFast", NULL};
+    const char *name = json_string_value(json_object_get(config, "tokenizer_class"));
+    size_t i = 0;
+    if (!name) return RECO_OK;
+    while (names[i] && strcmp(names[i], name) != 0) i++;
+    *as_file = i >= 2;
+    return names[i] ? RECO_OK
+                    : reco_fail(ctx, RECO_E_UNSUPPORTED,
+                                "%s: tokenizer_class \"%.60s\", want CLIPTokenizer", path, name);
+}
+
 reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules)
 {
+    return reco_tokenizer_clip(ctx, out, dir, rules, false);
+}
+
+reco_status reco_tokenizer_clip(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules,
+                                bool as_file)
+{
     reco_status status = RECO_OK;
-    json_t *vocab = NULL, *added = NULL, *config = NULL;
+    json_t *vocab = NULL, *file = NULL, *config = NULL;
     char *path = NULL;
     *out = NULL;
     if (rules != RECO_TEXT_AUTO && rules != RECO_TEXT_HF && rules != RECO_TEXT_OPENCLIP)
@@ -30,22 +52,25 @@ reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char 
     path = reco_format(ctx, "%s/tokenizer_config.json", dir);
     if (!path) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_text_json(ctx, &config, path));
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(read_class(ctx, &as_file, config, path));
     /* transformers reads vocab.json only where there is no tokenizer.json. */
     if (tok->rules == RECO_TEXT_OPENCLIP) RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
-    if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, &added, config, dir));
+    if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, &file, as_file, dir));
     if (!vocab && tok->rules == RECO_TEXT_HF) RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
     if (!vocab) {
         status = reco_fail(ctx, RECO_E_IO,
                            "%s: no tokenizer: want vocab.json and merges.txt, or tokenizer.json", dir);
         goto out;
     }
-    RECO_GO(reco_special_open(ctx, tok, vocab, added, config, dir));
+    RECO_GO(reco_special_open(ctx, tok, vocab, file, as_file, config, dir));
+    if (tok->rules == RECO_TEXT_HF && as_file)
+        RECO_GO(reco_tokenizer_json_check(ctx, tok, vocab, file, dir));
     *out = tok;
     tok = NULL;
 out:
     reco_free(path);
     json_decref(config);
-    json_decref(added);
+    json_decref(file);
     json_decref(vocab);
     reco_tokenizer_close(tok);
     return status;

@@ -73,7 +73,7 @@ reco_status reco_text_read(reco_ctx *ctx, char **out, size_t *bytes,
                            const char *path);                              /* free with reco_free */
 reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path); /* an object */
 
-/* ---- building (vocab.c, tokenizer_json.c, special.c); vocab is an object of token to id ---- */
+/* ---- building (vocab.c, tokenizer_json.c, added.c, special.c); vocab is an object of token to id ---- */
 
 /* Ids must be 0..n-1, once each; sets tok->vocab and the bytes' symbols. */
 reco_status reco_vocab_use(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab, const char *path);
@@ -88,12 +88,16 @@ reco_status reco_merges_parse(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
                               const char *path);
 void reco_vocab_letter(char out[3], int byte); /* a byte's name in a vocabulary, NUL-terminated */
 reco_status reco_vocab_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, const char *dir);
-/* added: its added_tokens, for reco_special_open. config: tokenizer_config.json, or NULL. */
-reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **added,
-                                     const json_t *config, const char *dir);
-/* bos, eos, unk, pad and other tokens to be found whole; those that were added to vocab join it. */
-reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *added,
-                              const json_t *config, const char *dir);
+/* file: the whole of it. as_file: transformers runs it as it is, since tokenizer_class is not CLIP's. */
+reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **file,
+                                     bool as_file, const char *dir);
+/* Of a tokenizer that is opened: whether such a file says what is done here. */
+reco_status reco_tokenizer_json_check(reco_ctx *ctx, const reco_tokenizer *tok, const json_t *vocab,
+                                      const json_t *file, const char *dir);
+/* bos, eos, unk, pad and other tokens to be found whole; those that were added to vocab join it. file: tokenizer.json;
+ * config: tokenizer_config.json; or NULL. */
+reco_status reco_special_open(reco_ctx *ctx, reco_tokenizer *tok, json_t *vocab, const json_t *file,
+                              bool as_file, const json_t *config, const char *dir);
 /* flags: the token's object in a file; of anything else, the token is found as it is spelled. */
 reco_status reco_special_add(reco_ctx *ctx, reco_tokenizer *tok, const json_t *flags, const char *token,
                              int32_t id);
@@ -103,8 +107,12 @@ reco_status reco_special_put(reco_ctx *ctx, reco_tokenizer *tok, const reco_spec
 reco_status reco_special_check(reco_ctx *ctx, const json_t *config, const char *path);
 /* The id that is a key of added_tokens_decoder; -1: none below 2^24. */
 int32_t reco_special_id(const char *key);
-/* A special token's text, from a configuration where it is "text" or {"content": "text", ...}; NULL: none. */
+/* A special token's text where it is "text" or {"content": "text", ...}; NULL: none. */
+const char *reco_token_text(const json_t *value);
 const char *reco_special_text(const json_t *config, const char *key);
+/* For reco_tokenizer_hub. as_file: see above. */
+reco_status reco_tokenizer_clip(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules,
+                                bool as_file);
 
 /* ---- encoding ---- */
 

@@ -1,36 +1,13 @@
 #include "text/steps.h"
 
-/* Tokens outside of model.vocab get their ids from added_tokens: one vocabulary of both. */
-static reco_status join_added(reco_ctx *ctx, json_t *vocab, const json_t *added, const char *path)
-{
-    size_t i;
-    json_t *entry;
-    json_array_foreach(added, i, entry)
-    {
-        const char *token = json_string_value(json_object_get(entry, "content"));
-        json_t *id = json_object_get(entry, "id");
-        if (!token || !*token || !json_is_integer(id))
-            return reco_fail(ctx, RECO_E_FORMAT, "%s: added_tokens[%zu] lacks content or id", path, i);
-        json_t *known = json_object_get(vocab, token);
-        if (known && json_integer_value(known) != json_integer_value(id))
-            return reco_fail(ctx, RECO_E_FORMAT,
-                             "%s: added_tokens[%zu] '%.60s' has another id in the vocabulary", path, i,
-                             token);
-        if (!known && json_object_set(vocab, token, id) != 0) return reco_fail_nomem(ctx, 0, "vocabulary");
-    }
-    return RECO_OK;
-}
-
 /* transformers 4 runs the file's normalizer; 5 gives CLIPTokenizer its own, whatever the file says. So it has to be that
  * one, or missing, or the one of files before 4.17; a class that is not CLIP's has only the file's. */
-static reco_status check_normalizer(reco_ctx *ctx, const json_t *value, const json_t *config,
-                                    const char *path)
+static reco_status check_normalizer(reco_ctx *ctx, const json_t *value, bool as_file, const char *path)
 {
     reco_steps steps = {0};
     const char *type = json_string_value(json_object_get(value, "type"));
-    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
     bool none = !value || json_is_null(value) || (type && strcmp(type, "BertNormalizer") == 0);
-    if (none && (!class || strncmp(class, "CLIPTokenizer", 13) == 0)) return RECO_OK;
+    if (none && !as_file) return RECO_OK;
     reco_status status = reco_steps_normalizer(ctx, &steps, value, path);
     const reco_step *at = steps.at;
     if (status == RECO_OK &&
@@ -40,6 +17,19 @@ static reco_status check_normalizer(reco_ctx *ctx, const json_t *value, const js
                            "%s: normalizer: want CLIP's: NFC, Replace of \\s+ by a space, Lowercase", path);
     reco_steps_free(&steps);
     return status;
+}
+
+/* transformers takes the sides from the file. */
+static reco_status check_sides(reco_ctx *ctx, const json_t *root, const char *path)
+{
+    static const char *const keys[] = {"truncation", "padding"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const char *side = json_string_value(json_object_get(json_object_get(root, keys[i]), "direction"));
+        if (side && strcmp(side, "Left") == 0)
+            return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                             "%s: %s.direction = \"Left\" is not supported for CLIP", path, keys[i]);
+    }
+    return RECO_OK;
 }
 
 /* A merge is "a b" or ["a", "b"], by the version that wrote the file. */
@@ -82,12 +72,12 @@ out:
     return status;
 }
 
-reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **added,
-                                     const json_t *config, const char *dir)
+reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **file,
+                                     bool as_file, const char *dir)
 {
     reco_status status;
     json_t *root = NULL;
-    *vocab = NULL;
+    *vocab = *file = NULL;
     char *path = reco_format(ctx, "%s/tokenizer.json", dir);
     if (!path) return RECO_E_NOMEM;
     RECO_GO(reco_text_json(ctx, &root, path));
@@ -107,15 +97,71 @@ reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t 
                       path, suffix ? suffix : "");
         goto out;
     }
+    if (tok->rules == RECO_TEXT_HF) RECO_GO(check_sides(ctx, root, path));
     if (tok->rules == RECO_TEXT_HF)
-        RECO_GO(check_normalizer(ctx, json_object_get(root, "normalizer"), config, path));
+        RECO_GO(check_normalizer(ctx, json_object_get(root, "normalizer"), as_file, path));
     *vocab = json_incref(json_object_get(model, "vocab"));
-    *added = json_incref(json_object_get(root, "added_tokens"));
-    RECO_GO(join_added(ctx, *vocab, *added, path));
     RECO_GO(reco_vocab_use(ctx, tok, *vocab, path));
     RECO_GO(add_merges(ctx, tok, *vocab, merges, path));
+    *file = json_incref(root);
 out:
     json_decref(root);
     reco_free(path);
     return status;
+}
+
+/* What transformers 5 writes. */
+static const char clip_steps[] =
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+    "\"<\\\\|startoftext\\\\|>|<\\\\|endoftext\\\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|[\\\\p{N}]|"
+    "[^\\\\s\\\\p{L}\\\\p{N}]+\"},\"behavior\":\"Removed\",\"invert\":true},"
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}]}";
+
+static bool off(const json_t *value)
+{
+    return !value || json_is_null(value) || json_is_false(value) ||
+           (json_is_string(value) && !*json_string_value(value)) ||
+           (json_is_number(value) && !(json_number_value(value) > 0));
+}
+
+/* ["token", id] of a RobertaProcessing. */
+static bool has_id(const json_t *pair, int32_t id)
+{
+    const json_t *number = json_array_get(pair, 1);
+    return json_is_integer(number) && json_integer_value(number) == id;
+}
+
+static bool is_listed(const json_t *file, int32_t id)
+{
+    const json_t *list = json_object_get(file, "added_tokens");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (json_integer_value(json_object_get(json_array_get(list, i), "id")) == id) return true;
+    return false;
+}
+
+reco_status reco_tokenizer_json_check(reco_ctx *ctx, const reco_tokenizer *tok, const json_t *vocab,
+                                      const json_t *file, const char *dir)
+{
+    static const char *const keys[] = {"model.dropout", "model.continuing_subword_prefix", "model.fuse_unk",
+                                       "model.byte_fallback", "model.ignore_merges"};
+    const json_t *model = json_object_get(file, "model"), *post = json_object_get(file, "post_processor");
+    const char *unk = json_string_value(json_object_get(model, "unk_token")), *bad = NULL;
+    const char *type = json_string_value(json_object_get(post, "type"));
+    if (!file)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                         "%s/tokenizer_config.json: tokenizer_class wants a tokenizer.json", dir);
+    json_t *steps = json_loads(clip_steps, 0, NULL);
+    if (!steps) return reco_fail_nomem(ctx, 0, "tokenizer");
+    if (!is_listed(file, tok->bos) || !is_listed(file, tok->eos)) bad = "added_tokens";
+    if (!type || strcmp(type, "RobertaProcessing") != 0 ||
+        !has_id(json_object_get(post, "cls"), tok->bos) || !has_id(json_object_get(post, "sep"), tok->eos))
+        bad = "post_processor";
+    if (!json_equal(json_object_get(file, "pre_tokenizer"), steps)) bad = "pre_tokenizer";
+    if (!unk || reco_vocab_id(vocab, unk) != tok->unk) bad = "model.unk_token";
+    json_decref(steps);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !bad; i++)
+        if (!off(json_object_get(model, strchr(keys[i], '.') + 1))) bad = keys[i];
+    return bad ? reco_fail(ctx, RECO_E_UNSUPPORTED,
+                           "%s/tokenizer.json: %s: want CLIP's, or tokenizer_class CLIPTokenizer", dir, bad)
+               : RECO_OK;
 }

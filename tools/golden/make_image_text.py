@@ -17,7 +17,7 @@ import ftfy
 import numpy as np
 import regex
 from PIL import Image, ImageOps
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, TokenizersBackend
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 
@@ -236,7 +236,7 @@ ADDED = [  # for tokens that were added
     "a cat", "cats concat", "cat_ -cat- cat\u0301 \u2167cat", "cat\u200d cat\u203f \u24d0cat \U0001f130cat", "\u65e5cat cat\u00bd cat\u00b2 \u00aacat",
     "CAT Cat", "to New  York and new\tyork, NEW\u2003YORK!", "newyork new york", "Xyzzy xyzzyx XYZZY", "xyz xyzz zzy", "cafe\u0301 caf\u00e9 CAF\u00c9 caf\u00e9s",
     "<tok><tok> a<tok>b  <tok>  c", "<TOK> <Tok>", "the <tok> new york <tok> cat", " dog dog  dogdog", "<|STARTOFTEXT|> <|startoftext|> <|EndOfText|><|endoftext|>",
-    "cat<|endoftext|>cat", "catcat cat cat", "end", "ends END",
+    "cat<|endoftext|>cat", "catcat cat cat", "end", "ends END", "the [CLS]other [cls] THE the_a",
 ]
 MORE_BYTES = ["6162c3a9", "61ff62", "e282", "e28261", "eda080", "f09f98", "c0af", "f4908080", "80bf61", "f0808080"]
 
@@ -359,6 +359,23 @@ def make_texts():
         "added_tokens_decoder": decoder})
     write_json(folder / "decoder" / "special_tokens_map.json", {"eos_token": "!"})  # not looked at
 
+    # older files, which leave some tokens without an id; and a class that runs tokenizer.json as it is
+    named = dict(zip(("bos_token", "eos_token", "pad_token", "unk_token"), specials + 2 * specials[1:]))
+    (folder / "older").mkdir(exist_ok=True)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / "older" / name).write_text((folder / "decoder" / name).read_text())
+    write_json(folder / "older" / "added_tokens.json", {"<tok>": n + 2, "CAT": n, "New  York": n + 1, specials[1]: n - 1})
+    write_json(folder / "older" / "tokenizer_config.json", {
+        **named, "sep_token": {"content": "the", "__type": "AddedToken", **token, "single_word": True}, "cls_token": "[CLS]",
+        "image_token": "New  York", "additional_special_tokens": ["xyz", {"content": "the", "__type": "AddedToken", **token}]})
+    write_json(folder / "older" / "special_tokens_map.json", {
+        "mask_token": {"content": "<tok>", **token, "lstrip": True}, "pad_token": "!", "extra_special_tokens": ["Caf\u00e9"]})
+    (folder / "as-file").mkdir(exist_ok=True)
+    write_json(folder / "as-file" / "tokenizer.json", document)
+    write_json(folder / "as-file" / "tokenizer_config.json", {
+        **named, "tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "the",
+        "added_tokens_decoder": {str(n): {"content": "cat", **token}, str(n + len(added)): {"content": "[CLS]", **token}}})
+
     cases = []
     readers = {"full": CLIPTokenizer.from_pretrained(full), "json": CLIPTokenizer.from_pretrained(folder / "json")}
     for data in [t.encode() for t in TEXTS + CLEANED] + [bytes.fromhex(b) for b in MORE_BYTES]:
@@ -367,8 +384,8 @@ def make_texts():
             ids = reader(text, truncation=True, max_length=77)["input_ids"]
             cases.append({"folder": name, "rules": 1, "hex": data.hex(), "ids": ids})
         cases.append({"folder": "full", "rules": 2, "hex": data.hex(), "ids": open_clip_ids(text, vocab, merges)})
-    for name in ("added", "decoder"):
-        reader = CLIPTokenizer.from_pretrained(folder / name)
+    for name in ("added", "decoder", "older", "as-file"):
+        reader = (TokenizersBackend if name == "as-file" else CLIPTokenizer).from_pretrained(folder / name)
         for text in ADDED:
             ids = reader(text, truncation=True, max_length=77)["input_ids"]
             cases.append({"folder": name, "rules": 1, "hex": text.encode().hex(), "ids": ids})

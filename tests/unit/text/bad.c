@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 static reco_ctx *ctx;
 static char folder[] = "/tmp/reco-text-XXXXXX";
@@ -162,8 +163,6 @@ static void normalizer(void **state)
     expect(RECO_E_UNSUPPORTED, "tokenizer.json", "normalizer: type \"BertNormalizer\"");
     put("tokenizer.json", good[1]);
     expect(RECO_E_UNSUPPORTED, "tokenizer.json", "normalizer: want CLIP's");
-    put("tokenizer.json", good[0]);
-    expect(RECO_OK, "", "");
     put("tokenizer_config.json", NULL);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put("tokenizer.json", bad[i].file);
@@ -176,6 +175,121 @@ static void normalizer(void **state)
     reco_tokenizer *tok;
     assert_int_equal(reco_tokenizer_open(ctx, &tok, folder, RECO_TEXT_OPENCLIP), RECO_OK);
     reco_tokenizer_close(tok);
+    put("tokenizer.json", NULL);
+}
+
+/* Where transformers would give a token another id than a file says, or chance decides, or it cuts on the other side. */
+static void added(void **state)
+{
+    (void)state;
+#define DECODER(entries) "{\"added_tokens_decoder\":{" entries "}}"
+#define T(content) "{\"content\":\"" content "\",\"normalized\":true}"
+    static const struct {
+        reco_status status;
+        const char *old, *config, *map, *file, *says;
+    } cases[] = {
+        {RECO_OK, "{\"y\":8,\"x\":7,\"a\":0}", NULL, NULL, "", ""},
+        {RECO_OK, NULL, "{\"mask_token\":\"\",\"cls_token\":null,\"sep_token\":{},\"bos_token\":{}}", NULL,
+         "", ""},
+        {RECO_OK, NULL, "{\"extra_special_tokens\":{}}", "{\"additional_special_tokens\":[\"x\"]}", "", ""},
+        {RECO_OK, "{\"y\":9}", DECODER(""), "{\"padding_side\":\"left\"}", "", ""},
+        {RECO_E_FORMAT, "{\"y\":8}", NULL, NULL, "added_tokens.json",
+         "ids up to 8, which leaves a hole, want up to 7"},
+        {RECO_E_FORMAT, "{\"y\":2}", NULL, NULL, "added_tokens.json: 'y'",
+         "has the id 2, want one of its own after"},
+        {RECO_E_FORMAT, "{\"y\":7,\"x\":7}", NULL, NULL, "added_tokens.json: 'x'", "has the id 7"},
+        {RECO_E_FORMAT, "{\"y\":4294967303}", NULL, NULL, "added_tokens.json: 'y'",
+         "want one of its own after"},
+        {RECO_E_FORMAT, "{\"y\":\"7\"}", NULL, NULL, "added_tokens.json: 'y'", "want one of its own after"},
+        {RECO_E_FORMAT, "{\"b\":2}", NULL, NULL, "added_tokens.json: 'b'", "has another id"},
+        {RECO_E_FORMAT, "[]", NULL, NULL, "added_tokens.json", "want a JSON object"},
+        {RECO_E_UNSUPPORTED, "{\"y\":7,\"Y\":8}", NULL, NULL, "",
+         "tokens 7 and 8 are one text when normalized"},
+        {RECO_E_FORMAT, NULL, DECODER("\"8\":" T("x")), NULL, "added_tokens_decoder has ids up to 8",
+         "a hole"},
+        {RECO_E_FORMAT, NULL, DECODER("\"7\":" T("x") ",\"8\":" T("x")), NULL, "added_tokens_decoder: 'x'",
+         "another id"},
+        {RECO_E_UNSUPPORTED, NULL, DECODER("\"6\":{\"content\":\"<|endoftext|>\"}"), NULL,
+         "added_tokens_decoder: '<|endoftext|>'", "lacks normalized"},
+        {RECO_E_FORMAT, NULL, "{\"bos_token\":\"\"}", NULL, "tokenizer_config.json: bos_token",
+         "not in the vocabulary"},
+        {RECO_E_FORMAT, NULL, NULL, "{\"pad_token\":\"x\"}", "special_tokens_map.json: pad_token 'x'",
+         "not in the vocabulary"},
+        {RECO_E_UNSUPPORTED, NULL, "{\"image_token\":\"x\"}", NULL,
+         "tokenizer_config.json: image_token 'x'", "not in"},
+        {RECO_E_UNSUPPORTED, NULL, "{\"extra_special_tokens\":{\"it\":\"x\"}}", NULL,
+         "tokenizer_config.json: it 'x'", "not in"},
+        {RECO_E_UNSUPPORTED, NULL, "{\"extra_special_tokens\":{\"it\":\"a\"}}",
+         "{\"extra_special_tokens\":[\"b\"]}", "tokenizer_config.json: extra_special_tokens",
+         "an object, and not alone"},
+        {RECO_E_UNSUPPORTED, NULL, NULL, "{\"padding_side\":\"left\"}", "special_tokens_map.json",
+         "padding_side"},
+        {RECO_E_UNSUPPORTED, NULL, NULL, "{\"truncation_side\":\"left\"}", "special_tokens_map.json",
+         "truncation_side"},
+        {RECO_E_UNSUPPORTED, NULL, NULL, "{\"split_special_tokens\":true}", "special_tokens_map.json",
+         "split_special_tokens"},
+        {RECO_E_UNSUPPORTED, NULL, "{\"tokenizer_class\":\"GPT2Tokenizer\"}", NULL,
+         "tokenizer_config.json: tokenizer_class", "GPT2"},
+        {RECO_E_UNSUPPORTED, NULL, "{\"tokenizer_class\":\"TokenizersBackend\"}", NULL,
+         "tokenizer_config.json: tokenizer_class", "wants a tokenizer.json"}};
+    put("vocab.json", GOOD_VOCAB);
+    put("merges.txt", "a b</w>\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put("added_tokens.json", cases[i].old);
+        put("tokenizer_config.json", cases[i].config);
+        put("special_tokens_map.json", cases[i].map);
+        expect(cases[i].status, cases[i].file, cases[i].says);
+    }
+    put("vocab.json", NULL);
+    put("merges.txt", NULL);
+    put("added_tokens.json", NULL);
+    put("tokenizer_config.json", NULL);
+    put("special_tokens_map.json", NULL);
+}
+
+/* A class that is not CLIP's runs all of tokenizer.json: each part has to be CLIP's. With CLIPTokenizer most are not looked
+ * at, as in transformers. */
+static void as_file(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *value;
+        bool clip_too; /* refused for CLIPTokenizer as well */
+    } bad[] = {
+        {"pre_tokenizer", "null", false},
+        {"pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true}",
+         false},
+        {"post_processor", "null", false},
+        {"post_processor", "{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}}", false},
+        {"post_processor", "{\"type\":\"RobertaProcessing\",\"sep\":[\"a\",0],\"cls\":[\"b\",1]}", false},
+        {"added_tokens", "[]", false},
+        {"truncation", "{\"direction\":\"Left\"}", true},
+        {"padding", "{\"direction\":\"Left\"}", true},
+        {"model.dropout", "0.1", false},
+        {"model.continuing_subword_prefix", "\"##\"", false},
+        {"model.fuse_unk", "true", false},
+        {"model.byte_fallback", "true", false},
+        {"model.ignore_merges", "true", false},
+        {"model.unk_token", "null", false},
+        {"model.unk_token", "\"!\"", false}};
+    char path[4096];
+    const char *root = getenv("RECO_TEST_SOURCE");
+    snprintf(path, sizeof path, "%s/tests/golden/text/as-file/tokenizer.json", root ? root : ".");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *file = json_load_file(path, 0, NULL);
+        assert_non_null(file);
+        bool model = strncmp(bad[i].key, "model.", 6) == 0;
+        json_object_set_new(model ? json_object_get(file, "model") : file, bad[i].key + (model ? 6 : 0),
+                            json_loads(bad[i].value, JSON_DECODE_ANY, NULL));
+        char *text = json_dumps(file, 0);
+        put("tokenizer.json", text);
+        put("tokenizer_config.json", "{\"tokenizer_class\":\"PreTrainedTokenizerFast\"}");
+        expect(RECO_E_UNSUPPORTED, "tokenizer.json", bad[i].key);
+        put("tokenizer_config.json", NULL);
+        expect(bad[i].clip_too ? RECO_E_UNSUPPORTED : RECO_OK, "tokenizer.json", bad[i].key);
+        free(text);
+        json_decref(file);
+    }
     put("tokenizer.json", NULL);
 }
 
@@ -215,6 +329,7 @@ static int drop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(vocab_and_merges), cmocka_unit_test(tokenizer_json),
-                                       cmocka_unit_test(normalizer), cmocka_unit_test(both)};
+                                       cmocka_unit_test(normalizer),       cmocka_unit_test(added),
+                                       cmocka_unit_test(as_file),          cmocka_unit_test(both)};
     return cmocka_run_group_tests(tests, make, drop);
 }
