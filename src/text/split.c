@@ -47,9 +47,11 @@ static size_t contraction(const reco_points *text, size_t at, reco_text_rules ru
     return rules == RECO_TEXT_OPENCLIP && at + 1 < text->n && text->at[at + 1] == 0x17f ? 2 : 0;
 }
 
-/* <begin>|<end>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+, the first alternative that fits. */
-bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, reco_text_rules rules)
+/* <begin>|<end>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+, the first alternative that fits; without the
+ * first two where few_pieces. */
+bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, const reco_tokenizer *tok)
 {
+    reco_text_rules rules = tok->rules;
     bool open_clip = rules == RECO_TEXT_OPENCLIP;
     const char *const special[2] = {open_clip ? "<start_of_text>" : "<|startoftext|>",
                                     open_clip ? "<end_of_text>" : "<|endoftext|>"};
@@ -57,7 +59,7 @@ bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, rec
     while (i < text->n && kind_in(rules, text->at[i]) == SPACE) i++;
     *piece = (reco_piece){.begin = i};
     if (i == text->n) return false;
-    for (int s = 0; text->at[i] == '<' && s < 2; s++)
+    for (int s = 0; !tok->few_pieces && text->at[i] == '<' && s < 2; s++)
         if (starts_with(text, i, special[s])) {
             n = strlen(special[s]);
             piece->special = s + 1;

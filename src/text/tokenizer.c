@@ -136,7 +136,7 @@ static reco_status encode_clean(reco_ctx *ctx, const reco_tokenizer *tok, const 
 {
     reco_piece piece;
     size_t at = 0;
-    while (!reco_ids_full(ids) && reco_split_next(&piece, &at, text, tok->rules)) {
+    while (!reco_ids_full(ids) && reco_split_next(&piece, &at, text, tok)) {
         const int32_t *p = text->at + piece.begin;
         size_t n = piece.end - piece.begin;
         if (!piece.special) {

@@ -56,6 +56,7 @@ struct reco_tokenizer {
     bool keep_case;       /* of spm */
     char unk_text[64];    /* of spm, and how many pieces it is */
     size_t unk_pieces;
+    bool few_pieces; /* of CLIP's: a begin or end token that is spelled out is no piece of its own */
     size_t vocab;
     int32_t bos, eos, pad, unk;     /* bos or unk -1: none */
     bool pad_left;                  /* pads go before a text */
@@ -91,8 +92,8 @@ reco_status reco_vocab_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, 
 /* file: the whole of it. as_file: transformers runs it as it is, since tokenizer_class is not CLIP's. */
 reco_status reco_tokenizer_json_open(reco_ctx *ctx, reco_tokenizer *tok, json_t **vocab, json_t **file,
                                      bool as_file, const char *dir);
-/* Of a tokenizer that is opened: whether such a file says what is done here. */
-reco_status reco_tokenizer_json_check(reco_ctx *ctx, const reco_tokenizer *tok, const json_t *vocab,
+/* Of a tokenizer that is opened: whether such a file says what is done here; sets few_pieces. */
+reco_status reco_tokenizer_json_check(reco_ctx *ctx, reco_tokenizer *tok, const json_t *vocab,
                                       const json_t *file, const char *dir);
 /* bos, eos, unk, pad and other tokens to be found whole; those that were added to vocab join it. file: tokenizer.json;
  * config: tokenizer_config.json; or NULL. */
@@ -162,7 +163,7 @@ typedef struct reco_piece {
     size_t begin, end;
     int special; /* 1: the rules' own begin token, 2: end token, spelled out in the text; 0: neither */
 } reco_piece;
-bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, reco_text_rules rules);
+bool reco_split_next(reco_piece *piece, size_t *at, const reco_points *text, const reco_tokenizer *tok);
 
 /* bpe.c: n > 0 symbols, merged as long as there is a merge. */
 reco_status reco_bpe_merge(reco_ctx *ctx, const reco_tokenizer *tok, const int32_t *word, size_t n,

@@ -236,7 +236,7 @@ ADDED = [  # for tokens that were added
     "a cat", "cats concat", "cat_ -cat- cat\u0301 \u2167cat", "cat\u200d cat\u203f \u24d0cat \U0001f130cat", "\u65e5cat cat\u00bd cat\u00b2 \u00aacat",
     "CAT Cat", "to New  York and new\tyork, NEW\u2003YORK!", "newyork new york", "Xyzzy xyzzyx XYZZY", "xyz xyzz zzy", "cafe\u0301 caf\u00e9 CAF\u00c9 caf\u00e9s",
     "<tok><tok> a<tok>b  <tok>  c", "<TOK> <Tok>", "the <tok> new york <tok> cat", " dog dog  dogdog", "<|STARTOFTEXT|> <|startoftext|> <|EndOfText|><|endoftext|>",
-    "cat<|endoftext|>cat", "catcat cat cat", "end", "ends END", "the [CLS]other [cls] THE the_a",
+    "cat<|endoftext|>cat", "a<|ENDOFTEXT|>!a !<|StartOfText|>a", "catcat cat cat", "end", "ends END", "the [CLS]other [cls] THE the_a",
 ]
 MORE_BYTES = ["6162c3a9", "61ff62", "e282", "e28261", "eda080", "f09f98", "c0af", "f4908080", "80bf61", "f0808080"]
 
@@ -375,6 +375,12 @@ def make_texts():
     write_json(folder / "as-file" / "tokenizer_config.json", {
         **named, "tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "the",
         "added_tokens_decoder": {str(n): {"content": "cat", **token}, str(n + len(added)): {"content": "[CLS]", **token}}})
+    (folder / "as-file-older").mkdir(exist_ok=True)  # as transformers 4 wrote it
+    split, by_bytes = document["pre_tokenizer"]["pretokenizers"]
+    split["pattern"]["Regex"] = split["pattern"]["Regex"][len(r"<\|startoftext\|>|<\|endoftext\|>|"):]
+    del by_bytes["use_regex"]
+    write_json(folder / "as-file-older" / "tokenizer.json", document)
+    write_json(folder / "as-file-older" / "tokenizer_config.json", {**named, "tokenizer_class": "PreTrainedTokenizerFast"})
 
     cases = []
     readers = {"full": CLIPTokenizer.from_pretrained(full), "json": CLIPTokenizer.from_pretrained(folder / "json")}
@@ -384,8 +390,8 @@ def make_texts():
             ids = reader(text, truncation=True, max_length=77)["input_ids"]
             cases.append({"folder": name, "rules": 1, "hex": data.hex(), "ids": ids})
         cases.append({"folder": "full", "rules": 2, "hex": data.hex(), "ids": open_clip_ids(text, vocab, merges)})
-    for name in ("added", "decoder", "older", "as-file"):
-        reader = (TokenizersBackend if name == "as-file" else CLIPTokenizer).from_pretrained(folder / name)
+    for name in ("added", "decoder", "older", "as-file", "as-file-older"):
+        reader = (TokenizersBackend if name.startswith("as-file") else CLIPTokenizer).from_pretrained(folder / name)
         for text in ADDED:
             ids = reader(text, truncation=True, max_length=77)["input_ids"]
             cases.append({"folder": name, "rules": 1, "hex": text.encode().hex(), "ids": ids})
