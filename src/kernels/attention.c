@@ -11,6 +11,34 @@ typedef struct args {
     bool causal;
 } args;
 
+/* What the processor has instructions for is done in bf16. */
+static bool native(const reco_ctx *ctx, const args *a)
+{
+#ifdef RECO_ATTEND_BF16
+    return a->item == sizeof(uint16_t) && !a->only && a->width % 16 == 0 && reco_has_bf16(ctx);
+#else
+    (void)ctx, (void)a;
+    return false;
+#endif
+}
+
+static void attend_bf16(void *arg, size_t begin, size_t end, int worker)
+{
+#ifdef RECO_ATTEND_BF16
+    const args *a = arg;
+    size_t w = a->width, d = a->heads * w, row = 3 * d;
+    for (size_t task = begin; task < end; task++) {
+        size_t sequence = task / a->heads, first = a->starts[sequence], at = task % a->heads * w;
+        const uint16_t *q = (const uint16_t *)(const void *)a->qkv + first * row + at;
+        reco_attend_bf16(a->vec, (uint16_t *)(void *)a->out + first * d + at, d, q, q + d, q + 2 * d, row,
+                         a->starts[sequence + 1] - first, w, a->causal,
+                         a->scratch + (size_t)worker * a->per_worker);
+    }
+#else
+    (void)arg, (void)begin, (void)end, (void)worker;
+#endif
+}
+
 /* [t][w] numbers, one row every `row` numbers, as f32 in a row. */
 static void gather(const args *a, float *to, const char *from, size_t t, size_t w, size_t row)
 {
@@ -73,12 +101,14 @@ reco_status reco_attention(reco_ctx *ctx, void *out, const void *qkv, reco_dtype
               .width = width,
               .causal = causal};
     for (size_t i = 0; i < n; i++) a.longest = reco_max(a.longest, starts[i + 1] - starts[i]);
+    bool half = native(ctx, &a);
+    size_t room = reco_attend_bf16_scratch(a.longest, width);
     a.longest = (a.longest + 15) / 16 * 16;
-    a.per_worker = (4 * width + 4) * a.longest + 4 * width + 16;
+    a.per_worker = half ? room : (4 * width + 4) * a.longest + 4 * width + 16;
     reco_mark mark = reco_scratch_mark(ctx);
     a.scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * a.per_worker, sizeof(float), "attention");
     if (!a.scratch) return RECO_E_NOMEM;
-    reco_parallel(ctx, n * heads, 4, attend, &a);
+    reco_parallel(ctx, n * heads, 4, half ? attend_bf16 : attend, &a);
     reco_scratch_release(ctx, mark);
     return RECO_OK;
 }

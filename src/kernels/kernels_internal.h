@@ -55,6 +55,18 @@ reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, reco_rows_read re
 reco_status reco_int8_run(reco_ctx *ctx, reco_rows y, const reco_linear *lin, reco_rows x, size_t m,
                           bool add);
 
+/* ---- attention over bf16 (attend_bf16.c), where the compiler and reco_has_bf16 allow it ---- */
+
+/* One head: q, k and v [t] rows of w numbers, w a multiple of 16, each `row` numbers after the last. scratch:
+ * reco_attend_bf16_scratch(t, w), aligned to 64 bytes. */
+void reco_attend_bf16(const reco_vec *vec, uint16_t *out, size_t ldo, const uint16_t *q, const uint16_t *k,
+                      const uint16_t *v, size_t row, size_t t, size_t w, bool causal, float *scratch);
+static inline size_t reco_attend_bf16_ld(size_t t) { return (t + 31) / 32 * 32; }
+static inline size_t reco_attend_bf16_scratch(size_t t, size_t w)
+{
+    return (w + 6) * reco_attend_bf16_ld(t);
+}
+
 /* ---- plain twins (ref/ref.c) ---- */
 
 void reco_ref_gemm(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb,

@@ -218,9 +218,9 @@ static void half_rows(reco_ctx *ctx)
     reco_free(x), reco_free(y), reco_free(weight), reco_free(bias), reco_free(h);
 }
 
-static void attention(reco_ctx *ctx)
+static void attention_of(reco_ctx *ctx, size_t width)
 {
-    size_t starts[] = {0, 5, 6, 43}, heads = 3, width = 10, rows = 43;
+    size_t starts[] = {0, 5, 6, 43}, heads = 3, rows = 43;
     for (int causal = 0; causal < 2; causal++) {
         float *qkv = array(rows * 3 * heads * width, 5), *got = array(rows * heads * width, 0),
               *want = array(rows * heads * width, 0);
@@ -247,6 +247,12 @@ static void attention(reco_ctx *ctx)
         reco_free(half), reco_free(out);
         reco_free(qkv), reco_free(got), reco_free(want);
     }
+}
+
+static void attention(reco_ctx *ctx)
+{
+    static const size_t widths[] = {10, 16, 48, 64}; /* multiples of 16 may be done in bf16 */
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) attention_of(ctx, widths[i]);
 }
 
 static void activations(reco_ctx *ctx)
