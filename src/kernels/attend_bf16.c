@@ -8,12 +8,11 @@
 #define QUERIES ((size_t)4) /* what is loaded of keys and values serves four queries */
 #define LANES ((size_t)16)
 #define BLOCKS ((size_t)2) /* of lanes: eight sums in flight hide the latency of a product */
+#define INLINE static inline __attribute__((always_inline))
 
-/* Columns at.. of sums[q] = the pairs a[q][n], each times its row of b [n][ld]. */
-static inline __attribute__((always_inline)) void products(__m512 sums[QUERIES][BLOCKS],
-                                                           const uint16_t *const a[QUERIES],
-                                                           const uint32_t *b, size_t ld, size_t n,
-                                                           const size_t blocks)
+/* sums[q] = the pairs a[q][n], each times its row of b [n][ld]; that many blocks of columns. */
+INLINE void products(__m512 sums[QUERIES][BLOCKS], const uint16_t *const a[QUERIES], const uint32_t *b,
+                     size_t ld, size_t n, const size_t blocks)
 {
     for (size_t q = 0; q < QUERIES; q++)
         for (size_t c = 0; c < blocks; c++) sums[q][c] = _mm512_setzero_ps();
@@ -30,22 +29,18 @@ static inline __attribute__((always_inline)) void products(__m512 sums[QUERIES][
     }
 }
 
-static inline __attribute__((always_inline)) void scores(float *s, size_t ld,
-                                                         const uint16_t *const q[QUERIES],
-                                                         const uint32_t *keys, size_t at, size_t w,
-                                                         float scale, const size_t blocks)
+INLINE void scores(float *s, size_t ld, const uint16_t *const q[QUERIES], const uint32_t *keys, size_t at,
+                   size_t w, float scale)
 {
     __m512 sums[QUERIES][BLOCKS];
-    products(sums, q, keys + at, ld, w / 2, blocks);
+    products(sums, q, keys + at, ld, w / 2, BLOCKS);
     for (size_t r = 0; r < QUERIES; r++)
-        for (size_t c = 0; c < blocks; c++)
+        for (size_t c = 0; c < BLOCKS; c++)
             _mm512_storeu_ps(s + r * ld + at + c * LANES, _mm512_mul_ps(sums[r][c], _mm512_set1_ps(scale)));
 }
 
-static inline __attribute__((always_inline)) void mix(uint16_t *out, size_t ldo, size_t here,
-                                                      const uint16_t *const p[QUERIES],
-                                                      const uint32_t *values, size_t at, size_t pairs,
-                                                      size_t w, const size_t blocks)
+INLINE void mix(uint16_t *out, size_t ldo, size_t here, const uint16_t *const p[QUERIES],
+                const uint32_t *values, size_t at, size_t pairs, size_t w, const size_t blocks)
 {
     __m512 sums[QUERIES][BLOCKS];
     products(sums, p, values + at, w, pairs, blocks);
@@ -90,7 +85,8 @@ static void pack(uint32_t *keys, uint32_t *values, const uint16_t *k, const uint
 {
     for (size_t j = 0; j < ld; j += LANES)
         for (size_t c = 0; c < w / 2; c += LANES)
-            transpose(keys + c * ld + j, ld, k + j * row + 2 * c, row, t > j ? t - j : 0, w / 2 - c);
+            transpose(keys + c * ld + j, ld, k + (j < t ? j : 0) * row + 2 * c, row, j < t ? t - j : 0,
+                      w / 2 - c);
     for (size_t j = 0; j < t; j += 2) {
         const uint16_t *one = v + j * row, *two = j + 1 < t ? one + row : NULL;
         for (size_t c = 0; c < w; c++) values[j / 2 * w + c] = one[c] | (two ? (uint32_t)two[c] << 16 : 0);
@@ -113,7 +109,7 @@ void reco_attend_bf16(const reco_vec *vec, uint16_t *out, size_t ldo, const uint
             rows[r] = q + (i + reco_min(r, here - 1)) * row;
             weights[r] = p + r * ld;
         }
-        for (; at < n; at += BLOCKS * LANES) scores(s, ld, rows, keys, at, w, scale, BLOCKS);
+        for (; at < n; at += BLOCKS * LANES) scores(s, ld, rows, keys, at, w, scale);
         for (size_t r = 0; r < QUERIES; r++) {
             float *one = s + r * ld;
             size_t seen = causal ? reco_min(i + r + 1, n) : n;
