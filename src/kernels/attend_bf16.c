@@ -54,7 +54,7 @@ INLINE void mix(uint16_t *out, size_t ldo, size_t here, const uint16_t *const p[
 static void transpose(uint32_t *to, size_t ld, const uint16_t *from, size_t row, size_t rows,
                       size_t columns)
 {
-    __mmask16 there = columns < LANES ? (__mmask16)((1u << columns) - 1) : (__mmask16)-1;
+    __mmask16 there = (__mmask16)((1u << reco_min(columns, LANES)) - 1);
     __m512i a[LANES], b[LANES];
     for (size_t i = 0; i < LANES; i++)
         a[i] = i < rows ? _mm512_maskz_loadu_epi32(there, from + i * row) : _mm512_setzero_si512();
