@@ -95,12 +95,9 @@ void *reco_scratch(reco_ctx *ctx, size_t count, size_t size, const char *what)
         if (ctx->blocks[next].bytes < bytes) {
             size_t want = reco_max(bytes, reco_min((size_t)1 << (20 + next), (size_t)1 << 26));
             free(ctx->blocks[next].data);
-            ctx->blocks[next].data = reco_alloc_raw(NULL, want, 1, what);
+            ctx->blocks[next].data = reco_alloc_raw(ctx, want, 1, what);
             ctx->blocks[next].bytes = ctx->blocks[next].data ? want : 0;
-            if (!ctx->blocks[next].data) {
-                reco_fail_nomem(ctx, want, what);
-                return NULL;
-            }
+            if (!ctx->blocks[next].data) return NULL;
         }
         ctx->block = next;
         ctx->used = 0;

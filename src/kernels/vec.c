@@ -16,8 +16,7 @@ static inline float exp_fast(float x)
 {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    const float shift =
-        0x1.8p23f; /* a sum with it has no room for fractions: what is rounded off is not an integer */
+    const float shift = 0x1.8p23f; /* a sum with it has no room for fractions and is rounded */
     float t = x * 1.44269504088896341f + shift;
     float f = t - shift;
     float r = x - f * 0.693359375f + f * 2.12194440e-4f;
