@@ -21,8 +21,8 @@ typedef enum reco_text_rules {
 /* Open the tokenizer of a model folder: tokenizer.json, or vocab.json + merges.txt; with OPENCLIP rules the two first.
  *   dir      the folder; read now, not retained
  * Returns RECO_OK; RECO_E_IO (file missing: named), RECO_E_FORMAT (file, line and what is wrong with it:
- * merges that are not pairs, a vocabulary with holes, special tokens missing), RECO_E_UNSUPPORTED (a normalizer or a
- * class that is not CLIP's, and the like: named), RECO_E_NOMEM. */
+ * merges that are not pairs, a vocabulary with holes, special tokens missing), RECO_E_UNSUPPORTED (no
+ * tokenizer in the folder; a normalizer or a class that is not CLIP's, and the like: named), RECO_E_NOMEM. */
 RECO_API reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir,
                                          reco_text_rules rules);
 RECO_API void reco_tokenizer_close(reco_tokenizer *tok);

@@ -6,7 +6,9 @@
 /* Neither a missing library nor a tokenizer of another kind keeps images from being embedded. */
 static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules rules)
 {
-    reco_status status = reco_tokenizer_hub(ctx, &model->tokenizer, model->dir, rules);
+    bool clip = strcmp(model->family, "hf-clip") == 0; /* CLIPTokenizer, whatever else lies there */
+    reco_status status =
+        (clip ? reco_tokenizer_open : reco_tokenizer_hub)(ctx, &model->tokenizer, model->dir, rules);
     if (status != RECO_E_UNSUPPORTED) return status;
     if (!(model->no_tokenizer = reco_strdup(ctx, reco_ctx_error(ctx)))) return RECO_E_NOMEM;
     return reco_guess(ctx, model, "texts cannot be embedded: %s", model->no_tokenizer);
@@ -36,10 +38,8 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
     if (model->no_tokenizer) return RECO_OK; /* the configuration's own reason */
     if (strcmp(model->family, "open_clip") == 0)
         RECO_TRY(open_clip(ctx, model));
-    else if (strcmp(model->family, "hf-siglip") == 0)
-        RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF));
     else
-        RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_HF));
+        RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF));
     if (model->tokenizer && reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)
         return reco_fail(ctx, RECO_E_FORMAT,
                          "%s: the tokenizer has %zu entries, the configuration says vocab_size %zu",

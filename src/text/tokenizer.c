@@ -58,7 +58,8 @@ reco_status reco_tokenizer_clip(reco_ctx *ctx, reco_tokenizer **out, const char 
     if (!vocab) RECO_GO(reco_tokenizer_json_open(ctx, tok, &vocab, &file, as_file, dir));
     if (!vocab && tok->rules == RECO_TEXT_HF) RECO_GO(reco_vocab_open(ctx, tok, &vocab, dir));
     if (!vocab) {
-        status = reco_fail(ctx, RECO_E_IO,
+        /* Half of one is damage. */
+        status = reco_fail(ctx, exists(ctx, dir, "merges.txt") ? RECO_E_IO : RECO_E_UNSUPPORTED,
                            "%s: no tokenizer: want vocab.json and merges.txt, or tokenizer.json", dir);
         goto out;
     }

@@ -46,13 +46,26 @@ class BadModel(Case):
             path.unlink()
             if kept is not None: path.write_bytes(kept)
 
-    def test_padding_on_the_left(self):
-        (self.model / "tokenizer_config.json").write_text('{"padding_side": "left"}')
-        self.fails_with("tokenizer_config.json", "padding_side")
-        (self.model / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
-        self.fails_with("tokenizer_config.json", "truncation_side")
-        (self.model / "tokenizer_config.json").write_text('{"split_special_tokens": true}')
-        self.fails_with("tokenizer_config.json", "split_special_tokens")
+    def no_texts(self, *says):
+        info = self.json("model", "info", self.model)
+        self.assertIsNone(info["tokenizer"])
+        for word in says: self.assertIn(word, info["guessed"][-1])
+        checked = self.json("model", "check", self.model, "--images", self.pictures(2)[0].parent, "--out", "i")
+        self.assertEqual((checked["images"], checked["failures"]), (2, 0))
+        (self.dir / "t.txt").write_text("a dog\n")
+        self.fails("embed", "--model", self.model, "--texts", "t.txt", "--out", "t", says=says)
+        self.assertFalse([p for p in (self.dir / "t").rglob("*") if p.is_file()])
+
+    def test_tokenizers_that_are_not_read(self):
+        """They keep no picture from being embedded."""
+        for config, key in ({"padding_side": "left"}, "padding_side"), ({"truncation_side": "left"}, "truncation_side"), \
+                ({"split_special_tokens": True}, "split_special_tokens"), ({"tokenizer_class": "BertTokenizer"}, "BertTokenizer"):
+            (self.model / "tokenizer_config.json").write_text(json.dumps(config))
+            self.no_texts("tokenizer_config.json", key)
+
+    def test_no_tokenizer(self):
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json"): (self.model / name).unlink(missing_ok=True)
+        self.no_texts("model: no tokenizer", "tokenizer.json")
 
     def test_offsets(self):
         first, second, *_, last = self.by_offset()

@@ -44,7 +44,10 @@ static void expect(reco_status want, const char *words, const char *more)
 static void vocab_and_merges(void **state)
 {
     (void)state;
+    expect(RECO_E_UNSUPPORTED, folder, "want vocab.json and merges.txt, or tokenizer.json");
+    put("merges.txt", "a b</w>\n");
     expect(RECO_E_IO, folder, "want vocab.json and merges.txt, or tokenizer.json");
+    put("merges.txt", NULL);
     put("vocab.json", GOOD_VOCAB);
     expect(RECO_E_IO, "merges.txt", "no such file");
     put("merges.txt", "#version: 0.2\na b</w>\n");
