@@ -123,15 +123,29 @@ static reco_status chunk(reco_ctx *ctx, reco_dedup *dd, const float *rows, size_
     return RECO_OK;
 }
 
-reco_status reco_dedup_mark(reco_ctx *ctx, reco_dedup *dd, const float *image, size_t n,
-                            unsigned char *twice)
+reco_status reco_dedup_drop(reco_ctx *ctx, reco_dedup *dd, float *image, float *text, reco_pair *pairs,
+                            size_t *n, uint64_t *dropped)
 {
+    if (!dd || *n == 0) return RECO_OK;
     reco_status status = RECO_OK;
+    size_t d = dd->d, kept = 0;
     reco_mark mark = reco_scratch_mark(ctx);
     float *scores = reco_scratch(ctx, (size_t)CHUNK * CHUNK, sizeof *scores, "near-duplicates");
-    if (!scores) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < n; i += CHUNK)
-        RECO_GO(chunk(ctx, dd, image + i * dd->d, reco_min(CHUNK, n - i), scores, twice + i));
+    unsigned char *twice = reco_scratch(ctx, *n, 1, "near-duplicates");
+    if (!scores || !twice) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < *n; i += CHUNK)
+        RECO_GO(chunk(ctx, dd, image + i * d, reco_min(CHUNK, *n - i), scores, twice + i));
+    for (size_t i = 0; i < *n; i++) {
+        if (twice[i]) continue;
+        if (kept != i) {
+            memcpy(image + kept * d, image + i * d, d * sizeof *image);
+            memcpy(text + kept * d, text + i * d, d * sizeof *text);
+            pairs[kept] = pairs[i];
+        }
+        kept++;
+    }
+    *dropped += *n - kept;
+    *n = kept;
 out:
     reco_scratch_release(ctx, mark);
     return status;

@@ -18,7 +18,6 @@ typedef struct ingest {
     reco_bank_writer *writer;
     reco_failures failures;
     reco_dedup *dedup; /* NULL: near-duplicates are welcome */
-    unsigned char *twice;
     float *image, *text;
     bool *whole[2];   /* [ROWS] by reco_side: the row could be made of norm 1 */
     reco_ctx *beside; /* of the thread that reads texts while images are read */
@@ -29,25 +28,6 @@ typedef struct ingest {
     bool several;  /* captions of one URI */
     bool exported; /* from a bank: names and ids are to be undone */
 } ingest;
-
-static reco_status drop_near(reco_ctx *ctx, ingest *g, size_t *n, reco_stream_result *result)
-{
-    size_t kept = 0, d = g->d;
-    if (!g->dedup || *n == 0) return RECO_OK;
-    RECO_TRY(reco_dedup_mark(ctx, g->dedup, g->image, *n, g->twice));
-    for (size_t i = 0; i < *n; i++) {
-        if (g->twice[i]) continue;
-        if (kept != i) {
-            memcpy(g->image + kept * d, g->image + i * d, d * sizeof(float));
-            memcpy(g->text + kept * d, g->text + i * d, d * sizeof(float));
-            g->pairs[kept] = g->pairs[i];
-        }
-        kept++;
-    }
-    result->near_duplicates += *n - kept;
-    *n = kept;
-    return RECO_OK;
-}
 
 typedef struct reading {
     ingest *g;
@@ -193,7 +173,7 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
         RECO_GO(read_record(ctx, g, &g->rows[i], &bad));
         if (!skip) RECO_GO(keep(ctx, g, from, i, bad, &good, result));
     }
-    RECO_GO(drop_near(ctx, g, &good, result));
+    RECO_GO(reco_dedup_drop(ctx, g->dedup, g->image, g->text, g->pairs, &good, &result->near_duplicates));
     if (good) RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, g->pairs, good));
     result->rows += good;
 out:
@@ -244,8 +224,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     g.rows = reco_alloc(ctx, ROWS, sizeof *g.rows, "pairs");
     g.pairs = reco_alloc(ctx, ROWS, sizeof *g.pairs, "pairs");
     g.hashes = reco_alloc(ctx, ROWS, sizeof *g.hashes, "pairs");
-    g.twice = reco_alloc(ctx, ROWS, 1, "pairs");
-    if (!g.image || !g.text || !g.whole[0] || !g.whole[1] || !g.rows || !g.pairs || !g.hashes || !g.twice)
+    if (!g.image || !g.text || !g.whole[0] || !g.whole[1] || !g.rows || !g.pairs || !g.hashes)
         RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_IMAGE, 0, 1, g.image));
     RECO_GO(reco_embeddings_read(ctx, g.source, RECO_TEXT, n - 1, 1, g.text));
@@ -297,7 +276,6 @@ out:
     reco_free(g.rows);
     reco_free(g.pairs);
     reco_free(g.hashes);
-    reco_free(g.twice);
     reco_dedup_close(g.dedup);
     return status;
 }

@@ -11,8 +11,7 @@ static reco_status buffers(reco_ctx *ctx, reco_pair_stream *g)
     g->reasons = reco_alloc(ctx, g->size, sizeof *g->reasons, "pairs");
     g->image = reco_alloc(ctx, g->size * g->d, sizeof(float), "embeddings");
     g->text = reco_alloc(ctx, g->size * g->d, sizeof(float), "embeddings");
-    g->twice = reco_alloc(ctx, g->size, 1, "pairs");
-    bool all = g->rows && g->numbers && g->reasons && g->image && g->text && g->twice;
+    bool all = g->rows && g->numbers && g->reasons && g->image && g->text;
     return all ? RECO_OK : RECO_E_NOMEM;
 }
 
@@ -72,31 +71,10 @@ void reco_pair_stream_close(reco_pair_stream *g)
     reco_free(g->reasons);
     reco_free(g->image);
     reco_free(g->text);
-    reco_free(g->twice);
     reco_decoder_free(g->decoder);
     reco_dedup_close(g->dedup);
     reco_bank_writer_close(g->writer);
     reco_failures_abort(&g->failures);
-}
-
-/* Near-duplicates out of the first n embeddings; how many stay. */
-static reco_status drop_near(reco_ctx *ctx, reco_pair_stream *g, reco_pair *pairs, size_t *n)
-{
-    size_t kept = 0, d = g->d;
-    if (!g->dedup || *n == 0) return RECO_OK;
-    RECO_TRY(reco_dedup_mark(ctx, g->dedup, g->image, *n, g->twice));
-    for (size_t i = 0; i < *n; i++) {
-        if (g->twice[i]) continue;
-        if (kept != i) {
-            memcpy(g->image + kept * d, g->image + i * d, d * sizeof(float));
-            memcpy(g->text + kept * d, g->text + i * d, d * sizeof(float));
-            pairs[kept] = pairs[i];
-        }
-        kept++;
-    }
-    g->result->near_duplicates += *n - kept;
-    *n = kept;
-    return RECO_OK;
 }
 
 /* Embed the pictures of what is not a failure already. image holds those that could be, side by side; at[] says which they
@@ -143,7 +121,7 @@ static reco_status append(reco_ctx *ctx, reco_pair_stream *g, const size_t *at, 
     }
     RECO_GO(reco_model_embed_texts(ctx, g->model, captions, good, g->text));
     g->result->embedded += good;
-    RECO_GO(drop_near(ctx, g, pairs, &good));
+    RECO_GO(reco_dedup_drop(ctx, g->dedup, g->image, g->text, pairs, &good, &g->result->near_duplicates));
     RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, pairs, good));
     g->result->rows += good;
 out:

@@ -69,10 +69,11 @@ typedef struct reco_dedup reco_dedup;
  * opened or last committed to. */
 reco_status reco_dedup_open(reco_ctx *ctx, reco_dedup **out, const char *bank, size_t d, float least);
 void reco_dedup_close(reco_dedup *dedup);
-/* image [n][d] unit rows; twice[i] is 1 where row i is near one of the bank, or near an earlier one that was not twice.
- * The others are remembered until the next commit: n rows at a time, and d floats for each. */
-reco_status reco_dedup_mark(reco_ctx *ctx, reco_dedup *dedup, const float *image, size_t n,
-                            unsigned char *twice);
+/* Of image [n][d], unit rows, those near one of the bank or an earlier one that stayed go, their texts [n][d] and pairs [n]
+ * with them, and the others close up; *n and *dropped follow. What stays is remembered until the next commit: d floats for
+ * each. dedup = NULL: all stay. */
+reco_status reco_dedup_drop(reco_ctx *ctx, reco_dedup *dedup, float *image, float *text, reco_pair *pairs,
+                            size_t *n, uint64_t *dropped);
 /* What was remembered is in the bank now. */
 reco_status reco_dedup_committed(reco_ctx *ctx, reco_dedup *dedup);
 /* RECO_E_ARG unless it is 0 (off) or a cosine above 0. */
