@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The demo's pictures: the emoji that two hands have drawn and that have an English name.
 
-Fetches four Debian packages (EmojiOne's and Noto's drawings, CLDR's names, Unicode's ages),
-unpacks them without installing anything, puts the drawings on white and writes the CSV files
+Fetches four Debian packages (EmojiOne's and Noto's drawings, CLDR's names, Unicode's ages; from Debian 13 on a
+fifth, Noto's font, since the second came to have no drawings), unpacks them without installing anything, puts the drawings on white and writes the CSV files
 that reco reads. Needs Python 3.11, Pillow, apt-get and dpkg-deb; root is not needed.
 
     python3 demo/emoji.py --work DIR --out DIR
@@ -19,10 +19,12 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 PACKAGES = ("ruby-gemojione", "ruby-tanuki-emoji", "unicode-cldr-core", "unicode-data")
 GEMS = "usr/share/rubygems-integration/all/gems"
+FONT_PACKAGE = "fonts-noto-color-emoji"
+FONT, FONT_SIZE = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", 109  # the size of its bitmaps
 OLD_AGE = (6, 1)
 JOINER, EMOJI_STYLE, KEYCAP = 0x200D, 0xFE0F, 0x20E3
 BLACK_FLAG, WHITE_FLAG = 0x1F3F4, 0x1F3F3
@@ -131,6 +133,27 @@ def is_joined(points):
     return len(points) > 1 and KEYCAP not in points
 
 
+def draw_noto(wanted, work):
+    """Draws what the font has of these code points; returns the folder."""
+    font = ImageFont.truetype(str(fetch([FONT_PACKAGE], work) / FONT), FONT_SIZE)
+    folder = pathlib.Path(work) / "noto"
+    folder.mkdir(exist_ok=True)
+
+    def drawn(text):
+        left, top, right, bottom = font.getbbox(text)
+        picture = Image.new("RGBA", (max(right - left, 1), max(bottom - top, 1)))
+        ImageDraw.Draw(picture).text((-left, -top), text, font=font, embedded_color=True)
+        return picture
+
+    missing = drawn("\U0010ffff").tobytes()
+    for points in wanted:
+        picture = drawn("".join(map(chr, points)))
+        # Two side by side: the font has no glyph for the sequence.
+        if picture.tobytes() != missing and picture.width < 2 * picture.height:
+            picture.save(folder / ("emoji_u" + "_".join(f"{point:04x}" for point in points) + ".png"))
+    return folder
+
+
 def load_emoji(work):
     """Fetches what is missing and returns the list of Emoji: the old first, by code point."""
     root = fetch(PACKAGES, work)
@@ -138,6 +161,8 @@ def load_emoji(work):
     noto = drawings(next((root / GEMS).glob("tanuki_emoji-*")) /
                     "app/assets/images/tanuki_emoji", "emoji_u")
     names, age_of = english(root), ages(root)
+    if not noto:
+        noto = drawings(draw_noto(emojione.keys() & names.keys(), work), "emoji_u")
     found = []
     for points in sorted(emojione.keys() & noto.keys() & names.keys()):
         if is_flag(points) or has_skin_tone(points) or is_joined(points):
