@@ -19,7 +19,7 @@ typedef struct verification {
     uint64_t total;
     /* Rows next to each other that have the same fault are one problem: */
     reco_bank_problem held;
-    char held_file[64];
+    char held_file[80];
     /* Where the walk over the pairs is among the vectors: */
     size_t at, row;
     reco_segment segment;

@@ -60,7 +60,7 @@ static void replace(sqlite3_context *f, int n, sqlite3_value **v)
     const char *text = text_of(f, v[0], &bytes), *old = text_of(f, v[1], &want);
     if (!text || !old) return;
     if (want == 0) {
-        sqlite3_result_value(f, v[0]);
+        sqlite3_result_text64(f, text, bytes, SQLITE_TRANSIENT, SQLITE_UTF8);
         return;
     }
     if (is_null(v[2])) return;

@@ -69,7 +69,7 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
         }
     }
     for (int c = 1; c < RECO_CHOICES; c++) {
-        v->error[c] = sqrt(square[c] / RESAMPLES);
+        v->error[c] = sqrt(square[c] / (double)RESAMPLES);
         if (v->best == RECO_SIDES_NONE || v->gain[c] - v->error[c] > v->merit) {
             v->best = (reco_sides)c;
             v->merit = v->gain[c] - v->error[c];

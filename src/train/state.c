@@ -76,7 +76,8 @@ static reco_status check(reco_ctx *ctx, const reco_safetensors *st, const reco_s
     for (size_t i = OUTCOME - 1; i < found[PARTS - 1]->count; i += OUTCOME) {
         float twin; /* the only number that is used as an index */
         RECO_TRY(reco_tensor_f32(ctx, found[PARTS - 1], i, 1, &twin));
-        if (twin != RECO_TWIN_NONE && twin != RECO_TWIN_UNKNOWN && twin != RECO_TWIN_KNOWN)
+        if (twin != (float)RECO_TWIN_NONE && twin != (float)RECO_TWIN_UNKNOWN &&
+            twin != (float)RECO_TWIN_KNOWN)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: damaged", path);
     }
     return RECO_OK;
