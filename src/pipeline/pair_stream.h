@@ -15,7 +15,7 @@ typedef struct reco_pair_stream {
     uint64_t *numbers;   /* [size] source record of each */
     char **reasons;      /* [size] what is wrong with it; NULL: nothing so far */
     float *image, *text; /* [size][d] */
-    bool several; /* captions of one URI */
+    bool several;        /* captions of one URI */
     size_t size, n, d;
     size_t commit, uncommitted; /* records between commits, and since the last one */
     size_t held;                /* bytes of pictures in the rows */
