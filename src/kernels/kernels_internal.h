@@ -9,7 +9,7 @@ const reco_vec *reco_vec_of(const reco_ctx *ctx);
 /* y = act(x) over n values of one thread; may alias. */
 void reco_vec_activate(const reco_vec *vec, float *y, const float *x, size_t n, reco_act act);
 
-/* ---- oneDNN, one file per generation of its interface (dnnl2.c, dnnl3.c) ---- */
+/* ---- oneDNN (dnnl.c; dnnl2.h and dnnl3.h for the generations of its interface) ---- */
 
 /* c = alpha op(a) op(b) + beta c, row-major. False: oneDNN refused. */
 bool reco_dnnl_sgemm(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb,

@@ -102,7 +102,7 @@ static void test_stops(void **state)
         reco_bank *bank;
         reco_bank_filter *filter;
         char where[8192] = "id IN (0";
-        for (int j = 0; j < 20; j++) { /* many calls and no loop, where SQLite itself looks up */
+        for (int j = 0; j < 60; j++) { /* many calls and no loop, where SQLite itself looks up */
             strcat(where, ", ");
             strcat(where, hostile[i]);
         }

@@ -1,0 +1,52 @@
+/* kernels/dnnl2.h: oneDNN 2.x, as Debian 12 has it, where descriptors are values. */
+#ifndef RECO_SRC_DNNL2_H
+#define RECO_SRC_DNNL2_H
+
+typedef const dnnl_memory_desc_t *layout_ref;
+
+static inline layout_ref of(const layout *l) { return &l->desc; }
+
+static inline bool lay(layout *l, size_t rows, size_t cols, dnnl_data_type_t type, dnnl_format_tag_t tag)
+{
+    dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols};
+    return dnnl_memory_desc_init_by_tag(&l->desc, 2, dims, type, tag) == dnnl_success;
+}
+
+static inline bool lay_as(layout *l, layout_ref other)
+{
+    if (other) l->desc = *other;
+    return other != NULL;
+}
+
+static inline void lay_off(layout *l) { (void)l; }
+
+static inline bool append_sum(dnnl_post_ops_t post)
+{
+    return dnnl_post_ops_append_sum(post, 1) == dnnl_success;
+}
+
+static inline bool append(dnnl_post_ops_t post, dnnl_alg_kind_t kind, float alpha)
+{
+    return dnnl_post_ops_append_eltwise(post, 1, kind, alpha, 0) == dnnl_success;
+}
+
+static inline bool describe_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, layout_ref x,
+                                    layout_ref weight, layout_ref bias, layout_ref y,
+                                    const_dnnl_primitive_attr_t attr)
+{
+    dnnl_matmul_desc_t op;
+    return dnnl_matmul_desc_init(&op, x, weight, bias, y) == dnnl_success &&
+           dnnl_primitive_desc_create(pd, &op, attr, engine, NULL) == dnnl_success;
+}
+
+static inline bool has_bf16(dnnl_cpu_isa_t isa)
+{
+    return isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
+}
+
+static inline bool has_vnni(dnnl_cpu_isa_t isa)
+{
+    return isa == dnnl_cpu_isa_avx512_core_vnni || has_bf16(isa);
+}
+
+#endif
