@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The demo's pictures: the emoji that two hands have drawn and that have an English name.
 
-Fetches four Debian packages (EmojiOne's and Noto's drawings, CLDR's names, Unicode's ages; from Debian 13 on a
-fifth, Noto's font, since the second came to have no drawings), unpacks them without installing anything, puts the drawings on white and writes the CSV files
-that reco reads. Needs Python 3.11, Pillow, apt-get and dpkg-deb; root is not needed.
+Fetches four Debian packages (EmojiOne's and Noto's drawings, CLDR's names, Unicode's ages; from
+Debian 13 on, where Noto's came to have no drawings, its font too), unpacks them without
+installing anything, puts the drawings on white and writes the CSV files that reco reads. Needs
+Python 3.11, Pillow, apt-get and dpkg-deb; root is not needed.
 
     python3 demo/emoji.py --work DIR --out DIR
 

@@ -3,10 +3,10 @@
 
 #define BUILTIN_VOCAB 49408
 
-/* Neither a missing library nor a tokenizer of another kind keeps images from being embedded. */
-static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules rules)
+/* clip: CLIP's, whatever else lies there. Neither a missing library or tokenizer nor one of another kind keeps images
+ * from being embedded. */
+static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules rules, bool clip)
 {
-    bool clip = strcmp(model->family, "hf-clip") == 0; /* CLIPTokenizer, whatever else lies there */
     reco_status status =
         (clip ? reco_tokenizer_open : reco_tokenizer_hub)(ctx, &model->tokenizer, model->dir, rules);
     if (status != RECO_E_UNSUPPORTED) return status;
@@ -18,13 +18,12 @@ static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules
  * texts with a smaller vocabulary than its own; we then take the folder's, cleaned in its way. */
 static reco_status open_clip(reco_ctx *ctx, reco_model *model)
 {
-    if (model->folder_tokenizer) {
-        RECO_TRY(from_folder(ctx, model, RECO_TEXT_OPENCLIP));
+    if (model->folder_tokenizer || model->spec.vocab < BUILTIN_VOCAB) {
+        RECO_TRY(from_folder(ctx, model, RECO_TEXT_OPENCLIP, !model->folder_tokenizer));
         if (!model->tokenizer) return RECO_OK;
-    } else if (model->spec.vocab < BUILTIN_VOCAB) {
-        RECO_TRY(reco_tokenizer_open(ctx, &model->tokenizer, model->dir, RECO_TEXT_OPENCLIP));
-        RECO_TRY(reco_guess(ctx, model, "vocab_size %zu is not CLIP's: the folder's tokenizer files",
-                            model->spec.vocab));
+        if (!model->folder_tokenizer)
+            RECO_TRY(reco_guess(ctx, model, "vocab_size %zu is not CLIP's: the folder's tokenizer files",
+                                model->spec.vocab));
     } else {
         RECO_TRY(reco_tokenizer_builtin(ctx, &model->tokenizer));
         RECO_TRY(reco_guess(ctx, model, "the configuration names no tokenizer: CLIP's, built in"));
@@ -39,7 +38,7 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
     if (strcmp(model->family, "open_clip") == 0)
         RECO_TRY(open_clip(ctx, model));
     else
-        RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF));
+        RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF, strcmp(model->family, "hf-clip") == 0));
     if (model->tokenizer && reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)
         return reco_fail(ctx, RECO_E_FORMAT,
                          "%s: the tokenizer has %zu entries, the configuration says vocab_size %zu",
