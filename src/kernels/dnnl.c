@@ -60,7 +60,7 @@ static dnnl_primitive_desc_t describe(const reco_dnnl_weight *w, layout_ref weig
     if (w->act == RECO_ACT_QUICK_GELU) good = good && append(post, dnnl_eltwise_swish, 1.702f);
     if (w->act == RECO_ACT_GELU_TANH) good = good && append(post, dnnl_eltwise_gelu_tanh, 0);
     if (!good || dnnl_primitive_attr_set_post_ops(attr, post) != dnnl_success ||
-        !describe_product(&pd, w->engine, of(&x), weight, w->bias ? of(&bias) : NULL, of(&y), attr))
+        !describe_product(&pd, w->engine, of(&x), weight, w->bias_data ? of(&bias) : NULL, of(&y), attr))
         pd = NULL;
     dnnl_post_ops_destroy(post);
     dnnl_primitive_attr_destroy(attr);
@@ -96,24 +96,24 @@ reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t o
     dnnl_stream_t stream = NULL;
     dnnl_memory_t source = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    layout any = {0}, given = {0}, bias_layout = {0};
+    layout any = {0}, given = {0};
     union {
         const void *in;
         void *out; /* oneDNN's handle is not const, though it only reads */
     } handle = {weight};
     bool good = lay(&any, in, out, operand(type), dnnl_format_tag_any) &&
                 lay(&given, in, out, operand(type), dnnl_ba) &&
-                lay(&bias_layout, 1, out, dnnl_f32, dnnl_ab) &&
                 dnnl_engine_create(&w->engine, dnnl_cpu, 0) == dnnl_success &&
                 dnnl_stream_create(&stream, w->engine, dnnl_stream_default_flags) == dnnl_success;
     if (good && bias) {
         w->bias_data = reco_alloc(NULL, out, sizeof(float), "bias");
         good = w->bias_data != NULL;
         if (good) memcpy(w->bias_data, bias, out * sizeof(float));
-        good =
-            good && dnnl_memory_create(&w->bias, of(&bias_layout), w->engine, w->bias_data) == dnnl_success;
     }
     good = good && (pd = describe(w, of(&any), rows, reco_product_result(type), false)) != NULL;
+    if (good && bias)
+        good = dnnl_memory_create(&w->bias, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
+                                  w->engine, w->bias_data) == dnnl_success;
     if (good) {
         good = lay_as(&w->layout, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0));
         if (good) w->data = reco_alloc_raw(NULL, dnnl_memory_desc_get_size(of(&w->layout)), 1, "weights");
@@ -127,7 +127,6 @@ reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t o
     dnnl_stream_destroy(stream);
     lay_off(&any);
     lay_off(&given);
-    lay_off(&bias_layout);
     if (good) return w;
     reco_dnnl_weight_free(w);
     return NULL;
@@ -151,17 +150,16 @@ bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const 
     dnnl_primitive_t primitive = NULL;
     dnnl_stream_t stream = NULL;
     dnnl_memory_t src = NULL, dst = NULL;
-    layout xs = {0}, ys = {0};
     union {
         const void *in;
         void *out;
     } handle = {x};
-    bool good = pd && lay(&xs, m, w->in, operand(w->type), dnnl_ab) &&
-                lay(&ys, m, w->out, stored(yt), dnnl_ab) &&
-                dnnl_primitive_create(&primitive, pd) == dnnl_success &&
+    bool good = pd && dnnl_primitive_create(&primitive, pd) == dnnl_success &&
                 dnnl_stream_create(&stream, w->engine, dnnl_stream_default_flags) == dnnl_success &&
-                dnnl_memory_create(&src, of(&xs), w->engine, handle.out) == dnnl_success &&
-                dnnl_memory_create(&dst, of(&ys), w->engine, y) == dnnl_success;
+                dnnl_memory_create(&src, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0), w->engine,
+                                   handle.out) == dnnl_success &&
+                dnnl_memory_create(&dst, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0), w->engine,
+                                   y) == dnnl_success;
     if (good) {
         dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, src},
                                   {DNNL_ARG_WEIGHTS, w->memory},
@@ -173,8 +171,6 @@ bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const 
     dnnl_memory_destroy(src);
     dnnl_memory_destroy(dst);
     dnnl_stream_destroy(stream);
-    lay_off(&xs);
-    lay_off(&ys);
     dnnl_primitive_destroy(primitive);
     dnnl_primitive_desc_destroy(pd);
     return good;
