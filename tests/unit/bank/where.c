@@ -86,7 +86,7 @@ static void test_hostile(void **state)
 {
     (void)state;
     static const struct {
-        const char *where, *says;
+        const char *where, *says; /* behind |: with newer releases of SQLite */
     } cases[] = {
         {"", "empty"},
         {"  \n", "empty"},
@@ -131,9 +131,11 @@ static void test_hostile(void **state)
         {"(SELECT count(*) FROM sqlite_master)", "sqlite_master"},
         {"(SELECT sql FROM sqlite_schema LIMIT 1)", "sqlite_master"},
         {"(SELECT count(*) FROM sqlite_temp_master)", "sqlite_temp_master"},
-        {"(SELECT count(*) FROM pragma_table_info('pair'))", "table"},
-        {"(SELECT count(*) FROM pragma_database_list)", "table"},
-        {"(SELECT count(*) FROM dbstat)", "table"},
+        {"(SELECT count(*) FROM pragma_table_info('pair'))",
+         "table-valued|table pragma_table_info is not allowed"},
+        {"(SELECT count(*) FROM pragma_database_list)",
+         "table-valued|table pragma_database_list is not allowed"},
+        {"(SELECT count(*) FROM dbstat)", "table-valued|table dbstat is not allowed"},
         {"(SELECT count(*) FROM temp.staged)", "staged"},
         {"(SELECT count(*) FROM mine)", "table mine"},
         {"load_extension('/tmp/x.so')", "load_extension"},
@@ -165,10 +167,13 @@ static void test_hostile(void **state)
         reco_bank_filter *filter;
         reco_status status = reco_bank_filter_where(ctx, &filter, bank, cases[i].where);
         const char *error = reco_ctx_error(ctx);
-        if (status != RECO_E_ARG || filter || !strstr(error, cases[i].says) || strchr(error, '\n') ||
+        const char *says = cases[i].says;
+        size_t n = strcspn(says, "|");
+        bool said = memmem(error, strlen(error), says, n) || (says[n] && strstr(error, says + n + 1));
+        if (status != RECO_E_ARG || filter || !said || strchr(error, '\n') ||
             strncmp(error, "where: ", 7) != 0)
             fail_msg("%s: got %s \"%s\", want \"%s\"", cases[i].where, reco_status_name(status), error,
-                     cases[i].says);
+                     says);
         /* The bank is none the worse. */
         if (i % 8 == 0) assert_int_equal(count("id < 10"), 9);
     }
@@ -191,7 +196,10 @@ static void test_large(void **state)
     for (size_t i = 1; i < MOST; i += 2) text[i] = ' ';
     text[100000] = '1';
     text[100001] = 0;
-    refused(RECO_E_ARG, "where: ", reco_bank_filter_where(ctx, &filter, bank, text));
+    reco_status deep = reco_bank_filter_where(ctx, &filter, bank, text);
+    /* The first with newer releases of SQLite. */
+    bool tree = strstr(reco_ctx_error(ctx), "Expression tree is too large");
+    refused(RECO_E_ARG, tree ? "Expression tree is too large" : "parser stack", deep);
     size_t calls = (size_t)sprintf(text, "0");
     for (int i = 0; i < 1001; i++) calls += (size_t)sprintf(text + calls, " OR id = (%d)", i);
     refused(RECO_E_ARG, "where: 1001 of", reco_bank_filter_where(ctx, &filter, bank, text));
