@@ -162,12 +162,12 @@ def load_emoji(work):
     noto = drawings(next((root / GEMS).glob("tanuki_emoji-*")) /
                     "app/assets/images/tanuki_emoji", "emoji_u")
     names, age_of = english(root), ages(root)
+    wanted = {points for points in emojione.keys() & names.keys()
+              if not (is_flag(points) or has_skin_tone(points) or is_joined(points))}
     if not noto:
-        noto = drawings(draw_noto(emojione.keys() & names.keys(), work), "emoji_u")
+        noto = drawings(draw_noto(wanted, work), "emoji_u")
     found = []
-    for points in sorted(emojione.keys() & noto.keys() & names.keys()):
-        if is_flag(points) or has_skin_tone(points) or is_joined(points):
-            continue
+    for points in sorted(wanted & noto.keys()):
         age = max(age_of.get(point, (99, 0)) for point in points)
         name, keywords = names[points]
         found.append(Emoji(points, name, keywords, age, age <= OLD_AGE,
