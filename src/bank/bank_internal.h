@@ -2,7 +2,7 @@
 #ifndef RECO_SRC_BANK_INTERNAL_H
 #define RECO_SRC_BANK_INTERNAL_H
 
-#include "bank/catalog.h"
+#include "bank/catalog/catalog.h"
 
 #include <pthread.h>
 
@@ -41,7 +41,7 @@ struct reco_bank {
     uint64_t *deleted;           /* bit p: position p is deleted; NULL when nothing is */
 };
 
-/* ---- segment.c ---- */
+/* ---- segment/segment.c ---- */
 
 static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
 {
@@ -63,7 +63,7 @@ reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
 reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segment_list *named,
                                  size_t *found);
 
-/* ---- segment_write.c ---- */
+/* ---- segment/write.c ---- */
 
 /* A new vector file, of which entry->number and first are given: between begin and commit the caller puts image
  * [rows][d] f16, text likewise and, with holes, id [rows] i64, in pieces as it likes. Commit fsyncs and renames it,
@@ -96,7 +96,7 @@ reco_status reco_segment_start(reco_ctx *ctx, reco_segment_job *j);
 reco_status reco_segment_join(reco_ctx *ctx, reco_segment_job *j, reco_catalog *c);
 void reco_segment_job_free(reco_segment_job *j);
 
-/* ---- scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
+/* ---- segment/scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
 
 #define RECO_SCAN_ENDING ".scan-int8.safetensors"
 /* Banks from so many rows on are given scan files without being asked. */
@@ -114,7 +114,7 @@ reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *di
 /* The first row of a side whose bounds do not hold, s->rows when all do. x is scratch [d]. */
 size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x);
 
-/* ---- index.c ---- */
+/* ---- write/index.c ---- */
 
 /* Are the writer's new segments to have scan files? before: the next id at the last commit. */
 bool reco_bank_wants_scan(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
@@ -125,7 +125,7 @@ reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_
 /* Give scan files to all segments that lack a good one; *made counts them. */
 reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t *made);
 
-/* ---- scan.c ---- */
+/* ---- search/scan.c ---- */
 
 /* Rows of one segment: first is a multiple of 16, at most reco_scan_block_rows rows. */
 typedef struct reco_scan_block {
@@ -174,7 +174,7 @@ static inline const uint16_t *reco_bank_row(const reco_bank *bank, reco_side sid
     return s->vectors[side] + (position - s->base) * bank->info.d;
 }
 
-/* ---- filter.c ---- */
+/* ---- search/filter.c ---- */
 
 struct reco_bank_filter {
     const reco_bank *bank;
@@ -184,13 +184,13 @@ struct reco_bank_filter {
 /* The empty set; the caller sets bits and count, and owns it. */
 reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank);
 
-/* ---- lock.c ---- */
+/* ---- write/lock.c ---- */
 
 /* The advisory lock of a bank's one writer, DIR/writer.lock: RECO_E_BUSY says who holds it. */
 reco_status reco_bank_lock(reco_ctx *ctx, int *fd, const char *dir);
 void reco_bank_unlock(int fd); /* -1 is fine */
 
-/* ---- writer.c ---- */
+/* ---- write/writer.c ---- */
 
 struct reco_bank_writer {
     char *dir, *job; /* job NULL: nothing to remember */

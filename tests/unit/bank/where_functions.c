@@ -1,5 +1,5 @@
 /* The functions of conditions give what SQLite's own give, and end when they are told to. */
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 #include "bank_test.h"
 
 enum { CASES = 20000 };

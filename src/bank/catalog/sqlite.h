@@ -1,8 +1,8 @@
-/* bank/catalog_sqlite.h: shared by catalog*.c. */
+/* bank/catalog/sqlite.h: shared by catalog*.c. */
 #ifndef RECO_SRC_BANK_CATALOG_SQLITE_H
 #define RECO_SRC_BANK_CATALOG_SQLITE_H
 
-#include "bank/catalog.h"
+#include "bank/catalog/catalog.h"
 
 #include <sqlite3.h>
 

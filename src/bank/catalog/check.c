@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 /* Bytes 18 and 19 of the file: both 2 in write-ahead mode, both 1 where a full disk kept a new database from it (the
  * next writer tries again). A greater first one makes SQLite refuse to write, and nothing else. Read through SQLite's

@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 static void bind_text(sqlite3_stmt *s, int i, const char *text)
 {

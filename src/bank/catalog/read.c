@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 static reco_status read_info(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_bank_info *info,
                              int64_t *next_segment)

@@ -1,4 +1,4 @@
-/* bank/catalog.h: all of a bank that is not a vector. catalog*.c are the only files that know SQLite; what they
+/* bank/catalog/catalog.h: all of a bank that is not a vector. catalog*.c are the only files that know SQLite; what they
  * do is what another store of the same tables would have to do.
  *
  * A catalog opened for reading stays in one read transaction: it sees one snapshot until it is closed. Used by
@@ -41,7 +41,7 @@ reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_
 reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write);
 void reco_catalog_close(reco_catalog *c);
 
-/* ---- catalog_read.c ---- */
+/* ---- read.c ---- */
 
 /* Fills what the catalog knows of *info; rows, segments and vector_bytes follow from the segments. */
 reco_status reco_catalog_info(reco_ctx *ctx, reco_catalog *c, reco_bank_info *info, int64_t *next_segment);
@@ -68,7 +68,7 @@ typedef struct reco_catalog_job_state {
 } reco_catalog_job_state;
 reco_status reco_catalog_job(reco_ctx *ctx, reco_catalog *c, const char *job, reco_catalog_job_state *out);
 
-/* ---- catalog_check.c ---- */
+/* ---- check.c ---- */
 
 /* Calls visit with each thing that SQLite finds wrong with the database. */
 reco_status reco_catalog_integrity(reco_ctx *ctx, reco_catalog *c,
@@ -82,7 +82,7 @@ reco_status reco_catalog_pairs(reco_ctx *ctx, reco_catalog *c,
 reco_status reco_catalog_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
                                 uint64_t **sums, size_t *n);
 
-/* ---- catalog_log.c ---- */
+/* ---- log.c ---- */
 
 /* A place in the write-ahead log; bytes 0: nowhere. */
 typedef struct reco_catalog_damage {
@@ -92,7 +92,7 @@ typedef struct reco_catalog_damage {
 /* Damage that takes back commits. What a crash may have left is none. */
 reco_status reco_catalog_log(reco_ctx *ctx, const reco_catalog *c, reco_catalog_damage *out);
 
-/* ---- catalog_write.c ---- */
+/* ---- write.c ---- */
 
 /* Is text a JSON object, by the judgement of the store that will query it? */
 reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *text, bool *yes);
@@ -123,12 +123,12 @@ reco_status reco_catalog_replace(reco_ctx *ctx, reco_catalog *c, const reco_segm
 /* Once this is on disk, no earlier commit that failed can come true any more. */
 reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
 
-/* ---- catalog_shrink.c ---- */
+/* ---- shrink.c ---- */
 
 /* Give back the pages that hold nothing, when they are a quarter of the database. Needs its size in free space, twice. */
 reco_status reco_catalog_shrink(reco_ctx *ctx, reco_catalog *c);
 
-/* ---- catalog_delete.c: rows picked to be deleted, in a temporary table ---- */
+/* ---- delete.c: rows picked to be deleted, in a temporary table ---- */
 
 /* Start without any. */
 reco_status reco_catalog_pick_none(reco_ctx *ctx, reco_catalog *c);
@@ -140,7 +140,7 @@ reco_status reco_catalog_picked(reco_ctx *ctx, reco_catalog *c, int64_t from, si
 /* Mark them, all or none. */
 reco_status reco_catalog_delete_picked(reco_ctx *ctx, reco_catalog *c, uint64_t *deleted);
 
-/* ---- catalog_where.c ---- */
+/* ---- where.c ---- */
 
 /* Calls visit for each live row of id `from` or more for which the condition is true, ascending, until there is
  * *enough. rows: about how many there are in all, for the limit on steps. visit may use other statements of c. */

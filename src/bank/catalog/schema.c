@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 /* These texts are the format: sqlite_schema repeats them letter by letter, and open compares. That turns away, in
  * one check, a newer layout under an older number and every trick with views, virtual tables or generated columns

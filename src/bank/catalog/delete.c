@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 /* Like what is staged, what is picked lies in a temporary table: SQLite spills it to a file that vanishes with the
  * process. */

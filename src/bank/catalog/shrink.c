@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 #define FREE_PART 4   /* of the pages, that must be free to be worth copying the rest */
 #define FREE_PAGES 16 /* at least */

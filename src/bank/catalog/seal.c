@@ -1,4 +1,4 @@
-#include "bank/catalog_sqlite.h"
+#include "bank/catalog/sqlite.h"
 
 /* The rows of bank, segment and job bear no checksum of their own, as pairs and files do. One for all of them is
  * enough: they are few, and a writer that changes some has read all. */
