@@ -43,7 +43,7 @@ typedef enum reco_sql {
     RECO_SQL_COUNT /* how many there are */
 } reco_sql;
 
-/* What a condition that runs may still use up (catalog_where.c). */
+/* What a condition that runs may still use up (where.c). */
 typedef struct reco_where_guard {
     reco_ctx *ctx;
     char refused[200]; /* why it was stopped */
@@ -88,10 +88,10 @@ reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, in
 reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
                               size_t room, char *out);
 /* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the
- * bank's own tables gets a new seal here (catalog_seal.c), so every change must end here. */
+ * bank's own tables gets a new seal here (seal.c), so every change must end here. */
 reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
 
-/* catalog_where.c */
+/* where.c */
 /* Most bytes of a pattern, and of the characters to trim. */
 #define RECO_WHERE_PATTERN 1000
 /* Most bytes of a value: a whole row, no more. */
@@ -104,11 +104,11 @@ bool reco_where_late(reco_where_guard *g);
  * same answers, and look at c->guard before each. */
 reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 
-/* catalog_read.c */
+/* read.c */
 /* Caption, uri and meta, the first three columns of the current row; free with reco_pair_free. */
 reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair);
 
-/* catalog_seal.c */
+/* seal.c */
 /* Make the checksum of bank, segment and job that of their rows as they are now, within the caller's transaction. */
 reco_status reco_catalog_reseal(reco_ctx *ctx, reco_catalog *c);
 reco_status reco_catalog_upgrade(reco_ctx *ctx, reco_catalog *c);
