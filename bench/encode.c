@@ -242,7 +242,7 @@ static int run(bench *b)
     if (b->what->work == WORK_PIXELS) {
         status = run_pixels(b);
     } else if (b->what->work == WORK_CAPTIONS) {
-        status = reco_model_embed_texts(b->ctx, b->model, b->captions, b->n, b->out);
+        status = reco_model_embed_texts(b->ctx, b->model, b->captions, b->n, b->out, NULL);
     } else if (b->what->work == WORK_FILES) {
         reco_stream_opts opts = {.dtype = RECO_DTYPE_F32};
         reco_stream_result result;

@@ -149,6 +149,7 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     } else {
         status = reco_bank_ingest_embeddings(c->ctx, a->embeddings, a->out, build, &a->stream, &r);
     }
+    if (status == RECO_OK) *code = cli_truncated(c, model, r.truncated, "caption");
     reco_model_close(model);
     if (status != RECO_OK) return status;
     reco_bank *bank = NULL;
@@ -156,10 +157,11 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     if (status != RECO_OK) return status;
     reco_bank_info info = reco_bank_get_info(bank);
     reco_bank_close(bank);
-    *code = cli_skipped(c, r.failures, "failures.jsonl");
+    *code |= cli_skipped(c, r.failures, "failures.jsonl");
     if (c->json)
-        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added", (json_int_t)r.rows,
-                            "embedded", (json_int_t)r.embedded, "duplicates", (json_int_t)r.duplicates,
+        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
+                            (json_int_t)r.rows, "truncated", (json_int_t)r.truncated, "embedded",
+                            (json_int_t)r.embedded, "duplicates", (json_int_t)r.duplicates,
                             "near_duplicates", (json_int_t)r.near_duplicates, "resumed",
                             (json_int_t)r.resumed, "failures", (json_int_t)r.failures, "failed", c->failed,
                             "rows", (json_int_t)info.rows, "seconds", r.seconds));

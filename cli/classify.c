@@ -147,8 +147,9 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
         json_array_append_new(results, result);
     }
     if (c->json && status == RECO_OK)
-        cli_print(json_pack("{s:s, s:O, s:I, s:O}", "refined", cli_sides_name(z->sides), "results", results,
-                            "failures", (json_int_t)*failures, "failed", c->failed));
+        cli_print(json_pack("{s:s, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->sides), "results",
+                            results, "truncated", (json_int_t)c->truncated, "failures",
+                            (json_int_t)*failures, "failed", c->failed));
     json_decref(results);
     return status;
 }
@@ -165,8 +166,9 @@ int cmd_classify(int argc, char **argv)
     }
     reco_status status = run(&c, &a, &p, &failures);
     free(p.rows), free(p.improved), free(p.good);
-    zero_shot_close(&a.z);
     int strict = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
+    if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
+    zero_shot_close(&a.z);
     /* With a single picture there is nothing to go on with: what could not be read is the result. */
     if (status == RECO_OK && failures == a.nimages) strict = 1;
     free(a.images);

@@ -18,7 +18,9 @@ typedef struct cli {
     reco_ctx *ctx;
     const char *bank; /* of commands that take BANK through cli_bank */
     double wait;      /* seconds for another writer of a bank; set by who writes */
-    json_t *failed;   /* the first thousand items that were skipped, for --json */
+    uint64_t
+        truncated; /* texts of this command that are longer than the model's context, where it counts them itself */
+    json_t *failed; /* the first thousand items that were skipped, for --json */
     double shown_at, began_at;
     const char *shown;
     bool bar;   /* a progress bar is on the line */
@@ -77,6 +79,8 @@ void cli_failure(void *user, uint64_t row, const char *item, const char *reason)
 /* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
 int cli_skipped(cli *c, uint64_t failures, const char *where);
 bool cli_not_utf8(const char *text);
+/* Exit code after texts that were longer than the model's context, as above: `what` they are, "caption". */
+int cli_truncated(cli *c, const reco_model *model, uint64_t texts, const char *what);
 /* A warning when captions were not UTF-8. */
 void cli_repaired(cli *c, uint64_t captions);
 

@@ -169,7 +169,7 @@ static const struct argp_option precision_options[] = {
     {0},
 };
 static const struct argp_option strict_options[] = {
-    {"strict", KEY_STRICT, NULL, 0, "Exit with 1 when any input had to be skipped", 80},
+    {"strict", KEY_STRICT, NULL, 0, "Exit with 1 when any input had to be skipped or cut", 80},
     {0},
 };
 static const struct argp_option wait_options[] = {
@@ -289,6 +289,16 @@ int cli_skipped(cli *c, uint64_t failures, const char *where)
     cli_clear_bar(c);
     fprintf(stderr, "reco: warning: %llu skipped%s%s\n", (unsigned long long)failures,
             where ? ", listed in " : "", where ? where : "");
+    return c->strict ? 1 : 0;
+}
+
+int cli_truncated(cli *c, const reco_model *model, uint64_t texts, const char *what)
+{
+    if (!texts) return 0;
+    cli_clear_bar(c);
+    fprintf(stderr, "reco: warning: %llu %s%s longer than the model's context of %zu tokens, and cut\n",
+            (unsigned long long)texts, what, texts == 1 ? " is" : "s are",
+            reco_model_get_info(model).context);
     return c->strict ? 1 : 0;
 }
 

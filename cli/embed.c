@@ -78,16 +78,17 @@ int cmd_embed(int argc, char **argv)
     if (status == RECO_OK)
         status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.stream, &result)
                           : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.stream, &result);
-    reco_model_close(model);
     int strict = 0;
     if (status == RECO_OK) {
         strict = cli_skipped(&c, result.failures, "failures.jsonl");
         cli_repaired(&c, result.repaired);
+        strict |= cli_truncated(&c, model, result.truncated, "caption");
         if (c.json)
-            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "rows", (json_int_t)result.rows,
+            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "rows", (json_int_t)result.rows,
                                 "resumed", (json_int_t)result.resumed, "repaired",
-                                (json_int_t)result.repaired, "failures", (json_int_t)result.failures,
-                                "failed", c.failed, "seconds", result.seconds, "out", cli_text(a.out)));
+                                (json_int_t)result.repaired, "truncated", (json_int_t)result.truncated,
+                                "failures", (json_int_t)result.failures, "failed", c.failed, "seconds",
+                                result.seconds, "out", cli_text(a.out)));
         else {
             uint64_t now = result.rows + result.failures - result.resumed; /* inputs of this run */
             printf("%llu %s embedded in %.1f s (%.0f/s), %llu skipped, in %s\n",
@@ -99,6 +100,7 @@ int cmd_embed(int argc, char **argv)
                        (unsigned long long)result.resumed);
         }
     }
+    reco_model_close(model);
     int code = cli_end(&c, status);
     return code ? code : strict;
 }

@@ -177,10 +177,11 @@ static reco_status write_details(cli *c, const args *a, const work *w)
 static void print(cli *c, const work *w, const reco_class_scores s[2])
 {
     if (c->json) {
-        cli_print(json_pack("{s:I, s:I, s:I, s:O, s:s, s:o, s:o}", "images", (json_int_t)w->good, "classes",
-                            (json_int_t)w->z->nclasses, "failures", (json_int_t)(w->n - w->good), "failed",
-                            c->failed, "refined", cli_sides_name(w->z->sides), "clip", scores_json(&s[0]),
-                            "reco", scores_json(&s[1])));
+        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:s, s:o, s:o}", "images", (json_int_t)w->good,
+                            "classes", (json_int_t)w->z->nclasses, "truncated", (json_int_t)c->truncated,
+                            "failures", (json_int_t)(w->n - w->good), "failed", c->failed, "refined",
+                            cli_sides_name(w->z->sides), "clip", scores_json(&s[0]), "reco",
+                            scores_json(&s[1])));
         return;
     }
     printf("%zu pictures, %zu classes, refined: %s\n\n              acc@1   acc@5   per class\n", w->good,
@@ -223,6 +224,7 @@ int cmd_eval(int argc, char **argv)
     work w = {.z = &a.z};
     reco_status status = run(&c, &a, &w);
     int strict = status == RECO_OK ? cli_skipped(&c, w.n - w.good, NULL) : 0;
+    if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
     reco_lines_free(w.images, w.n);
     reco_lines_free(w.names, w.n);
     reco_lines_free(w.paths, w.n);

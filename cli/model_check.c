@@ -71,21 +71,22 @@ int cmd_model_check(int argc, char **argv)
     reco_check_result r = {0};
     reco_status status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = reco_check_model(c.ctx, model, a.images, a.texts, a.out, &a.stream, &r);
-    reco_model_close(model);
     int strict = 0;
     if (status == RECO_OK) {
         strict = cli_skipped(&c, r.failures, "check.json");
         cli_repaired(&c, r.repaired);
+        strict |= cli_truncated(&c, model, r.truncated, "caption");
         if (c.json)
-            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "images", (json_int_t)r.images,
+            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "images", (json_int_t)r.images,
                                 "texts", (json_int_t)r.texts, "repaired", (json_int_t)r.repaired,
-                                "failures", (json_int_t)r.failures, "failed", c.failed, "seconds",
-                                r.seconds, "out", cli_text(a.out)));
+                                "truncated", (json_int_t)r.truncated, "failures", (json_int_t)r.failures,
+                                "failed", c.failed, "seconds", r.seconds, "out", cli_text(a.out)));
         else
             printf("%llu pictures and %llu captions checked in %.1f s, %llu skipped, in %s\n",
                    (unsigned long long)r.images, (unsigned long long)r.texts, r.seconds,
                    (unsigned long long)r.failures, a.out);
     }
+    reco_model_close(model);
     int code = cli_end(&c, status);
     return code ? code : strict;
 }

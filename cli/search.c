@@ -153,7 +153,12 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
                             reco_side side, float *out)
 {
     size_t d = reco_bank_get_info(bank).d;
-    if (q->kind == QUERY_TEXT) return reco_model_embed_texts(c->ctx, model, &q->text, 1, out);
+    if (q->kind == QUERY_TEXT) {
+        unsigned char cut = 0;
+        reco_status done = reco_model_embed_texts(c->ctx, model, &q->text, 1, out, &cut);
+        c->truncated += done == RECO_OK && cut;
+        return done;
+    }
     if (q->kind == QUERY_ROW) {
         reco_pair pair; /* gathering would find rows that are deleted too */
         reco_status status = reco_bank_get(c->ctx, bank, q->id, &pair);
@@ -248,6 +253,12 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     return status;
 }
 
+/* Whether a text query was cut is said of it. */
+static void tell_cut(json_t *result, const cli_query *q, bool cut)
+{
+    if (q->kind == QUERY_TEXT) json_object_set_new(result, "truncated", json_boolean(cut));
+}
+
 static reco_status search_all(cli *c, const cli_search *a, const reco_model *model, const reco_bank *bank,
                               const reco_fusion *fusion, float *x, uint64_t *failures)
 {
@@ -257,7 +268,9 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
     for (size_t i = 0; i < a->n && status == RECO_OK; i++) {
         const cli_query *q = &a->queries[i];
         if (a->n > 1 && !c->json) printf("%s %s\n", names[q->kind], q->text);
+        uint64_t before = c->truncated;
         status = look_up(c, a, q, model, bank, fusion, x, &one);
+        if (one) tell_cut(one, q, c->truncated > before);
         if (a->n == 1) break;
         if (!one) one = json_pack("{s:b, s:[]}", "refined", 0, "hits");
         json_object_set_new(one, names[q->kind],
@@ -316,6 +329,7 @@ int cmd_search(int argc, char **argv)
     for (size_t i = 0; i < a.n && status == RECO_OK; i++)
         repaired += a.queries[i].kind == QUERY_TEXT && cli_not_utf8(a.queries[i].text);
     cli_repaired(&c, repaired);
+    if (status == RECO_OK) code |= cli_truncated(&c, model, c.truncated, "text");
     free(a.queries);
     reco_bank_filter_free(filter);
     reco_fusion_free(fusion);

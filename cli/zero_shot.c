@@ -78,11 +78,11 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     return RECO_OK;
 }
 
-static reco_status embed(cli *c, const zero_shot *z, const reco_bank *bank, float *out)
+static reco_status embed(cli *c, const zero_shot *z, const reco_bank *bank, float *out, uint64_t *truncated)
 {
     return reco_embed_classes(c->ctx, z->model, bank, z->fusion, (const char *const *)z->classes,
                               z->nclasses, (const char *const *)z->templates, z->ntemplates, &z->refine,
-                              out);
+                              out, truncated);
 }
 
 reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
@@ -93,8 +93,8 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
     z->scores = calloc(n * z->k, sizeof(float));
     z->counts = calloc(n, sizeof *z->counts);
     if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts) return RECO_E_NOMEM;
-    reco_status status = embed(c, z, NULL, z->plain);
-    if (status == RECO_OK && z->sides & RECO_SIDES_TEXT) return embed(c, z, z->bank, z->refined);
+    reco_status status = embed(c, z, NULL, z->plain, &c->truncated);
+    if (status == RECO_OK && z->sides & RECO_SIDES_TEXT) return embed(c, z, z->bank, z->refined, NULL);
     memcpy(z->refined, z->plain, z->nclasses * z->d * sizeof(float));
     return status;
 }

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     }
     if (bytes == 0) return 0;
     const reco_tokenizer *tok = toks[data[0] & 1];
-    if (reco_tokenizer_encode(ctx, tok, (const char *)data + 1, bytes - 1, ids, 77, &n) != RECO_OK) abort();
+    if (reco_tokenizer_encode(ctx, tok, (const char *)data + 1, bytes - 1, ids, 77, &n, NULL) != RECO_OK)
+        abort();
     if (n < 2 || n > 77 || ids[0] != reco_tokenizer_bos(tok) || ids[n - 1] != reco_tokenizer_eos(tok))
         abort();
     for (size_t i = 0; i < n; i++)

@@ -10,7 +10,7 @@ static void encode(const reco_tokenizer *tok)
         "a photo of the caf\xc3\xa9 <|endoftext|>  </s> \xef\xbd\xb6\xef\xbe\x9e\xe2\x80\x8b \xff";
     int32_t ids[77];
     size_t n;
-    if (reco_tokenizer_encode(fuzz_ctx(), tok, text, sizeof text - 1, ids, 77, &n) != RECO_OK) return;
+    if (reco_tokenizer_encode(fuzz_ctx(), tok, text, sizeof text - 1, ids, 77, &n, NULL) != RECO_OK) return;
     for (size_t i = 0; i < n; i++)
         if (ids[i] < -1 || (ids[i] >= 0 && (size_t)ids[i] >= reco_tokenizer_vocab(tok))) abort();
 }

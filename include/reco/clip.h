@@ -95,9 +95,11 @@ RECO_API int32_t reco_model_pad(const reco_model *model);
  * Memory beside the model: activations of at most 4,096 tokens at a time. Thread-safe on a shared model. */
 RECO_API reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, const float *pixels,
                                              size_t n, float *out);
-/*   texts   [n] NUL-terminated UTF-8; never padded, so short captions cost little */
+/*   texts   [n] NUL-terminated UTF-8; never padded, so short captions cost little
+ *   cut     [n] 1 where a text has more tokens than the context and its end does not count, else 0; NULL: not wanted */
 RECO_API reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model,
-                                            const char *const *texts, size_t n, float *out);
+                                            const char *const *texts, size_t n, float *out,
+                                            unsigned char *cut);
 
 #ifdef __cplusplus
 }

@@ -40,6 +40,8 @@ typedef struct reco_stream_result {
     uint64_t near_duplicates; /* dropped by dedup */
     uint64_t resumed;         /* source records that an interrupted run had committed */
     uint64_t repaired;        /* captions that were not UTF-8, embedded with U+FFFD for what was wrong */
+    uint64_t
+        truncated; /* captions embedded with more tokens than the model's context: cut, their end does not count */
     double seconds;
 } reco_stream_result;
 
@@ -47,7 +49,7 @@ typedef struct reco_stream_result {
  *   source  a folder (every .jpg, .jpeg, .png, .webp below it, sorted), or a file of paths, one a line
  * failures.jsonl in `out` lists what was skipped; it is absent when nothing was. Files appear when all is done.
  * A call with the same model, types and source goes on after the last checkpoint of one that was cut off; result->rows,
- * failures and repaired count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
+ * failures, repaired and truncated count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
  * Each thread decodes and embeds pieces of its own. Memory beside the model: 4 batch d bytes, and for each thread 16
  * pictures of 12 R^2 bytes at most, their activations and one decoded picture; it does not grow with the number of
  * pictures (the sorted paths of a folder do: a list does not).
@@ -66,6 +68,7 @@ typedef struct reco_check_result {
     uint64_t images, texts; /* rows written */
     uint64_t failures;      /* skipped with a reason; listed in check.json */
     uint64_t repaired;      /* as in reco_stream_result */
+    uint64_t truncated;     /* likewise */
     double seconds;
 } reco_check_result;
 
@@ -212,11 +215,12 @@ RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, co
  *   out        [n][d]
  *   classes    [n] names
  *   templates  [m], each with {} where the name goes; m 0 = the name alone
- *   bank, fusion  NULL: plain CLIP */
+ *   bank, fusion  NULL: plain CLIP
+ *   truncated  how many of the n m prompts are longer than the model's context and were cut; may be NULL */
 RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
                                         const reco_fusion *fusion, const char *const *classes, size_t n,
                                         const char *const *templates, size_t m,
-                                        const reco_refine_opts *opts, float *out);
+                                        const reco_refine_opts *opts, float *out, uint64_t *truncated);
 
 /* Pictures by path, decoded on all threads.
  *   out    [n][d]; rows of pictures that failed are zero

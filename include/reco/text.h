@@ -54,9 +54,10 @@ RECO_API char *reco_text_repair(const char *text, size_t bytes, size_t *errors);
  *   text   UTF-8, `bytes` long; invalid sequences become U+FFFD as Python's errors="replace" does
  *   ids    [max], written 0..*n
  *   max    2..65536, the model's context length
+ *   cut    true where there were more; may be NULL
  * Thread-safe on a shared tokenizer. Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM (caption above 1 MiB). */
 RECO_API reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, const char *text,
-                                           size_t bytes, int32_t *ids, size_t max, size_t *n);
+                                           size_t bytes, int32_t *ids, size_t max, size_t *n, bool *cut);
 
 #ifdef __cplusplus
 }

@@ -143,6 +143,9 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model);
 reco_status reco_tower_run(reco_ctx *ctx, const reco_tower *tower, float *x, size_t rows,
                            const size_t *starts, size_t n, const size_t *only);
 void reco_tower_free(reco_tower *tower);
+/* reco_model_tokens, and whether there were more; cut may be NULL. */
+reco_status reco_model_ids(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
+                           int32_t *ids, size_t *n, bool *cut);
 /* Rows to give reco_tower_run for t tokens where t changes from call to call: few different sizes keep oneDNN's cache of
  * compiled products small, but one short caption should not pay for 64 tokens. */
 static inline size_t reco_tower_rows(size_t t)

@@ -16,7 +16,7 @@ reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, cons
 }
 
 reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const char *const *texts,
-                                   size_t n, float *out)
+                                   size_t n, float *out, unsigned char *cut)
 {
     RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
     size_t context = model->spec.context, most = reco_max(1, CHUNK_TOKENS / 4),
@@ -28,8 +28,10 @@ reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const
     if (!ids || !starts) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0, first = 0, held = 0; i < n; i++) {
         size_t length;
+        bool more;
         starts[0] = 0;
-        RECO_GO(reco_model_tokens(ctx, model, texts[i], strlen(texts[i]), ids + starts[held], &length));
+        RECO_GO(reco_model_ids(ctx, model, texts[i], strlen(texts[i]), ids + starts[held], &length, &more));
+        if (cut) cut[i] = more;
         if (model->spec.pad)
             for (; length < context; length++) ids[starts[held] + length] = reco_model_pad(model);
         starts[held + 1] = starts[held] + length;

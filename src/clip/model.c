@@ -247,17 +247,23 @@ reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, const char
     return reco_model_pixels_of(ctx, model, path, NULL, 0, limits, out);
 }
 
-reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
-                              int32_t *ids, size_t *n)
+reco_status reco_model_ids(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
+                           int32_t *ids, size_t *n, bool *cut)
 {
     size_t context = model->spec.context;
     RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
-    RECO_TRY(reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, context, n));
+    RECO_TRY(reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, context, n, cut));
     if (!reco_tokenizer_get_info(model->tokenizer).pads_left) return RECO_OK;
     memmove(ids + (context - *n), ids, *n * sizeof *ids);
     for (size_t i = 0; i < context - *n; i++) ids[i] = reco_tokenizer_pad(model->tokenizer);
     *n = context;
     return RECO_OK;
+}
+
+reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,
+                              int32_t *ids, size_t *n)
+{
+    return reco_model_ids(ctx, model, text, bytes, ids, n, NULL);
 }
 
 int32_t reco_model_pad(const reco_model *model)

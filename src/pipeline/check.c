@@ -119,8 +119,10 @@ static reco_status check_text(check *c, const char *line, size_t bytes, reco_npy
     RECO_TRY(reco_model_tokens(c->ctx, c->model, line, bytes, ids, &n));
     for (size_t i = 0; i < context; i++) padded[i] = i < n ? ids[i] : reco_model_pad(c->model);
     RECO_TRY(reco_npy_append(c->ctx, inputs, padded, 1));
-    RECO_TRY(reco_model_embed_texts(c->ctx, c->model, &line, 1, row));
+    unsigned char cut;
+    RECO_TRY(reco_model_embed_texts(c->ctx, c->model, &line, 1, row, &cut));
     c->result->texts++;
+    c->result->truncated += cut;
     c->result->repaired += reco_utf8_errors(line, bytes) > 0;
     RECO_TRY(named(c, c->texts, line));
     return reco_npy_append(c->ctx, outputs, row, 1);

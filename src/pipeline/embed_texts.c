@@ -1,9 +1,9 @@
 #include "pipeline/pipeline_internal.h"
 
 static reco_status flush(reco_ctx *ctx, const reco_model *model, char **texts, size_t n, float *rows,
-                         reco_output *o)
+                         unsigned char *cut, reco_output *o)
 {
-    RECO_TRY(reco_model_embed_texts(ctx, model, (const char *const *)texts, n, rows));
+    RECO_TRY(reco_model_embed_texts(ctx, model, (const char *const *)texts, n, rows, cut));
     for (size_t i = 0; i < n; i++) {
         RECO_TRY(reco_write_json_line(
             ctx, o->metadata, json_pack("{s:o}", "caption", reco_json_text(texts[i], strlen(texts[i])))));
@@ -27,7 +27,8 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     size_t size = 8 * reco_batch(ctx, opts), n = 0, d = reco_model_get_info(model).d;
     char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
     float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
-    if (!texts || !rows) RECO_GO(RECO_E_NOMEM);
+    unsigned char *cut = reco_alloc(ctx, size, 1, "captions");
+    if (!texts || !rows || !cut) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_lines_open(ctx, &lines, path));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_TEXT, model, opts));
     reco_output_place at = {0};
@@ -63,8 +64,9 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
             at.next++;
         }
         if (n == size || (!line && n > 0)) {
-            RECO_GO(flush(ctx, model, texts, n, rows, &o));
+            RECO_GO(flush(ctx, model, texts, n, rows, cut, &o));
             at.rows += n;
+            at.truncated += reco_count_cut(cut, n);
             n = 0;
         }
         at.failures = o.failures.count;
@@ -73,6 +75,7 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     } while (line);
     result->rows = at.rows;
     result->repaired = at.repaired;
+    result->truncated = at.truncated;
     result->failures = o.failures.count;
     RECO_GO(reco_output_commit(ctx, &o, &at));
     result->seconds = reco_now() - start;
@@ -80,6 +83,7 @@ out:
     for (size_t i = 0; texts && i < n; i++) reco_free(texts[i]);
     reco_free(texts);
     reco_free(rows);
+    reco_free(cut);
     reco_lines_close(lines);
     reco_output_abort(&o);
     return status;

@@ -21,7 +21,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
                                    reco_stream_result *result)
 {
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
-    RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL));
+    RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_pair_stream g = {0};

@@ -96,9 +96,9 @@ reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, re
     json_t *state = read_state(ctx, o);
     if (state) {
         const char *hash = json_string_value(json_object_get(state, "hash"));
-        o->at = (reco_output_place){number(state, "next"), hash ? strtoull(hash, NULL, 16) : 0,
-                                    number(state, "rows"), number(state, "failures"),
-                                    number(state, "repaired")};
+        o->at = (reco_output_place){number(state, "next"),     hash ? strtoull(hash, NULL, 16) : 0,
+                                    number(state, "rows"),     number(state, "failures"),
+                                    number(state, "repaired"), number(state, "truncated")};
         uint64_t metadata = number(state, "metadata_bytes"), failures = number(state, "failures_bytes");
         json_decref(state);
         reco_status status = open_parts(ctx, o, dir, metadata, failures);
@@ -134,10 +134,11 @@ reco_status reco_output_checkpoint(reco_ctx *ctx, reco_output *o, const reco_out
     char hash[17];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)at->hash);
     if (!o->job && !(o->job = job_of(ctx, o))) return reco_fail_nomem(ctx, 0, "state of the job");
-    json_t *state = json_pack(
-        "{s:O, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "job", o->job, "next", (json_int_t)at->next, "hash",
-        hash, "rows", (json_int_t)at->rows, "metadata_bytes", (json_int_t)metadata, "failures_bytes",
-        (json_int_t)failures, "failures", (json_int_t)at->failures, "repaired", (json_int_t)at->repaired);
+    json_t *state = json_pack("{s:O, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "job", o->job, "next",
+                              (json_int_t)at->next, "hash", hash, "rows", (json_int_t)at->rows,
+                              "metadata_bytes", (json_int_t)metadata, "failures_bytes",
+                              (json_int_t)failures, "failures", (json_int_t)at->failures, "repaired",
+                              (json_int_t)at->repaired, "truncated", (json_int_t)at->truncated);
     char *text = state ? reco_json_dump(ctx, state) : NULL;
     json_decref(state);
     reco_status status = text ? reco_write_file(ctx, o->state, text, strlen(text))

@@ -113,14 +113,16 @@ static reco_status append(reco_ctx *ctx, reco_pair_stream *g, const size_t *at, 
     reco_mark mark = reco_scratch_mark(ctx);
     const char **captions = reco_scratch(ctx, g->size, sizeof *captions, "pairs");
     reco_pair *pairs = reco_scratch(ctx, g->size, sizeof *pairs, "pairs");
-    if (!captions || !pairs) RECO_GO(RECO_E_NOMEM);
+    unsigned char *cut = reco_scratch(ctx, g->size, 1, "pairs");
+    if (!captions || !pairs || !cut) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < good; i++) {
         const reco_pair_row *row = &g->rows[at[i]];
         captions[i] = row->caption;
         pairs[i] = (reco_pair){-1, row->caption, row->uri, row->meta};
     }
-    RECO_GO(reco_model_embed_texts(ctx, g->model, captions, good, g->text));
+    RECO_GO(reco_model_embed_texts(ctx, g->model, captions, good, g->text, cut));
     g->result->embedded += good;
+    g->result->truncated += reco_count_cut(cut, good);
     RECO_GO(reco_dedup_drop(ctx, g->dedup, g->image, g->text, pairs, &good, &g->result->near_duplicates));
     RECO_GO(reco_bank_append(ctx, g->writer, g->image, g->text, pairs, good));
     g->result->rows += good;

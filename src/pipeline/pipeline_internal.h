@@ -107,7 +107,7 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
 /* How far a job has come: what it has to go on with when it is killed. */
 typedef struct reco_output_place {
     uint64_t next, hash; /* inputs taken, and a hash of them all */
-    uint64_t rows, failures, repaired;
+    uint64_t rows, failures, repaired, truncated;
 } reco_output_place;
 
 typedef struct reco_output {
@@ -135,6 +135,14 @@ reco_status reco_output_checkpoint(reco_ctx *ctx, reco_output *o, const reco_out
 reco_status reco_output_commit(reco_ctx *ctx, reco_output *o, const reco_output_place *at);
 void reco_output_abort(reco_output *o);
 char *reco_layout_path(reco_ctx *ctx, const char *dir, reco_side side);
+
+/* How many of reco_model_embed_texts' flags are set. */
+static inline uint64_t reco_count_cut(const unsigned char *cut, size_t n)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += cut[i];
+    return sum;
+}
 
 /* Make a row of length 1; false where it is zero or not finite. */
 bool reco_unit_row(float *row, size_t d);

@@ -74,8 +74,5 @@ static reco_status encode(reco_ctx *ctx, const reco_tokenizer *tok, const reco_p
 
 reco_status reco_json_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids)
 {
-    RECO_TRY(encode(ctx, tok, text, false, true, ids));
-    if (tok->class == RECO_CLASS_SIGLIP && ids->n && ids->at[ids->n - 1] == tok->eos)
-        ids->n--; /* an end that is spelled out is enough */
-    return RECO_OK;
+    return encode(ctx, tok, text, false, true, ids);
 }

@@ -195,10 +195,8 @@ static reco_status encode_gemma(reco_ctx *ctx, const reco_tokenizer *tok, const 
 reco_status reco_spm_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids)
 {
     if (tok->class == RECO_CLASS_T5) return encode_part(ctx, tok, "", text, 0, ids);
-    if (tok->class != RECO_CLASS_SIGLIP) return encode_gemma(ctx, tok, text, ids);
-    RECO_TRY(encode_siglip(ctx, tok, text, ids));
-    if (ids->n && ids->at[ids->n - 1] == tok->eos) ids->n--; /* an end that is spelled out is enough */
-    return RECO_OK;
+    return tok->class == RECO_CLASS_SIGLIP ? encode_siglip(ctx, tok, text, ids)
+                                           : encode_gemma(ctx, tok, text, ids);
 }
 
 #else

@@ -185,18 +185,26 @@ static reco_status encode_hf(reco_ctx *ctx, const reco_tokenizer *tok, const rec
     return RECO_OK;
 }
 
+static bool ends(const reco_tokenizer *tok, const reco_ids *ids)
+{
+    return tok->class == RECO_CLASS_SIGLIP && ids->n && ids->at[ids->n - 1] == tok->eos;
+}
+
 reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, const char *text, size_t bytes,
-                                  int32_t *ids, size_t max, size_t *n)
+                                  int32_t *ids, size_t max, size_t *n, bool *cut)
 {
     reco_points points;
     reco_status status;
     *n = 0;
+    if (cut) *cut = false;
     if (max < 2 || max > 65536)
         return reco_fail(ctx, RECO_E_ARG, "tokenizer: max = %zu ids, want 2..65536", max);
     if (bytes > RECO_TEXT_MAX)
         return reco_fail(ctx, RECO_E_NOMEM, "caption of %zu bytes, want at most %zu", bytes, RECO_TEXT_MAX);
-    reco_ids out = {ids, 0, max};
     reco_mark mark = reco_scratch_mark(ctx);
+    /* Room for two more tells whether there is more. */
+    reco_ids out = {reco_scratch(ctx, max + 2, sizeof *ids, "token ids"), 0, max + 2};
+    if (!out.at) return RECO_E_NOMEM;
     if (tok->bos >= 0) reco_ids_push(&out, tok->bos);
     RECO_GO(reco_points_decode(ctx, &points, text, bytes));
     if (tok->wash) RECO_GO(reco_clean_openclip(ctx, &points, tok->clean));
@@ -211,6 +219,14 @@ reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, cons
     } else {
         RECO_GO(encode_clean(ctx, tok, &points, &out));
     }
+    bool spelled = ends(tok, &out); /* an end that is spelled out is enough */
+    if (out.n <= max && spelled) out.n--;
+    if (cut) *cut = out.n > max - 1;
+    if (out.n > max - 1) {
+        out.n = max - 1;
+        if (ends(tok, &out)) out.n--;
+    }
+    memcpy(ids, out.at, out.n * sizeof *ids);
     ids[out.n++] = tok->eos;
     *n = out.n;
 out:

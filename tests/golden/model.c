@@ -135,7 +135,7 @@ static void embeddings(const char *root, const char *name, reco_precision precis
         assert_int_equal(n, nt), assert_int_equal(d, info.d);
         const char **strings = reco_alloc(ctx, nt, sizeof *strings, "texts");
         for (size_t i = 0; i < nt; i++) strings[i] = json_string_value(json_array_get(texts, i));
-        good(reco_model_embed_texts(ctx, model, strings, nt, got));
+        good(reco_model_embed_texts(ctx, model, strings, nt, got, NULL));
         text = worst_cosine(got, want, nt, d);
         reco_free(want), reco_free(strings);
     } else if (info.has_text) {

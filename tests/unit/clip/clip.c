@@ -42,12 +42,12 @@ static void test_texts(void **state)
         snprintf(text[i], sizeof text[i], "%.*s %d", i % 37, "a cat and a dog and a very long photo", i);
         texts[i] = text[i];
     }
-    assert_int_equal(reco_model_embed_texts(ctx, model, texts, N, all), RECO_OK);
+    assert_int_equal(reco_model_embed_texts(ctx, model, texts, N, all, NULL), RECO_OK);
     for (int i = 0; i < N; i += 13) {
-        assert_int_equal(reco_model_embed_texts(ctx, model, &texts[i], 1, one), RECO_OK);
+        assert_int_equal(reco_model_embed_texts(ctx, model, &texts[i], 1, one, NULL), RECO_OK);
         for (int c = 0; c < 16; c++) assert_true(fabsf(one[c] - all[i * 16 + c]) < 1e-5f);
     }
-    assert_int_equal(reco_model_embed_texts(ctx, model, texts, 0, all), RECO_OK);
+    assert_int_equal(reco_model_embed_texts(ctx, model, texts, 0, all, NULL), RECO_OK);
 }
 
 static void test_pixels(void **state)
@@ -101,9 +101,10 @@ static void test_sides(void **state)
         if (text) assert_non_null(strstr(reco_ctx_error(ctx), "was opened for texts alone"));
         assert_int_equal(reco_model_embed_pixels(ctx, model, pixels, 1, want), RECO_OK);
         if (!text) assert_memory_equal(got, want, sizeof got);
-        assert_int_equal(reco_model_embed_texts(ctx, half, texts, 1, got), text ? RECO_OK : RECO_E_ARG);
+        assert_int_equal(reco_model_embed_texts(ctx, half, texts, 1, got, NULL),
+                         text ? RECO_OK : RECO_E_ARG);
         if (!text) assert_non_null(strstr(reco_ctx_error(ctx), "was opened for images alone"));
-        assert_int_equal(reco_model_embed_texts(ctx, model, texts, 1, want), RECO_OK);
+        assert_int_equal(reco_model_embed_texts(ctx, model, texts, 1, want, NULL), RECO_OK);
         if (text) assert_memory_equal(got, want, sizeof got);
         reco_model_close(half);
     }

@@ -44,9 +44,9 @@ static void ids(void **state)
         snprintf(name, sizeof name, "%s%s", strcmp(kind, "full") == 0 ? "" : "hub/", kind);
         reco_tokenizer *tok = golden(name, clean ? RECO_TEXT_OPENCLIP : RECO_TEXT_HF);
         if (clean) reco_tokenizer_set_clean(tok, (reco_clean)json_integer_value(clean));
-        assert_int_equal(
-            reco_tokenizer_encode(ctx, tok, json_string_value(text), json_string_length(text), got, 24, &n),
-            RECO_OK);
+        assert_int_equal(reco_tokenizer_encode(ctx, tok, json_string_value(text), json_string_length(text),
+                                               got, 24, &n, NULL),
+                         RECO_OK);
         if (n != json_array_size(want))
             fail_msg("%s: '%s': %zu ids, want %zu", name, json_string_value(text), n,
                      json_array_size(want));
@@ -383,7 +383,7 @@ static void siglip(void **state)
     put("tokenizer_config.json", "{\"tokenizer_class\":\"SiglipTokenizer\"}");
     put("tokenizer.json", MODEL(PIECES ",[\"\xcf\x82\",-1],[\"\xcf\x83\",-1]]", ",\"unk_id\":2"));
     assert_int_equal(reco_tokenizer_hub(ctx, &tok, folder, RECO_TEXT_HF), RECO_OK);
-    assert_int_equal(reco_tokenizer_encode(ctx, tok, text, sizeof text - 1, got, 8, &n), RECO_OK);
+    assert_int_equal(reco_tokenizer_encode(ctx, tok, text, sizeof text - 1, got, 8, &n, NULL), RECO_OK);
     assert_int_equal(n, 5);
     assert_memory_equal(got, want, sizeof want);
     assert_int_equal(reco_tokenizer_get_info(tok).pad, 1);
@@ -405,7 +405,7 @@ static void huge(void **state)
         for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
             for (size_t i = 0; i < most; i++) text[i] = units[u][i % strlen(units[u])];
             clock_t start = clock();
-            if (reco_tokenizer_encode(ctx, tok, text, most, out, 65536, &n) != RECO_OK)
+            if (reco_tokenizer_encode(ctx, tok, text, most, out, 65536, &n, NULL) != RECO_OK)
                 fail_msg("%s", reco_ctx_error(ctx));
             double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
             if (seconds > 20) fail_msg("%s: a megabyte of '%s' took %.1f s", names[f], units[u], seconds);

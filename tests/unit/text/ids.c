@@ -32,7 +32,7 @@ static void expect(const reco_tokenizer *tok, const char *text, size_t bytes, co
 {
     int32_t ids[77];
     size_t n, many = json_array_size(want);
-    if (reco_tokenizer_encode(ctx, tok, text, bytes, ids, 77, &n) != RECO_OK)
+    if (reco_tokenizer_encode(ctx, tok, text, bytes, ids, 77, &n, NULL) != RECO_OK)
         fail_msg("%s", reco_ctx_error(ctx));
     if (padded)
         while (n < many) ids[n++] = reco_tokenizer_pad(tok);
@@ -122,13 +122,19 @@ static void properties(void **state)
     assert_int_equal(reco_tokenizer_bos(tok), vocab - 2);
     assert_int_equal(reco_tokenizer_eos(tok), vocab - 1);
     assert_int_equal(reco_tokenizer_pad(tok), 0);
-    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a b c d e f", 11, ids, 4, &n), RECO_OK);
+    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a b c d e f", 11, ids, 4, &n, NULL), RECO_OK);
     assert_int_equal(n, 4);
     assert_int_equal(ids[3], vocab - 1); /* the end token survives the cut */
-    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a", 1, ids, 2, &n), RECO_OK);
+    bool cut = false;
+    for (size_t max = 2; max <= 8; max++) { /* six letters, begin and end */
+        assert_int_equal(reco_tokenizer_encode(ctx, tok, "a b c d e f", 11, ids, max, &n, &cut), RECO_OK);
+        assert_int_equal(n, max);
+        assert_int_equal(cut, max < 8);
+    }
+    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a", 1, ids, 2, &n, NULL), RECO_OK);
     assert_int_equal(n, 2);
-    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a", 1, ids, 1, &n), RECO_E_ARG);
-    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a", (1 << 20) + 1, ids, 8, &n), RECO_E_NOMEM);
+    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a", 1, ids, 1, &n, NULL), RECO_E_ARG);
+    assert_int_equal(reco_tokenizer_encode(ctx, tok, "a", (1 << 20) + 1, ids, 8, &n, NULL), RECO_E_NOMEM);
     reco_tokenizer_close(tok);
     reco_tokenizer_close(NULL);
 }
@@ -152,7 +158,7 @@ static void huge(void **state)
             if (units[u][0] == '\xcd') /* marks of another class, that belong before the first ones */
                 for (size_t i = most / 2; i < most; i += 2) memcpy(text + i, "\xcc\x96", 2);
             clock_t start = clock();
-            reco_status status = reco_tokenizer_encode(ctx, tok, text, bytes, ids, 65536, &n);
+            reco_status status = reco_tokenizer_encode(ctx, tok, text, bytes, ids, 65536, &n, NULL);
             if (status != RECO_OK) fail_msg("'%s': %s", units[u], reco_ctx_error(ctx));
             double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
             if (seconds > 20) fail_msg("a megabyte of '%s' took %.1f s", units[u], seconds);
