@@ -123,7 +123,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         t->heads = (int)cli_size(state, "--heads", arg, 1, 1024);
         break;
     case KEY_VALIDATION:
-        t->validation = cli_number(state, "--validation", arg, 0.01, 0.9);
+        t->validation = cli_number(state, "--validation", arg, RECO_VALIDATION_MIN, RECO_VALIDATION_MAX);
         break;
     case KEY_REFINE:
         t->sides = cli_sides(state, arg);

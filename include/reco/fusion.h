@@ -42,8 +42,9 @@ typedef struct reco_fusion_config {
 
 typedef struct reco_fusion reco_fusion;
 
-/* New layer, initialised: transformer weights drawn from seed (Wo, W2 and the score terms zero), relational as DESIGN
- * says; both return the original (but for a trace) until trained. logit_scale starts at ln(scale); 0 = ln 100. */
+/* New layer, initialised: transformer weights drawn from seed (Wo, W2 and the score terms zero), of the relational layer
+ * the last weights of both nets zero and the gate next to closed; both return the original (but for a trace) until
+ * trained. logit_scale starts at ln(scale); 0 = ln 100. */
 RECO_API reco_status reco_fusion_create(reco_ctx *ctx, reco_fusion **out, const reco_fusion_config *config,
                                         float scale, uint64_t seed);
 RECO_API void reco_fusion_free(reco_fusion *fusion);

@@ -10,10 +10,15 @@
 extern "C" {
 #endif
 
+/* Fraction of captions that may be held out at a time. */
+#define RECO_VALIDATION_MIN 0.01
+#define RECO_VALIDATION_MAX 0.5
+
 /* All zero = defaults; where two are given, they are of the relational layer and of the transformer.
  *
  *   layer              RECO_LAYER_NONE: relational below 100,000 pairs, else transformer. Vote, mean and weighted have
  *                      nothing to learn: their two numbers come from a small grid
+ *   k                  of a bank that cannot give as many neighbours, as many as it can; a message says so
  *   neighbour_dropout  share of items that lose a random number of neighbours; negative = none
  *   max_similarity     neighbours whose image is nearer than this to the pair's own do not count, since they are the
  *                      pair itself or its near-duplicate; above 1 = off
@@ -41,7 +46,7 @@ typedef struct reco_train_opts {
     int rotate;
     int heads, layers; /* transformer: 8 and 1 */
     size_t mlp;        /* transformer: 4d */
-    double validation; /* 0.01..0.5, 0.2 */
+    double validation; /* 0.2 */
     float scale;
     uint64_t seed;
     int force_sides;

@@ -174,23 +174,6 @@ reco_status reco_fusion_create(reco_ctx *ctx, reco_fusion **out, const reco_fusi
     return RECO_OK;
 }
 
-reco_status reco_fusion_clone(reco_ctx *ctx, reco_fusion **out, const reco_fusion *fusion)
-{
-    *out = NULL;
-    reco_fusion *f;
-    RECO_TRY(reco_fusion_layout(ctx, &f, &fusion->config));
-    reco_status status = reco_fusion_allocate(ctx, f);
-    if (status == RECO_OK && json_object_update(f->meta, fusion->meta) != 0)
-        status = reco_fail_nomem(ctx, 0, "fusion provenance");
-    if (status != RECO_OK) {
-        reco_fusion_free(f);
-        return status;
-    }
-    memcpy(f->vector, fusion->vector, fusion->total * sizeof *f->vector);
-    *out = f;
-    return RECO_OK;
-}
-
 void reco_fusion_free(reco_fusion *f)
 {
     if (!f) return;

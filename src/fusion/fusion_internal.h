@@ -21,7 +21,6 @@ size_t reco_fusion_params(const reco_fusion *fusion, const reco_param **params);
 float *reco_fusion_vector(reco_fusion *fusion, size_t *total);
 /* Multiply the relational layer's gate g; other layers are left alone. */
 void reco_fusion_scale_gate(reco_fusion *fusion, float factor);
-reco_status reco_fusion_clone(reco_ctx *ctx, reco_fusion **out, const reco_fusion *fusion);
 
 /* Activations of one forward pass that backward needs. */
 typedef struct reco_tape reco_tape;

@@ -137,7 +137,6 @@ reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const cha
 reco_status reco_npy_resume(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
                             size_t cols, size_t rows);
 reco_status reco_npy_checkpoint(reco_ctx *ctx, reco_npy_writer *w);
-void reco_npy_discard(reco_npy_writer *w);
 /* rows are f32 for F32/F16 (converted), int64_t for I64, bytes for U8 */
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n);
 reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w); /* frees w whatever it returns */

@@ -31,7 +31,6 @@ reco_status reco_pull_finish(reco_pull *p);
 
 /* ---- pull_choose.c ---- */
 
-bool reco_pull_has(const reco_pull *p, const char *file);
 /* What the hub's list says of a file; NULL where it has none. */
 const json_t *reco_pull_listed(const reco_pull *p, const char *file);
 /* Every name of the list is a relative path that stays below its folder, in printable characters. */

@@ -40,8 +40,6 @@ const json_t *reco_pull_listed(const reco_pull *p, const char *file)
     return NULL;
 }
 
-bool reco_pull_has(const reco_pull *p, const char *file) { return find(p, file) != NULL; }
-
 static bool harmless(const char *name)
 {
     if (!*name || name[0] == '/' || strlen(name) > 1000) return false;

@@ -15,7 +15,16 @@ static reco_status check(reco_ctx *ctx, const char *what, double value, double l
     return value >= low && value <= high ? RECO_OK : out_of_range(ctx, what, value, low, high);
 }
 
-reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d)
+/* More neighbours than there are would be slots that stay empty, each paid for in every step. */
+static void cap_k(reco_ctx *ctx, reco_train_opts *o, size_t rows)
+{
+    if (o->k <= rows) return;
+    reco_log(ctx, RECO_LOG_WARN, "train: k = %zu, the bank can give %zu neighbours: k = %zu", o->k, rows,
+             rows);
+    o->k = rows;
+}
+
+reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d, size_t rows)
 {
     if (o->layer == RECO_LAYER_NONE)
         o->layer = n < MANY_PAIRS ? RECO_LAYER_RELATIONAL : RECO_LAYER_TRANSFORMER;
@@ -38,6 +47,7 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     if (o->mlp == 0) o->mlp = 4 * d;
     if (o->validation == 0) o->validation = 0.2;
     RECO_TRY(check(ctx, "k", (double)o->k, 1, 1024));
+    if (rows > 0) cap_k(ctx, o, rows);
     RECO_TRY(check(ctx, "batch", (double)o->batch, 2, 65536));
     RECO_TRY(check(ctx, "steps", (double)o->steps, 1, 1e8));
     RECO_TRY(check(ctx, "lr", o->lr, 1e-9, 10));
@@ -47,7 +57,7 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     RECO_TRY(check(ctx, "neighbour dropout", o->neighbour_dropout, 0, 1));
     RECO_TRY(check(ctx, "max similarity", (double)o->max_similarity, -1, 10));
     RECO_TRY(check(ctx, "min similarity", (double)o->min_similarity, -1, 1));
-    RECO_TRY(check(ctx, "validation", o->validation, 0.01, 0.5));
+    RECO_TRY(check(ctx, "validation", o->validation, RECO_VALIDATION_MIN, RECO_VALIDATION_MAX));
     RECO_TRY(check(ctx, "heads", o->heads, 1, 1024));
     RECO_TRY(check(ctx, "layers", o->layers, 1, 64));
     RECO_TRY(check(ctx, "scale", (double)o->scale, 0, 1e6));

@@ -131,7 +131,8 @@ reco_status reco_job_load(reco_job *job, const float *image, const float *text, 
     if (!image != !text) return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");
     if (job->n < LEAST_PAIRS || job->n > UINT32_MAX)
         return reco_fail(ctx, RECO_E_ARG, "train: %zu pairs, want %d..%u", job->n, LEAST_PAIRS, UINT32_MAX);
-    RECO_TRY(reco_train_resolve(ctx, &job->o, job->n, job->d));
+    size_t rows = (size_t)info.rows;
+    RECO_TRY(reco_train_resolve(ctx, &job->o, job->n, job->d, image || rows == 0 ? rows : rows - 1));
     job->group = reco_alloc(ctx, job->n, sizeof *job->group, "training pairs");
     job->fold = reco_alloc(ctx, job->n, sizeof *job->fold, "training pairs");
     if (!job->group || !job->fold) return RECO_E_NOMEM;

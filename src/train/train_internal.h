@@ -57,8 +57,8 @@ typedef struct reco_job {
     bool twins;       /* the memory holds most of the captions, with other pictures */
 } reco_job;
 
-/* options.c: defaults and ranges; needs the number of pairs. */
-reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d);
+/* options.c: defaults and ranges; n pairs, rows: neighbours that the bank can give. */
+reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d, size_t rows);
 /* image NULL: the bank's own rows. job->o is resolved on the way. */
 reco_status reco_job_load(reco_job *job, const float *image, const float *text, const uint64_t *captions,
                           size_t n);

@@ -45,6 +45,21 @@ class Train(Case):
         self.assertEqual(npy(self.dir / "held/img_emb/img_emb_0.npy"), npy(self.dir / "t/img_emb/img_emb_0.npy"))
         self.assertEqual(npy(self.dir / "r/text_emb/text_emb_0.npy"), npy(self.dir / "t/text_emb/text_emb_0.npy"))
 
+    def test_limits(self):
+        self.world(12, 12, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        train = ["train", "--bank", "b", "--steps", "5", "--seed", "1"]
+        done = self.reco(*train, "--out", "f.safetensors", "-k", "1000")
+        self.assertIn("k = 1000, the bank can give 11 neighbours: k = 11", done.stderr)  # a pair does not retrieve itself
+        self.reco(*train, "--out", "g.safetensors", "-k", "11")
+        self.assertEqual((self.dir / "f.safetensors").read_bytes(), (self.dir / "g.safetensors").read_bytes())
+        done = self.reco(*train, "--embeddings", "e", "--out", "h.safetensors", "-k", "1000")
+        self.assertIn("k = 12", done.stderr)
+        self.reco(*train, "--out", "f.safetensors", "--validation", "0.5")
+        for bad in ("0.51", "0.9", "0.005"):
+            done = self.reco(*train, "--out", "f.safetensors", "--validation", bad, code=2)
+            self.assertIn(f"--validation = {bad}, want 0.01..0.5", done.stderr)
+
     def test_nothing_near_changes_nothing(self):
         self.world(40, 10, "e")
         self.world(40, 10, "held", seed=5)

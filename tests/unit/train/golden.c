@@ -258,8 +258,8 @@ static void check_folder(const char *folder)
         char **paths;
         size_t n;
         assert_int_equal(reco_ctx_create(&ctx, &opts), RECO_OK);
-        if ((int)reco_ctx_isa(ctx) == isa &&
-            reco_list_files(ctx, &paths, &n, folder, false, is_golden) == RECO_OK) {
+        if ((int)reco_ctx_isa(ctx) == isa) {
+            assert_int_equal(reco_list_files(ctx, &paths, &n, folder, false, is_golden), RECO_OK);
             assert_true(n > 0);
             for (size_t i = 0; i < n; i++) {
                 check_file(ctx, paths[i]);
