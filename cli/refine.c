@@ -1,10 +1,10 @@
 #include "cli.h"
 
-enum { KEY_BANK = 1, KEY_FUSION, KEY_EMBEDDINGS, KEY_OUT, KEY_REFINE, KEY_DTYPE, KEY_MIN };
+enum { KEY_BANK = 1, KEY_FUSION, KEY_EMBEDDINGS, KEY_OUT, KEY_REFINE, KEY_DTYPE, KEY_MIN, KEY_WHERE };
 
 typedef struct args {
     cli *common;
-    const char *bank, *fusion, *embeddings, *out;
+    const char *bank, *fusion, *embeddings, *out, *where;
     reco_sides sides;
     reco_refine_opts refine;
     reco_stream_opts stream;
@@ -40,6 +40,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->refine.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
         a->refine.use_min = 1;
         return 0;
+    case KEY_WHERE:
+        a->where = arg;
+        return 0;
     case 'k':
         a->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         return 0;
@@ -63,6 +66,7 @@ static const struct argp_option options[] = {
      "image, text, both, none or auto (default: auto, what training chose)", 2},
     {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
     {"min-similarity", KEY_MIN, "S", 0, "Neighbours of smaller cosine do not count", 2},
+    {"where", KEY_WHERE, "SQL", 0, "Fuse only rows for which this is true of id, caption, uri, meta", 2},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 or float32 (default: as read)", 2},
     {0},
 };
@@ -88,15 +92,19 @@ int cmd_refine(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_bank *bank = NULL;
     reco_fusion *fusion = NULL;
+    reco_bank_filter *filter = NULL;
     reco_stream_result result = {0};
     int strict = 0;
     reco_status status = cli_open_memory(&c, NULL, &bank, a.bank, &fusion, a.fusion, a.refine.k);
+    if (status == RECO_OK && a.where) status = reco_bank_filter_where(c.ctx, &filter, bank, a.where);
     if (status == RECO_OK) {
+        a.refine.filter = filter;
         if (a.sides == RECO_SIDES_DEFAULT) a.sides = reco_fusion_get_config(fusion).sides;
         status = reco_refine_folder(c.ctx, bank, fusion, a.sides, a.embeddings, a.out, &a.refine, &a.stream,
                                     &result);
     }
     reco_fusion_free(fusion);
+    reco_bank_filter_free(filter);
     reco_bank_close(bank);
     if (status == RECO_OK) {
         strict = cli_skipped(&c, result.failures, "failures.jsonl");

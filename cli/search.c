@@ -225,7 +225,8 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     if (sides == RECO_SIDES_DEFAULT)
         sides = fusion ? reco_fusion_get_config(fusion).sides : RECO_SIDES_NONE;
     bool refined = fusion && ((int)sides >> own & 1);
-    if (refined) status = reco_refine(c->ctx, bank, fusion, own, x, 1, NULL, x, (reco_hits){0});
+    reco_refine_opts fuse = {.filter = a->search.filter};
+    if (refined) status = reco_refine(c->ctx, bank, fusion, own, x, 1, &fuse, x, (reco_hits){0});
     if (status != RECO_OK) return status;
 
     int64_t ids[RECO_BANK_MAX_K];

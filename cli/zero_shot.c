@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MODEL = 0x2000, KEY_BANK, KEY_FUSION, KEY_CLASSES, KEY_TEMPLATES, KEY_REFINE };
+enum { KEY_MODEL = 0x2000, KEY_BANK, KEY_FUSION, KEY_CLASSES, KEY_TEMPLATES, KEY_REFINE, KEY_WHERE };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -26,6 +26,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_REFINE:
         z->sides = cli_sides(state, arg);
+        return 0;
+    case KEY_WHERE:
+        z->where = arg;
         return 0;
     case 'k':
         z->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
@@ -54,6 +57,8 @@ static const struct argp_option options[] = {
     {"refine", KEY_REFINE, "SIDES", 0,
      "image, text, both, none or auto (default: auto, what training chose)", 2},
     {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
+    {"where", KEY_WHERE, "SQL", 0,
+     "Ask only rows of the memory for which this is true of id, caption, uri, meta", 2},
     {0},
 };
 const struct argp zero_shot_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
@@ -64,6 +69,9 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     if (status == RECO_OK)
         status =
             cli_open_memory(c, z->model, &z->bank, z->bank_dir, &z->fusion, z->fusion_name, z->refine.k);
+    if (status == RECO_OK && z->where)
+        status = reco_bank_filter_where(c->ctx, &z->filter, z->bank, z->where);
+    z->refine.filter = z->filter;
     if (status == RECO_OK) status = reco_read_lines(c->ctx, z->class_file, &z->classes, &z->nclasses);
     if (status == RECO_OK && z->template_file)
         status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
@@ -105,6 +113,7 @@ void zero_shot_close(zero_shot *z)
     reco_lines_free(z->templates, z->ntemplates);
     free(z->plain), free(z->refined), free(z->ids), free(z->scores), free(z->counts);
     reco_fusion_free(z->fusion);
+    reco_bank_filter_free(z->filter);
     reco_bank_close(z->bank);
     reco_model_close(z->model);
 }

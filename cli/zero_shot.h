@@ -5,13 +5,14 @@
 #include "cli.h"
 
 typedef struct zero_shot {
-    const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file; /* as given */
+    const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where; /* as given */
     reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
     reco_refine_opts refine;
     /* after zero_shot_open */
     reco_model *model;
     reco_bank *bank;
     reco_fusion *fusion;
+    reco_bank_filter *filter; /* of --where; refine holds it too */
     char **classes, **templates;
     size_t nclasses, ntemplates, d, k;
     /* after zero_shot_embed */
@@ -21,7 +22,7 @@ typedef struct zero_shot {
     size_t *counts;         /* [n] */
 } zero_shot;
 
-/* --model, --bank, --fusion, --classes, --templates, --refine, -k as a child parser; its input is the zero_shot. */
+/* --model, --bank, --fusion, --classes, --templates, --refine, -k, --where as a child parser; its input is the zero_shot. */
 extern const struct argp zero_shot_options;
 
 reco_status zero_shot_open(cli *c, zero_shot *z);

@@ -193,13 +193,16 @@ typedef struct reco_refine_opts {
     float
         min_similarity; /* with use_min: neighbours below do not count (the layer's own threshold counts too) */
     int use_min;
+    const reco_bank_filter *filter; /* rows that are fused, of this bank; NULL: all live rows */
 } reco_refine_opts;
 
 /* Search the bank with each embedding, fuse what it finds.
  *   out   [n][d] unit rows; may alias x
  *   x     [n][d] unit rows of `side`
  *   hits  what was found, [n][k]; all NULL when not wanted
- * RECO_E_MISMATCH when d or the encoder of bank and fusion differ. */
+ * An item for which no neighbour counts comes back unchanged, bit for bit. With a filter the result is that of a bank
+ * which holds its rows alone.
+ * RECO_E_MISMATCH when d or the encoder of bank and fusion differ; RECO_E_ARG for a filter of another bank. */
 RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
                                  reco_side side, const float *x, size_t n, const reco_refine_opts *opts,
                                  float *out, reco_hits hits);

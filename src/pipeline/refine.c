@@ -29,7 +29,7 @@ reco_status reco_refine(reco_ctx *ctx, const reco_bank *bank, const reco_fusion 
 {
     reco_fusion_config config = reco_fusion_get_config(fusion);
     size_t d = config.d, k = opts && opts->k ? opts->k : config.k;
-    reco_search_opts search = {.k = k};
+    reco_search_opts search = {.k = k, .filter = opts ? opts->filter : NULL};
     if (opts && opts->use_min) {
         search.use_min = 1;
         search.min_similarity = opts->min_similarity;

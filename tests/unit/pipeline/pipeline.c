@@ -89,9 +89,30 @@ static void test_refine(void **state)
         assert_true(reco_dot(want, out + i * D, D) > 0.99999);
     }
     /* Nothing near enough: unchanged, bit for bit. */
-    good(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, &(reco_refine_opts){0, 0.999f, 1}, out,
+    good(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3,
+                     &(reco_refine_opts){.min_similarity = 0.999f, .use_min = 1}, out, (reco_hits){0}));
+    assert_memory_equal(out, x, sizeof x);
+    /* Some rows alone are found; with none left, the same. */
+    const int64_t some[] = {7, 30};
+    reco_bank_filter *filter;
+    good(reco_bank_filter_ids(ctx, &filter, bank, some, 2));
+    good(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, &(reco_refine_opts){.filter = filter}, out,
+                     (reco_hits){ids, scores, counts}));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(counts[i], 2);
+        assert_int_equal(ids[i * K] + ids[i * K + 1], 37);
+    }
+    reco_bank_filter_free(filter);
+    good(reco_bank_filter_ids(ctx, &filter, bank, NULL, 0));
+    good(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, &(reco_refine_opts){.filter = filter}, out,
                      (reco_hits){0}));
     assert_memory_equal(out, x, sizeof x);
+    reco_bank *other = bank_of(image, text, "44444444444444444444444444444444");
+    assert_int_equal(reco_refine(ctx, other, fusion, RECO_TEXT, x, 3, &(reco_refine_opts){.filter = filter},
+                                 out, (reco_hits){0}),
+                     RECO_E_ARG);
+    reco_bank_close(other);
+    reco_bank_filter_free(filter);
     reco_fusion_free(fusion);
     good(reco_fusion_open(ctx, &fusion, "mean", D + 1, K));
     assert_int_equal(reco_refine(ctx, bank, fusion, RECO_TEXT, x, 3, NULL, out, (reco_hits){0}),
