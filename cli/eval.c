@@ -104,7 +104,7 @@ static reco_status load(cli *c, const args *a, work *w)
 {
     reco_status status = zero_shot_open(c, w->z);
     if (status == RECO_OK)
-        status = reco_read_columns(c->ctx, a->labels, "image", "label", &w->images, &w->names, &w->n);
+        status = reco_read_columns(c->ctx, a->labels, NULL, "image", "label", &w->images, &w->names, &w->n);
     if (status != RECO_OK) return status;
     w->rows = calloc(w->n * w->z->d, sizeof(float));
     w->improved = calloc(w->n * w->z->d, sizeof(float));

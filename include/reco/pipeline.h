@@ -9,6 +9,7 @@
 #include "reco/base.h"
 #include "reco/clip.h"
 #include "reco/fusion.h"
+#include "reco/io.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -30,6 +31,7 @@ typedef struct reco_stream_opts {
     int several_captions; /* bank ingestion: a URI may come again with another caption; else that is a bad row */
     reco_failure_fn failure; /* may be NULL */
     void *user;
+    const reco_table_opts *table; /* bank ingestion: of pairs and of metadata; NULL = {0} */
 } reco_stream_opts;
 
 typedef struct reco_stream_result {
@@ -42,6 +44,9 @@ typedef struct reco_stream_result {
     uint64_t repaired;        /* captions that were not UTF-8, embedded with U+FFFD for what was wrong */
     uint64_t
         truncated; /* captions embedded with more tokens than the model's context: cut, their end does not count */
+    uint64_t
+        dropped; /* values of the user's columns that JSON can't hold (NaN), or written over by the same key */
+    uint64_t joined; /* bank ingestion: lines of a CSV beyond the first of a record */
     double seconds;
 } reco_stream_result;
 
@@ -252,9 +257,11 @@ RECO_API reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, 
 RECO_API reco_status reco_read_lines(reco_ctx *ctx, const char *path, char ***lines, size_t *n);
 RECO_API void reco_lines_free(char **lines, size_t n);
 
-/* Two named columns of a CSV or JSONL file (of labels, say), row by row: a[i], b[i]. Rows that lack one are an error. */
-RECO_API reco_status reco_read_columns(reco_ctx *ctx, const char *path, const char *a, const char *b,
-                                       char ***as, char ***bs, size_t *n);
+/* Two columns of a table (of labels, say), row by row: a[i], b[i], numbers as they are written. Rows that lack one are an error.
+ *   table  NULL = {0}
+ *   a, b   "image", "text" or "label": any known name of it, or the one that `table` gives; else the column of this name */
+RECO_API reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table,
+                                       const char *a, const char *b, char ***as, char ***bs, size_t *n);
 
 /* Path of an item named in a file: next to that file if it is there, else as it is. Free with reco_free. */
 RECO_API char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item);

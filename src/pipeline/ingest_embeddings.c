@@ -206,7 +206,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     reco_status status = RECO_OK;
     uint64_t next = 0;
     int done = 0;
-    char key[128];
+    char key[160], table[32];
     float dedup = opts ? opts->dedup : 0;
     RECO_GO(reco_dedup_check(ctx, dedup));
     RECO_GO(reco_embeddings_open(ctx, &g.source, embeddings));
@@ -231,7 +231,8 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     job_key(key, g.source, g.image, g.text, g.d);
     if (dedup > 0) snprintf(key + strlen(key), sizeof key - strlen(key), ":dedup=%.9g", (double)dedup);
     g.several = opts && opts->several_captions;
-    if (g.several) snprintf(key + strlen(key), sizeof key - strlen(key), ":several");
+    reco_table_key(table, opts ? opts->table : NULL);
+    snprintf(key + strlen(key), sizeof key - strlen(key), "%s%s", table, g.several ? ":several" : "");
     size_t commit_rows = opts && opts->commit ? opts->commit : COMMIT_ROWS, uncommitted = 0;
     if (dedup > 0) /* what is not committed is held in memory */
         commit_rows = reco_min(commit_rows, reco_max(ROWS, HELD_FLOATS / g.d / ROWS * ROWS));

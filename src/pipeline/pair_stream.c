@@ -27,7 +27,7 @@ reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco
                             .commit = opts && opts->commit ? opts->commit : COMMIT_ROWS,
                             .d = info.d};
     reco_bank *existing = NULL;
-    char key[160], fingerprint[33];
+    char key[192], table[32], fingerprint[33];
     int done = 0;
     float dedup = opts ? opts->dedup : 0;
     reco_status status;
@@ -36,7 +36,8 @@ reco_status reco_pair_stream_open(reco_ctx *ctx, reco_pair_stream *g, const reco
     /* Source, encoder and what chooses among the rows name a job: the same command run again goes on with it. */
     int at = snprintf(key, sizeof key, "%s:%s:%s", kind, content, fingerprint);
     if (dedup > 0) at += snprintf(key + at, sizeof key - (size_t)at, ":dedup=%.9g", (double)dedup);
-    if (g->several) snprintf(key + at, sizeof key - (size_t)at, ":several");
+    reco_table_key(table, opts ? opts->table : NULL);
+    snprintf(key + at, sizeof key - (size_t)at, "%s%s", table, g->several ? ":several" : "");
     if (!build) {
         RECO_GO(reco_bank_open(ctx, &existing, bank));
         RECO_GO(reco_check_encoder(ctx, model, existing, NULL));

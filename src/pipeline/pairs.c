@@ -102,3 +102,20 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
     if (json_object_size(record) > 0 && !(row->meta = reco_json_dump(ctx, record))) return RECO_E_NOMEM;
     return RECO_OK;
 }
+
+void reco_table_key(char key[32], const reco_table_opts *table)
+{
+    *key = 0;
+    if (!table) return;
+    const char *const names[] = {table->image_column, table->text_column, table->types, table->encoding};
+    const uint64_t numbers[] = {(uint64_t)(unsigned char)table->separator, table->quote, table->max_lines};
+    uint64_t hash = 0;
+    bool any = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        any = any || names[i];
+        if (names[i]) hash = reco_hash64(names[i], strlen(names[i]), hash + i + 1);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) any = any || numbers[i];
+    if (any)
+        snprintf(key, 32, ":table=%016llx", (unsigned long long)reco_hash64(numbers, sizeof numbers, hash));
+}

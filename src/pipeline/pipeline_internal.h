@@ -102,6 +102,9 @@ typedef enum reco_pair_need {
 reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
                                reco_pair_need need, const char **reason);
 
+/* What of the options changes what is stored, for the key of a job: ":table=HASH", "" for {0} and NULL. */
+void reco_table_key(char key[32], const reco_table_opts *table);
+
 /* ---- output.c: DIR/img_emb or text_emb, and metadata, in clip-retrieval's layout ---- */
 
 /* How far a job has come: what it has to go on with when it is killed. */

@@ -57,9 +57,10 @@ out:
     return status;
 }
 
-reco_status reco_read_columns(reco_ctx *ctx, const char *path, const char *a, const char *b, char ***as,
-                              char ***bs, size_t *n)
+reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table, const char *a,
+                              const char *b, char ***as, char ***bs, size_t *n)
 {
+    (void)table;
     *as = *bs = NULL;
     *n = 0;
     size_t room_a = 0, room_b = 0;
