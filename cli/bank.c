@@ -166,9 +166,10 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
                             (json_int_t)r.resumed, "failures", (json_int_t)r.failures, "failed", c->failed,
                             "rows", (json_int_t)info.rows, "seconds", r.seconds));
     else
-        printf("%llu pairs added, %llu already there, %llu skipped; %lld rows in %s\n",
-               (unsigned long long)r.rows, (unsigned long long)(r.duplicates + r.near_duplicates),
-               (unsigned long long)r.failures, (long long)info.rows, a->out);
+        cli_say("%llu pair%s added, %llu already there, %llu skipped; %lld row%s in %s",
+                (unsigned long long)r.rows, cli_s(r.rows),
+                (unsigned long long)(r.duplicates + r.near_duplicates), (unsigned long long)r.failures,
+                (long long)info.rows, cli_s((uint64_t)info.rows), a->out);
     return RECO_OK;
 }
 

@@ -32,9 +32,10 @@ int cmd_bank_compact(int argc, char **argv)
                             "vector_bytes_before", (json_int_t)r.bytes_before, "vector_bytes",
                             (json_int_t)r.bytes));
     else if (status == RECO_OK)
-        printf("%lld deleted rows removed, %lld rows in %zu segments (were %zu), %.1f MB of vectors (were "
-               "%.1f)\n",
-               (long long)r.removed, (long long)r.rows, r.segments, r.segments_before,
-               (double)r.bytes / 1e6, (double)r.bytes_before / 1e6);
+        printf("%lld deleted row%s removed, %lld row%s in %zu segment%s (were %zu), %.1f MB of vectors "
+               "(were %.1f)\n",
+               (long long)r.removed, cli_s((uint64_t)r.removed), (long long)r.rows, cli_s((uint64_t)r.rows),
+               r.segments, cli_s(r.segments), r.segments_before, (double)r.bytes / 1e6,
+               (double)r.bytes_before / 1e6);
     return cli_end(&c, status);
 }

@@ -273,7 +273,7 @@ static reco_status run(cli *c, args *a)
         cli_print(json_pack("{s:I, s:I}", a->dry ? "would_delete" : "deleted", (json_int_t)n, "missing",
                             (json_int_t)a->missing));
     else
-        printf("%llu rows %s, %llu not there\n", (unsigned long long)n,
+        printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, cli_s(n),
                a->dry ? "would be deleted" : "deleted", (unsigned long long)a->missing);
     return RECO_OK;
 }

@@ -66,6 +66,6 @@ int cmd_bank_export(int argc, char **argv)
     if (status == RECO_OK && c.json)
         cli_print(json_pack("{s:I}", "rows", (json_int_t)n));
     else if (status == RECO_OK)
-        printf("%llu rows in %s\n", (unsigned long long)n, a.out ? a.out : a.pairs);
+        cli_say("%llu row%s in %s", (unsigned long long)n, cli_s(n), a.out ? a.out : a.pairs);
     return cli_end(&c, status);
 }

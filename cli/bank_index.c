@@ -51,9 +51,10 @@ int cmd_bank_index(int argc, char **argv)
         cli_print(json_pack("{s:s, s:I}", "scan", a.kind == RECO_SCAN_INT8 ? "int8" : "none", "files",
                             (json_int_t)files));
     else if (status == RECO_OK && files == 0)
-        printf("nothing to do: %s has %s\n", c.bank,
-               a.kind == RECO_SCAN_INT8 ? "all of its scan files" : "no scan files");
+        cli_say("nothing to do: %s has %s", c.bank,
+                a.kind == RECO_SCAN_INT8 ? "all of its scan files" : "no scan files");
     else if (status == RECO_OK)
-        printf("%zu scan files %s in %s\n", files, a.kind == RECO_SCAN_INT8 ? "made" : "removed", c.bank);
+        cli_say("%zu scan file%s %s in %s", files, cli_s(files),
+                a.kind == RECO_SCAN_INT8 ? "made" : "removed", c.bank);
     return cli_end(&c, status);
 }

@@ -33,20 +33,20 @@ int cmd_bank_info(int argc, char **argv)
     reco_bank_info i = reco_bank_get_info(bank);
     if (c.json)
         cli_print(json_pack(
-            "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s, s:f, s:o}", "format", i.format,
+            "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:f, s:o}", "format", i.format,
             "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted", (json_int_t)i.deleted,
             "next_id", (json_int_t)i.next_id, "segments", (json_int_t)i.segments, "vector_bytes",
             (json_int_t)i.vector_bytes, "database_bytes", (json_int_t)i.database_bytes, "scan_rows",
-            (json_int_t)i.scan_rows, "complete", i.complete, "encoder", i.encoder, "fingerprint",
+            (json_int_t)i.scan_rows, "complete", i.complete, "encoder", cli_text(i.encoder), "fingerprint",
             i.fingerprint, "logit_scale", (double)i.logit_scale, "files", files(bank, i.segments)));
-    else
+    else {
         printf("rows         %lld (%lld deleted), next id %lld\ndimensions   %zu\n"
-               "segments     %zu, %llu bytes of vectors\ndatabase     %llu bytes\n"
-               "encoder      %s %s\nformat       %d%s\n",
+               "segments     %zu, %llu bytes of vectors\ndatabase     %llu bytes\n",
                (long long)i.rows, (long long)i.deleted, (long long)i.next_id, i.d, i.segments,
-               (unsigned long long)i.vector_bytes, (unsigned long long)i.database_bytes,
-               *i.encoder ? i.encoder : "not recorded", i.fingerprint, i.format,
-               i.complete ? "" : ", unfinished: run the same build again");
+               (unsigned long long)i.vector_bytes, (unsigned long long)i.database_bytes);
+        cli_say("encoder      %s %s", *i.encoder ? i.encoder : "not recorded", i.fingerprint);
+        printf("format       %d%s\n", i.format, i.complete ? "" : ", unfinished: run the same build again");
+    }
     reco_bank_close(bank);
     return cli_end(&c, RECO_OK);
 }

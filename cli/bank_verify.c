@@ -21,12 +21,6 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-/* What a damaged file says of itself must not reach a terminal as it is. */
-static void print_clean(const char *text)
-{
-    for (; *text; text++) putchar((unsigned char)*text < 32 || *text == 127 ? '?' : *text);
-}
-
 static void problem(void *user, const reco_bank_problem *p)
 {
     args *a = user;
@@ -46,10 +40,11 @@ static void problem(void *user, const reco_bank_problem *p)
         return;
     }
     cli_clear_bar(a->common);
-    printf("%s: ", p->file);
+    cli_put(p->file);
+    fputs(": ", stdout);
     if (p->bytes)
         printf("bytes %lld to %lld: ", (long long)p->offset, (long long)(p->offset + p->bytes - 1));
-    print_clean(p->what);
+    cli_put(p->what);
     if (p->rows == 1)
         printf(" (row %lld)", (long long)p->id);
     else if (p->rows)
@@ -74,11 +69,13 @@ int cmd_bank_verify(int argc, char **argv)
                             (json_int_t)h.orphans));
     else if (status == RECO_OK) {
         if (h.orphans)
-            printf("%zu files of an interrupted or running writer; the next one removes them\n", h.orphans);
-        printf("%lld rows (%lld deleted) in %zu segments, %.1f MB of vectors: ", (long long)h.rows,
-               (long long)h.deleted, h.segments, (double)h.bytes / 1e6);
+            printf("%zu file%s of an interrupted or running writer; the next one removes %s\n", h.orphans,
+                   cli_s(h.orphans), h.orphans == 1 ? "it" : "them");
+        printf("%lld row%s (%lld deleted) in %zu segment%s, %.1f MB of vectors: ", (long long)h.rows,
+               cli_s((uint64_t)h.rows), (long long)h.deleted, h.segments, cli_s(h.segments),
+               (double)h.bytes / 1e6);
         if (h.problems)
-            printf("%llu problems\n", (unsigned long long)h.problems);
+            printf("%llu problem%s\n", (unsigned long long)h.problems, cli_s(h.problems));
         else
             puts("whole");
     }

@@ -75,6 +75,10 @@ json_t *cli_row(const reco_pair *pair);
 void cli_show_row(const reco_pair *pair);
 /* Text from a bank on one line of a terminal, which does not obey what stands in it. */
 void cli_put(const char *text);
+/* A line of stdout, with '?' for what a terminal would obey. */
+void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The end of a noun: "1 row", "2 rows". */
+static inline const char *cli_s(uint64_t n) { return n == 1 ? "" : "s"; }
 void cli_failure(void *user, uint64_t row, const char *item, const char *reason);
 /* Exit code after `failures` skipped items: 0, or 1 with --strict; says how many on stderr. */
 int cli_skipped(cli *c, uint64_t failures, const char *where);

@@ -13,13 +13,16 @@ static bool unprinted;
 
 void cli_error(const char *format, ...)
 {
+    char *line;
     va_list args;
     told = true;
     va_start(args, format);
-    fputs("reco: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    int n = vasprintf(&line, format, args);
     va_end(args);
+    if (n < 0) return;
+    reco_text_clean(line);
+    fprintf(stderr, "reco: %s\n", line);
+    free(line);
 }
 
 size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high)
@@ -272,8 +275,7 @@ void cli_failure(void *user, uint64_t row, const char *item, const char *reason)
     memcpy(shown, item, bytes);
     while (bytes < strlen(item) && bytes && ((unsigned char)item[bytes] & 0xc0) == 0x80) bytes--;
     shown[bytes] = 0;
-    for (char *p = shown; *p; p++)
-        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
+    reco_text_clean(shown);
     const char *dots = item[bytes] ? "..." : "";
     bool named = strstr(reason, shown) != NULL;
     fprintf(stderr, "reco: skipped row %llu: %s%s%s%s\n", (unsigned long long)row, named ? "" : shown,

@@ -91,13 +91,13 @@ int cmd_embed(int argc, char **argv)
                                 result.seconds, "out", cli_text(a.out)));
         else {
             uint64_t now = result.rows + result.failures - result.resumed; /* inputs of this run */
-            printf("%llu %s embedded in %.1f s (%.0f/s), %llu skipped, in %s\n",
-                   (unsigned long long)result.rows, a.images ? "pictures" : "captions", result.seconds,
-                   result.seconds > 0 ? (double)now / result.seconds : 0,
-                   (unsigned long long)result.failures, a.out);
+            cli_say("%llu %s%s embedded in %.1f s (%.0f/s), %llu skipped, in %s",
+                    (unsigned long long)result.rows, a.images ? "picture" : "caption", cli_s(result.rows),
+                    result.seconds, result.seconds > 0 ? (double)now / result.seconds : 0,
+                    (unsigned long long)result.failures, a.out);
             if (result.resumed)
-                printf("(%llu inputs were done by a run that was cut off)\n",
-                       (unsigned long long)result.resumed);
+                printf("(%llu input%s done by a run that was cut off)\n",
+                       (unsigned long long)result.resumed, result.resumed == 1 ? " was" : "s were");
         }
     }
     reco_model_close(model);

@@ -82,9 +82,9 @@ int cmd_model_check(int argc, char **argv)
                                 "truncated", (json_int_t)r.truncated, "failures", (json_int_t)r.failures,
                                 "failed", c.failed, "seconds", r.seconds, "out", cli_text(a.out)));
         else
-            printf("%llu pictures and %llu captions checked in %.1f s, %llu skipped, in %s\n",
-                   (unsigned long long)r.images, (unsigned long long)r.texts, r.seconds,
-                   (unsigned long long)r.failures, a.out);
+            cli_say("%llu picture%s and %llu caption%s checked in %.1f s, %llu skipped, in %s",
+                    (unsigned long long)r.images, cli_s(r.images), (unsigned long long)r.texts,
+                    cli_s(r.texts), r.seconds, (unsigned long long)r.failures, a.out);
     }
     reco_model_close(model);
     int code = cli_end(&c, status);

@@ -141,9 +141,9 @@ static void print_words(const reco_model_info *i)
 static void print_text(const reco_model *model, const reco_model_info *i, const char *print,
                        const char *weights, const char *precision)
 {
-    printf("name         %s\nfamily       %s\ndimensions   %zu\nparameters   %.2f M, stored as %s, "
-           "computed in %s\n",
-           i->name, i->family, i->d, (double)i->parameters / 1e6, weights, precision);
+    cli_say("name         %s", i->name);
+    printf("family       %s\ndimensions   %zu\nparameters   %.2f M, stored as %s, computed in %s\n",
+           i->family, i->d, (double)i->parameters / 1e6, weights, precision);
     if (i->has_image)
         print_image(i);
     else
@@ -156,7 +156,7 @@ static void print_text(const reco_model *model, const reco_model_info *i, const 
     if (i->has_logit_bias) printf("logit bias   %.2f\n", (double)i->logit_bias);
     printf("fingerprint  %s\n", print);
     for (size_t g = 0; g < reco_model_guesses(model); g++)
-        printf("%s%s\n", g ? "             " : "guessed      ", reco_model_guess(model, g));
+        cli_say("%s%s", g ? "             " : "guessed      ", reco_model_guess(model, g));
 }
 
 static const struct argp_child children[] = {

@@ -94,12 +94,11 @@ int cmd_model_pull(int argc, char **argv)
                                 (json_int_t)r.bytes, "received", (json_int_t)r.received, "resumed",
                                 (json_int_t)r.resumed, "already", r.already, "seconds", r.seconds));
         else if (r.already)
-            printf("%s is in %s already, at %.12s\n", a.name, a.out, r.commit);
+            cli_say("%s is in %s already, at %.12s", a.name, a.out, r.commit);
         else
-            printf("%zu files of %s, %.1f MB (%.1f MB fetched in %.1f s), %zu checked by their hashes, in "
-                   "%s\n",
-                   r.files, a.name, (double)r.bytes / 1e6, (double)r.received / 1e6, r.seconds, r.verified,
-                   a.out);
+            cli_say("%zu file%s of %s, %.1f MB (%.1f MB fetched in %.1f s), %zu checked by %s, in %s",
+                    r.files, cli_s(r.files), a.name, (double)r.bytes / 1e6, (double)r.received / 1e6,
+                    r.seconds, r.verified, r.verified == 1 ? "its hash" : "their hashes", a.out);
     }
     return cli_end(&c, status);
 }

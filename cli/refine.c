@@ -113,8 +113,8 @@ int cmd_refine(int argc, char **argv)
                                 cli_sides_name(a.sides), "failures", (json_int_t)result.failures, "seconds",
                                 result.seconds));
         else
-            printf("%llu rows, refined: %s, in %s\n", (unsigned long long)result.rows,
-                   cli_sides_name(a.sides), a.out);
+            cli_say("%llu row%s, refined: %s, in %s", (unsigned long long)result.rows, cli_s(result.rows),
+                    cli_sides_name(a.sides), a.out);
     }
     int code = cli_end(&c, status);
     return code ? code : strict;

@@ -268,7 +268,7 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
     reco_status status = RECO_OK;
     for (size_t i = 0; i < a->n && status == RECO_OK; i++) {
         const cli_query *q = &a->queries[i];
-        if (a->n > 1 && !c->json) printf("%s %s\n", names[q->kind], q->text);
+        if (a->n > 1 && !c->json) cli_say("%s %s", names[q->kind], q->text);
         uint64_t before = c->truncated;
         status = look_up(c, a, q, model, bank, fusion, x, &one);
         if (one) tell_cut(one, q, c->truncated > before);

@@ -14,11 +14,13 @@ reco_status cli_search_file(cli *c, const cli_search *a, const reco_bank *bank, 
                             (json_int_t)a->search.k, "normalised", (json_int_t)r.normalised, "failures",
                             (json_int_t)r.failures, "failed", c->failed, "seconds", r.seconds));
     else {
-        printf("%llu queries in %.3f s: %s/ids.npy, %s/scores.npy", (unsigned long long)r.queries,
-               r.seconds, a->out, a->out);
+        char more[80] = "";
         if (r.normalised)
-            printf("; %llu were not of norm 1 and were normalised", (unsigned long long)r.normalised);
-        putchar('\n');
+            snprintf(more, sizeof more, "; %llu %s not of norm 1 and %s normalised",
+                     (unsigned long long)r.normalised, r.normalised == 1 ? "was" : "were",
+                     r.normalised == 1 ? "was" : "were");
+        cli_say("%llu %s in %.3f s: %s/ids.npy, %s/scores.npy%s", (unsigned long long)r.queries,
+                r.queries == 1 ? "query" : "queries", r.seconds, a->out, a->out, more);
     }
     return RECO_OK;
 }

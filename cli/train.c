@@ -232,11 +232,11 @@ static void print(const cli *c, const args *a, const reco_train_result *r)
                             cli_text(a->out)));
         return;
     }
-    printf("%s layer, %zu pairs (%zu held out), %zu steps, %.1f s\n", name, r->pairs, r->validation_pairs,
-           r->steps, r->seconds);
+    printf("%s layer, %zu pair%s (%zu held out), %zu step%s, %.1f s\n", name, r->pairs, cli_s(r->pairs),
+           r->validation_pairs, r->steps, cli_s(r->steps), r->seconds);
     printf("recall@1 on captions held out: CLIP %.1f, image refined %.1f, text refined %.1f, both %.1f\n",
            r->clip, r->image, r->text, r->both);
-    printf("refined by default: %s; written to %s\n", cli_sides_name(r->sides), a->out);
+    cli_say("refined by default: %s; written to %s", cli_sides_name(r->sides), a->out);
 }
 
 int cmd_train(int argc, char **argv)

@@ -3,18 +3,11 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* A message is one line for a person: control characters of a hostile file name must not reach a terminal. */
-static void clean(char *text)
-{
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
-}
-
 static void record(reco_ctx *ctx, const char *format, va_list args)
 {
     char text[RECO_ERROR_BYTES]; /* args may point into ctx->error */
     vsnprintf(text, sizeof text, format, args);
-    clean(text);
+    reco_text_clean(text); /* one line for a person, whatever a hostile file is called */
     memcpy(ctx->error, text, sizeof text);
 }
 
@@ -56,7 +49,7 @@ void reco_log(reco_ctx *ctx, reco_log_level level, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    clean(text);
+    reco_text_clean(text);
     ctx->opts.log(ctx->opts.user, level, text);
 }
 

@@ -32,3 +32,35 @@ size_t reco_utf8_errors(const char *text, size_t bytes)
         errors += reco_utf8_next((const uint8_t *)text + i, bytes - i, &n) < 0;
     return errors;
 }
+
+/* C0 and C1 controls, the marks and separators that turn or break a line, and tags, which nobody sees. */
+static bool obeyed(int32_t point)
+{
+    return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x61c || point == 0x200e ||
+           point == 0x200f || (point >= 0x2028 && point <= 0x202e) ||
+           (point >= 0x2060 && point <= 0x206f) || point == 0xfeff ||
+           (point >= 0xfff9 && point <= 0xfffb) || (point >= 0xe0000 && point < 0xe0020);
+}
+
+size_t reco_text_next(const char *text, size_t bytes, int *control)
+{
+    size_t n;
+    int32_t point = reco_utf8_next((const uint8_t *)text, bytes, &n);
+    /* what is no UTF-8 may be a C1 control of an eight-bit terminal */
+    *control = point < 0 ? (uint8_t)*text >= 0x80 && (uint8_t)*text < 0xa0 : obeyed(point);
+    return n;
+}
+
+void reco_text_clean(char *text)
+{
+    char *out = text;
+    int control;
+    for (size_t left = strlen(text), n; left; text += n, left -= n) {
+        n = reco_text_next(text, left, &control);
+        if (control)
+            *out++ = '?';
+        else
+            for (size_t i = 0; i < n; i++) *out++ = text[i];
+    }
+    *out = 0;
+}

@@ -138,7 +138,7 @@ class Case(unittest.TestCase):
                               env=environment, timeout=600)
 
     def rows(self, bank):
-        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.splitlines()]
+        return [json.loads(r) for r in self.reco("bank", "list", bank, "--json").stdout.rstrip("\n").split("\n") if r]
 
     def assert_unit(self, row, digits=3):
         self.assertAlmostEqual(sum(x * x for x in row), 1, places=digits - 1)

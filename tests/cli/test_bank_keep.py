@@ -42,7 +42,7 @@ class Keep(Case):
         self.assertEqual((info["rows"], info["deleted"], info["next_id"], info["segments"]), (11, 0, 15, 1))
         self.assertEqual([p.name for p in (self.dir / "b/vectors").iterdir()], ["segment-000002.safetensors"])
         self.assertEqual(self.reco("bank", "compact", "b").stdout,
-                         "0 deleted rows removed, 11 rows in 1 segments (were 1), 0.0 MB of vectors (were 0.0)\n")
+                         "0 deleted rows removed, 11 rows in 1 segment (were 1), 0.0 MB of vectors (were 0.0)\n")
         self.reco("bank", "add", "--embeddings", self.embeddings("d", 15, 2), "b")
         self.assertEqual(self.json("bank", "info", "b")["next_id"], 17)
         self.assertTrue(self.json("bank", "verify", "b")["ok"])

@@ -186,6 +186,29 @@ static void test_utf8(void **state)
     assert_int_equal(n, 3);
 }
 
+static void test_control(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
+        {"plain", "plain"},
+        {"a\nb\x7f\x1b[1m", "a?b??[1m"},
+        {"\xc2\x9b"
+         "c\xe2\x80\xae\xe2\x81\xa6.\xe2\x80\xa8",
+         "?c??.?"},
+        {"\x9b\xff\xc3\xa9\xf0\x9f\x91\xa9\xe2\x80\x8d", "?\xff\xc3\xa9\xf0\x9f\x91\xa9\xe2\x80\x8d"},
+        {"cut \xe2\x80", "cut \xe2\x80"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[64];
+        strcpy(text, cases[i].in);
+        reco_text_clean(text);
+        assert_string_equal(text, cases[i].out);
+    }
+    int control;
+    assert_int_equal(reco_text_next("\xe2\x80\xae", 3, &control), 3), assert_true(control);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +220,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_parallel, setup, teardown),
         cmocka_unit_test(test_rng),
         cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_control),
         cmocka_unit_test(test_progress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
