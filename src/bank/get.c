@@ -9,11 +9,3 @@ reco_status reco_bank_get_deleted(reco_ctx *ctx, const reco_bank *bank, int64_t 
 {
     return reco_catalog_pair(ctx, bank->catalog, id, true, out);
 }
-
-/* The caption's block holds all three strings. */
-void reco_pair_free(reco_pair *pair)
-{
-    if (!pair) return;
-    reco_free((void *)(uintptr_t)pair->caption);
-    *pair = (reco_pair){0};
-}

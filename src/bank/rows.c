@@ -13,6 +13,12 @@ size_t reco_bank_segment_at(const reco_bank *bank, size_t position)
     return lo;
 }
 
+int64_t reco_bank_id_at(const reco_bank *bank, size_t position)
+{
+    const reco_segment *s = &bank->segments[reco_bank_segment_at(bank, position)];
+    return reco_segment_id(s, position - s->base);
+}
+
 /* The first position whose id is at least id; bank->positions when there is none. */
 static size_t lower_bound(const reco_bank *bank, int64_t id)
 {

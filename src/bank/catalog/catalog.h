@@ -1,4 +1,4 @@
-/* bank/catalog/catalog.h: all of a bank that is not a vector. catalog*.c are the only files that know SQLite; what they
+/* bank/catalog/catalog.h: all of a bank that is not a vector. the files of this folder are the only ones that know SQLite; what they
  * do is what another store of the same tables would have to do.
  *
  * A catalog opened for reading stays in one read transaction: it sees one snapshot until it is closed. Used by
@@ -29,10 +29,10 @@ typedef struct reco_segment_list {
     reco_segment_entry *items; /* free with reco_free */
     size_t n, room;
 } reco_segment_list;
-/* A fresh entry at the end; NULL with the error recorded. (segment.c) */
+/* A fresh entry at the end; NULL with the error recorded. (read.c) */
 reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list);
 
-/* ---- catalog.c ---- */
+/* ---- open.c ---- */
 
 /* Make DIR/bank.sqlite, in one step: a crash leaves none or all of it. The caller holds the writer's lock. */
 reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,

@@ -40,6 +40,21 @@ out:
     return status;
 }
 
+reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list)
+{
+    if (list->n == list->room) {
+        size_t room = list->room ? 2 * list->room : 8;
+        reco_segment_entry *grown = reco_alloc(ctx, room, sizeof *grown, "list of segments");
+        if (!grown) return NULL;
+        if (list->n) memcpy(grown, list->items, list->n * sizeof *grown);
+        reco_free(list->items);
+        list->items = grown;
+        list->room = room;
+    }
+    list->items[list->n] = (reco_segment_entry){0};
+    return &list->items[list->n++];
+}
+
 /* `last` is the entry before, or NULL. Exact names keep a path out of the database's hands. */
 static reco_status read_segment(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_segment_entry *e,
                                 const reco_segment_entry *last)
@@ -119,6 +134,14 @@ reco_status reco_catalog_range(reco_ctx *ctx, reco_catalog *c, bool *some, int64
 out:
     sqlite3_reset(s);
     return status;
+}
+
+/* The caption's block holds all three strings. */
+void reco_pair_free(reco_pair *pair)
+{
+    if (!pair) return;
+    reco_free((void *)(uintptr_t)pair->caption);
+    *pair = (reco_pair){0};
 }
 
 /* Copy caption, uri and meta of the current row into one block, which pair->caption owns. */

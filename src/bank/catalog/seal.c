@@ -1,5 +1,16 @@
 #include "bank/catalog/sqlite.h"
 
+int64_t reco_catalog_sum(const reco_pair *pair)
+{
+    const char *uri = pair->uri ? pair->uri : "", *meta = pair->meta ? pair->meta : "";
+    uint64_t h = reco_hash64(pair->caption, strlen(pair->caption), (uint64_t)pair->id);
+    h = reco_hash64(uri, strlen(uri), h + (pair->uri != NULL));
+    h = reco_hash64(meta, strlen(meta), h + (pair->meta != NULL));
+    int64_t sum;
+    memcpy(&sum, &h, sizeof sum);
+    return sum;
+}
+
 /* The rows of bank, segment and job bear no checksum of their own, as pairs and files do. One for all of them is
  * enough: they are few, and a writer that changes some has read all. */
 
@@ -79,6 +90,16 @@ reco_status reco_catalog_check_seal(reco_ctx *ctx, reco_catalog *c)
     return good ? RECO_OK
                 : reco_fail(ctx, RECO_E_FORMAT,
                             "%s: table bank, segment or job is damaged: their checksum differs", c->file);
+}
+
+reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status)
+{
+    bool changed = sqlite3_txn_state(c->db, "main") == SQLITE_TXN_WRITE; /* else the staging tables alone */
+    if (status == RECO_OK && changed) status = reco_catalog_reseal(ctx, c);
+    if (status == RECO_OK) status = reco_catalog_exec(ctx, c, "COMMIT");
+    if (status != RECO_OK && !sqlite3_get_autocommit(c->db))
+        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
 }
 
 /* A bank of format 1 becomes one of format 2 when something is about to be written to it. */

@@ -1,4 +1,4 @@
-/* bank/catalog/sqlite.h: shared by catalog*.c. */
+/* bank/catalog/sqlite.h: what the files of this folder share. */
 #ifndef RECO_SRC_BANK_CATALOG_SQLITE_H
 #define RECO_SRC_BANK_CATALOG_SQLITE_H
 
@@ -71,7 +71,7 @@ extern const char *const reco_catalog_schema[];
 extern const size_t reco_catalog_schema_count[RECO_CATALOG_FORMAT + 1]; /* statements of each format */
 extern const char *const reco_catalog_sql[RECO_SQL_COUNT];
 
-/* catalog.c */
+/* statement.c */
 /* The connection's last error, as ours, with the file's name. */
 reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c);
 /* Statement `which`, prepared at its first use, reset and with nothing bound. */
@@ -87,9 +87,6 @@ reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, in
 /* Text without NUL inside, of less than `room` bytes, copied to out. */
 reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
                               size_t room, char *out);
-/* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the
- * bank's own tables gets a new seal here (seal.c), so every change must end here. */
-reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
 
 /* where.c */
 /* Most bytes of a pattern, and of the characters to trim. */
@@ -109,6 +106,9 @@ reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair);
 
 /* seal.c */
+/* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the
+ * bank's own tables gets a new seal here, so every change must end here. */
+reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status);
 /* Make the checksum of bank, segment and job that of their rows as they are now, within the caller's transaction. */
 reco_status reco_catalog_reseal(reco_ctx *ctx, reco_catalog *c);
 reco_status reco_catalog_upgrade(reco_ctx *ctx, reco_catalog *c);

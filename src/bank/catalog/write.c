@@ -5,16 +5,6 @@ static void bind_text(sqlite3_stmt *s, int i, const char *text)
     if (text) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
 }
 
-reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status)
-{
-    bool changed = sqlite3_txn_state(c->db, "main") == SQLITE_TXN_WRITE; /* else the staging tables alone */
-    if (status == RECO_OK && changed) status = reco_catalog_reseal(ctx, c);
-    if (status == RECO_OK) status = reco_catalog_exec(ctx, c, "COMMIT");
-    if (status != RECO_OK && !sqlite3_get_autocommit(c->db))
-        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
-    return status;
-}
-
 reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *text, bool *yes)
 {
     sqlite3_stmt *s;

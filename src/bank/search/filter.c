@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/search/filter.h"
 
 reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank)
 {

@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/search/filter.h"
 
 static reco_status set_bit(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
 {

@@ -1,4 +1,5 @@
-#include "bank/bank_internal.h"
+#include "bank/search/filter.h"
+#include "bank/search/scan.h"
 #include "kernels/kernels.h"
 #include "kernels/scan.h"
 

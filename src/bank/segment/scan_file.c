@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/segment/segment.h"
 #include "kernels/scan.h"
 
 #include <errno.h>

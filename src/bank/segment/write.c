@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/segment/segment.h"
 
 /* Of the file as it is meant to be: what arrives otherwise is damage that verify finds. */
 typedef struct sums {

@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/write/writer.h"
 
 reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, int done)
 {

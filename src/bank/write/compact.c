@@ -1,4 +1,5 @@
 #include "bank/bank_internal.h"
+#include "bank/write/writer.h"
 
 typedef struct compaction {
     reco_bank_writer *w;

@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/write/writer.h"
 
 struct reco_bank_deletion {
     reco_bank_writer *writer; /* NULL in a preview */

@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/write/writer.h"
 
 #include <errno.h>
 #include <unistd.h>

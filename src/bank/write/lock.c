@@ -1,4 +1,4 @@
-#include "bank/bank_internal.h"
+#include "bank/write/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>

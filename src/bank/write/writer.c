@@ -1,4 +1,5 @@
-#include "bank/bank_internal.h"
+#include "bank/write/lock.h"
+#include "bank/write/writer.h"
 
 #include <unistd.h>
 

@@ -2,7 +2,10 @@
 #ifndef RECO_BANK_TEST_H
 #define RECO_BANK_TEST_H
 
-#include "bank/bank_internal.h"
+#include "bank/search/filter.h"
+#include "bank/search/scan.h"
+#include "bank/write/lock.h"
+#include "bank/write/writer.h"
 
 #include <math.h>
 #include <setjmp.h>

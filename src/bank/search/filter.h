@@ -1,0 +1,15 @@
+/* bank/search/filter.h: a set of rows, open. */
+#ifndef RECO_SRC_BANK_FILTER_H
+#define RECO_SRC_BANK_FILTER_H
+
+#include "bank/bank_internal.h"
+
+struct reco_bank_filter {
+    const reco_bank *bank;
+    uint64_t *bits; /* [positions / 64 + 1], bit p: position p is in the set; never of a deleted row */
+    size_t count;   /* bits that are set */
+};
+/* The empty set; the caller sets bits and count, and owns it. */
+reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank);
+
+#endif

@@ -1,0 +1,30 @@
+/* bank/search/scan.h: the best rows among those that are looked at. */
+#ifndef RECO_SRC_BANK_SEARCH_SCAN_H
+#define RECO_SRC_BANK_SEARCH_SCAN_H
+
+#include "bank/bank_internal.h"
+
+/* Rows of one segment: first is a multiple of 16, at most reco_scan_block_rows rows. */
+typedef struct reco_scan_block {
+    size_t segment, first, rows;
+} reco_scan_block;
+size_t reco_scan_block_rows(size_t d);
+
+typedef struct reco_scan_opts {
+    reco_side side;
+    const reco_bank_filter *filter; /* NULL: all live rows */
+    size_t k;
+    float least; /* score that a hit must reach; -INFINITY: none */
+    /* Where to look, each row at most once; blocks NULL: everywhere. A list of fewer blocks is what an approximate
+     * index would give. */
+    const reco_scan_block *blocks;
+    size_t nblocks;
+} reco_scan_opts;
+/* The k best of those rows: position and score of each of nq queries [nq][k], counts [nq]. Scores are inner products
+ * with the stored f16 rows in double, rounded to f32, equal ones by position: that does not depend on blocks, threads
+ * or kernel. Scratch: about threads * (nq (12 k + 24) + 1 MiB). */
+reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan_opts *opts,
+                           const float *queries, size_t nq, float *scores, int64_t *positions,
+                           size_t *counts);
+
+#endif

@@ -1,0 +1,111 @@
+/* bank/segment/segment.h: vector files, and the codes beside them that make searches fast. */
+#ifndef RECO_SRC_BANK_SEGMENT_H
+#define RECO_SRC_BANK_SEGMENT_H
+
+#include "bank/catalog/catalog.h"
+
+#include <pthread.h>
+
+#define RECO_SEGMENT_BLOCK ((size_t)1 << 16) /* bytes of a segment's file that share a checksum */
+
+/* Rows of a segment at most: a writer holds twice as many in memory. */
+static inline size_t reco_segment_most(size_t d)
+{
+    return reco_max(1, reco_min(((size_t)20 << 20) / (2 * d * sizeof(uint16_t)), 65536));
+}
+
+/* What a scan looks at in the place of the vectors; layout in kernels/scan.h. */
+typedef struct reco_scan_side {
+    const uint8_t *codes; /* [groups][width/4][16][4]; NULL: there is no scan file */
+    const float *bounds;  /* [groups][3][16] */
+    const float *mean;    /* [d] */
+} reco_scan_side;
+
+/* An immutable vector file. Row i of it has position base + i in the bank and id reco_segment_id(s, i). */
+typedef struct reco_segment {
+    reco_safetensors *file;
+    const uint16_t *vectors[2]; /* by reco_side: [rows][d] f16 */
+    const uint8_t *ids;         /* [rows] i64, maybe unaligned; NULL: first, first + 1, ... */
+    int64_t first;
+    size_t rows, base;
+    reco_safetensors *scan_file; /* NULL: none */
+    reco_scan_side scan[2];
+} reco_segment;
+
+static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
+{
+    if (!s->ids) return s->first + (int64_t)row;
+    int64_t id;
+    memcpy(&id, s->ids + row * sizeof id, sizeof id);
+    return id;
+}
+
+/* ---- open.c ---- */
+
+/* Map DIR/vectors/FILE and check it against its entry. base is left to the caller. */
+reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
+                              const reco_segment_entry *entry, size_t d);
+void reco_segment_close(reco_segment *s);
+
+/* ---- sweep.c ---- */
+
+/* Remove what killed writers left in DIR/vectors: every segment file, whole or temporary, that is not named. */
+reco_status reco_segment_sweep(reco_ctx *ctx, reco_catalog *c, const char *dir,
+                               const reco_segment_list *named);
+
+/* How many it would remove. */
+reco_status reco_segment_orphans(reco_ctx *ctx, const char *dir, const reco_segment_list *named,
+                                 size_t *found);
+
+/* ---- write.c ---- */
+
+/* A new vector file, of which entry->number and first are given: between begin and commit the caller puts image
+ * [rows][d] f16, text likewise and, with holes, id [rows] i64, in pieces as it likes. Commit fsyncs and renames it,
+ * completes the entry, stages the sums of its blocks, and frees it whatever it returns. */
+typedef struct reco_segment_file reco_segment_file;
+reco_status reco_segment_begin(reco_ctx *ctx, reco_segment_file **out, reco_segment_entry *entry,
+                               const char *dir, size_t rows, size_t d, bool holes);
+reco_status reco_segment_put(reco_ctx *ctx, reco_segment_file *f, const void *data, size_t bytes);
+reco_status reco_segment_commit(reco_ctx *ctx, reco_segment_file *f, reco_catalog *c,
+                                reco_segment_entry *entry);
+void reco_segment_abort(reco_segment_file *f); /* NULL is fine */
+
+/* The same while the caller goes on: one thread writes the vectors, another sums them and writes the scan file. With a
+ * context of one thread start does all. */
+typedef struct reco_segment_job {
+    reco_segment_entry entry;
+    uint16_t *vectors[2]; /* by reco_side: [rows][d], the caller's, not to be touched before the join */
+    size_t rows, d;
+    const char *dir;
+    bool scan; /* a scan file is wanted; where it can't be written there is none */
+    /* Its own; zeros at first. */
+    reco_segment_file *file; /* NULL: nothing is being written */
+    reco_ctx *ctx[2];
+    pthread_t thread[2];
+    bool runs[2];
+    reco_status status[2];
+} reco_segment_job;
+reco_status reco_segment_start(reco_ctx *ctx, reco_segment_job *j);
+/* Wait until all is on disk; the entry is complete and its sums are staged. Nothing where nothing was started. */
+reco_status reco_segment_join(reco_ctx *ctx, reco_segment_job *j, reco_catalog *c);
+void reco_segment_job_free(reco_segment_job *j);
+
+/* ---- scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
+
+#define RECO_SCAN_ENDING ".scan-int8.safetensors"
+/* Banks from so many rows on are given scan files without being asked. */
+#define RECO_SCAN_DEFAULT_ROWS 10000
+/* "DIR/vectors/segment-NNNNNN.scan-int8.safetensors" */
+char *reco_scan_path(reco_ctx *ctx, const char *dir, int64_t number);
+/* Map the scan file of s, which is open, when there is one; RECO_E_FORMAT when it is damaged or was not made of this
+ * very segment. */
+reco_status reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, const reco_segment_entry *entry,
+                           size_t d, bool *is_there);
+void reco_scan_close(reco_segment *s);
+/* Write the one of s, in the place of any. Takes memory for a segment's codes. */
+reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
+                            const reco_segment_entry *entry, size_t d);
+/* The first row of a side whose bounds do not hold, s->rows when all do. x is scratch [d]. */
+size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x);
+
+#endif

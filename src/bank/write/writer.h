@@ -1,0 +1,51 @@
+/* bank/write/writer.h: rows on their way into a bank. */
+#ifndef RECO_SRC_BANK_WRITER_H
+#define RECO_SRC_BANK_WRITER_H
+
+#include "bank/segment/segment.h"
+
+struct reco_bank_writer {
+    char *dir, *job; /* job NULL: nothing to remember */
+    int lock;
+    reco_catalog *catalog;
+    size_t d;
+    int64_t next_id, next_segment; /* after all that was appended */
+    int64_t committed;             /* next_id of the last commit */
+    int64_t first;                 /* id of the job's first row, committed by an earlier run or to come */
+    bool keeps_first;              /* it has to be remembered: a build's is 0 */
+    /* Rows on their way to a segment file, image then text: [room][d] f16 each. */
+    uint16_t *held[2];
+    size_t nheld, room;
+    /* Those before, of the last of files, with room for as many. */
+    reco_segment_job behind;
+    size_t behind_room;
+    /* Files written since the last commit. */
+    reco_segment_list files;
+    reco_status broken; /* what failed half-way, after which nothing more is written */
+    bool commit_failed; /* its files may yet belong to the bank: leave them to the next writer */
+};
+
+/* ---- append.c ---- */
+
+/* Begin to write out the rows held. */
+reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w);
+/* Wait for what was begun. */
+reco_status reco_bank_writer_join(reco_ctx *ctx, reco_bank_writer *w);
+
+/* ---- writer.c ---- */
+
+/* RECO_OK, or the refusal of a writer that failed before. */
+reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
+
+/* ---- index.c ---- */
+
+/* Are the writer's new segments to have scan files? before: the next id at the last commit. */
+bool reco_bank_wants_scan(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
+/* After a commit, in a bank of RECO_SCAN_DEFAULT_ROWS or more: give scan files to segments that lack one, where those
+ * before have them. before: the next id before this commit. */
+reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
+
+/* Give scan files to all segments that lack a good one; *made counts them. */
+reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t *made);
+
+#endif
