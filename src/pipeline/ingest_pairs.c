@@ -1,17 +1,17 @@
-#include "pipeline/pair_stream.h"
+#include "pipeline/sink.h"
 
-static reco_status take(reco_ctx *ctx, reco_pair_stream *g, json_t *record, const char *file,
-                        uint64_t number, const char *bad)
+static reco_status take(reco_ctx *ctx, reco_sink *s, json_t *record, const char *file, uint64_t number,
+                        const char *bad)
 {
     char item[64];
     snprintf(item, sizeof item, "record %llu", (unsigned long long)number);
-    if (!record) return reco_pair_stream_fail(ctx, g, item, bad, number);
+    if (!record) return reco_sink_fail(ctx, s, item, bad, number);
     reco_pair_row row;
     const char *reason;
     reco_status status = reco_pair_row_read(ctx, &row, record, file, RECO_NEED_BOTH, &reason);
-    if (status == RECO_OK && !reason) return reco_pair_stream_take(ctx, g, &row, number);
+    if (status == RECO_OK && !reason) return reco_sink_take(ctx, s, &row, number);
     if (status == RECO_OK)
-        status = reco_pair_stream_fail(ctx, g, row.uri && *row.uri ? row.uri : item, reason, number);
+        status = reco_sink_fail(ctx, s, row.uri && *row.uri ? row.uri : item, reason, number);
     reco_pair_row_free(&row);
     return status;
 }
@@ -24,7 +24,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
-    reco_pair_stream g = {0};
+    reco_sink *s = NULL;
     reco_status status = RECO_OK;
     reco_records *records = NULL;
     json_t *record = NULL;
@@ -33,24 +33,29 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     RECO_GO(reco_hash_file(ctx, pairs, content));
     RECO_GO(reco_records_open(ctx, &records, pairs));
     RECO_GO(reco_pair_columns(ctx, records, pairs));
-    RECO_GO(reco_pair_stream_open(ctx, &g, model, bank, build, "pairs", content, opts, result));
-    if (g.nothing) goto out;
+    const reco_sink_spec spec = {.bank = bank,
+                                 .build = build != 0,
+                                 .kind = "pairs",
+                                 .content = content,
+                                 .source = pairs,
+                                 .model = model};
+    RECO_GO(reco_sink_open(ctx, &s, &spec, opts, result));
+    if (reco_sink_is_done(s)) goto out;
     for (;;) {
         const char *bad = NULL;
         RECO_GO(reco_records_next(ctx, records, &record, &number, &bad));
         if (!record && !bad) break;
         seen = number + 1;
-        if (number >= g.next) RECO_GO(take(ctx, &g, record, pairs, number, bad));
+        if (number >= reco_sink_next(s)) RECO_GO(take(ctx, s, record, pairs, number, bad));
         json_decref(record);
         record = NULL;
-        RECO_GO(reco_pair_stream_seen(ctx, &g, seen));
+        RECO_GO(reco_sink_seen(ctx, s, seen));
     }
-    status = reco_pair_stream_finish(ctx, &g, seen);
+    status = reco_sink_finish(ctx, s, seen);
 out:
-    result->failures = g.failures.count;
     result->seconds = reco_now() - start;
     json_decref(record);
     reco_records_close(records);
-    reco_pair_stream_close(&g);
+    reco_sink_close(s);
     return status;
 }

@@ -1,4 +1,4 @@
-#include "pipeline/pair_stream.h"
+#include "pipeline/sink.h"
 
 #include <strings.h>
 #include <sys/stat.h>
@@ -21,7 +21,7 @@ typedef struct sample {
 } sample;
 
 typedef struct ingest {
-    reco_pair_stream stream;
+    reco_sink *sink;
     const char *tar;
     sample now;
     uint64_t number; /* of the sample that is being read */
@@ -46,7 +46,7 @@ static reco_status fail_sample(reco_ctx *ctx, ingest *g, const char *reason)
     const sample *s = &g->now;
     char *item = reco_format(ctx, "%s/%s", g->tar, s->name ? s->name : s->key);
     if (!item) return RECO_E_NOMEM;
-    reco_status status = reco_pair_stream_fail(ctx, &g->stream, item, reason, g->number);
+    reco_status status = reco_sink_fail(ctx, g->sink, item, reason, g->number);
     reco_free(item);
     return status;
 }
@@ -78,7 +78,7 @@ static reco_status finish(reco_ctx *ctx, ingest *g)
     json_t *record = NULL;
     reco_pair_row row = {0};
     const char *reason = s->reason ? s->reason : s->name ? NULL : "no image";
-    if (g->number >= g->stream.next) {
+    if (g->number >= reco_sink_next(g->sink)) {
         if (!reason) {
             RECO_GO(make_record(ctx, g, &record));
             RECO_GO(reco_pair_row_read(ctx, &row, record, g->tar, RECO_NEED_BOTH, &reason));
@@ -91,11 +91,11 @@ static reco_status finish(reco_ctx *ctx, ingest *g)
             row.data = s->data;
             row.bytes = s->bytes;
             s->data = NULL;
-            RECO_GO(reco_pair_stream_take(ctx, &g->stream, &row, g->number));
+            RECO_GO(reco_sink_take(ctx, g->sink, &row, g->number));
         }
     }
     g->number++;
-    status = reco_pair_stream_seen(ctx, &g->stream, g->number);
+    status = reco_sink_seen(ctx, g->sink, g->number);
 out:
     json_decref(record);
     reco_pair_row_free(&row);
@@ -187,7 +187,7 @@ static reco_status read_members(reco_ctx *ctx, ingest *g, reco_tar *tar)
             s->key[n] = 0;
             s->key_bytes = n;
         }
-        if (g->number >= g->stream.next) RECO_TRY(take(ctx, g, tar, name, ending));
+        if (g->number >= reco_sink_next(g->sink)) RECO_TRY(take(ctx, g, tar, name, ending));
     }
 }
 
@@ -201,10 +201,10 @@ static reco_status read_tar(reco_ctx *ctx, ingest *g, const char *path)
     if (status != RECO_E_FORMAT) return status;
     /* Damaged from here on: what came before is kept, the sample that was begun is not. */
     clear(&g->now);
-    if (g->number >= g->stream.next)
-        RECO_TRY(reco_pair_stream_fail(ctx, &g->stream, path, reco_ctx_error(ctx), g->number));
+    if (g->number >= reco_sink_next(g->sink))
+        RECO_TRY(reco_sink_fail(ctx, g->sink, path, reco_ctx_error(ctx), g->number));
     g->number++;
-    return reco_pair_stream_seen(ctx, &g->stream, g->number);
+    return reco_sink_seen(ctx, g->sink, g->number);
 }
 
 /* ---- which tars ---- */
@@ -296,16 +296,21 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
     for (size_t i = 0; i < n; i++) RECO_GO(expand(ctx, &l, tars[i]));
     if (l.n == 0) RECO_GO(reco_fail(ctx, RECO_E_ARG, "tars: none given"));
     RECO_GO(identify(ctx, &l, content));
-    RECO_GO(reco_pair_stream_open(ctx, &g.stream, model, bank, build, "tars", content, opts, result));
-    if (g.stream.nothing) goto out;
+    const reco_sink_spec spec = {.bank = bank,
+                                 .build = build != 0,
+                                 .kind = "tars",
+                                 .content = content,
+                                 .source = l.paths[0],
+                                 .model = model};
+    RECO_GO(reco_sink_open(ctx, &g.sink, &spec, opts, result));
+    if (reco_sink_is_done(g.sink)) goto out;
     for (size_t i = 0; i < l.n; i++) RECO_GO(read_tar(ctx, &g, l.paths[i]));
-    status = reco_pair_stream_finish(ctx, &g.stream, g.number);
+    status = reco_sink_finish(ctx, g.sink, g.number);
 out:
-    result->failures = g.stream.failures.count;
     result->seconds = reco_now() - start;
     clear(&g.now);
     for (size_t i = 0; i < l.n; i++) reco_free(l.paths[i]);
     reco_free(l.paths);
-    reco_pair_stream_close(&g.stream);
+    reco_sink_close(g.sink);
     return status;
 }

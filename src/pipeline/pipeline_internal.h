@@ -86,6 +86,7 @@ typedef struct reco_pair_row {
         *meta;  /* uri as written, path resolved; meta NULL when there are no other columns */
     void *data; /* the picture's content, when it is no file of its own */
     size_t bytes;
+    const float *vectors[2]; /* by reco_side, unit rows [d], borrowed; NULL: to be embedded */
 } reco_pair_row;
 void reco_pair_row_free(reco_pair_row *row);
 /* RECO_E_FORMAT unless the file has a column of images and one of captions. */
