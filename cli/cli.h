@@ -15,6 +15,7 @@ typedef struct cli {
     bool json, quiet, strict;
     bool in_order; /* plain arguments come to the parser where they stand, not after all options */
     reco_precision precision;
+    bool exif; /* pictures are turned upright */
     reco_ctx *ctx;
     const char *bank; /* of commands that take BANK through cli_bank */
     double wait;      /* seconds for another writer of a bank; set by who writes */
@@ -52,7 +53,7 @@ int cmd_eval(int argc, char **argv);
 extern const struct argp cli_common;
 /* The same, and the one plain argument BANK. */
 extern const struct argp cli_bank;
-/* --precision and --strict, likewise. */
+/* --precision with --exif, and --strict, likewise. */
 extern const struct argp cli_model_options, cli_strict_option;
 /* --wait, likewise; sets the default too. */
 extern const struct argp cli_wait_option;

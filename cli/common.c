@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT, KEY_WAIT };
+enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT, KEY_WAIT, KEY_EXIF };
 
 static bool told; /* the one line about what went wrong has been written */
 static bool unprinted;
@@ -129,6 +129,8 @@ static error_t parse_bank(int key, char *arg, struct argp_state *state)
 static error_t parse_precision(int key, char *arg, struct argp_state *state)
 {
     cli *c = state->input;
+    if (key == KEY_EXIF) c->exif = true;
+    if (key == KEY_EXIF) return 0;
     if (key != KEY_PRECISION) return ARGP_ERR_UNKNOWN;
     if (strcmp(arg, "f32") == 0)
         c->precision = RECO_F32;
@@ -169,6 +171,8 @@ static const struct argp_option common_options[] = {
 static const struct argp_option precision_options[] = {
     {"precision", KEY_PRECISION, "f32|bf16|int8", 0,
      "What the model computes in (default: bf16 where the CPU has it); int8 is faster and less exact", 80},
+    {"exif", KEY_EXIF, NULL, 0,
+     "Turn pictures upright as their EXIF says (default: as they are stored, as Pillow opens them)", 80},
     {0},
 };
 static const struct argp_option strict_options[] = {
@@ -321,7 +325,7 @@ void cli_repaired(cli *c, uint64_t captions)
 
 reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sides sides)
 {
-    reco_model_opts opts = {.precision = c->precision, .sides = sides};
+    reco_model_opts opts = {.precision = c->precision, .sides = sides, .exif = c->exif};
     return reco_model_open(c->ctx, model, dir, &opts);
 }
 

@@ -55,13 +55,13 @@ static json_t *preprocess(const reco_model_info *i)
 {
     const reco_preprocess *p = &i->preprocess;
     if (!i->has_image) return json_null();
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:i, s:b, s:f, s:b, s:o, s:o}", "resize_mode",
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:i, s:b, s:f, s:b, s:o, s:o, s:b}", "resize_mode",
                      mode_name(p->mode), "interpolation", filter_name(p->filter), "size",
                      (json_int_t)p->size, "crop", (json_int_t)p->crop, "convert_to_rgb",
                      p->convert_first ? "before resizing" : "after cropping", "crop_offset",
                      p->crop_floor ? "floor" : "round", "fill_color", p->fill, "rescale", p->rescale,
                      "rescale_factor", p->rescale_factor != 0 ? p->rescale_factor : 1.0 / 255, "normalize",
-                     p->normalize, "mean", three(p->mean), "std", three(p->std));
+                     p->normalize, "mean", three(p->mean), "std", three(p->std), "exif", p->upright);
 }
 
 static json_t *tokenizer(const reco_model_info *i)
@@ -114,6 +114,7 @@ static void print_image(const reco_model_info *i)
     if (p->crop) printf(", crop %zu", p->crop);
     if (p->mode == RECO_RESIZE_LONGEST) printf(", filled with %d", p->fill);
     printf(", RGB %s", p->convert_first ? "first" : "last");
+    printf(", %s", p->upright ? "turned as EXIF says" : "EXIF orientation not followed (--exif)");
     if (p->normalize)
         printf(", mean %g %g %g, std %g %g %g", (double)p->mean[0], (double)p->mean[1], (double)p->mean[2],
                (double)p->std[0], (double)p->std[1], (double)p->std[2]);

@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
                            .filter = data[0] & 8 ? RECO_FILTER_BICUBIC : RECO_FILTER_BILINEAR,
                            .fill = 9,
                            .convert_first = data[0] >> 4 & 1,
-                           .crop_floor = data[0] >> 5 & 1};
+                           .crop_floor = data[0] >> 5 & 1,
+                           .upright = data[0] >> 6 & 1};
     reco_image_limits limits = {.max_pixels = 1 << 16};
     reco_image_decode_rgb(ctx, out, "fuzz", data + 1, bytes - 1, &pre, &limits);
     return 0;

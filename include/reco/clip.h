@@ -44,6 +44,9 @@ typedef struct reco_model_opts {
     /* What will be embedded; 0: both. Of the side that is left out the tensors are checked and nothing is packed, and
      * for images alone no tokenizer is read. */
     reco_sides sides;
+    /* 1: pictures are turned as their EXIF orientation says wherever the model reads them, as cameras mean it and
+     * transformers' load_image does; 0: as they are stored, as Image.open gives them (reco_preprocess.upright) */
+    int exif;
 } reco_model_opts;
 
 /* Open a model folder: Hugging Face's CLIPModel, SiglipModel or one of their towers (config.json, model.safetensors or

@@ -33,8 +33,10 @@ typedef struct reco_preprocess {
     reco_filter filter;
     int convert_first; /* 1: Hugging Face, to RGB over white before resizing; 0: OpenAI/open_clip, resize and crop in
                             the file's own mode (palette and bilevel then resize by nearest, as Pillow does) */
-    int crop_floor;        /* 1: crop offset (n - crop) / 2 floored (Hugging Face); 0: rounded half to even
+    int crop_floor; /* 1: crop offset (n - crop) / 2 floored (Hugging Face); 0: rounded half to even
                             (torchvision) */
+    int upright; /* 1: turn the picture first as its EXIF (or XMP) orientation says, as PIL.ImageOps.exif_transpose does;
+                    0: as Image.open gives it. TIFF, HEIC and JPEG XL are turned always, as there */
     int fill;              /* grey level 0..255 of padding in LONGEST mode */
     int rescale;           /* 1: divide by 255 */
     int normalize;         /* 1: (x - mean) / std */
@@ -44,15 +46,32 @@ typedef struct reco_preprocess {
 
 /* Decode, convert, resize, crop: RGB bytes.
  *   out    [crop][crop][3] u8 ([size][size][3] when crop is 0)
- *   path   JPEG, PNG or WebP, told by content and never by name; EXIF rotation is not applied
+ *   path   JPEG, PNG, WebP or BMP, and, where reco was built with their libraries, GIF, TIFF, AVIF, HEIC and JPEG XL;
+ *          told by content and never by name; of an animation the first frame
  *   data, bytes   the file's content when it is in memory already; path is then only for messages
  * Returns RECO_OK; RECO_E_IO (missing, a directory, unreadable), RECO_E_FORMAT (not an image, truncated,
- * damaged), RECO_E_NOMEM (above the limits), RECO_E_ARG. Messages name the file. */
+ * damaged), RECO_E_UNSUPPORTED (a format, or a variety of one, that is not read: named), RECO_E_NOMEM (above the limits),
+ * RECO_E_ARG. Messages name the file. */
 RECO_API reco_status reco_image_load_rgb(reco_ctx *ctx, uint8_t *out, const char *path,
                                          const reco_preprocess *pre, const reco_image_limits *limits);
 RECO_API reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const char *path, const void *data,
                                            size_t bytes, const reco_preprocess *pre,
                                            const reco_image_limits *limits);
+
+typedef enum reco_image_kind {
+    RECO_IMAGE_UNKNOWN = 0,
+    RECO_IMAGE_PICTURE = 1, /* of a format that this build may read or not */
+    RECO_IMAGE_POINTER = 2, /* stands for a file that was not fetched: git-lfs, git-annex, DVC */
+    RECO_IMAGE_OTHER = 3    /* a text, a page, an archive, a video */
+} reco_image_kind;
+
+/* What a file is, by its first bytes (RECO_IMAGE_SNIFF are enough; fewer if the file has no more).
+ *   name   NULL: not wanted. "JPEG", "HEIC", "a git-lfs pointer: ...", "an HTML page"; NULL where it is unknown. Static */
+#define RECO_IMAGE_SNIFF 1024
+RECO_API reco_image_kind reco_image_sniff(const void *data, size_t bytes, const char **name);
+
+/* The formats that this build reads, by name: i from 0, NULL at the end. Static. */
+RECO_API const char *reco_image_reads(size_t i);
 
 /* Bytes to what the tower eats: rescale and normalise.
  *   out    [3][side][side] f32 (channels first)

@@ -141,6 +141,7 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
         if (model->spec.image.present) RECO_GO(reco_preprocess_hf(ctx, model));
     }
     RECO_GO(read_model(ctx, model, open_clip != NULL));
+    model->preprocess.upright = opts && opts->exif;
     *out = model;
     model = NULL;
 out:

@@ -88,6 +88,32 @@ static reco_status jpeg_run(reco_ctx *ctx, reco_picture *pic, const reco_encoded
     return RECO_OK;
 }
 
+/* The segments before the first scan that hold EXIF or XMP; EXIF's word counts first, as in Pillow. */
+static unsigned orientation(const reco_encoded *in)
+{
+    static const char exif[] = "Exif\0", xmp[] = "http://ns.adobe.com/xap/1.0/";
+    const uint8_t *d = in->data;
+    unsigned from_exif = 0, from_xmp = 0;
+    for (size_t at = 2; at + 4 <= in->bytes && d[at] == 0xff;) {
+        unsigned marker = d[at + 1];
+        if (marker == 0xff) { /* filling */
+            at++;
+            continue;
+        }
+        if (marker == 0xda || marker == 0xd9) break;
+        size_t length = (size_t)d[at + 2] << 8 | d[at + 3];
+        if (length < 2 || length > in->bytes - at - 2) break;
+        const uint8_t *body = d + at + 4;
+        size_t n = length - 2;
+        if (marker == 0xe1 && !from_exif && n > sizeof exif && memcmp(body, exif, sizeof exif) == 0)
+            from_exif = reco_exif_orientation(body, n);
+        if (marker == 0xe1 && !from_xmp && n > sizeof xmp && memcmp(body, xmp, sizeof xmp) == 0)
+            from_xmp = reco_xmp_orientation(body + sizeof xmp, n - sizeof xmp);
+        at += 2 + length;
+    }
+    return from_exif ? from_exif : from_xmp;
+}
+
 reco_status reco_decode_jpeg(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in)
 {
     jpeg_job job;
@@ -106,6 +132,7 @@ reco_status reco_decode_jpeg(reco_ctx *ctx, reco_picture *pic, const reco_encode
         status = jpeg_run(ctx, pic, in, &job);
     }
     jpeg_destroy_decompress(&job.cinfo);
+    if (in->upright) pic->turn = orientation(in);
     if (status != RECO_OK) reco_buffer_drop(&pic->pixels);
     return status;
 }

@@ -1,5 +1,7 @@
 #include "image/picture.h"
 
+#include <stdlib.h>
+
 #include <spng.h>
 
 /* Ancillary chunks (profiles, texts) are of no use to us; this only has to admit what real files carry. */
@@ -93,6 +95,46 @@ static reco_mode png_mode(const struct spng_ihdr *ihdr)
     }
 }
 
+/* EXIF that ImageMagick wrote before PNG had a chunk for it: "\nexif\n", its length, and hex digits in lines. */
+static unsigned raw_profile(const char *text)
+{
+    uint8_t exif[4096]; /* the first directory lies at the start */
+    size_t n = 0;
+    int high = -1;
+    for (int line = 0; line < 3 && *text; text++) line += *text == '\n';
+    for (; *text && n < sizeof exif; text++) {
+        int digit = *text >= '0' && *text <= '9'   ? *text - '0'
+                    : *text >= 'a' && *text <= 'f' ? *text - 'a' + 10
+                    : *text >= 'A' && *text <= 'F' ? *text - 'A' + 10
+                                                   : -1;
+        if (digit < 0) continue;
+        if (high >= 0) exif[n++] = (uint8_t)(high << 4 | digit);
+        high = high < 0 ? digit : -1;
+    }
+    return reco_exif_orientation(exif, n);
+}
+
+/* From the chunks before and after the pixels; what cannot be read says nothing. */
+static unsigned orientation(spng_ctx *png)
+{
+    struct spng_exif exif;
+    uint32_t n = 0;
+    if (spng_decode_chunks(png) != SPNG_OK) return 0;
+    unsigned turn = spng_get_exif(png, &exif) == SPNG_OK
+                        ? reco_exif_orientation((const uint8_t *)exif.data, exif.length)
+                        : 0;
+    if (turn || spng_get_text(png, NULL, &n) != SPNG_OK || n == 0 || n > 1000) return turn;
+    struct spng_text *texts = calloc(n, sizeof *texts);
+    if (!texts || spng_get_text(png, texts, &n) != SPNG_OK) n = 0;
+    for (uint32_t i = 0; i < n && !turn; i++)
+        if (strcmp(texts[i].keyword, "Raw profile type exif") == 0) turn = raw_profile(texts[i].text);
+    for (uint32_t i = 0; i < n && !turn; i++)
+        if (strcmp(texts[i].keyword, "XML:com.adobe.xmp") == 0)
+            turn = reco_xmp_orientation((const uint8_t *)texts[i].text, texts[i].length);
+    free(texts);
+    return turn;
+}
+
 reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in)
 {
     reco_status status = RECO_OK;
@@ -127,6 +169,7 @@ reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded
         unsigned scale = pic->mode == RECO_MODE_P ? 1 : 255u / ((1u << ihdr.bit_depth) - 1);
         unpack_bits(pic->pixels.data, raw.data, pic->width, pic->height, ihdr.bit_depth, scale);
     }
+    if (in->upright) pic->turn = orientation(png);
     goto out;
 damaged:
     status = png_fail(ctx, in, code);

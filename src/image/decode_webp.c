@@ -3,6 +3,24 @@
 #include <webp/decode.h>
 #include <webp/demux.h>
 
+static unsigned orientation(const WebPData *data)
+{
+    WebPDemuxer *file = WebPDemux(data);
+    if (!file) return 0;
+    WebPChunkIterator chunk;
+    unsigned turn = 0;
+    if (WebPDemuxGetChunk(file, "EXIF", 1, &chunk)) {
+        turn = reco_exif_orientation(chunk.chunk.bytes, chunk.chunk.size);
+        WebPDemuxReleaseChunkIterator(&chunk);
+    }
+    if (!turn && WebPDemuxGetChunk(file, "XMP ", 1, &chunk)) {
+        turn = reco_xmp_orientation(chunk.chunk.bytes, chunk.chunk.size);
+        WebPDemuxReleaseChunkIterator(&chunk);
+    }
+    WebPDemuxDelete(file);
+    return turn;
+}
+
 /* As Pillow: through the animation decoder, so that a first frame smaller than its canvas lies where it should, and
  * a file cut short anywhere is refused. */
 reco_status reco_decode_webp(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in)
@@ -35,6 +53,7 @@ reco_status reco_decode_webp(reco_ctx *ctx, reco_picture *pic, const reco_encode
     pic->width = info.canvas_width;
     pic->height = info.canvas_height;
     RECO_GO(reco_picture_alloc(ctx, pic));
+    if (in->upright) pic->turn = orientation(&data);
     size_t pixels = pic->width * pic->height;
     if (features.has_alpha)
         memcpy(pic->pixels.data, canvas, pixels * 4);

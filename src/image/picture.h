@@ -36,6 +36,7 @@ typedef struct reco_picture {
     uint8_t palette[256][4]; /* of RECO_MODE_P: RGB, alpha */
     bool keyed;              /* of the modes without alpha: pixels of colour key are transparent */
     uint8_t key[3];
+    unsigned turn; /* how the pixels have to be turned: an EXIF orientation 2..8, else nothing */
 } reco_picture;
 
 static inline size_t reco_mode_bytes(reco_mode mode)
@@ -63,12 +64,37 @@ typedef struct reco_encoded {
     const char *path;
     const uint8_t *data;
     size_t bytes, max_pixels;
+    bool upright; /* look for an orientation */
 } reco_encoded;
 reco_status reco_picture_check(reco_ctx *ctx, const reco_encoded *in, size_t width, size_t height);
-reco_status reco_decode(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in); /* by content */
+reco_status reco_decode(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in); /* by content, turned */
 reco_status reco_decode_jpeg(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
 reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
 reco_status reco_decode_webp(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+reco_status reco_decode_bmp(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+/* These need a library, which may not have been there when reco was built. */
+reco_status reco_decode_gif(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+reco_status reco_decode_tiff(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+reco_status reco_decode_avif(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+reco_status reco_decode_heif(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+reco_status reco_decode_jxl(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in);
+
+/* What a file is by its content. */
+typedef struct reco_picture_format {
+    reco_image_kind kind;
+    const char *name;
+    bool (*match)(const uint8_t *data, size_t bytes);
+    reco_status (*decode)(reco_ctx *ctx, reco_picture *pic,
+                          const reco_encoded *in); /* NULL: none is built in */
+    const char *library;                           /* that would read it */
+} reco_picture_format;
+const reco_picture_format *reco_picture_format_of(const uint8_t *data, size_t bytes); /* NULL: unknown */
+
+/* The orientation that EXIF (from its byte order mark or "Exif" on) or XMP tells, 1..8; 0: none. */
+unsigned reco_exif_orientation(const uint8_t *data, size_t bytes);
+unsigned reco_xmp_orientation(const uint8_t *data, size_t bytes);
+/* As PIL.ImageOps.exif_transpose. */
+reco_status reco_picture_turn(reco_ctx *ctx, reco_picture *pic);
 
 /* To RGB as Pillow's convert("RGB"), which forgets transparency, or, over_white, as Hugging Face since transformers
  * 5: laid over white. The result is RGB, or L for grey pictures, whose three channels would be equal ever after. */

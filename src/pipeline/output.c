@@ -30,9 +30,9 @@ static json_t *job_of(reco_ctx *ctx, const reco_output *o)
     char print[33];
     reco_model_info info = reco_model_get_info(o->model);
     if (reco_model_fingerprint(ctx, o->model, print) != RECO_OK) return NULL;
-    return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i}", "side", (int)o->side, "encoder", print, "precision",
-                     (int)info.precision, "dtype", (int)o->dtype, "d", (int)info.d, "image_size",
-                     (int)info.image_size);
+    return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:i}", "side", (int)o->side, "encoder", print,
+                     "precision", (int)info.precision, "dtype", (int)o->dtype, "d", (int)info.d,
+                     "image_size", (int)info.image_size, "exif", info.preprocess.upright);
 }
 
 static uint64_t number(const json_t *state, const char *key)

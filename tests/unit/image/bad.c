@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,8 @@ static uint8_t *golden(const char *name, size_t *bytes)
     const char *root = getenv("RECO_TEST_SOURCE");
     snprintf(path, sizeof path, "%s/tests/golden/image/%s", root ? root : ".", name);
     FILE *file = fopen(path, "rb");
+    snprintf(path, sizeof path, "%s/tests/golden/formats/%s", root ? root : ".", name);
+    if (!file) file = fopen(path, "rb");
     assert_non_null(file);
     uint8_t *data = malloc(1 << 20);
     assert_non_null(data);
@@ -50,11 +53,25 @@ static reco_status decode_cut(const char *name, const uint8_t *data, size_t n)
     return status;
 }
 
+/* Is the picture of a format that this build has a library for? */
+static bool is_read(const uint8_t *data, size_t bytes)
+{
+    const char *name = NULL, *read;
+    reco_image_sniff(data, bytes, &name);
+    for (size_t i = 0; name && (read = reco_image_reads(i)); i++)
+        if (strcmp(read, name) == 0) return true;
+    return false;
+}
+
 /* What follows the pixels may be missing as far as Pillow cares: `tail` bytes. */
 static void cut_everywhere(const char *name, size_t tail)
 {
     size_t bytes;
     uint8_t *data = golden(name, &bytes);
+    if (!is_read(data, bytes)) {
+        free(data);
+        return;
+    }
     assert_int_equal(decode_cut(name, data, bytes), RECO_OK);
     for (size_t n = 0; n < bytes - tail; n += n < 700 ? 1 : 37)
         expect(decode_cut(name, data, n), RECO_E_FORMAT, name, n == 0 ? "empty" : "");
@@ -73,6 +90,20 @@ static void truncated(void **state)
     cut_everywhere("lossy.webp", 0);
     cut_everywhere("alpha.webp", 0);
     cut_everywhere("animated.webp", 8);
+    cut_everywhere("palette-8.bmp", 3); /* padding of the last row */
+    cut_everywhere("alpha-v5.bmp", 0);
+    cut_everywhere("rle-8.bmp", 4); /* the ends of line and picture */
+    cut_everywhere("rle-4.bmp", 4);
+    cut_everywhere("placed.gif", 4); /* code of the end, empty block, trailer */
+    cut_everywhere("interlaced.gif", 4);
+    cut_everywhere("rgb.tif", 0);      /* tags are at the end of most of them */
+    cut_everywhere("grey-lzw.tif", 4); /* the link to a next picture */
+    cut_everywhere("rgb-jpeg.tif", 0);
+    cut_everywhere("rgb-tiles.tif", 0);
+    cut_everywhere("rgba.avif", 0);
+    cut_everywhere("rgb.heic", 0);
+    cut_everywhere("lossless.jxl", 0);
+    cut_everywhere("rgb.jxl", 0);
 }
 
 /* Anything may come out of a damaged file but a crash; on error the message names it. */
@@ -86,7 +117,37 @@ static void damaged(void **state)
                                         "palette-4-alpha.png",
                                         "lossy.webp",
                                         "alpha.webp",
-                                        "animated.webp"};
+                                        "animated.webp",
+                                        "turn-exif.jpg",
+                                        "turn-profile.png",
+                                        "turn-xmp.png",
+                                        "turn.webp",
+                                        "palette-8.bmp",
+                                        "alpha-v5.bmp",
+                                        "rgb-16.bmp",
+                                        "os2.bmp",
+                                        "rle-8.bmp",
+                                        "rle-8-delta.bmp",
+                                        "rle-4.bmp",
+                                        "placed.gif",
+                                        "interlaced.gif",
+                                        "grey-transparent.gif",
+                                        "rgb.tif",
+                                        "grey-lzw.tif",
+                                        "rgb-jpeg.tif",
+                                        "rgb-tiles.tif",
+                                        "rgb-planes.tif",
+                                        "palette-4.tif",
+                                        "rgba-associated.tif",
+                                        "bilevel-g4.tif",
+                                        "rgba.avif",
+                                        "turn.avif",
+                                        "animated.avif",
+                                        "rgb.heic",
+                                        "rgba.heic",
+                                        "turn.heic",
+                                        "rgb.jxl",
+                                        "alpha-lossless.jxl"};
     uint32_t seed = 12345;
     for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
         size_t bytes;
@@ -101,7 +162,9 @@ static void damaged(void **state)
                 data[at[i]] = (uint8_t)(seed >> 3);
             }
             reco_image_limits limits = {.max_pixels = 1 << 20};
-            reco_status status = reco_image_decode_rgb(ctx, out, names[f], data, bytes, &plain, &limits);
+            reco_preprocess pre = plain;
+            pre.upright = round % 3 == 0;
+            reco_status status = reco_image_decode_rgb(ctx, out, names[f], data, bytes, &pre, &limits);
             if (status != RECO_OK) assert_non_null(strstr(reco_ctx_error(ctx), names[f]));
             for (int i = 3; i >= 0; i--) data[at[i]] = old[i];
         }
@@ -124,7 +187,7 @@ static void not_an_image(void **state)
     fputs("not a picture\n", file);
     fclose(file);
     expect(reco_image_load_rgb(ctx, out, path, &plain, NULL), RECO_E_FORMAT, path,
-           "not a JPEG, PNG or WebP");
+           "not a picture but a text file");
     reco_image_limits limits = {.max_bytes = 10};
     expect(reco_image_load_rgb(ctx, out, path, &plain, &limits), RECO_E_NOMEM, path,
            "14 bytes, want at most 10");
