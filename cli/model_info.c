@@ -183,11 +183,13 @@ int cmd_model_info(int argc, char **argv)
     reco_status status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = reco_model_fingerprint(c.ctx, model, print);
     if (status == RECO_OK) {
-        static const char *const dtypes[] = {"F32", "F16", "BF16"};
+        static const char *const dtypes[] = {
+            [RECO_DTYPE_F32] = "F32", "F16", "BF16", [RECO_DTYPE_F64] = "F64"};
         reco_model_info info = reco_model_get_info(model);
-        (c.json ? print_json : print_text)(model, &info, print,
-                                           info.weights <= RECO_DTYPE_BF16 ? dtypes[info.weights] : "?",
-                                           reco_precision_name(info.precision));
+        (c.json ? print_json : print_text)(
+            model, &info, print,
+            info.weights <= RECO_DTYPE_F64 && dtypes[info.weights] ? dtypes[info.weights] : "?",
+            reco_precision_name(info.precision));
     }
     reco_model_close(model);
     return cli_end(&c, status);

@@ -49,7 +49,7 @@ typedef struct reco_model_opts {
     int exif;
 } reco_model_opts;
 
-/* Open a model folder: Hugging Face's CLIPModel, SiglipModel or one of their towers (config.json, model.safetensors or
+/* Open a model folder, or one that keeps it inside (sentence-transformers, a hub's cache): Hugging Face's CLIPModel, SiglipModel or one of their towers (config.json, model.safetensors or
  * its shards, preprocessor_config.json, tokenizer files), or open_clip's (open_clip_config.json,
  * open_clip_model.safetensors). docs/models.md lists the families.
  *
@@ -70,7 +70,8 @@ RECO_API reco_model_info reco_model_get_info(const reco_model *model);
 RECO_API size_t reco_model_guesses(const reco_model *model);
 RECO_API const char *reco_model_guess(const reco_model *model, size_t i);
 
-/* 32 hex digits: a hash of names, types, shapes and bytes of all tensors. Reads the weights once more (about 10 GB/s
+/* 32 hex digits: a hash of names (the model's own, without what training code put before them), types, shapes and bytes of all
+ * tensors. Reads the weights once more (about 10 GB/s
  * when cached); hex is 33 bytes. */
 RECO_API reco_status reco_model_fingerprint(reco_ctx *ctx, const reco_model *model, char hex[33]);
 

@@ -90,6 +90,12 @@ size_t reco_utf8_errors(const char *text, size_t bytes); /* how many U+FFFD it t
 /* Why this text would cost jansson too much, which recurses and allocates for as long as there is text; NULL: it would not. */
 const char *reco_json_excess(const char *text, size_t bytes, size_t *line, size_t *byte);
 
+/* ---- what lies in a file's place (content.c) ---- */
+
+/* What a file is that begins so and can't be what was wanted: "is a git-lfs pointer ...", with what to do; NULL: nothing known. For
+ * files that could not be read, or are to be text of their own. */
+const char *reco_content_excuse(const void *data, size_t bytes);
+
 /* ---- threads (parallel.c) ---- */
 
 /* Run body(arg, begin, end, worker) over [0, n) split into pieces of at most `grain` items, on the

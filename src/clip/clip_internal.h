@@ -38,18 +38,32 @@ typedef struct reco_spec {
     bool pad;          /* text is padded to the context, since pads are seen or pooled */
 } reco_spec;
 
+/* A tensor by the name that the model's own code gives it; in its file it may be wrapped in others (names.c). */
+typedef struct reco_named {
+    const char *name;
+    char *own; /* where `name` is no part of the tensor's */
+    const reco_tensor *tensor;
+    const reco_safetensors *file;
+    bool used; /* set by reco_weights_need */
+} reco_named;
+
 /* The weights file or its shards. */
 typedef struct reco_weights {
     reco_safetensors **files;
-    bool **used; /* [n][tensors of the file], set by reco_weights_need */
     size_t n;
-    char *path; /* for messages: the file, or the index of the shards */
+    reco_named *named;         /* [count], sorted by name */
+    size_t count, outside;     /* tensors that are none of the model's */
+    char *prefix;              /* that was taken off all names, or "" */
+    const reco_named *wrapped; /* one whose name in its file is another; NULL: none */
+    char *path;                /* for messages: the file, or the index of the shards */
 } reco_weights;
 /* RECO_E_IO where neither the file nor its index is there; what else is there that holds weights is named. */
 reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *name);
 /* The file, or an index of its shards, is there. */
 reco_status reco_weights_there(reco_ctx *ctx, const char *dir, const char *name, bool *there);
 void reco_weights_close(reco_weights *weights);
+/* names.c: fill in named, count, outside and prefix, of files that are open. */
+reco_status reco_weights_name(reco_ctx *ctx, reco_weights *weights);
 /* A tensor of exactly this shape, as finite f32, in memory of its own; NULL with the error recorded otherwise. */
 float *reco_weights_load(reco_ctx *ctx, const reco_weights *weights, const char *name, size_t rank,
                          const size_t *shape);

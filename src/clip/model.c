@@ -1,4 +1,5 @@
 #include "clip/clip_internal.h"
+#include "clip/folder.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -60,6 +61,13 @@ static reco_status leftover(reco_ctx *ctx, reco_model *model, bool open_clip)
 {
     const reco_tensor *first;
     size_t left = reco_weights_left(&model->weights, &first);
+    const reco_named *wrapped = model->weights.wrapped;
+    if (wrapped)
+        RECO_TRY(reco_guess(ctx, model, "tensor names as training code leaves them: %s read as %s",
+                            wrapped->tensor->name, wrapped->name));
+    if (model->weights.outside)
+        RECO_TRY(reco_guess(ctx, model, "%zu tensors beside the model's, as of an optimizer: left out",
+                            model->weights.outside));
     if (left == 0) return RECO_OK;
     if (open_clip)
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
@@ -119,22 +127,20 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     *out = NULL;
     reco_precision precision = opts ? opts->precision : RECO_PRECISION_AUTO;
     if (precision == RECO_PRECISION_AUTO) precision = reco_has_bf16(ctx) ? RECO_BF16 : RECO_F32;
-    if (!reco_path_is_dir(dir))
-        return reco_fail(ctx, RECO_E_IO, "%s: %s, want a model folder", dir,
-                         reco_path_exists(dir) ? "not a folder" : "no such folder");
+    const char *layout, *open_clip = NULL;
     reco_status status = RECO_OK;
     reco_model *model = reco_alloc(ctx, 1, sizeof *model, "model");
     if (!model) return RECO_E_NOMEM;
     model->precision = precision;
     model->sides = opts && opts->sides & RECO_SIDES_BOTH ? opts->sides & RECO_SIDES_BOTH : RECO_SIDES_BOTH;
-    if (!(model->dir = reco_strdup(ctx, dir)) || !(model->name = folder_name(ctx, dir)))
-        RECO_GO(RECO_E_NOMEM);
-    const char *open_clip = NULL;
+    RECO_GO(reco_folder_find(ctx, &model->dir, &layout, dir));
+    if (!(model->name = folder_name(ctx, dir))) RECO_GO(RECO_E_NOMEM);
+    if (*layout) RECO_GO(reco_guess(ctx, model, "%s: read from %s", layout, model->dir));
     RECO_GO(open_clip_weights(ctx, model, &open_clip));
     if (open_clip) {
         RECO_GO(reco_config_openclip(ctx, model));
         RECO_GO(reco_preprocess_openclip(ctx, model));
-        RECO_GO(reco_weights_open(ctx, &model->weights, dir, open_clip));
+        RECO_GO(reco_weights_open(ctx, &model->weights, model->dir, open_clip));
     } else {
         RECO_GO(reco_config_hf(ctx, model));
         RECO_GO(reco_towers_hf(ctx, model));
@@ -195,14 +201,13 @@ reco_model_info reco_model_get_info(const reco_model *model)
     snprintf(info.family, sizeof info.family, "%s", model->family);
     snprintf(info.name, sizeof info.name, "%s", model->name);
     size_t largest = 0;
-    for (size_t f = 0; f < model->weights.n; f++)
-        for (size_t i = 0; i < reco_safetensors_count(model->weights.files[f]); i++) {
-            const reco_tensor *t = reco_safetensors_at(model->weights.files[f], i);
-            info.parameters += t->count;
-            if (t->count <= largest) continue;
-            largest = t->count;
-            info.weights = t->dtype;
-        }
+    for (size_t i = 0; i < model->weights.count; i++) {
+        const reco_tensor *t = model->weights.named[i].tensor;
+        info.parameters += t->count;
+        if (t->count <= largest) continue;
+        largest = t->count;
+        info.weights = t->dtype;
+    }
     return info;
 }
 

@@ -1,4 +1,5 @@
 #include "clip/clip_internal.h"
+#include "clip/folder.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -7,16 +8,14 @@
 static reco_status add(reco_ctx *ctx, reco_weights *weights, const char *path)
 {
     RECO_TRY(reco_safetensors_open(ctx, &weights->files[weights->n], path));
-    size_t tensors = reco_safetensors_count(weights->files[weights->n]);
-    bool *used = weights->used[weights->n++] = reco_alloc(ctx, tensors + 1, sizeof *used, "tensor list");
-    return used ? RECO_OK : RECO_E_NOMEM;
+    weights->n++;
+    return RECO_OK;
 }
 
 static reco_status room(reco_ctx *ctx, reco_weights *weights, size_t files)
 {
     weights->files = reco_alloc(ctx, files + 1, sizeof *weights->files, "shards");
-    weights->used = reco_alloc(ctx, files + 1, sizeof *weights->used, "shards");
-    return weights->files && weights->used ? RECO_OK : RECO_E_NOMEM;
+    return weights->files ? RECO_OK : RECO_E_NOMEM;
 }
 
 /* A shard's name comes from the index file, so it must be a plain name in the same folder. */
@@ -60,48 +59,6 @@ reco_status reco_weights_there(reco_ctx *ctx, const char *dir, const char *name,
     return status;
 }
 
-static bool is_safetensors(const char *name)
-{
-    static const char ending[] = ".safetensors";
-    size_t n = strlen(name), end = sizeof ending - 1;
-    return n > end && strcmp(name + n - end, ending) == 0;
-}
-
-/* Weights that lie there in another form are the likeliest reason, so they are named, with what makes them readable. */
-static reco_status missing(reco_ctx *ctx, const char *dir, const char *wanted)
-{
-    static const char *const pickles[] = {"pytorch_model.bin",
-                                          "open_clip_pytorch_model.bin",
-                                          "pytorch_model.bin.index.json",
-                                          "open_clip_pytorch_model.bin.index.json",
-                                          "open_clip_pytorch_model.pt",
-                                          "open_clip_pytorch_model.pth",
-                                          "pytorch_model.pt",
-                                          "pytorch_model.pth",
-                                          "model.pt",
-                                          "model.pth"};
-    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
-        char *path = reco_path_join(ctx, dir, pickles[i]);
-        if (!path) return RECO_E_NOMEM;
-        bool there = reco_path_exists(path);
-        reco_free(path);
-        if (there)
-            return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                             "%s: holds %s, which is PyTorch's pickle and is not read: convert it to %s "
-                             "(docs/models.md, \"Weights in a .bin file\")",
-                             dir, pickles[i], wanted);
-    }
-    char **others = NULL;
-    size_t n = 0;
-    RECO_TRY(reco_list_files(ctx, &others, &n, dir, false, is_safetensors));
-    reco_status status =
-        reco_fail(ctx, RECO_E_IO, "%s: no %s and no %s.index.json in this folder%s%s", dir, wanted, wanted,
-                  n ? "; rename it, if it is what is meant: " : "", n ? strrchr(others[0], '/') + 1 : "");
-    for (size_t i = 0; i < n; i++) reco_free(others[i]);
-    reco_free(others);
-    return status;
-}
-
 reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *dir, const char *name)
 {
     reco_status status = RECO_OK;
@@ -115,11 +72,12 @@ reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *
         index = NULL;
         RECO_GO(open_shards(ctx, weights, dir, weights->path));
     } else if (!reco_path_exists(weights->path)) {
-        status = missing(ctx, dir, name);
+        RECO_GO(reco_folder_no_weights(ctx, dir, name));
     } else {
         RECO_GO(room(ctx, weights, 1));
         RECO_GO(add(ctx, weights, weights->path));
     }
+    status = reco_weights_name(ctx, weights);
 out:
     reco_free(index);
     reco_free(index_name);
@@ -128,53 +86,60 @@ out:
 
 void reco_weights_close(reco_weights *weights)
 {
-    for (size_t i = 0; i < weights->n; i++) {
-        reco_safetensors_close(weights->files[i]);
-        reco_free(weights->used[i]);
-    }
+    for (size_t i = 0; i < weights->count; i++) reco_free(weights->named[i].own);
+    for (size_t i = 0; i < weights->n; i++) reco_safetensors_close(weights->files[i]);
+    reco_free(weights->named);
     reco_free(weights->files);
-    reco_free(weights->used);
+    reco_free(weights->prefix);
     reco_free(weights->path);
     *weights = (reco_weights){0};
 }
 
-/* The file of a tensor; weights->n: none. */
-static size_t holder(const reco_weights *weights, const char *name)
+/* The first name that is not less. */
+static size_t place(const reco_weights *weights, const char *name)
 {
-    size_t i = 0;
-    while (i < weights->n && !reco_safetensors_find(weights->files[i], name)) i++;
-    return i;
+    size_t low = 0, high = weights->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(weights->named[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static reco_named *find(const reco_weights *weights, const char *name)
+{
+    size_t i = place(weights, name);
+    return i < weights->count && strcmp(weights->named[i].name, name) == 0 ? &weights->named[i] : NULL;
 }
 
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name)
 {
-    size_t f = holder(weights, name);
-    return f < weights->n ? reco_safetensors_find(weights->files[f], name) : NULL;
+    const reco_named *found = find(weights, name);
+    return found ? found->tensor : NULL;
 }
 
 size_t reco_weights_left(const reco_weights *weights, const reco_tensor **first)
 {
     static const char positions[] = "position_ids";
     size_t left = 0;
-    for (size_t f = 0; f < weights->n; f++)
-        for (size_t i = 0; i < reco_safetensors_count(weights->files[f]); i++) {
-            const reco_tensor *t = reco_safetensors_at(weights->files[f], i);
-            size_t n = strlen(t->name), end = sizeof positions - 1;
-            bool number = t->dtype == RECO_DTYPE_I64 || t->dtype == RECO_DTYPE_I32 ||
-                          (n >= end && strcmp(t->name + n - end, positions) == 0);
-            if (number || weights->used[f][i]) continue;
-            if (left++ == 0) *first = t;
-        }
+    for (size_t i = 0; i < weights->count; i++) {
+        const reco_tensor *t = weights->named[i].tensor;
+        size_t n = strlen(t->name), end = sizeof positions - 1;
+        bool number = t->dtype == RECO_DTYPE_I64 || t->dtype == RECO_DTYPE_I32 ||
+                      (n >= end && strcmp(t->name + n - end, positions) == 0);
+        if (number || weights->named[i].used) continue;
+        if (left++ == 0) *first = t;
+    }
     return left;
 }
 
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
 {
-    for (size_t f = 0; f < weights->n; f++)
-        for (size_t i = 0; i < reco_safetensors_count(weights->files[f]); i++)
-            if (strncmp(reco_safetensors_at(weights->files[f], i)->name, prefix, strlen(prefix)) == 0)
-                return true;
-    return false;
+    size_t i = place(weights, prefix);
+    return i < weights->count && strncmp(weights->named[i].name, prefix, strlen(prefix)) == 0;
 }
 
 typedef struct conversion {
@@ -192,7 +157,7 @@ static bool all_finite(const reco_tensor *t, size_t from, size_t n, const float 
     const uint8_t *halves = (const uint8_t *)t->data + from * reco_dtype_size(t->dtype);
     int16_t exponent = t->dtype == RECO_DTYPE_F16 ? 0x7c00 : 0x7f80, most = 0;
     float sum = 0;
-    if (t->dtype == RECO_DTYPE_F32) {
+    if (t->dtype == RECO_DTYPE_F32 || t->dtype == RECO_DTYPE_F64) {
 #pragma omp simd reduction(+ : sum)
         for (size_t i = 0; i < n; i++) sum += values[i] * 0; /* NaN where one is not finite */
         return sum == 0;
@@ -218,10 +183,20 @@ static void convert(void *arg, size_t begin, size_t end, int worker)
         size_t n = reco_min(PIECE, end - from);
         float *to = c->out ? c->out + from : piece;
         size_t at = c->first + from;
-        if (c->out || t->dtype == RECO_DTYPE_F32) good = reco_tensor_f32(NULL, t, at, n, to) == RECO_OK;
+        if (c->out || t->dtype == RECO_DTYPE_F32 || t->dtype == RECO_DTYPE_F64)
+            good = reco_tensor_f32(NULL, t, at, n, to) == RECO_OK;
         good = good && all_finite(t, at, n, to);
     }
     if (!good) atomic_store(&c->good, false);
+}
+
+/* Adapters of PEFT that were not merged leave tensors of these names instead. */
+static bool has_adapter(const reco_weights *weights)
+{
+    for (size_t i = 0; i < weights->count; i++)
+        if (strstr(weights->named[i].name, ".lora_") || strstr(weights->named[i].name, ".base_layer."))
+            return true;
+    return false;
 }
 
 const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights, const char *name,
@@ -229,17 +204,34 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
 {
     float none;
     const reco_tensor *tensor;
-    size_t f = holder(weights, name);
-    if (f == weights->n) {
-        reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s", weights->path, name);
+    reco_named *found = find(weights, name);
+    if (!found) {
+        reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s%s%s", weights->path, weights->prefix, name,
+                  has_adapter(weights)
+                      ? ", but those of an adapter: merge it (docs/models.md, \"Adapters\")"
+                      : "");
         return NULL;
     }
-    const reco_safetensors *file = weights->files[f];
-    if (reco_safetensors_need(ctx, file, &tensor, name, (int)rank, shape) != RECO_OK) return NULL;
-    weights->used[f][tensor - reco_safetensors_at(file, 0)] = true;
-    if (reco_tensor_f32(ctx, tensor, 0, 0, &none) == RECO_OK) return tensor;
-    reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(file));
+    if (reco_safetensors_need(ctx, found->file, &tensor, found->tensor->name, (int)rank, shape) != RECO_OK)
+        return NULL;
+    found->used = true;
+    if (tensor->dtype_name)
+        reco_fail(ctx, RECO_E_FORMAT,
+                  "%s: tensor %s has dtype %s, want F32, F16, BF16 or F64: save the model in one",
+                  reco_safetensors_path(found->file), tensor->name, tensor->dtype_name);
+    else if (reco_tensor_f32(ctx, tensor, 0, 0, &none) == RECO_OK)
+        return tensor;
+    else
+        reco_fail_prefix(ctx, RECO_E_FORMAT, reco_safetensors_path(found->file));
     return NULL;
+}
+
+/* The file that a tensor is in, for messages. */
+static const char *file_of(const reco_weights *weights, const reco_tensor *tensor)
+{
+    for (size_t i = 0; i < weights->count; i++)
+        if (weights->named[i].tensor == tensor) return reco_safetensors_path(weights->named[i].file);
+    return weights->path;
 }
 
 bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_tensor *tensor, size_t from,
@@ -250,8 +242,8 @@ bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_te
     for (size_t i = from; i < from + n && !c.good; i++) {
         float value;
         if (reco_tensor_f32(ctx, tensor, i, 1, &value) == RECO_OK && isfinite(value)) continue;
-        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
-                  reco_safetensors_path(weights->files[holder(weights, tensor->name)]), tensor->name, i);
+        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite", file_of(weights, tensor),
+                  tensor->name, i);
         return false;
     }
     return true;

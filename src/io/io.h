@@ -96,7 +96,7 @@ const char *reco_safetensors_path(const reco_safetensors *st);
  * not 0: "file: tensor NAME has shape [3,4], want [3,5]". */
 reco_status reco_safetensors_need(reco_ctx *ctx, const reco_safetensors *st, const reco_tensor **out,
                                   const char *name, int rank, const size_t *shape);
-/* F32, F16 or BF16 elements [from, from+n) as f32. RECO_E_FORMAT for other dtypes. */
+/* F32, F16, BF16 or F64 elements [from, from+n) as f32. RECO_E_FORMAT for other dtypes. */
 reco_status reco_tensor_f32(reco_ctx *ctx, const reco_tensor *t, size_t from, size_t n, float *out);
 
 typedef struct reco_meta {

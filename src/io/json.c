@@ -54,7 +54,11 @@ reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path)
     size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     reco_io_json_error error;
     reco_status status = reco_io_json_parse(out, text + mark, bytes - mark, &error);
-    if (status != RECO_OK) reco_fail(ctx, status, "%s:%zu: %s", path, error.line, error.reason);
+    const char *excuse = status == RECO_E_FORMAT ? reco_content_excuse(text, bytes) : NULL;
+    if (excuse)
+        reco_fail(ctx, status, "%s: %s", path, excuse);
+    else if (status != RECO_OK)
+        reco_fail(ctx, status, "%s:%zu: %s", path, error.line, error.reason);
     free(text);
     return status;
 }

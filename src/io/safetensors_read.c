@@ -72,17 +72,19 @@ static reco_status read_tensor(reco_ctx *ctx, const char *path, const char *name
         !to_size(json_array_get(span, 1), &end))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %.200s: data_offsets are not two whole numbers",
                          path, name);
-    if (begin > end || end > data_bytes)
-        return reco_fail(ctx, RECO_E_FORMAT,
-                         "%s: tensor %.200s: data_offsets [%zu,%zu], want within [0,%zu]", path, name,
-                         begin, end, data_bytes);
-    t->data = data + begin;
     t->bytes = end - begin;
-
     char shape[RECO_IO_SHAPE_TEXT];
     reco_io_shape_text(shape, t->rank, t->shape, false);
-    size_t bits;
-    if (!reco_io_shape_count(t->rank, t->shape, &t->count) || !reco_mul(t->count, types[type].bits, &bits))
+    size_t bits = 1;
+    bool fits =
+        reco_io_shape_count(t->rank, t->shape, &t->count) && reco_mul(t->count, types[type].bits, &bits);
+    if (begin > end || end > data_bytes)
+        return reco_fail(
+            ctx, RECO_E_FORMAT, "%s: tensor %.200s: data_offsets [%zu,%zu], want within [0,%zu]%s", path,
+            name, begin, end, data_bytes,
+            begin < end && fits && bits / 8 == t->bytes ? ": the file is cut off, fetch it again" : "");
+    t->data = data + begin;
+    if (!fits)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %.200s: shape %s is too large", path, name, shape);
     if (bits % 8 != 0 || bits / 8 != t->bytes)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %.200s: %s %s is %zu bytes, data_offsets give %zu",
@@ -153,8 +155,9 @@ static reco_status read_header(reco_ctx *ctx, reco_safetensors *st)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: header is %llu bytes, want at most %u", st->path,
                          (unsigned long long)length, RECO_IO_MAX_HEADER);
     if (length > rest)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: header is %llu bytes, the file has %zu left", st->path,
-                         (unsigned long long)length, rest);
+        return reco_fail(ctx, RECO_E_FORMAT,
+                         "%s: header is %llu bytes, the file has %zu left: it is cut off, fetch it again",
+                         st->path, (unsigned long long)length, rest);
 
     const char *text = (const char *)st->map.data + sizeof length;
     reco_io_json_error error;
@@ -186,6 +189,18 @@ static reco_status read_header(reco_ctx *ctx, reco_safetensors *st)
     return RECO_OK;
 }
 
+/* What the file is, where that says more than what is wrong with its header, which is recorded already. */
+static reco_status excuse(reco_ctx *ctx, const reco_safetensors *st)
+{
+    const char *is = reco_content_excuse(st->map.data, st->map.bytes), *data = (const char *)st->map.data;
+    if (is) return reco_fail(ctx, RECO_E_FORMAT, "%s: %s", st->path, is);
+    size_t n = 0; /* a header's length has a NUL among its eight bytes */
+    while (n < reco_min(st->map.bytes, 60) && data[n] >= ' ' && data[n] < 127) n++;
+    if (n < 9) return RECO_E_FORMAT;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: is text (\"%.*s\"), want safetensors: fetch it again",
+                     st->path, (int)n, data);
+}
+
 reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const char *path)
 {
     *out = NULL;
@@ -195,7 +210,9 @@ reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const c
     st->path = reco_strdup(ctx, path);
     if (!st->path) goto out;
     RECO_GO(reco_map_open(ctx, &st->map, path));
-    RECO_GO(read_header(ctx, st));
+    status = read_header(ctx, st);
+    if (status == RECO_E_FORMAT) status = excuse(ctx, st);
+    if (status != RECO_OK) goto out;
     *out = st;
     st = NULL;
 out:
@@ -255,9 +272,9 @@ reco_status reco_safetensors_need(reco_ctx *ctx, const reco_safetensors *st, con
 
 reco_status reco_tensor_f32(reco_ctx *ctx, const reco_tensor *t, size_t from, size_t n, float *out)
 {
-    if (t->dtype_name || t->dtype > RECO_DTYPE_BF16)
-        return reco_fail(ctx, RECO_E_FORMAT, "tensor %.200s has dtype %s, want F32, F16 or BF16", t->name,
-                         t->dtype_name ? t->dtype_name : reco_dtype_name(t->dtype));
+    if (t->dtype_name || (t->dtype > RECO_DTYPE_BF16 && t->dtype != RECO_DTYPE_F64))
+        return reco_fail(ctx, RECO_E_FORMAT, "tensor %.200s has dtype %s, want F32, F16, BF16 or F64",
+                         t->name, t->dtype_name ? t->dtype_name : reco_dtype_name(t->dtype));
     if (from > t->count || n > t->count - from)
         return reco_fail(ctx, RECO_E_ARG, "tensor %.200s: %zu elements from %zu, want within %zu", t->name,
                          n, from, t->count);

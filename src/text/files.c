@@ -43,6 +43,11 @@ reco_status reco_text_read(reco_ctx *ctx, char **out, size_t *bytes, const char 
         done += (size_t)got;
     }
     data[done] = 0;
+    const char *excuse = done ? reco_content_excuse(data, done) : NULL; /* there may be no merges */
+    if (excuse) {
+        status = reco_fail(ctx, RECO_E_FORMAT, "%s: %s", path, excuse);
+        goto out;
+    }
     *bytes = done;
     *out = data;
     data = NULL;
@@ -84,6 +89,10 @@ reco_status reco_text_json(reco_ctx *ctx, json_t **out, const char *path)
     if (!data) return RECO_OK;
     size_t line, byte;
     const char *excess = reco_json_excess(data, bytes, &line, &byte);
+    if (bytes == 0) {
+        reco_free(data);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s", path, reco_content_excuse("", 0));
+    }
     if (excess) {
         reco_free(data);
         return reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: %s", path, line, excess);

@@ -79,7 +79,7 @@ static void vocab_and_merges(void **state)
     put("vocab.json", "{}");
     expect(RECO_E_FORMAT, "vocab.json", "0 tokens");
     put("vocab.json", "");
-    expect(RECO_E_FORMAT, "vocab.json", "damaged JSON");
+    expect(RECO_E_FORMAT, "vocab.json", "is empty");
     put("vocab.json", "{\"a\":0}");
     put("merges.txt", "");
     expect(RECO_E_FORMAT, folder, "bos_token '<|startoftext|>' is not in the vocabulary");
