@@ -256,9 +256,9 @@ int cmd_train(int argc, char **argv)
                   reco_bank_get_info(bank).d);
         status = RECO_E_MISMATCH;
     }
+    reco_train_pairs pairs = {set.n, set.image, set.text, set.captions, set.pictures};
     if (status == RECO_OK)
-        status =
-            reco_train(c.ctx, bank, set.image, set.text, set.captions, set.n, a.out, &a.train, &result);
+        status = reco_train(c.ctx, bank, set.n ? &pairs : NULL, a.out, &a.train, &result);
     if (status == RECO_OK) print(&c, &a, &result);
     reco_pair_set_free(&set);
     reco_bank_close(bank);

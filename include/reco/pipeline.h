@@ -237,11 +237,13 @@ RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, co
                                       size_t n, const reco_stream_opts *opts, float *out,
                                       unsigned char *good);
 
-/* Training pairs in memory: unit rows and a hash of each caption. Free with reco_pair_set_free. */
+/* Training pairs in memory: unit rows, and hashes of what they say and show (reco_train_pairs). Free with
+ * reco_pair_set_free. */
 typedef struct reco_pair_set {
     size_t n, d;
     float *image, *text; /* [n][d] */
-    uint64_t *captions;  /* [n]; NULL when there are no captions */
+    uint64_t *captions;  /* [n] of each caption, but for case and blanks; 0: there is none */
+    uint64_t *pictures;  /* [n] of its name; 0: there is none */
 } reco_pair_set;
 /* From a folder of embeddings (img_emb/, text_emb/; rows that are zero or not finite are left out), or from the live
  * rows of a bank. */

@@ -65,19 +65,31 @@ typedef struct reco_train_result {
     int resumed; /* went on from a state file */
 } reco_train_result;
 
+/* Pairs that are not the bank's own rows.
+ *   image, text  [n][d] unit rows; not retained
+ *   captions     [n] what each caption says, as a hash; 0: not known. NULL: none is known
+ *   pictures     [n] which picture it is, as a hash of its name within this list; 0 and NULL likewise
+ * Rows of equal embeddings (but for rounding) have the same caption, or picture, whatever the hashes say.
+ * reco_pair_set_load makes all of it. */
+typedef struct reco_train_pairs {
+    size_t n;
+    const float *image, *text;
+    const uint64_t *captions, *pictures;
+} reco_train_pairs;
+
 /* Train on pairs and write the checkpoint to path (atomic; training state in path + ".state" while it runs).
  *
- *   image, text   [n][d] unit rows of the training pairs, or both NULL: the bank's own live rows, each barred from
- *                 retrieving itself
- *   captions      [n] hash of each caption, so that no caption is on both sides of the validation split; NULL = each
- *                 row its own (with the bank's own rows: taken from the bank)
+ *   pairs  NULL: the bank's own live rows
+ * A pair retrieves neither itself, nor a row of its picture, nor one whose picture is above max_similarity to its own.
+ * Captions that are right for a picture (those of any row of it) are not its negatives, and no wrong answers in recall@1.
+ * A caption, and a picture, is on one side of the validation split; where so many are shared that nothing could be split,
+ * the largest are left on both sides, and a message says so.
  * Same seed, same inputs, same threads: same bytes. An interrupted run (kill -9 too) resumes when it is started again
- * with the same inputs and options. Memory: pairs * (8d + 72k) bytes for the bank's own rows, pairs * 24k for others,
- * beside the map and a batch.
+ * with the same inputs and options. Memory: pairs * (8d + 72k) bytes, of which the 8d are the caller's where the pairs
+ * are, beside the map and a batch.
  * Returns RECO_OK; RECO_E_ARG; RECO_E_MISMATCH (d); RECO_E_CANCELLED; RECO_E_IO. */
-RECO_API reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image, const float *text,
-                                const uint64_t *captions, size_t n, const char *path,
-                                const reco_train_opts *opts, reco_train_result *result);
+RECO_API reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pairs *pairs,
+                                const char *path, const reco_train_opts *opts, reco_train_result *result);
 
 #ifdef __cplusplus
 }

@@ -22,10 +22,9 @@ static reco_status room(reco_ctx *ctx, reco_pair_set *set, size_t n, size_t d)
     set->image = reco_alloc(ctx, count, sizeof(float), "training pairs");
     set->text = reco_alloc(ctx, count, sizeof(float), "training pairs");
     set->captions = reco_alloc(ctx, n, sizeof(uint64_t), "training pairs");
-    return set->image && set->text && set->captions ? RECO_OK : RECO_E_NOMEM;
+    set->pictures = reco_alloc(ctx, n, sizeof(uint64_t), "training pairs");
+    return set->image && set->text && set->captions && set->pictures ? RECO_OK : RECO_E_NOMEM;
 }
-
-static uint64_t caption_hash(const char *caption) { return reco_hash64(caption, strlen(caption), 0); }
 
 static reco_status from_bank(reco_ctx *ctx, reco_pair_set *set, const char *path)
 {
@@ -45,8 +44,10 @@ static reco_status from_bank(reco_ctx *ctx, reco_pair_set *set, const char *path
         for (size_t i = 0; i < n; i++, set->n++) {
             reco_pair pair;
             RECO_GO(reco_bank_get(ctx, bank, ids[i], &pair));
-            set->captions[set->n] = caption_hash(pair.caption);
+            status = reco_caption_key(ctx, &set->captions[set->n], pair.caption);
+            set->pictures[set->n] = reco_picture_key(pair.uri);
             reco_pair_free(&pair);
+            if (status != RECO_OK) goto out;
             reco_unit_row(set->image + set->n * info.d, info.d);
             reco_unit_row(set->text + set->n * info.d, info.d);
         }
@@ -82,9 +83,8 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
         if (captions) RECO_GO(reco_embeddings_next(ctx, e, &record, &number, &bad));
         if (record) status = reco_pair_row_read(ctx, &row, record, "", RECO_NEED_NOTHING, &reason);
         json_decref(record);
-        /* Rows without a caption are each their own. */
-        set->captions[set->n] =
-            row.caption && *row.caption ? caption_hash(row.caption) : reco_hash64(&i, sizeof i, 1);
+        if (status == RECO_OK) status = reco_caption_key(ctx, &set->captions[set->n], row.caption);
+        set->pictures[set->n] = reco_picture_key(row.uri);
         reco_pair_row_free(&row);
         if (status != RECO_OK) goto out;
         if (reco_unit_row(image, d) && reco_unit_row(text, d)) set->n++;
@@ -112,5 +112,6 @@ void reco_pair_set_free(reco_pair_set *set)
     reco_free(set->image);
     reco_free(set->text);
     reco_free(set->captions);
+    reco_free(set->pictures);
     *set = (reco_pair_set){0};
 }

@@ -6,9 +6,8 @@ reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
     size_t k = job->o.k, d = job->d;
     *b = (reco_batch){.max = max};
     b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
-    b->group = reco_alloc(ctx, max, sizeof *b->group, "batch");
     b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
-    bool good = b->items && b->group && b->ids;
+    bool good = b->items && b->ids;
     for (int side = 0; side < 2; side++) {
         b->x[side] = reco_alloc(ctx, max * d, sizeof(float), "batch");
         b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
@@ -28,27 +27,49 @@ void reco_batch_clear(reco_batch *b)
         reco_free(b->valid[side]);
     }
     reco_free(b->ids);
-    reco_free(b->group);
     reco_free(b->items);
 }
 
-/* The first k neighbours of pair i that are not hidden, into slot q. A pair that is held out, or in the same batch, is
- * hidden when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
+reco_status reco_mask_create(const reco_job *job, reco_mask *mask)
+{
+    mask->picture = reco_alloc(job->ctx, job->same.pictures, 1, "training");
+    mask->caption = reco_alloc(job->ctx, job->same.captions, 1, "training");
+    return mask->picture && mask->caption ? RECO_OK : RECO_E_NOMEM;
+}
+
+void reco_mask_clear(reco_mask *mask)
+{
+    reco_free(mask->picture);
+    reco_free(mask->caption);
+}
+
+void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold)
+{
+    memset(mask->picture, 0, job->same.pictures);
+    memset(mask->caption, 0, job->same.captions);
+    for (size_t i = 0; i < job->n; i++) {
+        if (job->fold[i] != fold) continue;
+        mask->picture[job->same.picture[i]] = 1;
+        mask->caption[job->same.caption[i]] = 1;
+    }
+}
+
+/* The first k neighbours of pair i that are not masked, into slot q. A pair that is held out, or in the same batch, is
+ * masked when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
  * compared with are not those that it retrieves. Training on anything else teaches that what is retrieved is wrong. */
-static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const unsigned char *hidden,
+static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const reco_mask *mask,
                  reco_rng *rng)
 {
     size_t k = job->o.k, m = 0, i = b->items[q];
-    const int64_t *ids = job->ids[side] + i * job->depth;
+    const uint32_t *near = job->near[side] + i * job->depth;
     const float *scores = job->scores[side] + i * job->depth;
     int64_t *to = b->ids + q * k;
     float *s = b->s[side] + q * k;
-    for (size_t h = 0; h < job->depth && ids[h] >= 0 && m < k; h++) {
-        if (hidden && job->own) {
-            size_t at = reco_job_index(job, ids[h]);
-            if (at < job->n && hidden[at]) continue;
-        }
-        to[m] = ids[h];
+    for (size_t h = 0; h < job->depth && near[h] != RECO_NOTHING && m < k; h++) {
+        if (mask &&
+            (mask->picture[job->same.picture[near[h]]] || mask->caption[job->same.caption[near[h]]]))
+            continue;
+        to[m] = job->id[near[h]];
         s[m++] = scores[h];
     }
     /* Dropout: of some items, a random number of random neighbours stays, so that every count is met. */
@@ -68,15 +89,14 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const u
     }
 }
 
-reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const unsigned char *hidden,
+reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
                             reco_rng *rng)
 {
     b->n = n;
     for (int side = 0; side < 2; side++) {
         for (size_t q = 0; q < n; q++) {
             memcpy(b->x[side] + q * job->d, job->rows[side] + b->items[q] * job->d, job->d * sizeof(float));
-            b->group[q] = job->group[b->items[q]];
-            pick(job, b, side, q, hidden, rng);
+            pick(job, b, side, q, mask, rng);
         }
         RECO_TRY(reco_bank_gather(job->ctx, job->bank, side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, b->ids,
                                   n * job->o.k, b->R[side]));

@@ -9,9 +9,9 @@ reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusio
     size_t B = job->o.batch;
     *l = (reco_learner){.job = job, .fusion = fusion, .state = state};
     l->pool = reco_alloc(ctx, job->n, sizeof *l->pool, "training");
-    l->hidden = reco_alloc(ctx, job->n, sizeof *l->hidden, "training");
+    RECO_TRY(reco_mask_create(job, &l->hidden));
     l->gradient = reco_alloc(ctx, state->total, sizeof *l->gradient, "training");
-    if (!l->pool || !l->hidden || !l->gradient) return RECO_E_NOMEM;
+    if (!l->pool || !l->gradient) return RECO_E_NOMEM;
     RECO_TRY(reco_batch_create(job, &l->batch, B));
     for (int side = 0; side < 2; side++) {
         RECO_TRY(reco_tape_create(ctx, &l->tapes[side], fusion, B, job->o.k));
@@ -31,7 +31,7 @@ void reco_learner_clear(reco_learner *l)
     }
     reco_batch_clear(&l->batch);
     reco_free(l->gradient);
-    reco_free(l->hidden);
+    reco_mask_clear(&l->hidden);
     reco_free(l->pool);
 }
 
@@ -40,10 +40,9 @@ static void begin(reco_learner *l, size_t run)
 {
     const reco_job *job = l->job;
     l->npool = 0;
-    for (size_t i = 0; i < job->n; i++) {
-        l->hidden[i] = run < job->runs && job->fold[i] == run;
-        if (!l->hidden[i]) l->pool[l->npool++] = (uint32_t)i;
-    }
+    for (size_t i = 0; i < job->n; i++)
+        if (run >= job->runs || job->fold[i] != run) l->pool[l->npool++] = (uint32_t)i;
+    reco_mask_fold(job, &l->hidden, run);
 }
 
 /* Some pairs of the pool, none twice, to the front of it and into the batch; *swaps undo the disorder. */
@@ -67,11 +66,6 @@ static uint64_t seed_of(const reco_job *job, size_t run, size_t step)
     return job->o.seed + 0x9E3779B97F4A7C15u * (run + 1) + 0xD1B54A32D192ED03u * (step + 1);
 }
 
-static void hide(reco_learner *l, size_t B, unsigned char value)
-{
-    for (size_t i = 0; i < B; i++) l->hidden[l->batch.items[i]] = value;
-}
-
 reco_status reco_learner_step(reco_learner *l)
 {
     const reco_job *job = l->job;
@@ -83,10 +77,8 @@ reco_status reco_learner_step(reco_learner *l)
     reco_rng_seed(&rng, seed_of(job, s->run, s->step));
     begin(l, s->run); /* the pool's order is part of what is random: start from the same */
     size_t B = draw(l, &rng), d = job->d;
-    hide(l, B, 1);
-    reco_status status = reco_batch_fill(job, b, B, l->hidden, &rng);
-    hide(l, B, 0);
-    RECO_TRY(status);
+    for (size_t i = 0; i < B; i++) l->hidden.picture[job->same.picture[b->items[i]]] = 1;
+    RECO_TRY(reco_batch_fill(job, b, B, job->own ? &l->hidden : NULL, &rng));
     if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
     memset(l->gradient, 0, s->total * sizeof *l->gradient);
     for (int side = 0; side < 2; side++)
@@ -94,7 +86,7 @@ reco_status reco_learner_step(reco_learner *l)
                                      b->valid[side], B, o->k, l->y[side], l->tapes[side]));
     float *logit_scale = s->vector + s->total - 1; /* the last parameter */
     RECO_TRY(reco_train_loss(ctx, &s->loss, l->dy[0], l->dy[1], l->gradient + s->total - 1, l->y[0],
-                             l->y[1], b->x[0], b->x[1], *logit_scale, b->group, B, d));
+                             l->y[1], b->x[0], b->x[1], *logit_scale, &job->same, b->items, B, d));
     for (int side = 0; side < 2; side++)
         RECO_TRY(reco_fusion_backward(ctx, l->fusion, l->tapes[side], l->dy[side], l->gradient));
     if (!isfinite(s->loss))

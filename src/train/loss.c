@@ -8,9 +8,10 @@
 #define TILE 16
 
 typedef struct job {
-    float *S, *St;         /* [B][B] logits and their transpose; softmaxed in place by rows */
-    double *loss;          /* [B] */
-    const uint32_t *group; /* [B] or NULL */
+    float *S, *St;               /* [B][B] logits and their transpose; softmaxed in place by rows */
+    double *loss;                /* [B] */
+    const reco_answers *answers; /* or NULL */
+    const uint32_t *items;       /* [B] */
     size_t B;
     const reco_ctx *ctx;
 } job;
@@ -32,9 +33,9 @@ static void transpose(void *arg, size_t begin, size_t end, int worker)
     (void)worker;
     const job *j = arg;
     size_t B = j->B;
-    for (size_t i = begin; i < end && j->group; i++)
+    for (size_t i = begin; i < end && j->answers; i++)
         for (size_t q = 0; q < B; q++)
-            if (q != i && j->group[i] == j->group[q]) j->S[i * B + q] = MASKED;
+            if (q != i && reco_is_right(j->answers, j->items[i], j->items[q])) j->S[i * B + q] = MASKED;
     for (size_t q0 = 0; q0 < B; q0 += TILE)
         for (size_t q = q0; q < reco_min(B, q0 + TILE); q++)
             for (size_t i = begin; i < end; i++) j->St[q * B + i] = j->S[i * B + q];
@@ -87,12 +88,13 @@ static double along(const float *a, const float *da, size_t B, size_t d)
 
 reco_status reco_train_loss(reco_ctx *ctx, double *loss, float *dv2, float *dt2, float *dlogit_scale,
                             const float *v2, const float *t2, const float *v, const float *t,
-                            float logit_scale, const uint32_t *group, size_t B, size_t d)
+                            float logit_scale, const reco_answers *answers, const uint32_t *items, size_t B,
+                            size_t d)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     float s = expf(fminf(logit_scale, logf(100)));
-    job j = {.group = group, .B = B, .ctx = ctx};
+    job j = {.answers = answers, .items = items, .B = B, .ctx = ctx};
     j.S = reco_scratch(ctx, B * B, sizeof(float), "loss");
     j.St = reco_scratch(ctx, B * B, sizeof(float), "loss");
     j.loss = reco_scratch(ctx, B, sizeof(double), "loss");

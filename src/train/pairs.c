@@ -1,34 +1,46 @@
 #include "train/train_internal.h"
 #include "io/io.h"
 
-#include <math.h>
-#include <stdlib.h>
-
 enum { LEAST_PAIRS = 10 };
-/* With fewer pairs every fold is held out in turn, so that each pair is judged; with more, one fold is plenty. */
-#define CROSS_VALIDATED 5000
 
-typedef struct keyed {
-    uint64_t key;
-    uint32_t item;
-} keyed;
-
-static int by_key(const void *a, const void *b)
+/* What rows [first, total) say of themselves: their captions and the names of their pictures. */
+static reco_status read_keys(reco_job *job, size_t first)
 {
-    const keyed *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return x->item < y->item ? -1 : x->item > y->item;
+    for (size_t i = first; i < job->total; i++) {
+        reco_pair pair;
+        RECO_TRY(reco_bank_get(job->ctx, job->bank, job->id[i], &pair));
+        reco_status status = reco_caption_key(job->ctx, &job->keys[RECO_TEXT][i], pair.caption);
+        job->keys[RECO_IMAGE][i] = reco_picture_key(pair.uri);
+        reco_pair_free(&pair);
+        if (status != RECO_OK) return status;
+    }
+    return RECO_OK;
+}
+
+static reco_status allocate_keys(reco_job *job)
+{
+    job->id = reco_alloc(job->ctx, job->total, sizeof *job->id, "training pairs");
+    for (int side = 0; side < 2; side++)
+        job->keys[side] = reco_alloc(job->ctx, job->total, sizeof(uint64_t), "training pairs");
+    return job->id && job->keys[0] && job->keys[1] ? RECO_OK : RECO_E_NOMEM;
+}
+
+static void free_keys(reco_job *job)
+{
+    for (int side = 0; side < 2; side++) {
+        reco_free(job->keys[side]);
+        job->keys[side] = NULL;
+    }
 }
 
 /* Live rows of the bank, as pairs. */
 static reco_status load_own(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
-    job->own = reco_alloc(ctx, job->n, sizeof *job->own, "training pairs");
-    if (!job->own) return RECO_E_NOMEM;
+    job->total = job->n;
+    RECO_TRY(allocate_keys(job));
     for (size_t n = 0, got = 0; n < job->n; n += got) {
-        RECO_TRY(
-            reco_bank_ids(ctx, job->bank, n ? job->own[n - 1] + 1 : 0, job->n - n, job->own + n, &got));
+        RECO_TRY(reco_bank_ids(ctx, job->bank, n ? job->id[n - 1] + 1 : 0, job->n - n, job->id + n, &got));
         if (got == 0)
             return reco_fail(ctx, RECO_E_INTERNAL, "train: the bank gave %zu of %zu ids", n, job->n);
     }
@@ -36,142 +48,147 @@ static reco_status load_own(reco_job *job)
         job->rows[side] = job->owned[side] =
             reco_alloc(ctx, job->n * job->d, sizeof(float), "training pairs");
         if (!job->owned[side]) return RECO_E_NOMEM;
-        RECO_TRY(reco_bank_gather(ctx, job->bank, (reco_side)side, job->own, job->n, job->owned[side]));
+        RECO_TRY(reco_bank_gather(ctx, job->bank, (reco_side)side, job->id, job->n, job->owned[side]));
     }
-    return RECO_OK;
+    RECO_TRY(read_keys(job, 0));
+    RECO_TRY(reco_job_number(job));
+    return reco_job_search(job);
 }
 
-/* What makes two captions the same: their text; where that is not known, their embedding, which follows from it. */
-static reco_status caption_key(const reco_job *job, uint64_t *key, size_t i)
+/* ---- pairs that are not the bank's ---- */
+
+static int by_id(const void *a, const void *b)
 {
-    if (job->own) {
-        reco_pair pair;
-        RECO_TRY(reco_bank_get(job->ctx, job->bank, job->own[i], &pair));
-        size_t bytes = pair.caption ? strlen(pair.caption) : 0;
-        if (bytes) *key = reco_hash64(pair.caption, bytes, 0);
-        reco_pair_free(&pair);
-        if (bytes) return RECO_OK;
-    }
-    *key = reco_hash64(job->rows[RECO_TEXT] + i * job->d, job->d * sizeof(float), 1);
-    return RECO_OK;
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
 }
 
-/* Groups by caption, and folds by group: shuffled, then dealt in turn, so that folds are of one size. */
-static reco_status split(reco_job *job, const uint64_t *captions)
+/* Rows of the bank that the pairs retrieved join the list, each once, after the pairs. */
+static reco_status list_retrieved(reco_job *job)
 {
-    reco_ctx *ctx = job->ctx;
-    reco_status status = RECO_OK;
-    size_t n = job->n, groups = 0;
-    uint32_t *order = NULL;
-    keyed *k = reco_alloc(ctx, n, sizeof *k, "training pairs");
-    if (!k) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < n; i++) {
-        k[i].item = (uint32_t)i;
-        if (captions)
-            k[i].key = captions[i];
-        else
-            RECO_GO(caption_key(job, &k[i].key, i));
-    }
-    qsort(k, n, sizeof *k, by_key);
-    for (size_t i = 0; i < n; i++) {
-        groups += i == 0 || k[i].key != k[i - 1].key;
-        job->group[k[i].item] = (uint32_t)(groups - 1);
-    }
-    job->folds = (size_t)lround(1 / job->o.validation);
-    if (groups < 2 * job->folds)
-        RECO_GO(reco_fail(ctx, RECO_E_ARG, "train: %zu pairs of %zu captions, want at least %zu captions",
-                          n, groups, 2 * job->folds));
-    order = reco_alloc(ctx, groups, sizeof *order, "training pairs");
-    if (!order) RECO_GO(RECO_E_NOMEM);
-    for (size_t g = 0; g < groups; g++) order[g] = (uint32_t)g;
-    reco_rng rng;
-    reco_rng_seed(&rng, job->o.seed);
-    reco_rng_shuffle(&rng, order, groups);
-    for (size_t g = 0; g < groups; g++)
-        k[order[g]].item = (uint32_t)(g % job->folds); /* k is free by now */
-    for (size_t i = 0; i < n; i++) job->fold[i] = k[job->group[i]].item;
-out:
-    reco_free(order);
-    reco_free(k);
+    size_t slots = job->n * job->depth, count = 0, kept = 0;
+    int64_t *ids = reco_alloc(job->ctx, 2 * slots, sizeof *ids, "neighbours");
+    if (!ids) return RECO_E_NOMEM;
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < slots; i++)
+            if (job->found[side][i] >= 0) ids[count++] = job->found[side][i];
+    qsort(ids, count, sizeof *ids, by_id);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || ids[i] != ids[i - 1]) ids[kept++] = ids[i];
+    job->total = job->n + kept;
+    reco_status status = job->total < UINT32_MAX / 2
+                             ? allocate_keys(job)
+                             : reco_fail(job->ctx, RECO_E_ARG, "train: %zu pairs are too many", job->n);
+    for (size_t i = 0; i < job->n && status == RECO_OK; i++) job->id[i] = -1;
+    if (status == RECO_OK) memcpy(job->id + job->n, ids, kept * sizeof *ids);
+    reco_free(ids);
     return status;
 }
 
-/* The pairs that each run holds out and judges; of a large fold a random part. */
-static reco_status list_held(reco_job *job)
+static reco_status load_pairs(reco_job *job, const reco_train_pairs *pairs)
 {
-    reco_ctx *ctx = job->ctx;
-    job->runs = job->o.layer != RECO_LAYER_TRANSFORMER && job->n <= CROSS_VALIDATED ? job->folds : 1;
-    job->held = reco_alloc(ctx, job->n, sizeof *job->held, "validation pairs");
-    job->held_start = reco_alloc(ctx, job->runs + 1, sizeof *job->held_start, "validation pairs");
-    if (!job->held || !job->held_start) return RECO_E_NOMEM;
-    for (size_t run = 0; run < job->runs; run++) {
-        uint32_t *held = job->held + job->held_start[run];
-        size_t n = 0;
-        for (size_t i = 0; i < job->n; i++)
-            if (job->fold[i] == run) held[n++] = (uint32_t)i;
-        if (n > RECO_MOST_JUDGED) {
-            reco_rng rng;
-            reco_rng_seed(&rng, job->o.seed + run);
-            reco_rng_shuffle(&rng, held, n);
-            n = RECO_MOST_JUDGED;
-        }
-        job->held_start[run + 1] = job->held_start[run] + n;
+    job->rows[RECO_IMAGE] = pairs->image;
+    job->rows[RECO_TEXT] = pairs->text;
+    RECO_TRY(reco_job_search(job));
+    RECO_TRY(list_retrieved(job));
+    for (size_t i = 0; i < job->n; i++) {
+        if (pairs->captions) job->keys[RECO_TEXT][i] = pairs->captions[i];
+        /* A name says which picture it is among the names of its own list alone: two folders may both hold 0001.png.
+         * Between the pairs and the bank the vectors decide. */
+        if (pairs->pictures && pairs->pictures[i]) job->keys[RECO_IMAGE][i] = ~pairs->pictures[i];
     }
-    job->nheld = job->held_start[job->runs];
+    RECO_TRY(read_keys(job, job->n));
+    return reco_job_number(job);
+}
+
+/* ---- */
+
+/* Ids that were found become places in the list; rows of the pair's own picture go. */
+static reco_status list_neighbours(reco_job *job)
+{
+    for (int side = 0; side < 2; side++) {
+        job->near[side] = reco_alloc(job->ctx, job->n * job->depth, sizeof(uint32_t), "neighbours");
+        if (!job->near[side]) return RECO_E_NOMEM;
+        for (size_t i = 0; i < job->n; i++) {
+            size_t at = i * job->depth, kept = 0;
+            for (size_t h = 0; h < job->depth && job->found[side][at + h] >= 0; h++) {
+                uint32_t row = (uint32_t)reco_job_index(job, job->found[side][at + h]);
+                if (job->same.picture[row] == job->same.picture[i]) continue;
+                job->scores[side][at + kept] = job->scores[side][at + h];
+                job->near[side][at + kept++] = row;
+            }
+            for (; kept < job->depth; kept++) {
+                job->scores[side][at + kept] = 0;
+                job->near[side][at + kept] = RECO_NOTHING;
+            }
+        }
+        reco_free(job->found[side]);
+        job->found[side] = NULL;
+    }
+    size_t twins = 0;
+    for (size_t i = 0; i < job->n; i++) twins += reco_job_has_twin(job, i);
+    job->twins = twins > job->n / 2;
     return RECO_OK;
 }
 
-reco_status reco_job_load(reco_job *job, const float *image, const float *text, const uint64_t *captions,
-                          size_t n)
+bool reco_job_has_twin(const reco_job *job, size_t i)
+{
+    uint32_t first = job->near[RECO_TEXT][i * job->depth];
+    return !job->own && first != RECO_NOTHING && job->same.caption[first] == job->same.caption[i];
+}
+
+reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
 {
     reco_ctx *ctx = job->ctx;
     reco_bank_info info = reco_bank_get_info(job->bank);
-    job->d = info.d;
-    job->n = image ? n : (size_t)info.rows;
-    if (!image != !text) return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");
-    if (job->n < LEAST_PAIRS || job->n > UINT32_MAX)
-        return reco_fail(ctx, RECO_E_ARG, "train: %zu pairs, want %d..%u", job->n, LEAST_PAIRS, UINT32_MAX);
     size_t rows = (size_t)info.rows;
-    RECO_TRY(reco_train_resolve(ctx, &job->o, job->n, job->d, image || rows == 0 ? rows : rows - 1));
-    job->group = reco_alloc(ctx, job->n, sizeof *job->group, "training pairs");
-    job->fold = reco_alloc(ctx, job->n, sizeof *job->fold, "training pairs");
-    if (!job->group || !job->fold) return RECO_E_NOMEM;
-    if (image) {
-        job->rows[RECO_IMAGE] = image;
-        job->rows[RECO_TEXT] = text;
-    } else
-        RECO_TRY(load_own(job));
-    RECO_TRY(split(job, image ? captions : NULL));
-    return list_held(job);
+    job->d = info.d;
+    job->own = !pairs;
+    job->n = pairs ? pairs->n : rows;
+    if (pairs && (!pairs->image || !pairs->text))
+        return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");
+    if (job->n < LEAST_PAIRS || job->n >= UINT32_MAX / 2)
+        return reco_fail(ctx, RECO_E_ARG, "train: %zu pairs, want %d..%u", job->n, LEAST_PAIRS,
+                         UINT32_MAX / 2);
+    RECO_TRY(reco_train_resolve(ctx, &job->o, job->n, job->d, job->own ? rows - 1 : rows));
+    reco_status status = pairs ? load_pairs(job, pairs) : load_own(job);
+    if (status == RECO_OK) status = list_neighbours(job);
+    if (status == RECO_OK) status = reco_job_split(job);
+    free_keys(job);
+    return status;
 }
 
 size_t reco_job_index(const reco_job *job, int64_t id)
 {
-    size_t low = 0, high = job->own ? job->n : 0;
-    if (high && id >= job->own[0] && (uint64_t)(id - job->own[0]) < high) {
-        size_t guess = (size_t)(id - job->own[0]); /* right where nothing has been deleted */
-        if (job->own[guess] == id) return guess;
+    size_t first = job->own ? 0 : job->n, low = first, high = job->total;
+    if (low < high && id >= job->id[low] && (uint64_t)(id - job->id[low]) < high - low) {
+        size_t guess = low + (size_t)(id - job->id[low]); /* right where nothing has been deleted */
+        if (job->id[guess] == id) return guess;
     }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (job->own[middle] < id)
+        if (job->id[middle] < id)
             low = middle + 1;
         else
             high = middle;
     }
-    return job->own && low < job->n && job->own[low] == id ? low : job->n;
+    return low < job->total && job->id[low] == id ? low : RECO_NOTHING;
 }
 
 void reco_job_clear(reco_job *job)
 {
     for (int side = 0; side < 2; side++) {
         reco_free(job->owned[side]);
-        reco_free(job->ids[side]);
+        reco_free(job->found[side]);
+        reco_free(job->near[side]);
         reco_free(job->scores[side]);
     }
+    reco_free(job->same.start);
+    reco_free(job->same.of);
+    reco_free(job->same.picture);
+    reco_free(job->same.caption);
     reco_free(job->held_start);
     reco_free(job->held);
     reco_free(job->fold);
-    reco_free(job->group);
-    reco_free(job->own);
+    reco_free(job->id);
 }

@@ -2,9 +2,6 @@
 #include "kernels/kernels.h"
 
 enum { QUERIES = 256 };
-/* A caption's embedding in the bank is the query's own but for rounding to f16. */
-#define SAME_TEXT 0.9999f
-
 typedef struct found {
     int64_t *ids; /* [QUERIES][fetch] */
     float *scores;
@@ -19,16 +16,17 @@ static size_t filter(const reco_job *job, reco_side side, size_t i, const found 
     size_t kept = 0;
     for (size_t h = 0; h < f->counts[q] && kept < job->depth; h++) {
         size_t at = q * fetch + h;
-        if (job->own && f->ids[at] == job->own[i]) continue;
+        if (job->own && job->same.picture[reco_job_index(job, f->ids[at])] == job->same.picture[i])
+            continue;
         double near =
             side == RECO_IMAGE ? (double)f->scores[at] : reco_dot(own, f->images + at * job->d, job->d);
         if (near > (double)job->o.max_similarity) continue;
-        job->ids[side][i * job->depth + kept] = f->ids[at];
+        job->found[side][i * job->depth + kept] = f->ids[at];
         job->scores[side][i * job->depth + kept] = f->scores[at];
         kept++;
     }
     for (size_t h = kept; h < job->depth; h++) {
-        job->ids[side][i * job->depth + h] = -1;
+        job->found[side][i * job->depth + h] = -1;
         job->scores[side][i * job->depth + h] = 0;
     }
     return kept;
@@ -61,30 +59,22 @@ static reco_status search_block(reco_job *job, reco_side side, size_t first, siz
     }
 }
 
-bool reco_job_has_twin(const reco_job *job, size_t i)
-{
-    return !job->own && job->scores[RECO_TEXT][i * job->depth] >= SAME_TEXT;
-}
-
 reco_status reco_job_search(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
     size_t most = reco_min(RECO_BANK_MAX_K, (size_t)reco_bank_get_info(job->bank).rows);
     if (most == 0) return reco_fail(ctx, RECO_E_ARG, "train: the bank is empty");
-    /* With the bank's own rows, those of a batch and of a fold are put aside later; see batch.c. */
-    job->depth = reco_min(most, job->own ? 3 * job->o.k : job->o.k);
+    /* Some are put aside later: those of a batch, of a fold and of the pair's picture. */
+    job->depth = reco_min(most, 3 * job->o.k);
     for (int side = 0; side < 2; side++) {
-        job->ids[side] = reco_alloc(ctx, job->n * job->depth, sizeof(int64_t), "neighbours");
+        job->found[side] = reco_alloc(ctx, job->n * job->depth, sizeof(int64_t), "neighbours");
         job->scores[side] = reco_alloc(ctx, job->n * job->depth, sizeof(float), "neighbours");
-        if (!job->ids[side] || !job->scores[side]) return RECO_E_NOMEM;
+        if (!job->found[side] || !job->scores[side]) return RECO_E_NOMEM;
         for (size_t i = 0; i < job->n; i += QUERIES) {
             size_t n = reco_min(QUERIES, job->n - i);
             RECO_TRY(search_block(job, (reco_side)side, i, n, most));
             RECO_TRY(reco_progress(ctx, "neighbours", (size_t)side * job->n + i + n, 2 * job->n));
         }
     }
-    size_t twins = 0;
-    for (size_t i = 0; i < job->n; i++) twins += reco_job_has_twin(job, i);
-    job->twins = twins > job->n / 2;
     return RECO_OK;
 }

@@ -49,10 +49,12 @@ static reco_status make_key(session *s)
     if (text) reco_hash_update(h, text, strlen(text));
     for (int side = 0; side < 2; side++) {
         reco_hash_update(h, job->rows[side], job->n * job->d * sizeof(float));
-        reco_hash_update(h, job->ids[side], job->n * job->depth * sizeof(int64_t));
+        reco_hash_update(h, job->near[side], job->n * job->depth * sizeof(uint32_t));
         reco_hash_update(h, job->scores[side], job->n * job->depth * sizeof(float));
     }
-    reco_hash_update(h, job->group, job->n * sizeof *job->group);
+    reco_hash_update(h, job->id, job->total * sizeof *job->id);
+    reco_hash_update(h, job->same.picture, job->total * sizeof(uint32_t));
+    reco_hash_update(h, job->same.caption, job->total * sizeof(uint32_t));
     reco_hash_hex(h, s->state.key);
     reco_free(text);
     return text ? RECO_OK : RECO_E_NOMEM;
@@ -236,9 +238,8 @@ static reco_status create(session *s)
     return reco_fusion_create(s->job.ctx, &s->fusion, &c, scale, o->seed);
 }
 
-reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image, const float *text,
-                       const uint64_t *captions, size_t n, const char *path, const reco_train_opts *opts,
-                       reco_train_result *result)
+reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pairs *pairs,
+                       const char *path, const reco_train_opts *opts, reco_train_result *result)
 {
     reco_status status = RECO_OK;
     double start = reco_now();
@@ -247,8 +248,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const float *image,
     if (opts) s.job.o = *opts;
     s.state_path = reco_format(ctx, "%s.state", path);
     if (!s.state_path) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_job_load(&s.job, image, text, captions, n));
-    RECO_GO(reco_job_search(&s.job));
+    RECO_GO(reco_job_load(&s.job, pairs));
     RECO_GO(create(&s));
     if (s.job.o.layer == RECO_LAYER_RELATIONAL || s.job.o.layer == RECO_LAYER_TRANSFORMER)
         RECO_GO(learn(&s, &resumed));

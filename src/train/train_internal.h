@@ -5,16 +5,44 @@
 #include "fusion/fusion_internal.h"
 #include "reco/train.h"
 
+/* ---- same.c ---- */
+
+/* Which captions are right answers to which pictures: those of any row of the picture. Captions are the same when their
+ * texts are but for case and blanks, or their embeddings but for rounding (so equal tokens always are); pictures when
+ * they have one name, or equal embeddings. */
+typedef struct reco_answers {
+    uint32_t *caption, *picture; /* [rows] equal numbers: the same */
+    size_t captions, pictures;   /* how many */
+    uint32_t *start;             /* [pictures+1] where in `of` the captions of each picture begin */
+    uint32_t *of;                /* ascending within a picture, each once */
+} reco_answers;
+
+/* Is the caption of row `text` right for the picture of row `image`? */
+static inline bool reco_is_right(const reco_answers *a, uint32_t image, uint32_t text)
+{
+    uint32_t picture = a->picture[image], caption = a->caption[text];
+    uint32_t low = a->start[picture], high = a->start[picture + 1];
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (a->of[middle] <= caption)
+            low = middle;
+        else
+            high = middle;
+    }
+    return a->of[low] == caption;
+}
+
 /* ---- loss.c ---- */
 
 /* L = NCE(v',t') + NCE(v',t) + NCE(v,t'), scale exp(min(logit_scale, ln 100)), and its gradients.
  *   dv2, dt2      [B][d] overwritten with dL/dv', dL/dt'
  *   dlogit_scale  overwritten
  *   v2, t2, v, t  [B][d] refined and original
- *   group         [B] or NULL: pairs of one group are not each other's negatives (one caption, several pictures) */
+ *   answers       or NULL: texts that are right for a picture are not its negatives; row i is items[i] of answers */
 reco_status reco_train_loss(reco_ctx *ctx, double *loss, float *dv2, float *dt2, float *dlogit_scale,
                             const float *v2, const float *t2, const float *v, const float *t,
-                            float logit_scale, const uint32_t *group, size_t B, size_t d);
+                            float logit_scale, const reco_answers *answers, const uint32_t *items, size_t B,
+                            size_t d);
 
 /* ---- adamw.c ---- */
 
@@ -37,43 +65,58 @@ enum { RECO_CHOICES = 4 };
 /* Pairs judged of one fold, and candidates ranked: more would not change the verdict, and cost their square. */
 enum { RECO_MOST_JUDGED = 2048 };
 
+#define RECO_NOTHING UINT32_MAX
+
 typedef struct reco_job {
     reco_ctx *ctx;
     const reco_bank *bank;
     reco_train_opts o; /* no defaults left */
+    bool own;          /* the pairs are the bank's own rows */
     size_t n, d;
     const float *rows[2]; /* [n][d] by side */
     float *owned[2];      /* rows, where they came from the bank */
-    int64_t *own;         /* [n] ascending: pair i is row own[i] of the bank; NULL: pairs of their own */
-    uint32_t *group;      /* [n] pairs of one caption have one number */
-    uint32_t *fold;       /* [n] below folds; a caption is in one fold */
-    size_t folds, runs;   /* runs: folds that are held out, one after the other */
-    uint32_t *held;       /* [nheld] pairs measured when their fold is held out, run by run */
-    size_t *held_start;   /* [runs+1] where each run's begin */
+    /* The pairs, then, where they are not the bank's own rows, the rows of the bank that they retrieved. */
+    size_t total;
+    int64_t *id;       /* [total] row of the bank, ascending; -1: none */
+    reco_answers same; /* [total] */
+    uint64_t
+        *keys[2]; /* [total] what rows say of their pictures and captions, 0 nothing; gone after loading */
+    uint32_t *fold; /* [n] below folds; a caption and a picture are in one fold, as far as that can be */
+    size_t folds, runs; /* runs: folds that are held out, one after the other */
+    uint32_t *held;     /* [nheld] pairs measured when their fold is held out, run by run */
+    size_t *held_start; /* [runs+1] where each run's begin */
     size_t nheld;
-    size_t depth;     /* neighbours kept of each pair */
-    int64_t *ids[2];  /* [n][depth] rows of the bank by side searched, best first, -1 at the end */
+    size_t depth;      /* neighbours kept of each pair */
+    int64_t *found[2]; /* [n][depth] ids of them, -1 at the end; gone after loading */
+    uint32_t
+        *near[2]; /* [n][depth] by side searched, best first: which of the list; RECO_NOTHING at the end */
     float *scores[2]; /* [n][depth] */
     bool twins;       /* the memory holds most of the captions, with other pictures */
 } reco_job;
 
 /* options.c: defaults and ranges; n pairs, rows: neighbours that the bank can give. */
 reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d, size_t rows);
-/* image NULL: the bank's own rows. job->o is resolved on the way. */
-reco_status reco_job_load(reco_job *job, const float *image, const float *text, const uint64_t *captions,
-                          size_t n);
+/* pairs.c: all of the job, given ctx, bank and o. pairs NULL: the bank's own rows. */
+reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs);
 void reco_job_clear(reco_job *job);
-/* Fill ids and scores. Barred: the pair itself, and rows whose image is above max_similarity to the pair's own. */
-reco_status reco_job_search(reco_job *job);
-/* Index of a bank row among the pairs, or n. */
+/* Place in the list of a row of the bank, or RECO_NOTHING. */
 size_t reco_job_index(const reco_job *job, int64_t id);
+
+/* same.c: number the pictures and captions of the list. */
+reco_status reco_job_number(reco_job *job);
+/* Of a forest of parents [n], where a root is its own parent. */
+uint32_t reco_root(uint32_t *parent, uint32_t item);
+/* folds.c: fold and held. */
+reco_status reco_job_split(reco_job *job);
+/* search.c: found and scores. Barred: the pair itself, rows of its picture, and rows whose image is above max_similarity to its
+ * own. */
+reco_status reco_job_search(reco_job *job);
 
 /* ---- batch.c ---- */
 
 typedef struct reco_batch {
     size_t max, n;
     uint32_t *items;  /* [n] pairs */
-    uint32_t *group;  /* [n] */
     float *x[2];      /* [n][d] */
     float *R[2];      /* [n][k][d] partners of the neighbours of x */
     float *s[2];      /* [n][k] */
@@ -83,9 +126,18 @@ typedef struct reco_batch {
 
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
 void reco_batch_clear(reco_batch *b);
-/* Gather the pairs b->items[0..n). hidden [n of job] or NULL: pairs whose rows of the bank do not count. rng NULL: no
- * dropout. */
-reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const unsigned char *hidden,
+/* Rows of the bank that do not count, by what they show and what they say. */
+typedef struct reco_mask {
+    unsigned char *picture, *caption; /* [pictures], [captions] */
+} reco_mask;
+
+reco_status reco_mask_create(const reco_job *job, reco_mask *mask);
+void reco_mask_clear(reco_mask *mask);
+/* Mask what the pairs of a fold show and say, and nothing else. */
+void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold);
+
+/* Gather the pairs b->items[0..n). mask NULL: all rows count. rng NULL: no dropout. */
+reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
                             reco_rng *rng);
 /* Turn all of the batch by one random orthogonal matrix (rotate.c). */
 reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng);
@@ -157,7 +209,7 @@ typedef struct reco_learner {
     float *gradient;     /* [total] */
     uint32_t *pool;      /* [npool] the pairs trained on in this run */
     size_t npool;
-    unsigned char *hidden; /* [n] pairs whose rows of the bank do not count now */
+    reco_mask hidden;
 } reco_learner;
 
 reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusion *fusion,

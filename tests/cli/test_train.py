@@ -1,3 +1,4 @@
+import json
 import math
 import random
 import unittest
@@ -44,6 +45,71 @@ class Train(Case):
         self.json("refine", "--bank", "b", "--fusion", "f.safetensors", "--embeddings", "held", "--out", "t", "--refine", "text")
         self.assertEqual(npy(self.dir / "held/img_emb/img_emb_0.npy"), npy(self.dir / "t/img_emb/img_emb_0.npy"))
         self.assertEqual(npy(self.dir / "r/text_emb/text_emb_0.npy"), npy(self.dir / "t/text_emb/text_emb_0.npy"))
+
+    def metadata(self, folder, records):
+        (self.dir / folder / "metadata").mkdir(exist_ok=True)
+        (self.dir / folder / "metadata/metadata_0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+
+    def trained(self, folder, own):
+        """Checkpoint and figures of training on a folder of embeddings, or on a bank of it, its own rows."""
+        if own:
+            self.reco("bank", "build", "--embeddings", folder, "--out", f"{folder}.bank", "--several-captions")
+        made = self.json("train", "--bank", f"{folder}.bank" if own else "b", *([] if own else ["--embeddings", folder]), "--steps", "20",
+                         "--out", "f.safetensors", "--fresh")
+        return (self.dir / "f.safetensors").read_bytes(), made["recall_at_1"]
+
+    def test_same_caption(self):
+        """Captions are one when only case, blanks or the Unicode form tell them apart, or when their embeddings are equal."""
+        self.world(60, 60, "m")
+        self.reco("bank", "build", "--embeddings", "m", "--out", "b")
+        spelt = {
+            "plain": lambda i: f"caf\u00e9 {i % 20}",
+            "case": lambda i: f"CAF\u00c9 {i % 20}" if i >= 20 else f"caf\u00e9 {i % 20}",
+            "blanks": lambda i: f" caf\u00e9\u00a0\t{i % 20} \n" if i >= 20 else f"caf\u00e9 {i % 20}",
+            "form": lambda i: f"cafe\u0301 {i % 20}" if i >= 20 else f"caf\u00e9 {i % 20}",
+            "other": lambda i: f"caf\u00e9 {i}",
+        }
+        for own in (False, True):
+            results = {}
+            for name, spell in spelt.items():
+                self.world(60, 20, name, seed=1)
+                self.metadata(name, [{"caption": spell(i)} for i in range(60)])
+                results[name] = self.trained(name, own)
+            for name in ("case", "blanks", "form"):
+                self.assertEqual(results[name], results["plain"], name)
+            self.assertNotEqual(results["other"], results["plain"])  # the test would be void else
+        # Equal embeddings, as the tokenizer's cut makes them: what the metadata say does not matter, nor that there are none.
+        for own in (False, True):
+            results = []
+            for name, caption in (("with", "same {0}"), ("long", "same {0}, and so on, longer than the context {1}"), ("none", None)):
+                name += str(own)
+                self.world(60, 20, name, seed=1)
+                texts = npy(self.dir / name / "text_emb/text_emb_0.npy")[1]
+                write_npy(self.dir / name / "text_emb/text_emb_0.npy", [texts[i % 20] for i in range(60)])
+                if caption:
+                    self.metadata(name, [{"caption": caption.format(i % 20, i)} for i in range(60)])
+                results.append(self.trained(name, own))
+            self.assertEqual(results[0], results[1])
+            self.assertEqual(results[0], results[2])
+
+    def test_same_picture(self):
+        """Rows of one picture, by name or by equal embeddings, are neither negatives nor wrong answers, and never retrieved."""
+        self.world(60, 60, "m")
+        self.reco("bank", "build", "--embeddings", "m", "--out", "b")
+        for own in (False, True):
+            results = []
+            for name, record in (("named", lambda i: {"caption": f"c {i}", "image_path": f"{i % 20}.png"}),
+                                 ("equal", lambda i: {"caption": f"c {i}"})):
+                name += str(own)
+                self.world(60, 20, name, seed=1)
+                images = npy(self.dir / name / "img_emb/img_emb_0.npy")[1]
+                write_npy(self.dir / name / "img_emb/img_emb_0.npy", [images[i % 20] for i in range(60)])
+                self.metadata(name, [record(i) for i in range(60)])
+                results.append(self.trained(name, own))
+            self.assertEqual(results[0], results[1])
+            self.world(60, 20, "alone", seed=1)
+            self.metadata("alone", [{"caption": f"c {i}", "image_path": f"{i}.png"} for i in range(60)])
+            self.assertNotEqual(self.trained("alone", own), results[0])
 
     def test_limits(self):
         self.world(12, 12, "e")

@@ -181,7 +181,7 @@ static double pass(golden *g, reco_tape *tapes[2])
                          RECO_OK);
     assert_int_equal(reco_train_loss(g->ctx, &loss, g->drefined[0], g->drefined[1],
                                      g->gradient + g->total - 1, g->refined[0], g->refined[1], g->v, g->t,
-                                     *params[n - 1].value, NULL, g->B, g->d),
+                                     *params[n - 1].value, NULL, NULL, g->B, g->d),
                      RECO_OK);
     for (int side = 0; side < 2; side++)
         assert_int_equal(reco_fusion_backward(g->ctx, g->f, tapes[side], g->drefined[side], g->gradient),

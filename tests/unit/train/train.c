@@ -102,7 +102,8 @@ static reco_status train(reco_ctx *ctx, const char *bank_path, const float *imag
 {
     reco_bank *bank;
     assert_int_equal(reco_bank_open(ctx, &bank, bank_path), RECO_OK);
-    reco_status status = reco_train(ctx, bank, image, text, NULL, N, w.out, o, r);
+    reco_train_pairs pairs = {.n = N, .image = image, .text = text};
+    reco_status status = reco_train(ctx, bank, image || text ? &pairs : NULL, w.out, o, r);
     reco_bank_close(bank);
     return status;
 }
@@ -191,27 +192,26 @@ static void refuses(void **state)
     reco_ctx_free(ctx);
 }
 
-/* No pair finds itself or its near-duplicate, nor, in a batch, the rows of the batch or of the fold that is held out. */
+/* No pair finds itself, its near-duplicate or a row of its picture, nor, in a batch, the rows of the batch or of the fold
+ * that is held out. */
 static void self_exclusion(void **state)
 {
     (void)state;
     reco_ctx *ctx = new_ctx(NULL, NULL);
     reco_bank *bank;
     reco_batch b;
-    static unsigned char hidden[N];
+    reco_mask mask;
     assert_int_equal(reco_bank_open(ctx, &bank, w.bank), RECO_OK);
     reco_job job = {.ctx = ctx, .bank = bank, .o = quick};
     job.o.max_similarity = 0.97f;
     job.o.neighbour_dropout = 0.5;
-    assert_int_equal(reco_job_load(&job, NULL, NULL, NULL, 0), RECO_OK);
-    assert_int_equal(reco_job_search(&job), RECO_OK);
+    assert_int_equal(reco_job_load(&job, NULL), RECO_OK);
     size_t near = 0, found = 0;
     for (int side = 0; side < 2; side++)
         for (size_t i = 0; i < N; i++)
             for (size_t h = 0; h < job.depth; h++) {
-                int64_t id = job.ids[side][i * job.depth + h];
-                if (id < 0) continue;
-                size_t at = reco_job_index(&job, id);
+                size_t at = job.near[side][i * job.depth + h];
+                if (at == RECO_NOTHING) continue;
                 assert_true(at < N && at != i);
                 double c = reco_dot(job.rows[0] + i * D, job.rows[0] + at * D, D);
                 assert_true(c <= 0.9701);
@@ -221,50 +221,118 @@ static void self_exclusion(void **state)
     assert_true(near > 0 && found > N * job.depth); /* the test would be void else */
 
     assert_int_equal(reco_batch_create(&job, &b, 40), RECO_OK);
-    for (size_t i = 0; i < N; i++) hidden[i] = job.fold[i] == 0;
-    for (size_t i = 0; i < 40; i++) hidden[b.items[i] = (uint32_t)(5 * i)] = 1;
+    assert_int_equal(reco_mask_create(&job, &mask), RECO_OK);
+    reco_mask_fold(&job, &mask, 0);
+    for (size_t i = 0; i < 40; i++) mask.picture[job.same.picture[b.items[i] = (uint32_t)(5 * i)]] = 1;
     reco_rng rng;
     reco_rng_seed(&rng, 1);
     size_t counts[11] = {0};
-    assert_int_equal(reco_batch_fill(&job, &b, 40, hidden, &rng), RECO_OK);
+    assert_int_equal(reco_batch_fill(&job, &b, 40, &mask, &rng), RECO_OK);
     for (size_t q = 0; q < 40; q++) { /* ids are the text side's, the last that was filled */
         counts[b.valid[RECO_TEXT][q]]++;
         for (size_t h = 0; h < b.valid[RECO_TEXT][q]; h++) {
             size_t at = reco_job_index(&job, b.ids[q * 10 + h]);
-            assert_false(hidden[at]);
+            assert_true(at % 5 != 0 || at / 5 >= 40);
+            assert_int_not_equal(job.fold[at], 0);
             assert_memory_equal(b.R[RECO_TEXT] + (q * 10 + h) * D, job.rows[RECO_IMAGE] + at * D,
                                 D * sizeof(float));
             if (h) assert_true(b.s[RECO_TEXT][q * 10 + h] <= b.s[RECO_TEXT][q * 10 + h - 1]);
         }
     }
     assert_true(counts[10] > 10 && counts[10] < 40);
+    reco_mask_clear(&mask);
     reco_batch_clear(&b);
     reco_job_clear(&job);
     reco_bank_close(bank);
     reco_ctx_free(ctx);
 }
 
-/* Captions, not rows, are held out. */
+static reco_status load(reco_ctx *ctx, reco_bank *bank, reco_job *job, const uint64_t *captions,
+                        const uint64_t *pictures)
+{
+    reco_train_pairs pairs = {N, w.image, w.text, captions, pictures};
+    *job = (reco_job){.ctx = ctx, .bank = bank, .o = quick};
+    return reco_job_load(job, &pairs);
+}
+
+/* Captions and pictures, not rows, are held out, and what hangs together through them. */
 static void folds(void **state)
 {
     (void)state;
     reco_ctx *ctx = new_ctx(NULL, NULL);
     reco_bank *bank;
-    uint64_t captions[N];
-    for (size_t i = 0; i < N; i++) captions[i] = i % 40 * 1000003;
+    reco_job job;
+    uint64_t captions[N], pictures[N];
     assert_int_equal(reco_bank_open(ctx, &bank, w.bank), RECO_OK);
-    reco_job job = {.ctx = ctx, .bank = bank, .o = quick};
-    assert_int_equal(reco_job_load(&job, w.image, w.text, captions, N), RECO_OK);
-    assert_int_equal(job.nheld, N);
+    for (size_t i = 0; i < N; i++) captions[i] = 1 + i % 40 * 1000003;
     for (size_t i = 0; i < N; i++)
-        for (size_t j = 0; j < N; j++) {
-            assert_int_equal(job.group[i] == job.group[j], captions[i] == captions[j]);
-            if (captions[i] == captions[j]) assert_int_equal(job.fold[i], job.fold[j]);
-        }
+        pictures[i] = 1 + i % 80 / 2; /* two captions a picture, five rows each */
+    for (int with = 0; with < 2; with++) {
+        assert_int_equal(load(ctx, bank, &job, captions, with ? pictures : NULL), RECO_OK);
+        assert_int_equal(job.nheld, N);
+        size_t held[5] = {0};
+        for (size_t i = 0; i < N; i++) held[job.fold[i]]++;
+        for (size_t f = 0; f < 5; f++) assert_int_equal(held[f], N / 5);
+        for (size_t i = 0; i < N; i++)
+            for (size_t j = 0; j < N; j++) {
+                bool one = captions[i] == captions[j], other = with && pictures[i] == pictures[j];
+                assert_int_equal(job.same.caption[i] == job.same.caption[j], one);
+                if (with) assert_int_equal(job.same.picture[i] == job.same.picture[j], other);
+                if (one || other) assert_int_equal(job.fold[i], job.fold[j]);
+            }
+        reco_job_clear(&job);
+    }
+    /* One caption for half of the pairs hangs all of them together: that one is on both sides, and the others are not. */
+    for (size_t i = 0; i < N; i++) {
+        pictures[i] = 1 + i / 2;
+        captions[i] = i % 2 ? 1 : 2 + i;
+    }
+    assert_int_equal(load(ctx, bank, &job, captions, pictures), RECO_OK);
+    for (size_t i = 0; i < N; i += 2) assert_int_equal(job.fold[i], job.fold[i + 1]);
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) /* what one row says of a picture holds for all of its rows */
+            assert_int_equal(reco_is_right(&job.same, (uint32_t)i, (uint32_t)j), i / 2 == j / 2 || j % 2);
     reco_job_clear(&job);
-    for (size_t i = 0; i < N; i++) captions[i] = i % 4;
-    job = (reco_job){.ctx = ctx, .bank = bank, .o = quick};
-    assert_int_equal(reco_job_load(&job, w.image, w.text, captions, N), RECO_E_ARG);
+    for (size_t i = 0; i < N; i++) captions[i] = 1 + i % 4;
+    assert_int_equal(load(ctx, bank, &job, captions, NULL), RECO_E_ARG);
+    reco_job_clear(&job);
+    reco_bank_close(bank);
+    reco_ctx_free(ctx);
+}
+
+/* Rows are the same when they differ by rounding alone, and then only. */
+static void sameness(void **state)
+{
+    (void)state;
+    reco_ctx *ctx = new_ctx(NULL, NULL);
+    reco_bank *bank;
+    static float image[N * D], text[N * D];
+    assert_int_equal(reco_bank_open(ctx, &bank, w.bank), RECO_OK);
+    memcpy(image, w.image, sizeof image);
+    memcpy(text, w.text, sizeof text);
+    for (size_t i = 0; i < N; i++) {
+        size_t first = i - i % 4;
+        if (i % 4 == 1) memcpy(text + i * D, text + first * D, D * sizeof *text);
+        if (i % 4 == 2) /* as f16 */
+            for (size_t j = 0; j < D; j++)
+                text[i * D + j] = reco_f16_to_f32(reco_f32_to_f16(text[first * D + j]));
+        if (i % 4 == 3) /* another caption, if a near one */
+            for (size_t j = 0; j < D; j++) text[i * D + j] = text[first * D + j] + (j % 2 ? 1e-3f : -1e-3f);
+    }
+    reco_normalize(NULL, text, text, N, D, NULL);
+    reco_train_pairs pairs = {.n = N, .image = image, .text = text};
+    reco_job job = {.ctx = ctx, .bank = bank, .o = quick};
+    assert_int_equal(reco_job_load(&job, &pairs), RECO_OK);
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++)
+            assert_int_equal(job.same.caption[i] == job.same.caption[j],
+                             i == j || (i / 4 == j / 4 && i % 4 != 3 && j % 4 != 3));
+    /* The pairs' pictures are the bank's, so each has a row of the bank that it does not retrieve. */
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < N; i++)
+            for (size_t h = 0; h < job.depth; h++)
+                if (job.near[side][i * job.depth + h] != RECO_NOTHING)
+                    assert_int_not_equal(job.id[job.near[side][i * job.depth + h]], i);
     reco_job_clear(&job);
     reco_bank_close(bank);
     reco_ctx_free(ctx);
@@ -405,6 +473,7 @@ static void mistakes(void **state)
     (void)state;
     reco_ctx *ctx = new_ctx(NULL, NULL);
     reco_bank *bank;
+    const reco_train_pairs three = {.n = 3, .image = w.image, .text = w.text};
     const reco_train_opts bad[] = {{.k = 2000},
                                    {.lr = -1},
                                    {.validation = 0.9},
@@ -416,8 +485,8 @@ static void mistakes(void **state)
         assert_int_equal(train(ctx, w.bank, NULL, NULL, &bad[i], NULL), RECO_E_ARG);
     assert_int_equal(train(ctx, w.bank, w.image, NULL, &quick, NULL), RECO_E_ARG);
     assert_int_equal(reco_bank_open(ctx, &bank, w.bank), RECO_OK);
-    assert_int_equal(reco_train(ctx, bank, w.image, w.text, NULL, 3, w.out, &quick, NULL), RECO_E_ARG);
-    assert_int_equal(reco_train(ctx, bank, NULL, NULL, NULL, 0, "/nonexistent/f", &quick, NULL), RECO_E_IO);
+    assert_int_equal(reco_train(ctx, bank, &three, w.out, &quick, NULL), RECO_E_ARG);
+    assert_int_equal(reco_train(ctx, bank, NULL, "/nonexistent/f", &quick, NULL), RECO_E_IO);
     reco_bank_close(bank);
     reco_ctx_free(ctx);
 }
@@ -426,9 +495,9 @@ int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "child") == 0) return child(argv[2], argv[3]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learns), cmocka_unit_test(refuses),  cmocka_unit_test(self_exclusion),
-        cmocka_unit_test(folds),  cmocka_unit_test(resumes),  cmocka_unit_test(foreign_state),
-        cmocka_unit_test(killed), cmocka_unit_test(mistakes),
+        cmocka_unit_test(learns),        cmocka_unit_test(refuses),  cmocka_unit_test(self_exclusion),
+        cmocka_unit_test(folds),         cmocka_unit_test(sameness), cmocka_unit_test(resumes),
+        cmocka_unit_test(foreign_state), cmocka_unit_test(killed),   cmocka_unit_test(mistakes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
