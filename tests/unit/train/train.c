@@ -241,8 +241,7 @@ static void self_exclusion(void **state)
     }
     assert_true(counts[10] > 10 && counts[10] < 40);
     reco_mask_clear(&mask);
-    reco_batch_clear(&b);
-    reco_job_clear(&job);
+    reco_batch_clear(&b), reco_job_clear(&job);
     reco_bank_close(bank);
     reco_ctx_free(ctx);
 }
@@ -295,8 +294,7 @@ static void folds(void **state)
     reco_job_clear(&job);
     for (size_t i = 0; i < N; i++) captions[i] = 1 + i % 4;
     assert_int_equal(load(ctx, bank, &job, captions, NULL), RECO_E_ARG);
-    reco_job_clear(&job);
-    reco_bank_close(bank);
+    reco_job_clear(&job), reco_bank_close(bank);
     reco_ctx_free(ctx);
 }
 
@@ -306,9 +304,8 @@ static void sameness(void **state)
     (void)state;
     reco_ctx *ctx = new_ctx(NULL, NULL);
     reco_bank *bank;
-    static float image[N * D], text[N * D];
+    static float text[N * D];
     assert_int_equal(reco_bank_open(ctx, &bank, w.bank), RECO_OK);
-    memcpy(image, w.image, sizeof image);
     memcpy(text, w.text, sizeof text);
     for (size_t i = 0; i < N; i++) {
         size_t first = i - i % 4;
@@ -320,7 +317,7 @@ static void sameness(void **state)
             for (size_t j = 0; j < D; j++) text[i * D + j] = text[first * D + j] + (j % 2 ? 1e-3f : -1e-3f);
     }
     reco_normalize(NULL, text, text, N, D, NULL);
-    reco_train_pairs pairs = {.n = N, .image = image, .text = text};
+    reco_train_pairs pairs = {.n = N, .image = w.image, .text = text};
     reco_job job = {.ctx = ctx, .bank = bank, .o = quick};
     assert_int_equal(reco_job_load(&job, &pairs), RECO_OK);
     for (size_t i = 0; i < N; i++)
