@@ -96,6 +96,8 @@ RECO_API int32_t reco_model_pad(const reco_model *model);
  *   pixels  [n][3][R][R]
  * RECO_E_UNSUPPORTED where the model has no such tower, or none of its kind of tokenizer can be read (also for n = 0,
  * to ask).
+ * A row depends on its picture or text alone, to the bit: not on n, its place, or the number of threads. The instruction set and the
+ * precision do matter.
  * Memory beside the model: activations of at most 4,096 tokens at a time. Thread-safe on a shared model. */
 RECO_API reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, const float *pixels,
                                              size_t n, float *out);

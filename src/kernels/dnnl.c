@@ -35,7 +35,7 @@ struct reco_dnnl_weight {
 
 static dnnl_data_type_t operand(reco_product_type type)
 {
-    return type == RECO_PRODUCT_BF16 ? dnnl_bf16 : type == RECO_PRODUCT_S8 ? dnnl_s8 : dnnl_f32;
+    return type == RECO_PRODUCT_S8 ? dnnl_s8 : dnnl_bf16;
 }
 
 static dnnl_data_type_t stored(reco_dtype dtype)
@@ -110,7 +110,9 @@ reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t o
         good = w->bias_data != NULL;
         if (good) memcpy(w->bias_data, bias, out * sizeof(float));
     }
-    good = good && (pd = describe(w, of(&any), rows, reco_product_result(type), false)) != NULL;
+    good =
+        good && (pd = describe(w, of(&any), rows, type == RECO_PRODUCT_S8 ? RECO_DTYPE_I32 : RECO_DTYPE_F32,
+                               false)) != NULL;
     if (good && bias)
         good = dnnl_memory_create(&w->bias, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
                                   w->engine, w->bias_data) == dnnl_success;

@@ -7,14 +7,14 @@
 /* oneDNN 2.6 collapses on products of more rows than this. */
 #define ROWS_AT_ONCE 4096
 
-int reco_threads_enter(const reco_ctx *ctx)
+int reco_threads_enter(int threads)
 {
 #ifdef _OPENMP
     int before = omp_get_max_threads();
-    if (before != reco_ctx_threads(ctx)) omp_set_num_threads(reco_ctx_threads(ctx));
+    if (before != threads) omp_set_num_threads(threads);
     return before;
 #else
-    (void)ctx;
+    (void)threads;
     return 1;
 #endif
 }
@@ -37,7 +37,7 @@ reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_
         reco_ref_gemm(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, alpha, beta);
         return RECO_OK;
     }
-    int before = reco_threads_enter(ctx);
+    int before = reco_threads_enter(reco_ctx_threads(ctx));
     bool good = true;
     for (size_t i = 0; i < m && good; i += ROWS_AT_ONCE)
         good = reco_dnnl_sgemm(c + i * ldc, ldc, ta ? a + i : a + i * lda, lda, ta, b, ldb, tb,

@@ -5,6 +5,8 @@
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
+#include <stdatomic.h>
+
 const reco_vec *reco_vec_of(const reco_ctx *ctx);
 /* y = act(x) over n values of one thread; may alias. */
 void reco_vec_activate(const reco_vec *vec, float *y, const float *x, size_t n, reco_act act);
@@ -15,17 +17,13 @@ void reco_vec_activate(const reco_vec *vec, float *y, const float *x, size_t n, 
 bool reco_dnnl_sgemm(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb,
                      bool tb, size_t m, size_t n, size_t k, float alpha, float beta);
 
-/* Types of both operands of a product; S8 gives exact I32 sums, the others F32 or BF16. */
+/* Types of both operands of a product. */
 typedef enum reco_product_type { RECO_PRODUCT_F32, RECO_PRODUCT_BF16, RECO_PRODUCT_S8 } reco_product_type;
-static inline reco_dtype reco_product_result(reco_product_type type)
-{
-    return type == RECO_PRODUCT_S8 ? RECO_DTYPE_I32 : RECO_DTYPE_F32;
-}
 
-/* A weight matrix in the layout that oneDNN likes best for products of about `rows` rows. */
+/* A weight matrix, BF16 or S8, in the layout that oneDNN likes best for products of about `rows` rows. */
 typedef struct reco_dnnl_weight reco_dnnl_weight;
-/* weight [out][in] of the type; the packed copy belongs to *w. S8 has neither bias nor activation. NULL result: refused
- * or out of memory. */
+/* weight [out][in] of the type; the packed copy belongs to *w. BF16 gives F32 or BF16; S8 gives exact I32 sums, and has neither
+ * bias nor activation. NULL result: refused or out of memory. */
 reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t out, size_t in,
                                  reco_product_type type, reco_act act, size_t rows);
 void reco_dnnl_weight_free(reco_dnnl_weight *w);
@@ -35,9 +33,20 @@ bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const 
 bool reco_dnnl_has_bf16(void);
 bool reco_dnnl_has_int8(void); /* products of int8 as fast as they should be */
 
-/* oneDNN takes its threads from OpenMP's per-thread setting: set ours, give back what was there. */
-int reco_threads_enter(const reco_ctx *ctx);
+/* oneDNN takes its threads from OpenMP's per-thread setting: set it, give back what was there. */
+int reco_threads_enter(int threads);
 void reco_threads_leave(int before);
+
+/* ---- products in f32 (panels.c) ---- */
+
+typedef struct reco_panels reco_panels;
+/* Of the rows [out][in] that read gives, few at a time. */
+reco_status reco_panels_create(reco_ctx *ctx, reco_panels **w, reco_rows_read read, void *arg, size_t out,
+                               size_t in);
+void reco_panels_free(reco_panels *w);
+/* y [m][out] = act(x W^T + bias), or +=; x [m][in]; bias [out] or NULL. A row's bits depend on that row alone. */
+reco_status reco_panels_run(reco_ctx *ctx, float *y, const reco_panels *w, const float *x,
+                            const float *bias, reco_act act, size_t m, bool add);
 
 /* ---- layers (linear.c, linear_int8.c) ---- */
 
@@ -45,12 +54,17 @@ struct reco_linear {
     size_t out, in;
     reco_act act;
     reco_product_type type;
-    reco_dnnl_weight *packed; /* NULL: plain */
+    /* One of the three: */
+    reco_dnnl_weight *packed; /* of what this CPU computes in bf16 or int8 */
+    reco_panels *panels;      /* of f32, and of bf16 and int8 elsewhere */
     float *weight;            /* [out][in] of the plain */
     float *bias;              /* [out] */
     float *scales;            /* [out] of int8 */
     int8_t *quantized;        /* [out][in] while an int8 layer is made */
 };
+/* Not packed: y [m][out] = act(x W^T + bias), or +=, of x as the layer wants it rounded; of int8 the sums of codes alone. */
+reco_status reco_linear_f32(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
+                            bool add);
 reco_status reco_int8_weights(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg);
 reco_status reco_int8_run(reco_ctx *ctx, reco_rows y, const reco_linear *lin, reco_rows x, size_t m,
                           bool add);

@@ -19,18 +19,32 @@ static void round_bf16(float *out, const float *in, size_t n)
 
 /* Where a precision is asked of a CPU that lacks it, operands are rounded as it would round them and multiplied in
  * f32: the same numbers, so that results do not depend on the machine. */
-static reco_status create_plain(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
+typedef struct rounded {
+    const reco_linear *lin;
+    reco_rows_read read;
+    void *arg;
+} rounded;
+
+static reco_status read_rounded(reco_ctx *ctx, void *arg, float *to, size_t first, size_t n)
 {
-    size_t count = lin->out * lin->in;
-    lin->weight = reco_alloc_raw(ctx, count, sizeof(float), "weights");
-    if (!lin->weight) return RECO_E_NOMEM;
-    if (lin->type == RECO_PRODUCT_S8) {
-        for (size_t i = 0; i < count; i++) lin->weight[i] = (float)lin->quantized[i];
+    const rounded *from = arg;
+    size_t in = from->lin->in;
+    if (from->lin->type == RECO_PRODUCT_S8) {
+        for (size_t i = 0; i < n * in; i++) to[i] = (float)from->lin->quantized[first * in + i];
         return RECO_OK;
     }
-    RECO_TRY(read(ctx, arg, lin->weight, 0, lin->out));
-    if (lin->type == RECO_PRODUCT_BF16) round_bf16(lin->weight, lin->weight, count);
+    RECO_TRY(from->read(ctx, from->arg, to, first, n));
+    if (from->lin->type == RECO_PRODUCT_BF16) round_bf16(to, to, n * in);
     return RECO_OK;
+}
+
+static reco_status create_f32(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
+{
+    rounded from = {lin, read, arg};
+    if (reco_ctx_isa(ctx) != RECO_ISA_PLAIN)
+        return reco_panels_create(ctx, &lin->panels, read_rounded, &from, lin->out, lin->in);
+    lin->weight = reco_alloc_raw(ctx, lin->out * lin->in, sizeof(float), "weights");
+    return lin->weight ? read_rounded(ctx, &from, lin->weight, 0, lin->out) : RECO_E_NOMEM;
 }
 
 typedef struct to_bf16 {
@@ -75,13 +89,8 @@ static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, reco_rows_read
         if (!half) RECO_GO(RECO_E_NOMEM);
         RECO_GO(read_bf16(ctx, lin, read, arg, half));
         source = half;
-    } else if (lin->type == RECO_PRODUCT_F32) {
-        float *all = reco_scratch(ctx, count, sizeof *all, "weights");
-        if (!all) RECO_GO(RECO_E_NOMEM);
-        RECO_GO(read(ctx, arg, all, 0, lin->out));
-        source = all;
     }
-    int before = reco_threads_enter(ctx);
+    int before = reco_threads_enter(reco_ctx_threads(ctx));
     lin->packed = reco_dnnl_pack(source, bias, lin->out, lin->in, lin->type, act, 1024);
     reco_threads_leave(before);
     if (!lin->packed)
@@ -101,7 +110,7 @@ reco_status reco_linear_create_from(reco_ctx *ctx, reco_linear **result, reco_ro
     reco_linear *lin = reco_alloc(ctx, 1, sizeof *lin, "linear layer");
     if (!lin) return RECO_E_NOMEM;
     reco_status status = RECO_OK;
-    bool native = reco_ctx_isa(ctx) != RECO_ISA_PLAIN;
+    bool native = false;
     lin->out = out;
     lin->in = in;
     lin->act = act;
@@ -115,7 +124,7 @@ reco_status reco_linear_create_from(reco_ctx *ctx, reco_linear **result, reco_ro
     }
     if (!(lin->bias = reco_alloc(ctx, out, sizeof(float), "bias"))) RECO_GO(RECO_E_NOMEM);
     if (bias) memcpy(lin->bias, bias, out * sizeof(float));
-    RECO_GO(native ? create_packed(ctx, lin, read, arg) : create_plain(ctx, lin, read, arg));
+    RECO_GO(native ? create_packed(ctx, lin, read, arg) : create_f32(ctx, lin, read, arg));
     reco_free(lin->quantized);
     lin->quantized = NULL;
     *result = lin;
@@ -149,6 +158,7 @@ void reco_linear_free(reco_linear *lin)
 {
     if (!lin) return;
     reco_dnnl_weight_free(lin->packed);
+    reco_panels_free(lin->panels);
     reco_free(lin->weight);
     reco_free(lin->quantized);
     reco_free(lin->scales);
@@ -158,24 +168,33 @@ void reco_linear_free(reco_linear *lin)
 
 reco_dtype reco_linear_input(const reco_linear *lin)
 {
-    return lin->packed && lin->type != RECO_PRODUCT_F32 ? RECO_DTYPE_BF16 : RECO_DTYPE_F32;
+    return lin->packed ? RECO_DTYPE_BF16 : RECO_DTYPE_F32;
 }
 
-static reco_status run_plain(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
-                             bool add)
+reco_status reco_linear_f32(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
+                            bool add)
+{
+    const float *bias = lin->type == RECO_PRODUCT_S8 ? NULL : lin->bias;
+    reco_act act = lin->type == RECO_PRODUCT_S8 ? RECO_ACT_NONE : lin->act;
+    if (lin->panels) return reco_panels_run(ctx, y, lin->panels, x, bias, act, m, add);
+    reco_ref_gemm(y, lin->out, x, lin->in, false, lin->weight, lin->in, true, m, lin->out, lin->in, 1,
+                  add ? 1 : 0);
+    for (size_t i = 0; i < m * lin->out; i++)
+        y[i] = reco_ref_act(y[i] + (bias ? bias[i % lin->out] : 0), act);
+    return RECO_OK;
+}
+
+static reco_status run_rounded(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
+                               bool add)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     if (lin->type == RECO_PRODUCT_BF16) {
-        float *rounded = reco_scratch(ctx, m * lin->in, sizeof(float), "bf16 inputs");
-        if (!rounded) return RECO_E_NOMEM;
-        round_bf16(rounded, x, m * lin->in);
-        x = rounded;
+        float *rows = reco_scratch(ctx, m * lin->in, sizeof(float), "bf16 inputs");
+        if (!rows) return RECO_E_NOMEM;
+        round_bf16(rows, x, m * lin->in);
+        x = rows;
     }
-    reco_status status = reco_gemm(ctx, y, lin->out, x, lin->in, false, lin->weight, lin->in, true, m,
-                                   lin->out, lin->in, 1, add ? 1 : 0);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < lin->out; j++)
-            y[i * lin->out + j] = reco_ref_act(y[i * lin->out + j] + lin->bias[j], lin->act);
+    reco_status status = reco_linear_f32(ctx, y, lin, x, m, add);
     reco_scratch_release(ctx, mark);
     return status;
 }
@@ -189,14 +208,14 @@ reco_status reco_linear_run_as(reco_ctx *ctx, reco_rows y, const reco_linear *li
     if (!lin->packed) {
         if (y.type != RECO_DTYPE_F32 || x.type != RECO_DTYPE_F32)
             return reco_fail(ctx, RECO_E_INTERNAL, "linear: f32 rows wanted");
-        return run_plain(ctx, y.at, lin, x.at, m, add);
+        return run_rounded(ctx, y.at, lin, x.at, m, add);
     }
     reco_mark mark = reco_scratch_mark(ctx);
     bool good = true;
     for (size_t i = 0; i < m && good; i += ROWS_AT_ONCE) {
         size_t n = reco_min(m - i, ROWS_AT_ONCE);
         const void *input = (const char *)x.at + i * lin->in * reco_dtype_size(x.type);
-        if (lin->type == RECO_PRODUCT_BF16 && x.type == RECO_DTYPE_F32) {
+        if (x.type == RECO_DTYPE_F32) {
             to_bf16 arg = {reco_vec_of(ctx),
                            reco_scratch(ctx, n * lin->in, sizeof(uint16_t), "bf16 inputs"), input};
             if (!arg.out) {
@@ -206,7 +225,7 @@ reco_status reco_linear_run_as(reco_ctx *ctx, reco_rows y, const reco_linear *li
             reco_parallel(ctx, n * lin->in, 1 << 15, convert, &arg);
             input = arg.out;
         }
-        int before = reco_threads_enter(ctx);
+        int before = reco_threads_enter(reco_ctx_threads(ctx));
         good = reco_dnnl_product((char *)y.at + i * lin->out * reco_dtype_size(y.type), y.type, lin->packed,
                                  input, n, add);
         reco_threads_leave(before);

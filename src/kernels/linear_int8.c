@@ -3,7 +3,6 @@
 #include "kernels/kernels_internal.h"
 
 #include <math.h>
-#include <stdatomic.h>
 
 #define ROWS_AT_ONCE 2048
 #define BLOCK 128 /* rows: with 3,072 channels its sums are 1.5 MB */
@@ -139,8 +138,7 @@ static reco_status sums_plain(reco_ctx *ctx, const job *a, const int8_t *codes, 
     float *y = reco_scratch(ctx, n * lin->out, sizeof *y, "int8 sums");
     if (!x || !y) return RECO_E_NOMEM;
     for (size_t i = 0; i < n * lin->in; i++) x[i] = (float)codes[i];
-    RECO_TRY(reco_gemm(ctx, y, lin->out, x, lin->in, false, lin->weight, lin->in, true, n, lin->out,
-                       lin->in, 1, 0));
+    RECO_TRY(reco_linear_f32(ctx, y, lin, x, n, false));
     for (size_t i = 0; i < n * lin->out; i++) a->all.sums[i] = (int32_t)lrintf(y[i]);
     return RECO_OK;
 }
@@ -150,7 +148,7 @@ static reco_status run_together(reco_ctx *ctx, job *a, size_t n)
     const int8_t *codes = part(a, 0, 0).codes;
     if (!a->x.scales) reco_parallel(ctx, n, 16, quantize, a);
     if (a->lin->packed) {
-        int before = reco_threads_enter(ctx);
+        int before = reco_threads_enter(reco_ctx_threads(ctx));
         a->failed = !reco_dnnl_product(a->all.sums, RECO_DTYPE_I32, a->lin->packed, codes, n, false);
         reco_threads_leave(before);
     } else {
@@ -174,7 +172,7 @@ reco_status reco_int8_run(reco_ctx *ctx, reco_rows y, const reco_linear *lin, re
         size_t turns = (m + threads * BLOCK - 1) / (threads * BLOCK), pieces = turns * threads;
         a.block = ((m + pieces - 1) / pieces + 15) / 16 * 16;
         RECO_GO(allocate(ctx, &a, threads * a.block));
-        int before = reco_threads_enter(ctx); /* of one thread, where oneDNN would take more */
+        int before = reco_threads_enter(1); /* of each call of oneDNN's */
         reco_parallel(ctx, m, a.block, run_block, &a);
         reco_threads_leave(before);
     } else {

@@ -45,7 +45,7 @@ static void test_texts(void **state)
     assert_int_equal(reco_model_embed_texts(ctx, model, texts, N, all, NULL), RECO_OK);
     for (int i = 0; i < N; i += 13) {
         assert_int_equal(reco_model_embed_texts(ctx, model, &texts[i], 1, one, NULL), RECO_OK);
-        for (int c = 0; c < 16; c++) assert_true(fabsf(one[c] - all[i * 16 + c]) < 1e-5f);
+        assert_memory_equal(one, all + i * 16, sizeof one);
     }
     assert_int_equal(reco_model_embed_texts(ctx, model, texts, 0, all, NULL), RECO_OK);
 }
@@ -62,11 +62,82 @@ static void test_pixels(void **state)
     assert_int_equal(reco_model_embed_pixels(ctx, model, pixels, N, all), RECO_OK);
     for (size_t i = 0; i < N; i += 7) {
         assert_int_equal(reco_model_embed_pixels(ctx, model, pixels + i * P, 1, one), RECO_OK);
-        for (size_t c = 0; c < 16; c++) assert_true(fabsf(one[c] - all[i * 16 + c]) < 1e-5f);
+        assert_memory_equal(one, all + i * 16, sizeof one);
         assert_true(fabs(reco_dot(one, one, 16) - 1) < 1e-5);
     }
     reco_free(pixels);
     reco_free(all);
+}
+
+/* Alone, in batches of many sizes, in another order, with other threads: the same bytes, at every precision and instruction set. */
+static void rows_of(reco_ctx *with, const reco_model *m, size_t side, size_t d)
+{
+    size_t step = d > 64 ? 4 : 1; /* sizes of the larger model: some */
+    enum { N = 65 };
+    static const size_t sizes[] = {1, 2, 3, 5, 7, 8, 17, 33, 64, N};
+    static const char *const words[] = {"cat", "a dog on a boat", "x", "red and green and blue things",
+                                        "taco"};
+    static char text[N][64];
+    const char *texts[N];
+    size_t picture = 3 * side * side, order[N];
+    float *pixels = reco_alloc(ctx, 2 * N * picture, sizeof(float), "test"), *moved = pixels + N * picture,
+          *want = reco_alloc(ctx, 2 * N * d, sizeof(float), "test"), *want_texts = want + N * d,
+          *got = reco_alloc(ctx, N * d, sizeof(float), "test");
+    reco_rng rng;
+    reco_rng_seed(&rng, 2);
+    for (size_t i = 0; i < N * picture; i++) pixels[i] = (float)reco_rng_normal(&rng);
+    for (size_t i = 0; i < N; i++) {
+        snprintf(text[i], sizeof text[i], "%s %zu", words[i % 5], i);
+        texts[i] = text[i];
+        order[i] = i * 27 % N;
+        memcpy(moved + i * picture, pixels + order[i] * picture, picture * sizeof *moved);
+    }
+    assert_int_equal(reco_model_embed_pixels(with, m, pixels, N, want), RECO_OK);
+    assert_int_equal(reco_model_embed_texts(with, m, texts, N, want_texts, NULL), RECO_OK);
+    for (int threads = 1; threads <= 3; threads += 2) {
+        reco_ctx *other;
+        reco_ctx_opts opts = {.threads = threads, .max_isa = reco_ctx_isa(with)};
+        assert_int_equal(reco_ctx_create(&other, &opts), RECO_OK);
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s += step) {
+            size_t from = s * 5 % (N - sizes[s] + 1), n = sizes[s];
+            assert_int_equal(reco_model_embed_pixels(other, m, pixels + from * picture, n, got), RECO_OK);
+            assert_memory_equal(got, want + from * d, n * d * sizeof *got);
+            assert_int_equal(reco_model_embed_texts(other, m, texts + from, n, got, NULL), RECO_OK);
+            assert_memory_equal(got, want_texts + from * d, n * d * sizeof *got);
+            assert_int_equal(reco_model_embed_pixels(other, m, moved + from * picture, n, got), RECO_OK);
+            for (size_t i = 0; i < n; i++)
+                assert_memory_equal(got + i * d, want + order[from + i] * d, d * sizeof *got);
+        }
+        reco_ctx_free(other);
+    }
+    reco_free(pixels), reco_free(want), reco_free(got);
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"tests/golden/small/hf-quickgelu",
+                                         "tests/golden/small/openclip-timm", "tests/golden/small/hf-siglip",
+                                         "demo/model"};
+    const char *source = getenv("RECO_TEST_SOURCE");
+    for (int isa = RECO_ISA_AVX2; isa <= RECO_ISA_AVX512; isa++)
+        for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+            for (int precision = RECO_F32; precision <= RECO_INT8; precision++) {
+                reco_ctx *with;
+                reco_ctx_opts opts = {.threads = 2, .max_isa = (reco_isa)isa};
+                assert_int_equal(reco_ctx_create(&with, &opts), RECO_OK);
+                char path[1200];
+                snprintf(path, sizeof path, "%s/%s", source ? source : ".", models[i]);
+                reco_model *m;
+                reco_model_opts how = {.precision = (reco_precision)precision};
+                if ((int)reco_ctx_isa(with) == isa) {
+                    assert_int_equal(reco_model_open(with, &m, path, &how), RECO_OK);
+                    reco_model_info info = reco_model_get_info(m);
+                    rows_of(with, m, info.image_size, info.d);
+                    reco_model_close(m);
+                }
+                reco_ctx_free(with);
+            }
 }
 
 static void test_info(void **state)
@@ -113,6 +184,7 @@ static void test_sides(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_pixels),
-                                       cmocka_unit_test(test_info), cmocka_unit_test(test_sides)};
+                                       cmocka_unit_test(test_rows), cmocka_unit_test(test_info),
+                                       cmocka_unit_test(test_sides)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,112 @@
+/* What a row becomes depends on that row alone: not on what it is given together with, not on its place, not on the number of
+ * threads. To the bit, at every instruction set; ONEDNN_MAX_CPU_ISA lowers oneDNN's. */
+#include "kernels/kernels_internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#define MOST 110
+
+static const size_t counts[] = {1, 2, 3, 5, 6, 7, 8, 17, 33, 47, 49, 50, 64, 90, MOST};
+
+static float *array(size_t n, uint64_t seed)
+{
+    float *x = reco_alloc(NULL, n, sizeof(float), "test");
+    assert_non_null(x);
+    reco_rng rng;
+    reco_rng_seed(&rng, seed);
+    for (size_t i = 0; i < n; i++) x[i] = (float)reco_rng_normal(&rng);
+    return x;
+}
+
+static void each_isa(void (*test)(reco_ctx *))
+{
+    for (int isa = RECO_ISA_PLAIN; isa <= RECO_ISA_AVX512; isa++)
+        for (int threads = 1; threads <= 3; threads += 2) {
+            reco_ctx *ctx;
+            reco_ctx_opts opts = {.threads = threads, .max_isa = (reco_isa)isa};
+            assert_int_equal(reco_ctx_create(&ctx, &opts), RECO_OK);
+            if ((int)reco_ctx_isa(ctx) == isa)
+                test(ctx);
+            else if (threads == 1)
+                print_message("[  SKIPPED ] this CPU has no instruction set %d\n", isa);
+            reco_ctx_free(ctx);
+        }
+}
+
+/* Every count, from several places on, against all rows on one thread. */
+static void products(reco_ctx *ctx, size_t out, size_t in, reco_precision precision, bool add, reco_act act)
+{
+    reco_ctx *alone;
+    reco_ctx_opts one = {.threads = 1, .max_isa = reco_ctx_isa(ctx)};
+    assert_int_equal(reco_ctx_create(&alone, &one), RECO_OK);
+    float *w = array(out * in, 1), *bias = array(out, 2), *x = array(MOST * in, 3),
+          *first = array(MOST * out, 4), *want = array(MOST * out, 4), *y = array(MOST * out, 5);
+    reco_linear *lin;
+    assert_int_equal(reco_linear_create(ctx, &lin, w, bias, out, in, act, precision), RECO_OK);
+    assert_int_equal(reco_linear_run(alone, want, lin, x, MOST, add), RECO_OK);
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+        for (size_t from = 0; from + counts[c] <= MOST; from += 37) {
+            memcpy(y, first + from * out, counts[c] * out * sizeof *y);
+            assert_int_equal(reco_linear_run(ctx, y, lin, x + from * in, counts[c], add), RECO_OK);
+            for (size_t i = 0; i < counts[c]; i++)
+                if (memcmp(y + i * out, want + (from + i) * out, out * sizeof *y) != 0)
+                    fail_msg("%s, %zu x %zu, %d threads: row %zu of %zu from %zu on is another",
+                             reco_precision_name(precision), out, in, reco_ctx_threads(ctx), i, counts[c],
+                             from);
+        }
+    reco_linear_free(lin);
+    reco_free(w), reco_free(bias), reco_free(x), reco_free(first), reco_free(want), reco_free(y);
+    reco_ctx_free(alone);
+}
+
+static void linear(reco_ctx *ctx)
+{
+    static const size_t shapes[][2] = {{1, 5},     {7, 3},     {16, 32}, {45, 70},
+                                       {300, 256}, {72, 1100}, {270, 64}};
+    size_t n = reco_ctx_isa(ctx) == RECO_ISA_PLAIN ? 4 : sizeof shapes / sizeof *shapes;
+    for (size_t s = 0; s < n; s++)
+        for (int precision = RECO_F32; precision <= RECO_INT8; precision++) {
+            products(ctx, shapes[s][0], shapes[s][1], (reco_precision)precision, false,
+                     RECO_ACT_QUICK_GELU);
+            products(ctx, shapes[s][0], shapes[s][1], (reco_precision)precision, true, RECO_ACT_NONE);
+        }
+}
+
+/* Loops over a row must not begin elsewhere when it lies elsewhere. */
+static void places(reco_ctx *ctx)
+{
+    const reco_vec *vec = reco_vec_of(ctx);
+    enum { D = 77 };
+    float *x = array(D, 1), *w = array(D, 2), *b = array(D, 3), *room = array(D + 32, 4),
+          *to = array(D + 32, 5);
+    float normed[D], soft[D], gelu[D];
+    vec->layernorm(normed, x, w, b, D, 1e-5f, NULL, NULL);
+    memcpy(soft, x, sizeof soft);
+    vec->softmax(soft, D);
+    vec->gelu(gelu, x, D);
+    float dot = vec->dot(x, w, D);
+    for (size_t at = 0; at < 32; at++) {
+        memcpy(room + at, x, sizeof normed);
+        vec->layernorm(to + at / 2, room + at, w, b, D, 1e-5f, NULL, NULL);
+        assert_memory_equal(to + at / 2, normed, sizeof normed);
+        vec->gelu(to + at / 2, room + at, D);
+        assert_memory_equal(to + at / 2, gelu, sizeof gelu);
+        float again = vec->dot(room + at, w, D);
+        assert_memory_equal(&again, &dot, sizeof dot);
+        vec->softmax(room + at, D);
+        assert_memory_equal(room + at, soft, sizeof soft);
+    }
+    reco_free(x), reco_free(w), reco_free(b), reco_free(room), reco_free(to);
+}
+
+static void test_linear(void **state) { (void)state, each_isa(linear); }
+static void test_places(void **state) { (void)state, each_isa(places); }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_places)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
