@@ -13,7 +13,8 @@ enum {
     KEY_OUT,
     KEY_BATCH,
     KEY_COMMIT,
-    KEY_SEVERAL
+    KEY_SEVERAL,
+    KEY_ENCODER
 };
 
 typedef struct args {
@@ -48,6 +49,7 @@ static void check(args *a, struct argp_state *state)
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
+    if (a->stream.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
     /* Nobody can tell that the vectors are this model's, so the bank would not remember it. */
     if (a->embeddings && a->model) argp_error(state, "--embeddings goes without --model");
 }
@@ -79,6 +81,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SEVERAL:
         a->stream.several_captions = 1;
         break;
+    case KEY_ENCODER:
+        a->stream.encoder = arg;
+        break;
     case KEY_OUT:
         a->out = arg;
         break;
@@ -108,6 +113,9 @@ static const struct argp_option options[] = {
      "webdataset tars, as x-{000..009}.tar too (more may follow, BANK before it)", 1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0,
      "img_emb/, text_emb/, metadata/, embedded elsewhere; no model needed", 1},
+    {"encoder", KEY_ENCODER, "NAME|DIR", 0,
+     "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
+     1},
     {"out", KEY_OUT, "BANK", 0, "The bank to build", 1},
     {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
      3},
@@ -140,6 +148,12 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_model *model = NULL;
     reco_stream_result r = {0};
     reco_status status = RECO_OK;
+    const char *const inputs[] = {a->pairs, a->embeddings};
+    int kind = build ? RECO_OUT_FOLDER : RECO_OUT_FOLDER | RECO_OUT_NO_PROBE;
+    status = cli_output(c, a->out, kind, a->model, inputs, 2);
+    for (size_t i = 0; i < a->ntars && status == RECO_OK; i++)
+        status = cli_output(c, a->out, RECO_OUT_FOLDER | RECO_OUT_NO_PROBE, NULL, a->tars + i, 1);
+    if (status != RECO_OK) return status;
     if (a->pairs || a->ntars) {
         status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
         if (status == RECO_OK && a->ntars)

@@ -58,7 +58,9 @@ int cmd_bank_export(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_bank *bank = NULL;
     uint64_t n;
-    reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
+    reco_status status = cli_output(&c, a.out ? a.out : a.pairs, a.out ? RECO_OUT_FOLDER : RECO_OUT_FILE,
+                                    NULL, (const char *const[]){c.bank}, 1);
+    if (status == RECO_OK) status = reco_bank_open(c.ctx, &bank, c.bank);
     if (status == RECO_OK && a.out) status = reco_bank_export(c.ctx, bank, a.out, a.where, &n);
     if (status == RECO_OK && a.pairs) status = reco_bank_export_pairs(c.ctx, bank, a.pairs, a.where, &n);
     reco_bank_close(bank);

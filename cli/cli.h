@@ -89,6 +89,11 @@ int cli_truncated(cli *c, const reco_model *model, uint64_t texts, const char *w
 /* A warning when captions were not UTF-8. */
 void cli_repaired(cli *c, uint64_t captions);
 
+/* Before the work: `out` is none of the inputs (NULL ones are passed over) nor within one of them, and can be written. It may
+ * lie within the model's folder. kind as of reco_check_output. */
+reco_status cli_output(cli *c, const char *out, int kind, const char *model, const char *const *inputs,
+                       size_t n);
+
 reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sides sides);
 /* Bank and fusion (a file or a control's name) that belong together, and to the model when there is one. */
 reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, const char *bank_path,

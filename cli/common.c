@@ -337,6 +337,14 @@ void cli_repaired(cli *c, uint64_t captions)
             (unsigned long long)captions, captions == 1 ? " is" : "s are");
 }
 
+reco_status cli_output(cli *c, const char *out, int kind, const char *model, const char *const *inputs,
+                       size_t n)
+{
+    reco_status status =
+        reco_check_output(c->ctx, out, kind | RECO_OUT_WITHIN | RECO_OUT_NO_PROBE, &model, 1);
+    return status == RECO_OK ? reco_check_output(c->ctx, out, kind, inputs, n) : status;
+}
+
 reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sides sides)
 {
     reco_model_opts opts = {.precision = c->precision, .sides = sides, .exif = c->exif};

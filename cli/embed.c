@@ -74,13 +74,22 @@ int cmd_embed(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_stream_result result = {0};
-    reco_status status = cli_open_model(&c, &model, a.model, a.images ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT);
+    reco_status status =
+        cli_output(&c, a.out, RECO_OUT_FOLDER, a.model, (const char *const[]){a.images, a.texts}, 2);
+    if (status == RECO_OK)
+        status = cli_open_model(&c, &model, a.model, a.images ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT);
     if (status == RECO_OK)
         status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.stream, &result)
                           : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.stream, &result);
     int strict = 0;
+    if (status == RECO_OK && result.rows == 0) {
+        cli_clear_bar(&c);
+        cli_error("%s: nothing was embedded: %s", a.images ? a.images : a.texts,
+                  result.failures ? "every input failed" : "it has no inputs");
+        strict = 1;
+    }
     if (status == RECO_OK) {
-        strict = cli_skipped(&c, result.failures, "failures.jsonl");
+        strict |= cli_skipped(&c, result.failures, "failures.jsonl");
         cli_repaired(&c, result.repaired);
         strict |= cli_truncated(&c, model, result.truncated, "caption");
         if (c.json)

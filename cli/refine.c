@@ -1,6 +1,16 @@
 #include "cli.h"
 
-enum { KEY_BANK = 1, KEY_FUSION, KEY_EMBEDDINGS, KEY_OUT, KEY_REFINE, KEY_DTYPE, KEY_MIN, KEY_WHERE };
+enum {
+    KEY_BANK = 1,
+    KEY_FUSION,
+    KEY_EMBEDDINGS,
+    KEY_OUT,
+    KEY_REFINE,
+    KEY_DTYPE,
+    KEY_MIN,
+    KEY_WHERE,
+    KEY_ENCODER
+};
 
 typedef struct args {
     cli *common;
@@ -40,6 +50,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->refine.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
         a->refine.use_min = 1;
         return 0;
+    case KEY_ENCODER:
+        a->stream.encoder = arg;
+        return 0;
     case KEY_WHERE:
         a->where = arg;
         return 0;
@@ -66,6 +79,8 @@ static const struct argp_option options[] = {
      "image, text, both, none or auto (default: auto, what training chose)", 2},
     {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
     {"min-similarity", KEY_MIN, "S", 0, "Neighbours of smaller cosine do not count", 2},
+    {"encoder", KEY_ENCODER, "NAME|DIR", 0,
+     "Whose the embeddings are, where no reco.json says it: a name or a model folder", 2},
     {"where", KEY_WHERE, "SQL", 0, "Fuse only rows for which this is true of id, caption, uri, meta", 2},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 or float32 (default: as read)", 2},
     {0},
@@ -95,7 +110,9 @@ int cmd_refine(int argc, char **argv)
     reco_bank_filter *filter = NULL;
     reco_stream_result result = {0};
     int strict = 0;
-    reco_status status = cli_open_memory(&c, NULL, &bank, a.bank, &fusion, a.fusion, a.refine.k);
+    reco_status status = cli_output(&c, a.out, RECO_OUT_FOLDER, NULL,
+                                    (const char *const[]){a.embeddings, a.bank, a.fusion}, 3);
+    if (status == RECO_OK) status = cli_open_memory(&c, NULL, &bank, a.bank, &fusion, a.fusion, a.refine.k);
     if (status == RECO_OK && a.where) status = reco_bank_filter_where(c.ctx, &filter, bank, a.where);
     if (status == RECO_OK) {
         a.refine.filter = filter;

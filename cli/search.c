@@ -17,7 +17,8 @@ enum {
     KEY_REFINE,
     KEY_IN,
     KEY_SIDE,
-    KEY_MIN
+    KEY_MIN,
+    KEY_ENCODER
 };
 
 static void add(cli_search *a, query_kind kind, const char *text, int64_t id)
@@ -38,7 +39,7 @@ static void check(cli_search *a, struct argp_state *state)
         return;
     }
     if (a->n == 0) argp_error(state, "want --image, --text, --near or --queries");
-    if (a->out) argp_error(state, "--out goes with --queries");
+    if (a->out || a->encoder) argp_error(state, "%s goes with --queries", a->out ? "--out" : "--encoder");
     if (embeds) cli_need(state, a->model, "--model");
     if (a->refine != RECO_SIDES_NONE && a->refine != RECO_SIDES_DEFAULT)
         cli_need(state, a->fusion, "--fusion");
@@ -68,6 +69,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_QUERIES:
         a->file = arg;
+        return 0;
+    case KEY_ENCODER:
+        a->encoder = arg;
         return 0;
     case KEY_OUT:
         a->out = arg;
@@ -115,6 +119,8 @@ static const struct argp_option options[] = {
      "image, text, both, none or auto (default: auto, what training chose)", 2},
     {"queries", KEY_QUERIES, "NPY", 0, "Embeddings to look up, [n][d]; no model needed", 3},
     {"side", KEY_SIDE, "image|text", 0, "Search the pictures or the captions (with --queries)", 3},
+    {"encoder", KEY_ENCODER, "NAME|DIR", 0,
+     "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --queries)", 3},
     {"out", KEY_OUT, "DIR", 0, "Where ids.npy and scores.npy go (with --queries)", 3},
     {0},
 };
@@ -296,8 +302,12 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
 static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
                        reco_bank_filter **filter, uint64_t *failures)
 {
-    reco_status status =
-        a->model ? cli_open_model(c, model, a->model, cli_query_sides(a->queries, a->n)) : RECO_OK;
+    reco_status status = RECO_OK;
+    if (a->file)
+        status =
+            cli_output(c, a->out, RECO_OUT_FOLDER, a->model, (const char *const[]){a->bank, a->file}, 2);
+    if (status == RECO_OK && a->model)
+        status = cli_open_model(c, model, a->model, cli_query_sides(a->queries, a->n));
     if (status == RECO_OK) status = cli_open_memory(c, *model, bank, a->bank, fusion, a->fusion, 0);
     if (status == RECO_OK && a->where) status = reco_bank_filter_where(c->ctx, filter, *bank, a->where);
     if (status != RECO_OK) return status;

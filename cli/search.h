@@ -14,7 +14,7 @@ typedef struct cli_query {
 
 typedef struct cli_search {
     cli *common;
-    const char *model, *bank, *fusion, *where, *file, *out;
+    const char *model, *bank, *fusion, *where, *file, *out, *encoder;
     cli_query *queries;
     size_t n;
     reco_sides refine;

@@ -3,7 +3,7 @@
 reco_status cli_search_file(cli *c, const cli_search *a, const reco_bank *bank, uint64_t *failures)
 {
     reco_search_result r;
-    reco_stream_opts stream = {.failure = cli_failure, .user = c};
+    reco_stream_opts stream = {.failure = cli_failure, .user = c, .encoder = a->encoder};
     reco_status status =
         reco_search_file(c->ctx, bank, (reco_side)a->in, a->file, a->out, &a->search, &stream, &r);
     if (status != RECO_OK) return status;

@@ -25,11 +25,12 @@ enum {
     KEY_CACHE,
     KEY_HEADS,
     KEY_VALIDATION,
+    KEY_ENCODER,
 };
 
 typedef struct args {
     cli *common;
-    const char *model, *bank, *pairs, *embeddings, *out, *cache;
+    const char *model, *bank, *pairs, *embeddings, *out, *cache, *encoder;
     reco_train_opts train;
 } args;
 
@@ -54,6 +55,7 @@ static void check(const args *a, struct argp_state *state)
     cli_need(state, a->out, "--out");
     if (a->pairs && a->embeddings) argp_error(state, "want one of --pairs and --embeddings, or none");
     if (a->pairs) cli_need(state, a->model, "--model");
+    if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -75,6 +77,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_EMBEDDINGS:
         a->embeddings = arg;
+        break;
+    case KEY_ENCODER:
+        a->encoder = arg;
         break;
     case KEY_OUT:
         a->out = arg;
@@ -151,6 +156,9 @@ static const struct argp_option options[] = {
      "Train on these embeddings (img_emb/ and text_emb/, or a bank). Without either: the bank's own rows, "
      "each barred from "
      "retrieving itself",
+     1},
+    {"encoder", KEY_ENCODER, "NAME|DIR", 0,
+     "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
      1},
     {"layer", KEY_LAYER, "NAME", 0,
      "relational, transformer, weighted or auto (default: relational below 100,000 pairs)", 2},
@@ -248,8 +256,13 @@ int cmd_train(int argc, char **argv)
     reco_bank *bank = NULL;
     reco_pair_set set = {0};
     reco_train_result result = {0};
-    reco_status status = a.model ? cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH) : RECO_OK;
+    const char *const inputs[] = {a.bank, a.embeddings, a.pairs};
+    reco_status status = cli_output(&c, a.out, RECO_OUT_FILE, a.model, inputs, 3);
+    if (status == RECO_OK && a.cache) status = cli_output(&c, a.cache, RECO_OUT_FOLDER, a.model, inputs, 3);
+    if (status == RECO_OK && a.model) status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = cli_open_memory(&c, model, &bank, a.bank, NULL, NULL, 0);
+    if (status == RECO_OK && a.embeddings)
+        status = reco_check_embeddings(c.ctx, a.embeddings, a.encoder, bank, NULL);
     if (status == RECO_OK) status = load_pairs(&c, &a, model, &set);
     if (status == RECO_OK && set.n && set.d != reco_bank_get_info(bank).d) {
         cli_error("%s: embeddings of %zu, the bank holds %zu", a.embeddings ? a.embeddings : a.pairs, set.d,

@@ -20,9 +20,9 @@ extern "C" {
 typedef void (*reco_failure_fn)(void *user, uint64_t row, const char *item, const char *reason);
 
 typedef struct reco_stream_opts {
-    size_t batch;             /* items in flight; 0 = 64, or 16 a thread */
-    reco_dtype dtype;         /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
-    int keep_dtype;           /* refine_folder: write the type that was read */
+    size_t batch;     /* items in flight; 0 = 64, or 16 a thread */
+    reco_dtype dtype; /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
+    int keep_dtype;   /* refine_folder: write the type that each side was read in (float64 as float32) */
     reco_image_limits limits; /* of each picture */
     float dedup; /* bank ingestion: drop pairs whose picture has at least this cosine to one that is there
                                  already, or came earlier in the run; 0 = keep all */
@@ -32,6 +32,9 @@ typedef struct reco_stream_opts {
     reco_failure_fn failure; /* may be NULL */
     void *user;
     const reco_table_opts *table; /* bank ingestion: of pairs and of metadata; NULL = {0} */
+    /* Whose the embeddings are that have no reco.json: a model folder, or a name. NULL: not known. Where there is one that says
+     * another, RECO_E_MISMATCH */
+    const char *encoder;
 } reco_stream_opts;
 
 typedef struct reco_stream_result {
@@ -58,7 +61,7 @@ typedef struct reco_stream_result {
  * Each thread decodes and embeds pieces of its own. Memory beside the model: 4 batch d bytes, and for each thread 16
  * pictures of 12 R^2 bytes at most, their activations and one decoded picture; it does not grow with the number of
  * pictures (the sorted paths of a folder do: a list does not).
- * Returns RECO_OK even when every item failed; RECO_E_IO when the source or `out` cannot be used; RECO_E_BUSY
+ * Returns RECO_OK even when every item failed, and then leaves failures.jsonl alone; RECO_E_IO when the source or `out` cannot be used; RECO_E_BUSY
  * when another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,
                                        const char *out, const reco_stream_opts *opts,
@@ -212,8 +215,11 @@ RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_bank *bank, const rec
                                  reco_side side, const float *x, size_t n, const reco_refine_opts *opts,
                                  float *out, reco_hits hits);
 
-/* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata.
- *   sides   RECO_SIDES_DEFAULT = what training chose */
+/* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata. Rows that
+ * no neighbour changed keep their bytes. `out` gets reco.json when `in` has it, or stream->encoder says whose they are.
+ *   sides   RECO_SIDES_DEFAULT = what training chose
+ *   stream  dtype and keep_dtype (1 where stream is NULL), encoder, failure hook
+ * RECO_E_EXISTS where `out` is `in` or lies within it; RECO_E_MISMATCH where the embeddings are of another encoder. */
 RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
                                         reco_sides sides, const char *in, const char *out,
                                         const reco_refine_opts *opts, const reco_stream_opts *stream,
@@ -249,6 +255,27 @@ typedef struct reco_pair_set {
  * rows of a bank. */
 RECO_API reco_status reco_pair_set_load(reco_ctx *ctx, reco_pair_set *set, const char *path);
 RECO_API void reco_pair_set_free(reco_pair_set *set);
+
+enum {
+    RECO_OUT_FILE = 0,
+    RECO_OUT_FOLDER = 1,
+    RECO_OUT_WITHIN = 2,  /* it may lie within an input that is a folder */
+    RECO_OUT_NO_PROBE = 4 /* do not try to write */
+};
+/* Can an output be written, and is it none of the inputs? To be asked before the work.
+ *   out     of the kind RECO_OUT_FILE or RECO_OUT_FOLDER; it need not be there. Links and other spellings are seen through
+ *   inputs  [n] paths; NULL and what is not there are passed over
+ * RECO_E_EXISTS: it is an input, or lies within one; RECO_E_IO: it can't be written. */
+RECO_API reco_status reco_check_output(reco_ctx *ctx, const char *out, int kind, const char *const *inputs,
+                                       size_t n);
+
+/* RECO_E_MISMATCH, naming both encoders, unless embeddings may be of the encoder of bank and fusion layer (NULL: none), by
+ * what reco.json beside them says.
+ *   embeddings  a folder of embeddings, a bank, or a .npy: beside reco.json, or in img_emb/ or text_emb/ of its folder
+ *   encoder     as in reco_stream_opts
+ * Two encoders are the same when their fingerprints are; where one has none, when their names are. */
+RECO_API reco_status reco_check_embeddings(reco_ctx *ctx, const char *embeddings, const char *encoder,
+                                           const reco_bank *bank, const reco_fusion *fusion);
 
 /* RECO_E_MISMATCH, naming both encoders, unless model, bank and fusion were made with the same one. Any may be NULL; an
  * encoder that is not recorded matches all. */

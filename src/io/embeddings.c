@@ -227,6 +227,14 @@ size_t reco_embeddings_rows(const reco_embeddings *e) { return e->rows; }
 size_t reco_embeddings_width(const reco_embeddings *e) { return e->width; }
 bool reco_embeddings_has(const reco_embeddings *e, reco_side side) { return e->has[side]; }
 reco_dtype reco_embeddings_dtype(const reco_embeddings *e) { return e->dtype; }
+
+reco_dtype reco_embeddings_side_dtype(const reco_embeddings *e, reco_side side)
+{
+    for (size_t i = 0; i < e->nparts; i++)
+        if (e->parts[i].file[side] && e->parts[i].side[side].dtype != RECO_DTYPE_F16) return RECO_DTYPE_F32;
+    return RECO_DTYPE_F16;
+}
+
 reco_status reco_embeddings_need_metadata(reco_ctx *ctx, const reco_embeddings *e)
 {
     if (!e->has_parquet || e->nmetadata) return RECO_OK;

@@ -14,6 +14,7 @@ size_t reco_embeddings_rows(const reco_embeddings *e);
 size_t reco_embeddings_width(const reco_embeddings *e);
 bool reco_embeddings_has(const reco_embeddings *e, reco_side side);
 reco_dtype reco_embeddings_dtype(const reco_embeddings *e); /* F16 or F32: the wider of what it holds */
+reco_dtype reco_embeddings_side_dtype(const reco_embeddings *e, reco_side side); /* the same of one side */
 bool reco_embeddings_has_metadata(const reco_embeddings *e);
 /* RECO_E_UNSUPPORTED where the only metadata are parquet: without them captions would be missing. */
 reco_status reco_embeddings_need_metadata(reco_ctx *ctx, const reco_embeddings *e);

@@ -141,6 +141,7 @@ reco_status reco_npy_checkpoint(reco_ctx *ctx, reco_npy_writer *w);
 reco_status reco_npy_append(reco_ctx *ctx, reco_npy_writer *w, const void *rows, size_t n);
 reco_status reco_npy_commit(reco_ctx *ctx, reco_npy_writer *w); /* frees w whatever it returns */
 void reco_npy_abort(reco_npy_writer *w);
+void reco_npy_drop(reco_npy_writer *w); /* abort, the part of a resumable one too */
 /* Whole array of any rank in one go, atomic; data already of dtype. */
 reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank,
                            const size_t *shape, const void *data);

@@ -168,6 +168,13 @@ void reco_npy_abort(reco_npy_writer *w)
     reco_free(w);
 }
 
+void reco_npy_drop(reco_npy_writer *w)
+{
+    if (!w) return;
+    reco_file_discard(w->file);
+    reco_free(w);
+}
+
 reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank,
                            const size_t *shape, const void *data)
 {

@@ -1,4 +1,6 @@
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/provenance.h"
+
+#include <strings.h>
 
 static const char *named(const char *name) { return name && *name ? name : "unnamed"; }
 
@@ -25,10 +27,16 @@ reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const rec
     if (*print && *b.fingerprint && strcmp(print, b.fingerprint) != 0)
         return reco_fail(ctx, RECO_E_MISMATCH, "the bank was made with encoder %s (%s), not with %s (%s)",
                          named(b.encoder), b.fingerprint, m.name, print);
-    const char *other = *print ? print : b.fingerprint;
-    if (fused && *fused && *other && strcmp(other, fused) != 0)
-        return reco_fail(
-            ctx, RECO_E_MISMATCH, "the fusion layer was trained with encoder %s (%s), not with %s (%s)",
-            named(reco_fusion_meta(fusion, "encoder")), fused, *print ? m.name : named(b.encoder), other);
+    if (model && *b.encoder && !*b.fingerprint && strcasecmp(b.encoder, m.name) != 0)
+        reco_log(ctx, RECO_LOG_WARN,
+                 "the bank is of encoder \"%s\", of which only the name is known: is it %s?", b.encoder,
+                 m.name);
+    const char *other = *print ? print : b.fingerprint,
+               *trained = fusion ? reco_fusion_meta(fusion, "encoder") : NULL;
+    if (bank && !reco_encoder_matches(b.encoder, other, trained ? trained : "", fused ? fused : ""))
+        return reco_fail(ctx, RECO_E_MISMATCH,
+                         "the fusion layer was trained with encoder %s (%s), not with %s (%s)",
+                         named(trained), fused && *fused ? fused : "no fingerprint",
+                         *print ? m.name : named(b.encoder), *other ? other : "no fingerprint");
     return RECO_OK;
 }

@@ -1,4 +1,5 @@
 #include "pipeline/export.h"
+#include "pipeline/provenance.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,7 @@ reco_status reco_export_meta(reco_ctx *ctx, const reco_pair *pair, json_t **out)
 
 static const char *const folders[] = {"img_emb", "text_emb", "metadata"};
 static const char *const files[] = {"img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy",
-                                    "metadata/metadata_0.jsonl", RECO_EXPORT_FILE};
+                                    "metadata/metadata_0.jsonl", "reco.json"};
 
 typedef struct staging {
     char *dir;
@@ -163,21 +164,15 @@ static reco_status write_page(reco_ctx *ctx, export *e, const reco_export_rows *
 
 static reco_status write_encoder(reco_ctx *ctx, const char *dir, const reco_bank_info *info, uint64_t rows)
 {
-    char *path = reco_path_join(ctx, dir, RECO_EXPORT_FILE);
-    reco_file *file = NULL;
-    reco_status status = path ? reco_file_begin(ctx, &file, path) : RECO_E_NOMEM;
-    if (status == RECO_OK)
-        status = reco_write_json_line(
-            ctx, file,
-            json_pack("{s:s, s:I, s:I, s:s, s:s, s:f}", "format", RECO_EXPORT_FORMAT, "rows",
-                      (json_int_t)rows, "dimensions", (json_int_t)info->d, "encoder", info->encoder,
-                      "fingerprint", info->fingerprint, "logit_scale", (double)info->logit_scale));
-    if (status == RECO_OK)
-        status = reco_file_commit(ctx, file);
-    else
-        reco_file_abort(file);
-    reco_free(path);
-    return status;
+    reco_provenance p = {.found = true,
+                         .exported = true,
+                         .logit_scale = info->logit_scale,
+                         .d = info->d,
+                         .sides = RECO_SIDES_BOTH,
+                         .rows = rows};
+    memcpy(p.encoder, info->encoder, sizeof p.encoder);
+    memcpy(p.fingerprint, info->fingerprint, sizeof p.fingerprint);
+    return reco_provenance_write(ctx, dir, &p);
 }
 
 static reco_status open_files(reco_ctx *ctx, export *e, const char *dir, size_t d)
@@ -235,35 +230,6 @@ out:
 }
 
 /* ---- reading it back ---- */
-
-reco_status reco_export_read(reco_ctx *ctx, const char *dir, reco_bank_info *info, bool *found)
-{
-    *info = (reco_bank_info){0};
-    *found = false;
-    json_t *json = NULL;
-    char *path = reco_path_join(ctx, dir, RECO_EXPORT_FILE);
-    if (!path) return RECO_E_NOMEM;
-    reco_status status = RECO_OK;
-    if (!reco_path_exists(path)) goto out;
-    RECO_GO(reco_json_load(ctx, &json, path));
-    const char *format = json_string_value(json_object_get(json, "format")),
-               *encoder = json_string_value(json_object_get(json, "encoder")),
-               *print = json_string_value(json_object_get(json, "fingerprint"));
-    double scale = json_number_value(json_object_get(json, "logit_scale"));
-    if (!format || strcmp(format, RECO_EXPORT_FORMAT) != 0) goto out; /* somebody else's file */
-    if (!encoder || !print || strlen(encoder) >= sizeof info->encoder ||
-        strlen(print) >= sizeof info->fingerprint || !(scale >= 0 && scale <= 1e6))
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
-                          "%s: encoder, fingerprint or logit_scale is missing or damaged", path));
-    strcpy(info->encoder, encoder);
-    strcpy(info->fingerprint, print);
-    info->logit_scale = (float)scale;
-    *found = true;
-out:
-    json_decref(json);
-    reco_free(path);
-    return status;
-}
 
 static reco_status undo(reco_ctx *ctx, json_t *meta)
 {

@@ -4,8 +4,6 @@
 
 #include "pipeline/pipeline_internal.h"
 
-#define RECO_EXPORT_FILE "reco.json"
-#define RECO_EXPORT_FORMAT "reco-export-1"
 #define RECO_EXPORT_PREFIX "meta."
 
 /* Would a reader of records take this key for something of its own? (pairs.c) */
@@ -24,8 +22,6 @@ reco_status reco_export_page(reco_ctx *ctx, reco_export_rows *rows);
 /* The user's JSON; an empty object where there is none. */
 reco_status reco_export_meta(reco_ctx *ctx, const reco_pair *pair, json_t **out);
 
-/* What reco.json of a folder says; *found is false where there is none. Strings are in `info`, as of a bank. */
-reco_status reco_export_read(reco_ctx *ctx, const char *dir, reco_bank_info *info, bool *found);
 /* The user's JSON of a row of an exported folder as it was before: without id, and with its own names. */
 reco_status reco_export_undo(reco_ctx *ctx, reco_pair_row *row);
 

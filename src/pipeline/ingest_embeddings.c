@@ -1,4 +1,5 @@
 #include "pipeline/export.h"
+#include "pipeline/provenance.h"
 #include "pipeline/sink.h"
 
 #define ROWS 1024
@@ -150,10 +151,11 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     ingest g = {0};
     reco_status status;
     char content[80];
-    reco_bank_info from;
+    reco_provenance from;
     RECO_GO(reco_dedup_check(ctx, opts ? opts->dedup : 0));
     RECO_GO(open_source(ctx, &g, embeddings, content));
-    RECO_GO(reco_export_read(ctx, embeddings, &from, &g.exported));
+    RECO_GO(reco_provenance_of(ctx, embeddings, opts ? opts->encoder : NULL, &from));
+    g.exported = from.exported;
     uint64_t n = reco_embeddings_rows(g.source);
     const reco_sink_spec spec = {.bank = bank,
                                  .build = build != 0,

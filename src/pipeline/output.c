@@ -1,4 +1,4 @@
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/provenance.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -83,12 +83,65 @@ static void close_parts(reco_output *o)
     o->metadata = o->failures.file = NULL;
 }
 
+/* ---- reco.json ---- */
+
+static bool side_is_there(reco_ctx *ctx, const reco_output *o, int side)
+{
+    char *path = reco_layout_path(ctx, o->dir, (reco_side)side);
+    bool there = path && reco_path_exists(path);
+    reco_free(path);
+    return there;
+}
+
+/* The other side of a folder is of the same encoder, and the folder is no bank's export, whose records have ids. */
+static reco_status check_folder(reco_ctx *ctx, const reco_output *o)
+{
+    char print[33];
+    reco_provenance p;
+    RECO_TRY(reco_provenance_read(ctx, o->dir, &p));
+    int other = o->side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
+    if (p.exported)
+        return reco_fail(ctx, RECO_E_EXISTS, "%s: is the export of a bank, want another folder", o->dir);
+    if (!p.found || !(p.sides >> other & 1) || !side_is_there(ctx, o, other)) return RECO_OK;
+    reco_model_info info = reco_model_get_info(o->model);
+    RECO_TRY(reco_model_fingerprint(ctx, o->model, print));
+    if (reco_encoder_matches(p.encoder, p.fingerprint, info.name, print)) return RECO_OK;
+    return reco_fail(ctx, RECO_E_MISMATCH, "%s: its %s embeddings are of encoder %s (%s), not of %s (%s)",
+                     o->dir, other == RECO_IMAGE ? "image" : "text", p.encoder, p.fingerprint, info.name,
+                     print);
+}
+
+/* `before` says nothing of this side, and holds as soon as the old rows are gone; `after` says whose the new ones are. */
+static reco_status provenance(reco_ctx *ctx, const reco_output *o, reco_provenance *before,
+                              reco_provenance *after)
+{
+    reco_provenance old;
+    reco_model_info info = reco_model_get_info(o->model);
+    int other = o->side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
+    RECO_TRY(reco_provenance_read(ctx, o->dir, &old));
+    *after = (reco_provenance){
+        .found = true, .logit_scale = info.logit_scale, .d = info.d, .sides = 1 << o->side};
+    snprintf(after->encoder, sizeof after->encoder, "%s", info.name);
+    RECO_TRY(reco_model_fingerprint(ctx, o->model, after->fingerprint));
+    snprintf(after->precision[o->side], sizeof after->precision[0], "%s",
+             reco_precision_name(info.precision));
+    *before = (reco_provenance){0};
+    if (!old.found || !(old.sides >> other & 1) || !side_is_there(ctx, o, other)) return RECO_OK;
+    *before = old;
+    before->sides = 1 << other;
+    after->sides |= 1 << other;
+    after->refined = before->refined = old.refined & 1 << other;
+    memcpy(after->precision[other], old.precision[other], sizeof old.precision[0]);
+    return RECO_OK;
+}
+
 reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side,
                               const reco_model *model, const reco_stream_opts *opts)
 {
     *o = (reco_output){.model = model, .side = side, .dtype = opts ? opts->dtype : RECO_DTYPE_F16};
     if (!(o->dir = reco_strdup(ctx, dir)) || !(o->state = reco_path_join(ctx, dir, ".embed.json")))
         return RECO_E_NOMEM;
+    RECO_TRY(check_folder(ctx, o));
     RECO_TRY(made(ctx, dir, layout[side][0]));
     RECO_TRY(made(ctx, dir, "metadata"));
     RECO_TRY(reco_failures_begin(ctx, &o->failures, dir, opts));
@@ -210,16 +263,41 @@ out:
     return status;
 }
 
+/* There is not one row: what an earlier run has left stays, and of this one the failures alone. */
+static reco_status leave_nothing(reco_ctx *ctx, reco_output *o)
+{
+    const char *const made_here[] = {layout[o->side][0], "metadata", ""};
+    reco_npy_drop(o->rows);
+    reco_file_discard(o->metadata);
+    o->rows = NULL;
+    o->metadata = NULL;
+    if (o->failures.count == 0) reco_file_discard(o->failures.file);
+    if (o->failures.count == 0) o->failures.file = NULL;
+    RECO_TRY(reco_failures_commit(ctx, &o->failures));
+    if (unlink(o->state) != 0 && errno != ENOENT) return reco_fail_errno(ctx, RECO_E_IO, "%s", o->state);
+    for (size_t i = 0; i < sizeof made_here / sizeof *made_here; i++) {
+        char *path = reco_path_join(ctx, o->dir, made_here[i]);
+        if (path) rmdir(path); /* refused where something is in it */
+        reco_free(path);
+    }
+    return RECO_OK;
+}
+
 reco_status reco_output_commit(reco_ctx *ctx, reco_output *o, const reco_output_place *at)
 {
+    reco_provenance before, after;
     o->at = *at;
+    if (at->rows == 0) return leave_nothing(ctx, o);
     RECO_TRY(join_metadata(ctx, o));
+    RECO_TRY(provenance(ctx, o, &before, &after));
+    RECO_TRY(reco_provenance_write(ctx, o->dir, &before));
     reco_npy_writer *rows = o->rows;
     reco_file *metadata = o->metadata;
     o->rows = NULL;
     RECO_TRY(reco_npy_commit(ctx, rows));
     o->metadata = NULL;
     RECO_TRY(reco_file_commit(ctx, metadata));
+    RECO_TRY(reco_provenance_write(ctx, o->dir, &after));
     if (o->failures.count == 0) {
         reco_file_discard(o->failures.file);
         o->failures.file = NULL;

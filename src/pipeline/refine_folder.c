@@ -1,9 +1,11 @@
-#include "pipeline/pipeline_internal.h"
+#include "pipeline/provenance.h"
 
 #include <math.h>
 #include <unistd.h>
 
 #define ROWS 1024
+
+static bool is_unit(const float *row, size_t d) { return fabs(reco_dot(row, row, d) - 1) < 1e-3; }
 
 static reco_status one_side(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion, bool refine,
                             reco_embeddings *e, reco_side side, const char *out,
@@ -15,7 +17,9 @@ static reco_status one_side(reco_ctx *ctx, const reco_bank *bank, const reco_fus
     char *path = reco_layout_path(ctx, out, side), *dir = path ? reco_path_dir(ctx, path) : NULL;
     float *rows = reco_alloc(ctx, ROWS * d, sizeof(float), "embeddings");
     float *unit = reco_alloc(ctx, ROWS * d, sizeof(float), "embeddings");
-    if (!path || !dir || !rows || !unit) RECO_GO(RECO_E_NOMEM);
+    float *refined = reco_alloc(ctx, ROWS * d, sizeof(float), "embeddings");
+    bool bad[ROWS];
+    if (!path || !dir || !rows || !unit || !refined) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_mkdirs(ctx, dir));
     RECO_GO(reco_npy_begin(ctx, &writer, path, dtype, d));
     for (size_t i = 0; i < n; i += ROWS) {
@@ -23,21 +27,22 @@ static reco_status one_side(reco_ctx *ctx, const reco_bank *bank, const reco_fus
         RECO_GO(reco_embeddings_read(ctx, e, side, i, m, rows));
         if (refine) {
             reco_normalize(ctx, unit, rows, m, d, NULL);
-            /* A row that is no embedding takes part as some unit vector and then keeps its own bytes. */
             for (size_t r = 0; r < m; r++)
-                if (!(fabs(reco_dot(unit + r * d, unit + r * d, d) - 1) < 1e-3)) {
+                if (!is_unit(unit + r * d, d)) {
+                    /* A row that is no embedding takes part as some unit vector and then keeps its own bytes. */
                     memset(unit + r * d, 0, d * sizeof(float));
                     unit[r * d] = 1;
                     char item[64];
                     snprintf(item, sizeof item, "%s row %zu", side == RECO_IMAGE ? "image" : "text", i + r);
                     RECO_GO(reco_failures_add(ctx, failures, i + r, item, "zero or not finite: copied"));
-                }
-            reco_hits none = {0};
-            RECO_GO(reco_refine(ctx, bank, fusion, side, unit, m, opts, unit, none));
-            for (size_t r = 0; r < m; r++) {
-                double norm = reco_dot(rows + r * d, rows + r * d, d);
-                if (norm > 1e-12 && isfinite(norm)) memcpy(rows + r * d, unit + r * d, d * sizeof(float));
-            }
+                    bad[r] = true;
+                } else
+                    bad[r] = false;
+            RECO_GO(reco_refine(ctx, bank, fusion, side, unit, m, opts, refined, (reco_hits){0}));
+            /* What no neighbour changed keeps its own bytes, too. */
+            for (size_t r = 0; r < m; r++)
+                if (!bad[r] && memcmp(refined + r * d, unit + r * d, d * sizeof(float)) != 0)
+                    memcpy(rows + r * d, refined + r * d, d * sizeof(float));
         }
         RECO_GO(reco_npy_append(ctx, writer, rows, m));
         RECO_GO(reco_progress(ctx, "refining", i + m, n));
@@ -51,6 +56,7 @@ out:
     reco_free(dir);
     reco_free(rows);
     reco_free(unit);
+    reco_free(refined);
     return status;
 }
 
@@ -95,21 +101,35 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_
     reco_status status = RECO_OK;
     reco_failures failures = {0};
     reco_embeddings *e = NULL;
+    reco_provenance p, none = {0};
     reco_fusion_config config = reco_fusion_get_config(fusion);
     if (sides == RECO_SIDES_DEFAULT) sides = config.sides;
+    RECO_GO(reco_check_output(ctx, out, RECO_OUT_FOLDER, &in, 1));
     RECO_GO(reco_embeddings_open(ctx, &e, in));
     if (reco_embeddings_width(e) != config.d)
         RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the fusion layer takes %zu", in,
                           reco_embeddings_width(e), config.d));
+    RECO_GO(reco_provenance_of(ctx, in, stream ? stream->encoder : NULL, &p));
+    RECO_GO(reco_provenance_check(ctx, &p, in, bank, fusion));
+    if (p.refined & (int)sides)
+        reco_log(ctx, RECO_LOG_WARN, "%s: has been refined already, and is refined once more", in);
     RECO_GO(reco_mkdirs(ctx, out));
+    RECO_GO(reco_provenance_write(ctx, out, &none)); /* of what was there before */
     RECO_GO(reco_failures_begin(ctx, &failures, out, stream));
+    bool keep = !stream || stream->keep_dtype;
+    p.sides = 0;
+    p.d = config.d;
+    p.rows = reco_embeddings_rows(e);
     for (int side = RECO_IMAGE; side <= RECO_TEXT; side++)
-        if (reco_embeddings_has(e, (reco_side)side))
+        if (reco_embeddings_has(e, (reco_side)side)) {
             RECO_GO(one_side(ctx, bank, fusion, (int)sides >> side & 1, e, (reco_side)side, out, opts,
-                             stream && stream->dtype != RECO_DTYPE_F64 ? stream->dtype
-                                                                       : reco_embeddings_dtype(e),
+                             keep ? reco_embeddings_side_dtype(e, (reco_side)side) : stream->dtype,
                              &failures));
+            p.sides |= 1 << side;
+        }
+    p.refined |= config.layer == RECO_LAYER_NONE ? 0 : p.sides & (int)sides;
     RECO_GO(copy_metadata(ctx, e, out));
+    RECO_GO(reco_provenance_write(ctx, out, &p));
     RECO_GO(reco_failures_commit(ctx, &failures));
     result->rows = reco_embeddings_rows(e);
     result->failures = failures.count;

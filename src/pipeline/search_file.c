@@ -97,6 +97,7 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     reco_status status = RECO_OK;
     if (s.k > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K));
+    RECO_GO(reco_check_embeddings(ctx, queries, stream ? stream->encoder : NULL, bank, NULL));
     RECO_GO(reco_npy_open(ctx, &npy, queries));
     if (npy.dtype != RECO_DTYPE_F16 && npy.dtype != RECO_DTYPE_F32 && npy.dtype != RECO_DTYPE_F64)
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16, F32 or F64", queries,
@@ -110,10 +111,12 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     s.scores = reco_scratch(ctx, room * s.k, sizeof *s.scores, "hits");
     s.good = reco_scratch(ctx, room, sizeof *s.good, "queries");
     if (!s.rows || !s.ids || !s.scores || !s.good) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_mkdirs(ctx, out));
     ids_path = reco_path_join(ctx, out, "ids.npy");
     scores_path = reco_path_join(ctx, out, "scores.npy");
     if (!ids_path || !scores_path) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_check_output(ctx, ids_path, RECO_OUT_FILE | RECO_OUT_NO_PROBE, &queries, 1));
+    RECO_GO(reco_check_output(ctx, scores_path, RECO_OUT_FILE | RECO_OUT_NO_PROBE, &queries, 1));
+    RECO_GO(reco_mkdirs(ctx, out));
     RECO_GO(reco_npy_begin(ctx, &ids, ids_path, RECO_DTYPE_I64, s.k));
     RECO_GO(reco_npy_begin(ctx, &scores, scores_path, RECO_DTYPE_F32, s.k));
     result->queries = npy.rows;

@@ -1,4 +1,5 @@
 #include "pipeline/sink.h"
+#include "pipeline/provenance.h"
 
 /* Records between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
 #define COMMIT_ROWS 2048
@@ -52,8 +53,7 @@ static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec)
     if (to.d != from->d)
         return reco_fail(ctx, RECO_E_MISMATCH, "%s holds vectors of %zu, %s has vectors of %zu", spec->bank,
                          to.d, spec->source, from->d);
-    if (!*to.fingerprint || !*from->fingerprint || strcmp(to.fingerprint, from->fingerprint) == 0)
-        return RECO_OK;
+    if (reco_encoder_matches(from->encoder, from->fingerprint, to.encoder, to.fingerprint)) return RECO_OK;
     return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), %s of %s (%s)", spec->bank,
                      to.encoder, to.fingerprint, spec->source, from->encoder, from->fingerprint);
 }

@@ -71,6 +71,65 @@ class Output(Case):
         self.assertEqual(process.returncode, 1)
         self.assertRegex(said, r"reco: embedding: interrupted at \d+\n$")
 
+    def test_an_output_is_no_input(self):
+        """Same folder, another spelling of it, a link to it, or a place within it."""
+        self.pictures(3)
+        pairs = self.pairs(3)
+        (self.dir / "t.txt").write_text("a cat\na dog\nan owl\n")
+        self.reco("embed", "--model", MODEL, "--images", "pictures", "--out", "e")
+        self.reco("embed", "--model", MODEL, "--texts", "t.txt", "--out", "e")
+        self.reco("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "b")
+        (self.dir / "link").symlink_to("e")
+        (self.dir / "hard.npy").hardlink_to(self.dir / "e/img_emb/img_emb_0.npy")
+        before = {p: p.read_bytes() for p in self.dir.rglob("*") if p.is_file()}
+        refine = ["refine", "--bank", "b", "--fusion", "mean", "--embeddings", "e", "--out"]
+        search = ["search", "--bank", "b", "--side", "image", "--queries"]
+        train = ["train", "--bank", "b", "--embeddings", "e", "--out"]
+        for command in ([*refine, "e"], [*refine, "./e/"], [*refine, "link"], [*refine, self.dir / "e"], [*refine, "e/new/deep"],
+                        [*refine, "pictures/../e/img_emb"], [*refine, "b"], [*refine, "b/r"], [*train, "b/f.safetensors"], [*train, "e"],
+                        [*train, "e/f.safetensors"], ["train", "--bank", "b", "--model", MODEL, "--pairs", pairs, "--out", pairs],
+                        ["train", "--bank", "b", "--model", MODEL, "--pairs", pairs, "--out", "f", "--cache", "b"],
+                        [*search, "hard.npy", "--out", "b/h"], ["embed", "--model", MODEL, "--images", "pictures", "--out", "pictures"],
+                        ["embed", "--model", MODEL, "--images", "pictures", "--out", "pictures/e"],
+                        ["embed", "--model", MODEL, "--texts", "t.txt", "--out", MODEL], ["bank", "export", "b", "--out", "b/x"],
+                        ["bank", "export", "b", "--pairs", "b/bank.sqlite"], ["bank", "build", "--embeddings", "e", "--out", "e/b"],
+                        ["bank", "build", "--embeddings", "e", "--out", "link"], ["model", "check", MODEL, "--texts", "t.txt", "--out", MODEL]):
+            self.assertRegex(self.fails(*command), "is the input|lies within the input|is a directory")
+        (self.dir / "h").mkdir()
+        (self.dir / "h/ids.npy").hardlink_to(self.dir / "hard.npy")
+        self.fails(*search, "hard.npy", "--out", "h", says=["is the input"])
+        (self.dir / "h/ids.npy").unlink()
+        (self.dir / "h").rmdir()
+        self.assertEqual({p: p.read_bytes() for p in self.dir.rglob("*") if p.is_file()}, before)
+
+    def test_where_nothing_can_be_written(self):
+        """Said before the work: the inputs, which are not there, are not even looked at."""
+        (self.dir / "file").write_text("in the way\n")
+        for command in (["embed", "--model", "m", "--images", "p", "--out", "file"], ["embed", "--model", "m", "--texts", "t", "--out", "file/e"],
+                        ["refine", "--bank", "b", "--fusion", "f", "--embeddings", "e", "--out", "file"],
+                        ["search", "--bank", "b", "--queries", "q.npy", "--side", "text", "--out", "file/h"],
+                        ["train", "--bank", "b", "--out", "file/f"], ["train", "--bank", "b", "--out", "no-folder/f"],
+                        ["train", "--bank", "b", "--out", "."], ["bank", "export", "b", "--pairs", "no-folder/p.csv"],
+                        ["bank", "export", "b", "--out", "file"], ["bank", "build", "--embeddings", "e", "--out", "file/b"],
+                        ["model", "check", "m", "--images", "p", "--out", "file/c"]):
+            said = self.fails(*command)
+            self.assertTrue("file" in said or "folder" in said or "directory" in said, said)
+        self.assertEqual([p.name for p in self.dir.iterdir()], ["file"])
+
+    def test_embed_of_nothing(self):
+        (self.dir / "list.txt").write_text("no.png\nnone.png\n")
+        done = self.reco("embed", "--model", MODEL, "--images", "list.txt", "--out", "o", code=1)
+        self.assertIn("nothing was embedded: every input failed", done.stderr)
+        self.assertEqual([p.name for p in (self.dir / "o").iterdir()], ["failures.jsonl"])
+        (self.dir / "t.txt").write_text("")
+        self.reco("embed", "--model", MODEL, "--texts", "t.txt", "--out", "t", code=1)
+        self.assertFalse((self.dir / "t").exists())
+        self.pictures(2)  # what was there before stays
+        self.reco("embed", "--model", MODEL, "--images", "pictures", "--out", "o")
+        before = (self.dir / "o/img_emb/img_emb_0.npy").read_bytes()
+        self.reco("embed", "--model", MODEL, "--images", "list.txt", "--out", "o", code=1)
+        self.assertEqual((self.dir / "o/img_emb/img_emb_0.npy").read_bytes(), before)
+
 
 if __name__ == "__main__":
     unittest.main()
