@@ -61,6 +61,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = state->child_inputs[1] = a->common;
         state->child_inputs[2] = state->child_inputs[3] = a->common;
+        state->child_inputs[4] = a->common;
         return 0;
     case KEY_MODEL:
         a->model = arg;
@@ -108,7 +109,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Model folder (with --pairs and --tars)", 1},
-    {"pairs", KEY_PAIRS, "FILE", 0, "CSV or JSONL with columns image and text; others are kept as JSON", 1},
+    {"pairs", KEY_PAIRS, "FILE", 0,
+     "CSV, TSV, JSONL or JSON with a column of pictures and one of captions; others are kept as JSON", 1},
     {"tars", KEY_TARS, "TAR", 0,
      "webdataset tars, as x-{000..009}.tar too (more may follow, BANK before it)", 1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0,
@@ -126,11 +128,9 @@ static const struct argp_option options[] = {
      "Make what was done part of the bank every N rows (default 2048, of embeddings 65536)", 3},
     {0},
 };
-static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
-                                             {&cli_strict_option, 0, NULL, 0},
-                                             {&cli_wait_option, 0, NULL, 0},
-                                             {&cli_common, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0},
+    {&cli_table_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0},        {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -154,6 +154,7 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     for (size_t i = 0; i < a->ntars && status == RECO_OK; i++)
         status = cli_output(c, a->out, RECO_OUT_FOLDER | RECO_OUT_NO_PROBE, NULL, a->tars + i, 1);
     if (status != RECO_OK) return status;
+    a->stream.table = &c->table;
     if (a->pairs || a->ntars) {
         status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
         if (status == RECO_OK && a->ntars)
@@ -172,13 +173,15 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_bank_info info = reco_bank_get_info(bank);
     reco_bank_close(bank);
     *code |= cli_skipped(c, r.failures, "failures.jsonl");
+    cli_table_result(c, &r);
     if (c->json)
-        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
-                            (json_int_t)r.rows, "truncated", (json_int_t)r.truncated, "embedded",
-                            (json_int_t)r.embedded, "duplicates", (json_int_t)r.duplicates,
-                            "near_duplicates", (json_int_t)r.near_duplicates, "resumed",
-                            (json_int_t)r.resumed, "failures", (json_int_t)r.failures, "failed", c->failed,
-                            "rows", (json_int_t)info.rows, "seconds", r.seconds));
+        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
+                            (json_int_t)r.rows, "truncated", (json_int_t)r.truncated, "repaired",
+                            (json_int_t)r.repaired, "dropped", (json_int_t)r.dropped, "joined_lines",
+                            (json_int_t)r.joined, "embedded", (json_int_t)r.embedded, "duplicates",
+                            (json_int_t)r.duplicates, "near_duplicates", (json_int_t)r.near_duplicates,
+                            "resumed", (json_int_t)r.resumed, "failures", (json_int_t)r.failures, "failed",
+                            c->failed, "rows", (json_int_t)info.rows, "seconds", r.seconds));
     else
         cli_say("%llu pair%s added, %llu already there, %llu skipped; %lld row%s in %s",
                 (unsigned long long)r.rows, cli_s(r.rows),

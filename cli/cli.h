@@ -24,8 +24,9 @@ typedef struct cli {
     json_t *failed; /* the first thousand items that were skipped, for --json */
     double shown_at, began_at;
     const char *shown;
-    bool bar;   /* a progress bar is on the line */
-    bool bytes; /* progress counts bytes */
+    reco_table_opts table; /* of commands that read tables, through cli_table_options */
+    bool bar;              /* a progress bar is on the line */
+    bool bytes;            /* progress counts bytes */
 } cli;
 
 /* Each takes argv[0] = "reco COMMAND" and returns the exit code. */
@@ -57,6 +58,10 @@ extern const struct argp cli_bank;
 extern const struct argp cli_model_options, cli_strict_option;
 /* --wait, likewise; sets the default too. */
 extern const struct argp cli_wait_option;
+/* How tables of pairs and labels are read; likewise, into table. */
+extern const struct argp cli_table_options;
+/* A warning when values of the user's columns were lost. */
+void cli_table_result(cli *c, const reco_stream_result *r);
 
 /* Parse with `options`; usage errors exit with 2. Then create the context; NULL when that failed. */
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input);

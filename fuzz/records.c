@@ -7,7 +7,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes == 0) return 0;
     reco_ctx *ctx = fuzz_ctx();
     reco_records *r;
-    if (reco_records_open(ctx, &r, fuzz_file(endings[data[0] % 3], data + 1, bytes - 1)) != RECO_OK)
+    if (reco_records_open(ctx, &r, fuzz_file(endings[data[0] % 3], data + 1, bytes - 1), NULL) != RECO_OK)
         return 0;
     for (uint64_t want = 0;; want++) {
         json_t *row;

@@ -1,16 +1,13 @@
 #include "io/internal.h"
+#include "io/window.h"
 
 #include <stdlib.h>
 
 #define MAX_FIELDS 4096
+#define MAX_LINE ((uint64_t)1 << 30) /* that is looked for the end of when it is passed over */
 
-static reco_status push(reco_ctx *ctx, const reco_lines *lines, reco_io_csv *csv, const char *data,
-                        size_t bytes)
+static reco_status push(reco_ctx *ctx, reco_io_csv *csv, const char *data, size_t bytes)
 {
-    if (bytes > RECO_IO_MAX_RECORD - csv->used)
-        return reco_fail(ctx, RECO_E_FORMAT,
-                         "%s:%llu: record is longer than %zu bytes: is a quote left open?",
-                         reco_io_lines_path(lines), (unsigned long long)csv->line, RECO_IO_MAX_RECORD);
     if (bytes > csv->room - csv->used) {
         size_t room = reco_max(4096, 2 * (csv->used + bytes));
         char *grown = realloc(csv->text, room);
@@ -25,82 +22,238 @@ static reco_status push(reco_ctx *ctx, const reco_lines *lines, reco_io_csv *csv
 
 static reco_status start_field(reco_ctx *ctx, reco_io_csv *csv)
 {
-    if (csv->n == csv->start_room) {
-        size_t room = csv->start_room ? 2 * csv->start_room : 32;
-        size_t *grown = realloc(csv->start, room * sizeof *grown);
+    if (csv->n == csv->field_room) {
+        size_t room = csv->field_room ? 2 * csv->field_room : 32;
+        reco_io_field *grown = realloc(csv->fields, room * sizeof *grown);
         if (!grown) return reco_fail_nomem(ctx, room * sizeof *grown, "csv record");
-        csv->start = grown;
-        csv->start_room = room;
+        csv->fields = grown;
+        csv->field_room = room;
     }
-    csv->start[csv->n++] = csv->used;
+    csv->fields[csv->n++] = (reco_io_field){.start = csv->used};
     return RECO_OK;
 }
 
-/* The rest of a quoted field, over as many lines as it takes. *at is behind the opening quote, then behind the
- * closing one of whichever line is current. */
-static reco_status quoted(reco_ctx *ctx, reco_lines *lines, reco_io_csv *csv, char **line, size_t *bytes,
-                          size_t *end, size_t *at, const char **bad)
+/* The byte `at` behind the window's start, -1 where the file ends before it. */
+static inline reco_status byte_at(reco_ctx *ctx, reco_window *w, size_t at, int *c)
 {
-    for (;;) {
-        char *from = *line + *at, *quote = memchr(from, '"', *bytes - *at);
-        if (!quote) {
-            RECO_TRY(push(ctx, lines, csv, from, *bytes - *at + *end));
-            RECO_TRY(reco_io_lines_raw(ctx, lines, line, bytes, end));
-            *at = 0;
-            if (!*line) {
-                *bad = "a quote is never closed";
-                return RECO_OK;
-            }
-            continue;
+    while (at >= w->end - w->start && !w->ended) RECO_TRY(reco_window_fill(ctx, w));
+    *c = at < w->end - w->start ? (unsigned char)w->data[w->start + at] : -1;
+    return RECO_OK;
+}
+
+reco_status reco_io_skip_line(reco_ctx *ctx, reco_window *w, size_t *bytes)
+{
+    uint64_t passed = 0;
+    int c;
+    for (*bytes = 0;; w->start++, ++*bytes) {
+        RECO_TRY(byte_at(ctx, w, 0, &c));
+        if (c < 0) return RECO_OK;
+        if (c == '\n' || c == '\r') break;
+        if (++passed > MAX_LINE)
+            return reco_fail(ctx, RECO_E_FORMAT, "%s:%llu: line is longer than %llu bytes", w->path,
+                             (unsigned long long)w->line, (unsigned long long)MAX_LINE);
+    }
+    int first = c;
+    RECO_TRY(byte_at(ctx, w, 1, &c));
+    size_t end = first == '\r' && c == '\n' ? 2 : 1;
+    w->start += end;
+    *bytes += end;
+    w->line++;
+    return RECO_OK;
+}
+
+/* Lines that hold nothing. A separator is something. */
+static reco_status skip_blank(reco_ctx *ctx, reco_window *w, reco_io_csv *csv)
+{
+    for (bool blank = false;; blank = true) {
+        int c;
+        size_t at = 0, bytes;
+        do RECO_TRY(byte_at(ctx, w, at++, &c));
+        while ((c == ' ' || c == '\t' || c == 0) && c != csv->dialect.separator && at < RECO_IO_MAX_RECORD);
+        if (c < 0) w->start = w->end;
+        if (c != '\n' && c != '\r') {
+            csv->gap |= blank && c >= 0;
+            return RECO_OK;
         }
-        bool twice = quote + 1 < *line + *bytes && quote[1] == '"'; /* stands for one */
-        RECO_TRY(push(ctx, lines, csv, from, (size_t)(quote - from) + twice));
-        *at = (size_t)(quote - *line) + 1 + twice;
-        if (twice) continue;
-        if (*at < *bytes && (*line)[*at] != csv->separator) *bad = "text follows a closing quote";
+        RECO_TRY(reco_io_skip_line(ctx, w, &bytes));
+    }
+}
+
+/* What is read of a record so far. */
+typedef struct reading {
+    reco_window *w;
+    reco_io_csv *csv;
+    size_t at; /* behind the window's start */
+    const char *bad;
+} reading;
+
+static bool too_long(reading *r)
+{
+    if (r->at <= RECO_IO_MAX_RECORD) return false;
+    r->bad = "record is longer than 16777216 bytes: is a quote left open?";
+    return true;
+}
+
+/* A line ends inside quotes. */
+static void count_line(reading *r)
+{
+    reco_io_csv *csv = r->csv;
+    if (csv->lines++ < csv->dialect.max_lines) return;
+    snprintf(csv->bad, sizeof csv->bad, "the record spans more than %zu lines: is a quote left open?",
+             csv->dialect.max_lines);
+    r->bad = csv->bad;
+}
+
+/* r->at is behind the opening quote, then behind the closing one. */
+static reco_status quoted(reco_ctx *ctx, reading *r)
+{
+    reco_io_csv *csv = r->csv;
+    for (;;) {
+        size_t from = r->at;
+        int c, next;
+        for (;; r->at++) {
+            RECO_TRY(byte_at(ctx, r->w, r->at, &c));
+            if (c < 0 || c == '"' || (c == '\\' && csv->dialect.escapes)) break;
+            if (c != '\n' && c != '\r') continue;
+            RECO_TRY(byte_at(ctx, r->w, r->at + 1, &next));
+            if (c == '\r' && next == '\n') continue;
+            count_line(r);
+            if (r->bad || too_long(r)) return RECO_OK;
+        }
+        if (too_long(r)) return RECO_OK;
+        if (c < 0) r->bad = "a quote is never closed";
+        if (c < 0) return RECO_OK;
+        RECO_TRY(byte_at(ctx, r->w, r->at + 1, &next));
+        const char *text = r->w->data + r->w->start + from;
+        size_t n = r->at - from;
+        if (c == '"' && n && text[n - 1] == '\\') csv->escaped = true;
+        bool twice = c == '"' ? next == '"' : next == '"' || next == '\\';
+        if (c == '"' && !twice) {
+            r->at++;
+            return push(ctx, csv, text, n);
+        }
+        if (twice) { /* the second stands for itself */
+            RECO_TRY(push(ctx, csv, text, n));
+            RECO_TRY(push(ctx, csv, r->w->data + r->w->start + r->at + 1, 1));
+            r->at += 2;
+        } else
+            RECO_TRY(push(ctx, csv, text, n + (r->at++, 1)));
+    }
+}
+
+/* Up to a separator or the line's end, at which r->at stands then. */
+static reco_status plain(reco_ctx *ctx, reading *r)
+{
+    reco_io_csv *csv = r->csv;
+    const char separator = csv->dialect.separator;
+    for (;;) {
+        size_t from = r->at;
+        int c, next;
+        for (;; r->at++) {
+            RECO_TRY(byte_at(ctx, r->w, r->at, &c));
+            if (c < 0 || c == separator || c == '\n' || c == '\r' || c == '\\') break;
+        }
+        if (too_long(r)) return RECO_OK;
+        if (c != '\\') return push(ctx, csv, r->w->data + r->w->start + from, r->at - from);
+        RECO_TRY(byte_at(ctx, r->w, r->at + 1, &next));
+        bool escape = next == '"' || next == separator;
+        csv->escaped |= escape;
+        escape = csv->dialect.escapes && (escape || next == '\\');
+        const char *text = r->w->data + r->w->start + from;
+        RECO_TRY(push(ctx, csv, text, r->at - from + !escape));
+        r->at++;
+        if (!escape) continue;
+        RECO_TRY(push(ctx, csv, r->w->data + r->w->start + r->at, 1));
+        r->at++;
+    }
+}
+
+static reco_status read_field(reco_ctx *ctx, reading *r)
+{
+    reco_io_csv *csv = r->csv;
+    int c;
+    RECO_TRY(start_field(ctx, csv));
+    for (;; r->at++) {
+        RECO_TRY(byte_at(ctx, r->w, r->at, &c));
+        if (!csv->dialect.trims || (c != ' ' && c != '\t') || c == csv->dialect.separator) break;
+    }
+    reco_io_field *field = &csv->fields[csv->n - 1];
+    if (c == '"' && csv->dialect.quotes) {
+        field->quoted = true;
+        r->at++;
+        RECO_TRY(quoted(ctx, r));
+        if (r->bad) return RECO_OK;
+        size_t behind = r->at;
+        do RECO_TRY(byte_at(ctx, r->w, behind++, &c));
+        while ((c == ' ' || c == '\t') && c != csv->dialect.separator);
+        if (c < 0 || c == csv->dialect.separator || c == '\n' || c == '\r')
+            r->at = behind - 1;
+        else {
+            /* One line is taken as pandas takes it; of several it is not clear that they belong together. */
+            csv->odd = true;
+            if (csv->lines > 1) r->bad = "text follows a closing quote";
+            if (!r->bad) RECO_TRY(plain(ctx, r));
+        }
+    } else
+        RECO_TRY(plain(ctx, r));
+    if (r->bad) return RECO_OK;
+    field->bytes = csv->used - field->start;
+    return push(ctx, csv, "", 1);
+}
+
+static reco_status read_record(reco_ctx *ctx, reading *r)
+{
+    reco_io_csv *csv = r->csv;
+    for (;;) {
+        int c, next;
+        if (csv->n == MAX_FIELDS) r->bad = "more than 4096 fields";
+        if (!r->bad) RECO_TRY(read_field(ctx, r));
+        if (r->bad) return RECO_OK;
+        RECO_TRY(byte_at(ctx, r->w, r->at, &c));
+        if (c < 0) return RECO_OK;
+        r->at++;
+        if (c == csv->dialect.separator) continue;
+        RECO_TRY(byte_at(ctx, r->w, r->at, &next));
+        if (c == '\r' && next == '\n') r->at++;
         return RECO_OK;
     }
 }
 
-reco_status reco_io_csv_next(reco_ctx *ctx, reco_lines *lines, reco_io_csv *csv, const char **bad)
+reco_status reco_io_csv_next(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, const char **bad)
 {
-    csv->n = csv->used = 0;
+    csv->n = csv->used = csv->bytes = 0;
+    csv->odd = false;
     *bad = NULL;
-    char *line;
-    size_t bytes, end;
-    RECO_TRY(reco_io_lines_filled(ctx, lines, false, &line, &bytes, &end, &csv->gap));
-    if (!line) return RECO_OK;
-    csv->line = reco_io_lines_number(lines);
-
-    for (size_t at = 0;; at++) {
-        if (csv->n == MAX_FIELDS) {
-            *bad = "more than 4096 fields";
-            return RECO_OK;
-        }
-        RECO_TRY(start_field(ctx, csv));
-        if (at < bytes && line[at] == '"') {
-            at++;
-            RECO_TRY(quoted(ctx, lines, csv, &line, &bytes, &end, &at, bad));
-            if (*bad) return RECO_OK;
-        } else {
-            const char *from = line + at, *stop = memchr(from, csv->separator, bytes - at);
-            size_t n = stop ? (size_t)(stop - from) : bytes - at;
-            RECO_TRY(push(ctx, lines, csv, from, n));
-            at += n;
-        }
-        RECO_TRY(push(ctx, lines, csv, "", 1));
-        if (at == bytes) return RECO_OK;
+    RECO_TRY(skip_blank(ctx, w, csv));
+    csv->line = w->line;
+    csv->lines = 1;
+    if (w->start == w->end) return RECO_OK;
+    reading r = {.w = w, .csv = csv};
+    RECO_TRY(read_record(ctx, &r));
+    if ((*bad = r.bad)) { /* what stands below is not to suffer from a quote that was left open */
+        csv->lines = 1;
+        return reco_io_skip_line(ctx, w, &csv->bytes);
     }
+    csv->bytes = r.at;
+    w->start += r.at;
+    w->line += csv->lines;
+    return RECO_OK;
+}
+
+void reco_io_csv_undo(reco_window *w, reco_io_csv *csv)
+{
+    w->start -= csv->bytes;
+    w->line -= csv->lines;
 }
 
 const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes)
 {
-    *bytes = (i + 1 < csv->n ? csv->start[i + 1] : csv->used) - csv->start[i] - 1;
-    return csv->text + csv->start[i];
+    *bytes = csv->fields[i].bytes;
+    return csv->text + csv->fields[i].start;
 }
 
 void reco_io_csv_free(reco_io_csv *csv)
 {
     free(csv->text);
-    free(csv->start);
+    free(csv->fields);
 }

@@ -312,7 +312,7 @@ reco_status reco_embeddings_next(reco_ctx *ctx, reco_embeddings *e, json_t **row
     *number = e->at < e->nparts ? e->parts[e->at].first + e->records_read : e->rows;
     while (e->at < e->nmetadata) {
         const part *p = &e->parts[e->at];
-        if (!e->records) RECO_TRY(reco_records_open(ctx, &e->records, p->metadata));
+        if (!e->records) RECO_TRY(reco_records_open(ctx, &e->records, p->metadata, NULL));
         RECO_TRY(reco_records_next(ctx, e->records, row, number, bad));
         *number += p->first;
         if (!*row && !*bad) {

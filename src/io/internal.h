@@ -38,31 +38,101 @@ void reco_io_to_f32(float *out, reco_dtype dtype, const void *data, size_t n);
 void reco_io_shape_text(char out[RECO_IO_SHAPE_TEXT], size_t rank, const size_t *shape, bool any);
 bool reco_io_shape_count(size_t rank, const size_t *shape, size_t *count); /* false: overflow */
 
-/* lines.c: lines of up to max bytes; *line NULL at the end; *end is the length of the "\n" or "\r\n" that follows the line in memory,
- * 0 at the end of a file that lacks it. */
-reco_status reco_io_lines_open(reco_ctx *ctx, reco_lines **out, const char *path, size_t max);
-reco_status reco_io_lines_raw(reco_ctx *ctx, reco_lines *lines, char **line, size_t *bytes, size_t *end);
-/* The same for the next line that is not empty; with `trims`, after leading spaces and tabs. *gap is set where empty ones
- * stood before it, else left. */
-reco_status reco_io_lines_filled(reco_ctx *ctx, reco_lines *lines, bool trims, char **line, size_t *bytes,
-                                 size_t *end, bool *gap);
-uint64_t reco_io_lines_number(const reco_lines *lines); /* of the last line, from 1 */
-const char *reco_io_lines_path(const reco_lines *lines);
-
-/* csv.c: the fields of one record, quotes undone; zero but for the separator to begin with. */
-typedef struct reco_io_csv {
+/* csv.c: the fields of one record, quotes undone. */
+typedef struct reco_io_dialect {
     char separator;
-    char *text; /* each field followed by a NUL */
+    bool quotes;  /* a field that begins with a quote ends with one, and "" inside stands for one */
+    bool escapes; /* a backslash takes its meaning from a quote, a separator or a backslash behind it */
+    bool trims;   /* blanks before a field are not of it */
+    size_t max_lines;
+} reco_io_dialect;
+
+typedef struct reco_io_field {
+    size_t start, bytes;
+    bool quoted;
+} reco_io_field;
+
+typedef struct reco_io_csv {
+    reco_io_dialect dialect;
+    char *text; /* of all fields, each followed by a NUL */
     size_t used, room;
-    size_t *start; /* [n] offsets into text */
-    size_t n, start_room;
-    uint64_t line; /* where the record began */
-    bool gap;      /* blank lines stood before a record */
+    reco_io_field *fields; /* [n] */
+    size_t n, field_room;
+    uint64_t line, lines; /* where the record began, how many it has */
+    size_t bytes;         /* of the file, behind blank lines */
+    bool gap;             /* blank lines stood before a record, ever */
+    bool odd;             /* text follows a closing quote; it is taken as pandas takes it */
+    bool escaped;         /* a backslash stood before a quote or a separator, ever */
+    char bad[128];
 } reco_io_csv;
 #define RECO_IO_MAX_RECORD ((size_t)16 << 20)
-/* Blank lines are passed over. n is 0 at the end; *bad is a static text, NULL for a good record. */
-reco_status reco_io_csv_next(reco_ctx *ctx, reco_lines *lines, reco_io_csv *csv, const char **bad);
+struct reco_window;
+/* The next record; lines of nothing but blanks and NULs are passed over. n is 0 at the end. *bad is NULL for a good record,
+ * else a reason, and no more than the record's first line was taken. */
+reco_status reco_io_csv_next(reco_ctx *ctx, struct reco_window *w, reco_io_csv *csv, const char **bad);
+/* The record just read, once more. */
+void reco_io_csv_undo(struct reco_window *w, reco_io_csv *csv);
 const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes);
 void reco_io_csv_free(reco_io_csv *csv);
+/* Pass over one line; *bytes says how long it was with its end. */
+reco_status reco_io_skip_line(reco_ctx *ctx, struct reco_window *w, size_t *bytes);
+
+/* number.c: the number that a text is, as JSON writes numbers; NULL where it is none, or has more digits than an int64 or a
+ * double keep. With `any` also what people write: 007, +5, .5, and digits that get lost. RECO_E_NOMEM alone is an error. */
+bool reco_io_is_number(const char *text, size_t bytes);
+json_t *reco_io_number(const char *text, size_t bytes, bool any);
+
+/* json_record.c: the text of one JSON object of many, whether they stand one a line, over several, or in an array. */
+typedef struct reco_io_json_text {
+    bool begun, array; /* the file is one array of objects */
+    bool gap;          /* blank lines stood before a record, ever */
+    uint64_t line;     /* where it began */
+    const char *text;  /* valid until the next; NULL: the end */
+    size_t bytes;
+    size_t max_lines;
+    bool broken; /* not an object, or never closed: text is its first line, and no more was taken */
+} reco_io_json_text;
+reco_status reco_io_json_next(reco_ctx *ctx, struct reco_window *w, reco_io_json_text *json);
+
+/* json_repair.c: an object of the user's, read as it can be. */
+typedef struct reco_io_json_losses {
+    uint64_t dropped;  /* keys whose values no JSON has (NaN), or that were there twice */
+    uint64_t repaired; /* strings that got U+FFFD for a lone surrogate or a NUL */
+    bool not_utf8;     /* bytes that are not UTF-8 became U+FFFD, too */
+} reco_io_json_losses;
+reco_status reco_io_json_read(json_t **out, const char *text, size_t bytes, reco_io_json_losses *losses,
+                              reco_io_json_error *error);
+
+/* table.c: a CSV, its header read. */
+typedef enum reco_io_type {
+    RECO_IO_TEXT,
+    RECO_IO_NUMBER, /* every value is one, or there is none */
+    RECO_IO_TOLD,   /* --types says so: what is none stays text */
+    RECO_IO_SCALAR  /* its name alone is in quotes: a value in quotes is text, others are JSON */
+} reco_io_type;
+typedef struct reco_io_column {
+    char *name;
+    bool skipped; /* has no name, and no value or the row's number */
+    bool means;   /* of images, captions or labels: always text, and one that can't be text costs the row */
+    bool marked;  /* its name is in quotes, without need, and others are not */
+    reco_io_type type;
+} reco_io_column;
+typedef struct reco_io_table {
+    const char *path;
+    const reco_table_opts *opts;
+    struct reco_window *window; /* behind the header */
+    reco_io_csv csv;
+    char own;                /* the separator that the name's ending suggests */
+    reco_io_column *columns; /* [n] */
+    size_t n, quoted_names;
+} reco_io_table;
+/* Reads the header, and the whole file once (scan.c) for what the options leave to it. Close it whatever this returns. */
+reco_status reco_io_table_open(reco_ctx *ctx, reco_io_table *t, const char *path, char own,
+                               const reco_table_opts *opts);
+/* To the first row again. */
+reco_status reco_io_table_rewind(reco_ctx *ctx, reco_io_table *t);
+void reco_io_table_close(reco_io_table *t);
+/* scan.c: quotes, escapes and types, as the rows show them. */
+reco_status reco_io_table_scan(reco_ctx *ctx, reco_io_table *t);
 
 #endif

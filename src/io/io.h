@@ -4,6 +4,7 @@
 #define RECO_SRC_IO_H
 
 #include "base/base.h"
+#include "reco/io.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -146,7 +147,7 @@ void reco_npy_drop(reco_npy_writer *w); /* abort, the part of a resumable one to
 reco_status reco_npy_write(reco_ctx *ctx, const char *path, reco_dtype dtype, size_t rank,
                            const size_t *shape, const void *data);
 
-/* ---- lines.c: text files line by line, and records of csv or jsonl ---- */
+/* ---- lines.c: text files line by line, compressed or not ---- */
 
 /* "\n" or "\r\n" ends stripped, UTF-8 byte-order mark dropped, last line may lack its end. A line is at most
  * 1 MiB (RECO_E_FORMAT with file and line number above). */
@@ -156,22 +157,52 @@ reco_status reco_lines_open(reco_ctx *ctx, reco_lines **out, const char *path);
 reco_status reco_lines_next(reco_ctx *ctx, reco_lines *lines, const char **line, size_t *bytes);
 void reco_lines_close(reco_lines *lines);
 
-/* Records with named fields from FILE.csv (RFC 4180, header row; also .tsv with tabs) or FILE.jsonl (an object
- * a line; .ndjson too), told by the name's ending. Both give the same: a json object of the row; csv values are
- * strings. The caller decrefs *row; *row NULL at the end. A damaged row (wrong field count, bad JSON, invalid
- * UTF-8 in csv, an unclosed quote, more than 4096 fields) yields RECO_OK with *row NULL and *bad set to a reason (valid until the next
- * call), so that the caller can report and go on. number counts records from 0. */
+/* ---- records.c: tables of records with named fields ---- */
+
+/* FILE.csv (and .tsv, which has tabs), or FILE.jsonl (.ndjson, .json: objects one a line, over several, or in one array), told
+ * by the name's ending; compressed with gzip, bzip2, xz or zstd too. Both give the same: a json object of the row. The values of
+ * a csv are strings, or numbers in a column whose every value is a number; a value that is missing has no key there. The
+ * caller decrefs *row; *row NULL at the end. A damaged row (wrong field count, bad JSON, invalid UTF-8 in a column of images,
+ * captions or labels, an unclosed quote, more than 4096 fields, more lines than table->max_lines) yields RECO_OK with *row NULL and
+ * *bad set to a reason (valid until the next call), so that the caller can report and go on: the row after it is read. number
+ * counts records from 0.
+ *   table  NULL = {0}; its strings are borrowed as long as the records are open
+ * RECO_E_IO: a csv that can't be read twice, as a pipe. */
 typedef struct reco_records reco_records;
-reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path);
+reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path,
+                              const reco_table_opts *table);
 reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint64_t *number,
                               const char **bad);
-/* Is there a column of this name? Always in jsonl, where each record has its own. */
-bool reco_records_has(const reco_records *r, const char *column);
 /* Have blank lines been passed over, with a record behind them? */
 bool reco_records_have_gap(const reco_records *r);
+typedef struct reco_records_counts {
+    uint64_t
+        dropped; /* values of columns that JSON can't hold, or that were written over by the same key */
+    uint64_t repaired; /* texts that got U+FFFD */
+    uint64_t joined;   /* lines beyond the first of a record in a csv */
+} reco_records_counts;
+reco_records_counts reco_records_count(const reco_records *r);
 void reco_records_close(reco_records *r);
 
-/* ---- tar.c: the only file that knows libarchive; nothing is ever unpacked to disk ---- */
+/* ---- columns.c: what names of columns mean; docs/format.md lists them ---- */
+
+typedef enum reco_column {
+    RECO_COLUMN_IMAGE,
+    RECO_COLUMN_TEXT,
+    RECO_COLUMN_LABEL,
+    RECO_COLUMNS
+} reco_column;
+/* Place of the name among those of its kind, best first; -1: none of them. Case, blanks, "_" and "-" don't matter. */
+int reco_column_rank(reco_column kind, const char *name);
+bool reco_column_same(const char *a, const char *b); /* likewise */
+/* The name that the options give for a kind; NULL: any that is known. */
+const char *reco_column_given(reco_column kind, const reco_table_opts *table);
+/* A known name that is a slip away, or NULL. */
+const char *reco_column_near(reco_column kind, const char *name);
+/* RECO_E_FORMAT unless the file has a column of this kind, or each record has its own names. Shows the header. */
+reco_status reco_records_need(reco_ctx *ctx, const reco_records *r, reco_column kind);
+
+/* ---- tar.c (and inflate.c) alone know libarchive; nothing is ever unpacked to disk ---- */
 
 typedef struct reco_tar reco_tar;
 /* A plain tar (ustar, pax, GNU), not compressed. */
@@ -190,6 +221,11 @@ void reco_tar_close(reco_tar *tar);
 reco_status reco_json_load(reco_ctx *ctx, json_t **out, const char *path);
 /* One object in memory, under the same limits; RECO_E_FORMAT with the reason alone. */
 reco_status reco_json_parse_object(reco_ctx *ctx, json_t **out, const char *text, size_t bytes);
+/* The same of a user's object, of which as much is kept as can be: an integer that no int64 holds becomes a string, a lone
+ * surrogate, a NUL and what is not UTF-8 become U+FFFD; a key whose value is NaN or infinite is dropped, and of the same key
+ * twice the last counts. *dropped (may be NULL) goes up by the values that are lost so. */
+reco_status reco_json_read_object(reco_ctx *ctx, json_t **out, const char *text, size_t bytes,
+                                  uint64_t *dropped);
 
 /* The value, of any type, in one line, from which every number is read back as it is; free with reco_free. NULL: no memory,
  * and the error is set. */

@@ -1,76 +1,84 @@
 #include "io/internal.h"
+#include "io/window.h"
 
 #include <strings.h>
 
+#define MAX_LINES 100
+
 struct reco_records {
-    reco_lines *lines;
-    bool is_json, gap;
-    reco_io_csv header, row;
+    char *path;
+    const reco_table_opts *opts;
+    bool is_json;
+    reco_io_table table;
+    reco_window *window; /* of json */
+    reco_io_json_text json;
+    reco_records_counts counts;
     uint64_t number;
+    bool warned; /* of rows that look swallowed */
     char bad[320];
 };
 
-static bool ends_with(const char *path, const char *ending)
+static bool ends_with(const char *path, size_t n, const char *ending)
 {
-    size_t n = strlen(path), m = strlen(ending);
-    return n > m && strcasecmp(path + n - m, ending) == 0;
+    size_t m = strlen(ending);
+    return n > m && strncasecmp(path + n - m, ending, m) == 0;
 }
 
-/* *out NULL with a reason where the text won't do. */
-static reco_status csv_text(reco_ctx *ctx, const reco_io_csv *csv, size_t i, json_t **out,
-                            const char **reason)
+/* Length of the name without the ending of a compressed file. */
+static size_t plain_length(const char *path)
 {
-    size_t bytes;
-    const char *text = reco_io_csv_field(csv, i, &bytes);
-    *out = NULL;
-    *reason = memchr(text, 0, bytes) ? "holds a NUL byte" : NULL;
-    if (*reason || (*out = json_stringn(text, bytes))) return RECO_OK;
-    if (reco_io_is_utf8(text, bytes)) return reco_fail_nomem(ctx, bytes, "csv field");
-    *reason = "is not UTF-8";
-    return RECO_OK;
+    static const char *const endings[] = {".gz", ".bz2", ".xz", ".zst"};
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_with(path, n, endings[i])) return n - strlen(endings[i]);
+    return n;
 }
 
-static reco_status read_csv_header(reco_ctx *ctx, reco_records *r)
+/* Tables that pandas reads and this does not. */
+static reco_status refuse(reco_ctx *ctx, const char *path, size_t n)
 {
-    const char *path = reco_io_lines_path(r->lines), *reason;
-    RECO_TRY(reco_io_csv_next(ctx, r->lines, &r->header, &reason));
-    if (reason) return reco_fail(ctx, RECO_E_FORMAT, "%s: header row: %s", path, reason);
-    if (r->header.n == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: is empty, want a header row", path);
-
-    reco_status status = RECO_OK;
-    json_t *seen = json_object();
-    for (size_t i = 0; i < r->header.n; i++) {
-        json_t *name;
-        RECO_GO(csv_text(ctx, &r->header, i, &name, &reason));
-        if (!name)
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: header row: name of column %zu %s", path, i + 1,
-                              reason));
-        const char *key = json_string_value(name);
-        bool twice = json_object_get(seen, key) != NULL;
-        if (twice) reco_fail(ctx, RECO_E_FORMAT, "%s: column \"%.100s\" occurs twice", path, key);
-        bool added = !twice && json_object_set(seen, key, name) == 0;
-        json_decref(name);
-        if (twice) RECO_GO(RECO_E_FORMAT);
-        if (!added) RECO_GO(reco_fail_nomem(ctx, 0, "csv header"));
-    }
-out:
-    json_decref(seen);
-    return status;
+    static const char *const known[][2] = {{".parquet", "parquet"}, {".feather", "feather"},
+                                           {".arrow", "feather"},   {".xlsx", "excel"},
+                                           {".xls", "excel"},       {".ods", "excel"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (ends_with(path, n, known[i][0]))
+            return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                             "%s: %s is not read; convert it: python3 -c \"import pandas; "
+                             "pandas.read_%s('%s').to_json('%.*s.jsonl', orient='records', lines=True)\"",
+                             path, known[i][0] + 1, known[i][1], path, (int)(n - strlen(known[i][0])),
+                             path);
+    return reco_fail(
+        ctx, RECO_E_UNSUPPORTED,
+        "%s: want a name that ends in .csv, .tsv, .jsonl, .ndjson or .json (.gz, .bz2, .xz or .zst "
+        "behind it)",
+        path);
 }
 
-reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path)
+static reco_status open_json(reco_ctx *ctx, reco_records *r)
+{
+    if (r->opts && r->opts->types)
+        return reco_fail(ctx, RECO_E_ARG, "types: are for CSV and TSV; %s says itself what is a number",
+                         r->path);
+    r->json.max_lines = r->opts && r->opts->max_lines ? r->opts->max_lines : MAX_LINES;
+    return reco_window_open(ctx, &r->window, r->path, r->opts ? r->opts->encoding : NULL, false);
+}
+
+reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *path,
+                              const reco_table_opts *table)
 {
     *out = NULL;
     reco_records *r = reco_alloc(ctx, 1, sizeof *r, "record reader");
     if (!r) return RECO_E_NOMEM;
-    reco_status status;
-    r->is_json = ends_with(path, ".jsonl") || ends_with(path, ".ndjson");
-    r->header.separator = r->row.separator = ends_with(path, ".tsv") ? '\t' : ',';
-    if (!r->is_json && !ends_with(path, ".csv") && !ends_with(path, ".tsv"))
-        RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED,
-                          "%s: want a name that ends in .csv, .tsv, .jsonl or .ndjson", path));
-    RECO_GO(reco_io_lines_open(ctx, &r->lines, path, RECO_IO_MAX_RECORD));
-    if (!r->is_json) RECO_GO(read_csv_header(ctx, r));
+    reco_status status = RECO_E_NOMEM;
+    size_t n = plain_length(path);
+    bool tabs = ends_with(path, n, ".tsv") || ends_with(path, n, ".tab");
+    r->opts = table;
+    r->is_json =
+        ends_with(path, n, ".jsonl") || ends_with(path, n, ".ndjson") || ends_with(path, n, ".json");
+    if (!(r->path = reco_strdup(ctx, path))) goto out;
+    if (!r->is_json && !tabs && !ends_with(path, n, ".csv")) RECO_GO(refuse(ctx, path, n));
+    RECO_GO(r->is_json ? open_json(ctx, r)
+                       : reco_io_table_open(ctx, &r->table, r->path, tabs ? '\t' : ',', table));
     *out = r;
     r = NULL;
 out:
@@ -78,24 +86,16 @@ out:
     return status;
 }
 
-bool reco_records_has(const reco_records *r, const char *column)
-{
-    for (size_t i = 0; i < r->header.n; i++) {
-        size_t bytes;
-        const char *name = reco_io_csv_field(&r->header, i, &bytes);
-        if (bytes == strlen(column) && memcmp(name, column, bytes) == 0) return true;
-    }
-    return r->is_json;
-}
+bool reco_records_have_gap(const reco_records *r) { return r->json.gap || r->table.csv.gap; }
 
-bool reco_records_have_gap(const reco_records *r) { return r->gap || r->row.gap; }
+reco_records_counts reco_records_count(const reco_records *r) { return r->counts; }
 
 void reco_records_close(reco_records *r)
 {
     if (!r) return;
-    reco_io_csv_free(&r->header);
-    reco_io_csv_free(&r->row);
-    reco_lines_close(r->lines);
+    reco_io_table_close(&r->table);
+    reco_window_close(r->window);
+    reco_free(r->path);
     reco_free(r);
 }
 
@@ -108,56 +108,149 @@ RECO_PRINTF(3, 4) static void set_bad(reco_records *r, uint64_t line, const char
     va_end(args);
 }
 
-/* Row NULL and bad "": the end. */
-static reco_status next_csv(reco_ctx *ctx, reco_records *r, json_t **out)
+/* ---- csv ---- */
+
+/* Out NULL with a reason where the text won't do. */
+static reco_status csv_text(reco_ctx *ctx, const char *text, size_t bytes, json_t **out,
+                            const char **reason)
 {
-    const char *reason;
-    RECO_TRY(reco_io_csv_next(ctx, r->lines, &r->row, &reason));
-    if (r->row.n == 0) return RECO_OK;
-    if (!reason && r->row.n != r->header.n) {
-        set_bad(r, r->row.line, "%zu fields, want %zu", r->row.n, r->header.n);
-        return RECO_OK;
-    }
-    if (reason) {
-        set_bad(r, r->row.line, "field %zu: %s", r->row.n, reason);
-        return RECO_OK;
-    }
-    json_t *row = json_object();
-    for (size_t i = 0; i < r->row.n; i++) {
-        json_t *value;
-        size_t bytes;
-        const char *name = reco_io_csv_field(&r->header, i, &bytes);
-        reco_status status = csv_text(ctx, &r->row, i, &value, &reason);
-        if (status == RECO_OK && value && json_object_set_new_nocheck(row, name, value) != 0)
-            status = reco_fail_nomem(ctx, 0, "csv record");
-        if (reason) set_bad(r, r->row.line, "field \"%.100s\" %s", name, reason);
-        if (status != RECO_OK || reason) {
-            json_decref(row);
-            return status;
-        }
-    }
-    *out = row;
+    *out = NULL;
+    *reason = memchr(text, 0, bytes) ? "holds a NUL byte" : NULL;
+    if (*reason || (*out = json_stringn(text, bytes))) return RECO_OK;
+    if (reco_io_is_utf8(text, bytes)) return reco_fail_nomem(ctx, bytes, "csv field");
+    *reason = "is not UTF-8 (--encoding latin1 or another says how the file is written)";
     return RECO_OK;
 }
 
-static reco_status next_jsonl(reco_ctx *ctx, reco_records *r, json_t **out)
+/* *out stays NULL where a row has no such value. */
+static reco_status csv_value(reco_ctx *ctx, const reco_records *r, size_t i, json_t **out,
+                             const char **reason)
 {
-    char *line;
-    size_t bytes, end;
-    RECO_TRY(reco_io_lines_filled(ctx, r->lines, true, &line, &bytes, &end, &r->gap));
-    if (!line) return RECO_OK;
-
-    uint64_t number = reco_io_lines_number(r->lines);
-    reco_io_json_error error;
-    reco_status status = reco_io_json_parse(out, line, bytes, &error);
-    if (status == RECO_E_NOMEM) return reco_fail_nomem(ctx, bytes, "json record");
-    if (status != RECO_OK)
-        set_bad(r, number, "%s", error.reason);
-    else if (!json_is_object(*out)) {
-        set_bad(r, number, "want a JSON object");
-        json_decref(*out);
-        *out = NULL;
+    size_t bytes;
+    const reco_io_type type = r->table.columns[i].type;
+    const char *text = reco_io_csv_field(&r->table.csv, i, &bytes);
+    bool quoted = r->table.csv.fields[i].quoted;
+    *out = NULL;
+    *reason = NULL;
+    if (type != RECO_IO_TEXT && bytes == 0 && !(quoted && type == RECO_IO_SCALAR)) return RECO_OK;
+    if (type == RECO_IO_NUMBER || type == RECO_IO_TOLD)
+        *out = reco_io_number(text, bytes, type == RECO_IO_TOLD);
+    else if (type == RECO_IO_SCALAR && !quoted) {
+        *out = bytes == 4 && memcmp(text, "true", 4) == 0    ? json_true()
+               : bytes == 5 && memcmp(text, "false", 5) == 0 ? json_false()
+               : bytes == 4 && memcmp(text, "null", 4) == 0  ? json_null()
+                                                             : reco_io_number(text, bytes, false);
     }
+    return *out ? RECO_OK : csv_text(ctx, text, bytes, out, reason);
+}
+
+/* Does each line of the record look like a row of its own? Then a quote that was never meant as one has joined them. */
+static void check_joined(reco_ctx *ctx, reco_records *r)
+{
+    const reco_io_table *t = &r->table;
+    const reco_io_csv *csv = &t->csv;
+    const char *text = t->window->data + t->window->start - csv->bytes;
+    size_t separators = 0, lines = 0;
+    if (r->warned || csv->lines < 3 || t->n < 2) return;
+    for (size_t i = 0; i <= csv->bytes; i++) {
+        bool end = i == csv->bytes || text[i] == '\n';
+        if (i < csv->bytes && text[i] == csv->dialect.separator) separators++;
+        if (!end) continue;
+        if (separators != t->n - 1 && !(i == csv->bytes && separators == 0)) return;
+        lines += separators == t->n - 1;
+        separators = 0;
+    }
+    if (lines < csv->lines) return;
+    r->warned = true;
+    reco_log(ctx, RECO_LOG_WARN,
+             "%s:%llu: a field in quotes spans %llu lines, each of which looks like a row of its own "
+             "(--quote no "
+             "reads them so)",
+             r->path, (unsigned long long)csv->line, (unsigned long long)csv->lines);
+}
+
+/* Row NULL and bad "": the end. */
+static reco_status next_csv(reco_ctx *ctx, reco_records *r, json_t **out)
+{
+    reco_io_table *t = &r->table;
+    reco_io_csv *csv = &t->csv;
+    const char *reason;
+    RECO_TRY(reco_io_csv_next(ctx, t->window, csv, &reason));
+    if (csv->n == 0) return RECO_OK;
+    for (size_t i = t->n; i < csv->n && !reason; i++)
+        if (csv->fields[i].bytes) {
+            set_bad(r, csv->line, "%zu fields, want %zu", csv->n, t->n);
+            return RECO_OK;
+        }
+    if (reason) {
+        set_bad(r, csv->line, "field %zu: %s", csv->n, reason);
+        return RECO_OK;
+    }
+    r->counts.joined += csv->lines - 1;
+    check_joined(ctx, r);
+    json_t *row = json_object();
+    reco_status status = row ? RECO_OK : reco_fail_nomem(ctx, 0, "csv record");
+    for (size_t i = 0; i < reco_min(csv->n, t->n) && status == RECO_OK; i++) {
+        json_t *value;
+        if (t->columns[i].skipped) continue;
+        RECO_GO(csv_value(ctx, r, i, &value, &reason));
+        if (value && json_object_set_new_nocheck(row, t->columns[i].name, value) != 0)
+            RECO_GO(reco_fail_nomem(ctx, 0, "csv record"));
+        if (!reason) continue;
+        r->counts.dropped++;
+        if (!t->columns[i].means) continue;
+        r->counts.dropped--;
+        set_bad(r, csv->line, "field \"%.100s\" %s", t->columns[i].name, reason);
+        goto out;
+    }
+    *out = row;
+    row = NULL;
+out:
+    json_decref(row);
+    return status;
+}
+
+/* ---- json ---- */
+
+/* Is one of what an image or a caption is told by not as it was written? */
+static bool means_damaged(const reco_records *r, const json_t *row)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)row, key, value)
+    {
+        if (!json_is_string(value) || !strstr(json_string_value(value), "\xef\xbf\xbd")) continue;
+        for (int kind = 0; kind < RECO_COLUMNS; kind++) {
+            const char *given = reco_column_given((reco_column)kind, r->opts);
+            if (given ? reco_column_same(given, key) : reco_column_rank((reco_column)kind, key) >= 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static reco_status next_json(reco_ctx *ctx, reco_records *r, json_t **out)
+{
+    reco_io_json_text *json = &r->json;
+    reco_io_json_error error;
+    reco_io_json_losses losses;
+    RECO_TRY(reco_io_json_next(ctx, r->window, json));
+    if (!json->text) return RECO_OK;
+    reco_status status = reco_io_json_read(out, json->text, json->bytes, &losses, &error);
+    if (status == RECO_E_NOMEM) return reco_fail_nomem(ctx, json->bytes, "json record");
+    if (status != RECO_OK)
+        set_bad(r, json->line, "%s", error.reason);
+    else if (!json_is_object(*out) || json->broken)
+        set_bad(r, json->line, "want a JSON object");
+    else if (losses.not_utf8 && means_damaged(r, *out))
+        set_bad(r, json->line, "is not UTF-8 (--encoding latin1 or another says how the file is written)");
+    if (!r->bad[0]) {
+        r->counts.dropped += losses.dropped;
+        r->counts.repaired += losses.repaired > 0 || losses.not_utf8;
+        return RECO_OK;
+    }
+    json_decref(*out);
+    *out = NULL;
     return RECO_OK;
 }
 
@@ -168,8 +261,55 @@ reco_status reco_records_next(reco_ctx *ctx, reco_records *r, json_t **row, uint
     *bad = NULL;
     *number = r->number;
     r->bad[0] = 0;
-    RECO_TRY(r->is_json ? next_jsonl(ctx, r, row) : next_csv(ctx, r, row));
+    RECO_TRY(r->is_json ? next_json(ctx, r, row) : next_csv(ctx, r, row));
     if (r->bad[0]) *bad = r->bad;
     if (*row || *bad) r->number++;
     return RECO_OK;
+}
+
+/* ---- the columns that must be there ---- */
+
+static const char *const kinds[] = {"images", "captions", "labels"};
+static const char *const options[] = {"--image-column", "--text-column", "--label-column"};
+static const char *const examples[] = {"image, filepath, file_name or url", "text, caption or title",
+                                       "label, class or category"};
+
+/* A name that is none, but the first row. */
+static bool is_data(const char *name)
+{
+    static const char *const endings[] = {".jpg", ".jpeg", ".png",  ".webp", ".gif",
+                                          ".bmp", ".tif",  ".tiff", ".avif", ".heic"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_with(name, strlen(name), endings[i])) return true;
+    return strncasecmp(name, "http://", 7) == 0 || strncasecmp(name, "https://", 8) == 0;
+}
+
+reco_status reco_records_need(reco_ctx *ctx, const reco_records *r, reco_column kind)
+{
+    const reco_io_table *t = &r->table;
+    const char *given = reco_column_given(kind, r->opts), *near = NULL, *meant = NULL;
+    char shown[512] = "";
+    size_t at = 0;
+    bool data = false;
+    if (r->is_json) return RECO_OK;
+    for (size_t i = 0; i < t->n; i++) {
+        const char *name = t->columns[i].name;
+        if (given ? reco_column_same(given, name) : reco_column_rank(kind, name) >= 0) return RECO_OK;
+        if (at < sizeof shown - 1)
+            at += (size_t)snprintf(shown + at, sizeof shown - at, "%s\"%.60s\"", i ? ", " : "", name);
+        data |= is_data(name);
+        if (!near && !given && (near = reco_column_near(kind, name))) meant = name;
+    }
+    if (data && !given)
+        return reco_fail(
+            ctx, RECO_E_FORMAT,
+            "%s: has no header row: it begins with %s; put a row of names above it, as image%ctext",
+            r->path, shown, t->csv.dialect.separator);
+    if (given)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: no column \"%.100s\" in its header: %s", r->path, given,
+                         shown);
+    return reco_fail(ctx, RECO_E_FORMAT,
+                     "%s: no column of %s (%s) in its header: %s%s%.60s%s%s%s; %s names it", r->path,
+                     kinds[kind], examples[kind], shown, near ? "; is \"" : "", near ? meant : "",
+                     near ? "\" meant as " : "", near ? near : "", near ? "?" : "", options[kind]);
 }

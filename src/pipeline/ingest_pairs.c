@@ -1,14 +1,14 @@
 #include "pipeline/sink.h"
 
-static reco_status take(reco_ctx *ctx, reco_sink *s, json_t *record, const char *file, uint64_t number,
-                        const char *bad)
+static reco_status take(reco_ctx *ctx, reco_sink *s, json_t *record, const char *file,
+                        const reco_table_opts *table, uint64_t number, const char *bad)
 {
     char item[64];
     snprintf(item, sizeof item, "record %llu", (unsigned long long)number);
     if (!record) return reco_sink_fail(ctx, s, item, bad, number);
     reco_pair_row row;
     const char *reason;
-    reco_status status = reco_pair_row_read(ctx, &row, record, file, RECO_NEED_BOTH, &reason);
+    reco_status status = reco_pair_row_read_as(ctx, &row, record, file, table, RECO_NEED_BOTH, &reason);
     if (status == RECO_OK && !reason) return reco_sink_take(ctx, s, &row, number);
     if (status == RECO_OK)
         status = reco_sink_fail(ctx, s, row.uri && *row.uri ? row.uri : item, reason, number);
@@ -29,9 +29,10 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     reco_records *records = NULL;
     json_t *record = NULL;
     char content[33];
+    const reco_table_opts *table = opts ? opts->table : NULL;
     uint64_t number = 0, seen = 0;
     RECO_GO(reco_hash_file(ctx, pairs, content));
-    RECO_GO(reco_records_open(ctx, &records, pairs));
+    RECO_GO(reco_records_open(ctx, &records, pairs, table));
     RECO_GO(reco_pair_columns(ctx, records, pairs));
     const reco_sink_spec spec = {.bank = bank,
                                  .build = build != 0,
@@ -46,13 +47,19 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
         RECO_GO(reco_records_next(ctx, records, &record, &number, &bad));
         if (!record && !bad) break;
         seen = number + 1;
-        if (number >= reco_sink_next(s)) RECO_GO(take(ctx, s, record, pairs, number, bad));
+        if (number >= reco_sink_next(s)) RECO_GO(take(ctx, s, record, pairs, table, number, bad));
         json_decref(record);
         record = NULL;
         RECO_GO(reco_sink_seen(ctx, s, seen));
     }
     status = reco_sink_finish(ctx, s, seen);
 out:
+    if (records) {
+        reco_records_counts counts = reco_records_count(records);
+        result->dropped = counts.dropped;
+        result->repaired = counts.repaired;
+        result->joined = counts.joined;
+    }
     result->seconds = reco_now() - start;
     json_decref(record);
     reco_records_close(records);

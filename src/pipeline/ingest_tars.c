@@ -26,6 +26,7 @@ typedef struct ingest {
     sample now;
     uint64_t number; /* of the sample that is being read */
     size_t max_picture;
+    uint64_t *dropped;
 } ingest;
 
 static void clear(sample *s)
@@ -111,11 +112,12 @@ static void strip_end(char *text)
     while (n && strchr(" \t\r\n", text[n - 1])) text[--n] = 0;
 }
 
-static reco_status take_text(reco_ctx *ctx, sample *s, char *data, size_t bytes, bool is_json)
+static reco_status take_text(reco_ctx *ctx, ingest *g, char *data, size_t bytes, bool is_json)
 {
+    sample *s = &g->now;
     const char *reason = NULL;
     if (is_json) {
-        reco_status status = reco_json_parse_object(ctx, &s->json, data, bytes);
+        reco_status status = reco_json_read_object(ctx, &s->json, data, bytes, g->dropped);
         if (status == RECO_E_NOMEM) return status;
         if (status != RECO_OK) reason = reco_ctx_error(ctx);
     } else if (memchr(data, 0, bytes))
@@ -159,7 +161,7 @@ static reco_status take(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *nam
         s->bytes = bytes;
         return RECO_OK;
     }
-    status = take_text(ctx, s, data, bytes, is_json);
+    status = take_text(ctx, g, data, bytes, is_json);
     reco_free(data);
     return status;
 }
@@ -289,7 +291,8 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
 {
     double start = reco_now();
     *result = (reco_stream_result){0};
-    ingest g = {.max_picture = opts && opts->limits.max_bytes ? opts->limits.max_bytes : MAX_PICTURE};
+    ingest g = {.dropped = &result->dropped,
+                .max_picture = opts && opts->limits.max_bytes ? opts->limits.max_bytes : MAX_PICTURE};
     list l = {0};
     char content[33];
     reco_status status = RECO_OK;

@@ -1,32 +1,18 @@
 #include "pipeline/export.h"
 #include "text/tokenizer.h"
 
-/* In a pairs file "image" and "text" come first, beside embeddings the names that clip-retrieval gives them. */
-static const char *const image_keys[] = {"image", "image_path", "image", "filepath", "uri", "url"};
-static const char *const text_keys[] = {"text", "caption", "text", "title"};
+#include <limits.h>
 
 bool reco_pair_key_means(const char *key)
 {
-    for (size_t i = 0; i < sizeof image_keys / sizeof *image_keys; i++)
-        if (strcmp(key, image_keys[i]) == 0) return true;
-    for (size_t i = 0; i < sizeof text_keys / sizeof *text_keys; i++)
-        if (strcmp(key, text_keys[i]) == 0) return true;
-    return false;
-}
-
-static bool has_any(const reco_records *records, const char *const *keys, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (reco_records_has(records, keys[i])) return true;
-    return false;
+    return reco_column_rank(RECO_COLUMN_IMAGE, key) >= 0 || reco_column_rank(RECO_COLUMN_TEXT, key) >= 0;
 }
 
 reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records, const char *file)
 {
-    bool image = has_any(records, image_keys, sizeof image_keys / sizeof *image_keys);
-    if (image && has_any(records, text_keys, sizeof text_keys / sizeof *text_keys)) return RECO_OK;
-    return reco_fail(ctx, RECO_E_FORMAT, "%s: no column %s in its header", file,
-                     image ? "text (nor caption, title)" : "image (nor image_path, filepath, uri, url)");
+    (void)file;
+    RECO_TRY(reco_records_need(ctx, records, RECO_COLUMN_IMAGE));
+    return reco_records_need(ctx, records, RECO_COLUMN_TEXT);
 }
 
 void reco_pair_row_free(reco_pair_row *row)
@@ -39,30 +25,6 @@ void reco_pair_row_free(reco_pair_row *row)
     *row = (reco_pair_row){0};
 }
 
-/* What is found under the keys of an image or a caption. */
-typedef struct taken {
-    char *text; /* NULL: none */
-    bool named; /* one of the keys is there, whatever it holds */
-} taken;
-
-/* The value of the first of these keys that is a string, taken out of the record. */
-static reco_status take(reco_ctx *ctx, taken *out, json_t *record, const char *const *keys, size_t n)
-{
-    *out = (taken){0};
-    for (size_t i = 0; i < n; i++) {
-        json_t *value = json_object_get(record, keys[i]);
-        out->named |= value != NULL;
-        if (!json_is_string(value)) continue;
-        /* A NUL inside would cut the string where C reads it; such a value is treated as missing. */
-        if (strlen(json_string_value(value)) == json_string_length(value) &&
-            !(out->text = reco_strdup(ctx, json_string_value(value))))
-            return RECO_E_NOMEM;
-        json_object_del(record, keys[i]);
-        break;
-    }
-    return RECO_OK;
-}
-
 static bool is_blank(const char *text)
 {
     size_t bytes = strlen(text);
@@ -71,36 +33,148 @@ static bool is_blank(const char *text)
     return true;
 }
 
+/* What is found under the names of an image or a caption. */
+typedef struct taken {
+    char *text; /* NULL: none */
+    bool named; /* one of the names is there, whatever it holds, */
+    bool blank; /* and in it a text that says nothing */
+} taken;
+
+/* Names of a file within an object, as Hugging Face's datasets write an image. */
+static const char *const inner[] = {"path", "file_name", "filename", "src", "url"};
+
+/* What a value says as text: itself, the digits of a number, the first of a list, the path of an image's object. NULL: nothing. */
+static reco_status say(reco_ctx *ctx, reco_column kind, const json_t *value, char **out)
+{
+    *out = NULL;
+    const json_t *first = NULL;
+    if (json_is_string(value)) {
+        const char *text = json_string_value(value);
+        /* A NUL inside would cut the string where C reads it; such a value is treated as missing. */
+        if (strlen(text) != json_string_length(value) || is_blank(text)) return RECO_OK;
+        *out = reco_strdup(ctx, text);
+        return *out ? RECO_OK : RECO_E_NOMEM;
+    }
+    if (json_is_number(value)) {
+        *out = reco_json_dump(ctx, value);
+        return *out ? RECO_OK : RECO_E_NOMEM;
+    }
+    for (size_t i = 0; kind == RECO_COLUMN_TEXT && !*out && i < json_array_size(value); i++) {
+        first = json_array_get(value, i);
+        if (json_is_string(first) || json_is_number(first)) RECO_TRY(say(ctx, kind, first, out));
+    }
+    for (size_t i = 0; kind == RECO_COLUMN_IMAGE && !*out && i < sizeof inner / sizeof *inner; i++) {
+        first = json_object_get(value, inner[i]);
+        if (json_is_string(first)) RECO_TRY(say(ctx, kind, first, out));
+    }
+    return RECO_OK;
+}
+
+/* Does anything remain to be kept of what was taken? A list of captions does, an image's object that has more than its path. */
+static bool is_spent(const json_t *value)
+{
+    const char *key;
+    json_t *member;
+    size_t more = 0;
+    json_object_foreach((json_t *)value, key, member) more += !json_is_null(member);
+    return !(json_array_size(value) > 1 || more > 1);
+}
+
+static bool is_nothing(const json_t *value)
+{
+    return json_is_null(value) || (json_is_string(value) && is_blank(json_string_value(value)));
+}
+
+/* The place of a name among those that are looked for; -1: none of them. Beside embeddings the names that clip-retrieval
+ * gives them come first. */
+static int place(reco_column kind, const char *name, const reco_table_opts *table, reco_pair_need need)
+{
+    const char *given = reco_column_given(kind, table);
+    if (given) return reco_column_same(given, name) ? strcmp(given, name) != 0 : -1;
+    const char *own = kind == RECO_COLUMN_IMAGE ? "image_path" : "caption";
+    int rank = reco_column_rank(kind, name);
+    return need != RECO_NEED_BOTH && strcmp(name, own) == 0 ? 0 : rank < 0 ? -1 : rank + 1;
+}
+
+/* The best value that says something, taken out of the record. Those before it that say nothing go, too. */
+static reco_status take(reco_ctx *ctx, taken *out, json_t *record, reco_column kind,
+                        const reco_table_opts *table, reco_pair_need need)
+{
+    *out = (taken){0};
+    for (int last = -1;;) { /* places of others begin at 1 */
+        const char *key, *best = NULL;
+        json_t *value, *found = NULL;
+        int least = INT_MAX;
+        json_object_foreach(record, key, value)
+        {
+            int at = place(kind, key, table, need);
+            if (at <= last || at >= least) continue;
+            least = at;
+            best = key;
+            found = value;
+        }
+        if (!best) return RECO_OK;
+        out->named = true;
+        out->blank |= json_is_string(found);
+        last = least;
+        RECO_TRY(say(ctx, kind, found, &out->text));
+        if (is_nothing(found) || (out->text && is_spent(found))) json_object_del(record, best);
+        if (out->text) return RECO_OK;
+    }
+}
+
 static const char *judge(const taken *uri, const taken *caption, reco_pair_need need)
 {
-    if (need == RECO_NEED_BOTH && (!uri->text || is_blank(uri->text))) return "no image";
-    if (need == RECO_NEED_BOTH && !caption->text) return "no text";
-    if (need != RECO_NEED_NOTHING && caption->named && (!caption->text || is_blank(caption->text)))
-        return "text is empty";
+    if (need == RECO_NEED_BOTH && !uri->text) return "no image";
+    if (need == RECO_NEED_BOTH && !caption->text) return caption->blank ? "text is empty" : "no text";
     if (caption->text && strlen(caption->text) > RECO_CAPTION_MAX) return "text longer than 65536 bytes";
     return NULL;
 }
 
-reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                               reco_pair_need need, const char **reason)
+/* Which names the record has, where none of them is looked for. */
+static const char *show_names(reco_ctx *ctx, const json_t *record, const char *reason)
+{
+    char shown[300] = "";
+    size_t at = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)record, key, value)
+    {
+        if (at < sizeof shown - 1)
+            at += (size_t)snprintf(shown + at, sizeof shown - at, "%s\"%.60s\"", at ? ", " : "", key);
+    }
+    reco_fail(ctx, RECO_E_FORMAT, "%s: its names are %s", reason, at ? shown : "none");
+    return reco_ctx_error(ctx);
+}
+
+reco_status reco_pair_row_read_as(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
+                                  const reco_table_opts *table, reco_pair_need need, const char **reason)
 {
     taken uri = {0}, caption = {0};
     *row = (reco_pair_row){0};
     *reason = NULL;
-    size_t first = need == RECO_NEED_BOTH ? 0 : 1;
-    reco_status status =
-        take(ctx, &uri, record, image_keys + first, sizeof image_keys / sizeof *image_keys - first);
-    if (status == RECO_OK)
-        status =
-            take(ctx, &caption, record, text_keys + first, sizeof text_keys / sizeof *text_keys - first);
+    reco_status status = take(ctx, &uri, record, RECO_COLUMN_IMAGE, table, need);
+    if (status == RECO_OK) status = take(ctx, &caption, record, RECO_COLUMN_TEXT, table, need);
     row->uri = uri.text;
     row->caption = caption.text;
-    if (status != RECO_OK || (*reason = judge(&uri, &caption, need))) return status;
+    if (status != RECO_OK) return status;
+    if ((*reason = judge(&uri, &caption, need))) {
+        bool image = !uri.text;
+        if ((image ? !uri.named : !caption.named) && json_object_size(record))
+            *reason = show_names(ctx, record, *reason);
+        return RECO_OK;
+    }
     if (!row->caption && !(row->caption = reco_strdup(ctx, ""))) return RECO_E_NOMEM;
     if (need == RECO_NEED_BOTH && !(row->path = reco_resolve_path(ctx, file, row->uri)))
         return RECO_E_NOMEM;
     if (json_object_size(record) > 0 && !(row->meta = reco_json_dump(ctx, record))) return RECO_E_NOMEM;
     return RECO_OK;
+}
+
+reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
+                               reco_pair_need need, const char **reason)
+{
+    return reco_pair_row_read_as(ctx, row, record, file, NULL, need, reason);
 }
 
 void reco_table_key(char key[32], const reco_table_opts *table)

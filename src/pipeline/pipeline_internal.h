@@ -96,13 +96,16 @@ reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records, const 
 #define RECO_OTHER_TEXT "duplicate URI: it is there already, with another text"
 typedef enum reco_pair_need {
     RECO_NEED_NOTHING, /* "" where there is no caption */
-    RECO_NEED_CAPTION, /* the same, but a caption that is there must say something */
+    RECO_NEED_CAPTION, /* the same */
     RECO_NEED_BOTH     /* and there must be an image and a caption */
 } reco_pair_need;
 /* Caption, uri and the rest out of a record, which is changed. *reason: NULL, or what makes it a failure (a static text). */
 reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
                                reco_pair_need need, const char **reason);
 
+/* The same where the user named columns. */
+reco_status reco_pair_row_read_as(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
+                                  const reco_table_opts *table, reco_pair_need need, const char **reason);
 /* What of the options changes what is stored, for the key of a job: ":table=HASH", "" for {0} and NULL. */
 void reco_table_key(char key[32], const reco_table_opts *table);
 

@@ -1,13 +1,52 @@
 #include "pipeline/pipeline_internal.h"
 
+#include <limits.h>
+
+static int hex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* What is written otherwise than a path is, in place: %20 as in a URL, and Windows' backslashes. */
+static void plain_path(char *path, bool percent, bool backslash)
+{
+    char *to = path;
+    for (const char *c = path; *c; c++, to++) {
+        bool coded = percent && *c == '%' && c[1] && hex(c[1]) >= 0 && hex(c[2]) >= 0 &&
+                     (c[1] != '0' || c[2] != '0');
+        *to = *c == '\\' && backslash ? '/' : *c;
+        if (!coded) continue;
+        *to = (char)(16 * hex(c[1]) + hex(c[2]));
+        c += 2;
+    }
+    *to = 0;
+}
+
+/* Beside the file, else as it is; NULL where nothing is there. */
+static char *find_path(reco_ctx *ctx, const char *file, const char *item)
+{
+    char *dir = reco_path_dir(ctx, file), *path = dir ? reco_path_join(ctx, dir, item) : NULL;
+    reco_free(dir);
+    if (path && reco_path_exists(path)) return path;
+    reco_free(path);
+    return reco_path_exists(item) ? reco_strdup(ctx, item) : NULL;
+}
+
 char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item)
 {
-    if (item[0] == '/') return reco_strdup(ctx, item);
-    char *dir = reco_path_dir(ctx, file), *joined = dir ? reco_path_join(ctx, dir, item) : NULL;
-    reco_free(dir);
-    if (joined && reco_path_exists(joined)) return joined;
-    reco_free(joined);
-    return reco_strdup(ctx, item);
+    const char *name = item;
+    bool url = strncmp(item, "file://", 7) == 0;
+    if (url) name += strncmp(item, "file://localhost/", 17) == 0 ? 16 : 7;
+    if (!url && *item == '/') return reco_strdup(ctx, item);
+    char *found = find_path(ctx, file, name), *other = found ? NULL : reco_strdup(ctx, name);
+    if (other) {
+        plain_path(other, url, true);
+        while (*other == ' ') memmove(other, other + 1, strlen(other)); /* "a.csv, b.png" */
+        for (size_t n = strlen(other); n && other[n - 1] == ' '; n--) other[n - 1] = 0;
+        found = find_path(ctx, file, other);
+    }
+    reco_free(other);
+    return found ? found : reco_strdup(ctx, name);
 }
 
 /* Room for one more in an array that doubles. */
@@ -57,36 +96,75 @@ out:
     return status;
 }
 
+static const char *const roles[RECO_COLUMNS] = {"image", "text", "label"};
+
+/* Which kind of column the name stands for; -1: it is one of the file's own. */
+static int role_of(const char *name)
+{
+    for (int i = 0; i < RECO_COLUMNS; i++)
+        if (strcmp(name, roles[i]) == 0) return i;
+    return -1;
+}
+
+/* The value of a row as text, a number as it is written; NULL: it has none. */
+static reco_status find_value(reco_ctx *ctx, const json_t *row, const char *name,
+                              const reco_table_opts *table, char **out)
+{
+    int role = role_of(name);
+    const char *given = role < 0 ? name : reco_column_given((reco_column)role, table), *key;
+    json_t *value, *best = NULL;
+    int least = INT_MAX;
+    *out = NULL;
+    json_object_foreach((json_t *)row, key, value)
+    {
+        bool says = json_is_number(value) || (json_is_string(value) && *json_string_value(value));
+        int at = given ? (reco_column_same(given, key) ? strcmp(given, key) != 0 : -1)
+                       : reco_column_rank((reco_column)role, key);
+        if (!says || at < 0 || at >= least) continue;
+        least = at;
+        best = value;
+    }
+    if (!best) return RECO_OK;
+    *out = json_is_string(best) ? reco_strdup(ctx, json_string_value(best)) : reco_json_dump(ctx, best);
+    return *out ? RECO_OK : RECO_E_NOMEM;
+}
+
 reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table, const char *a,
                               const char *b, char ***as, char ***bs, size_t *n)
 {
-    (void)table;
-    *as = *bs = NULL;
-    *n = 0;
-    size_t room_a = 0, room_b = 0;
+    const char *const names[2] = {a, b};
+    char **columns[2] = {NULL, NULL};
+    size_t room[2] = {0, 0};
     reco_records *file = NULL;
     json_t *row = NULL;
-    reco_status status = reco_records_open(ctx, &file, path);
+    *as = *bs = NULL;
+    *n = 0;
+    reco_status status = reco_records_open(ctx, &file, path, table);
+    for (int i = 0; i < 2 && status == RECO_OK; i++)
+        if (role_of(names[i]) >= 0) status = reco_records_need(ctx, file, (reco_column)role_of(names[i]));
     while (status == RECO_OK) {
         uint64_t number;
         const char *bad = NULL;
+        char *values[2] = {NULL, NULL};
         RECO_GO(reco_records_next(ctx, file, &row, &number, &bad));
         if (bad)
             RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: record %llu: %s", path, (unsigned long long)number,
                               bad));
         if (!row) break;
-        const char *x = json_string_value(json_object_get(row, a)),
-                   *y = json_string_value(json_object_get(row, b));
-        if (!x || !y)
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: record %llu has no %s", path,
-                              (unsigned long long)number, x ? b : a));
-        RECO_GO(grow(ctx, as, *n, &room_a));
-        RECO_GO(grow(ctx, bs, *n, &room_b));
-        if (!((*as)[*n] = reco_strdup(ctx, x))) RECO_GO(RECO_E_NOMEM);
-        if (!((*bs)[*n] = reco_strdup(ctx, y))) {
-            reco_free((*as)[*n]);
-            RECO_GO(RECO_E_NOMEM);
+        for (int i = 0; i < 2 && status == RECO_OK; i++) {
+            status = grow(ctx, &columns[i], *n, &room[i]);
+            if (status == RECO_OK) status = find_value(ctx, row, names[i], table, &values[i]);
+            if (status == RECO_OK && !values[i])
+                status = reco_fail(ctx, RECO_E_FORMAT, "%s: record %llu has no %s", path,
+                                   (unsigned long long)number, names[i]);
         }
+        if (status != RECO_OK) {
+            reco_free(values[0]);
+            reco_free(values[1]);
+            goto out;
+        }
+        columns[0][*n] = values[0];
+        columns[1][*n] = values[1];
         ++*n;
         json_decref(row);
         row = NULL;
@@ -95,10 +173,11 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
 out:
     json_decref(row);
     reco_records_close(file);
-    if (status != RECO_OK) {
-        reco_lines_free(*as, *n);
-        reco_lines_free(*bs, *n);
-        *as = *bs = NULL;
+    for (int i = 0; i < 2 && status != RECO_OK; i++) {
+        reco_lines_free(columns[i], *n);
+        columns[i] = NULL;
     }
+    *as = columns[0];
+    *bs = columns[1];
     return status;
 }
