@@ -4,6 +4,7 @@ import io
 import json
 import math
 import random
+import re
 import tarfile
 import time
 import unittest
@@ -216,7 +217,9 @@ class Dedup(Case):
         self.pictures(1)
         for header, missing in (("image,foo", "captions"), ("pic,text", "images"), ("foo;bar", "images")):
             (self.dir / "p.csv").write_text(f"{header}\npictures/0000.png,a\n")
-            self.fails("bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "b", says=[f"p.csv: no column of {missing}", ", ".join(f'"{c}"' for c in header.split(","))])
+            shown = ", ".join(f'"{name}"' for name in re.split("[,;]", header))
+            self.fails("bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "b",
+                       says=[f"p.csv: no column of {missing}", f"in its header: {shown}"])
             self.assertFalse((self.dir / "b").exists())
 
     def test_what_a_terminal_would_obey(self):
