@@ -43,8 +43,9 @@ static void check(args *a, struct argp_state *state)
     const char *verb = a->verb ? a->verb : "";
     bool build = strcmp(verb, "build") == 0;
     if (!build && strcmp(verb, "add") != 0)
-        argp_error(state,
-                   "want: bank build, add, delete, list, get, export, index, info, compact or verify");
+        argp_error(
+            state,
+            "want: bank build, add, delete, undelete, list, get, export, index, info, compact or verify");
     cli_need(state, a->out, build ? "--out" : "BANK");
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
@@ -136,7 +137,7 @@ static const struct argp argp = {
     parse,
     "build --out BANK\nadd BANK",
     "Build or extend the memory. What was interrupted goes on when it is run again. "
-    "Others: reco bank delete, list, get, export, info, compact, verify, each with --help.\v"
+    "Others: reco bank delete, undelete, list, get, export, info, compact, verify, each with --help.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
     "  reco bank add --model clip/ --pairs new.csv shop.bank",
     children,
@@ -210,6 +211,7 @@ int cmd_bank(int argc, char **argv)
         int (*run)(int, char **);
     } verbs[] = {{"compact", "reco bank compact", cmd_bank_compact},
                  {"delete", "reco bank delete", cmd_bank_delete},
+                 {"undelete", "reco bank undelete", cmd_bank_undelete},
                  {"export", "reco bank export", cmd_bank_export},
                  {"get", "reco bank get", cmd_bank_get},
                  {"index", "reco bank index", cmd_bank_index},

@@ -17,6 +17,8 @@ enum {
     KEY_MODEL,
     KEY_IN,
     KEY_DRY,
+    KEY_YES,
+    KEY_ALL,
     PAGE = 1024
 };
 
@@ -31,7 +33,8 @@ typedef struct args {
     size_t nnear;
     int in; /* reco_side, or -1: the query's own */
     float least;
-    bool has_least, dry;
+    bool has_least, dry, yes, all;
+    bool back; /* undelete */
     uint64_t missing;
 } args;
 
@@ -71,7 +74,9 @@ static void check(const args *a, struct argp_state *state)
     if (a->nnear && !a->has_least) argp_error(state, "--min-similarity is missing");
     if (!a->nnear && a->has_least)
         argp_error(state, "--min-similarity goes with --near-image, --near-text or --near");
-    if (!a->nids && !a->nuris && !a->ids_file && !a->uris_file && !a->where && !a->nnear)
+    bool any = a->nids || a->nuris || a->ids_file || a->uris_file || a->where || a->nnear || a->all;
+    if (!any && a->back) argp_error(state, "want --id, --uri, --ids, --uris, --where or --all");
+    if (!any)
         argp_error(state, "want --id, --uri, --ids, --uris, --where, --near-image, --near-text or --near");
 }
 
@@ -80,7 +85,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 3; i++) state->child_inputs[i] = a->common;
+        for (int i = 0; i < (a->back ? 2 : 3); i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_ID:
         add_id(a, state, arg);
@@ -118,6 +123,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_DRY:
         a->dry = true;
         break;
+    case KEY_YES:
+        a->yes = true;
+        break;
+    case KEY_ALL:
+        a->all = true;
+        break;
     case ARGP_KEY_ARG:
         plain(a, state, arg);
         return 0;
@@ -145,6 +156,7 @@ static const struct argp_option options[] = {
     {"in", KEY_IN, "image|text", 0,
      "Compare with the pictures or the captions (default: what the query is)", 2},
     {"dry-run", KEY_DRY, NULL, 0, "Show what would go, and delete nothing", 3},
+    {"yes", KEY_YES, NULL, 0, "Delete although the condition compares a text with a number", 3},
     {0},
 };
 static const struct argp_child children[] = {
@@ -158,6 +170,32 @@ static const struct argp argp = {
     "  reco bank delete shop.bank --where \"json_extract(meta,'$.year') < 2010\" --dry-run\n"
     "  reco bank delete shop.bank --model clip/ --near-image logo.png --min-similarity 0.95",
     children,
+    NULL,
+    NULL};
+
+static const struct argp_option back_options[] = {
+    {"id", KEY_ID, "N", 0, "These rows (more may follow)", 1},
+    {"uri", KEY_URI, "U", 0, "The rows of this image, as the pairs named it (more may follow)", 1},
+    {"ids", KEY_IDS, "FILE", 0, "The rows whose ids stand in this file, one a line", 1},
+    {"uris", KEY_URIS, "FILE", 0, "The rows of the images in this file, one a line", 1},
+    {"where", KEY_WHERE, "SQL", 0, "The rows for which this is true of id, caption, uri, meta", 1},
+    {"all", KEY_ALL, NULL, 0, "All deleted rows", 1},
+    {"dry-run", KEY_DRY, NULL, 0, "Show what would come back, and change nothing", 2},
+    {0},
+};
+static const struct argp_child back_children[] = {
+    {&cli_wait_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp back_argp = {
+    back_options,
+    parse,
+    "BANK",
+    "Bring deleted rows back, under their ids, as long as compact has not taken them away: all that any of "
+    "the options picks, or "
+    "none when something fails. A row that the bank holds again stays deleted, and is named. "
+    "`reco bank list --deleted` shows what can come back.\v"
+    "Example:\n  reco bank undelete shop.bank --all --dry-run\n"
+    "  reco bank undelete shop.bank --uri img/0815.jpg",
+    back_children,
     NULL,
     NULL};
 
@@ -230,11 +268,12 @@ static reco_status pick_all(cli *c, reco_bank_deletion *d, args *a)
     if (status == RECO_OK && a->uris_file) status = pick_file(c, d, a, a->uris_file, true);
     if (status == RECO_OK && a->where) status = reco_bank_deletion_where(c->ctx, d, a->where, NULL);
     if (status == RECO_OK && a->nnear) status = pick_near(c, d, a);
+    if (status == RECO_OK && a->all) status = reco_bank_deletion_all(c->ctx, d, NULL);
     return status;
 }
 
-/* What would go: a line of text or JSON for each row, and how many. */
-static reco_status preview(cli *c, reco_bank_deletion *d, uint64_t *total)
+/* What would go or come back: a line of text or JSON for each row, and how many. */
+static reco_status preview(cli *c, reco_bank_deletion *d, bool back, uint64_t *total)
 {
     int64_t ids[PAGE];
     const reco_bank *bank;
@@ -245,7 +284,7 @@ static reco_status preview(cli *c, reco_bank_deletion *d, uint64_t *total)
         status = reco_bank_deletion_ids(c->ctx, d, from, PAGE, ids, &n);
         for (size_t i = 0; i < n && status == RECO_OK; i++) {
             reco_pair pair;
-            status = reco_bank_get(c->ctx, bank, ids[i], &pair);
+            status = (back ? reco_bank_get_deleted : reco_bank_get)(c->ctx, bank, ids[i], &pair);
             if (status != RECO_OK) break;
             if (c->json)
                 cli_print(cli_row(&pair));
@@ -258,37 +297,91 @@ static reco_status preview(cli *c, reco_bank_deletion *d, uint64_t *total)
     return status;
 }
 
-static reco_status run(cli *c, args *a)
+/* Rows that stay deleted, since the bank holds them again: how many, and the ids of the first thousand. */
+static reco_status find_doubles(cli *c, reco_bank_deletion *d, uint64_t *total, json_t *doubles)
 {
-    reco_bank_deletion *d = NULL;
-    uint64_t n = 0;
-    reco_status status =
-        (a->dry ? reco_bank_deletion_preview : reco_bank_deletion_open)(c->ctx, &d, a->bank);
-    if (status == RECO_OK) status = pick_all(c, d, a);
-    if (status == RECO_OK) cli_clear_bar(c);
-    if (status == RECO_OK) status = a->dry ? preview(c, d, &n) : reco_bank_deletion_commit(c->ctx, d, &n);
-    reco_bank_deletion_close(d);
-    if (status != RECO_OK) return status;
+    int64_t ids[PAGE];
+    size_t n = PAGE;
+    reco_status status = RECO_OK;
+    *total = 0;
+    for (int64_t from = 0; status == RECO_OK && n == PAGE; from = n ? ids[n - 1] + 1 : 0) {
+        status = reco_bank_deletion_doubles(c->ctx, d, from, PAGE, ids, &n);
+        for (size_t i = 0; i < n && status == RECO_OK && *total + i < 1000; i++)
+            json_array_append_new(doubles, json_integer((json_int_t)ids[i]));
+        *total += n;
+    }
+    return status;
+}
+
+static void report_back(cli *c, const args *a, uint64_t n, uint64_t ndoubles, json_t *doubles)
+{
+    if (c->json) {
+        cli_print(json_pack("{s:I, s:I, s:I, s:O}", a->dry ? "would_undelete" : "undeleted", (json_int_t)n,
+                            "missing", (json_int_t)a->missing, "doubles", (json_int_t)ndoubles,
+                            "double_ids", doubles));
+        return;
+    }
+    printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, n == 1 ? "" : "s",
+           a->dry ? "would come back" : "undeleted", (unsigned long long)a->missing);
+    if (ndoubles)
+        cli_error("warning: %llu row%s stay%s deleted, since the bank holds the same URI and caption "
+                  "again, such as id %lld",
+                  (unsigned long long)ndoubles, ndoubles == 1 ? "" : "s", ndoubles == 1 ? "s" : "",
+                  (long long)json_integer_value(json_array_get(doubles, 0)));
+}
+
+static void report(cli *c, const args *a, uint64_t n)
+{
     if (c->json)
         cli_print(json_pack("{s:I, s:I}", a->dry ? "would_delete" : "deleted", (json_int_t)n, "missing",
                             (json_int_t)a->missing));
     else
-        printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, cli_s(n),
+        printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, n == 1 ? "" : "s",
                a->dry ? "would be deleted" : "deleted", (unsigned long long)a->missing);
-    return RECO_OK;
 }
 
-int cmd_bank_delete(int argc, char **argv)
+static reco_status run(cli *c, args *a)
+{
+    reco_status (*const opens[2][2])(reco_ctx *, reco_bank_deletion **, const char *) = {
+        {reco_bank_deletion_open, reco_bank_deletion_preview},
+        {reco_bank_undeletion_open, reco_bank_undeletion_preview}};
+    reco_bank_deletion *d = NULL;
+    uint64_t n = 0, ndoubles = 0;
+    json_t *doubles = json_array();
+    reco_status status = opens[a->back][a->dry](c->ctx, &d, a->bank);
+    if (status == RECO_OK) status = pick_all(c, d, a);
+    if (status == RECO_OK && a->back) status = find_doubles(c, d, &ndoubles, doubles);
+    if (status == RECO_OK) cli_clear_bar(c);
+    if (status == RECO_OK && !a->back && !a->dry && !a->yes && reco_bank_deletion_doubts(d)) {
+        cli_error(
+            "nothing was deleted, since the condition compares a text with a number: look with --dry-run, "
+            "delete all the same with --yes");
+        status = RECO_E_ARG;
+    }
+    if (status == RECO_OK)
+        status = a->dry ? preview(c, d, a->back, &n) : reco_bank_deletion_commit(c->ctx, d, &n);
+    reco_bank_deletion_close(d);
+    if (status == RECO_OK && a->back) report_back(c, a, n, ndoubles, doubles);
+    if (status == RECO_OK && !a->back) report(c, a, n);
+    json_decref(doubles);
+    return status;
+}
+
+static int command(int argc, char **argv, const struct argp *parser, bool back)
 {
     cli c = {.in_order = true};
-    args a = {.common = &c, .in = -1};
+    args a = {.common = &c, .in = -1, .back = back};
     a.ids = calloc((size_t)argc, sizeof *a.ids);
     a.uris = calloc((size_t)argc, sizeof *a.uris);
     a.near = calloc((size_t)argc, sizeof *a.near);
     int code = 1;
-    if (a.ids && a.uris && a.near && cli_begin(&c, argc, argv, &argp, &a)) code = cli_end(&c, run(&c, &a));
+    if (a.ids && a.uris && a.near && cli_begin(&c, argc, argv, parser, &a)) code = cli_end(&c, run(&c, &a));
     free(a.ids);
     free(a.uris);
     free(a.near);
     return code;
 }
+
+int cmd_bank_delete(int argc, char **argv) { return command(argc, argv, &argp, false); }
+
+int cmd_bank_undelete(int argc, char **argv) { return command(argc, argv, &back_argp, true); }

@@ -33,9 +33,6 @@ static error_t parse_list(int key, char *arg, struct argp_state *state)
     case KEY_DELETED:
         a->deleted = true;
         return 0;
-    case ARGP_KEY_END:
-        if (a->deleted && a->where) argp_error(state, "--where sees live rows only: not with --deleted");
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -65,7 +62,8 @@ static error_t parse_get(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option list_options[] = {
     {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 1},
-    {"deleted", KEY_DELETED, NULL, 0, "Rows that were deleted, until compact takes them away", 1},
+    {"deleted", KEY_DELETED, NULL, 0, "Rows that were deleted: undelete brings them back, until compact",
+     1},
     {"from", KEY_FROM, "ID", 0, "Begin at this id", 1},
     {"rows", 'n', "N", 0, "So many rows at most (default: all)", 1},
     {0},
@@ -118,8 +116,8 @@ int cmd_bank_list(int argc, char **argv)
     for (int64_t from = a.from; status == RECO_OK && n == PAGE && left > 0;
          from = n ? ids[n - 1] + 1 : from) {
         size_t page = left < PAGE ? left : PAGE;
-        status = a.deleted ? reco_bank_deleted_ids(c.ctx, bank, from, page, ids, &n)
-                           : reco_bank_select(c.ctx, bank, a.where, from, page, ids, &n);
+        status = (a.deleted ? reco_bank_select_deleted : reco_bank_select)(c.ctx, bank, a.where, from, page,
+                                                                           ids, &n);
         for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(&c, bank, ids[i], a.deleted);
         left -= n;
     }

@@ -43,6 +43,7 @@ int cmd_bank_get(int argc, char **argv);
 int cmd_bank_index(int argc, char **argv);
 int cmd_bank_info(int argc, char **argv);
 int cmd_bank_list(int argc, char **argv);
+int cmd_bank_undelete(int argc, char **argv);
 int cmd_bank_verify(int argc, char **argv);
 int cmd_search(int argc, char **argv);
 int cmd_train(int argc, char **argv);

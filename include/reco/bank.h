@@ -74,7 +74,8 @@ RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out,
 /* The live rows for which the SQL expression `where` is true. It sees the columns id, caption, uri and meta of table
  * pair, and can read and compute, nothing else: one condition of at most 512 KiB, no statements, comments or
  * parameters; subqueries may read pair, json_each and json_tree; functions are SQLite's that compute. Values of more
- * than 1.2 MB, more than 10^8 + 2,000 N steps of SQLite's and more than 10 s + 0.2 ms N end it.
+ * than 1.2 MB (128 MB over the condition's names and calls, if that is less), more than 10^8 + 2,000 N steps of SQLite's and
+ * more than 10 s + 0.2 ms N end it. Where a text is compared with a number, which says nothing of their values, a warning is logged.
  * RECO_E_ARG says what was refused; RECO_E_CANCELLED, RECO_E_NOMEM, RECO_E_IO, RECO_E_FORMAT. One thread at a time per
  * bank. */
 RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
@@ -144,6 +145,9 @@ RECO_API void reco_pair_free(reco_pair *pair);
  * says RECO_E_NOTFOUND of a live one). */
 RECO_API reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
                                            int64_t *ids, size_t *n);
+/* Of these, the ones for which `where` is true, as reco_bank_select; NULL: all. */
+RECO_API reco_status reco_bank_select_deleted(reco_ctx *ctx, const reco_bank *bank, const char *where,
+                                              int64_t from, size_t max, int64_t *ids, size_t *n);
 RECO_API reco_status reco_bank_get_deleted(reco_ctx *ctx, const reco_bank *bank, int64_t id,
                                            reco_pair *out);
 
@@ -235,6 +239,9 @@ RECO_API reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d
                                             uint64_t *picked);
 RECO_API reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
                                               uint64_t *picked);
+/* How many comparisons of a text with a number its conditions made. SQLite orders every text behind every number, so what
+ * was picked is hardly what was meant: look before you commit. */
+RECO_API size_t reco_bank_deletion_doubts(const reco_bank_deletion *d);
 RECO_API reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_side side,
                                              const float *query, float least, uint64_t *picked);
 /* The bank as it is before, to look at rows with; borrowed, valid until the deletion is closed. */
@@ -245,6 +252,19 @@ RECO_API reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d
 /* Mark all of them as deleted, in one transaction. Nothing is picked afterwards. */
 RECO_API reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted);
 RECO_API void reco_bank_deletion_close(reco_bank_deletion *d); /* NULL is fine */
+
+/* The same with deleted rows, to bring them back until a compaction takes them away for good: what is picked by id, uri or
+ * condition are deleted rows, and committing makes them live again, ids, vectors and all, in one transaction. Near a query
+ * they can't be picked (RECO_E_ARG). */
+RECO_API reco_status reco_bank_undeletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
+RECO_API reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_deletion **out,
+                                                  const char *path);
+/* Pick all deleted rows. */
+RECO_API reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked);
+/* Rows that do not come back, since the bank holds them again: a live row has their uri and caption, or a newer one that
+ * comes back has. This takes them out of what is picked, as committing does; ids as in reco_bank_deletion_ids. */
+RECO_API reco_status reco_bank_deletion_doubles(reco_ctx *ctx, reco_bank_deletion *d, int64_t from,
+                                                size_t max, int64_t *ids, size_t *n);
 
 /* ---- checking ---- */
 

@@ -194,7 +194,8 @@ class Search(Case):
                                      "meta": {"n": 1, "colour": "blue", "tags": ["t1"], "price": 0.5}})
         text = self.reco("bank", "list", "b", "--deleted", "--from", 1, "-n", 2).stdout.splitlines()
         self.assertEqual([t.split()[0] for t in text], ["1", "2"])
-        self.reco("bank", "list", "b", "--deleted", "--where", "1", code=2)
+        some = self.reco("bank", "list", "b", "--deleted", "--where", "id < 2", "--json").stdout.splitlines()
+        self.assertEqual([json.loads(r)["id"] for r in some], [0, 1])
         self.reco("bank", "compact", "b")
         self.assertEqual(self.reco("bank", "list", "b", "--deleted").stdout, "")
 

@@ -2,7 +2,7 @@
 import json
 import unittest
 
-from common import MODEL, Case, npy
+from common import HOOK, MODEL, Case, npy, write_npy
 
 
 class Tenants(Case):
@@ -81,6 +81,133 @@ class Tenants(Case):
         self.same(classify)
         self.same(evaluate)
         self.fails("classify", *common, "--bank", "both.bank", "pictures/0003.png", "--where", "1; DROP TABLE pair", says=["where: "])
+
+
+class Rows(Case):
+    """A bank of rows without a model."""
+
+    def bank(self, records, name="b"):
+        for side in ("img_emb", "text_emb"):
+            write_npy(self.dir / f"{name}.emb/{side}/{side}_0.npy", [[float(i == j) for j in range(12)] for i in range(len(records))])
+        (self.dir / f"{name}.emb/metadata").mkdir()
+        (self.dir / f"{name}.emb/metadata/metadata_0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        self.reco("bank", "build", "--embeddings", f"{name}.emb", "--out", name, "--several-captions")
+
+    def ids(self, *arguments):
+        return [json.loads(r)["id"] for r in self.reco("bank", "list", "b", *arguments, "--json").stdout.splitlines()]
+
+
+class Undelete(Rows):
+    def setUp(self):
+        super().setUp()
+        self.bank([{"caption": f"thing {i}", "image_path": f"{i // 2}.jpg", "n": i} for i in range(8)])
+
+    def test_back(self):
+        before = self.reco("bank", "list", "b", "--json").stdout
+        hits = self.json("search", "--bank", "b", "--near", 3, "-k", 8)
+        self.reco("bank", "delete", "b", "--where", "id < 6")
+        deleted = self.reco("bank", "list", "b", "--deleted", "--json").stdout.splitlines()
+        self.assertEqual(len(deleted), 6)
+        would = self.reco("bank", "undelete", "b", "--where", "json_extract(meta,'$.n') > 3", "--id", 0, 7, 100, "--dry-run", "--json").stdout.splitlines()
+        self.assertEqual(would[:-1], [deleted[0], *deleted[4:]])
+        self.assertEqual(json.loads(would[-1]), {"would_undelete": 3, "missing": 2, "doubles": 0, "double_ids": []})
+        self.assertEqual(self.ids(), [6, 7])
+        self.assertEqual(self.reco("bank", "undelete", "b", "--uri", "1.jpg").stdout, "2 rows undeleted, 0 not there\n")
+        self.assertEqual(self.ids(), [2, 3, 6, 7])
+        self.assertEqual(self.ids("--deleted"), [0, 1, 4, 5])
+        self.assertEqual(self.json("bank", "info", "b")["deleted"], 4)
+        self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+        (self.dir / "ids.txt").write_text("0\n1\n")
+        self.assertEqual(self.json("bank", "undelete", "b", "--ids", "ids.txt")["undeleted"], 2)
+        self.assertEqual(self.json("bank", "undelete", "b", "--all")["undeleted"], 2)
+        self.assertEqual(self.json("bank", "undelete", "b", "--all"), {"undeleted": 0, "missing": 0, "doubles": 0, "double_ids": []})
+        self.assertEqual(self.reco("bank", "list", "b", "--json").stdout, before)
+        self.assertEqual(self.json("search", "--bank", "b", "--near", 3, "-k", 8), hits)
+        self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+        self.reco("bank", "delete", "b", "--id", 5)
+        self.reco("bank", "compact", "b")
+        self.assertEqual(self.json("bank", "undelete", "b", "--id", 5), {"undeleted": 0, "missing": 1, "doubles": 0, "double_ids": []})
+        for arguments in (["b"], ["--all"], ["b", "--all", "--near", "1"], ["b", "--all", "--yes"]):
+            self.reco("bank", "undelete", *arguments, code=2)
+        self.fails("bank", "undelete", "none", "--all", says=["none"])
+        self.fails("bank", "undelete", "b", "--where", "1; DROP TABLE pair", says=["where: "])
+
+    def test_doubles(self):
+        """What was added again since does not come back beside it, nor what was deleted twice."""
+        self.reco("bank", "delete", "b", "--where", "id < 4")
+        (self.dir / "b.emb/metadata/metadata_0.jsonl").write_text("".join(
+            json.dumps({"caption": f"thing {i}" if i < 2 else f"other {i}", "image_path": f"{i // 2}.jpg"}) + "\n" for i in range(8)))
+        self.reco("bank", "add", "--embeddings", "b.emb", "b", "--several-captions")
+        self.assertEqual(len(self.ids()), 4 + 8)
+        done = self.reco("bank", "undelete", "b", "--all", "--dry-run")
+        self.assertIn("2 rows stay deleted", done.stderr)
+        done = self.reco("bank", "undelete", "b", "--all")
+        self.assertEqual(done.stdout, "2 rows undeleted, 0 not there\n")
+        self.assertIn("2 rows stay deleted, since the bank holds the same URI and caption again, such as id 0", done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+        self.assertEqual(self.ids("--deleted"), [0, 1])
+        self.assertEqual(self.json("bank", "undelete", "b", "--id", 1, "2"), {"undeleted": 0, "missing": 1, "doubles": 1, "double_ids": [1]})
+        self.reco("bank", "delete", "b", "--id", 8)  # the newer of the two
+        self.assertEqual(self.json("bank", "undelete", "b", "--all"), {"undeleted": 1, "missing": 0, "doubles": 2, "double_ids": [0, 1]})
+        self.assertIn(8, self.ids())
+        self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+
+    @unittest.skipUnless(HOOK, "the library of faults is not there")
+    def test_killed(self):
+        self.reco("bank", "delete", "b", "--where", "id < 6")
+        seen = set()
+        for kind in ("write", "sync"):
+            for n in range(60):
+                ended = self.crashed(f"{kind}:{n}:kill", ["bank", "undelete", "b", "--all"])
+                now = len(self.ids())
+                self.assertIn(now, (8,) if ended.returncode == 0 else (2, 8))
+                self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+                seen.add((now, ended.returncode == 0))
+                self.reco("bank", "undelete", "b", "--all")
+                self.reco("bank", "delete", "b", "--where", "id < 6")
+                if ended.returncode == 0:
+                    break
+        self.assertGreaterEqual(seen, {(2, False), (8, True)})
+
+
+class TextAndNumber(Rows):
+    """Prices that are text, as in a column that holds a word, too."""
+
+    def setUp(self):
+        super().setUp()
+        self.bank([{"caption": f"thing {p}", "image_path": f"{i}.jpg", "price": p, "n": i} for i, p in enumerate(["7.5", "49", "120", "1000"])])
+
+    def test_every_command_warns(self):
+        where = ["--where", "json_extract(meta,'$.price') < 50"]
+        (self.dir / "classes.txt").write_text("a\nb\n")
+        for command in (["search", "--bank", "b", "--near", 1], ["bank", "list", "b"], ["bank", "delete", "b", "--dry-run"],
+                        ["bank", "export", "b", "--out", "x"], ["bank", "export", "b", "--pairs", "x.csv"],
+                        ["refine", "--bank", "b", "--fusion", "mean", "--embeddings", "b.emb", "--out", "r"]):
+            for options in ([], ["--json"]):
+                done = self.reco(*command, *where, *options)
+                for word in ("json_extract(meta,'$.price') is text", "CAST(json_extract(meta,'$.price') AS REAL)", "--types", "4 times"):
+                    self.assertIn(word, done.stderr, command)
+                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                self.run_raw("bank", "list", "b")
+                for made in ("x", "r"):
+                    if (self.dir / made).exists(): (self.dir / made).rename(self.dir / f"{made}.{len(list(self.dir.iterdir()))}")
+        self.reco("bank", "delete", "b", "--id", 0)
+        self.assertIn("is text", self.reco("bank", "list", "b", "--deleted", *where).stderr)
+        self.assertIn("is text", self.reco("bank", "undelete", "b", *where, "--dry-run").stderr)
+        for good in ("CAST(json_extract(meta,'$.price') AS REAL) < 50", "json_extract(meta,'$.n') < 50", "json_extract(meta,'$.price') = '49'"):
+            self.assertEqual(self.reco("bank", "list", "b", "--where", good).stderr, "")
+
+    def test_delete_wants_yes(self):
+        where = ["--where", "json_extract(meta,'$.price') > 100"]
+        done = self.reco("bank", "delete", "b", *where, code=1)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("--yes", done.stderr.splitlines()[-1])
+        self.assertEqual(len(self.ids()), 4)
+        would = self.reco("bank", "delete", "b", *where, "--dry-run", "--json").stdout.splitlines()
+        self.assertEqual(json.loads(would[-1])["would_delete"], 4)
+        self.assertEqual(self.json("bank", "delete", "b", "--where", "CAST(meta->>'price' AS REAL) > 100")["deleted"], 2)
+        self.assertEqual(self.json("bank", "delete", "b", *where, "--yes")["deleted"], 2)
+        self.assertEqual(self.ids(), [])
 
 
 if __name__ == "__main__":

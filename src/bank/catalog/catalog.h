@@ -128,24 +128,38 @@ reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
 /* Give back the pages that hold nothing, when they are a quarter of the database. Needs its size in free space, twice. */
 reco_status reco_catalog_shrink(reco_ctx *ctx, reco_catalog *c);
 
-/* ---- delete.c: rows picked to be deleted, in a temporary table ---- */
+/* ---- delete.c: rows picked to be deleted, or deleted ones to come back, in a temporary table ---- */
 
 /* Start without any. */
 reco_status reco_catalog_pick_none(reco_ctx *ctx, reco_catalog *c);
-/* *picked: how many live rows were not picked before. */
-reco_status reco_catalog_pick_id(reco_ctx *ctx, reco_catalog *c, int64_t id, uint64_t *picked);
-reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *uri, uint64_t *picked);
+/* *picked: how many rows there are, picked before or not; deleted ones or live ones. */
+reco_status reco_catalog_pick_id(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted,
+                                 uint64_t *picked);
+reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *uri, bool deleted,
+                                  uint64_t *picked);
+reco_status reco_catalog_pick_deleted(reco_ctx *ctx, reco_catalog *c, uint64_t *picked);
 reco_status reco_catalog_picked(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
                                 size_t *n);
-/* Mark them, all or none. */
-reco_status reco_catalog_delete_picked(reco_ctx *ctx, reco_catalog *c, uint64_t *deleted);
+/* Take deleted rows that a live row equals (uri and caption), or a newer one that is picked, out of what is picked. */
+reco_status reco_catalog_drop_doubles(reco_ctx *ctx, reco_catalog *c);
+/* Those that were taken out. */
+reco_status reco_catalog_doubles(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
+                                 size_t *n);
+/* Mark them as deleted or as live, all or none; *marked: how many were not so before. */
+reco_status reco_catalog_mark_picked(reco_ctx *ctx, reco_catalog *c, bool deleted, uint64_t *marked);
 
 /* ---- where.c ---- */
 
-/* Calls visit for each live row of id `from` or more for which the condition is true, ascending, until there is
- * *enough. rows: about how many there are in all, for the limit on steps. visit may use other statements of c. */
-reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const char *where, int64_t from,
-                               uint64_t rows,
+typedef struct reco_where_query {
+    const char *where;
+    int64_t from;   /* rows of this id or more */
+    uint64_t rows;  /* about how many there are in all, for the limit on steps */
+    bool deleted;   /* look among deleted rows, not among live ones */
+    size_t *doubts; /* comparisons of a text with a number that were made are added here; may be NULL */
+} reco_where_query;
+/* Calls visit for each row for which the condition is true, ascending, until there is *enough. Each doubtful comparison is logged
+ * as a warning, once for a condition. visit may use other statements of c. */
+reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const reco_where_query *query,
                                reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough),
                                void *arg);
 

@@ -6,7 +6,8 @@ reco_status reco_catalog_pick_none(reco_ctx *ctx, reco_catalog *c)
 {
     return reco_catalog_exec(ctx, c,
                              "CREATE TEMP TABLE IF NOT EXISTS picked(id INTEGER PRIMARY KEY); "
-                             "DELETE FROM temp.picked");
+                             "CREATE TEMP TABLE IF NOT EXISTS doubled(id INTEGER PRIMARY KEY); "
+                             "DELETE FROM temp.picked; DELETE FROM temp.doubled");
 }
 
 static reco_status run(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, uint64_t *picked)
@@ -16,29 +17,39 @@ static reco_status run(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, uint64_t
     return RECO_OK;
 }
 
-reco_status reco_catalog_pick_id(reco_ctx *ctx, reco_catalog *c, int64_t id, uint64_t *picked)
+reco_status reco_catalog_pick_id(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, uint64_t *picked)
 {
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PICK_ID, &s));
     sqlite3_bind_int64(s, 1, id);
+    sqlite3_bind_int(s, 2, deleted);
     return run(ctx, c, s, picked);
 }
 
-reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *uri, uint64_t *picked)
+reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *uri, bool deleted,
+                                  uint64_t *picked)
 {
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PICK_URI, &s));
     sqlite3_bind_text(s, 1, uri, -1, SQLITE_STATIC);
+    sqlite3_bind_int(s, 2, deleted);
     return run(ctx, c, s, picked);
 }
 
-reco_status reco_catalog_picked(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
-                                size_t *n)
+reco_status reco_catalog_pick_deleted(reco_ctx *ctx, reco_catalog *c, uint64_t *picked)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PICK_DELETED, &s));
+    return run(ctx, c, s, picked);
+}
+
+static reco_status list(reco_ctx *ctx, reco_catalog *c, reco_sql which, int64_t from, size_t max,
+                        int64_t *ids, size_t *n)
 {
     sqlite3_stmt *s;
     reco_status status;
     *n = 0;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PICKED, &s));
+    RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
     sqlite3_bind_int64(s, 1, from);
     sqlite3_bind_int64(s, 2, (int64_t)reco_min(max, INT64_MAX));
     for (;;) {
@@ -52,20 +63,42 @@ out:
     return status;
 }
 
-static reco_status mark(reco_ctx *ctx, reco_catalog *c, uint64_t *deleted)
+reco_status reco_catalog_picked(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
+                                size_t *n)
+{
+    return list(ctx, c, RECO_SQL_PICKED, from, max, ids, n);
+}
+
+reco_status reco_catalog_doubles(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
+                                 size_t *n)
+{
+    return list(ctx, c, RECO_SQL_DOUBLED, from, max, ids, n);
+}
+
+reco_status reco_catalog_drop_doubles(reco_ctx *ctx, reco_catalog *c)
 {
     sqlite3_stmt *s;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_DELETE_PICKED, &s));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_FIND_DOUBLES, &s));
     RECO_TRY(reco_catalog_run(ctx, c, s));
-    *deleted = (uint64_t)sqlite3_changes(c->db);
+    return reco_catalog_exec(ctx, c, "DELETE FROM temp.picked WHERE id IN (SELECT id FROM temp.doubled)");
+}
+
+static reco_status mark(reco_ctx *ctx, reco_catalog *c, bool deleted, uint64_t *marked)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_MARK_PICKED, &s));
+    sqlite3_bind_int(s, 1, deleted);
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    int64_t n = sqlite3_changes64(c->db);
+    *marked = (uint64_t)n;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_COUNT_DELETED, &s));
-    sqlite3_bind_int64(s, 1, (int64_t)*deleted);
+    sqlite3_bind_int64(s, 1, deleted ? n : -n);
     RECO_TRY(reco_catalog_run(ctx, c, s));
     return reco_catalog_exec(ctx, c, "DELETE FROM temp.picked");
 }
 
-reco_status reco_catalog_delete_picked(reco_ctx *ctx, reco_catalog *c, uint64_t *deleted)
+reco_status reco_catalog_mark_picked(reco_ctx *ctx, reco_catalog *c, bool deleted, uint64_t *marked)
 {
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
-    return reco_catalog_end(ctx, c, mark(ctx, c, deleted));
+    return reco_catalog_end(ctx, c, mark(ctx, c, deleted, marked));
 }

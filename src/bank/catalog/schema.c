@@ -59,11 +59,18 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, deleted, sum, id FROM pair ORDER BY id",
     [RECO_SQL_INTEGRITY] = "PRAGMA integrity_check",
     [RECO_SQL_PICK_ID] = /* one that is picked already counts, too */
-    "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND NOT deleted",
+    "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND deleted = ?2",
     [RECO_SQL_PICK_URI] =
-        "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE uri = ?1 AND NOT deleted",
+        "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE uri = ?1 AND deleted = ?2",
+    [RECO_SQL_PICK_DELETED] =
+        "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted",
+    [RECO_SQL_FIND_DOUBLES] = /* of those that would come back, the newest does */
+    "INSERT OR REPLACE INTO temp.doubled SELECT p.id FROM temp.picked JOIN pair p USING(id) WHERE EXISTS "
+    "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND o.caption = p.caption AND o.id <> p.id AND "
+    "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked))))",
+    [RECO_SQL_DOUBLED] = "SELECT id FROM temp.doubled WHERE id >= ?1 ORDER BY id LIMIT ?2",
     [RECO_SQL_PICKED] = "SELECT id FROM temp.picked WHERE id >= ?1 ORDER BY id LIMIT ?2",
-    [RECO_SQL_DELETE_PICKED] = "UPDATE pair SET deleted = 1, sum = ~sum "
-                               "WHERE id IN (SELECT id FROM temp.picked) AND NOT deleted",
+    [RECO_SQL_MARK_PICKED] = "UPDATE pair SET deleted = ?1, sum = ~sum "
+                             "WHERE id IN (SELECT id FROM temp.picked) AND deleted = 1 - ?1",
     [RECO_SQL_COUNT_DELETED] = "UPDATE bank SET deleted = deleted + ?1",
 };

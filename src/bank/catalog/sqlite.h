@@ -23,8 +23,11 @@ typedef enum reco_sql {
     RECO_SQL_DROP_JOB,
     RECO_SQL_PICK_ID,
     RECO_SQL_PICK_URI,
+    RECO_SQL_PICK_DELETED,
+    RECO_SQL_FIND_DOUBLES,
+    RECO_SQL_DOUBLED,
     RECO_SQL_PICKED,
-    RECO_SQL_DELETE_PICKED,
+    RECO_SQL_MARK_PICKED,
     RECO_SQL_COUNT_DELETED,
     RECO_SQL_PUBLISH_BLOCKS,
     RECO_SQL_STAGE_BLOCK,
@@ -46,19 +49,22 @@ typedef enum reco_sql {
 /* What a condition that runs may still use up (where.c). */
 typedef struct reco_where_guard {
     reco_ctx *ctx;
-    char refused[200]; /* why it was stopped */
+    struct reco_where_text *text; /* the condition (where_text.h) */
+    char refused[200];            /* why it was stopped */
     reco_status stopped;
     uint64_t steps, most_steps;
     double deadline, asked;
+    int most_bytes; /* of a value */
 } reco_where_guard;
 
 struct reco_catalog {
     sqlite3 *db;
-    char *file;       /* for messages */
-    int format;       /* of the database, 1..RECO_CATALOG_FORMAT */
-    bool has_indexed; /* staged rows have an index on uri */
-    bool has_where;   /* the connection has the functions of where_functions.c */
-    reco_where_guard *guard;
+    char *file;              /* for messages */
+    int format;              /* of the database, 1..RECO_CATALOG_FORMAT */
+    bool has_indexed;        /* staged rows have an index on uri */
+    bool has_where;          /* the connection has the functions of where_functions.c */
+    reco_where_guard *guard; /* of the condition that runs; NULL: none */
+    uint64_t said;           /* hash of the condition whose doubts were told last; 0: none */
     sqlite3_stmt *statements[RECO_SQL_COUNT];
 };
 
@@ -89,16 +95,11 @@ reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, i
                               size_t room, char *out);
 
 /* where.c */
-/* Most bytes of a pattern, and of the characters to trim. */
-#define RECO_WHERE_PATTERN 1000
-/* Most bytes of a value: a whole row, no more. */
-#define RECO_WHERE_VALUE (RECO_BANK_META_MAX + RECO_CAPTION_MAX + RECO_BANK_URI_MAX + 4096)
 /* Its time is up, or the user wants it to stop: g->refused or g->stopped says so. */
 bool reco_where_late(reco_where_guard *g);
 
 /* where_functions.c */
-/* instr, replace, like, glob and trim take quadratic time in SQLite's own form, and nothing can stop them there. These give the
- * same answers, and look at c->guard before each. */
+/* Give the connection reco_guard and reco_note, which look at c->guard. */
 reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 
 /* read.c */

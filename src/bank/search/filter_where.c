@@ -18,8 +18,8 @@ reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const 
     reco_bank_filter *f;
     *out = NULL;
     RECO_TRY(reco_bank_filter_new(ctx, &f, bank));
-    reco_status status =
-        reco_catalog_where(ctx, bank->catalog, where, 0, (uint64_t)bank->positions, set_bit, f);
+    const reco_where_query query = {.where = where, .rows = (uint64_t)bank->positions};
+    reco_status status = reco_catalog_where(ctx, bank->catalog, &query, set_bit, f);
     if (status == RECO_OK)
         *out = f;
     else

@@ -5,7 +5,9 @@ struct reco_bank_deletion {
     reco_catalog *catalog;    /* the writer's, or its own */
     char *dir;
     int64_t next_id;
+    size_t doubts;   /* comparisons of a text with a number in its conditions */
     reco_bank *bank; /* what is being deleted from; opened when it is asked for */
+    bool back;       /* deleted rows are picked, to come back */
 };
 
 static reco_status open_writer(reco_ctx *ctx, reco_bank_deletion *d)
@@ -28,12 +30,13 @@ static reco_status open_reader(reco_ctx *ctx, reco_bank_deletion *d)
     return RECO_OK;
 }
 
-static reco_status open_deletion(reco_ctx *ctx, reco_bank_deletion **out, const char *path,
+static reco_status open_deletion(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
                                  reco_status (*open)(reco_ctx *ctx, reco_bank_deletion *d))
 {
     *out = NULL;
     reco_bank_deletion *d = reco_alloc(ctx, 1, sizeof *d, "deletion");
     if (!d) return RECO_E_NOMEM;
+    d->back = back;
     d->dir = reco_strdup(ctx, path);
     reco_status status = d->dir ? open(ctx, d) : RECO_E_NOMEM;
     if (status == RECO_OK) status = reco_catalog_pick_none(ctx, d->catalog);
@@ -46,12 +49,22 @@ static reco_status open_deletion(reco_ctx *ctx, reco_bank_deletion **out, const 
 
 reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
 {
-    return open_deletion(ctx, out, path, open_writer);
+    return open_deletion(ctx, out, path, false, open_writer);
 }
 
 reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
 {
-    return open_deletion(ctx, out, path, open_reader);
+    return open_deletion(ctx, out, path, false, open_reader);
+}
+
+reco_status reco_bank_undeletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return open_deletion(ctx, out, path, true, open_writer);
+}
+
+reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return open_deletion(ctx, out, path, true, open_reader);
 }
 
 void reco_bank_deletion_close(reco_bank_deletion *d)
@@ -69,7 +82,7 @@ void reco_bank_deletion_close(reco_bank_deletion *d)
 reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked)
 {
     uint64_t n = 0;
-    RECO_TRY(reco_catalog_pick_id(ctx, d->catalog, id, &n));
+    RECO_TRY(reco_catalog_pick_id(ctx, d->catalog, id, d->back, &n));
     if (picked) *picked = n;
     return RECO_OK;
 }
@@ -77,13 +90,33 @@ reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t 
 reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked)
 {
     uint64_t n = 0;
-    RECO_TRY(reco_catalog_pick_uri(ctx, d->catalog, uri, &n));
+    RECO_TRY(reco_catalog_pick_uri(ctx, d->catalog, uri, d->back, &n));
     if (picked) *picked = n;
     return RECO_OK;
 }
 
+reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked)
+{
+    uint64_t n = 0;
+    if (!d->back)
+        return reco_fail(ctx, RECO_E_ARG, "%s: all rows are picked of deleted ones alone", d->dir);
+    RECO_TRY(reco_catalog_pick_deleted(ctx, d->catalog, &n));
+    if (picked) *picked = n;
+    return RECO_OK;
+}
+
+reco_status reco_bank_deletion_doubles(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
+                                       int64_t *ids, size_t *n)
+{
+    *n = 0;
+    if (!d->back) return RECO_OK;
+    RECO_TRY(reco_catalog_drop_doubles(ctx, d->catalog));
+    return reco_catalog_doubles(ctx, d->catalog, from, max, ids, n);
+}
+
 typedef struct picking {
     reco_catalog *catalog;
+    bool back;
     uint64_t n;
 } picking;
 
@@ -92,7 +125,7 @@ static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
     picking *p = arg;
     uint64_t n;
     (void)enough;
-    RECO_TRY(reco_catalog_pick_id(ctx, p->catalog, id, &n));
+    RECO_TRY(reco_catalog_pick_id(ctx, p->catalog, id, p->back, &n));
     p->n += n;
     return RECO_OK;
 }
@@ -100,11 +133,15 @@ static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
 reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
                                      uint64_t *picked)
 {
-    picking p = {d->catalog, 0};
-    RECO_TRY(reco_catalog_where(ctx, p.catalog, where, 0, (uint64_t)d->next_id, pick, &p));
+    picking p = {d->catalog, d->back, 0};
+    const reco_where_query query = {
+        .where = where, .rows = (uint64_t)d->next_id, .deleted = d->back, .doubts = &d->doubts};
+    RECO_TRY(reco_catalog_where(ctx, p.catalog, &query, pick, &p));
     if (picked) *picked = p.n;
     return RECO_OK;
 }
+
+size_t reco_bank_deletion_doubts(const reco_bank_deletion *d) { return d->doubts; }
 
 /* The lock keeps other writers out, so this snapshot is what the deletion finds; that of a preview may be newer. */
 reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank)
@@ -121,7 +158,8 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
     int64_t ids[PAGE];
     size_t n;
     const reco_bank *bank;
-    picking p = {d->catalog, 0};
+    picking p = {d->catalog, false, 0};
+    if (d->back) return reco_fail(ctx, RECO_E_ARG, "%s: deleted rows are not searched", d->dir);
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
     for (int64_t from = 0;; from = ids[n - 1] + 1) {
         RECO_TRY(reco_bank_within(ctx, bank, side, query, least, from, PAGE, ids, NULL, &n));
@@ -141,11 +179,11 @@ reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t
 reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted)
 {
     uint64_t n = 0;
-    if (!d->writer)
-        return reco_fail(ctx, RECO_E_ARG, "%s: a preview of a deletion deletes nothing", d->dir);
+    if (!d->writer) return reco_fail(ctx, RECO_E_ARG, "%s: a preview changes nothing", d->dir);
     reco_bank_close(d->bank); /* it shows what was there before */
     d->bank = NULL;
-    RECO_TRY(reco_catalog_delete_picked(ctx, d->catalog, &n));
+    if (d->back) RECO_TRY(reco_catalog_drop_doubles(ctx, d->catalog));
+    RECO_TRY(reco_catalog_mark_picked(ctx, d->catalog, !d->back, &n));
     if (deleted) *deleted = n;
     return RECO_OK;
 }
