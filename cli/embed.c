@@ -45,7 +45,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
-    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one a line", 1},
+    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, a file of paths, one a line, or a picture",
+     1},
     {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
     {"out", KEY_OUT, "DIR", 0, "Where img_emb/, text_emb/ and metadata/ go", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 (default) or float32", 2},
@@ -89,21 +90,25 @@ int cmd_embed(int argc, char **argv)
         strict = 1;
     }
     if (status == RECO_OK) {
-        strict |= cli_skipped(&c, result.failures, "failures.jsonl");
+        strict |= cli_skipped(&c, result.failures, result.rows ? "failures.jsonl" : NULL);
         cli_repaired(&c, result.repaired);
         strict |= cli_truncated(&c, model, result.truncated, "caption");
         if (c.json)
-            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "rows", (json_int_t)result.rows,
-                                "resumed", (json_int_t)result.resumed, "repaired",
+            cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:f, s:o}", "rows",
+                                (json_int_t)result.rows, "resumed", (json_int_t)result.resumed, "repaired",
                                 (json_int_t)result.repaired, "truncated", (json_int_t)result.truncated,
-                                "failures", (json_int_t)result.failures, "failed", c.failed, "seconds",
-                                result.seconds, "out", cli_text(a.out)));
+                                "failures", (json_int_t)result.failures, "others",
+                                (json_int_t)result.others, "hidden", (json_int_t)result.hidden, "failed",
+                                c.failed, "seconds", result.seconds, "out", cli_text(a.out)));
         else {
             uint64_t now = result.rows + result.failures - result.resumed; /* inputs of this run */
             cli_say("%llu %s%s embedded in %.1f s (%.0f/s), %llu skipped, in %s",
                     (unsigned long long)result.rows, a.images ? "picture" : "caption", cli_s(result.rows),
                     result.seconds, result.seconds > 0 ? (double)now / result.seconds : 0,
                     (unsigned long long)result.failures, a.out);
+            if (result.others || result.hidden)
+                printf("%llu other file%s, %llu hidden, not looked at\n", (unsigned long long)result.others,
+                       cli_s(result.others), (unsigned long long)result.hidden);
             if (result.resumed)
                 printf("(%llu input%s done by a run that was cut off)\n",
                        (unsigned long long)result.resumed, result.resumed == 1 ? " was" : "s were");

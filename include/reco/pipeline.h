@@ -49,20 +49,26 @@ typedef struct reco_stream_result {
         truncated; /* captions embedded with more tokens than the model's context: cut, their end does not count */
     uint64_t
         dropped; /* values of the user's columns that JSON can't hold (NaN), or written over by the same key */
+    uint64_t
+        others; /* embed_images from a folder: files that are evidently no pictures, not looked at further */
+    uint64_t hidden; /* likewise: files and folders whose names start with a dot */
     uint64_t joined; /* bank ingestion: lines of a CSV beyond the first of a record */
     double seconds;
 } reco_stream_result;
 
 /* Pictures to DIR/img_emb/img_emb_0.npy and DIR/metadata/metadata_0.jsonl.
- *   source  a folder (every .jpg, .jpeg, .png, .webp below it, sorted), or a file of paths, one a line
+ *   source  a folder, of which everything below is looked at, sorted by path; or a file of paths, one a line, taken from its own
+ *           folder where they are there, else from the working directory, and kept in the metadata as they stand; or a picture
+ * A file in a folder is embedded, or skipped with a reason, when its name or its content says that it is a picture; others
+ * and hidden ones are counted. Links to nothing and folders that cannot be read are skipped with a reason.
  * failures.jsonl in `out` lists what was skipped; it is absent when nothing was. Files appear when all is done.
  * A call with the same model, types and source goes on after the last checkpoint of one that was cut off; result->rows,
  * failures, repaired and truncated count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
  * Each thread decodes and embeds pieces of its own. Memory beside the model: 4 batch d bytes, and for each thread 16
  * pictures of 12 R^2 bytes at most, their activations and one decoded picture; it does not grow with the number of
  * pictures (the sorted paths of a folder do: a list does not).
- * Returns RECO_OK even when every item failed, and then leaves failures.jsonl alone; RECO_E_IO when the source or `out` cannot be used; RECO_E_BUSY
- * when another process writes there. */
+ * Returns RECO_OK even when every item failed (result->rows 0), and then leaves nothing in `out` but what was there; RECO_E_IO when
+ * the source or `out` cannot be used; RECO_E_BUSY when another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,
                                        const char *out, const reco_stream_opts *opts,
                                        reco_stream_result *result);

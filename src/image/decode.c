@@ -1,6 +1,7 @@
 #include "image/picture.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 static reco_status refuse(reco_ctx *ctx, const reco_encoded *in, const reco_picture_format *format)
 {
@@ -11,6 +12,10 @@ static reco_status refuse(reco_ctx *ctx, const reco_encoded *in, const reco_pict
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: a %s picture, a format that reco does not read",
                          in->path, format->name);
     if (format) return reco_fail(ctx, RECO_E_FORMAT, "%s: not a picture but %s", in->path, format->name);
+    size_t n = strlen(in->path); /* the one format without a mark to know it by */
+    if (n > 4 && strcasecmp(in->path + n - 4, ".tga") == 0)
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: a Targa picture, a format that reco does not read",
+                         in->path);
     char start[3 * 8 + 1] = "";
     for (size_t i = 0; i < 8 && i < in->bytes; i++) snprintf(start + 3 * i, 4, " %02x", in->data[i]);
     return reco_fail(ctx, RECO_E_FORMAT, "%s: not a picture of a known format (starts with%s)", in->path,

@@ -5,6 +5,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A link to nothing is mostly one to content that a tool keeps elsewhere and has not fetched. */
+static reco_status fail_open(reco_ctx *ctx, const char *path)
+{
+    int error = errno;
+    char target[512];
+    ssize_t n = error == ENOENT || error == ENOTDIR ? readlink(path, target, sizeof target - 1) : -1;
+    errno = error;
+    if (n < 0) return reco_fail_errno(ctx, RECO_E_IO, "%s: cannot open image", path);
+    target[n] = 0;
+    const char *hint = strstr(target, "annex/objects/")
+                           ? " (content of git-annex: fetch it with git annex get)"
+                       : strstr(target, ".dvc/") ? " (content of DVC: fetch it with dvc pull)"
+                                                 : "";
+    return reco_fail(ctx, RECO_E_IO, "%s: a link to %s, which is not there%s", path, target, hint);
+}
+
 /* Read, not mapped: a file that shrinks under a map kills the process. */
 static reco_status read_all(reco_ctx *ctx, reco_buffer *out, size_t *bytes, const char *path,
                             size_t max_bytes)
@@ -13,7 +29,7 @@ static reco_status read_all(reco_ctx *ctx, reco_buffer *out, size_t *bytes, cons
     struct stat st;
     size_t done = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return reco_fail_errno(ctx, RECO_E_IO, "%s: cannot open image", path);
+    if (fd < 0) return fail_open(ctx, path);
     if (fstat(fd, &st) != 0) {
         status = reco_fail_errno(ctx, RECO_E_IO, "%s: cannot read image", path);
         goto out;

@@ -68,6 +68,16 @@ reco_status reco_sync_dir(reco_ctx *ctx, const char *path);
 reco_status reco_list_files(reco_ctx *ctx, char ***out, size_t *n, const char *dir, bool recurse,
                             bool (*keep)(const char *name));
 
+/* Everything below dir that is no folder, sorted by strcmp: files, links to nothing, devices. A folder below it that can't be
+ * read is listed too, with the reason as problem. What starts with a dot is passed over and counted. A link to a folder is
+ * followed, but never in circles. RECO_E_IO when dir itself can't be read. */
+typedef struct reco_found {
+    char *path, *problem; /* problem: NULL, or why the folder is not listed */
+} reco_found;
+reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64_t *hidden,
+                            const char *dir);
+void reco_found_free(reco_found *found, size_t n);
+
 /* ---- safetensors_read.c, safetensors_write.c ---- */
 
 typedef struct reco_tensor {

@@ -59,52 +59,58 @@ static reco_status check_images(check *c, const char *path)
     reco_decoder *decoder = NULL;
     reco_npy_writer *inputs = NULL, *outputs = NULL;
     size_t size = reco_batch(ctx, c->opts), side = c->info.image_size, pixels = 3 * side * side, n = 0;
-    char **paths = reco_alloc(ctx, size, sizeof *paths, "paths"),
-         **reasons = reco_alloc(ctx, size, sizeof *reasons, "reasons");
+    reco_source_item *items = reco_alloc(ctx, size, sizeof *items, "paths");
+    const char **paths = reco_alloc(ctx, size, sizeof *paths, "paths");
+    char **reasons = reco_alloc(ctx, size, sizeof *reasons, "reasons");
     float *x = reco_alloc(ctx, size * pixels, sizeof *x, "pixels"),
           *rows = reco_alloc(ctx, size * c->info.d, sizeof *rows, "embeddings");
-    if (!paths || !reasons || !x || !rows) RECO_GO(RECO_E_NOMEM);
+    if (!items || !paths || !reasons || !x || !rows) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_source_open(ctx, &source, path));
     RECO_GO(reco_decoder_create(ctx, &decoder, c->model, c->opts));
     RECO_GO(begin(c, &inputs, "pixels.npy", RECO_DTYPE_F32, 3, (size_t[]){3, side, side}));
     RECO_GO(begin(c, &outputs, "image.npy", RECO_DTYPE_F32, 1, &c->info.d));
     for (uint64_t first = 0;; first += n) {
         n = 0;
-        do RECO_GO(reco_source_next(ctx, source, &paths[n]));
-        while (paths[n] && ++n < size);
+        do RECO_GO(reco_source_next(ctx, source, &items[n]));
+        while (items[n].name && ++n < size);
         if (n == 0) break;
-        RECO_GO(reco_decoder_run(ctx, decoder, (const char *const *)paths, NULL, n, x, reasons));
-        size_t good = 0;
+        size_t read = 0, good = 0, at = 0;
+        for (size_t i = 0; i < n; i++)
+            if (!items[i].reason) paths[read++] = items[i].path;
+        RECO_GO(reco_decoder_run(ctx, decoder, paths, NULL, read, x, reasons));
         for (size_t i = 0; i < n; i++) {
-            if (reasons[i]) {
-                RECO_GO(failed(c, first + i, paths[i], reasons[i]));
+            const char *reason = items[i].reason ? items[i].reason : reasons[at];
+            if (reason) {
+                RECO_GO(failed(c, first + i, items[i].name, reason));
             } else {
-                if (good != i) memcpy(x + good * pixels, x + i * pixels, pixels * sizeof *x);
+                if (good != at) memcpy(x + good * pixels, x + at * pixels, pixels * sizeof *x);
                 good++;
-                RECO_GO(named(c, c->images, paths[i]));
+                RECO_GO(named(c, c->images, items[i].name));
             }
+            at += !items[i].reason;
         }
         RECO_GO(reco_model_embed_pixels(ctx, c->model, x, good, rows));
         RECO_GO(reco_npy_append(ctx, inputs, x, good));
         RECO_GO(reco_npy_append(ctx, outputs, rows, good));
         c->result->images += good;
         for (size_t i = 0; i < n; i++) {
-            reco_free(paths[i]);
+            reco_source_item_free(&items[i]);
             reco_free(reasons[i]);
-            paths[i] = reasons[i] = NULL;
+            reasons[i] = NULL;
         }
         RECO_GO(reco_progress(ctx, "pictures", first + n, reco_source_total(source)));
     }
     RECO_GO(commit(ctx, &inputs, &outputs));
 out:
     for (size_t i = 0; i < size; i++) {
-        if (paths) reco_free(paths[i]);
+        if (items) reco_source_item_free(&items[i]);
         if (reasons) reco_free(reasons[i]);
     }
     reco_npy_abort(inputs);
     reco_npy_abort(outputs);
     reco_decoder_free(decoder);
     reco_source_close(source);
+    reco_free(items);
     reco_free(paths);
     reco_free(reasons);
     reco_free(x);

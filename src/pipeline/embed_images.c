@@ -1,37 +1,48 @@
 #include "pipeline/pipeline_internal.h"
 
 typedef struct batch {
-    char **paths, **reasons;
-    float *rows; /* [size][d] */
+    reco_source_item *items;
+    const char **paths; /* of those items that there is something to read of */
+    char **reasons;     /* of these */
+    float *rows;        /* [size][d] */
     size_t n;
-    reco_output_place at; /* at.next: input row of paths[0] */
+    reco_output_place at; /* at.next: input row of items[0] */
 } batch;
 
-/* Embed, set the good ones side by side, write rows and metadata in step. */
+/* Set the good rows side by side, write them and their metadata in step. */
+static reco_status write_rows(reco_ctx *ctx, batch *b, size_t d, reco_output *o)
+{
+    size_t good = 0, at = 0; /* at: among those that were read */
+    for (size_t i = 0; i < b->n; i++) {
+        const reco_source_item *item = &b->items[i];
+        const char *reason = item->reason ? item->reason : b->reasons[at];
+        if (reason) {
+            RECO_TRY(reco_failures_add(ctx, &o->failures, b->at.next + i, item->name, reason));
+        } else {
+            if (good != at) memcpy(b->rows + good * d, b->rows + at * d, d * sizeof(float));
+            good++;
+            RECO_TRY(reco_write_json_line(
+                ctx, o->metadata,
+                json_pack("{s:o}", "image_path", reco_json_text(item->name, strlen(item->name)))));
+        }
+        at += !item->reason;
+    }
+    b->at.rows += good;
+    return reco_npy_append(ctx, o->rows, b->rows, good);
+}
+
 static reco_status flush(reco_ctx *ctx, reco_decoder *decoder, batch *b, size_t d, reco_output *o)
 {
-    reco_status status =
-        reco_decoder_embed(ctx, decoder, (const char *const *)b->paths, NULL, b->n, b->rows, b->reasons);
-    size_t good = 0;
-    for (size_t i = 0; i < b->n && status == RECO_OK; i++) {
-        if (b->reasons[i]) {
-            status = reco_failures_add(ctx, &o->failures, b->at.next + i, b->paths[i], b->reasons[i]);
-            continue;
-        }
-        if (good != i) memcpy(b->rows + good * d, b->rows + i * d, d * sizeof(float));
-        good++;
-        status = reco_write_json_line(
-            ctx, o->metadata,
-            json_pack("{s:o}", "image_path", reco_json_text(b->paths[i], strlen(b->paths[i]))));
-    }
-    if (status == RECO_OK) status = reco_npy_append(ctx, o->rows, b->rows, good);
-    b->at.rows += good;
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++)
+        if (!b->items[i].reason) b->paths[n++] = b->items[i].path;
+    reco_status status = reco_decoder_embed(ctx, decoder, b->paths, NULL, n, b->rows, b->reasons);
+    if (status == RECO_OK) status = write_rows(ctx, b, d, o);
     for (size_t i = 0; i < b->n; i++) {
-        b->at.hash = reco_output_hash(b->at.hash, b->paths[i], strlen(b->paths[i]));
-        reco_free(b->paths[i]);
-        reco_free(b->reasons[i]);
-        b->paths[i] = b->reasons[i] = NULL;
+        b->at.hash = reco_output_hash(b->at.hash, b->items[i].name, strlen(b->items[i].name));
+        reco_source_item_free(&b->items[i]);
     }
+    for (size_t i = 0; i < n; i++) reco_free(b->reasons[i]);
     b->at.next += b->n;
     b->at.failures = o->failures.count;
     b->n = 0;
@@ -43,12 +54,16 @@ static reco_status go_on(reco_ctx *ctx, reco_source **source, const char *path, 
                          reco_output_place *at)
 {
     while (at->next < o->at.next) {
-        char *item;
-        RECO_TRY(reco_source_next(ctx, *source, &item));
-        if (!item) break;
-        at->hash = reco_output_hash(at->hash, item, strlen(item));
-        at->next++;
-        reco_free(item);
+        reco_source_item item;
+        reco_status status = reco_source_next(ctx, *source, &item);
+        bool end = !item.name;
+        if (status == RECO_OK && !end) {
+            at->hash = reco_output_hash(at->hash, item.name, strlen(item.name));
+            at->next++;
+        }
+        reco_source_item_free(&item);
+        RECO_TRY(status);
+        if (end) break;
     }
     if (at->next == o->at.next && at->hash == o->at.hash) {
         *at = o->at;
@@ -79,13 +94,14 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     RECO_GO(go_on(ctx, &source, path, &o, &b.at));
     result->resumed = b.at.next;
     RECO_GO(reco_decoder_create(ctx, &decoder, model, opts));
-    b.paths = reco_alloc(ctx, size, sizeof(char *), "paths");
+    b.items = reco_alloc(ctx, size, sizeof *b.items, "paths");
+    b.paths = reco_alloc(ctx, size, sizeof *b.paths, "paths");
     b.reasons = reco_alloc(ctx, size, sizeof(char *), "reasons");
     b.rows = reco_alloc(ctx, size * info.d, sizeof(float), "embeddings");
-    if (!b.paths || !b.reasons || !b.rows) RECO_GO(RECO_E_NOMEM);
+    if (!b.items || !b.paths || !b.reasons || !b.rows) RECO_GO(RECO_E_NOMEM);
     for (;;) {
-        RECO_GO(reco_source_next(ctx, source, &b.paths[b.n]));
-        bool end = !b.paths[b.n];
+        RECO_GO(reco_source_next(ctx, source, &b.items[b.n]));
+        bool end = !b.items[b.n].name;
         if (!end) b.n++;
         if (b.n == size || (end && b.n > 0)) RECO_GO(flush(ctx, decoder, &b, info.d, &o));
         RECO_GO(reco_progress(ctx, "embedding", b.at.next, end ? b.at.next : reco_source_total(source)));
@@ -93,10 +109,13 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     }
     result->rows = b.at.rows;
     result->failures = o.failures.count;
+    result->others = reco_source_get_others(source).files;
+    result->hidden = reco_source_get_others(source).hidden;
     RECO_GO(reco_output_commit(ctx, &o, &b.at));
     result->seconds = reco_now() - start;
 out:
-    for (size_t i = 0; b.paths && i < b.n; i++) reco_free(b.paths[i]);
+    for (size_t i = 0; b.items && i < size; i++) reco_source_item_free(&b.items[i]);
+    reco_free(b.items);
     reco_free(b.paths);
     reco_free(b.reasons);
     reco_free(b.rows);

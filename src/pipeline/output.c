@@ -142,6 +142,8 @@ reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, re
     if (!(o->dir = reco_strdup(ctx, dir)) || !(o->state = reco_path_join(ctx, dir, ".embed.json")))
         return RECO_E_NOMEM;
     RECO_TRY(check_folder(ctx, o));
+    /* A folder with a state in it may have been made by the run that was killed. */
+    o->was_there = reco_path_is_dir(dir) && !reco_path_exists(o->state);
     RECO_TRY(made(ctx, dir, layout[side][0]));
     RECO_TRY(made(ctx, dir, "metadata"));
     RECO_TRY(reco_failures_begin(ctx, &o->failures, dir, opts));
@@ -263,19 +265,18 @@ out:
     return status;
 }
 
-/* There is not one row: what an earlier run has left stays, and of this one the failures alone. */
+/* There is not one row: what was there before stays, and nothing of this run. */
 static reco_status leave_nothing(reco_ctx *ctx, reco_output *o)
 {
     const char *const made_here[] = {layout[o->side][0], "metadata", ""};
+    size_t n = sizeof made_here / sizeof *made_here - (o->was_there ? 1 : 0);
     reco_npy_drop(o->rows);
     reco_file_discard(o->metadata);
+    reco_file_discard(o->failures.file);
     o->rows = NULL;
-    o->metadata = NULL;
-    if (o->failures.count == 0) reco_file_discard(o->failures.file);
-    if (o->failures.count == 0) o->failures.file = NULL;
-    RECO_TRY(reco_failures_commit(ctx, &o->failures));
+    o->metadata = o->failures.file = NULL;
     if (unlink(o->state) != 0 && errno != ENOENT) return reco_fail_errno(ctx, RECO_E_IO, "%s", o->state);
-    for (size_t i = 0; i < sizeof made_here / sizeof *made_here; i++) {
+    for (size_t i = 0; i < n; i++) {
         char *path = reco_path_join(ctx, o->dir, made_here[i]);
         if (path) rmdir(path); /* refused where something is in it */
         reco_free(path);

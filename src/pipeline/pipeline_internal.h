@@ -12,13 +12,23 @@ json_t *reco_json_text(const char *text, size_t bytes);
 /* One line of JSON into an atomic file; takes the reference to `value`. */
 reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value);
 
-/* ---- source.c: paths of pictures, from a folder or a list ---- */
+/* ---- source.c: pictures by path, from a folder, a list, or the one that it is ---- */
 
 typedef struct reco_source reco_source;
 reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path);
-/* *item NULL at the end; caller frees. */
-reco_status reco_source_next(reco_ctx *ctx, reco_source *source, char **item);
-uint64_t reco_source_total(const reco_source *source); /* 0: unknown */
+typedef struct reco_source_item {
+    char *name;   /* as it was typed, or below the folder; NULL: the end */
+    char *path;   /* to read */
+    char *reason; /* why there is nothing to read: a folder that can't be listed; else NULL */
+} reco_source_item;
+/* Free what comes, also after an error. */
+reco_status reco_source_next(reco_ctx *ctx, reco_source *source, reco_source_item *item);
+void reco_source_item_free(reco_source_item *item);
+uint64_t reco_source_total(const reco_source *source); /* 0: unknown; smaller as others are passed over */
+typedef struct reco_source_others {
+    uint64_t files, hidden; /* of a folder, so far: evidently no pictures; names that start with a dot */
+} reco_source_others;
+reco_source_others reco_source_get_others(const reco_source *source);
 void reco_source_close(reco_source *source);
 
 /* ---- failures.c: failures.jsonl ---- */
@@ -125,6 +135,7 @@ typedef struct reco_output {
     json_t *job;
     reco_output_place at; /* of the last checkpoint */
     double saved;         /* when that was */
+    bool was_there;       /* the folder, before this job */
     reco_npy_writer *rows;
     reco_file *metadata;
     reco_failures failures;

@@ -64,7 +64,10 @@ static void job_key(char key[192], const reco_sink *s, const char *fingerprint,
 {
     char table[32];
     int at = snprintf(key, 192, "%s:%s", s->spec.kind, s->spec.content);
-    if (s->spec.model) at += snprintf(key + at, 192 - (size_t)at, ":%s", fingerprint);
+    if (s->spec.model) {
+        bool upright = reco_model_get_info(s->spec.model).preprocess.upright;
+        at += snprintf(key + at, 192 - (size_t)at, ":%s%s", fingerprint, upright ? ":exif" : "");
+    }
     if (opts && opts->dedup > 0)
         at += snprintf(key + at, 192 - (size_t)at, ":dedup=%.9g", (double)opts->dedup);
     reco_table_key(table, opts ? opts->table : NULL);

@@ -1,23 +1,103 @@
 #include "pipeline/pipeline_internal.h"
 
+#include <ctype.h>
+#include <fcntl.h>
 #include <strings.h>
+#include <unistd.h>
 
 struct reco_source {
     char *path;
-    char **files; /* of a folder */
+    reco_found *files; /* of a folder, or the one picture */
     size_t n, at;
+    reco_source_others others;
     reco_lines *lines; /* of a list */
 };
 
-static bool is_picture(const char *name)
+/* ---- what in a folder is a picture to its owner ---- */
+
+static const char *const picture_endings[] = {
+    "apng", "arw",  "avif", "avifs", "bmp",  "cr2",  "cr3",  "cur", "dcm",  "dds", "dib", "djvu", "dng",
+    "emf",  "exr",  "fits", "gif",   "hdr",  "heic", "heif", "hif", "icns", "ico", "j2k", "jfif", "jif",
+    "jp2",  "jpe",  "jpeg", "jpf",   "jpg",  "jpx",  "jxl",  "jxr", "mng",  "nef", "orf", "pam",  "pbm",
+    "pcx",  "pef",  "pgm",  "png",   "pnm",  "ppm",  "psb",  "psd", "qoi",  "raf", "raw", "rw2",  "srw",
+    "svg",  "svgz", "tga",  "tif",   "tiff", "wdp",  "webp", "wmf", "xcf"};
+
+typedef enum ending { NO_ENDING, PICTURE_ENDING, OTHER_ENDING } ending;
+
+/* "IMG.2024" has no ending that says anything, and "IMG" has none. */
+static ending ending_of(const char *name, size_t length)
 {
-    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".webp"};
-    size_t length = strlen(name);
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t n = strlen(endings[i]);
-        if (length > n && strcasecmp(name + length - n, endings[i]) == 0) return true;
+    size_t n = 0, letters = 0;
+    while (n < length && name[length - 1 - n] != '.') n++;
+    if (n == length || n == 0 || n > 16) return NO_ENDING;
+    const char *end = name + length - n;
+    for (size_t i = 0; i < n; i++) {
+        if (!isalnum((unsigned char)end[i])) return NO_ENDING;
+        letters += isalpha((unsigned char)end[i]) != 0;
     }
-    return false;
+    for (size_t i = 0; i < sizeof picture_endings / sizeof *picture_endings; i++)
+        if (strlen(picture_endings[i]) == n && strncasecmp(end, picture_endings[i], n) == 0)
+            return PICTURE_ENDING;
+    return letters ? OTHER_ENDING : NO_ENDING;
+}
+
+static reco_image_kind kind_of(const char *path, const char **name)
+{
+    unsigned char start[RECO_IMAGE_SNIFF];
+    *name = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return RECO_IMAGE_UNKNOWN;
+    ssize_t got = read(fd, start, sizeof start);
+    close(fd);
+    return got > 0 ? reco_image_sniff(start, (size_t)got, name) : RECO_IMAGE_UNKNOWN;
+}
+
+/* "a.jpg.dvc" tells of a picture that is not beside it. */
+static bool is_unfetched(reco_ctx *ctx, const char *path, const char *base)
+{
+    size_t n = strlen(base);
+    if (n < 5 || strcasecmp(base + n - 4, ".dvc") != 0 || ending_of(base, n - 4) != PICTURE_ENDING)
+        return false;
+    char *content = reco_format(ctx, "%.*s", (int)(strlen(path) - 4), path);
+    bool there = content && reco_path_exists(content);
+    reco_free(content);
+    return !there;
+}
+
+/* A name that says "picture" is taken at its word, since whatever is wrong with it must be told; any other file is a
+ * picture when its content says so. One without an ending that says nothing at all, empty or unknown, is told of too. */
+static bool is_picture(reco_ctx *ctx, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *name;
+    ending end = ending_of(base, strlen(base));
+    if (end == PICTURE_ENDING) return true;
+    switch (kind_of(path, &name)) {
+    case RECO_IMAGE_PICTURE:
+        return true;
+    case RECO_IMAGE_POINTER:
+        return end == NO_ENDING || is_unfetched(ctx, path, base);
+    case RECO_IMAGE_UNKNOWN:
+        return end == NO_ENDING;
+    default:
+        return false;
+    }
+}
+
+/* ---- the stream ---- */
+
+static bool is_one_picture(const char *path)
+{
+    const char *name;
+    return kind_of(path, &name) == RECO_IMAGE_PICTURE && name && strcmp(name, "SVG") != 0 &&
+           strcmp(name, "Netpbm") != 0; /* these are texts, as a list is */
+}
+
+static reco_status one_picture(reco_ctx *ctx, reco_source *source, const char *path)
+{
+    if (!(source->files = reco_alloc(ctx, 1, sizeof *source->files, "source"))) return RECO_E_NOMEM;
+    source->n = 1;
+    source->files[0].path = reco_strdup(ctx, path);
+    return source->files[0].path ? RECO_OK : RECO_E_NOMEM;
 }
 
 reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path)
@@ -28,9 +108,12 @@ reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path)
     reco_status status = RECO_OK;
     if (!(source->path = reco_strdup(ctx, path))) RECO_GO(RECO_E_NOMEM);
     if (reco_path_is_dir(path)) {
-        RECO_GO(reco_list_files(ctx, &source->files, &source->n, path, true, is_picture));
+        RECO_GO(reco_find_files(ctx, &source->files, &source->n, &source->others.hidden, path));
         if (source->n == 0)
-            RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no .jpg, .jpeg, .png or .webp below it", path));
+            RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no file below it%s", path,
+                              source->others.hidden ? " that is not hidden" : ""));
+    } else if (is_one_picture(path)) {
+        RECO_GO(one_picture(ctx, source, path));
     } else {
         RECO_GO(reco_lines_open(ctx, &source->lines, path));
     }
@@ -41,29 +124,52 @@ out:
     return status;
 }
 
-reco_status reco_source_next(reco_ctx *ctx, reco_source *source, char **item)
+static reco_status from_folder(reco_ctx *ctx, reco_source *source, reco_source_item *item)
 {
-    *item = NULL;
-    if (source->files) {
-        if (source->at < source->n && !(*item = reco_strdup(ctx, source->files[source->at++])))
-            return RECO_E_NOMEM;
-        return RECO_OK;
+    while (source->at < source->n) {
+        reco_found *file = &source->files[source->at++];
+        if (!file->problem && !is_picture(ctx, file->path)) {
+            source->others.files++;
+            continue;
+        }
+        item->name = reco_strdup(ctx, file->path);
+        item->path = reco_strdup(ctx, file->path);
+        if (file->problem) item->reason = reco_strdup(ctx, file->problem);
+        return item->name && item->path && (item->reason || !file->problem) ? RECO_OK : RECO_E_NOMEM;
     }
+    return RECO_OK;
+}
+
+reco_status reco_source_next(reco_ctx *ctx, reco_source *source, reco_source_item *item)
+{
+    *item = (reco_source_item){0};
+    if (source->files) return from_folder(ctx, source, item);
     const char *line;
     size_t bytes;
     do RECO_TRY(reco_lines_next(ctx, source->lines, &line, &bytes));
     while (line && bytes == 0);
-    if (line && !(*item = reco_resolve_path(ctx, source->path, line))) return RECO_E_NOMEM;
-    return RECO_OK;
+    if (!line) return RECO_OK;
+    item->name = reco_strdup(ctx, line);
+    item->path = reco_resolve_path(ctx, source->path, line);
+    return item->name && item->path ? RECO_OK : RECO_E_NOMEM;
 }
 
-uint64_t reco_source_total(const reco_source *source) { return source->n; }
+void reco_source_item_free(reco_source_item *item)
+{
+    reco_free(item->name);
+    reco_free(item->path);
+    reco_free(item->reason);
+    *item = (reco_source_item){0};
+}
+
+uint64_t reco_source_total(const reco_source *source) { return source->n - source->others.files; }
+
+reco_source_others reco_source_get_others(const reco_source *source) { return source->others; }
 
 void reco_source_close(reco_source *source)
 {
     if (!source) return;
-    for (size_t i = 0; i < source->n; i++) reco_free(source->files[i]);
-    reco_free(source->files);
+    reco_found_free(source->files, source->n);
     reco_lines_close(source->lines);
     reco_free(source->path);
     reco_free(source);

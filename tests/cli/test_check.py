@@ -137,13 +137,15 @@ class Check(Case):
 
     def test_names_that_are_not_utf8(self):
         shutil.copytree(MODEL, self.dir / os.fsdecode(b"m\xff"))
-        shutil.copy(SMALL / "images" / "rgb.jpg", self.dir / os.fsdecode(b"p\xff.jpg"))
+        pictures = os.fsdecode(b"i\xff")
+        (self.dir / pictures).mkdir()
+        shutil.copy(SMALL / "images" / "rgb.jpg", self.dir / pictures / os.fsdecode(b"p\xff.jpg"))
         self.assertEqual(self.json("model", "info", os.fsdecode(b"m\xff"))["name"], "m\ufffd")
-        result = self.json("model", "check", os.fsdecode(b"m\xff"), "--images", ".", "--out", os.fsdecode(b"o\xff"))
+        result = self.json("model", "check", os.fsdecode(b"m\xff"), "--images", pictures, "--out", os.fsdecode(b"o\xff"))
         self.assertEqual((result["images"], result["out"]), (1, "o\ufffd"))
         summary = json.loads((self.dir / os.fsdecode(b"o\xff") / "check.json").read_text(encoding="utf-8"))
-        self.assertEqual((summary["model"]["name"], summary["images"]), ("m\ufffd", ["./p\ufffd.jpg"]))
-        result = self.json("embed", "--model", MODEL, "--images", ".", "--out", os.fsdecode(b"e\xff"))
+        self.assertEqual((summary["model"]["name"], summary["images"]), ("m\ufffd", ["i\ufffd/p\ufffd.jpg"]))
+        result = self.json("embed", "--model", MODEL, "--images", pictures, "--out", os.fsdecode(b"e\xff"))
         self.assertEqual(result["out"], "e\ufffd")
 
 
