@@ -84,6 +84,7 @@ static inline size_t reco_max(size_t a, size_t b) { return a > b ? a : b; }
  * many bytes one U+FFFD stands for (what Python's errors="replace" does). */
 int32_t reco_utf8_next(const uint8_t *p, size_t left, size_t *n);
 size_t reco_utf8_errors(const char *text, size_t bytes); /* how many U+FFFD it takes; 0: it is UTF-8 */
+bool reco_point_space(int32_t point);                    /* Unicode's White_Space */
 
 /* ---- JSON before it is parsed (json_excess.c) ---- */
 

@@ -25,6 +25,13 @@ int32_t reco_utf8_next(const uint8_t *p, size_t left, size_t *n)
     return point;
 }
 
+bool reco_point_space(int32_t point)
+{
+    return (point >= 9 && point <= 13) || point == ' ' || point == 0x85 || point == 0xa0 ||
+           point == 0x1680 || (point >= 0x2000 && point <= 0x200a) || point == 0x2028 || point == 0x2029 ||
+           point == 0x202f || point == 0x205f || point == 0x3000;
+}
+
 size_t reco_utf8_errors(const char *text, size_t bytes)
 {
     size_t errors = 0;

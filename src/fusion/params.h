@@ -5,7 +5,7 @@
 #ifndef RECO_SRC_FUSION_PARAMS_H
 #define RECO_SRC_FUSION_PARAMS_H
 
-#include "fusion/fusion_internal.h"
+#include "fusion/fusion.h"
 
 #include <jansson.h>
 

@@ -1,5 +1,4 @@
 #include "pipeline/export.h"
-#include "text/tokenizer.h"
 
 #include <limits.h>
 

@@ -144,7 +144,6 @@ reco_status reco_clip_normalize(reco_ctx *ctx, reco_points *text);
 /* unicode.c */
 reco_status reco_points_decode(reco_ctx *ctx, reco_points *out, const char *text, size_t bytes);
 size_t reco_point_encode(uint8_t out[4], int32_t point);
-bool reco_point_space(int32_t point);  /* White_Space */
 bool reco_point_letter(int32_t point); /* categories L* */
 bool reco_point_word(int32_t point);   /* \w of Unicode's expressions (UTS 18) */
 reco_status reco_points_nfc(reco_ctx *ctx, reco_points *text);

@@ -15,13 +15,6 @@ reco_status reco_points_decode(reco_ctx *ctx, reco_points *out, const char *text
 
 size_t reco_point_encode(uint8_t out[4], int32_t point) { return (size_t)utf8proc_encode_char(point, out); }
 
-bool reco_point_space(int32_t c)
-{
-    return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
-           c == 0x3000;
-}
-
 bool reco_point_letter(int32_t c)
 {
     switch (utf8proc_category(c)) {

@@ -2,7 +2,7 @@
 #ifndef RECO_SRC_TRAIN_H
 #define RECO_SRC_TRAIN_H
 
-#include "fusion/fusion_internal.h"
+#include "fusion/fusion.h"
 #include "reco/train.h"
 
 /* ---- same.c ---- */

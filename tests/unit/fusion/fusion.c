@@ -1,5 +1,5 @@
 /* Creation, refinement and checkpoints: what the header promises, and what a damaged file gets. */
-#include "fusion/fusion_internal.h"
+#include "fusion/fusion.h"
 #include "io/io.h"
 
 #include <math.h>

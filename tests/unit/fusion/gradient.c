@@ -1,5 +1,5 @@
 /* Gradients of both layers against finite differences, in every parameter, for masks of every kind. */
-#include "fusion/fusion_internal.h"
+#include "fusion/fusion.h"
 
 #include <math.h>
 #include <setjmp.h>

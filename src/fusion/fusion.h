@@ -1,4 +1,4 @@
-/* fusion/fusion_internal.h: parameters, forward with memory for backward, gradients; used by fusion/ and train/. */
+/* fusion/fusion.h: parameters, forward with memory for backward, gradients: what train/ needs beside reco/fusion.h. */
 #ifndef RECO_SRC_FUSION_H
 #define RECO_SRC_FUSION_H
 
