@@ -2,17 +2,27 @@
 
 #include <stdlib.h>
 
+enum { ENDINGS = 8, PARQUET = 6 };
+static const char *const npy_endings[ENDINGS] = {".npy"};
+static const char *const table_endings[ENDINGS] = {".jsonl",  ".ndjson", ".jsonl.gz", ".csv",
+                                                   ".csv.gz", ".tsv",    ".parquet"};
+
 typedef struct part {
     reco_npy side[2];
-    char *file[2]; /* NULL where the side is missing */
-    char *metadata;
+    char *file[2];  /* NULL where the side is missing */
+    char *metadata; /* NULL: none that can be read */
     size_t first, rows;
 } part;
 
 struct reco_embeddings {
     char *dir;
-    size_t nparts, nmetadata, rows, width; /* metadata may end early */
-    bool has[2], has_parquet;
+    size_t nparts, nmetadata, rows, width; /* parts with metadata */
+    bool has[2];
+    char *parquet; /* the first part of metadata that is there so alone */
+    char **holes;  /* [nholes] what is missing of the parts */
+    size_t nholes;
+    const reco_table_opts *table;
+    reco_records_counts counts; /* of the parts whose metadata were read */
     reco_dtype dtype;
     part *parts;
     reco_records *records; /* of part `at`; NULL before its first */
@@ -20,7 +30,7 @@ struct reco_embeddings {
     uint64_t records_read;
 };
 
-/* One file of a folder SUB: SUB_12.jsonl is number 12, ending 0 of {".jsonl", ".csv"}. */
+/* One file of a folder SUB: SUB_12.jsonl is number 12, ending 0 of {".jsonl", ".csv", ".parquet"}. */
 typedef struct found {
     size_t number, ending;
     char *path;
@@ -29,7 +39,6 @@ typedef struct found {
 typedef struct listing {
     found *files;
     size_t n;
-    bool has_parquet;
 } listing;
 
 static void free_listing(listing *list)
@@ -59,8 +68,8 @@ static int by_number(const void *a, const void *b)
     return strcmp(x->path, y->path);
 }
 
-/* Sort, keep the first ending of each number, and require 0, 1, 2, ... */
-static reco_status number_parts(reco_ctx *ctx, listing *list, const char *folder)
+/* Sort, and keep the first ending of each number. */
+static reco_status number_parts(reco_ctx *ctx, listing *list)
 {
     if (list->n) qsort(list->files, list->n, sizeof *list->files, by_number);
     size_t kept = 0;
@@ -72,9 +81,6 @@ static reco_status number_parts(reco_ctx *ctx, listing *list, const char *folder
                                  list->files[kept - 1].path, file->path, file->number);
             continue;
         }
-        if (file->number != kept)
-            return reco_fail(ctx, RECO_E_FORMAT, "%s: part %zu is missing, %s is there", folder, kept,
-                             file->path);
         found first = *file; /* swapped, so that every path is still freed once */
         *file = list->files[kept];
         list->files[kept++] = first;
@@ -84,7 +90,7 @@ static reco_status number_parts(reco_ctx *ctx, listing *list, const char *folder
 }
 
 static reco_status find_parts(reco_ctx *ctx, listing *list, const char *dir, const char *sub,
-                              const char *const endings[2])
+                              const char *const endings[ENDINGS])
 {
     *list = (listing){0};
     char *folder = reco_path_join(ctx, dir, sub);
@@ -100,15 +106,14 @@ static reco_status find_parts(reco_ctx *ctx, listing *list, const char *dir, con
         size_t number;
         const char *ending;
         if (!parse_name(strrchr(paths[i], '/') + 1, sub, &number, &ending)) continue;
-        if (strcmp(ending, ".parquet") == 0) list->has_parquet = true;
-        for (size_t k = 0; k < 2 && endings[k]; k++)
+        for (size_t k = 0; k < ENDINGS && endings[k]; k++)
             if (strcmp(ending, endings[k]) == 0) {
                 list->files[list->n++] = (found){number, k, paths[i]};
                 paths[i] = NULL;
                 break;
             }
     }
-    status = number_parts(ctx, list, folder);
+    status = number_parts(ctx, list);
 out:
     for (size_t i = 0; i < n; i++) free(paths[i]);
     free(paths);
@@ -122,8 +127,8 @@ static reco_status open_side(reco_ctx *ctx, reco_embeddings *e, part *p, int sid
     reco_npy *npy = &p->side[side];
     const char *path = p->file[side];
     RECO_TRY(reco_npy_open(ctx, npy, path));
-    if (npy->dtype != RECO_DTYPE_F16 && npy->dtype != RECO_DTYPE_F32)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16 or F32", path,
+    if (npy->dtype != RECO_DTYPE_F16 && npy->dtype != RECO_DTYPE_F32 && npy->dtype != RECO_DTYPE_F64)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16, F32 or F64", path,
                          reco_dtype_name(npy->dtype));
     if (npy->rank != 2)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: shape [%zu], want [rows][columns]", path, npy->rows);
@@ -132,7 +137,7 @@ static reco_status open_side(reco_ctx *ctx, reco_embeddings *e, part *p, int sid
         return reco_fail(ctx, RECO_E_FORMAT, "%s: rows have %zu columns, want %zu as in %s", path,
                          npy->cols, e->width, e->parts[0].file[e->parts[0].file[0] ? 0 : 1]);
     e->width = npy->cols;
-    if (npy->dtype == RECO_DTYPE_F32) e->dtype = RECO_DTYPE_F32;
+    if (npy->dtype != RECO_DTYPE_F16) e->dtype = RECO_DTYPE_F32;
     return RECO_OK;
 }
 
@@ -149,39 +154,104 @@ static reco_status open_part(reco_ctx *ctx, reco_embeddings *e, part *p)
     return RECO_OK;
 }
 
+/* ---- which parts there are ---- */
+
+static reco_status add_hole(reco_ctx *ctx, reco_embeddings *e, char *text)
+{
+    if (!text) return RECO_E_NOMEM;
+    char **grown = reco_alloc(ctx, e->nholes + 1, sizeof *grown, "list of parts");
+    if (!grown) {
+        reco_free(text);
+        return RECO_E_NOMEM;
+    }
+    if (e->nholes) memcpy(grown, e->holes, e->nholes * sizeof *grown);
+    reco_free(e->holes);
+    e->holes = grown;
+    e->holes[e->nholes++] = text;
+    return RECO_OK;
+}
+
+/* The file of this number, taken out of the list; lists are gone through in the order of numbers. */
+static char *take(listing *list, size_t *at, size_t number)
+{
+    if (*at == list->n || list->files[*at].number != number) return NULL;
+    char *path = list->files[*at].path;
+    list->files[(*at)++].path = NULL;
+    return path;
+}
+
+static size_t number_at(const listing *list, size_t at)
+{
+    return at < list->n ? list->files[at].number : SIZE_MAX;
+}
+
+/* A part is there where every side that is there at all has it. What is missing between the first and the last is a hole, and
+ * costs its own rows alone. */
+static reco_status join(reco_ctx *ctx, reco_embeddings *e, listing side[2], listing *metadata)
+{
+    static const char *const names[] = {"img_emb", "text_emb"};
+    size_t at[2] = {0, 0}, told = 0, last = SIZE_MAX;
+    for (;;) {
+        size_t number = reco_min(number_at(&side[0], at[0]), number_at(&side[1], at[1]));
+        while (told < metadata->n && number_at(metadata, told) < number)
+            RECO_TRY(
+                add_hole(ctx, e, reco_format(ctx, "%s has no embeddings", metadata->files[told++].path)));
+        if (number == SIZE_MAX) return RECO_OK;
+        if (last != SIZE_MAX && number > last + 1)
+            RECO_TRY(add_hole(
+                ctx, e,
+                number == last + 2
+                    ? reco_format(ctx, "%s: part %zu is missing", e->dir, last + 1)
+                    : reco_format(ctx, "%s: parts %zu to %zu are missing", e->dir, last + 1, number - 1)));
+        last = number;
+        part *p = &e->parts[e->nparts];
+        bool parquet = told < metadata->n && metadata->files[told].ending == PARQUET;
+        p->metadata = take(metadata, &told, number);
+        if (p->metadata && parquet) {
+            if (!e->parquet) e->parquet = p->metadata;
+            if (e->parquet != p->metadata) free(p->metadata);
+            p->metadata = NULL;
+        }
+        for (int s = 0; s < 2; s++) p->file[s] = take(&side[s], &at[s], number);
+        e->nparts++;
+        for (int s = 0; s < 2; s++)
+            if (e->has[s] && !p->file[s]) {
+                RECO_TRY(
+                    add_hole(ctx, e, reco_format(ctx, "%s: %s has no part %zu", e->dir, names[s], number)));
+                free(p->file[!s]);
+                free(p->metadata);
+                *p = (part){0};
+                e->nparts--;
+                break;
+            }
+    }
+}
+
 static reco_status find_all(reco_ctx *ctx, reco_embeddings *e, listing side[2], listing *metadata)
 {
-    RECO_TRY(find_parts(ctx, &side[0], e->dir, "img_emb", (const char *const[2]){".npy"}));
-    RECO_TRY(find_parts(ctx, &side[1], e->dir, "text_emb", (const char *const[2]){".npy"}));
-    RECO_TRY(find_parts(ctx, metadata, e->dir, "metadata", (const char *const[2]){".jsonl", ".csv"}));
-    e->nparts = reco_max(side[0].n, side[1].n);
-    e->nmetadata = metadata->n;
-    if (e->nparts == 0) {
+    RECO_TRY(find_parts(ctx, &side[0], e->dir, "img_emb", npy_endings));
+    RECO_TRY(find_parts(ctx, &side[1], e->dir, "text_emb", npy_endings));
+    RECO_TRY(find_parts(ctx, metadata, e->dir, "metadata", table_endings));
+    for (int s = 0; s < 2; s++) e->has[s] = side[s].n > 0;
+    if (side[0].n + side[1].n == 0) {
         if (!reco_path_is_dir(e->dir)) return reco_fail(ctx, RECO_E_IO, "%s: is not a folder", e->dir);
         return reco_fail(ctx, RECO_E_NOTFOUND,
                          "%s: has neither img_emb/img_emb_0.npy nor text_emb/text_emb_0.npy", e->dir);
     }
-    if (side[0].n && side[1].n && side[0].n != side[1].n)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: img_emb has %zu parts, text_emb %zu", e->dir, side[0].n,
-                         side[1].n);
-    if (e->nmetadata > e->nparts)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: metadata has %zu parts, the embeddings %zu", e->dir,
-                         e->nmetadata, e->nparts);
-    e->has_parquet = metadata->has_parquet;
+    e->parts = reco_alloc(ctx, side[0].n + side[1].n, sizeof *e->parts, "list of parts");
+    if (!e->parts) return RECO_E_NOMEM;
+    size_t first = reco_min(number_at(&side[0], 0), number_at(&side[1], 0));
+    if (first) reco_log(ctx, RECO_LOG_WARN, "%s: its parts begin with number %zu", e->dir, first);
+    RECO_TRY(join(ctx, e, side, metadata));
+    if (e->nparts == 0)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: img_emb and text_emb have no part in common", e->dir);
     return RECO_OK;
-}
-
-static char *take(listing *list, size_t i)
-{
-    char *path = i < list->n ? list->files[i].path : NULL;
-    if (path) list->files[i].path = NULL;
-    return path;
 }
 
 reco_status reco_embeddings_open(reco_ctx *ctx, reco_embeddings **out, const char *dir)
 {
     *out = NULL;
-    listing side[2] = {{0}, {0}}, metadata = {0};
+    listing side[2] = {0}, metadata = {0};
     reco_embeddings *e = reco_alloc(ctx, 1, sizeof *e, "embeddings");
     if (!e) return RECO_E_NOMEM;
     reco_status status = RECO_E_NOMEM;
@@ -189,14 +259,9 @@ reco_status reco_embeddings_open(reco_ctx *ctx, reco_embeddings **out, const cha
     e->dir = reco_strdup(ctx, dir);
     if (!e->dir) goto out;
     RECO_GO(find_all(ctx, e, side, &metadata));
-    e->parts = reco_alloc(ctx, e->nparts, sizeof *e->parts, "list of parts");
-    if (!e->parts) RECO_GO(RECO_E_NOMEM);
-    for (int s = 0; s < 2; s++) e->has[s] = side[s].n > 0;
     for (size_t i = 0; i < e->nparts; i++) {
-        part *p = &e->parts[i];
-        for (int s = 0; s < 2; s++) p->file[s] = take(&side[s], i);
-        p->metadata = take(&metadata, i);
-        RECO_GO(open_part(ctx, e, p));
+        RECO_GO(open_part(ctx, e, &e->parts[i]));
+        e->nmetadata += e->parts[i].metadata != NULL;
     }
     *out = e;
     e = NULL;
@@ -219,6 +284,9 @@ void reco_embeddings_close(reco_embeddings *e)
         free(e->parts[i].metadata);
     }
     reco_free(e->parts);
+    for (size_t i = 0; i < e->nholes; i++) reco_free(e->holes[i]);
+    reco_free(e->holes);
+    free(e->parquet);
     free(e->dir);
     reco_free(e);
 }
@@ -237,14 +305,24 @@ reco_dtype reco_embeddings_side_dtype(const reco_embeddings *e, reco_side side)
 
 reco_status reco_embeddings_need_metadata(reco_ctx *ctx, const reco_embeddings *e)
 {
-    if (!e->has_parquet || e->nmetadata) return RECO_OK;
+    if (!e->parquet) return RECO_OK;
     return reco_fail(
         ctx, RECO_E_UNSUPPORTED,
-        "%s/metadata: parquet is not read, so captions would be missing; convert each part: python3 -c "
-        "\"import pandas; pandas.read_parquet('metadata_0.parquet').to_json('metadata_0.jsonl', "
-        "orient='records', lines=True)\"",
-        e->dir);
+        "%s: parquet is not read, so captions would be missing; convert the metadata: python3 -c "
+        "\"import glob, pandas; [pandas.read_parquet(f).to_json(f[:-7] + 'jsonl', orient='records', "
+        "lines=True) for f in glob.glob('%s/metadata/*.parquet')]\"",
+        e->parquet, e->dir);
 }
+
+size_t reco_embeddings_holes(const reco_embeddings *e, const char *const **holes)
+{
+    *holes = (const char *const *)e->holes;
+    return e->nholes;
+}
+
+reco_records_counts reco_embeddings_count(const reco_embeddings *e) { return e->counts; }
+
+void reco_embeddings_read_as(reco_embeddings *e, const reco_table_opts *table) { e->table = table; }
 
 bool reco_embeddings_has_metadata(const reco_embeddings *e) { return e->nmetadata > 0; }
 
@@ -281,6 +359,7 @@ reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e)
     reco_records_close(e->records);
     e->records = NULL;
     e->records_read = 0;
+    e->counts = (reco_records_counts){0};
     e->at = 0;
     return RECO_OK;
 }
@@ -290,13 +369,19 @@ reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e)
 static reco_status end_part(reco_ctx *ctx, reco_embeddings *e)
 {
     const part *p = &e->parts[e->at];
-    if (e->records_read < p->rows && e->at + 1 < e->nmetadata)
+    bool more = false;
+    for (size_t i = e->at + 1; i < e->nparts; i++) more |= e->parts[i].metadata != NULL;
+    if (e->records_read < p->rows && more)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: has %llu records, want %zu, one a row", p->metadata,
                          (unsigned long long)e->records_read, p->rows);
     if (e->records_read < p->rows && reco_records_have_gap(e->records))
         return reco_fail(ctx, RECO_E_FORMAT,
                          "%s: has %llu records and blank lines, want %zu records, one a row", p->metadata,
                          (unsigned long long)e->records_read, p->rows);
+    reco_records_counts counts = reco_records_count(e->records);
+    e->counts.dropped += counts.dropped;
+    e->counts.repaired += counts.repaired;
+    e->counts.joined += counts.joined;
     reco_records_close(e->records);
     e->records = NULL;
     e->records_read = 0;
@@ -310,9 +395,20 @@ reco_status reco_embeddings_next(reco_ctx *ctx, reco_embeddings *e, json_t **row
     *row = NULL;
     *bad = NULL;
     *number = e->at < e->nparts ? e->parts[e->at].first + e->records_read : e->rows;
-    while (e->at < e->nmetadata) {
+    while (e->at < e->nparts && e->nmetadata) {
         const part *p = &e->parts[e->at];
-        if (!e->records) RECO_TRY(reco_records_open(ctx, &e->records, p->metadata, NULL));
+        if (!p->metadata && e->records_read < p->rows) {
+            *number = p->first + e->records_read++;
+            *bad = "its part has no metadata";
+            return RECO_OK;
+        }
+        if (!p->metadata ||
+            p->rows == 0) { /* an empty part may have an empty file, without so much as a header */
+            e->records_read = 0;
+            e->at++;
+            continue;
+        }
+        if (!e->records) RECO_TRY(reco_records_open(ctx, &e->records, p->metadata, e->table));
         RECO_TRY(reco_records_next(ctx, e->records, row, number, bad));
         *number += p->first;
         if (!*row && !*bad) {

@@ -79,7 +79,6 @@ reco_status reco_io_skip_line(reco_ctx *ctx, struct reco_window *w, size_t *byte
 
 /* number.c: the number that a text is, as JSON writes numbers; NULL where it is none, or has more digits than an int64 or a
  * double keep. With `any` also what people write: 007, +5, .5, and digits that get lost. RECO_E_NOMEM alone is an error. */
-bool reco_io_is_number(const char *text, size_t bytes);
 json_t *reco_io_number(const char *text, size_t bytes, bool any);
 
 /* json_record.c: the text of one JSON object of many, whether they stand one a line, over several, or in an array. */
@@ -113,7 +112,8 @@ typedef enum reco_io_type {
 typedef struct reco_io_column {
     char *name;
     bool skipped; /* has no name, and no value or the row's number */
-    bool means;   /* of images, captions or labels: always text, and one that can't be text costs the row */
+    bool means;   /* of images, captions or labels: a value that can't be text costs the row */
+    bool text;    /* the best of its kind: always text */
     bool marked;  /* its name is in quotes, without need, and others are not */
     reco_io_type type;
 } reco_io_column;

@@ -124,13 +124,14 @@ reco_status reco_safetensors_begin(reco_ctx *ctx, reco_file **out, const char *p
                                    const reco_tensor *tensors, size_t n, const reco_meta *meta,
                                    size_t nmeta);
 
-/* ---- npy_read.c, npy_write.c: versions 1 to 3, C order, rank 1 or 2 (rank 1 reads as [n][1]), little endian
- * f2 f4 f8 i4 i8 u1 ---- */
+/* ---- npy_read.c, npy_write.c: versions 1 to 3, rank 1 or 2 (rank 1 reads as [n][1]), f2 f4 f8 of either
+ * byte order and either order of axes, little-endian i4 i8 u1 in C order ---- */
 
 typedef struct reco_npy {
     reco_map map;
     reco_dtype dtype;
-    size_t rows, cols, rank; /* of the file */
+    size_t rows, cols, rank; /* of the file, without axes of 1 beyond two */
+    bool swapped, fortran;   /* floats alone: big-endian; column by column. reco_npy_rows undoes both */
     const void *data;
 } reco_npy;
 reco_status reco_npy_open(reco_ctx *ctx, reco_npy *npy, const char *path);
@@ -195,6 +196,9 @@ reco_records_counts reco_records_count(const reco_records *r);
 void reco_records_close(reco_records *r);
 
 /* ---- columns.c: what names of columns mean; docs/format.md lists them ---- */
+
+/* Is it a number as JSON writes them, of no more digits than an int64 or a double keeps? Blanks around it are none of it. */
+bool reco_is_number(const char *text, size_t bytes);
 
 typedef enum reco_column {
     RECO_COLUMN_IMAGE,

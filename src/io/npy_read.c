@@ -111,7 +111,8 @@ static bool parse(cursor c, header *h)
     return seen == 7 && c.at == c.end;
 }
 
-static reco_status find_dtype(reco_ctx *ctx, const char *path, const char *descr, reco_dtype *out)
+static reco_status find_dtype(reco_ctx *ctx, const char *path, const char *descr, reco_dtype *out,
+                              bool *swapped)
 {
     static const struct {
         const char *descr;
@@ -119,11 +120,13 @@ static reco_status find_dtype(reco_ctx *ctx, const char *path, const char *descr
     } known[] = {{"<f4", RECO_DTYPE_F32}, {"<f2", RECO_DTYPE_F16}, {"<f8", RECO_DTYPE_F64},
                  {"<i8", RECO_DTYPE_I64}, {"<i4", RECO_DTYPE_I32}, {"|u1", RECO_DTYPE_U8},
                  {"<u1", RECO_DTYPE_U8}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(descr, known[i].descr) == 0) {
-            *out = known[i].dtype;
-            return RECO_OK;
-        }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        bool big = *descr == '>' && descr[1] == 'f';
+        if (strcmp(descr + big, known[i].descr + big) != 0) continue;
+        *out = known[i].dtype;
+        *swapped = big;
+        return RECO_OK;
+    }
     return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: dtype is %s, want <f2, <f4, <f8, <i4, <i8 or |u1", path,
                      descr);
 }
@@ -148,13 +151,24 @@ static reco_status read_header(reco_ctx *ctx, reco_npy *npy, const char *path)
         int shown = (int)reco_min(length, 200);
         return reco_fail(ctx, RECO_E_FORMAT, "%s: header is not understood: %.*s", path, shown, text);
     }
-    RECO_TRY(find_dtype(ctx, path, h.descr, &npy->dtype));
-    if (h.fortran)
+    RECO_TRY(find_dtype(ctx, path, h.descr, &npy->dtype, &npy->swapped));
+    char shape[RECO_IO_SHAPE_TEXT];
+    reco_io_shape_text(shape, h.rank, h.shape, false);
+    size_t count, want, have = bytes - prefix - length;
+    bool counted = reco_io_shape_count(h.rank, h.shape, &count);
+    for (size_t i = 0; i < h.rank && h.rank > 2;) { /* [n][1][d] is [n][d] */
+        if (h.shape[i] != 1) {
+            i++;
+            continue;
+        }
+        memmove(h.shape + i, h.shape + i + 1, (--h.rank - i) * sizeof *h.shape);
+    }
+    npy->fortran = h.fortran && h.rank == 2;
+    if (npy->fortran && npy->dtype != RECO_DTYPE_F16 && npy->dtype != RECO_DTYPE_F32 &&
+        npy->dtype != RECO_DTYPE_F64)
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
                          "%s: is in Fortran order, want C order (numpy.ascontiguousarray before saving)",
                          path);
-    char shape[RECO_IO_SHAPE_TEXT];
-    reco_io_shape_text(shape, h.rank, h.shape, false);
     if (h.rank != 1 && h.rank != 2)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: shape is %s, want one or two dimensions", path,
                          shape);
@@ -162,9 +176,7 @@ static reco_status read_header(reco_ctx *ctx, reco_npy *npy, const char *path)
     npy->rank = h.rank;
     npy->cols = h.rank == 2 ? h.shape[1] : 1;
 
-    size_t count, want, have = bytes - prefix - length;
-    if (!reco_io_shape_count(h.rank, h.shape, &count) ||
-        !reco_mul(count, reco_dtype_size(npy->dtype), &want))
+    if (!counted || !reco_mul(count, reco_dtype_size(npy->dtype), &want))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: shape %s is too large", path, shape);
     if (have != want)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: holds %zu bytes of data, want %zu for %s %s", path, have,
@@ -188,6 +200,21 @@ void reco_npy_close(reco_npy *npy)
     *npy = (reco_npy){0};
 }
 
+/* Elements that lie apart, or the other way round, one by one. */
+static void gather(float *out, const reco_npy *npy, size_t from, size_t n)
+{
+    const size_t size = reco_dtype_size(npy->dtype);
+    const uint8_t *data = npy->data;
+    for (size_t c = 0; c < npy->cols; c++)
+        for (size_t r = 0; r < n; r++) {
+            const size_t at = npy->fortran ? c * npy->rows + from + r : (from + r) * npy->cols + c;
+            uint8_t element[8] = {0};
+            for (size_t b = 0; b < size; b++)
+                element[b] = data[at * size + (npy->swapped ? size - 1 - b : b)];
+            reco_io_to_f32(out + r * npy->cols + c, npy->dtype, element, 1);
+        }
+}
+
 reco_status reco_npy_rows(reco_ctx *ctx, const reco_npy *npy, size_t from, size_t n, float *out)
 {
     if (npy->dtype != RECO_DTYPE_F32 && npy->dtype != RECO_DTYPE_F16 && npy->dtype != RECO_DTYPE_F64)
@@ -195,6 +222,10 @@ reco_status reco_npy_rows(reco_ctx *ctx, const reco_npy *npy, size_t from, size_
                          reco_dtype_name(npy->dtype));
     if (from > npy->rows || n > npy->rows - from)
         return reco_fail(ctx, RECO_E_ARG, "array: %zu rows from %zu, want within %zu", n, from, npy->rows);
+    if (npy->fortran || npy->swapped) {
+        gather(out, npy, from, n);
+        return RECO_OK;
+    }
     size_t row = npy->cols * reco_dtype_size(npy->dtype);
     reco_io_to_f32(out, npy->dtype, (const uint8_t *)npy->data + from * row, n * npy->cols);
     return RECO_OK;

@@ -79,7 +79,7 @@ static bool survives(const shape *s)
     return n == s->digits;
 }
 
-bool reco_io_is_number(const char *text, size_t bytes)
+bool reco_is_number(const char *text, size_t bytes)
 {
     shape s;
     return parse(text, bytes, &s) && !s.lead && !s.bare && survives(&s);

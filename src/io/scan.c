@@ -59,7 +59,7 @@ static void count_field(const reco_io_table *t, scan *s, size_t i, uint64_t row)
         s->malformed |= !wrapped;
         c->wrapped += wrapped;
     }
-    if (!c->other) c->other = !reco_io_is_number(text, bytes);
+    if (!c->other) c->other = !reco_is_number(text, bytes);
 }
 
 static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bool escapes)
@@ -161,7 +161,7 @@ static void set_types(reco_io_table *t, const scan *s)
         reco_io_column *column = &t->columns[i];
         /* pandas writes the row's number before all others, without a name. */
         if (column->skipped) column->skipped = c->filled == 0 || (i == 0 && !c->uncounted && s->good > 0);
-        if (column->means) continue;
+        if (column->text) continue;
         if (column->marked)
             column->type = RECO_IO_SCALAR;
         else if (c->filled && !c->other)

@@ -144,6 +144,27 @@ out:
     return status;
 }
 
+/* The column that images or captions are taken from is text whatever it holds; other columns of such names are like any. */
+static void find_texts(reco_io_table *t)
+{
+    for (int kind = RECO_COLUMN_IMAGE; kind <= RECO_COLUMN_TEXT; kind++) {
+        reco_io_column *best = NULL;
+        int least = 0;
+        for (size_t i = 0; i < t->n; i++) {
+            reco_io_column *column = &t->columns[i];
+            int rank = reco_column_rank((reco_column)kind, column->name);
+            const char *own = kind == RECO_COLUMN_IMAGE ? "image_path" : "caption"; /* beside embeddings */
+            column->text |= strcmp(column->name, own) == 0;
+            if (reco_column_given((reco_column)kind, t->opts))
+                rank = is_meant(t->opts, (reco_column)kind, column->name) ? 0 : -1;
+            if (rank < 0 || (best && rank >= least)) continue;
+            best = column;
+            least = rank;
+        }
+        if (best) best->text = true;
+    }
+}
+
 static reco_status make_columns(reco_ctx *ctx, reco_io_table *t)
 {
     size_t quoted = 0, blanks = 0;
@@ -160,6 +181,7 @@ static reco_status make_columns(reco_ctx *ctx, reco_io_table *t)
     for (size_t i = 0; i < t->n; i++) t->columns[i].marked &= quoted < t->n;
     /* "a, b, c": then the values have that blank, too. */
     t->csv.dialect.trims = t->n > 1 && blanks >= t->n - 1;
+    find_texts(t);
     return part_names(ctx, t);
 }
 

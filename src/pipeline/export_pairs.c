@@ -56,39 +56,70 @@ static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *where,
 
 #define MAX_COLUMNS 4096 /* more is refused by who reads it */
 
+/* What stands in a column. Who reads it takes it for numbers where every value is one, else for text. */
+enum { NUMBERS = 1, LIKE_NUMBERS = 2, TEXTS = 4, EMPTY = 8, OTHERS = 16, ROW = 32 };
+
+static int kind_of(const json_t *value)
+{
+    if (json_is_null(value)) return 0; /* as if it were not there */
+    if (json_is_number(value)) return NUMBERS + ROW;
+    if (json_is_object(value) || json_is_array(value)) return TEXTS + ROW;
+    if (!json_is_string(value)) return OTHERS + ROW;
+    const char *text = json_string_value(value);
+    return ROW + (!*text ? EMPTY : reco_is_number(text, strlen(text)) ? LIKE_NUMBERS : TEXTS);
+}
+
+/* Columns by name: how many rows have a value, times ROW, and of which kinds. */
 static reco_status gather_columns(reco_ctx *ctx, void *arg, json_t *record)
 {
     json_t *columns = arg, *value;
     const char *key;
-    json_object_foreach(record, key, value) if (!json_object_get(columns, key) &&
-                                                json_object_set_new(columns, key, json_true()) !=
-                                                    0) return reco_fail_nomem(ctx, 0, "columns");
+    json_object_foreach(record, key, value)
+    {
+        json_int_t old = json_integer_value(json_object_get(columns, key)), now = kind_of(value);
+        now = (old / ROW + now / ROW) * ROW + ((old | now) % ROW);
+        if ((now != old || !json_object_get(columns, key)) &&
+            json_object_set_new(columns, key, json_integer(now)) != 0)
+            return reco_fail_nomem(ctx, 0, "columns");
+    }
     return json_object_size(columns) <= MAX_COLUMNS
                ? RECO_OK
                : reco_fail(ctx, RECO_E_UNSUPPORTED, "more than %d columns: export to .jsonl instead",
                            MAX_COLUMNS);
 }
 
-static reco_status write_field(reco_ctx *ctx, reco_file *file, const char *text, bool first)
+/* Would some of its values be read back as others? Then its name is in quotes, and so are its texts, but no number: a mark that
+ * reco reads (docs/format.md), and others need not see. */
+static bool is_marked(const char *name, json_int_t column, uint64_t rows)
+{
+    const int kinds = (int)(column % ROW);
+    const bool absent = (uint64_t)(column / ROW) < rows;
+    if (strpbrk(name, ",\"\r\n") || strcmp(name, "image") == 0 || strcmp(name, "text") == 0) return false;
+    if (kinds & OTHERS) return true;
+    if (kinds & NUMBERS) return kinds != NUMBERS;
+    return kinds & LIKE_NUMBERS && !(kinds & TEXTS) ? true : absent;
+}
+
+static reco_status write_field(reco_ctx *ctx, reco_file *file, const char *text, bool first, bool quote)
 {
     if (!first) RECO_TRY(reco_file_write(ctx, file, ",", 1));
-    if (!strpbrk(text, ",\"\r\n")) return reco_file_write(ctx, file, text, strlen(text));
+    if (!quote && !strpbrk(text, ",\"\r\n")) return reco_file_write(ctx, file, text, strlen(text));
     RECO_TRY(reco_file_write(ctx, file, "\"", 1));
-    for (const char *quote; (quote = strchr(text, '"')); text = quote + 1) {
-        RECO_TRY(reco_file_write(ctx, file, text, (size_t)(quote - text)));
+    for (const char *at; (at = strchr(text, '"')); text = at + 1) {
+        RECO_TRY(reco_file_write(ctx, file, text, (size_t)(at - text)));
         RECO_TRY(reco_file_write(ctx, file, "\"\"", 2));
     }
     RECO_TRY(reco_file_write(ctx, file, text, strlen(text)));
     return reco_file_write(ctx, file, "\"", 1);
 }
 
-static reco_status write_value(reco_ctx *ctx, reco_file *file, const json_t *value, bool first)
+static reco_status write_value(reco_ctx *ctx, reco_file *file, const json_t *value, bool first, bool marked)
 {
-    if (!value || json_is_null(value)) return write_field(ctx, file, "", first);
-    if (json_is_string(value)) return write_field(ctx, file, json_string_value(value), first);
+    if (!value || json_is_null(value)) return write_field(ctx, file, "", first, false);
+    if (json_is_string(value)) return write_field(ctx, file, json_string_value(value), first, marked);
     char *text = reco_json_dump(ctx, value);
     if (!text) return RECO_E_NOMEM;
-    reco_status status = write_field(ctx, file, text, first);
+    reco_status status = write_field(ctx, file, text, first, false);
     reco_free(text);
     return status;
 }
@@ -96,6 +127,7 @@ static reco_status write_value(reco_ctx *ctx, reco_file *file, const json_t *val
 typedef struct table {
     reco_file *file;
     json_t *columns;
+    uint64_t rows;
 } table;
 
 static reco_status write_line(reco_ctx *ctx, void *arg, json_t *record)
@@ -106,7 +138,8 @@ static reco_status write_line(reco_ctx *ctx, void *arg, json_t *record)
     bool first = true;
     json_object_foreach(t->columns, key, value)
     {
-        RECO_TRY(write_value(ctx, t->file, json_object_get(record, key), first));
+        bool marked = is_marked(key, json_integer_value(value), t->rows);
+        RECO_TRY(write_value(ctx, t->file, json_object_get(record, key), first, marked));
         first = false;
     }
     return reco_file_write(ctx, t->file, "\n", 1);
@@ -115,18 +148,18 @@ static reco_status write_line(reco_ctx *ctx, void *arg, json_t *record)
 static reco_status write_csv(reco_ctx *ctx, reco_file *file, const reco_bank *bank, const char *where,
                              uint64_t *rows)
 {
-    table t = {file, json_object()};
+    table t = {.file = file, .columns = json_object()};
     json_t *value;
     const char *key;
     bool first = true;
     reco_status status = RECO_OK;
-    if (!t.columns || json_object_set_new(t.columns, "image", json_true()) ||
-        json_object_set_new(t.columns, "text", json_true()))
+    if (!t.columns || json_object_set_new(t.columns, "image", json_integer(0)) ||
+        json_object_set_new(t.columns, "text", json_integer(0)))
         RECO_GO(reco_fail_nomem(ctx, 0, "columns"));
-    RECO_GO(each(ctx, bank, where, gather_columns, t.columns, rows));
+    RECO_GO(each(ctx, bank, where, gather_columns, t.columns, &t.rows));
     json_object_foreach(t.columns, key, value)
     {
-        RECO_GO(write_field(ctx, file, key, first));
+        RECO_GO(write_field(ctx, file, key, first, is_marked(key, json_integer_value(value), t.rows)));
         first = false;
     }
     RECO_GO(reco_file_write(ctx, file, "\n", 1));

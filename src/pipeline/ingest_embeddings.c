@@ -22,7 +22,11 @@ typedef struct ingest {
     reco_ctx *beside;    /* of the thread that reads texts while images are read */
     size_t d;
     bool exported; /* from a bank: names and ids are to be undone */
+    const reco_table_opts *table;
 } ingest;
+
+/* Names in what a bank exports: others are the user's. */
+static const reco_table_opts exported_table = {.image_column = "image_path", .text_column = "caption"};
 
 typedef struct reading {
     ingest *g;
@@ -76,8 +80,7 @@ static reco_status read_record(reco_ctx *ctx, ingest *g, reco_pair_row *row, con
         if (!*bad) *bad = "no record in metadata/";
         return RECO_OK;
     }
-    reco_status status = reco_pair_row_read(ctx, row, record, "",
-                                            g->exported ? RECO_NEED_NOTHING : RECO_NEED_CAPTION, &reason);
+    reco_status status = reco_pair_row_read_as(ctx, row, record, "", g->table, RECO_NEED_NOTHING, &reason);
     json_decref(record);
     *bad = reason;
     if (status == RECO_OK && !reason && g->exported) status = reco_export_undo(ctx, row);
@@ -122,14 +125,40 @@ out:
     return status;
 }
 
+/* A bank is searched from both sides. */
+static reco_status one_side(reco_ctx *ctx, const char *dir, bool image)
+{
+    if (image)
+        return reco_fail(
+            ctx, RECO_E_NOTFOUND,
+            "%s: no text_emb, want img_emb and text_emb; write the captions to a file, one a line in "
+            "the order of the rows, then: reco embed --model MODEL --texts FILE --out %s",
+            dir, dir);
+    return reco_fail(
+        ctx, RECO_E_NOTFOUND,
+        "%s: no img_emb, want img_emb and text_emb; write the paths of the pictures to a file, one a line "
+        "in the order of the rows, then: reco embed --model MODEL --images FILE --out %s",
+        dir, dir);
+}
+
+/* What is missing of the parts, as failures behind the last row. */
+static reco_status report_holes(reco_ctx *ctx, ingest *g, uint64_t *seen)
+{
+    const char *const *holes;
+    size_t n = reco_embeddings_holes(g->source, &holes);
+    uint64_t next = reco_sink_next(g->sink);
+    for (size_t i = 0; i < n; i++, ++*seen)
+        if (*seen >= next) RECO_TRY(reco_sink_fail(ctx, g->sink, "missing part", holes[i], *seen));
+    return RECO_OK;
+}
+
 static reco_status open_source(reco_ctx *ctx, ingest *g, const char *embeddings, char content[80])
 {
     RECO_TRY(reco_embeddings_open(ctx, &g->source, embeddings));
     size_t n = reco_embeddings_rows(g->source);
     g->d = reco_embeddings_width(g->source);
     if (!reco_embeddings_has(g->source, RECO_IMAGE) || !reco_embeddings_has(g->source, RECO_TEXT))
-        return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no %s, want img_emb and text_emb", embeddings,
-                         reco_embeddings_has(g->source, RECO_IMAGE) ? "text_emb" : "img_emb");
+        return one_side(ctx, embeddings, reco_embeddings_has(g->source, RECO_IMAGE));
     RECO_TRY(reco_embeddings_need_metadata(ctx, g->source));
     if (n == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", embeddings);
     g->image = reco_alloc(ctx, ROWS * g->d, sizeof(float), "embeddings");
@@ -156,7 +185,9 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
     RECO_GO(open_source(ctx, &g, embeddings, content));
     RECO_GO(reco_provenance_of(ctx, embeddings, opts ? opts->encoder : NULL, &from));
     g.exported = from.exported;
-    uint64_t n = reco_embeddings_rows(g.source);
+    uint64_t n = reco_embeddings_rows(g.source), seen = n;
+    g.table = g.exported ? &exported_table : opts ? opts->table : NULL;
+    reco_embeddings_read_as(g.source, g.table);
     const reco_sink_spec spec = {.bank = bank,
                                  .build = build != 0,
                                  .kind = "embeddings",
@@ -175,8 +206,15 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
         RECO_GO(block(ctx, &g, i, rows, skip));
     }
     RECO_GO(check_end(ctx, &g));
-    status = reco_sink_finish(ctx, g.sink, n);
+    RECO_GO(report_holes(ctx, &g, &seen));
+    status = reco_sink_finish(ctx, g.sink, seen);
 out:
+    if (g.source) {
+        reco_records_counts counts = reco_embeddings_count(g.source);
+        result->dropped = counts.dropped;
+        result->repaired = counts.repaired;
+        result->joined = counts.joined;
+    }
     result->seconds = reco_now() - start;
     reco_embeddings_close(g.source);
     reco_free(g.image);

@@ -93,7 +93,8 @@ static void test_many_parts(void **state)
     reco_embeddings *e;
     logged[0] = 0;
     OK(reco_embeddings_open(ctx, &e, at("many")));
-    failed(reco_embeddings_need_metadata(ctx, e), RECO_E_UNSUPPORTED, "many/metadata: parquet is not read");
+    failed(reco_embeddings_need_metadata(ctx, e), RECO_E_UNSUPPORTED,
+           "many/metadata/metadata_0.parquet: parquet is not read");
     float x[12];
     OK(reco_embeddings_read(ctx, e, RECO_TEXT, 0, 12, x));
     for (int i = 0; i < 12; i++) assert_true(x[i] == (float)i);
@@ -120,7 +121,28 @@ static void test_refusals(void **state)
     refuse("bare", RECO_E_NOTFOUND, "bare: has neither img_emb/img_emb_0.npy nor text_emb/text_emb_0.npy");
     array("hole/img_emb/img_emb_0.npy", RECO_DTYPE_F16, 1, 2, 0);
     array("hole/img_emb/img_emb_2.npy", RECO_DTYPE_F16, 1, 2, 0);
-    refuse("hole", RECO_E_FORMAT, "hole/img_emb: part 1 is missing");
+    array("hole/img_emb/img_emb_6.npy", RECO_DTYPE_F16, 1, 2, 0);
+    text("hole/metadata/metadata_0.jsonl", "{\"n\":0}\n");
+    text("hole/metadata/metadata_6.jsonl", "{\"n\":2}\n");
+    text("hole/metadata/metadata_8.jsonl", "{\"n\":2}\n");
+    reco_embeddings *e;
+    const char *const *holes;
+    OK(reco_embeddings_open(ctx, &e, at("hole")));
+    assert_int_equal(reco_embeddings_rows(e), 3);
+    assert_int_equal(reco_embeddings_holes(e, &holes), 3);
+    assert_non_null(strstr(holes[0], "hole: part 1 is missing"));
+    assert_non_null(strstr(holes[1], "hole: parts 3 to 5 are missing"));
+    assert_non_null(strstr(holes[2], "metadata_8.jsonl has no embeddings"));
+    is_next(e, true, 0);
+    json_t *row;
+    uint64_t number;
+    const char *bad;
+    OK(reco_embeddings_next(ctx, e, &row, &number,
+                            &bad)); /* part 2 has no metadata: the next is not shifted */
+    assert_true(!row && bad && number == 1);
+    is_next(e, true, 2);
+    is_next(e, false, 0);
+    reco_embeddings_close(e);
     array("same/img_emb/img_emb_0.npy", RECO_DTYPE_F16, 1, 2, 0);
     array("same/img_emb/img_emb_00.npy", RECO_DTYPE_F16, 1, 2, 0);
     refuse("same", RECO_E_FORMAT, "both are part 0");
@@ -133,9 +155,13 @@ static void test_refusals(void **state)
     array("uneven/img_emb/img_emb_0.npy", RECO_DTYPE_F16, 2, 2, 0);
     array("uneven/img_emb/img_emb_1.npy", RECO_DTYPE_F16, 2, 2, 0);
     array("uneven/text_emb/text_emb_0.npy", RECO_DTYPE_F16, 2, 2, 0);
-    refuse("uneven", RECO_E_FORMAT, "img_emb has 2 parts, text_emb 1");
+    OK(reco_embeddings_open(ctx, &e, at("uneven")));
+    assert_int_equal(reco_embeddings_rows(e), 2);
+    assert_int_equal(reco_embeddings_holes(e, &holes), 1);
+    assert_non_null(strstr(holes[0], "uneven: text_emb has no part 1"));
+    reco_embeddings_close(e);
     array("type/img_emb/img_emb_0.npy", RECO_DTYPE_U8, 2, 2, 0);
-    refuse("type", RECO_E_FORMAT, "dtype is U8, want F16 or F32");
+    refuse("type", RECO_E_FORMAT, "dtype is U8, want F16, F32 or F64");
     array("flat/img_emb/img_emb_0.npy", RECO_DTYPE_F16, 2, 0, 0);
     refuse("flat", RECO_E_FORMAT, "rows have no columns");
     text("junk/img_emb/img_emb_0.npy", "junk");
@@ -143,7 +169,10 @@ static void test_refusals(void **state)
     array("meta/img_emb/img_emb_0.npy", RECO_DTYPE_F16, 2, 2, 0);
     text("meta/metadata/metadata_0.csv", "n\n");
     text("meta/metadata/metadata_1.csv", "n\n");
-    refuse("meta", RECO_E_FORMAT, "metadata has 2 parts, the embeddings 1");
+    OK(reco_embeddings_open(ctx, &e, at("meta")));
+    assert_int_equal(reco_embeddings_holes(e, &holes), 1);
+    assert_non_null(strstr(holes[0], "metadata_1.csv has no embeddings"));
+    reco_embeddings_close(e);
 }
 
 static void test_metadata_lengths(void **state)
@@ -190,6 +219,10 @@ static void test_metadata_lengths(void **state)
     assert_int_equal(unlink(at("less/metadata/metadata_1.jsonl")), 0);
     OK(reco_embeddings_open(ctx, &e, at("less")));
     is_next(e, true, 0);
+    for (int i = 0; i < 2; i++) { /* rows of a part without metadata */
+        OK(reco_embeddings_next(ctx, e, &row, &number, &bad));
+        assert_true(!row && bad);
+    }
     is_next(e, false, 0);
     reco_embeddings_close(e);
 }

@@ -35,6 +35,36 @@ static void accept(int major, const char *header, size_t data_bytes, reco_dtype 
     reco_npy_close(&npy);
 }
 
+/* The same array whatever the order of its bytes and axes. */
+static void test_orders(void **state)
+{
+    (void)state;
+    for (int big = 0; big < 2; big++)
+        for (int fortran = 0; fortran < 2; fortran++) {
+            uint8_t file[256];
+            char header[96];
+            int n =
+                snprintf(header, sizeof header, "{'descr': '%cf4', 'fortran_order': %s, 'shape': (3, 2), }",
+                         big ? '>' : '<', fortran ? "True" : "False");
+            memcpy(file, "\x93NUMPY\x01\0", 8);
+            file[8] = (uint8_t)n;
+            file[9] = 0;
+            memcpy(file + 10, header, (size_t)n);
+            for (size_t i = 0; i < 6; i++) {
+                float x = (float)(fortran ? i % 3 * 2 + i / 3 : i);
+                uint8_t bytes[4], *to = file + 10 + n + 4 * i;
+                memcpy(bytes, &x, 4);
+                for (int b = 0; b < 4; b++) to[b] = bytes[big ? 3 - b : b];
+            }
+            reco_npy npy;
+            float x[4];
+            OK(reco_npy_open(ctx, &npy, put("order.npy", file, 10 + (size_t)n + 24)));
+            OK(reco_npy_rows(ctx, &npy, 1, 2, x));
+            for (size_t i = 0; i < 4; i++) assert_true(x[i] == (float)(2 + i));
+            reco_npy_close(&npy);
+        }
+}
+
 static void test_headers(void **state)
 {
     (void)state;
@@ -47,15 +77,17 @@ static void test_headers(void **state)
            RECO_DTYPE_I32, 4, 1);
     accept(1, "{'descr': '<i8', 'fortran_order': False, 'shape': (0, 512), }", 0, RECO_DTYPE_I64, 0, 512);
 
+    accept(1, "{'descr': '>f8', 'fortran_order': True, 'shape': (2, 1, 3), }", 48, RECO_DTYPE_F64, 2, 3);
+
 #define REST ", 'fortran_order': False, 'shape': (2, 3), }"
     refuse(RECO_E_UNSUPPORTED, "{'descr': '|O'" REST, 48, "made.npy: dtype is |O, want <f2, <f4");
-    refuse(RECO_E_UNSUPPORTED, "{'descr': '>f4'" REST, 24, "dtype is >f4");
+    refuse(RECO_E_UNSUPPORTED, "{'descr': '>i4'" REST, 24, "dtype is >i4");
     refuse(RECO_E_UNSUPPORTED, "{'descr': '<U7'" REST, 24, "dtype is <U7");
     refuse(RECO_E_UNSUPPORTED, "{'descr': [('a', '<f4'), ('b', '<i4')]" REST, 24, "dtype is a record");
-    refuse(RECO_E_UNSUPPORTED, "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", 24,
+    refuse(RECO_E_UNSUPPORTED, "{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }", 24,
            "is in Fortran order");
-    refuse(RECO_E_UNSUPPORTED, "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3), }", 24,
-           "shape is [1,2,3]");
+    refuse(RECO_E_UNSUPPORTED, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2, 3), }", 48,
+           "shape is [2,2,3]");
     refuse(RECO_E_UNSUPPORTED, "{'descr': '<f4', 'fortran_order': False, 'shape': (), }", 4, "shape is []");
     refuse(RECO_E_FORMAT, "{'descr': '<f4'" REST, 23,
            "made.npy: holds 23 bytes of data, want 24 for <f4 [2,3]");
@@ -227,11 +259,9 @@ static void test_abort_and_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers),
-        cmocka_unit_test(test_no_arrays),
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_append),
-        cmocka_unit_test(test_abort_and_refusals),
+        cmocka_unit_test(test_headers),   cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_no_arrays), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_append),    cmocka_unit_test(test_abort_and_refusals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
