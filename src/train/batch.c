@@ -43,14 +43,14 @@ void reco_mask_clear(reco_mask *mask)
     reco_free(mask->caption);
 }
 
-void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold)
+void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool captions)
 {
     memset(mask->picture, 0, job->same.pictures);
     memset(mask->caption, 0, job->same.captions);
     for (size_t i = 0; i < job->n; i++) {
         if (job->fold[i] != fold) continue;
         mask->picture[job->same.picture[i]] = 1;
-        mask->caption[job->same.caption[i]] = 1;
+        mask->caption[job->same.caption[i]] = captions;
     }
 }
 

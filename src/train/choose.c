@@ -19,7 +19,7 @@ static void scores_of(double score[RECO_CHOICES], const reco_outcome *o, const u
     for (size_t i = 0; i < n; i++) {
         const reco_outcome *x = &o[picked[i]];
         int kind = twins ? (int)x->twin : 0;
-        for (int c = 0; c < RECO_CHOICES; c++) sum[kind][c] += (double)x->reciprocal[c];
+        for (int c = 0; c < RECO_CHOICES; c++) sum[kind][c] += (double)x->reciprocal[1][c];
         count[kind]++;
     }
     for (int c = 0; c < RECO_CHOICES; c++) {
@@ -52,7 +52,11 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
     *v = (reco_verdict){.pairs = n};
     for (size_t i = 0; i < n; i++) {
         picked[i] = (uint32_t)i;
-        for (int c = 0; c < RECO_CHOICES; c++) v->recall[c] += 100 * (double)o[i].hit[c] / (double)n;
+        for (int c = 0; c < RECO_CHOICES; c++) {
+            v->recall[c] += 100 * (double)o[i].hit[c] / (double)n;
+            for (int kind = 0; kind < 2; kind++)
+                v->kinds[kind][c] += (double)o[i].reciprocal[kind][c] / (double)n;
+        }
     }
     scores_of(v->score, o, picked, n, twins);
     for (int c = 1; c < RECO_CHOICES; c++) v->gain[c] = v->score[c] - v->score[0];

@@ -42,15 +42,15 @@ static void begin(reco_learner *l, size_t run)
     l->npool = 0;
     for (size_t i = 0; i < job->n; i++)
         if (run >= job->runs || job->fold[i] != run) l->pool[l->npool++] = (uint32_t)i;
-    reco_mask_fold(job, &l->hidden, run);
+    reco_mask_fold(job, &l->hidden, run, false);
 }
 
 /* Some pairs of the pool, none twice, to the front of it and into the batch; *swaps undo the disorder. */
 static size_t draw(reco_learner *l, reco_rng *rng)
 {
     const reco_job *job = l->job;
-    /* Of the bank's own rows at most half: the other half is the memory of this batch. */
-    size_t B = reco_min(job->o.batch, job->own ? l->npool / 2 : l->npool);
+    /* Of rows of the bank at most half: the other half is the memory of this batch. */
+    size_t B = reco_min(job->o.batch, job->inside ? l->npool / 2 : l->npool);
     for (size_t i = 0; i < B; i++) {
         size_t with = i + reco_rng_below(rng, l->npool - i);
         uint32_t item = l->pool[with];
@@ -78,7 +78,7 @@ reco_status reco_learner_step(reco_learner *l)
     begin(l, s->run); /* the pool's order is part of what is random: start from the same */
     size_t B = draw(l, &rng), d = job->d;
     for (size_t i = 0; i < B; i++) l->hidden.picture[job->same.picture[b->items[i]]] = 1;
-    RECO_TRY(reco_batch_fill(job, b, B, job->own ? &l->hidden : NULL, &rng));
+    RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, &rng));
     if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
     memset(l->gradient, 0, s->total * sizeof *l->gradient);
     for (int side = 0; side < 2; side++)

@@ -5,31 +5,32 @@
 #define TIE 1e-6f
 
 typedef struct ranking {
-    const float *S; /* [n][n] pictures by texts */
+    const float *S; /* [m][n] of the first m pairs, all pairs being candidates */
     const reco_answers *same;
-    const uint32_t *items;     /* [n] pairs, by row and column */
+    const uint32_t *items;     /* [n] pairs */
     const unsigned char *seen; /* [n] bits: the picture, the caption came before: it is ranked once */
-    uint32_t *ranks[2];        /* [n] of texts for a picture, of pictures for a text */
+    uint32_t *ranks;           /* [m] */
     size_t n;
+    bool of_pictures; /* queries are texts, candidates pictures */
 } ranking;
 
 /* How many wrong answers beat the best right one: a text of this very picture, or that picture. Other pictures of the
  * caption are neither. */
-static uint32_t rank_one(const ranking *r, size_t i, bool columns)
+static uint32_t rank_one(const ranking *r, size_t i)
 {
-    const float *S = columns ? r->S + i : r->S + i * r->n;
-    size_t step = columns ? r->n : 1, own = i;
+    const float *S = r->S + i * r->n;
     uint32_t picture = r->same->picture[r->items[i]], rank = 0;
+    unsigned char again = r->of_pictures ? 1 : 2;
+    size_t own = i;
     for (size_t j = 0; j < r->n; j++)
-        if (S[j * step] > S[own * step] && r->same->picture[r->items[j]] == picture) own = j;
-    float right = S[own * step];
+        if (S[j] > S[own] && r->same->picture[r->items[j]] == picture) own = j;
+    float right = S[own];
     for (size_t j = 0; j < r->n; j++) {
-        float score = S[j * step];
-        if (score < right - TIE || r->seen[j] & 1 << !columns) continue;
-        if (columns ? reco_is_right(r->same, r->items[j], r->items[i])
-                    : reco_is_right(r->same, r->items[i], r->items[j]))
+        if (S[j] < right - TIE || r->seen[j] & again) continue;
+        if (r->of_pictures ? reco_is_right(r->same, r->items[j], r->items[i])
+                           : reco_is_right(r->same, r->items[i], r->items[j]))
             continue;
-        rank += score > right + TIE || j < own;
+        rank += S[j] > right + TIE || j < own;
     }
     return rank;
 }
@@ -38,14 +39,16 @@ static void rank(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const ranking *r = arg;
-    for (size_t i = begin; i < end; i++)
-        for (int way = 0; way < 2; way++) r->ranks[way][i] = rank_one(r, i, way);
+    for (size_t i = begin; i < end; i++) r->ranks[i] = rank_one(r, i);
 }
 
-static reco_status ranks_of(reco_ctx *ctx, ranking *r, float *S, const float *a, const float *b, size_t d)
+/* Rank the first m of a among all n of b. */
+static reco_status ranks_of(reco_ctx *ctx, ranking *r, float *S, const float *a, const float *b, size_t m,
+                            bool of_pictures, size_t d)
 {
-    RECO_TRY(reco_gemm(ctx, S, r->n, a, d, false, b, d, true, r->n, r->n, d, 1, 0));
-    reco_parallel(ctx, r->n, 16, rank, r);
+    r->of_pictures = of_pictures;
+    RECO_TRY(reco_gemm(ctx, S, r->n, a, d, false, b, d, true, m, r->n, d, 1, 0));
+    reco_parallel(ctx, m, 16, rank, r);
     return RECO_OK;
 }
 
@@ -66,28 +69,29 @@ static void find_seen(const reco_job *job, const reco_mask *room, const uint32_t
 static reco_status measure_twins(const reco_job *job, const uint32_t *items, size_t m, ranking *r, float *S,
                                  float *twins, const float *t, reco_outcome *out)
 {
-    int64_t *ids = reco_scratch(job->ctx, r->n, sizeof *ids, "validation");
+    int64_t *ids = reco_scratch(job->ctx, m, sizeof *ids, "validation");
     if (!ids) return RECO_E_NOMEM;
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < m; i++)
         ids[i] =
             reco_job_has_twin(job, items[i]) ? job->id[job->near[RECO_TEXT][items[i] * job->depth]] : -1;
-    RECO_TRY(reco_bank_gather(job->ctx, job->bank, RECO_IMAGE, ids, r->n, twins));
-    RECO_TRY(ranks_of(job->ctx, r, S, twins, t, job->d));
+    RECO_TRY(reco_bank_gather(job->ctx, job->bank, RECO_IMAGE, ids, m, twins));
+    RECO_TRY(ranks_of(job->ctx, r, S, twins, t, m, false, job->d));
     for (size_t i = 0; i < m; i++)
         if (ids[i] < 0)
             out[i].twin = RECO_TWIN_NONE;
         else
-            out[i].twin = r->ranks[0][i] == 0 ? RECO_TWIN_KNOWN : RECO_TWIN_UNKNOWN;
+            out[i].twin = r->ranks[i] == 0 ? RECO_TWIN_KNOWN : RECO_TWIN_UNKNOWN;
     return RECO_OK;
 }
 
-/* The pairs of a run's fold, then others that they are ranked among: as hard as it will be. Of the bank's own rows
- * none: what is in the memory will not be among the candidates. Returns how many. */
+/* The pairs of a run's fold, then others that they are ranked among: as hard as it will be. Not where those are in the
+ * memory and their captions come once: such a picture would be compared with the very captions that it retrieved, and
+ * its own could not be among them. Returns how many. */
 static size_t list_candidates(const reco_job *job, uint32_t *items, size_t run)
 {
     size_t n = job->held_start[run + 1] - job->held_start[run];
     memcpy(items, job->held + job->held_start[run], n * sizeof *items);
-    for (size_t i = 0; i < job->n && n < RECO_MOST_JUDGED && !job->own; i++)
+    for (size_t i = 0; i < job->n && n < RECO_MOST_JUDGED && (job->twins || !job->inside); i++)
         if (job->fold[i] != run) items[n++] = (uint32_t)i;
     return n;
 }
@@ -115,6 +119,26 @@ out:
     return status;
 }
 
+/* Ranks of the first m pairs for each choice of sides, among all. */
+static reco_status measure_choices(reco_ctx *ctx, ranking *r, float *S, float *const x[2],
+                                   float *const y[2], size_t m, size_t d, bool known, reco_outcome *out)
+{
+    for (int choice = 0; choice < RECO_CHOICES; choice++) {
+        const float *v = choice & RECO_SIDES_IMAGE ? y[0] : x[0],
+                    *t = choice & RECO_SIDES_TEXT ? y[1] : x[1];
+        for (size_t i = 0; i < m; i++) out[i].reciprocal[known][choice] = 0;
+        for (int way = 0; way < 2; way++) {
+            RECO_TRY(way ? ranks_of(ctx, r, S, t, v, m, true, d) : ranks_of(ctx, r, S, v, t, m, false, d));
+            for (size_t i = 0; i < m; i++) {
+                if (way == 0) out[i].hit[choice] = 0;
+                out[i].hit[choice] += r->ranks[i] == 0 ? 0.5f : 0;
+                out[i].reciprocal[known][choice] += 0.5f / (1 + (float)r->ranks[i]);
+            }
+        }
+    }
+    return RECO_OK;
+}
+
 reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t run, reco_outcome *out)
 {
     reco_ctx *ctx = job->ctx;
@@ -124,33 +148,26 @@ reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t 
            d = job->d;
     uint32_t *items = reco_scratch(ctx, n, sizeof *items, "validation");
     unsigned char *seen = reco_scratch(ctx, n, 1, "validation");
+    float *S = reco_scratch(ctx, m * n, sizeof *S, "validation"), *x[2], *y[2];
     reco_mask mask = {0};
-    ranking r = {.same = &job->same, .items = items, .seen = seen};
-    float *x[2], *y[2];
+    ranking r = {.same = &job->same, .items = items, .seen = seen, .S = S};
+    r.ranks = reco_scratch(ctx, m, sizeof(uint32_t), "validation");
     for (int i = 0; i < 2; i++) {
         x[i] = reco_scratch(ctx, n * d, sizeof(float), "validation");
         y[i] = reco_scratch(ctx, n * d, sizeof(float), "validation");
-        r.ranks[i] = reco_scratch(ctx, n, sizeof(uint32_t), "validation");
     }
-    float *S = reco_scratch(ctx, n * n, sizeof *S, "validation");
-    if (!items || !seen || !x[0] || !y[0] || !r.ranks[0] || !x[1] || !y[1] || !r.ranks[1] || !S)
-        RECO_GO(RECO_E_NOMEM);
+    if (!items || !seen || !S || !r.ranks || !x[0] || !y[0] || !x[1] || !y[1]) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_mask_create(job, &mask));
-    r.S = S;
     r.n = list_candidates(job, items, run);
     out += job->held_start[run];
     find_seen(job, &mask, items, r.n, seen);
-    reco_mask_fold(job, &mask, run);
-    RECO_GO(refine_all(job, fusion, items, r.n, job->own ? &mask : NULL, x, y));
-    for (int choice = 0; choice < RECO_CHOICES; choice++) {
-        RECO_GO(ranks_of(ctx, &r, S, choice & RECO_SIDES_IMAGE ? y[0] : x[0],
-                         choice & RECO_SIDES_TEXT ? y[1] : x[1], d));
-        for (size_t i = 0; i < m; i++) {
-            float first = (float)r.ranks[0][i], second = (float)r.ranks[1][i];
-            out[i].hit[choice] = 0.5f * (float)((first == 0) + (second == 0));
-            out[i].reciprocal[choice] = 0.5f * (1 / (1 + first) + 1 / (1 + second));
-        }
+    reco_mask_fold(job, &mask, run, true);
+    for (int known = 0; known < (job->twins ? 2 : 1); known++) {
+        RECO_GO(refine_all(job, fusion, items, r.n, known ? NULL : &mask, x, y));
+        RECO_GO(measure_choices(ctx, &r, S, x, y, m, d, known, out));
     }
+    for (size_t i = 0; i < m && !job->twins; i++)
+        memcpy(out[i].reciprocal[1], out[i].reciprocal[0], sizeof out[i].reciprocal[1]);
     RECO_GO(measure_twins(job, items, m, &r, S, y[0], x[1], out));
 out:
     reco_mask_clear(&mask);

@@ -134,7 +134,7 @@ static reco_status list_neighbours(reco_job *job)
 bool reco_job_has_twin(const reco_job *job, size_t i)
 {
     uint32_t first = job->near[RECO_TEXT][i * job->depth];
-    return !job->own && first != RECO_NOTHING && job->same.caption[first] == job->same.caption[i];
+    return first != RECO_NOTHING && job->same.caption[first] == job->same.caption[i];
 }
 
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)

@@ -212,6 +212,11 @@ static void report(const session *s, reco_sides sides)
         s->job.ctx, RECO_LOG_INFO,
         "recall@1 on %zu held-out pairs: CLIP %.1f, image refined %.1f, text %.1f, both %.1f; refining: %s",
         v->pairs, v->recall[0], v->recall[1], v->recall[2], v->recall[3], sides_name[sides]);
+    for (int kind = 0; kind < 2; kind++)
+        reco_log(s->job.ctx, RECO_LOG_INFO,
+                 "1/rank, caption %s the memory: CLIP %.4f, image %.4f, text %.4f, both %.4f",
+                 kind ? "in" : "not in", v->kinds[kind][0], v->kinds[kind][1], v->kinds[kind][2],
+                 v->kinds[kind][3]);
     for (int c = 1; c < RECO_CHOICES; c++)
         reco_log(s->job.ctx, RECO_LOG_INFO, "%s refined: score %.4f, %+.4f against CLIP, error %.4f",
                  sides_name[c], v->score[c], v->gain[c], v->error[c]);

@@ -72,6 +72,7 @@ typedef struct reco_job {
     const reco_bank *bank;
     reco_train_opts o; /* no defaults left */
     bool own;          /* the pairs are the bank's own rows */
+    bool inside;       /* most of them are, by whatever way they came */
     size_t n, d;
     const float *rows[2]; /* [n][d] by side */
     float *owned[2];      /* rows, where they came from the bank */
@@ -134,7 +135,7 @@ typedef struct reco_mask {
 reco_status reco_mask_create(const reco_job *job, reco_mask *mask);
 void reco_mask_clear(reco_mask *mask);
 /* Mask what the pairs of a fold show and say, and nothing else. */
-void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold);
+void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool captions);
 
 /* Gather the pairs b->items[0..n). mask NULL: all rows count. rng NULL: no dropout. */
 reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
@@ -148,8 +149,9 @@ typedef enum reco_twin { RECO_TWIN_NONE, RECO_TWIN_UNKNOWN, RECO_TWIN_KNOWN } re
 
 /* How one held-out pair fared with each choice of sides: means of both directions. */
 typedef struct reco_outcome {
-    float hit[RECO_CHOICES];        /* ranked first */
-    float reciprocal[RECO_CHOICES]; /* 1/rank; 0: not measured */
+    float hit[RECO_CHOICES]; /* ranked first */
+    float reciprocal[2]
+                    [RECO_CHOICES]; /* 1/rank: when the memory does not hold its caption, and when it may */
     float twin; /* reco_twin: is the caption in the memory with another picture, and does CLIP
                                        recognise that one? */
 } reco_outcome;
@@ -161,8 +163,9 @@ reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t 
 
 typedef struct reco_verdict {
     size_t pairs;
-    double recall[RECO_CHOICES];                    /* at 1, percent */
-    double score[RECO_CHOICES];                     /* what choices are compared by */
+    double recall[RECO_CHOICES];   /* at 1, percent */
+    double kinds[2][RECO_CHOICES]; /* mean of 1/rank without the caption in memory, and with it */
+    double score[RECO_CHOICES];    /* what choices are compared by */
     double gain[RECO_CHOICES], error[RECO_CHOICES]; /* of score against CLIP's, and its standard error */
     reco_sides best;                                /* greatest gain less its error */
     double merit;                                   /* that difference */

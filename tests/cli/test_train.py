@@ -92,6 +92,29 @@ class Train(Case):
             self.assertEqual(results[0], results[1])
             self.assertEqual(results[0], results[2])
 
+    def test_own_rows_are_judged_as_in_use(self):
+        """The memory keeps the other rows of a held-out caption, all captions are candidates, and the way that rows came does not
+        matter."""
+        self.world(120, 30, "e", seed=1)
+        texts = npy(self.dir / "e/text_emb/text_emb_0.npy")[1]
+        texts = [texts[i % 30] for i in range(120)]
+        write_npy(self.dir / "e/text_emb/text_emb_0.npy", texts)
+        images = npy(self.dir / "e/img_emb/img_emb_0.npy")[1]
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        made = {}
+        for name, options in (("own", []), ("embeddings", ["--embeddings", "e"])):
+            made[name] = self.json("train", "--bank", "b", *options, "--steps", "50", "--out", "f.safetensors", "--fresh")
+        cosine = [[sum(a * b for a, b in zip(image, text)) for text in texts[:30]] for image in images]
+        hits = sum(max(range(30), key=row.__getitem__) == i % 30 for i, row in enumerate(cosine))
+        for i in range(120):  # of the pictures, those of the same caption are neither right nor wrong
+            hits += all(cosine[j][i % 30] < cosine[i][i % 30] for j in range(120) if j % 30 != i % 30)
+        for result in made.values():
+            self.assertAlmostEqual(result["recall_at_1"]["clip"], 100 * hits / 240, delta=0.5)
+            self.assertGreater(result["recall_at_1"]["both"], result["recall_at_1"]["clip"] + 10)
+            self.assertEqual(result["refine"], "both")
+        for sides in ("image", "text", "both"):
+            self.assertAlmostEqual(made["own"]["recall_at_1"][sides], made["embeddings"]["recall_at_1"][sides], delta=3)
+
     def test_same_picture(self):
         """Rows of one picture, by name or by equal embeddings, are neither negatives nor wrong answers, and never retrieved."""
         self.world(60, 60, "m")

@@ -222,7 +222,7 @@ static void self_exclusion(void **state)
 
     assert_int_equal(reco_batch_create(&job, &b, 40), RECO_OK);
     assert_int_equal(reco_mask_create(&job, &mask), RECO_OK);
-    reco_mask_fold(&job, &mask, 0);
+    reco_mask_fold(&job, &mask, 0, true);
     for (size_t i = 0; i < 40; i++) mask.picture[job.same.picture[b.items[i] = (uint32_t)(5 * i)]] = 1;
     reco_rng rng;
     reco_rng_seed(&rng, 1);
