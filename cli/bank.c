@@ -113,7 +113,9 @@ static const struct argp_option options[] = {
     {"pairs", KEY_PAIRS, "FILE", 0,
      "CSV, TSV, JSONL or JSON with a column of pictures and one of captions; others are kept as JSON", 1},
     {"tars", KEY_TARS, "TAR", 0,
-     "webdataset tars, as x-{000..009}.tar too (more may follow, BANK before it)", 1},
+     "webdataset tars, compressed or not, or patterns: x-{000..009}.tar, {a,b}-*.tar (more may follow, "
+     "BANK before it)",
+     1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0,
      "img_emb/, text_emb/, metadata/, embedded elsewhere; no model needed", 1},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,

@@ -113,13 +113,13 @@ RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *mod
                                             const char *bank, int build, const reco_stream_opts *opts,
                                             reco_stream_result *result);
 
-/* The same from webdataset tars: members of one key (their path up to the first dot of the name) that follow one another
- * are a sample: .jpg, .jpeg, .png or .webp the picture; .txt the caption, else "text", "caption" or "title" of .json, whose
- * other keys go to the row's JSON. The URI is TAR/member. Nothing is unpacked. A part of a name like {000..099} stands for
- * every number of the range.
- *   tars  [n] paths or patterns. A sample counts as a source record; a tar that is damaged is reported as one, and the
- *         next is read
- * Texts and JSON of more than 1 MiB, pictures above limits.max_bytes, are failures. RECO_E_IO when a tar is missing. */
+/* The same from webdataset tars, plain or compressed: members of one key (their path up to the first dot of the name) that
+ * follow one another are a sample, of a picture (by its ending or its content), .txt or else a caption in .json, whose other keys
+ * go to the row's JSON; docs/bank.md tells of several pictures of one key. The URI is TAR/member. Nothing is unpacked to disk.
+ *   tars  [n] paths or patterns: {000..099}, {a,b}, "*", "?", "[...]". A sample counts as a source record; a tar that is
+ *         missing or damaged is reported as one, and the next is read
+ * A JSON or text that can't be read costs the pair only where it is the caption. Pictures above limits.max_bytes are failures.
+ * RECO_E_IO or RECO_E_NOTFOUND when not one tar can be opened: then the bank is not touched. */
 RECO_API reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const char *const *tars,
                                            size_t n, const char *bank, int build,
                                            const reco_stream_opts *opts, reco_stream_result *result);

@@ -219,11 +219,14 @@ reco_status reco_records_need(reco_ctx *ctx, const reco_records *r, reco_column 
 /* ---- tar.c (and inflate.c) alone know libarchive; nothing is ever unpacked to disk ---- */
 
 typedef struct reco_tar reco_tar;
-/* A plain tar (ustar, pax, GNU), not compressed. */
+/* A tar (ustar, pax, GNU), plain or compressed by gzip, bzip2, xz, zstd or lz4, which its content tells. */
 reco_status reco_tar_open(reco_ctx *ctx, reco_tar **out, const char *path);
 /* The next regular file; *name NULL at the end, else valid until the next call. Folders, links and devices are passed
  * over. RECO_E_FORMAT (damaged or cut off), after which nothing more can be read. */
 reco_status reco_tar_next(reco_ctx *ctx, reco_tar *tar, const char **name);
+/* The first RECO_TAR_PEEK bytes of it, fewer where it has no more; valid until the next call. It may be read whole afterwards. */
+#define RECO_TAR_PEEK 1024
+reco_status reco_tar_peek(reco_ctx *ctx, reco_tar *tar, const char **head, size_t *bytes);
 /* Its content, NUL appended; once. RECO_E_NOMEM above `most` bytes. Free with reco_free. */
 reco_status reco_tar_read(reco_ctx *ctx, reco_tar *tar, char **data, size_t *bytes, size_t most);
 void reco_tar_close(reco_tar *tar);

@@ -13,6 +13,8 @@ struct reco_tar {
     char *path;
     struct archive *archive;
     struct archive_entry *entry;
+    char head[RECO_TAR_PEEK]; /* what was looked at of the member already */
+    size_t looked;
 };
 
 static reco_status fail(reco_ctx *ctx, const reco_tar *tar)
@@ -34,6 +36,12 @@ reco_status reco_tar_open(reco_ctx *ctx, reco_tar **out, const char *path)
     /* Names in UTF-8 whatever the locale; a name that is not is taken byte by byte. */
     if (archive_read_support_format_tar(tar->archive) != ARCHIVE_OK) RECO_GO(fail(ctx, tar));
     archive_read_set_option(tar->archive, "tar", "hdrcharset", "UTF-8");
+    /* Compressed or not, told by content. What a library was built without is left: it would run a program instead. */
+    int (*const filters[])(struct archive *) = {
+        archive_read_support_filter_gzip, archive_read_support_filter_bzip2, archive_read_support_filter_xz,
+        archive_read_support_filter_zstd, archive_read_support_filter_lz4};
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
+        if (filters[i](tar->archive) == ARCHIVE_FATAL) RECO_GO(fail(ctx, tar));
     if (archive_read_open_fd(tar->archive, tar->fd, BLOCK) != ARCHIVE_OK) RECO_GO(fail(ctx, tar));
     *out = tar;
     tar = NULL;
@@ -51,10 +59,12 @@ void reco_tar_close(reco_tar *tar)
     reco_free(tar);
 }
 
-/* A tar ends with blocks of zeros. One that was cut off between two members looks whole but for them. */
+/* A tar ends with blocks of zeros. One that was cut off between two members looks whole but for them. A compressed one has an
+ * end of its own, which libarchive looks for. */
 static reco_status check_end(reco_ctx *ctx, const reco_tar *tar)
 {
     struct stat file;
+    if (archive_filter_code(tar->archive, 0) != ARCHIVE_FILTER_NONE) return RECO_OK;
     if (fstat(tar->fd, &file) != 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", tar->path);
     if (archive_read_header_position(tar->archive) < file.st_size) return RECO_OK;
     return reco_fail(ctx, RECO_E_FORMAT, "%s: is cut off: the tar has no end", tar->path);
@@ -63,6 +73,7 @@ static reco_status check_end(reco_ctx *ctx, const reco_tar *tar)
 reco_status reco_tar_next(reco_ctx *ctx, reco_tar *tar, const char **name)
 {
     *name = NULL;
+    tar->looked = 0;
     for (;;) {
         int rc = archive_read_next_header(tar->archive, &tar->entry);
         if (rc == ARCHIVE_EOF) return check_end(ctx, tar);
@@ -72,6 +83,20 @@ reco_status reco_tar_next(reco_ctx *ctx, reco_tar *tar, const char **name)
         if (!*name) *name = archive_entry_pathname(tar->entry);
         if (*name && **name) return RECO_OK;
     }
+}
+
+reco_status reco_tar_peek(reco_ctx *ctx, reco_tar *tar, const char **head, size_t *bytes)
+{
+    while (tar->looked < sizeof tar->head) {
+        la_ssize_t got =
+            archive_read_data(tar->archive, tar->head + tar->looked, sizeof tar->head - tar->looked);
+        if (got < 0) return fail(ctx, tar);
+        if (got == 0) break;
+        tar->looked += (size_t)got;
+    }
+    *head = tar->head;
+    *bytes = tar->looked;
+    return RECO_OK;
 }
 
 reco_status reco_tar_read(reco_ctx *ctx, reco_tar *tar, char **data, size_t *bytes, size_t most)
@@ -96,7 +121,12 @@ reco_status reco_tar_read(reco_ctx *ctx, reco_tar *tar, char **data, size_t *byt
             to = grown;
             room = more;
         }
-        la_ssize_t got = archive_read_data(tar->archive, to + n, room - n - 1);
+        la_ssize_t got = (la_ssize_t)tar->looked;
+        if (got) /* the room is larger */
+            memcpy(to, tar->head, tar->looked);
+        else
+            got = archive_read_data(tar->archive, to + n, room - n - 1);
+        tar->looked = 0;
         if (got < 0) RECO_GO(fail(ctx, tar));
         if (got == 0) break;
         n += (size_t)got;

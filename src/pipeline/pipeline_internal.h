@@ -14,6 +14,7 @@ reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value);
 
 /* ---- source.c: pictures by path, from a folder, a list, or the one that it is ---- */
 
+bool reco_is_picture_ending(const char *end, size_t n); /* "jpg", in any case: of any format, read or not */
 typedef struct reco_source reco_source;
 reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path);
 typedef struct reco_source_item {

@@ -24,6 +24,13 @@ static const char *const picture_endings[] = {
 
 typedef enum ending { NO_ENDING, PICTURE_ENDING, OTHER_ENDING } ending;
 
+bool reco_is_picture_ending(const char *end, size_t n)
+{
+    for (size_t i = 0; i < sizeof picture_endings / sizeof *picture_endings; i++)
+        if (strlen(picture_endings[i]) == n && strncasecmp(end, picture_endings[i], n) == 0) return true;
+    return false;
+}
+
 /* "IMG.2024" has no ending that says anything, and "IMG" has none. */
 static ending ending_of(const char *name, size_t length)
 {
@@ -35,9 +42,7 @@ static ending ending_of(const char *name, size_t length)
         if (!isalnum((unsigned char)end[i])) return NO_ENDING;
         letters += isalpha((unsigned char)end[i]) != 0;
     }
-    for (size_t i = 0; i < sizeof picture_endings / sizeof *picture_endings; i++)
-        if (strlen(picture_endings[i]) == n && strncasecmp(end, picture_endings[i], n) == 0)
-            return PICTURE_ENDING;
+    if (reco_is_picture_ending(end, n)) return PICTURE_ENDING;
     return letters ? OTHER_ENDING : NO_ENDING;
 }
 
