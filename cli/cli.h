@@ -59,8 +59,8 @@ extern const struct argp cli_bank;
 extern const struct argp cli_model_options, cli_strict_option;
 /* --wait, likewise; sets the default too. */
 extern const struct argp cli_wait_option;
-/* How tables of pairs and labels are read; likewise, into table. */
-extern const struct argp cli_table_options;
+/* How tables of pairs, and of labels, are read; likewise, into table. */
+extern const struct argp cli_table_options, cli_labels_options;
 /* A warning when values of the user's columns were lost. */
 void cli_table_result(cli *c, const reco_stream_result *r);
 

@@ -19,6 +19,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->z;
         state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = a->common;
+        state->child_inputs[4] = a->common;
         return 0;
     case KEY_LABELS:
         a->labels = arg;
@@ -40,11 +41,9 @@ static const struct argp_option options[] = {
      2},
     {0},
 };
-static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
-                                             {&cli_model_options, 0, NULL, 0},
-                                             {&cli_strict_option, 0, NULL, 0},
-                                             {&cli_common, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&zero_shot_options, 0, NULL, 0}, {&cli_model_options, 0, NULL, 0},  {&cli_strict_option, 0, NULL, 0},
+    {&cli_common, 0, NULL, 0},        {&cli_labels_options, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -104,7 +103,8 @@ static reco_status load(cli *c, const args *a, work *w)
 {
     reco_status status = zero_shot_open(c, w->z);
     if (status == RECO_OK)
-        status = reco_read_columns(c->ctx, a->labels, NULL, "image", "label", &w->images, &w->names, &w->n);
+        status =
+            reco_read_columns(c->ctx, a->labels, &c->table, "image", "label", &w->images, &w->names, &w->n);
     if (status != RECO_OK) return status;
     w->rows = calloc(w->n * w->z->d, sizeof(float));
     w->improved = calloc(w->n * w->z->d, sizeof(float));

@@ -2,7 +2,16 @@
 
 #include <string.h>
 
-enum { KEY_IMAGE = 0x1100, KEY_TEXT, KEY_SEPARATOR, KEY_QUOTE, KEY_MAX_LINES, KEY_TYPES, KEY_ENCODING };
+enum {
+    KEY_IMAGE = 0x1100,
+    KEY_TEXT,
+    KEY_SEPARATOR,
+    KEY_QUOTE,
+    KEY_MAX_LINES,
+    KEY_TYPES,
+    KEY_ENCODING,
+    KEY_LABEL
+};
 
 static char parse_separator(struct argp_state *state, const char *arg)
 {
@@ -31,6 +40,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_TEXT:
         table->text_column = arg;
         return 0;
+    case KEY_LABEL:
+        table->label_column = arg;
+        return 0;
     case KEY_SEPARATOR:
         table->separator = parse_separator(state, arg);
         return 0;
@@ -51,22 +63,46 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_option options[] = {
-    {"image-column", KEY_IMAGE, "NAME", 0,
-     "Column of the pictures (default: a known name, see docs/format.md)", 2},
+#define IMAGE                                                                                              \
+    {                                                                                                      \
+        "image-column", KEY_IMAGE, "NAME", 0,                                                              \
+            "Column of the pictures (default: a known name, see docs/format.md)", 2                        \
+    }
+#define WRITING                                                                                              \
+    {"separator",                                                                                            \
+     KEY_SEPARATOR,                                                                                          \
+     "C",                                                                                                    \
+     0,                                                                                                      \
+     "Between the columns of a CSV: , ; | or tab (default: as the header shows)",                            \
+     2},                                                                                                     \
+        {"quote",                                                                                            \
+         KEY_QUOTE,                                                                                          \
+         "yes|no|auto",                                                                                      \
+         0,                                                                                                  \
+         "Are quotes around fields of the writing? (default: in a CSV; in a TSV where it shows)",            \
+         2},                                                                                                 \
+        {"max-lines", KEY_MAX_LINES, "N", 0, "A record that spans more lines is an error (default 100)", 2}, \
+    {                                                                                                        \
+        "encoding", KEY_ENCODING, "NAME", 0,                                                                 \
+            "How the file is written, as latin1 (default: UTF-8, or UTF-16 by its mark)", 2                  \
+    }
+
+static const struct argp_option pairs_options[] = {
+    IMAGE,
     {"text-column", KEY_TEXT, "NAME", 0, "Column of the captions, likewise", 2},
-    {"separator", KEY_SEPARATOR, "C", 0,
-     "Between the columns of a CSV: , ; | or tab (default: as the header shows)", 2},
-    {"quote", KEY_QUOTE, "yes|no|auto", 0,
-     "Are quotes around fields of the writing? (default: in a CSV; in a TSV where it shows)", 2},
-    {"max-lines", KEY_MAX_LINES, "N", 0, "A record that spans more lines is an error (default 100)", 2},
     {"types", KEY_TYPES, "NAME=text,NAME=number", 0,
      "What columns of a CSV hold (default: numbers where every value is one)", 2},
-    {"encoding", KEY_ENCODING, "NAME", 0,
-     "How the file is written, as latin1 (default: UTF-8, or UTF-16 by its mark)", 2},
+    WRITING,
     {0},
 };
-const struct argp cli_table_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
+static const struct argp_option labels_options[] = {
+    IMAGE,
+    {"label-column", KEY_LABEL, "NAME", 0, "Column of the labels, likewise", 2},
+    WRITING,
+    {0},
+};
+const struct argp cli_table_options = {pairs_options, parse, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_labels_options = {labels_options, parse, NULL, NULL, NULL, NULL, NULL};
 
 void cli_table_result(cli *c, const reco_stream_result *r)
 {

@@ -64,7 +64,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     reco_train_opts *t = &a->train;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = a->common;
+        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = a->common;
         break;
     case KEY_MODEL:
         a->model = arg;
@@ -187,7 +187,7 @@ static const struct argp_option options[] = {
     {0},
 };
 static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {&cli_table_options, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -204,7 +204,7 @@ static const struct argp argp = {
 /* --pairs are embedded into a bank of their own, which resumes when cut off and serves the next training too. */
 static reco_status embed_pairs(cli *c, const args *a, const reco_model *model, char *cache)
 {
-    reco_stream_opts stream = {.failure = cli_failure, .user = c};
+    reco_stream_opts stream = {.failure = cli_failure, .user = c, .table = &c->table};
     reco_stream_result result = {0};
     reco_status status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, cache, 1, &stream, &result);
     if (status == RECO_OK) cli_skipped(c, result.failures, NULL);
