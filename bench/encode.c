@@ -202,7 +202,10 @@ static int open_model(bench *b)
     if (parse_precision(&precision, b->precision)) return 1;
     snprintf(path, sizeof path, "%s/%s", b->data, b->model_name ? b->model_name : b->what->model);
     double start = now();
+    const char *cap = getenv("RECO_MAX_ISA"); /* as the command line's */
     reco_ctx_opts opts = {.threads = b->threads};
+    if (cap && strcmp(cap, "avx2") == 0) opts.max_isa = RECO_ISA_AVX2;
+    if (cap && strcmp(cap, "plain") == 0) opts.max_isa = RECO_ISA_PLAIN;
     if (reco_ctx_create(&b->ctx, &opts) != RECO_OK) return fail("--threads", "want 0..1024");
     b->sides = b->what->work == WORK_CAPTIONS ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE;
     reco_model_opts model_opts = {.precision = precision, .sides = b->sides};

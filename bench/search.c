@@ -77,13 +77,14 @@ int main(int argc, char **argv)
     printf("{\"rows\": %lld, \"d\": %zu, \"scan_rows\": %lld, \"open_seconds\": %.6f, \"threads\": %d}\n",
            (long long)info.rows, info.d, (long long)info.scan_rows, open_seconds, reco_ctx_threads(ctx));
     fflush(stdout);
-    char line[4096], path[4096];
+    char line[4096];
     while (ids && scores && fgets(line, sizeof line, stdin)) {
         reco_search_opts search = {.k = k};
         const float *from = queries;
         size_t n = nq;
-        if (sscanf(line, "save %4095s", path) == 1) {
-            FILE *f = fopen(path, "wb");
+        line[strcspn(line, "\n")] = 0;
+        if (strncmp(line, "save ", 5) == 0) { /* the rest is the path, blanks and all */
+            FILE *f = fopen(line + 5, "wb");
             if (!f || fwrite(ids, k * sizeof *ids, ran, f) != ran || fclose(f) != 0) return 1;
             printf("{}\n");
             fflush(stdout);

@@ -25,7 +25,7 @@ index = build()
 print(json.dumps({"faiss": faiss.__version__, "options": faiss.get_compile_options()}), flush=True)
 ids = None
 for line in sys.stdin:
-    words = line.split()
+    words = line.rstrip("\n").split(" ", 1)
     start = time.perf_counter()
     if words[0] == "build":
         faiss.write_index(build(), words[1])
