@@ -67,11 +67,15 @@ class Worker:
         return self.process.wait()
 
 
+def bank_of(folder):
+    return folder + ".bank"  # beside the embeddings: within them it would be output in an input
+
+
 def build(folder, threads):
     """Seconds, and the most memory that it took beside mapped files."""
-    shutil.rmtree(os.path.join(folder, "bank"), ignore_errors=True)
+    shutil.rmtree(bank_of(folder), ignore_errors=True)
     start, most = time.perf_counter(), 0
-    process = subprocess.Popen([RECO, "bank", "build", "--embeddings", folder, "--out", os.path.join(folder, "bank"), "--threads",
+    process = subprocess.Popen([RECO, "bank", "build", "--embeddings", folder, "--out", bank_of(folder), "--threads",
                                 str(threads), "--quiet"], stdout=subprocess.DEVNULL)
     while process.poll() is None:
         most = max(most, anonymous_mb(process.pid))
@@ -90,7 +94,7 @@ def anonymous_mb(pid):
 
 
 def ours(folder, threads):
-    return Worker([os.path.join(ROOT, "build", "bench", "search"), os.path.join(folder, "bank"),
+    return Worker([os.path.join(ROOT, "build", "bench", "search"), bank_of(folder),
                    os.path.join(folder, "queries.f32"), str(NQ), str(K), str(threads)])
 
 
@@ -196,7 +200,7 @@ def main():
     shell = []
     for _ in range(5):
         start = time.perf_counter()
-        subprocess.run([RECO, "search", "--bank", os.path.join(folder, "bank"), "--queries", first, "--side", "image",
+        subprocess.run([RECO, "search", "--bank", bank_of(folder), "--queries", first, "--side", "image",
                         "--out", os.path.join(folder, "hits"), "--threads", str(a.threads), "--quiet"], check=True,
                        capture_output=True)
         shell.append(time.perf_counter() - start)
