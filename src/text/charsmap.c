@@ -37,29 +37,37 @@ static uint32_t little(const uint8_t *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-reco_status reco_charsmap_read(reco_ctx *ctx, reco_charsmap *map, const char *base64, const char *where)
+reco_status reco_charsmap_take(reco_ctx *ctx, reco_charsmap *map, const uint8_t *blob, size_t bytes,
+                               const char *where)
 {
-    reco_status status = RECO_OK;
-    size_t bytes = 0, trie = 0;
+    size_t trie = 0;
     *map = (reco_charsmap){0};
-    uint8_t *blob = reco_alloc_raw(ctx, strlen(base64) / 4 * 3 + 4, 1, "precompiled_charsmap");
-    if (!blob) return RECO_E_NOMEM;
-    if (!base64_decode(blob, &bytes, base64))
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: precompiled_charsmap is not base64", where));
     if (bytes < 4 || (trie = little(blob)) % 4 || trie < 4 || trie > bytes - 4)
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: precompiled_charsmap of %zu bytes says %zu are its trie",
-                          where, bytes, trie));
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: precompiled_charsmap of %zu bytes says %zu are its trie",
+                         where, bytes, trie);
     map->n = trie / 4;
     map->bytes = bytes - 4 - trie;
     map->units = reco_alloc_raw(ctx, map->n, sizeof *map->units, "precompiled_charsmap");
     map->text = reco_alloc_raw(ctx, map->bytes + 1, 1, "precompiled_charsmap");
-    if (!map->units || !map->text) RECO_GO(RECO_E_NOMEM);
+    if (!map->units || !map->text) return RECO_E_NOMEM;
     for (size_t i = 0; i < map->n; i++) map->units[i] = little(blob + 4 + 4 * i);
     memcpy(map->text, blob + 4 + trie, map->bytes);
     map->text[map->bytes] = 0;
     if (reco_utf8_errors(map->text, map->bytes))
-        status = reco_fail(ctx, RECO_E_FORMAT, "%s: precompiled_charsmap's strings are not UTF-8", where);
-out:
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: precompiled_charsmap's strings are not UTF-8", where);
+    return RECO_OK;
+}
+
+reco_status reco_charsmap_read(reco_ctx *ctx, reco_charsmap *map, const char *base64, const char *where)
+{
+    size_t bytes = 0;
+    uint8_t *blob = reco_alloc_raw(ctx, strlen(base64) / 4 * 3 + 4, 1, "precompiled_charsmap");
+    *map = (reco_charsmap){0};
+    if (!blob) return RECO_E_NOMEM;
+    reco_status status =
+        base64_decode(blob, &bytes, base64)
+            ? reco_charsmap_take(ctx, map, blob, bytes, where)
+            : reco_fail(ctx, RECO_E_FORMAT, "%s: precompiled_charsmap is not base64", where);
     reco_free(blob);
     return status;
 }
@@ -73,21 +81,39 @@ void reco_charsmap_free(reco_charsmap *map)
 
 static size_t offset(uint32_t unit) { return (size_t)(unit >> 10) << ((unit & 0x200) >> 6); }
 
-/* What the shortest key that begins here becomes, not the longest: so does the reference. NULL: nothing. */
-static const char *find(const reco_charsmap *map, const uint8_t *key, size_t n)
+/* What a key that begins here becomes, the shortest or the longest, and its bytes. NULL: there is none. */
+static const char *look_up(const reco_charsmap *map, const uint8_t *key, size_t n, bool longest,
+                           size_t *taken)
 {
-    size_t node = offset(map->units[0]);
+    const char *becomes = NULL;
+    size_t node = map->n ? offset(map->units[0]) : 0;
+    if (!map->n) return NULL;
     for (size_t i = 0; i < n && key[i]; i++) {
         node ^= key[i];
-        if (node >= map->n) return NULL;
+        if (node >= map->n) break;
         uint32_t unit = map->units[node];
-        if ((unit & 0x800000ffu) != key[i]) return NULL;
+        if ((unit & 0x800000ffu) != key[i]) break;
         node ^= offset(unit);
         if (!(unit & 0x100)) continue;
         size_t value = node < map->n ? map->units[node] & 0x7fffffffu : SIZE_MAX;
-        return value < map->bytes ? map->text + value : NULL;
+        if (value >= map->bytes) break;
+        becomes = map->text + value;
+        *taken = i + 1;
+        if (!longest) break;
     }
-    return NULL;
+    return becomes;
+}
+
+/* The shortest key: so does the tokenizers library. */
+static const char *find(const reco_charsmap *map, const uint8_t *key, size_t n)
+{
+    size_t taken;
+    return look_up(map, key, n, false, &taken);
+}
+
+const char *reco_charsmap_longest(const reco_charsmap *map, const char *text, size_t bytes, size_t *taken)
+{
+    return look_up(map, (const uint8_t *)text, bytes, true, taken);
 }
 
 typedef struct output {

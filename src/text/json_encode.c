@@ -10,19 +10,19 @@ static reco_status bpe(reco_ctx *ctx, const reco_tokenizer *tok, const char *wor
     if (!symbols) return RECO_E_NOMEM;
     for (size_t at = 0, k; at < n; at += k) {
         reco_utf8_next((const uint8_t *)word + at, n - at, &k);
-        int32_t id = reco_pieces_id(&model->pieces, word + at, k);
+        int32_t id = reco_pieces_id(&model->vocab.pieces, word + at, k);
         if (id >= 0) {
             if (unknown) symbols[count++] = tok->unk;
             unknown = false;
             symbols[count++] = id;
             continue;
         }
-        bool bytes = model->byte_fallback;
-        for (size_t i = 0; i < k && bytes; i++) bytes = model->byte[(uint8_t)word[at + i]] >= 0;
+        bool bytes = model->vocab.byte_fallback;
+        for (size_t i = 0; i < k && bytes; i++) bytes = model->vocab.byte[(uint8_t)word[at + i]] >= 0;
         if (bytes) {
-            for (size_t i = 0; i < k; i++) symbols[count++] = model->byte[(uint8_t)word[at + i]];
+            for (size_t i = 0; i < k; i++) symbols[count++] = model->vocab.byte[(uint8_t)word[at + i]];
         } else if (tok->unk >= 0) {
-            if (unknown && !model->fuse_unk) symbols[count++] = tok->unk;
+            if (unknown && !model->vocab.fuse_unk) symbols[count++] = tok->unk;
             unknown = true;
         }
     }
@@ -45,7 +45,8 @@ static reco_status encode_words(reco_ctx *ctx, const reco_tokenizer *tok, const 
         size_t n = 0;
         if (!bytes) return RECO_E_NOMEM;
         for (size_t i = 0; i < word.n; i++) n += reco_point_encode((uint8_t *)bytes + n, word.at[i]);
-        RECO_TRY(model->unigram ? reco_unigram(ctx, tok, bytes, n, ids) : bpe(ctx, tok, bytes, n, ids));
+        RECO_TRY(model->unigram ? reco_unigram(ctx, &model->vocab, tok->unk, bytes, n, ids)
+                                : bpe(ctx, tok, bytes, n, ids));
         reco_scratch_release(ctx, mark);
     }
     return RECO_OK;

@@ -110,14 +110,14 @@ out:
 static reco_status read_scores(reco_ctx *ctx, reco_json_model *model, const reco_json_file *file)
 {
     reco_span span = file->vocab;
-    reco_pieces *pieces = &model->pieces;
+    reco_pieces *pieces = &model->vocab.pieces;
     double least = INFINITY;
     size_t bytes;
     if (!span.begin || !reco_scan_take(&span, '['))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab is not a list of [piece, score]", file->path);
     size_t most = count(&span, '[');
     RECO_TRY(reco_pieces_reserve(ctx, pieces, most, (size_t)(span.end - span.begin)));
-    if (!(model->score = reco_alloc_raw(ctx, most, sizeof *model->score, "vocabulary")))
+    if (!(model->vocab.score = reco_alloc_raw(ctx, most, sizeof *model->vocab.score, "vocabulary")))
         return RECO_E_NOMEM;
     for (bool more = !reco_scan_take(&span, ']'); more; more = reco_scan_take(&span, ',')) {
         size_t n = pieces->n;
@@ -131,13 +131,13 @@ static reco_status read_scores(reco_ctx *ctx, reco_json_model *model, const reco
                              file->path, n, bytes, UNIGRAM_LONGEST);
         if (!reco_pieces_add(pieces, text, bytes, (int32_t)n))
             return bad_entry(ctx, file, "vocab", n, "the piece is there twice");
-        model->score[n] = score;
+        model->vocab.score[n] = score;
         least = score < least ? score : least;
     }
     if ((pieces->n && !reco_scan_take(&span, ']')) || !reco_scan_end(&span))
         return bad_entry(ctx, file, "vocab", pieces->n, "want a comma or the end of the list");
     if (!pieces->n) return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab is empty", file->path);
-    model->unk_score = least - UNK_PENALTY;
+    model->vocab.unk_score = least - UNK_PENALTY;
     return RECO_OK;
 }
 
@@ -161,7 +161,7 @@ static bool pair(reco_span *span, bool list, char *out, size_t *left, size_t *ri
 static reco_status read_merges(reco_ctx *ctx, reco_tokenizer *tok, const reco_json_file *file)
 {
     reco_status status = RECO_OK;
-    const reco_pieces *pieces = &tok->json->pieces;
+    const reco_pieces *pieces = &tok->json->vocab.pieces;
     reco_span span = file->merges;
     size_t n = 0, left, right;
     if (!span.begin || !reco_scan_take(&span, '['))
@@ -207,12 +207,12 @@ static reco_status unigram(reco_ctx *ctx, reco_tokenizer *tok, const json_t *val
     RECO_TRY(reco_json_only(ctx, value, keys, file->path));
     RECO_TRY(read_scores(ctx, tok->json, file));
     const json_t *unk = json_object_get(value, "unk_id");
-    tok->json->fuse_unk = true;
+    tok->json->vocab.fuse_unk = true;
     if (!unk || json_is_null(unk)) return RECO_OK;
     json_int_t id = json_is_integer(unk) ? json_integer_value(unk) : -1;
-    if (id < 0 || (uintmax_t)id >= tok->json->pieces.n)
+    if (id < 0 || (uintmax_t)id >= tok->json->vocab.pieces.n)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: model.unk_id: want a whole number of 0..%zu", file->path,
-                         tok->json->pieces.n - 1);
+                         tok->json->vocab.pieces.n - 1);
     tok->unk = (int32_t)id;
     return RECO_OK;
 }
@@ -241,13 +241,13 @@ static reco_status bpe(reco_ctx *ctx, reco_tokenizer *tok, const json_t *value, 
             return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: model.%s is set, which is not supported",
                              file->path, off[i]);
     }
-    RECO_TRY(flag(ctx, &tok->json->fuse_unk, value, "fuse_unk", file->path));
-    RECO_TRY(read_vocab(ctx, &tok->json->pieces, file));
+    RECO_TRY(flag(ctx, &tok->json->vocab.fuse_unk, value, "fuse_unk", file->path));
+    RECO_TRY(read_vocab(ctx, &tok->json->vocab.pieces, file));
     const json_t *unk = json_object_get(value, "unk_token");
     if (unk && !json_is_null(unk)) {
-        tok->unk = json_is_string(unk)
-                       ? reco_pieces_id(&tok->json->pieces, json_string_value(unk), json_string_length(unk))
-                       : -1;
+        tok->unk = json_is_string(unk) ? reco_pieces_id(&tok->json->vocab.pieces, json_string_value(unk),
+                                                        json_string_length(unk))
+                                       : -1;
         if (tok->unk < 0)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: model.unk_token: want a piece of the vocabulary",
                              file->path);
@@ -266,16 +266,14 @@ reco_status reco_json_model_read(reco_ctx *ctx, reco_tokenizer *tok, const reco_
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: model.type is \"%.60s\", want Unigram or BPE",
                          file->path, type ? type : "");
     model->unigram = *type == 'U';
-    RECO_TRY(flag(ctx, &model->byte_fallback, value, "byte_fallback", file->path));
+    RECO_TRY(flag(ctx, &model->vocab.byte_fallback, value, "byte_fallback", file->path));
     RECO_TRY(model->unigram ? unigram(ctx, tok, value, file) : bpe(ctx, tok, value, file));
-    model->all_bytes = true;
     for (unsigned byte = 0; byte < 256; byte++) {
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", byte);
-        model->byte[byte] = reco_pieces_id(&model->pieces, name, 6);
-        model->all_bytes = model->all_bytes && model->byte[byte] >= 0;
+        model->vocab.byte[byte] = reco_pieces_id(&model->vocab.pieces, name, 6);
     }
-    tok->vocab = model->pieces.n;
+    tok->vocab = model->vocab.pieces.n;
     return RECO_OK;
 }
 
@@ -283,7 +281,6 @@ void reco_json_model_free(reco_json_model *model)
 {
     if (!model) return;
     reco_steps_free(&model->steps);
-    reco_pieces_free(&model->pieces);
-    reco_free(model->score);
+    reco_unigram_free(&model->vocab);
     reco_free(model);
 }

@@ -30,7 +30,7 @@ typedef struct added {
 
 static int32_t id_of(const reco_tokenizer *tok, const added *more, const char *text)
 {
-    int32_t id = reco_pieces_id(&tok->json->pieces, text, strlen(text));
+    int32_t id = reco_pieces_id(&tok->json->vocab.pieces, text, strlen(text));
     return id >= 0 ? id : reco_vocab_id(more->ids, text);
 }
 
@@ -73,7 +73,7 @@ static reco_status read_added(reco_ctx *ctx, reco_tokenizer *tok, added *more, c
 {
     reco_status status = RECO_OK;
     char *where = NULL;
-    size_t pieces = tok->json->pieces.n, i;
+    size_t pieces = tok->json->vocab.pieces.n, i;
     json_t *entry;
     if (list && !json_is_array(list))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: added_tokens is not a list", path);
@@ -256,7 +256,7 @@ static reco_status as_class(reco_ctx *ctx, reco_tokenizer *tok, const json_t *co
     }
     if (class == RECO_CLASS_SIGLIP2 && !reco_steps_add(ctx, steps, RECO_STEP_LOWER)) RECO_GO(RECO_E_NOMEM);
     if (gemma) {
-        steps->split_space = model->fuse_unk = model->byte_fallback = true;
+        steps->split_space = model->vocab.fuse_unk = model->vocab.byte_fallback = true;
         status = exchange(ctx, steps, ' ', META);
         goto out;
     }

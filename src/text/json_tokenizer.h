@@ -3,17 +3,14 @@
 #ifndef RECO_SRC_JSON_TOKENIZER_H
 #define RECO_SRC_JSON_TOKENIZER_H
 
-#include "text/pieces.h"
 #include "text/scan.h"
 #include "text/steps.h"
+#include "text/unigram.h"
 
 typedef struct reco_json_model {
     reco_steps steps;
-    reco_pieces pieces;
-    bool unigram, byte_fallback, fuse_unk;
-    double *score, unk_score; /* [pieces.n], of Unigram */
-    int32_t byte[256];        /* the pieces <0x00> to <0xFF>; -1: none */
-    bool all_bytes;
+    reco_unigram_model vocab; /* of BPE too, but for its scores */
+    bool unigram;
 } reco_json_model;
 
 /* tokenizer.json in memory, its long lists apart. Close whatever came of opening. */
@@ -35,8 +32,5 @@ void reco_json_model_free(reco_json_model *model);
 
 /* Ids of a decoded caption, without begin and end token. */
 reco_status reco_json_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids);
-/* unigram.c: the ids of a word. */
-reco_status reco_unigram(reco_ctx *ctx, const reco_tokenizer *tok, const char *word, size_t n,
-                         reco_ids *ids);
 
 #endif

@@ -6,8 +6,6 @@
 
 #define META 0x2581 /* what SentencePiece writes for a space */
 
-#ifdef RECO_SENTENCEPIECE
-
 /* What a folder says of its special tokens. */
 typedef struct named {
     const json_t *config,
@@ -26,9 +24,8 @@ static reco_status special(reco_ctx *ctx, reco_tokenizer *tok, int32_t *id, cons
                            const char *key, const char *otherwise)
 {
     const char *name = content(from, key, otherwise);
-    *id = reco_spm_id(tok->spm, name);
-    if (*id < 0 ||
-        (*id == reco_spm_unk(tok->spm) && strcmp(name, content(from, "unk_token", "<unk>")) != 0))
+    *id = reco_spm_id(tok->spm, name, strlen(name));
+    if (*id < 0 || (*id == tok->spm->unk && strcmp(name, content(from, "unk_token", "<unk>")) != 0))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is no piece of the model", from->path, key,
                          name);
     return reco_special_add(ctx, tok, NULL, name, *id);
@@ -69,13 +66,14 @@ static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
  * SentencePiece would drop a leading space of its own. */
 static reco_status measure(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
 {
-    int32_t unused[1];
+    int32_t all[4 * sizeof tok->unk_text];
+    reco_ids ids = {all, 0, sizeof all / sizeof *all};
     const char *unk = content(from, "unk_token", "<unk>");
-    long n = reco_spm_encode(tok->spm, unk, strlen(unk), unused, 1);
-    if (n < 0 || strlen(unk) >= sizeof tok->unk_text)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: unk_token '%.60s' cannot be encoded", from->path, unk);
+    if (strlen(unk) >= sizeof tok->unk_text)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: unk_token '%.60s' is too long", from->path, unk);
+    RECO_TRY(reco_spm_encode(ctx, tok->spm, unk, strlen(unk), &ids));
     snprintf(tok->unk_text, sizeof tok->unk_text, "%s", unk);
-    tok->unk_pieces = (size_t)n;
+    tok->unk_pieces = ids.n;
     return RECO_OK;
 }
 
@@ -98,21 +96,20 @@ static reco_status ends(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
 reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *model,
                           const char *dir)
 {
-    char *data = NULL, *path = NULL, *map_path = NULL, error[256];
+    char *data = NULL, *path = NULL, *map_path = NULL;
     json_t *map = NULL;
     size_t bytes = 0;
     reco_status status = RECO_OK;
     RECO_GO(reco_text_read(ctx, &data, &bytes, model));
     if (!data) RECO_GO(reco_fail(ctx, RECO_E_IO, "%s: no such file", model));
-    if (!(tok->spm = reco_spm_load(data, bytes, error, sizeof error)))
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: not a SentencePiece model: %.200s", model, error));
+    RECO_GO(reco_spm_read(ctx, &tok->spm, data, bytes, model));
     path = reco_format(ctx, "%s/tokenizer_config.json", dir);
     map_path = reco_format(ctx, "%s/special_tokens_map.json", dir);
     if (!path || !map_path) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_text_json(ctx, &map, map_path));
     const named from = {config, map, path};
     tok->keep_case = json_is_false(json_object_get(config, "do_lower_case"));
-    tok->vocab = reco_spm_size(tok->spm);
+    tok->vocab = tok->spm->size;
     RECO_GO(ends(ctx, tok, &from));
     const char *side = content(&from, "padding_side", "");
     bool gemma = tok->class == RECO_CLASS_GEMMA || tok->class == RECO_CLASS_SIGLIP2;
@@ -135,14 +132,12 @@ static reco_status encode_part(reco_ctx *ctx, const reco_tokenizer *tok, const c
 {
     size_t n = strlen(before), room = ids->max + skip;
     char *text = reco_scratch(ctx, n + 4 * part->n, 1, "caption");
-    int32_t *all = reco_scratch(ctx, room, sizeof *all, "caption");
-    if (!text || !all) return RECO_E_NOMEM;
+    reco_ids all = {reco_scratch(ctx, room, sizeof *all.at, "caption"), 0, room};
+    if (!text || !all.at) return RECO_E_NOMEM;
     memcpy(text, before, n);
     for (size_t i = 0; i < part->n; i++) n += reco_point_encode((uint8_t *)text + n, part->at[i]);
-    long count = reco_spm_encode(tok->spm, text, n, all, room);
-    if (count < 0) return reco_fail(ctx, RECO_E_NOMEM, "caption: refused by sentencepiece");
-    for (size_t i = (size_t)count >= skip ? skip : 0; i < (size_t)count && i < room; i++)
-        reco_ids_push(ids, all[i]);
+    RECO_TRY(reco_spm_encode(ctx, tok->spm, text, n, &all));
+    for (size_t i = all.n >= skip ? skip : 0; i < all.n; i++) reco_ids_push(ids, all.at[i]);
     return RECO_OK;
 }
 
@@ -153,7 +148,7 @@ static reco_status encode_siglip(reco_ctx *ctx, const reco_tokenizer *tok, const
 {
     reco_points text = {reco_scratch(ctx, caption->n + 1, sizeof *text.at, "caption"), caption->n + 1};
     if (!text.at) return RECO_E_NOMEM;
-    const int32_t meta = reco_spm_id(tok->spm, "\xe2\x96\x81");
+    const int32_t meta = reco_spm_id(tok->spm, "\xe2\x96\x81", 3);
     text.at[0] = META;
     for (size_t i = 0; i < caption->n; i++) text.at[i + 1] = caption->at[i] == META ? ' ' : caption->at[i];
     for (size_t begin = 0; begin < text.n && !reco_ids_full(ids);) {
@@ -168,7 +163,7 @@ static reco_status encode_siglip(reco_ctx *ctx, const reco_tokenizer *tok, const
         }
         /* The space before goes where a special token is all that it stands before. */
         if (found && !found->plain && begin == 0 && ids->n == 1 && ids->at[0] == meta &&
-            meta != reco_spm_unk(tok->spm))
+            meta != tok->spm->unk)
             ids->n = 0;
         if (found) reco_ids_push(ids, found->id);
         begin = at + (found ? found->n : 0);
@@ -198,15 +193,3 @@ reco_status reco_spm_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_point
     return tok->class == RECO_CLASS_SIGLIP ? encode_siglip(ctx, tok, text, ids)
                                            : encode_gemma(ctx, tok, text, ids);
 }
-
-#else
-
-reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *model,
-                          const char *dir)
-{
-    (void)tok, (void)config, (void)dir;
-    return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                     "%s: needs the sentencepiece library, which reco was built without", model);
-}
-
-#endif

@@ -5,13 +5,10 @@
 #include "text/spm.h"
 #include "text/tokenizer.h"
 
-/* From the file `model`, into a tokenizer of which class is set; config: tokenizer_config.json, or NULL.
- * RECO_E_UNSUPPORTED where reco was built without the library. */
+/* From the file `model`, into a tokenizer of which class is set; config: tokenizer_config.json, or NULL. */
 reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *config, const char *model,
                           const char *dir);
-#ifdef RECO_SENTENCEPIECE
 /* Ids of a decoded caption, without the end token. */
 reco_status reco_spm_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids);
-#endif
 
 #endif

@@ -84,9 +84,7 @@ void reco_tokenizer_close(reco_tokenizer *tok)
     reco_free(tok->specials);
     reco_free(tok->merges);
     reco_json_model_free(tok->json);
-#ifdef RECO_SENTENCEPIECE
     reco_spm_free(tok->spm);
-#endif
     reco_free(tok);
 }
 
@@ -211,9 +209,7 @@ reco_status reco_tokenizer_encode(reco_ctx *ctx, const reco_tokenizer *tok, cons
     if (tok->json) {
         RECO_GO(reco_json_tokens(ctx, tok, &points, &out));
     } else if (tok->spm) {
-#ifdef RECO_SENTENCEPIECE
         RECO_GO(reco_spm_tokens(ctx, tok, &points, &out));
-#endif
     } else if (tok->rules == RECO_TEXT_HF) {
         RECO_GO(encode_hf(ctx, tok, &points, false, &out));
     } else {

@@ -66,19 +66,8 @@ class Families(Case):
         self.assertEqual((info["family"], info["logit_scale"], info["logit_bias"]), ("hf-siglip", 1.0, 0.0))
         self.assertEqual(info["image"]["activation"], "gelu_pytorch_tanh")
         self.assertEqual((info["preprocess"]["resize_mode"], info["preprocess"]["crop"]), ("squash", 0))
-        if info["tokenizer"] is None:
-            self.assertIn("sentencepiece", info["guessed"][-1])
-            self.skipTest("built without the sentencepiece library")
         self.assertEqual(info["tokenizer"]["kind"], "sentencepiece")
         self.assertEqual((info["tokenizer"]["bos"], info["tokenizer"]["pad"], info["tokenizer"]["padded"]), (None, 1, True))
-
-    def test_text_without_the_library(self):
-        (self.dir / "texts.txt").write_text("a cat\n")
-        if self.info("hf-siglip")["tokenizer"]:
-            self.reco("embed", "--model", SMALL / "hf-siglip", "--texts", self.dir / "texts.txt", "--out", self.dir / "o")
-        else:
-            self.fails("embed", "--model", SMALL / "hf-siglip", "--texts", self.dir / "texts.txt", "--out", self.dir / "o",
-                       says=("sentencepiece",))
 
     def test_one_tower(self):
         vision, text = self.info("hf-vision"), self.info("hf-text")
@@ -351,8 +340,6 @@ class Families(Case):
 
     def test_siglip_tokenizer_that_is_wrong(self):
         model = self.copy("hf-siglip")
-        if not self.json("model", "info", model)["tokenizer"]:
-            self.skipTest("built without the sentencepiece library")
         whole = (model / "spiece.model").read_bytes()
         for size in (0, 1, 50, len(whole) // 2):
             (model / "spiece.model").write_bytes(whole[:size])
@@ -373,8 +360,6 @@ class Families(Case):
     def test_siglip_special_tokens(self):
         """Ids of transformers 5.24's SiglipTokenizer (4.46 and 4.57 give the same) for the same files."""
         model = self.copy("hf-siglip")
-        if not self.json("model", "info", model)["tokenizer"]:
-            self.skipTest("built without the sentencepiece library")
         path = model / "tokenizer_config.json"
         config = json.loads(path.read_text())
 

@@ -129,7 +129,7 @@ static void embeddings(const char *root, const char *name, reco_precision precis
     float *all = reco_alloc(ctx, ni * 3 * info.image_size * info.image_size, sizeof(float), "pixels");
     float *got = reco_alloc(ctx, reco_max(ni, nt) * info.d, sizeof(float), "rows");
     double image = 1, text = 1;
-    if (info.has_text && info.tokenizer.kind[0]) {
+    if (info.has_text) {
         ids(root, name, model, texts);
         float *want = rows_of(root, name, "-text.npy", &n, &d);
         assert_int_equal(n, nt), assert_int_equal(d, info.d);
@@ -138,8 +138,6 @@ static void embeddings(const char *root, const char *name, reco_precision precis
         good(reco_model_embed_texts(ctx, model, strings, nt, got, NULL));
         text = worst_cosine(got, want, nt, d);
         reco_free(want), reco_free(strings);
-    } else if (info.has_text) {
-        print_message("[  SKIPPED ] %s: texts, for want of the sentencepiece library\n", name);
     }
     if (info.has_image) {
         pixels(root, name, model, images, all);
