@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { KEY_TOP = 1 };
 
@@ -12,6 +13,8 @@ typedef struct args {
     zero_shot z;
     size_t top, nimages;
     const char **images;
+    char **found; /* of --images */
+    size_t nfound;
 } args;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -29,7 +32,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->images[a->nimages++] = arg;
         return 0;
     case ARGP_KEY_END:
-        cli_need(state, a->nimages ? a : NULL, "IMAGE");
+        cli_need(state, a->nimages || a->z.images ? a : NULL, "IMAGE");
+        if (a->nimages && a->z.images) argp_error(state, "--images goes without IMAGE");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -63,7 +67,7 @@ typedef struct pictures {
 
 /* The `top` best classes with softmax probabilities at the model's own scale. */
 static json_t *predict(const zero_shot *w, const float *image, const float *classes, size_t top,
-                       float scale)
+                       float scale, size_t *first)
 {
     double *scores = calloc(w->nclasses, sizeof *scores), best = -1, sum = 0;
     json_t *list = json_array();
@@ -76,6 +80,7 @@ static json_t *predict(const zero_shot *w, const float *image, const float *clas
         size_t at = 0;
         for (size_t j = 1; j < w->nclasses; j++)
             if (scores[j] > scores[at]) at = j;
+        if (first && n == 0) *first = at;
         json_array_append_new(list, json_pack("{s:o, s:f, s:f}", "label", cli_text(w->classes[at]), "score",
                                               scores[at], "probability",
                                               exp((double)scale * (scores[at] - best)) / sum));
@@ -85,34 +90,77 @@ static json_t *predict(const zero_shot *w, const float *image, const float *clas
     return list;
 }
 
+static void print_rows(const json_t *neighbours, const char *side)
+{
+    const json_t *list = json_object_get(neighbours, side), *p;
+    size_t i;
+    if (json_array_size(list) == 0) return;
+    printf("  %s like", side);
+    json_array_foreach(list, i, p)
+    {
+        if (i == 5) break;
+        fputs(i ? ", " : " ", stdout);
+        cli_put(json_string_value(json_object_get(p, "caption")));
+        printf(" (%.2f)", json_real_value(json_object_get(p, "score")));
+    }
+    putchar('\n');
+}
+
 static void print_text(const json_t *result)
 {
-    printf("%s\n", json_string_value(json_object_get(result, "image")));
     static const char *const rows[] = {"clip", "reco"};
+    cli_put(json_string_value(json_object_get(result, "image")));
+    putchar('\n');
     for (int r = 0; r < 2; r++) {
         size_t i;
         json_t *p;
         printf("  %s ", rows[r]);
         json_array_foreach(json_object_get(result, rows[r]), i, p)
-            printf("%s %s %.1f%%", i ? "," : "", json_string_value(json_object_get(p, "label")),
-                   100 * json_real_value(json_object_get(p, "probability")));
-        printf("\n");
+        {
+            fputs(i ? ", " : " ", stdout);
+            cli_put(json_string_value(json_object_get(p, "label")));
+            printf(" %.1f%%", 100 * json_real_value(json_object_get(p, "probability")));
+        }
+        putchar('\n');
     }
-    size_t i;
-    json_t *p;
-    printf("  like ");
-    json_array_foreach(json_object_get(result, "neighbours"), i, p) if (i < 5)
-        printf("%s %s (%.2f)", i ? "," : "", json_string_value(json_object_get(p, "caption")),
-               json_real_value(json_object_get(p, "score")));
-    printf("\n");
+    print_rows(json_object_get(result, "neighbours"), "image");
+    print_rows(json_object_get(result, "neighbours"), "text");
+}
+
+/* The one picture's predictions; NULL where a row of the bank can't be read. */
+static json_t *name_it(cli *c, args *a, pictures *p, size_t i, float scale)
+{
+    zero_shot *z = &a->z;
+    const float *x = p->rows + i * z->d, *y = p->improved + i * z->d;
+    size_t first = 0;
+    json_t *clip = predict(z, x, z->plain, a->top, scale, NULL),
+           *reco = predict(z, z->sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale, &first),
+           *found = zero_shot_neighbours(c, z, i, first);
+    if (!found) {
+        json_decref(clip);
+        json_decref(reco);
+        return NULL;
+    }
+    json_t *result = json_pack("{s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip", clip,
+                               "reco", reco, "neighbours", found);
+    char *folder = z->images ? zero_shot_folder(z->images, a->images[i]) : NULL;
+    if (folder) json_object_set_new(result, "folder", cli_text(folder));
+    free(folder);
+    return result;
 }
 
 static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
 {
     zero_shot *z = &a->z;
-    size_t n = a->nimages;
     reco_status status = zero_shot_open(c, z);
+    if (status == RECO_OK && z->images) {
+        status = reco_list_pictures(c->ctx, z->images, &a->found, &a->nfound);
+        free(a->images);
+        a->images = (const char **)a->found;
+        a->nimages = a->nfound;
+    }
     if (status != RECO_OK) return status;
+    size_t n = a->nimages;
     p->rows = calloc(n * z->d, sizeof(float));
     p->improved = calloc(n * z->d, sizeof(float));
     p->good = calloc(n, 1);
@@ -124,27 +172,30 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
     if (status != RECO_OK) return status;
     float scale = reco_model_get_info(z->model).logit_scale;
     json_t *results = json_array();
+    if (!c->json && z->sides == RECO_SIDES_NONE) printf("refined: %s\n", zero_shot_refined(z));
     for (size_t i = 0; i < n && status == RECO_OK; i++) {
         if (!p->good[i]) {
             ++*failures;
             continue;
         }
-        float *x = p->rows + i * z->d, *y = p->improved + i * z->d;
-        reco_hits hits = {z->ids + i * z->k, z->scores + i * z->k, z->counts + i};
-        status = reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, 1, &z->refine, y, hits);
+        if (z->took & RECO_SIDES_IMAGE)
+            status = reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, p->rows + i * z->d, 1, &z->refine,
+                                 p->improved + i * z->d,
+                                 (reco_hits){z->ids + i * z->k, z->scores + i * z->k, z->counts + i});
+        else
+            memcpy(p->improved + i * z->d, p->rows + i * z->d, z->d * sizeof(float));
         if (status != RECO_OK) break;
-        json_t *found = zero_shot_neighbours(c, z, i);
-        if (!found) {
+        json_t *result = name_it(c, a, p, i, scale);
+        if (!result) {
             status = RECO_E_FORMAT; /* the context has the reason */
             break;
         }
-        json_t *result =
-            json_pack("{s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip",
-                      predict(z, x, z->plain, a->top, scale), "reco",
-                      predict(z, z->sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale),
-                      "neighbours", found);
-        if (!c->json) print_text(result);
-        json_array_append_new(results, result);
+        if (c->json)
+            json_array_append_new(results, result);
+        else {
+            print_text(result);
+            json_decref(result);
+        }
     }
     if (c->json && status == RECO_OK)
         cli_print(json_pack("{s:s, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->sides), "results",
@@ -171,7 +222,10 @@ int cmd_classify(int argc, char **argv)
     zero_shot_close(&a.z);
     /* With a single picture there is nothing to go on with: what could not be read is the result. */
     if (status == RECO_OK && failures == a.nimages) strict = 1;
-    free(a.images);
+    if (a.found)
+        reco_lines_free(a.found, a.nfound);
+    else
+        free(a.images);
     int code = cli_end(&c, status);
     return code ? code : strict;
 }

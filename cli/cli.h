@@ -110,6 +110,8 @@ size_t cli_size(struct argp_state *state, const char *what, const char *text, si
 double cli_number(struct argp_state *state, const char *what, const char *text, double low, double high);
 reco_sides cli_sides(struct argp_state *state, const char *text);
 const char *cli_sides_name(reco_sides sides);
+/* The same for a person, who is told why nothing is refined: `fusion` is a checkpoint whose own choice this is. */
+const char *cli_refined(const reco_fusion *fusion, reco_sides sides, bool own);
 reco_dtype cli_dtype(struct argp_state *state, const char *text);
 /* A least cosine. Rows are stored as halves, so that a row's cosine to itself is 1 within some 0.0002: above 0.9995 there is no
  * more to ask for. */

@@ -73,6 +73,14 @@ const char *cli_sides_name(reco_sides sides)
     return "?";
 }
 
+const char *cli_refined(const reco_fusion *fusion, reco_sides sides, bool own)
+{
+    bool trained = reco_fusion_get_config(fusion).layer != RECO_LAYER_NONE;
+    return own && trained && sides == RECO_SIDES_NONE
+               ? "none (training found nothing better than CLIP alone)"
+               : cli_sides_name(sides);
+}
+
 reco_side cli_side(struct argp_state *state, const char *option, const char *text)
 {
     if (strcmp(text, "image") != 0 && strcmp(text, "text") != 0)

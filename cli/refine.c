@@ -109,6 +109,7 @@ int cmd_refine(int argc, char **argv)
     reco_fusion *fusion = NULL;
     reco_bank_filter *filter = NULL;
     reco_stream_result result = {0};
+    const char *refined = "";
     int strict = 0;
     reco_status status = cli_output(&c, a.out, RECO_OUT_FOLDER, NULL,
                                     (const char *const[]){a.embeddings, a.bank, a.fusion}, 3);
@@ -116,7 +117,9 @@ int cmd_refine(int argc, char **argv)
     if (status == RECO_OK && a.where) status = reco_bank_filter_where(c.ctx, &filter, bank, a.where);
     if (status == RECO_OK) {
         a.refine.filter = filter;
-        if (a.sides == RECO_SIDES_DEFAULT) a.sides = reco_fusion_get_config(fusion).sides;
+        bool own = a.sides == RECO_SIDES_DEFAULT;
+        if (own) a.sides = reco_fusion_get_config(fusion).sides;
+        refined = cli_refined(fusion, a.sides, own);
         status = reco_refine_folder(c.ctx, bank, fusion, a.sides, a.embeddings, a.out, &a.refine, &a.stream,
                                     &result);
     }
@@ -131,7 +134,7 @@ int cmd_refine(int argc, char **argv)
                                 result.seconds));
         else
             cli_say("%llu row%s, refined: %s, in %s", (unsigned long long)result.rows, cli_s(result.rows),
-                    cli_sides_name(a.sides), a.out);
+                    refined, a.out);
     }
     int code = cli_end(&c, status);
     return code ? code : strict;

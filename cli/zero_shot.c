@@ -3,7 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MODEL = 0x2000, KEY_BANK, KEY_FUSION, KEY_CLASSES, KEY_TEMPLATES, KEY_REFINE, KEY_WHERE };
+enum {
+    KEY_MODEL = 0x2000,
+    KEY_BANK,
+    KEY_FUSION,
+    KEY_CLASSES,
+    KEY_TEMPLATES,
+    KEY_REFINE,
+    KEY_WHERE,
+    KEY_IMAGES,
+    KEY_MERGE
+};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -27,6 +37,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_REFINE:
         z->sides = cli_sides(state, arg);
         return 0;
+    case KEY_IMAGES:
+        z->images = arg;
+        return 0;
+    case KEY_MERGE:
+        z->merge = true;
+        return 0;
     case KEY_WHERE:
         z->where = arg;
         return 0;
@@ -40,7 +56,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         cli_need(state, z->model_dir, "--model");
         cli_need(state, z->bank_dir, "--bank");
         cli_need(state, z->fusion_name, "--fusion");
-        cli_need(state, z->class_file, "--classes");
+        if (!z->images) cli_need(state, z->class_file, "--classes");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -51,7 +67,10 @@ static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
     {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
     {"fusion", KEY_FUSION, "FILE|NAME", 0, "A trained layer, or none, vote, mean, weighted", 1},
-    {"classes", KEY_CLASSES, "FILE", 0, "Class names, one a line", 1},
+    {"classes", KEY_CLASSES, "FILE", 0,
+     "Class names, one a line, or a table with a column name (default: the folders of --images)", 1},
+    {"images", KEY_IMAGES, "DIR", 0, "A folder of pictures, with a folder for each class", 1},
+    {"merge-classes", KEY_MERGE, NULL, 0, "Classes of one name are one class (else an error)", 2},
     {"templates", KEY_TEMPLATES, "FILE", 0,
      "Prompts, one a line, with {} for the name (default: the name alone)", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
@@ -63,6 +82,21 @@ static const struct argp_option options[] = {
 };
 const struct argp zero_shot_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
 
+/* The names, each once. */
+static reco_status open_classes(cli *c, zero_shot *z)
+{
+    reco_status status = z->class_file ? reco_class_list_read(c->ctx, &z->list, z->class_file)
+                                       : reco_class_list_folders(c->ctx, &z->list, z->images);
+    if (status != RECO_OK) return status;
+    status = reco_class_list_settle(c->ctx, z->list, z->model, z->merge);
+    if (status == RECO_E_EXISTS) cli_error("%s; --merge-classes makes them one", reco_ctx_error(c->ctx));
+    if (status != RECO_OK) return status;
+    z->nclasses = reco_class_list_count(z->list);
+    z->classes = reco_class_list_names(z->list);
+    z->of_class = calloc(z->nclasses, sizeof *z->of_class);
+    return z->of_class ? RECO_OK : RECO_E_NOMEM;
+}
+
 reco_status zero_shot_open(cli *c, zero_shot *z)
 {
     reco_status status = cli_open_model(c, &z->model, z->model_dir, RECO_SIDES_BOTH);
@@ -72,7 +106,7 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     if (status == RECO_OK && z->where)
         status = reco_bank_filter_where(c->ctx, &z->filter, z->bank, z->where);
     z->refine.filter = z->filter;
-    if (status == RECO_OK) status = reco_read_lines(c->ctx, z->class_file, &z->classes, &z->nclasses);
+    if (status == RECO_OK) status = open_classes(c, z);
     if (status == RECO_OK && z->template_file)
         status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
     if (status != RECO_OK) return status;
@@ -80,15 +114,20 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     for (size_t i = 0; i < z->nclasses; i++) repaired += cli_not_utf8(z->classes[i]);
     for (size_t i = 0; i < z->ntemplates; i++) repaired += cli_not_utf8(z->templates[i]);
     cli_repaired(c, repaired);
+    reco_fusion_config config = reco_fusion_get_config(z->fusion);
     z->d = reco_model_get_info(z->model).d;
-    z->k = z->refine.k ? z->refine.k : reco_fusion_get_config(z->fusion).k;
-    if (z->sides == RECO_SIDES_DEFAULT) z->sides = reco_fusion_get_config(z->fusion).sides;
+    z->k = z->refine.k ? z->refine.k : config.k;
+    z->own = z->sides == RECO_SIDES_DEFAULT;
+    if (z->own) z->sides = config.sides;
+    z->took = config.layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->sides;
     return RECO_OK;
 }
 
+const char *zero_shot_refined(const zero_shot *z) { return cli_refined(z->fusion, z->sides, z->own); }
+
 static reco_status embed(cli *c, const zero_shot *z, const reco_bank *bank, float *out, uint64_t *truncated)
 {
-    return reco_embed_classes(c->ctx, z->model, bank, z->fusion, (const char *const *)z->classes,
+    return reco_embed_classes(c->ctx, z->model, bank, z->fusion, reco_class_list_texts(z->list),
                               z->nclasses, (const char *const *)z->templates, z->ntemplates, &z->refine,
                               out, truncated);
 }
@@ -97,9 +136,9 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
 {
     z->plain = calloc(z->nclasses * z->d, sizeof(float));
     z->refined = calloc(z->nclasses * z->d, sizeof(float));
-    z->ids = calloc(n * z->k, sizeof *z->ids);
-    z->scores = calloc(n * z->k, sizeof(float));
-    z->counts = calloc(n, sizeof *z->counts);
+    z->ids = calloc(n * z->k + 1, sizeof *z->ids);
+    z->scores = calloc(n * z->k + 1, sizeof(float));
+    z->counts = calloc(n + 1, sizeof *z->counts);
     if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts) return RECO_E_NOMEM;
     reco_status status = embed(c, z, NULL, z->plain, &c->truncated);
     if (status == RECO_OK && z->sides & RECO_SIDES_TEXT) return embed(c, z, z->bank, z->refined, NULL);
@@ -109,7 +148,9 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
 
 void zero_shot_close(zero_shot *z)
 {
-    reco_lines_free(z->classes, z->nclasses);
+    for (size_t i = 0; z->of_class && i < z->nclasses; i++) json_decref(z->of_class[i]);
+    free(z->of_class);
+    reco_class_list_free(z->list);
     reco_lines_free(z->templates, z->ntemplates);
     free(z->plain), free(z->refined), free(z->ids), free(z->scores), free(z->counts);
     reco_fusion_free(z->fusion);
@@ -118,19 +159,56 @@ void zero_shot_close(zero_shot *z)
     reco_model_close(z->model);
 }
 
-json_t *zero_shot_neighbours(cli *c, const zero_shot *z, size_t picture)
+static json_t *rows(cli *c, const zero_shot *z, const int64_t *ids, const float *scores, size_t n)
 {
+    float least = reco_fusion_get_config(z->fusion).min_similarity;
     json_t *list = json_array();
-    for (size_t j = 0; list && j < z->counts[picture]; j++) {
+    for (size_t j = 0; list && j < n && !(scores[j] < least); j++) {
         reco_pair pair;
-        if (reco_bank_get(c->ctx, z->bank, z->ids[picture * z->k + j], &pair) != RECO_OK) {
+        if (reco_bank_get(c->ctx, z->bank, ids[j], &pair) != RECO_OK) {
             json_decref(list);
             return NULL;
         }
-        json_array_append_new(list, json_pack("{s:I, s:o, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
-                                              cli_score(z->scores[picture * z->k + j]), "caption",
-                                              pair.caption, "uri", pair.uri));
+        json_array_append_new(list,
+                              json_pack("{s:I, s:o, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
+                                        cli_score(scores[j]), "caption", pair.caption, "uri", pair.uri));
         reco_pair_free(&pair);
     }
     return list;
+}
+
+static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
+{
+    if (z->of_class[class]) return json_incref(z->of_class[class]);
+    int64_t ids[RECO_BANK_MAX_K];
+    float scores[RECO_BANK_MAX_K];
+    size_t n;
+    if (reco_class_neighbours(c->ctx, z->model, z->bank, z->fusion, reco_class_list_texts(z->list)[class],
+                              (const char *const *)z->templates, z->ntemplates, &z->refine,
+                              (reco_hits){ids, scores, &n}) != RECO_OK)
+        return NULL;
+    z->of_class[class] = rows(c, z, ids, scores, n);
+    return json_incref(z->of_class[class]);
+}
+
+json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class)
+{
+    const size_t at = picture * z->k;
+    json_t *image = z->took & RECO_SIDES_IMAGE ? rows(c, z, z->ids + at, z->scores + at, z->counts[picture])
+                                               : json_array();
+    json_t *text = z->took & RECO_SIDES_TEXT ? rows_of_class(c, z, class) : json_array();
+    if (image && text) return json_pack("{s:o, s:o}", "image", image, "text", text);
+    json_decref(image);
+    json_decref(text);
+    return NULL;
+}
+
+char *zero_shot_folder(const char *root, const char *path)
+{
+    size_t n = strlen(root);
+    if (strncmp(path, root, n) != 0) return NULL;
+    path += n;
+    path += strspn(path, "/");
+    const char *slash = strchr(path, '/');
+    return slash ? strndup(path, (size_t)(slash - path)) : NULL;
 }

@@ -5,7 +5,9 @@
 #include "cli.h"
 
 typedef struct zero_shot {
-    const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where; /* as given */
+    const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where,
+        *images;      /* as given */
+    bool merge;       /* classes of one name */
     reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
     reco_refine_opts refine;
     /* after zero_shot_open */
@@ -13,8 +15,13 @@ typedef struct zero_shot {
     reco_bank *bank;
     reco_fusion *fusion;
     reco_bank_filter *filter; /* of --where; refine holds it too */
-    char **classes, **templates;
+    reco_class_list *list;
+    const char *const *classes; /* [nclasses] names, of list */
+    char **templates;
     size_t nclasses, ntemplates, d, k;
+    reco_sides took;   /* sides on which neighbours take part: none where the layer is `none` */
+    bool own;          /* the sides are what training chose */
+    json_t **of_class; /* [nclasses] neighbours of its text, once they were asked for */
     /* after zero_shot_embed */
     float *plain, *refined; /* [nclasses][d] */
     int64_t *ids;           /* room for the neighbours of n pictures: [n][k] */
@@ -22,14 +29,19 @@ typedef struct zero_shot {
     size_t *counts;         /* [n] */
 } zero_shot;
 
-/* --model, --bank, --fusion, --classes, --templates, --refine, -k, --where as a child parser; its input is the zero_shot. */
+/* --model, --bank, --fusion, --classes, --images, --merge-classes, --templates, --refine, -k, --where as a child parser; its input is the zero_shot. */
 extern const struct argp zero_shot_options;
 
 reco_status zero_shot_open(cli *c, zero_shot *z);
 /* The classes, by CLIP alone and with the memory; n: pictures to come. */
 reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n);
 void zero_shot_close(zero_shot *z);
-/* What was retrieved for a picture, as an array of objects; NULL when a row cannot be read. */
-json_t *zero_shot_neighbours(cli *c, const zero_shot *z, size_t picture);
+/* What took part in the prediction of a class for a picture: {"image": [...], "text": [...]}, of the sides that were refined;
+ * NULL when a row cannot be read. */
+json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class);
+/* "none (training found ...)" of sides that training chose, else their name alone. */
+const char *zero_shot_refined(const zero_shot *z);
+/* Of pictures in class folders: the name of the folder, to be freed; NULL where there is none between root and file. */
+char *zero_shot_folder(const char *root, const char *path);
 
 #endif

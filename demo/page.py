@@ -61,7 +61,7 @@ def card(row, data):
 
     found = "".join(
         f'<figure class="{"match" if n["caption"] == row["label"] else ""}"><img alt="" src="{picture(data / n["uri"])}">'
-        f'{html.escape(n["caption"])}<br><small>{n["score"]:.2f}</small></figure>' for n in row["neighbours"][:6])
+        f'{html.escape(n["caption"])}<br><small>{n["score"]:.2f}</small></figure>' for n in (row["neighbours"]["image"] or row["neighbours"]["text"])[:6])
     return (f'<div class="card"><img class="query" alt="{html.escape(row["label"])}" src="{picture(data / row["image"])}">'
             f'<div><div class="name">{html.escape(row["label"])}</div>{verdict("CLIP", row["clip"][0])}'
             f'{verdict("RECO", row["reco"][0])}</div><div class="found">{found}</div></div>')

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-/* Fractions, 0..1. */
+/* Fractions, 0..1; NaN of no pictures. */
 typedef struct reco_class_scores {
     size_t n;              /* pictures counted */
     double acc1, acc5;     /* the label is first, is among the first five */

@@ -242,6 +242,59 @@ RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, 
                                         const char *const *templates, size_t m,
                                         const reco_refine_opts *opts, float *out, uint64_t *truncated);
 
+/* The rows of the bank that took part in refining a class, of all its templates the k best.
+ *   hits  [1][k], all three; k as in opts or of the layer. Those below the layer's own threshold are not among them */
+RECO_API reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                                           const reco_fusion *fusion, const char *name,
+                                           const char *const *templates, size_t m,
+                                           const reco_refine_opts *opts, reco_hits hits);
+
+/* ---- classes and labels ---- */
+
+typedef struct reco_class_list reco_class_list;
+
+/* Classes of a file, one name a line. Blank lines are dropped, and blanks around names. Said in the log and never silent:
+ *   - where all lines begin with a number and a tab or one of ":,.)", or with 0, 1, 2, ... and a blank, or with WordNet's name of
+ *     a synset, that is the class's number and no part of the name
+ *   - what follows a tab is a description and left out
+ * A .csv, .tsv or .jsonl with a column name, class or label is read as a table, with its numbers from a column id, index or
+ * number. RECO_E_FORMAT: no names. */
+RECO_API reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, const char *path);
+/* The folders directly in `folder`, sorted as bytes, hidden ones left out: the layout of torchvision's ImageFolder. The model
+ * reads their names with blanks for underscores. */
+RECO_API reco_status reco_class_list_folders(reco_ctx *ctx, reco_class_list **out, const char *folder);
+/* Once, before what follows: find names that are one class. Two are when the model's tokenizer makes the same tokens of
+ * them, cut included, so that they have the same embedding; or when they differ in case, Unicode form or blanks alone.
+ *   merge  1: they become one class, of the first one's name; 0: RECO_E_EXISTS, which names both lines */
+RECO_API reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
+                                            int merge);
+RECO_API void reco_class_list_free(reco_class_list *list); /* NULL is fine */
+RECO_API size_t reco_class_list_count(const reco_class_list *list);
+RECO_API size_t
+reco_class_list_merged(const reco_class_list *list); /* names that became part of another class */
+/* [count + merged] all names, in the order of the file or folders; borrowed. */
+RECO_API const char *const *reco_class_list_entries(const reco_class_list *list);
+/* [count] to show, and for the model; borrowed. */
+RECO_API const char *const *reco_class_list_names(const reco_class_list *list);
+RECO_API const char *const *reco_class_list_texts(const reco_class_list *list);
+
+#define RECO_NO_CLASS UINT32_MAX
+/* Which class each label means.
+ *   classes  [n] RECO_NO_CLASS where it is none
+ *   how      a static string: "names" (or "folders"), "numbers", "order"
+ * A label is a name, as it is or as reco_class_list_settle compares, _ and - being blanks too. Where all labels are whole
+ * numbers (or synsets) and none is a name, they are the numbers of the file, or where it has none the positions of its
+ * names, from 0. Where some are names, names they are. folders 1: labels are names of folders in their order; synsets that the
+ * file does not have are then taken in that order, when there are as many. */
+RECO_API reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list,
+                                           const reco_model *model, const char *const *labels, size_t n,
+                                           int folders, uint32_t *classes, const char **how);
+/* The name that is nearest to a label by edit distance; borrowed. */
+RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const char *label);
+
+/* Pictures below a folder, sorted by path. Free with reco_lines_free. */
+RECO_API reco_status reco_list_pictures(reco_ctx *ctx, const char *folder, char ***paths, size_t *n);
+
 /* Pictures by path, decoded on all threads.
  *   out    [n][d]; rows of pictures that failed are zero
  *   good   [n] 1 or 0; failures go to opts->failure */
@@ -294,9 +347,11 @@ RECO_API void reco_lines_free(char **lines, size_t n);
 
 /* Two columns of a table (of labels, say), row by row: a[i], b[i], numbers as they are written. Rows that lack one are an error.
  *   table  NULL = {0}
+ *   lines  where each record begins, from 1; free with reco_free. May be NULL
  *   a, b   "image", "text" or "label": any known name of it, or the one that `table` gives; else the column of this name */
 RECO_API reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table,
-                                       const char *a, const char *b, char ***as, char ***bs, size_t *n);
+                                       const char *a, const char *b, char ***as, char ***bs,
+                                       uint64_t **lines, size_t *n);
 
 /* Path of an item named in a file: next to that file if it is there, else as it is. Free with reco_free. */
 RECO_API char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item);

@@ -1,6 +1,8 @@
 #include "kernels/kernels.h"
 #include "reco/eval.h"
 
+#include <math.h>
+
 #define IMAGES 256
 #define CLASSES 2048
 #define TOP 5
@@ -40,8 +42,9 @@ static void tally(reco_class_scores *scores, const int64_t *top, const uint32_t 
         sum += (double)hits[j] / counts[j];
         seen++;
     }
-    *scores = (reco_class_scores){n, n ? (double)first / (double)n : 0, n ? (double)five / (double)n : 0,
-                                  seen ? sum / (double)seen : 0};
+    double all = n ? (double)n : (double)NAN; /* nothing can be said of no pictures */
+    *scores =
+        (reco_class_scores){n, (double)first / all, (double)five / all, seen ? sum / (double)seen : all};
 }
 
 reco_status reco_eval_classes(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const float *images,

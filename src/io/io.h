@@ -193,6 +193,7 @@ typedef struct reco_records_counts {
     uint64_t joined;   /* lines beyond the first of a record in a csv */
 } reco_records_counts;
 reco_records_counts reco_records_count(const reco_records *r);
+uint64_t reco_records_line(const reco_records *r); /* of the file, from 1, where the last record began */
 void reco_records_close(reco_records *r);
 
 /* ---- columns.c: what names of columns mean; docs/format.md lists them ---- */

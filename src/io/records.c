@@ -313,3 +313,5 @@ reco_status reco_records_need(reco_ctx *ctx, const reco_records *r, reco_column 
                      kinds[kind], examples[kind], shown, near ? "; is \"" : "", near ? meant : "",
                      near ? "\" meant as " : "", near ? near : "", near ? "?" : "", options[kind]);
 }
+
+uint64_t reco_records_line(const reco_records *r) { return r->is_json ? r->json.line : r->table.csv.line; }

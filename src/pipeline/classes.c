@@ -54,3 +54,57 @@ out:
     reco_scratch_release(ctx, mark);
     return status;
 }
+
+/* Put a hit among those that are there, best first, equal ones by id; one that is there counts once, with its better score. */
+static void offer(reco_hits hits, size_t k, int64_t id, float score)
+{
+    size_t n = *hits.counts, at = 0;
+    for (size_t i = 0; i < n; i++)
+        if (hits.ids[i] == id) {
+            if (hits.scores[i] >= score) return;
+            memmove(hits.ids + i, hits.ids + i + 1, (n - i - 1) * sizeof *hits.ids);
+            memmove(hits.scores + i, hits.scores + i + 1, (n - i - 1) * sizeof *hits.scores);
+            n--;
+            break;
+        }
+    while (at < n && (hits.scores[at] > score || (hits.scores[at] == score && hits.ids[at] < id))) at++;
+    if (at < k) {
+        if (n == k) n--;
+        memmove(hits.ids + at + 1, hits.ids + at, (n - at) * sizeof *hits.ids);
+        memmove(hits.scores + at + 1, hits.scores + at, (n - at) * sizeof *hits.scores);
+        hits.ids[at] = id;
+        hits.scores[at] = score;
+        n++;
+    }
+    *hits.counts = n;
+}
+
+reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                                  const reco_fusion *fusion, const char *name, const char *const *templates,
+                                  size_t m, const reco_refine_opts *opts, reco_hits hits)
+{
+    static const char *const plain[] = {"{}"};
+    reco_fusion_config config = reco_fusion_get_config(fusion);
+    size_t k = opts && opts->k ? opts->k : config.k, count;
+    reco_status status = RECO_OK;
+    char *text = NULL;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *row = reco_scratch(ctx, config.d, sizeof *row, "class embeddings"),
+          *scores = reco_scratch(ctx, k, sizeof *scores, "hits");
+    int64_t *ids = reco_scratch(ctx, k, sizeof *ids, "hits");
+    *hits.counts = 0;
+    if (!row || !scores || !ids) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < reco_max(m, 1); i++) {
+        reco_free(text);
+        if (!(text = fill(ctx, m ? templates[i] : plain[0], name))) RECO_GO(RECO_E_ARG);
+        RECO_GO(reco_model_embed_texts(ctx, model, (const char *const *)&text, 1, row, NULL));
+        RECO_GO(
+            reco_refine(ctx, bank, fusion, RECO_TEXT, row, 1, opts, row, (reco_hits){ids, scores, &count}));
+        for (size_t j = 0; j < count; j++)
+            if (!(scores[j] < config.min_similarity)) offer(hits, k, ids[j], scores[j]);
+    }
+out:
+    reco_free(text);
+    reco_scratch_release(ctx, mark);
+    return status;
+}

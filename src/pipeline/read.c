@@ -130,9 +130,11 @@ static reco_status find_value(reco_ctx *ctx, const json_t *row, const char *name
 }
 
 reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table, const char *a,
-                              const char *b, char ***as, char ***bs, size_t *n)
+                              const char *b, char ***as, char ***bs, uint64_t **lines, size_t *n)
 {
     const char *const names[2] = {a, b};
+    uint64_t *at = NULL;
+    size_t room_at = 0;
     char **columns[2] = {NULL, NULL};
     size_t room[2] = {0, 0};
     reco_records *file = NULL;
@@ -163,11 +165,19 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
             reco_free(values[1]);
             goto out;
         }
+        if (*n == room_at) {
+            uint64_t *grown = reco_alloc(ctx, room_at = room_at ? 2 * room_at : 64, sizeof *grown, "lines");
+            if (grown && *n) memcpy(grown, at, *n * sizeof *grown);
+            reco_free(at);
+            at = grown;
+        }
+        if (at) at[*n] = reco_records_line(file);
         columns[0][*n] = values[0];
         columns[1][*n] = values[1];
         ++*n;
         json_decref(row);
         row = NULL;
+        if (!at) RECO_GO(RECO_E_NOMEM);
     }
     if (status == RECO_OK && *n == 0) status = reco_fail(ctx, RECO_E_FORMAT, "%s: no records", path);
 out:
@@ -179,5 +189,7 @@ out:
     }
     *as = columns[0];
     *bs = columns[1];
+    if (lines) *lines = status == RECO_OK ? at : NULL;
+    if (!lines || status != RECO_OK) reco_free(at);
     return status;
 }

@@ -25,6 +25,9 @@ static void test_classes(void **state)
     near(scores.mean_per_class, 0.75);
     assert_int_equal(top[0], 0), assert_int_equal(top[1], 1), assert_int_equal(top[3], -1);
     assert_int_equal(top[5], 1), assert_int_equal(top[10], 2);
+    reco_class_scores none;
+    assert_int_equal(reco_eval_classes(*state, &none, NULL, images, 0, classes, 3, 3, labels), RECO_OK);
+    assert_true(none.n == 0 && isnan(none.acc1) && isnan(none.acc5) && isnan(none.mean_per_class));
     static const uint32_t bad[] = {0, 0, 3};
     assert_int_equal(reco_eval_classes(*state, &scores, NULL, images, 3, classes, 3, 3, bad), RECO_E_ARG);
 }

@@ -1,0 +1,36 @@
+/* cli/eval.h: the parts of `reco eval`. */
+#ifndef RECO_CLI_EVAL_H
+#define RECO_CLI_EVAL_H
+
+#include "zero_shot.h"
+
+typedef struct eval_args {
+    cli *common;
+    zero_shot z;
+    const char *labels, *details;
+    const char *how; /* labels are "names", "numbers", "folders" or "order" */
+} eval_args;
+
+/* Pictures and their labels. All arrays are in step, and what cannot be used drops out of all of them. */
+typedef struct eval_work {
+    zero_shot *z;
+    char **images, **names, **paths; /* [n] as typed, the labels, the files; [total] are allocated */
+    uint64_t *rows_at;               /* [n] row of the input, for messages */
+    uint32_t *labels;                /* [n] class of each */
+    size_t n, total;
+    float *rows, *improved; /* [n][d] */
+    unsigned char *ok;
+    int64_t *top[2]; /* [n][5] */
+    cli *c;
+} eval_work;
+
+/* The pictures of --labels or --images, those whose label is no class reported and gone. */
+reco_status eval_load(cli *c, eval_args *a, eval_work *w);
+/* Of those that could be read, the embeddings. */
+reco_status eval_embed(cli *c, eval_work *w);
+void eval_free(eval_work *w);
+/* --details: atomic. */
+reco_status eval_write_details(cli *c, const eval_args *a, const eval_work *w);
+void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores scores[2]);
+
+#endif

@@ -1,0 +1,108 @@
+#include "eval.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static json_t *top_json(const eval_work *w, const int64_t *top)
+{
+    json_t *list = json_array();
+    for (int j = 0; j < 5 && top[j] >= 0; j++) json_array_append_new(list, cli_text(w->z->classes[top[j]]));
+    return list;
+}
+
+static reco_status write_rows(cli *c, const eval_work *w, FILE *file)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        json_t *found = zero_shot_neighbours(c, w->z, i, (size_t)w->top[1][i * 5]);
+        if (!found) return RECO_E_FORMAT; /* the context has the reason */
+        json_t *row =
+            json_pack("{s:o, s:o, s:o, s:o, s:o}", "image", cli_text(w->images[i]), "label",
+                      cli_text(w->z->classes[w->labels[i]]), "clip", top_json(w, w->top[0] + i * 5), "reco",
+                      top_json(w, w->top[1] + i * 5), "neighbours", found);
+        if (!row) return RECO_E_NOMEM;
+        json_dumpf(row, file, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        fputc('\n', file);
+        json_decref(row);
+    }
+    return RECO_OK;
+}
+
+reco_status eval_write_details(cli *c, const eval_args *a, const eval_work *w)
+{
+    struct stat info;
+    bool device = stat(a->details, &info) == 0 && !S_ISREG(info.st_mode);
+    char *temp = NULL, *target = device ? NULL : realpath(a->details, NULL);
+    if (asprintf(&temp, "%s.tmp-%ld", target ? target : a->details, (long)getpid()) < 0)
+        return RECO_E_NOMEM;
+    FILE *file = fopen(device ? a->details : temp, "we");
+    reco_status status = file ? write_rows(c, w, file) : RECO_E_IO;
+    int error = errno;
+    bool bad = file && (fflush(file) != 0 || ferror(file) || (!device && fsync(fileno(file)) != 0));
+    if (bad) error = errno;
+    if (file) fclose(file);
+    if (status == RECO_OK && !bad && !device && rename(temp, target ? target : a->details) != 0)
+        bad = true, error = errno;
+    if (!device && (bad || status != RECO_OK)) unlink(temp);
+    if (bad || !file) {
+        cli_error("%s: %s", a->details, strerror(error));
+        status = RECO_E_IO;
+    }
+    free(temp);
+    free(target);
+    return status;
+}
+
+/* null where nothing was counted: no accuracy is 0 then */
+static json_t *share(double value) { return isnan(value) ? json_null() : json_real(value); }
+
+static json_t *scores_json(const reco_class_scores *s)
+{
+    return json_pack("{s:o, s:o, s:o}", "acc1", share(s->acc1), "acc5", share(s->acc5), "mean_per_class",
+                     share(s->mean_per_class));
+}
+
+/* Names of classes without a picture. */
+static json_t *empty_classes(const eval_work *w)
+{
+    json_t *list = json_array();
+    unsigned char *seen = calloc(w->z->nclasses, 1);
+    for (size_t i = 0; seen && i < w->n; i++) seen[w->labels[i]] = 1;
+    for (size_t i = 0; seen && i < w->z->nclasses; i++)
+        if (!seen[i]) json_array_append_new(list, cli_text(w->z->classes[i]));
+    free(seen);
+    return list;
+}
+
+void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores s[2])
+{
+    json_t *empty = empty_classes(w);
+    size_t none = json_array_size(empty), merged = reco_class_list_merged(w->z->list);
+    if (c->json) {
+        cli_print(json_pack(
+            "{s:I, s:I, s:I, s:O, s:s, s:I, s:I, s:O, s:s, s:o, s:o}", "images", (json_int_t)w->n,
+            "classes", (json_int_t)w->z->nclasses, "classes_merged", (json_int_t)merged,
+            "classes_without_pictures", empty, "labels", a->how, "truncated", (json_int_t)c->truncated,
+            "failures", (json_int_t)(w->total - w->n), "failed", c->failed, "refined",
+            cli_sides_name(w->z->sides), "clip", scores_json(&s[0]), "reco", scores_json(&s[1])));
+        json_decref(empty);
+        return;
+    }
+    json_decref(empty);
+    printf("%zu picture%s, %zu class%s", w->n, cli_s(w->n), w->z->nclasses,
+           w->z->nclasses == 1 ? "" : "es");
+    if (merged) printf(" (%zu name%s merged)", merged, cli_s(merged));
+    if (none) printf(" (%zu without a picture)", none);
+    printf(", refined: %s\n", zero_shot_refined(w->z));
+    if (w->n == 0) {
+        puts("no pictures: there is no accuracy");
+        return;
+    }
+    printf("\n              acc@1   acc@5   per class\n");
+    for (int r = 0; r < 2; r++)
+        printf("%-10s %7.2f%% %7.2f%% %9.2f%%\n", r ? "RECO" : "CLIP", 100 * s[r].acc1, 100 * s[r].acc5,
+               100 * s[r].mean_per_class);
+}
