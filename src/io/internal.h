@@ -131,6 +131,8 @@ reco_status reco_io_table_open(reco_ctx *ctx, reco_io_table *t, const char *path
                                const reco_table_opts *opts);
 /* To the first row again. */
 reco_status reco_io_table_rewind(reco_ctx *ctx, reco_io_table *t);
+/* Every row has a field more than there are names: its first is the row's own name, as R writes it. */
+reco_status reco_io_table_name_rows(reco_ctx *ctx, reco_io_table *t);
 void reco_io_table_close(reco_io_table *t);
 /* scan.c: quotes, escapes and types, as the rows show them. */
 reco_status reco_io_table_scan(reco_ctx *ctx, reco_io_table *t);

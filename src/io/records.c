@@ -71,14 +71,15 @@ reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *pat
     if (!r) return RECO_E_NOMEM;
     reco_status status = RECO_E_NOMEM;
     size_t n = plain_length(path);
-    bool tabs = ends_with(path, n, ".tsv") || ends_with(path, n, ".tab");
+    bool tabs = ends_with(path, n, ".tsv") || ends_with(path, n, ".tab") || ends_with(path, n, ".txt");
+    bool bars = ends_with(path, n, ".psv");
     r->opts = table;
     r->is_json =
         ends_with(path, n, ".jsonl") || ends_with(path, n, ".ndjson") || ends_with(path, n, ".json");
     if (!(r->path = reco_strdup(ctx, path))) goto out;
-    if (!r->is_json && !tabs && !ends_with(path, n, ".csv")) RECO_GO(refuse(ctx, path, n));
-    RECO_GO(r->is_json ? open_json(ctx, r)
-                       : reco_io_table_open(ctx, &r->table, r->path, tabs ? '\t' : ',', table));
+    if (!r->is_json && !tabs && !bars && !ends_with(path, n, ".csv")) RECO_GO(refuse(ctx, path, n));
+    const char own = bars ? '|' : tabs ? '\t' : ',';
+    RECO_GO(r->is_json ? open_json(ctx, r) : reco_io_table_open(ctx, &r->table, r->path, own, table));
     *out = r;
     r = NULL;
 out:

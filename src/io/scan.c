@@ -11,6 +11,7 @@ typedef struct tally {
 /* The rows as one dialect reads them. */
 typedef struct scan {
     uint64_t good, bad; /* records */
+    uint64_t longer;    /* of the bad, those with one field more than names */
     uint64_t joined;    /* lines beyond the first of a record */
     bool escaped;       /* a backslash stood before a quote or a separator */
     bool leading;       /* a field begins with a quote, read without them; */
@@ -62,6 +63,14 @@ static void count_field(const reco_io_table *t, scan *s, size_t i, uint64_t row)
     if (!c->other) c->other = !reco_is_number(text, bytes);
 }
 
+/* Fields of the record, but for empty ones that are more than the names. */
+static size_t filled(const reco_io_table *t)
+{
+    size_t n = t->csv.n, bytes;
+    while (n > t->n && (reco_io_csv_field(&t->csv, n - 1, &bytes), bytes == 0)) n--;
+    return n;
+}
+
 static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bool escapes)
 {
     *s = (scan){.columns = s->columns};
@@ -75,11 +84,13 @@ static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bo
         RECO_TRY(reco_io_csv_next(ctx, t->window, &t->csv, &bad));
         if (t->csv.n == 0) return RECO_OK;
         s->escaped |= t->csv.escaped;
-        if (bad || t->csv.odd || t->csv.n != t->n)
+        const size_t n = filled(t);
+        if (bad || t->csv.odd || n != t->n)
             s->bad++;
         else
             s->good++;
-        if (bad || t->csv.n > t->n) {
+        s->longer += !bad && n == t->n + 1;
+        if (bad || n > t->n) {
             /* A separator within quotes, perhaps. */
             for (size_t i = 0, bytes; i < t->csv.n; i++)
                 s->leading |= *reco_io_csv_field(&t->csv, i, &bytes) == '"';
@@ -173,10 +184,14 @@ reco_status reco_io_table_scan(reco_ctx *ctx, reco_io_table *t)
 {
     scan s[3] = {0}, *chosen;
     reco_status status = RECO_OK;
-    for (size_t i = 0; i < 3; i++)
-        if (!(s[i].columns = reco_alloc(ctx, t->n, sizeof *s[i].columns, "csv columns")))
+    for (size_t i = 0; i < 3; i++) /* one more, for names of rows */
+        if (!(s[i].columns = reco_alloc(ctx, t->n + 1, sizeof *s[i].columns, "csv columns")))
             RECO_GO(RECO_E_NOMEM);
     RECO_GO(choose(ctx, t, s, &chosen));
+    if (chosen->longer && chosen->longer == chosen->bad && chosen->good == 0) {
+        RECO_GO(reco_io_table_name_rows(ctx, t));
+        RECO_GO(choose(ctx, t, s, &chosen));
+    }
     set_types(t, chosen);
 out:
     for (size_t i = 0; i < 3; i++) reco_free(s[i].columns);

@@ -265,6 +265,22 @@ reco_status reco_io_table_open(reco_ctx *ctx, reco_io_table *t, const char *path
     return reco_io_table_rewind(ctx, t);
 }
 
+reco_status reco_io_table_name_rows(reco_ctx *ctx, reco_io_table *t)
+{
+    reco_io_column *columns = reco_alloc(ctx, t->n + 1, sizeof *columns, "csv header");
+    char *name = columns ? reco_strdup(ctx, "Unnamed: 0") : NULL;
+    if (!name) {
+        reco_free(columns);
+        return RECO_E_NOMEM;
+    }
+    columns[0] = (reco_io_column){.name = name, .skipped = true};
+    memcpy(columns + 1, t->columns, t->n * sizeof *columns);
+    reco_free(t->columns);
+    t->columns = columns;
+    t->n++;
+    return RECO_OK;
+}
+
 void reco_io_table_close(reco_io_table *t)
 {
     reco_window_close(t->window);

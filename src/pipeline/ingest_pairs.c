@@ -16,6 +16,31 @@ static reco_status take(reco_ctx *ctx, reco_sink *s, json_t *record, const char 
     return status;
 }
 
+/* A list of captions as so many pairs, all of this record. */
+static reco_status take_each(reco_ctx *ctx, reco_sink *s, json_t *record, const char *file,
+                             const reco_table_opts *table, uint64_t number, const char *bad)
+{
+    char *name = NULL;
+    json_t *captions = NULL, *caption;
+    size_t i;
+    if (record) RECO_TRY(reco_pair_captions(ctx, record, table, &name, &captions));
+    if (!captions) return take(ctx, s, record, file, table, number, bad);
+    reco_status status = RECO_OK;
+    json_array_foreach(captions, i, caption)
+    {
+        json_t *copy = json_copy(record);
+        if (!copy || json_object_set(copy, name, caption) != 0)
+            status = reco_fail_nomem(ctx, 0, "captions");
+        else
+            status = take(ctx, s, copy, file, table, number, NULL);
+        json_decref(copy);
+        if (status != RECO_OK) break;
+    }
+    reco_free(name);
+    json_decref(captions);
+    return status;
+}
+
 reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
                                    const char *bank, int build, const reco_stream_opts *opts,
                                    reco_stream_result *result)
@@ -30,6 +55,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     json_t *record = NULL;
     char content[33];
     const reco_table_opts *table = opts ? opts->table : NULL;
+    const bool several = opts && opts->several_captions;
     uint64_t number = 0, seen = 0;
     RECO_GO(reco_hash_file(ctx, pairs, content));
     RECO_GO(reco_records_open(ctx, &records, pairs, table));
@@ -47,7 +73,8 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
         RECO_GO(reco_records_next(ctx, records, &record, &number, &bad));
         if (!record && !bad) break;
         seen = number + 1;
-        if (number >= reco_sink_next(s)) RECO_GO(take(ctx, s, record, pairs, table, number, bad));
+        if (number >= reco_sink_next(s))
+            RECO_GO((several ? take_each : take)(ctx, s, record, pairs, table, number, bad));
         json_decref(record);
         record = NULL;
         RECO_GO(reco_sink_seen(ctx, s, seen));

@@ -1,6 +1,7 @@
 #include "pipeline/export.h"
 
 #include <limits.h>
+#include <strings.h>
 
 bool reco_pair_key_means(const char *key)
 {
@@ -95,36 +96,49 @@ static int place(reco_column kind, const char *name, const reco_table_opts *tabl
     return need != RECO_NEED_BOTH && strcmp(name, own) == 0 ? 0 : rank < 0 ? -1 : rank + 1;
 }
 
+/* The best of a record's names of this kind behind place *last, which moves on; NULL: there are no more. */
+static const char *next_name(const json_t *record, reco_column kind, const reco_table_opts *table,
+                             reco_pair_need need, int *last, json_t **value)
+{
+    const char *key, *best = NULL;
+    json_t *member;
+    int least = INT_MAX;
+    json_object_foreach((json_t *)record, key, member)
+    {
+        int at = place(kind, key, table, need);
+        if (at <= *last || at >= least) continue;
+        least = at;
+        best = key;
+        *value = member;
+    }
+    *last = least;
+    return best;
+}
+
 /* The best value that says something, taken out of the record. Those before it that say nothing go, too. */
 static reco_status take(reco_ctx *ctx, taken *out, json_t *record, reco_column kind,
                         const reco_table_opts *table, reco_pair_need need)
 {
     *out = (taken){0};
-    for (int last = -1;;) { /* places of others begin at 1 */
-        const char *key, *best = NULL;
-        json_t *value, *found = NULL;
-        int least = INT_MAX;
-        json_object_foreach(record, key, value)
-        {
-            int at = place(kind, key, table, need);
-            if (at <= last || at >= least) continue;
-            least = at;
-            best = key;
-            found = value;
-        }
-        if (!best) return RECO_OK;
+    json_t *found = NULL;
+    int last = -1;
+    for (const char *name; (name = next_name(record, kind, table, need, &last, &found));) {
         out->named = true;
         out->blank |= json_is_string(found);
-        last = least;
         RECO_TRY(say(ctx, kind, found, &out->text));
-        if (is_nothing(found) || (out->text && is_spent(found))) json_object_del(record, best);
-        if (out->text) return RECO_OK;
+        if (is_nothing(found) || (out->text && is_spent(found))) json_object_del(record, name);
+        if (out->text) break;
     }
+    return RECO_OK;
 }
 
 static const char *judge(const taken *uri, const taken *caption, reco_pair_need need)
 {
     if (need == RECO_NEED_BOTH && !uri->text) return "no image";
+    if (need == RECO_NEED_BOTH &&
+        (strncasecmp(uri->text, "http://", 7) == 0 || strncasecmp(uri->text, "https://", 8) == 0))
+        return "the image is a URL: reco fetches none, img2dataset does (bank build --tars reads what it "
+               "writes)";
     if (need == RECO_NEED_BOTH && !caption->text) return caption->blank ? "text is empty" : "no text";
     if (caption->text && strlen(caption->text) > RECO_CAPTION_MAX) return "text longer than 65536 bytes";
     return NULL;
@@ -167,6 +181,27 @@ reco_status reco_pair_row_read_as(reco_ctx *ctx, reco_pair_row *row, json_t *rec
     if (need == RECO_NEED_BOTH && !(row->path = reco_resolve_path(ctx, file, row->uri)))
         return RECO_E_NOMEM;
     if (json_object_size(record) > 0 && !(row->meta = reco_json_dump(ctx, record))) return RECO_E_NOMEM;
+    return RECO_OK;
+}
+
+reco_status reco_pair_captions(reco_ctx *ctx, const json_t *record, const reco_table_opts *table,
+                               char **name, json_t **captions)
+{
+    json_t *found = NULL;
+    int last = -1;
+    *name = NULL;
+    *captions = NULL;
+    for (const char *at;
+         (at = next_name(record, RECO_COLUMN_TEXT, table, RECO_NEED_BOTH, &last, &found));) {
+        char *text;
+        RECO_TRY(say(ctx, RECO_COLUMN_TEXT, found, &text));
+        reco_free(text);
+        if (!text) continue;
+        if (json_array_size(found) < 2) break;
+        if (!(*name = reco_strdup(ctx, at))) return RECO_E_NOMEM;
+        *captions = json_incref(found);
+        break;
+    }
     return RECO_OK;
 }
 

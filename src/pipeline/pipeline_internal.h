@@ -117,6 +117,9 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
 /* The same where the user named columns. */
 reco_status reco_pair_row_read_as(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
                                   const reco_table_opts *table, reco_pair_need need, const char **reason);
+/* Where the caption is a list of several, the list, to be released, and its name; else NULL. */
+reco_status reco_pair_captions(reco_ctx *ctx, const json_t *record, const reco_table_opts *table,
+                               char **name, json_t **captions);
 /* What of the options changes what is stored, for the key of a job: ":table=HASH", "" for {0} and NULL. */
 void reco_table_key(char key[32], const reco_table_opts *table);
 

@@ -225,6 +225,22 @@ class Tables(Case):
         self.assertEqual(pairs, [(R[0][0], "red \ufffd disc"), (R[1][0], "1984"), (R[2][0], "first")])
         self.assertEqual((self.built["repaired"], self.rows(self.bank)[2]["meta"]), (1, {"captions": ["first", "second"]}))
 
+    def test_lists_of_captions(self):
+        data = json.dumps([{"image": a, "captions": [b, f"another {b}", 7], "n": i} for i, (a, b) in enumerate(R)])
+        pairs, metas = self.build("a.json", data, "--several-captions")
+        self.assertEqual(pairs, [(a, c) for a, b in R for c in (b, f"another {b}", "7")])
+        self.assertEqual((metas, self.built["failures"]), ([{"n": i} for i in range(3) for _ in range(3)], 0))
+
+    def test_names_of_rows(self):
+        """R's write.table: a name before each row, and none for them in the header."""
+        pairs, metas = self.build("a.csv", '"image","text","n"\n' + "".join(f'"{i + 1}","{a}","{b}",{i}\n' for i, (a, b) in enumerate(R)))
+        self.assertEqual((pairs, metas), (R, [{"n": i} for i in range(3)]))
+        self.assertEqual(self.build("a.csv", lines("image,text,n", "{image},{text},{i},"))[1], metas)
+
+    def test_urls(self):
+        self.build("a.csv", f"url,text\nhttps://example.com/a.jpg,a\n{R[0][0]},b\n")
+        self.assertIn("the image is a URL", self.built["failed"][0]["reason"])
+
     def test_like_csv(self):
         """Random tables of every dialect are what Python's csv reads."""
         rng = random.Random(7)

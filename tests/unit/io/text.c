@@ -159,8 +159,8 @@ static void test_damaged_csv(void **state)
            "u.csv: header row: name of column 2 is not UTF-8");
     failed(reco_records_open(ctx, &r, put_text("q.csv", "a,\"b\n"), NULL), RECO_E_FORMAT,
            "q.csv: header row: a quote is never closed");
-    failed(reco_records_open(ctx, &r, put_text("x.txt", "a\n"), NULL), RECO_E_UNSUPPORTED,
-           "x.txt: want a name that ends in .csv");
+    failed(reco_records_open(ctx, &r, put_text("x.doc", "a\n"), NULL), RECO_E_UNSUPPORTED,
+           "x.doc: want a name that ends in .csv");
     failed(reco_records_open(ctx, &r, at("none.csv"), NULL), RECO_E_IO, "none.csv: No such file");
     char wide[4097 + 6];
     memset(wide, ',', sizeof wide);
