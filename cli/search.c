@@ -18,7 +18,8 @@ enum {
     KEY_IN,
     KEY_SIDE,
     KEY_MIN,
-    KEY_ENCODER
+    KEY_ENCODER,
+    KEY_DISTINCT
 };
 
 static void add(cli_search *a, query_kind kind, const char *text, int64_t id)
@@ -70,6 +71,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_QUERIES:
         a->file = arg;
         return 0;
+    case KEY_DISTINCT:
+        a->distinct = true;
+        return 0;
     case KEY_ENCODER:
         a->encoder = arg;
         return 0;
@@ -111,6 +115,8 @@ static const struct argp_option options[] = {
     {"text", KEY_TEXT, "TEXT", 0, "Look for what is like this text (may be given again)", 1},
     {"near", KEY_NEAR, "ID", 0, "Look for what is like this row, but for the row itself", 1},
     {"k", 'k', "K", 0, "How many to find (default 10, at most 1024)", 1},
+    {"distinct", KEY_DISTINCT, NULL, 0,
+     "Each picture once, with its best row, however many captions it has", 1},
     {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 2},
     {"in", KEY_IN, "image|text", 0, "Search the pictures or the captions (default: what the query is)", 2},
     {"min-similarity", KEY_MIN, "S", 0, "Only what has at least this cosine", 2},
@@ -205,16 +211,19 @@ static reco_status print(cli *c, const reco_bank *bank, const int64_t *ids, cons
     return RECO_OK;
 }
 
-/* Where one more hit can't be asked for, the row is left out of those that are searched. */
-static reco_status all_but(cli *c, const cli_search *a, const reco_bank *bank, int64_t id,
-                           reco_bank_filter **out)
+/* The k best rows, of --near without the row itself. */
+static reco_status find(cli *c, const cli_search *a, const cli_query *q, const reco_bank *bank,
+                        reco_side side, const float *x, reco_hits hits)
 {
-    char *where;
-    int n = a->where ? asprintf(&where, "(%s\n) AND id <> %lld", a->where, (long long)id)
-                     : asprintf(&where, "id <> %lld", (long long)id);
-    if (n < 0) return RECO_E_NOMEM;
-    reco_status status = reco_bank_filter_where(c->ctx, out, bank, where);
-    free(where);
+    int64_t but = q->kind == QUERY_ROW ? q->id : -1;
+    if (a->distinct) return reco_search_distinct(c->ctx, bank, side, x, 1, &a->search, but, hits);
+    reco_search_opts search = a->search;
+    reco_bank_filter *others = NULL;
+    reco_status status = RECO_OK;
+    if (but >= 0) status = reco_bank_filter_without(c->ctx, &others, bank, a->search.filter, &but, 1);
+    if (others) search.filter = others;
+    if (status == RECO_OK) status = reco_bank_search(c->ctx, bank, side, x, 1, &search, hits);
+    reco_bank_filter_free(others);
     return status;
 }
 
@@ -237,25 +246,11 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
 
     int64_t ids[RECO_BANK_MAX_K];
     float scores[RECO_BANK_MAX_K];
-    size_t n, kept = 0;
-    reco_search_opts search = a->search;
-    reco_bank_filter *others = NULL;
-    if (q->kind == QUERY_ROW && search.k < RECO_BANK_MAX_K)
-        search.k++; /* the row itself */
-    else if (q->kind == QUERY_ROW)
-        status = all_but(c, a, bank, q->id, &others);
-    if (others) search.filter = others;
-    if (status == RECO_OK)
-        status = reco_bank_search(c->ctx, bank, side, x, 1, &search, (reco_hits){ids, scores, &n});
-    reco_bank_filter_free(others);
+    size_t n;
+    status = find(c, a, q, bank, side, x, (reco_hits){ids, scores, &n});
     if (status != RECO_OK) return status;
-    for (size_t i = 0; i < n && kept < a->search.k; i++) {
-        if (q->kind == QUERY_ROW && ids[i] == q->id) continue;
-        ids[kept] = ids[i];
-        scores[kept++] = scores[i];
-    }
     json_t *hits = json_array();
-    status = print(c, bank, ids, scores, kept, hits);
+    status = print(c, bank, ids, scores, n, hits);
     *out = json_pack("{s:b, s:o}", "refined", refined, "hits", hits);
     return status;
 }
@@ -336,6 +331,8 @@ int cmd_search(int argc, char **argv)
     uint64_t failures = 0;
     reco_status status = run(&c, &a, &model, &bank, &fusion, &filter, &failures);
     int code = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
+    if (status == RECO_OK && failures && failures == (a.file ? a.nrows : a.n))
+        code = 1; /* nothing worked */
     uint64_t repaired = 0;
     for (size_t i = 0; i < a.n && status == RECO_OK; i++)
         repaired += a.queries[i].kind == QUERY_TEXT && cli_not_utf8(a.queries[i].text);

@@ -18,7 +18,9 @@ typedef struct cli_search {
     cli_query *queries;
     size_t n;
     reco_sides refine;
-    int in; /* reco_side, or -1: the query's own */
+    bool distinct;
+    uint64_t nrows; /* of the file */
+    int in;         /* reco_side, or -1: the query's own */
     reco_search_opts search;
 } cli_search;
 
@@ -28,6 +30,6 @@ reco_sides cli_query_sides(const cli_query *queries, size_t n);
 reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
                             reco_side side, float *out);
 /* --queries. */
-reco_status cli_search_file(cli *c, const cli_search *a, const reco_bank *bank, uint64_t *failures);
+reco_status cli_search_file(cli *c, cli_search *a, const reco_bank *bank, uint64_t *failures);
 
 #endif

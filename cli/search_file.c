@@ -1,13 +1,14 @@
 #include "search.h"
 
-reco_status cli_search_file(cli *c, const cli_search *a, const reco_bank *bank, uint64_t *failures)
+reco_status cli_search_file(cli *c, cli_search *a, const reco_bank *bank, uint64_t *failures)
 {
     reco_search_result r;
     reco_stream_opts stream = {.failure = cli_failure, .user = c, .encoder = a->encoder};
-    reco_status status =
-        reco_search_file(c->ctx, bank, (reco_side)a->in, a->file, a->out, &a->search, &stream, &r);
+    reco_status status = reco_search_file(c->ctx, bank, (reco_side)a->in, a->file, a->out, &a->search,
+                                          a->distinct, &stream, &r);
     if (status != RECO_OK) return status;
     *failures = r.failures;
+    a->nrows = r.queries;
     cli_clear_bar(c);
     if (c->json)
         cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f}", "queries", (json_int_t)r.queries, "k",

@@ -184,6 +184,14 @@ RECO_API reco_status reco_bank_export(reco_ctx *ctx, const reco_bank *bank, cons
 RECO_API reco_status reco_bank_export_pairs(reco_ctx *ctx, const reco_bank *bank, const char *out,
                                             const char *where, uint64_t *rows);
 
+/* As reco_bank_search, each picture once: of rows of the same picture the best, and so many more that k pictures are found where
+ * there are as many. Two rows are of the same picture when their image vectors are equal, or when their URIs are and the
+ * vectors differ by rounding alone (cosine above 0.999).
+ *   but  a row whose picture is left out, or -1 */
+RECO_API reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                          const float *queries, size_t nq, const reco_search_opts *opts,
+                                          int64_t but, reco_hits hits);
+
 typedef struct reco_search_result {
     uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
     uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */
@@ -191,6 +199,7 @@ typedef struct reco_search_result {
 } reco_search_result;
 
 /* Queries from a file, hits to files; no model needed.
+ *   distinct  1: as reco_search_distinct
  *   queries  a .npy of [nq][d], float32 or float16
  *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
  *            queries, hold id -1 and score 0. Both files appear when all is done; a killed process leaves both, or those
@@ -200,7 +209,8 @@ typedef struct reco_search_result {
  * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */
 RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                       const char *queries, const char *out, const reco_search_opts *opts,
-                                      const reco_stream_opts *stream, reco_search_result *result);
+                                      int distinct, const reco_stream_opts *stream,
+                                      reco_search_result *result);
 
 typedef struct reco_refine_opts {
     size_t k; /* 0 = the layer's own */

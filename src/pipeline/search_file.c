@@ -14,6 +14,7 @@ typedef struct search {
     reco_search_opts opts;
     const reco_stream_opts *stream;
     reco_search_result *result;
+    bool distinct;
     size_t d, k;
     float *rows, *scores; /* [block][d], [block][k] */
     int64_t *ids;         /* [block][k] */
@@ -64,9 +65,11 @@ static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t f
     RECO_TRY(reco_npy_rows(ctx, npy, from, n, s->rows));
     size_t kept = keep_good(s, from, n);
     double start = reco_now();
-    if (kept)
-        RECO_TRY(reco_bank_search(ctx, s->bank, s->side, s->rows, kept, &s->opts,
-                                  (reco_hits){s->ids, s->scores, NULL}));
+    reco_hits hits = {s->ids, s->scores, NULL};
+    if (kept && s->distinct)
+        RECO_TRY(reco_search_distinct(ctx, s->bank, s->side, s->rows, kept, &s->opts, -1, hits));
+    else if (kept)
+        RECO_TRY(reco_bank_search(ctx, s->bank, s->side, s->rows, kept, &s->opts, hits));
     s->result->seconds += reco_now() - start;
     spread(s, kept, n);
     return RECO_OK;
@@ -81,14 +84,14 @@ static reco_status forget(reco_ctx *ctx, const char *ids, const char *dir)
 }
 
 reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side side, const char *queries,
-                             const char *out, const reco_search_opts *opts, const reco_stream_opts *stream,
-                             reco_search_result *result)
+                             const char *out, const reco_search_opts *opts, int distinct,
+                             const reco_stream_opts *stream, reco_search_result *result)
 {
     *result = (reco_search_result){0};
     reco_npy npy = {0};
     reco_npy_writer *ids = NULL, *scores = NULL;
     char *ids_path = NULL, *scores_path = NULL;
-    search s = {.bank = bank, .side = side, .stream = stream, .result = result};
+    search s = {.bank = bank, .side = side, .stream = stream, .result = result, .distinct = distinct != 0};
     if (opts) s.opts = *opts;
     if (s.opts.k == 0) s.opts.k = 10;
     s.k = s.opts.k;

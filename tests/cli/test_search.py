@@ -100,6 +100,72 @@ class Search(Case):
                     break
         self.assertEqual(seen, {pair("old"), pair("new"), None})
 
+    def five_captions(self, n, copies=()):
+        """n pictures of five captions each, as COCO has them; `copies` under another URI too."""
+        rng = random.Random(3)
+        pictures = [unit(rng, self.D) for _ in range(n)]
+        rows = [(i, f"{i}.jpg") for i in range(n) for _ in range(5)] + [(i, f"copy{i}.jpg") for i in copies]
+        write_npy(self.dir / "f/img_emb/img_emb_0.npy", [pictures[i] for i, _ in rows])
+        write_npy(self.dir / "f/text_emb/text_emb_0.npy", [unit(rng, self.D) for _ in rows])
+        (self.dir / "f/metadata").mkdir()
+        (self.dir / "f/metadata/metadata_0.jsonl").write_text("".join(
+            json.dumps({"caption": f"caption {j}", "image_path": uri, "n": i}) + "\n" for j, (i, uri) in enumerate(rows)))
+        self.reco("bank", "build", "--embeddings", "f", "--several-captions", "--out", "f.bank")
+        half = struct.Struct(f"<{self.D}e")
+        return [half.unpack(half.pack(*p)) for p in pictures]
+
+    def test_distinct(self):
+        pictures = self.five_captions(600, copies=(7, 8))
+        find = ["search", "--bank", "f.bank", "--distinct"]
+        of = lambda hits: [h["meta"]["n"] for h in hits]
+        for k in (1, 3, 50, 300, 599):
+            hits = self.json(*find, "--near", 35, "-k", k)["hits"]
+            self.assertEqual(of(hits), [i for i in self.best(pictures[7], pictures, 600) if i != 7][:k])
+            self.assertEqual([h["id"] for h in hits if h["id"] < 3000], [5 * n for n in of(hits)])  # equal rows: the first
+        self.assertEqual(len(self.json(*find, "--near", 35, "-k", 1024)["hits"]), 599)
+        hits = self.json(*find, "--near", 35, "-k", 20, "--where", "id % 5 = 3")["hits"]
+        self.assertEqual(of(hits), [i for i in self.best(pictures[7], pictures, 600) if i != 7][:20])
+        self.assertTrue(all(h["id"] % 5 == 3 for h in hits))
+        # By captions: each picture with its best one.
+        hits, all_hits = (self.json("search", "--bank", "f.bank", "--near", 35, "--in", "text", "-k", k, *more)["hits"]
+                          for k, more in ((40, ["--distinct"]), (1024, [])))
+        firsts = {}
+        for h in all_hits:
+            firsts.setdefault(h["meta"]["n"], h["id"])
+        firsts.pop(7, None)
+        self.assertEqual([h["id"] for h in hits], list(firsts.values())[:40])
+        # Without it, one picture fills the list.
+        self.assertEqual(of(self.json("search", "--bank", "f.bank", "--near", 35, "-k", 5)["hits"]), [7] * 5)
+        # A file of queries.
+        write_npy(self.dir / "q.npy", [[0.0] * self.D, *pictures[:70]])
+        done = self.json(*find, "--queries", "q.npy", "--side", "image", "--out", "h", "-k", 30)
+        self.assertEqual((done["queries"], done["failures"]), (71, 1))
+        ids = npy(self.dir / "h/ids.npy")[1]
+        self.assertEqual(ids[0], (-1,) * 30)
+        for picture, row in zip(pictures[:70], ids[1:]):
+            self.assertEqual([600 if i == 3000 else i // 5 for i in row], self.best(picture, pictures, 30))
+
+    def test_distinct_of_one_name(self):
+        """Vectors of one URI that differ by rounding are one picture; other pictures of that name are others."""
+        base = [1.0] + [0.0] * (self.D - 1)
+        near, other = [1.0, 0.01] + [0.0] * (self.D - 2), [0.9, 0.43] + [0.0] * (self.D - 2)
+        write_npy(self.dir / "g/img_emb/img_emb_0.npy", [base, near, other, near])
+        write_npy(self.dir / "g/text_emb/text_emb_0.npy", [base] * 4)
+        (self.dir / "g/metadata").mkdir()
+        (self.dir / "g/metadata/metadata_0.jsonl").write_text("".join(
+            json.dumps({"caption": f"c{i}", "image_path": uri}) + "\n" for i, uri in enumerate(["a.jpg", "a.jpg", "a.jpg", "b.jpg"])))
+        self.reco("bank", "build", "--embeddings", "g", "--several-captions", "--out", "g.bank")
+        write_npy(self.dir / "q.npy", [base])
+        self.reco("search", "--bank", "g.bank", "--distinct", "--queries", "q.npy", "--side", "image", "--out", "h", "-k", 4)
+        self.assertEqual(npy(self.dir / "h/ids.npy")[1], [(0, 3, 2, -1)])
+
+    def test_nothing_worked(self):
+        """Of several queries one that works is enough; none is a failure."""
+        self.reco("search", "--bank", "b", "--near", 4, "--near", 900)
+        self.reco("search", "--bank", "b", "--near", 800, "--near", 900, code=1)
+        write_npy(self.dir / "q.npy", [[0.0] * self.D] * 2)
+        self.reco("search", "--bank", "b", "--queries", "q.npy", "--side", "image", "--out", "h", code=1)
+
     def test_hostile_where(self):
         for where, says in [("1; DROP TABLE pair", '";"'), ("1) OR (1", '")"'), ("1 -- x", "comments"), ("(1", '"("'),
                             ("load_extension('x')", "load_extension"), ("id IN (SELECT number FROM segment)", "segment"),

@@ -1,0 +1,154 @@
+/* Hits of which each is of another picture: several captions of one picture are several rows. */
+#include "pipeline/pipeline_internal.h"
+
+#define BLOCK ((size_t)64) /* queries at a time */
+#define NEARLY 0.999       /* the same picture under one URI, but for rounding */
+
+typedef struct distinct {
+    const reco_bank *bank;
+    reco_side side;
+    reco_search_opts opts; /* k: of the next search */
+    size_t d, k;
+    int64_t but;
+    /* of one query */
+    float *chosen; /* [k + 1][d] image vectors of what is left out and of what was chosen */
+    int64_t *ids;  /* [k + 1] */
+    size_t n;      /* how many there are */
+    int64_t *seen; /* rows that were looked at: [room] */
+    size_t nseen, room;
+} distinct;
+
+static reco_status same_uri(reco_ctx *ctx, const reco_bank *bank, int64_t a, int64_t b, bool *same)
+{
+    reco_pair x = {0}, y = {0};
+    reco_status status = reco_bank_get(ctx, bank, a, &x);
+    if (status == RECO_OK) status = reco_bank_get(ctx, bank, b, &y);
+    *same = status == RECO_OK && x.uri && y.uri && *x.uri && strcmp(x.uri, y.uri) == 0;
+    reco_pair_free(&x);
+    reco_pair_free(&y);
+    return status;
+}
+
+/* Has this picture been chosen? By its vector; vectors that were computed in another way differ in their last digits. */
+static reco_status is_known(reco_ctx *ctx, const distinct *s, int64_t id, const float *vector, bool *known)
+{
+    *known = false;
+    for (size_t i = 0; i < s->n && !*known; i++) {
+        const float *other = s->chosen + i * s->d;
+        if (memcmp(vector, other, s->d * sizeof *vector) == 0)
+            *known = true;
+        else if (reco_dot(vector, other, s->d) > NEARLY)
+            RECO_TRY(same_uri(ctx, s->bank, id, s->ids[i], known));
+    }
+    return RECO_OK;
+}
+
+static void choose(distinct *s, int64_t id, const float *vector)
+{
+    memcpy(s->chosen + s->n * s->d, vector, s->d * sizeof *vector);
+    s->ids[s->n++] = id;
+}
+
+static reco_status remember(reco_ctx *ctx, distinct *s, const int64_t *ids, size_t n)
+{
+    if (s->nseen + n > s->room) {
+        size_t room = 2 * (s->nseen + n);
+        int64_t *grown = reco_alloc(ctx, room, sizeof *grown, "rows");
+        if (!grown) return RECO_E_NOMEM;
+        if (s->nseen) memcpy(grown, s->seen, s->nseen * sizeof *grown);
+        reco_free(s->seen);
+        s->seen = grown;
+        s->room = room;
+    }
+    memcpy(s->seen + s->nseen, ids, n * sizeof *ids);
+    s->nseen += n;
+    return RECO_OK;
+}
+
+/* Those of n hits that are other pictures, behind *count of `out`. */
+static reco_status sift(reco_ctx *ctx, distinct *s, const int64_t *ids, const float *scores, size_t n,
+                        int64_t *out, float *out_scores, size_t *count)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *vectors = reco_scratch(ctx, n * s->d, sizeof *vectors, "vectors");
+    if (!vectors) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_bank_gather(ctx, s->bank, RECO_IMAGE, ids, n, vectors));
+    for (size_t i = 0; i < n && *count < s->k; i++) {
+        bool known;
+        RECO_GO(is_known(ctx, s, ids[i], vectors + i * s->d, &known));
+        if (known) continue;
+        choose(s, ids[i], vectors + i * s->d);
+        out[*count] = ids[i];
+        out_scores[(*count)++] = scores[i];
+    }
+    status = remember(ctx, s, ids, n);
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+/* One query, whose first n hits are there; searches on, without the rows that were seen, until there are enough. */
+static reco_status one(reco_ctx *ctx, distinct *s, const float *query, int64_t *ids, float *scores,
+                       size_t n, int64_t *out, float *out_scores, size_t *count)
+{
+    reco_status status = RECO_OK;
+    reco_search_opts opts = s->opts;
+    reco_bank_filter *rest = NULL;
+    *count = s->n = s->nseen = 0;
+    if (s->but >= 0) {
+        RECO_GO(reco_bank_gather(ctx, s->bank, RECO_IMAGE, &s->but, 1, s->chosen));
+        s->ids[s->n++] = s->but;
+    }
+    for (;;) {
+        RECO_GO(sift(ctx, s, ids, scores, n, out, out_scores, count));
+        if (n < opts.k || *count == s->k) break;
+        reco_bank_filter_free(rest);
+        rest = NULL;
+        RECO_GO(reco_bank_filter_without(ctx, &rest, s->bank, s->opts.filter, s->seen, s->nseen));
+        opts.filter = rest;
+        RECO_GO(reco_bank_search(ctx, s->bank, s->side, query, 1, &opts, (reco_hits){ids, scores, &n}));
+    }
+out:
+    reco_bank_filter_free(rest);
+    return status;
+}
+
+reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                                 size_t nq, const reco_search_opts *opts, int64_t but, reco_hits hits)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    distinct s = {.bank = bank, .side = side, .d = reco_bank_get_info(bank).d, .but = but};
+    if (opts) s.opts = *opts;
+    s.k = s.opts.k ? s.opts.k : 10;
+    if (s.k > RECO_BANK_MAX_K)
+        RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K));
+    size_t most = s.opts.k = reco_min(RECO_BANK_MAX_K, 4 * s.k + 16), block = reco_min(BLOCK, nq);
+    int64_t *ids = reco_scratch(ctx, block * most, sizeof *ids, "hits");
+    float *scores = reco_scratch(ctx, block * most, sizeof *scores, "hits");
+    size_t *counts = reco_scratch(ctx, block, sizeof *counts, "hits");
+    s.chosen = reco_scratch(ctx, (s.k + 1) * s.d, sizeof *s.chosen, "vectors");
+    s.ids = reco_scratch(ctx, s.k + 1, sizeof *s.ids, "hits");
+    if (!ids || !scores || !counts || !s.chosen || !s.ids) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < nq; i += block) {
+        size_t n = reco_min(block, nq - i), found;
+        RECO_GO(reco_bank_search(ctx, bank, side, queries + i * s.d, n, &s.opts,
+                                 (reco_hits){ids, scores, counts}));
+        for (size_t q = 0; q < n; q++) {
+            int64_t *out = hits.ids + (i + q) * s.k;
+            float *out_scores = hits.scores + (i + q) * s.k;
+            RECO_GO(one(ctx, &s, queries + (i + q) * s.d, ids + q * most, scores + q * most, counts[q], out,
+                        out_scores, &found));
+            if (hits.counts) hits.counts[i + q] = found;
+            for (size_t j = found; j < s.k; j++) {
+                out[j] = -1;
+                out_scores[j] = 0;
+            }
+        }
+    }
+out:
+    reco_free(s.seen);
+    reco_scratch_release(ctx, mark);
+    return status;
+}
