@@ -1,5 +1,7 @@
 /* CLIP's byte-pair encoding, compiled in: clip_merges.txt (OpenAI, MIT) is all of it, since the vocabulary follows. */
 #include "text/builtin.h"
+#include "text/bpe/bpe.h"
+#include "text/text.h"
 #include "text/tokenizer.h"
 
 /* 256 letters, 256 letters that end a word, a token a merge, begin and end of text. */

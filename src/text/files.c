@@ -1,4 +1,4 @@
-#include "text/tokenizer.h"
+#include "text/files.h"
 
 #include <errno.h>
 #include <fcntl.h>

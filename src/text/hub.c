@@ -1,6 +1,10 @@
 /* Which tokenizer a folder has, by the rules of transformers' AutoTokenizer. */
-#include "text/json_tokenizer.h"
-#include "text/sentencepiece.h"
+#include "text/files.h"
+#include "text/json/json.h"
+#include "text/special/special.h"
+#include "text/spm/classes.h"
+#include "text/text.h"
+#include "text/tokenizer.h"
 
 #include <unistd.h>
 

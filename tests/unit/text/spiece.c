@@ -1,5 +1,5 @@
 /* SentencePiece models: ids against the library's, and files with something wrong. */
-#include "text/spm.h"
+#include "text/spm/spm.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 static reco_ctx *ctx;
 static char folder[4096];
@@ -104,13 +105,13 @@ static void damage(void **state)
     for (size_t m = 0; m < 3; m++) {
         size_t bytes;
         char *data = content(names[m], &bytes);
-        for (size_t n = 0; n < bytes; n += 7) { /* of a size that ASan watches */
+        for (size_t n = 0; n < bytes; n += 31) { /* of a size that ASan watches */
             char *part = malloc(n ? n : 1);
             memcpy(part, data, n);
             try(part, n);
             free(part);
         }
-        for (size_t i = 0; i < bytes; i += i < 400 || i + 2500 > bytes ? 1 : 13) {
+        for (size_t i = 0; i < bytes; i += i < 60 || i + 2000 > bytes ? 3 : 61) {
             char kept = data[i];
             for (unsigned b = 0; b < 3; b++) {
                 data[i] = (char)(b == 0 ? kept ^ 1 : b == 1 ? kept ^ 0x80 : 0xff);
