@@ -125,12 +125,15 @@ static reco_status provenance(reco_ctx *ctx, const reco_output *o, reco_provenan
     RECO_TRY(reco_model_fingerprint(ctx, o->model, after->fingerprint));
     snprintf(after->precision[o->side], sizeof after->precision[0], "%s",
              reco_precision_name(info.precision));
+    after->exif = o->side == RECO_IMAGE && info.preprocess.upright;
     *before = (reco_provenance){0};
     if (!old.found || !(old.sides >> other & 1) || !side_is_there(ctx, o, other)) return RECO_OK;
     *before = old;
     before->sides = 1 << other;
     after->sides |= 1 << other;
     after->refined = before->refined = old.refined & 1 << other;
+    before->exif = old.exif && other == RECO_IMAGE;
+    after->exif |= before->exif;
     memcpy(after->precision[other], old.precision[other], sizeof old.precision[0]);
     return RECO_OK;
 }

@@ -66,6 +66,7 @@ static reco_status parse(reco_ctx *ctx, const json_t *json, const char *path, re
     p->d = d > 0 ? (size_t)d : 0;
     p->sides = sides_of(json, "sides", RECO_SIDES_BOTH);
     p->refined = sides_of(json, "refined", 0);
+    p->exif = json_is_true(json_object_get(json, "exif"));
     for (int side = 0; side < 2; side++)
         text_of(precision, side_names[side], p->precision[side], sizeof p->precision[side]);
     return RECO_OK;
@@ -172,6 +173,7 @@ reco_status reco_provenance_write(reco_ctx *ctx, const char *dir, const reco_pro
                              "logit_scale", (double)p->logit_scale, "sides", list_of(p->sides));
     if (p->exported) json_object_set_new(json, "rows", json_integer((json_int_t)p->rows));
     if (p->refined) json_object_set_new(json, "refined", list_of(p->refined));
+    if (p->exif) json_object_set_new(json, "exif", json_true());
     for (int side = 0; side < 2 && json; side++) {
         if (!(p->sides >> side & 1) || !*p->precision[side]) continue;
         json_t *precision = json_object_get(json, "precision");

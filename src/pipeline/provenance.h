@@ -13,6 +13,7 @@ typedef struct reco_provenance {
     size_t d;          /* 0 where unknown */
     int sides;         /* bits as of reco_sides: whose embeddings it speaks of */
     int refined;       /* likewise: which of them were refined */
+    bool exif;         /* the pictures were turned as their EXIF says */
     char precision[2][8];
     uint64_t rows; /* of an export */
 } reco_provenance;

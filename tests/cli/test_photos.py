@@ -158,6 +158,7 @@ class Photos(Case):
         rows = {}
         for name, options in (("off", []), ("on", ["--exif"])):
             self.reco("embed", "--model", MODEL, "--images", "album", "--out", name, *options)
+            self.assertEqual(json.loads((self.dir / name / "reco.json").read_text()).get("exif", False), name == "on")
             rows[name] = npy(self.dir / name / "img_emb/img_emb_0.npy")[1]
             self.reco("bank", "build", "--model", MODEL, "--pairs", "pairs.csv", "--out", name + ".bank", *options)
         self.assertEqual(rows["on"][0], rows["on"][1])
