@@ -75,6 +75,10 @@ reco_status reco_inflate_open(reco_ctx *ctx, reco_inflate **out, int fd, const v
     if (archive_read_open(z->archive, z, NULL, more, NULL) != ARCHIVE_OK) RECO_GO(fail(ctx, z));
     int rc = archive_read_next_header(z->archive, &entry);
     if (rc != ARCHIVE_OK && rc != ARCHIVE_EOF) RECO_GO(fail(ctx, z));
+    if (rc == ARCHIVE_OK && archive_filter_code(z->archive, 0) == ARCHIVE_FILTER_NONE) {
+        archive_clear_error(z->archive); /* it has the mark, and nothing else of its kind */
+        RECO_GO(fail(ctx, z));
+    }
     *out = z;
     z = NULL;
 out:

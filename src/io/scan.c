@@ -18,6 +18,7 @@ typedef struct scan {
     bool malformed;     /* one such that does not end with one, or has a single one inside; */
     bool needed;        /* and one with something inside that quotes are for */
     tally *columns;     /* [t->n] */
+    tally names;        /* first fields of rows that are longer */
 } scan;
 
 /* Does the text begin and end with quotes, those inside doubled? */
@@ -89,7 +90,12 @@ static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bo
             s->bad++;
         else
             s->good++;
-        s->longer += !bad && n == t->n + 1;
+        if (!bad && n == t->n + 1) {
+            size_t bytes;
+            const char *name = reco_io_csv_field(&t->csv, 0, &bytes);
+            s->longer++;
+            if (!s->names.uncounted) s->names.uncounted = !counts(&s->names, name, bytes, row);
+        }
         if (bad || n > t->n) {
             /* A separator within quotes, perhaps. */
             for (size_t i = 0, bytes; i < t->csv.n; i++)
@@ -188,7 +194,7 @@ reco_status reco_io_table_scan(reco_ctx *ctx, reco_io_table *t)
         if (!(s[i].columns = reco_alloc(ctx, t->n + 1, sizeof *s[i].columns, "csv columns")))
             RECO_GO(RECO_E_NOMEM);
     RECO_GO(choose(ctx, t, s, &chosen));
-    if (chosen->longer && chosen->longer == chosen->bad && chosen->good == 0) {
+    if (chosen->longer && chosen->longer == chosen->bad && chosen->good == 0 && !chosen->names.uncounted) {
         RECO_GO(reco_io_table_name_rows(ctx, t));
         RECO_GO(choose(ctx, t, s, &chosen));
     }

@@ -80,7 +80,7 @@ static reco_status read_record(reco_ctx *ctx, ingest *g, reco_pair_row *row, con
         if (!*bad) *bad = "no record in metadata/";
         return RECO_OK;
     }
-    reco_status status = reco_pair_row_read_as(ctx, row, record, "", g->table, RECO_NEED_NOTHING, &reason);
+    reco_status status = reco_pair_row_read(ctx, row, record, "", g->table, RECO_NEED_NOTHING, &reason);
     json_decref(record);
     *bad = reason;
     if (status == RECO_OK && !reason && g->exported) status = reco_export_undo(ctx, row);

@@ -8,7 +8,7 @@ static reco_status take(reco_ctx *ctx, reco_sink *s, json_t *record, const char 
     if (!record) return reco_sink_fail(ctx, s, item, bad, number);
     reco_pair_row row;
     const char *reason;
-    reco_status status = reco_pair_row_read_as(ctx, &row, record, file, table, RECO_NEED_BOTH, &reason);
+    reco_status status = reco_pair_row_read(ctx, &row, record, file, table, RECO_NEED_BOTH, &reason);
     if (status == RECO_OK && !reason) return reco_sink_take(ctx, s, &row, number);
     if (status == RECO_OK)
         status = reco_sink_fail(ctx, s, row.uri && *row.uri ? row.uri : item, reason, number);

@@ -100,7 +100,7 @@ static reco_status emit(reco_ctx *ctx, ingest *g, part *p, const part *words, co
     const char *reason = p->bad_picture, *text = words ? words->text : NULL;
     if (!reason) {
         RECO_GO(make_record(ctx, g, p->name, text, json, &record));
-        RECO_GO(reco_pair_row_read_as(ctx, &row, record, g->tar, &table, RECO_NEED_BOTH, &reason));
+        RECO_GO(reco_pair_row_read(ctx, &row, record, g->tar, &table, RECO_NEED_BOTH, &reason));
         if (reason && words && words->bad_text) reason = words->bad_text; /* the cause of "no text" */
     }
     if (reason) {

@@ -81,7 +81,7 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
         uint64_t number;
         reco_pair_row row = {0};
         if (captions) RECO_GO(reco_embeddings_next(ctx, e, &record, &number, &bad));
-        if (record) status = reco_pair_row_read(ctx, &row, record, "", RECO_NEED_NOTHING, &reason);
+        if (record) status = reco_pair_row_read(ctx, &row, record, "", NULL, RECO_NEED_NOTHING, &reason);
         json_decref(record);
         if (status == RECO_OK) status = reco_caption_key(ctx, &set->captions[set->n], row.caption);
         set->pictures[set->n] = reco_picture_key(row.uri);

@@ -160,8 +160,8 @@ static const char *show_names(reco_ctx *ctx, const json_t *record, const char *r
     return reco_ctx_error(ctx);
 }
 
-reco_status reco_pair_row_read_as(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                                  const reco_table_opts *table, reco_pair_need need, const char **reason)
+reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
+                               const reco_table_opts *table, reco_pair_need need, const char **reason)
 {
     taken uri = {0}, caption = {0};
     *row = (reco_pair_row){0};
@@ -203,12 +203,6 @@ reco_status reco_pair_captions(reco_ctx *ctx, const json_t *record, const reco_t
         break;
     }
     return RECO_OK;
-}
-
-reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                               reco_pair_need need, const char **reason)
-{
-    return reco_pair_row_read_as(ctx, row, record, file, NULL, need, reason);
 }
 
 void reco_table_key(char key[32], const reco_table_opts *table)

@@ -107,16 +107,13 @@ reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records, const 
 #define RECO_OTHER_TEXT "duplicate URI: it is there already, with another text"
 typedef enum reco_pair_need {
     RECO_NEED_NOTHING, /* "" where there is no caption */
-    RECO_NEED_CAPTION, /* the same */
-    RECO_NEED_BOTH     /* and there must be an image and a caption */
+    RECO_NEED_BOTH     /* there must be an image and a caption */
 } reco_pair_need;
-/* Caption, uri and the rest out of a record, which is changed. *reason: NULL, or what makes it a failure (a static text). */
+/* Caption, uri and the rest out of a record, which is changed. *reason: NULL, or what makes it a failure (a text that is valid
+ * until the next error of ctx).
+ *   table  NULL: columns by their known names */
 reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                               reco_pair_need need, const char **reason);
-
-/* The same where the user named columns. */
-reco_status reco_pair_row_read_as(reco_ctx *ctx, reco_pair_row *row, json_t *record, const char *file,
-                                  const reco_table_opts *table, reco_pair_need need, const char **reason);
+                               const reco_table_opts *table, reco_pair_need need, const char **reason);
 /* Where the caption is a list of several, the list, to be released, and its name; else NULL. */
 reco_status reco_pair_captions(reco_ctx *ctx, const json_t *record, const reco_table_opts *table,
                                char **name, json_t **captions);

@@ -95,6 +95,7 @@ class Tables(Case):
         self.refused("a.csv", "imgae,text\na,b\n", says=['"imgae", "text"', 'is "imgae" meant as image?', "--image-column"])
         self.refused("a.csv", lines("{image}", "{image},{text}").replace("{image}", "pictures/0000.png,red disc"),
                      says=["has no header row", "put a row of names above it, as image,text"])
+        self.refused("a.csv.gz", b"\x1f\x8b\x08broken", says=["a.csv.gz: "])
         self.refused("a.parquet", "PAR1", says=["pandas.read_parquet('a.parquet').to_json('a.jsonl'"])
         self.build("a.jsonl", '{"foto": "a.png", "text": "a"}\n{"image": "pictures/0000.png", "text": "b"}\n')
         self.assertIn('no image: its names are "foto"', self.built["failed"][0]["reason"])
@@ -236,6 +237,8 @@ class Tables(Case):
         pairs, metas = self.build("a.csv", '"image","text","n"\n' + "".join(f'"{i + 1}","{a}","{b}",{i}\n' for i, (a, b) in enumerate(R)))
         self.assertEqual((pairs, metas), (R, [{"n": i} for i in range(3)]))
         self.assertEqual(self.build("a.csv", lines("image,text,n", "{image},{text},{i},"))[1], metas)
+        (self.dir / "b.csv").write_text(lines("image,text", "{image},{text}, and more"))
+        self.assertIn("line 2: 3 fields, want 2", self.run_raw("bank", "build", "--model", MODEL, "--pairs", "b.csv", "--out", "c").stderr)
 
     def test_urls(self):
         self.build("a.csv", f"url,text\nhttps://example.com/a.jpg,a\n{R[0][0]},b\n")
