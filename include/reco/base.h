@@ -7,7 +7,9 @@
  * the hooks. It belongs to one thread at a time. Models, banks and fusion layers are immutable once
  * open and may be shared between threads, each thread with a context of its own.
  *
- * The library never exits, never prints and never reads the environment. */
+ * The library never exits, never prints and never reads the environment. Threads are OpenMP's; those that wait sleep, also where
+ * OMP_WAIT_POLICY is not set. With GNU's runtime that takes some more threads, at most one for each processor, which sleep in the
+ * process from the first work on several threads to its end. */
 #ifndef RECO_BASE_H
 #define RECO_BASE_H
 

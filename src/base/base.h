@@ -105,6 +105,9 @@ const char *reco_content_excuse(const void *data, size_t bytes);
 typedef void (*reco_body)(void *arg, size_t begin, size_t end, int worker);
 void reco_parallel(reco_ctx *ctx, size_t n, size_t grain, reco_body body, void *arg);
 
+/* Before OpenMP works with that many threads, here or in a library below: those that wait are to sleep (sleep.c). */
+void reco_threads_sleep(int threads);
+
 double reco_ctx_wait(const reco_ctx *ctx);  /* seconds */
 reco_isa reco_ctx_isa(const reco_ctx *ctx); /* resolved: never AUTO */
 /* A one-thread context with the same caps and no hooks, for a worker that needs errors of its own. */

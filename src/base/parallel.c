@@ -26,6 +26,7 @@ void reco_parallel(reco_ctx *ctx, size_t n, size_t grain, reco_body body, void *
 #ifdef _OPENMP
     if (ctx->threads > 1 && pieces > 1) {
         int threads = (size_t)ctx->threads < pieces ? ctx->threads : (int)pieces;
+        reco_threads_sleep(threads);
         on_threads(threads, n, grain, pieces, body, arg);
         return;
     }

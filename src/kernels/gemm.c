@@ -11,6 +11,7 @@ int reco_threads_enter(int threads)
 {
 #ifdef _OPENMP
     int before = omp_get_max_threads();
+    reco_threads_sleep(threads);
     if (before != threads) omp_set_num_threads(threads);
     return before;
 #else
