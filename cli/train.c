@@ -172,7 +172,7 @@ static const struct argp_option options[] = {
     {"min-similarity", KEY_MIN, "S", 0, "Neighbours of smaller cosine do not count", 2},
     {"neighbour-dropout", KEY_DROPOUT, "P", 0, "Chance that a pair meets fewer neighbours than it has", 2},
     {"batch", KEY_BATCH, "B", 0, "Pairs a step (default: relational 256, transformer 512)", 3},
-    {"steps", KEY_STEPS, "N", 0, "Steps (default: relational 600)", 3},
+    {"steps", KEY_STEPS, "N", 0, "Steps (default: relational 300)", 3},
     {"lr", KEY_LR, "RATE", 0, "Peak learning rate (default: relational 1e-2, transformer 1e-3)", 3},
     {"weight-decay", KEY_DECAY, "D", 0, "On matrices (default 0.1)", 3},
     {"validation", KEY_VALIDATION, "F", 0, "Share of captions held out (default 0.2)", 3},

@@ -33,7 +33,7 @@ typedef struct reco_train_opts {
     reco_layer layer;
     size_t k;                 /* 10 */
     size_t batch;             /* 256, 512; at most the number of pairs */
-    size_t steps;             /* 600; 10 epochs, at least 400 */
+    size_t steps;             /* 300; 10 epochs, at least 400 */
     double lr;                /* 1e-2, 1e-3 */
     double weight_decay;      /* 0.1; negative = none */
     double warmup;            /* fraction of steps, 0.05 */

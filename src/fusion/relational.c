@@ -7,7 +7,7 @@
  * reach the parameters through u, the softmax, w and the gate, and end there. The two small nets run over all rows at
  * once, as matrix products; the rest goes item by item. */
 
-enum { F = RECO_FEATURES, NET_U = 0, NET_W = 1 };
+enum { F = RECO_FEATURES, NET_U = 0, NET_W = 1, ROWS = 256 };
 
 /* ---- u and w: Linear(F, hidden), GELU, Linear(hidden, 1) ---- */
 
@@ -29,6 +29,25 @@ static reco_status net_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t
     return reco_gemm(ctx, y, 1, act, hidden, false, w2, hidden, true, m, 1, hidden, 1, 1);
 }
 
+/* Sums over rows: sums [F+2][hidden] += in' da, da, dy act. Matrix products of one to five columns, for which oneDNN has
+ * no fast kernel on AVX2: there they took two thirds of a step. */
+static void add_rows(float *restrict sums, const float *restrict da, const float *restrict dy,
+                     const float *restrict act, const float *restrict in, size_t m, size_t hidden)
+{
+    for (size_t i = 0; i < m; i++) {
+        const float *restrict row = da + i * hidden, *restrict a = act + i * hidden;
+        for (size_t q = 0; q < F; q++) {
+            float x = in[i * F + q], *restrict s = sums + q * hidden;
+            for (size_t h = 0; h < hidden; h++) s[h] += x * row[h];
+        }
+        float *restrict s = sums + F * hidden, *restrict s2 = s + hidden, y = dy[i];
+        for (size_t h = 0; h < hidden; h++) {
+            s[h] += row[h];
+            s2[h] += y * a[h];
+        }
+    }
+}
+
 /* Add the gradients of the net's tensors but the last bias, given dy [m]; din [m][F] unless NULL.
  * Of u the last bias shifts every logit of a softmax alike, so its gradient is zero: summing it up would give rounding
  * noise, which AdamW turns into steps. Of w the caller adds it. */
@@ -42,14 +61,21 @@ static reco_status net_backward(reco_ctx *ctx, const reco_fusion *f, const reco_
     float *db0 = reco_fusion_grad(f, dvector, t->side, 0, first + 1);
     float *dw2 = reco_fusion_grad(f, dvector, t->side, 0, first + 2);
     float *da = reco_scratch(ctx, m * hidden, sizeof *da, "fusion backward"); /* [m][hidden] */
-    float *ones = reco_scratch(ctx, m, sizeof *ones, "fusion backward");
-    if (!da || !ones) return RECO_E_NOMEM;
-    for (size_t i = 0; i < m; i++) ones[i] = 1;
-    RECO_TRY(reco_gemm(ctx, dw2, hidden, dy, m, false, act, hidden, false, 1, hidden, m, 1, 1));
-    RECO_TRY(reco_gemm(ctx, da, hidden, dy, 1, false, w2, hidden, false, m, hidden, 1, 1, 0));
+    float *sums = reco_scratch(ctx, (F + 2) * hidden, sizeof *sums, "fusion backward");
+    if (!da || !sums) return RECO_E_NOMEM;
+    for (size_t i = 0; i < m; i++)
+        for (size_t h = 0; h < hidden; h++) da[i * hidden + h] = dy[i] * w2[h];
     reco_gelu_backward(ctx, da, da, pre, m * hidden);
-    RECO_TRY(reco_gemm(ctx, db0, hidden, ones, m, false, da, hidden, false, 1, hidden, m, 1, 1));
-    RECO_TRY(reco_gemm(ctx, dw0, F, da, hidden, true, in, F, false, hidden, F, m, 1, 1));
+    for (size_t i = 0; i < m; i += ROWS) { /* long sums in pieces, so that they round less */
+        memset(sums, 0, (F + 2) * hidden * sizeof *sums);
+        add_rows(sums, da + i * hidden, dy + i, act + i * hidden, in + i * F, reco_min(ROWS, m - i),
+                 hidden);
+        for (size_t h = 0; h < hidden; h++) {
+            for (size_t q = 0; q < F; q++) dw0[h * F + q] += sums[q * hidden + h];
+            db0[h] += sums[F * hidden + h];
+            dw2[h] += sums[(F + 1) * hidden + h];
+        }
+    }
     return din ? reco_gemm(ctx, din, F, da, hidden, false, w0, F, false, m, F, hidden, 1, 0) : RECO_OK;
 }
 

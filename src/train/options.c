@@ -32,7 +32,7 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     if (o->k == 0) o->k = 10;
     if (o->batch == 0) o->batch = transformer ? 512 : 256;
     o->batch = reco_min(o->batch, n);
-    if (o->steps == 0) o->steps = transformer ? reco_max(400, 10 * n / o->batch) : 600;
+    if (o->steps == 0) o->steps = transformer ? reco_max(400, 10 * n / o->batch) : 300;
     if (o->lr == 0) o->lr = transformer ? 1e-3 : 1e-2;
     if (o->weight_decay == 0) o->weight_decay = 0.1;
     if (o->weight_decay < 0) o->weight_decay = 0;
