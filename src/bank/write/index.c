@@ -52,21 +52,24 @@ static reco_status remove_all(reco_ctx *ctx, const indexing *x, size_t *removed)
     return RECO_OK;
 }
 
-bool reco_bank_wants_scan(reco_ctx *ctx, const reco_bank_writer *w, int64_t before)
+/* The writer's lock keeps everyone else from changing what is found here. */
+bool reco_bank_wants_scan(reco_ctx *ctx, reco_bank_writer *w, int64_t before)
 {
     indexing x = {.dir = w->dir, .d = w->d};
     if (w->next_id < RECO_SCAN_DEFAULT_ROWS) return false; /* so is the number of rows */
     if (before < RECO_SCAN_DEFAULT_ROWS)
         return true; /* the bank becomes large just now, or is being built */
+    if (w->scans) return w->scans > 0;
     size_t made = 0;
     bool has = false; /* not when they were taken away by `bank index --scan none` */
     if (reco_catalog_segments(ctx, w->catalog, &x.list) != RECO_OK) return false;
     if (x.list.n && look(ctx, &x, &x.list.items[0], false, &has, &made) != RECO_OK) has = false;
     reco_free(x.list.items);
+    w->scans = has ? 1 : -1;
     return has;
 }
 
-reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before)
+reco_status reco_bank_index_new(reco_ctx *ctx, reco_bank_writer *w, int64_t before)
 {
     indexing x = {.dir = w->dir, .d = w->d};
     if (!reco_bank_wants_scan(ctx, w, before)) return RECO_OK;

@@ -21,6 +21,7 @@ struct reco_bank_writer {
     size_t behind_room;
     /* Files written since the last commit. */
     reco_segment_list files;
+    int scans; /* the bank has scan files, as its first segment tells: 1 yes, -1 no, 0 not looked yet */
     reco_status broken; /* what failed half-way, after which nothing more is written */
     bool commit_failed; /* its files may yet belong to the bank: leave them to the next writer */
 };
@@ -40,10 +41,10 @@ reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
 /* ---- index.c ---- */
 
 /* Are the writer's new segments to have scan files? before: the next id at the last commit. */
-bool reco_bank_wants_scan(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
+bool reco_bank_wants_scan(reco_ctx *ctx, reco_bank_writer *w, int64_t before);
 /* After a commit, in a bank of RECO_SCAN_DEFAULT_ROWS or more: give scan files to segments that lack one, where those
  * before have them. before: the next id before this commit. */
-reco_status reco_bank_index_new(reco_ctx *ctx, const reco_bank_writer *w, int64_t before);
+reco_status reco_bank_index_new(reco_ctx *ctx, reco_bank_writer *w, int64_t before);
 
 /* Give scan files to all segments that lack a good one; *made counts them. */
 reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t *made);
