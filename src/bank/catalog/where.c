@@ -161,8 +161,8 @@ static reco_status fail(reco_ctx *ctx, reco_catalog *c, const reco_where_guard *
     }
 }
 
-static reco_status prepare_text(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g,
-                                const reco_where_query *q, bool notes, sqlite3_stmt **out)
+static reco_status prepare(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, const reco_where_query *q,
+                           bool notes, sqlite3_stmt **out)
 {
     const char *rest = NULL;
     char *condition = reco_where_rewrite(g->text, notes);
@@ -181,41 +181,52 @@ static reco_status prepare_text(reco_ctx *ctx, reco_catalog *c, reco_where_guard
     return status;
 }
 
-/* Without notes where SQLite will not have it with them, since it has become too deep: and what it says then is of the
- * condition as it was written. */
-static reco_status prepare(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, const reco_where_query *q,
-                           sqlite3_stmt **out)
-{
-    /* Met before the authorizer is there, these two are known to the connection for good. */
-    RECO_TRY(reco_catalog_exec(ctx, c, "SELECT 1 FROM json_each('[]'), json_tree('[]')"));
-    if (!c->has_where) RECO_TRY(reco_where_functions(ctx, c));
-    if (prepare_text(ctx, c, g, q, true, out) == RECO_OK) return RECO_OK;
-    sqlite3_finalize(*out);
-    *out = NULL;
-    return prepare_text(ctx, c, g, q, false, out);
-}
+typedef struct visitor {
+    reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough);
+    void *arg;
+    int64_t from; /* rows before it are done */
+    bool failed;  /* in visit, not in the condition */
+} visitor;
 
 static reco_status run(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, const reco_where_query *q,
-                       reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough), void *arg)
+                       bool notes, visitor *v)
 {
     sqlite3_stmt *s = NULL;
     reco_status status;
-    RECO_GO(prepare(ctx, c, g, q, &s));
-    sqlite3_bind_int64(s, 1, q->from);
+    RECO_GO(prepare(ctx, c, g, q, notes, &s));
+    sqlite3_bind_int64(s, 1, v->from);
     for (bool enough = false; !enough;) {
         int rc = sqlite3_step(s);
         if (rc == SQLITE_DONE) break;
         if (rc != SQLITE_ROW) RECO_GO(fail(ctx, c, g));
-        RECO_GO(visit(ctx, arg, sqlite3_column_int64(s, 0), &enough));
+        int64_t id = sqlite3_column_int64(s, 0);
+        status = v->visit(ctx, v->arg, id, &enough);
+        v->failed = status != RECO_OK;
+        if (v->failed) goto out;
+        v->from = id + 1;
     }
+out:
+    sqlite3_finalize(s);
+    return status;
+}
+
+/* With notes first. Where SQLite will not have it so, since it has become too deep or a note looks at what the condition never
+ * does, without them from there on: what is said then is of the condition as it was written. */
+static reco_status run_both(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, const reco_where_query *q,
+                            visitor *v)
+{
+    /* Met before the authorizer is there, these two are known to the connection for good. */
+    RECO_TRY(reco_catalog_exec(ctx, c, "SELECT 1 FROM json_each('[]'), json_tree('[]')"));
+    if (!c->has_where) RECO_TRY(reco_where_functions(ctx, c));
+    reco_status status = run(ctx, c, g, q, true, v);
+    if (status != RECO_OK && !v->failed && g->stopped == RECO_OK) status = run(ctx, c, g, q, false, v);
+    if (status != RECO_OK) return status;
     uint64_t said = reco_hash64(q->where, strlen(q->where), 1);
     size_t doubts =
         reco_where_doubts(said == c->said ? NULL : ctx, g->text); /* of a listing in pages, once */
     if (doubts) c->said = said;
     if (q->doubts) *q->doubts += doubts;
-out:
-    sqlite3_finalize(s);
-    return status;
+    return RECO_OK;
 }
 
 reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const reco_where_query *q,
@@ -238,7 +249,8 @@ reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const reco_where_
         for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
             limits[i].value = sqlite3_limit(c->db, limits[i].which, limits[i].value);
         sqlite3_progress_handler(c->db, STEPS_PER_CHECK, watch, &g);
-        status = run(ctx, c, &g, q, visit, arg);
+        visitor v = {.visit = visit, .arg = arg, .from = q->from};
+        status = run_both(ctx, c, &g, q, &v);
         sqlite3_progress_handler(c->db, 0, NULL, NULL);
         c->guard = NULL;
         for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)

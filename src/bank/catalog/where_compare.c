@@ -8,7 +8,7 @@
  * IN (SELECT ...): there no warning is given. */
 
 /* How tightly an operator binds, as in SQLite's grammar; 0: none, or the end of an expression. */
-enum { ENDS = 1, LOGIC = 2, EQUAL = 4, ORDER = 5, ESCAPE = 6, OTHER = 7 };
+enum { ENDS = 1, LOGIC = 2, EQUAL = 4, ORDER = 5, OTHER = 6 };
 
 typedef enum affinity { NONE, NUMERIC, TEXT, UNKNOWN } affinity;
 
@@ -33,8 +33,8 @@ static bool is_mark(const reco_token *t, const char *mark)
 
 static uint8_t level_of(const reco_token *t)
 {
-    static const char *const equal[] = {"IS",    "IN",     "LIKE",   "GLOB",   "BETWEEN",
-                                        "MATCH", "REGEXP", "ISNULL", "NOTNULL"};
+    static const char *const equal[] = {"IS",    "IN",     "LIKE",   "GLOB",    "BETWEEN",
+                                        "MATCH", "REGEXP", "ISNULL", "NOTNULL", "ESCAPE"};
     static const char *const logic[] = {"OR", "AND", "NOT"};
     static const char *const ends[] = {
         "WHEN",   "THEN",  "ELSE",   "SELECT",    "FROM", "WHERE",  "GROUP", "ORDER",    "BY",
@@ -43,7 +43,7 @@ static uint8_t level_of(const reco_token *t)
     if (t->kind == RECO_TOKEN_WORD && !strchr("\"`[", *t->at)) {
         if (IS_ANY(t, equal)) return EQUAL;
         if (IS_ANY(t, logic)) return LOGIC;
-        return IS_ANY(t, ends) ? ENDS : reco_token_is(t, "ESCAPE") ? ESCAPE : 0;
+        return IS_ANY(t, ends) ? ENDS : 0;
     }
     if (t->kind != RECO_TOKEN_MARK) return 0;
     if (*t->at == ',') return ENDS;
@@ -52,13 +52,48 @@ static uint8_t level_of(const reco_token *t)
     return strchr("()", *t->at) ? 0 : OTHER;
 }
 
-/* CASE and END are matched as parentheses are; an END too many belongs to nothing. */
+static bool ends_operand(const reco_token *t)
+{
+    static const char *const postfix[] = {"ISNULL", "NOTNULL"};
+    if (t->kind == RECO_TOKEN_WORD) return IS_ANY(t, postfix) || (t->level == 0 && !is_keyword(t, "CASE"));
+    return t->kind != RECO_TOKEN_MARK || *t->at == ')';
+}
+
+/* Is the word at i an operator, not the name of a function? */
+static bool is_operator(const reco_where_text *w, uint32_t i)
+{
+    if (i > 0 && is_keyword(&w->tokens[i - 1], "NOT")) i--;
+    return i > 0 && ends_operand(&w->tokens[i - 1]);
+}
+
+/* The AND of the BETWEEN before `from`; 0: there is none. */
+static uint32_t and_of(const reco_where_text *w, uint32_t from)
+{
+    size_t others = 0;
+    for (uint32_t i = from; i<w->n; i = w->tokens[i].match> i ? w->tokens[i].match + 1 : i + 1) {
+        const reco_token *t = &w->tokens[i];
+        if (is_mark(t, ")") || t->match < i || t->level == ENDS) return 0;
+        others += is_keyword(t, "BETWEEN");
+        if (is_keyword(t, "AND") && others-- == 0) return i;
+    }
+    return 0;
+}
+
+/* CASE and END, BETWEEN and its AND are matched as parentheses are; an END too many belongs to nothing. */
 static void match_cases(reco_where_text *w)
 {
     uint32_t open = UINT32_MAX;
     for (uint32_t i = 0; i < w->n; i++) {
         reco_token *t = &w->tokens[i];
         t->level = level_of(t);
+        if ((reco_token_is(t, "LIKE") || reco_token_is(t, "GLOB")) && !is_operator(w, i)) t->level = 0;
+        /* IS NOT DISTINCT FROM is one operator, and so is NOT IN: what NOT stands between two operands. */
+        bool is_not = is_keyword(t, "NOT") && i > 0 && (is_keyword(t - 1, "IS") || ends_operand(t - 1));
+        bool distinct = i > 0 && is_keyword(t, "DISTINCT") && t[-1].level == EQUAL;
+        bool of_is =
+            is_not || distinct ||
+            (i > 0 && is_keyword(t, "FROM") && is_keyword(t - 1, "DISTINCT") && t[-1].level == EQUAL);
+        if (of_is) t->level = EQUAL;
         if (t->kind != RECO_TOKEN_WORD) continue;
         if (is_keyword(t, "CASE")) {
             t->match = open;
@@ -74,6 +109,12 @@ static void match_cases(reco_where_text *w)
         w->tokens[open].match = open;
         open = outer;
     }
+    for (uint32_t i = 0, and; i < w->n; i++) {
+        if (!is_keyword(&w->tokens[i], "BETWEEN") || (and = and_of(w, i + 1)) == 0) continue;
+        w->tokens[i].match = and;
+        w->tokens[and].match = i;
+        w->tokens[and].level = EQUAL;
+    }
 }
 
 /* The first token of the operand that ends before `end`, the operator being of this level. */
@@ -82,9 +123,10 @@ static uint32_t operand_before(const reco_where_text *w, uint32_t end, uint8_t l
     uint32_t i = end;
     while (i > 0) {
         const reco_token *t = &w->tokens[i - 1];
+        if (t->level && t->level <= level) break;
         if (t->match < i - 1)
             i = t->match; /* a closing half: over all that is inside */
-        else if (is_mark(t, "(") || t->match > i - 1 || (t->level && t->level <= level))
+        else if (is_mark(t, "(") || t->match > i - 1)
             break;
         else
             i--;
@@ -98,12 +140,13 @@ static uint32_t operand_behind(const reco_where_text *w, uint32_t from, uint8_t 
     uint32_t i = from;
     while (i < w->n) {
         const reco_token *t = &w->tokens[i];
-        if (t->match > i)
-            i = t->match + 1;
-        else if (is_mark(t, ")") || t->match < i || (t->level && t->level <= level))
+        bool prefix = is_keyword(t, "NOT") && !(i > from && ends_operand(t - 1));
+        if (prefix)
+            level = LOGIC; /* it binds loosely */
+        else if (t->level && t->level <= level)
             break;
-        else
-            i++;
+        if (is_mark(t, ")") || t->match < i) break;
+        i = t->match > i ? t->match + 1 : i + 1;
     }
     return i;
 }
@@ -128,20 +171,6 @@ static bool argument(const reco_where_text *w, uint32_t open, int which, uint32_
         if (which-- == 0) return *from < *to;
         if (*to == close) return false;
     }
-}
-
-static bool ends_operand(const reco_token *t)
-{
-    static const char *const postfix[] = {"ISNULL", "NOTNULL"};
-    if (t->kind == RECO_TOKEN_WORD) return IS_ANY(t, postfix) || (t->level == 0 && !is_keyword(t, "CASE"));
-    return t->kind != RECO_TOKEN_MARK || *t->at == ')';
-}
-
-/* Is the word at i an operator, not the name of a function? */
-static bool is_operator(const reco_where_text *w, uint32_t i)
-{
-    if (i > 0 && is_keyword(&w->tokens[i - 1], "NOT")) i--;
-    return i > 0 && ends_operand(&w->tokens[i - 1]);
 }
 
 /* What these look for may be as long as a text: their time is the product of both lengths. */
@@ -247,33 +276,36 @@ static bool read_list(const reco_where_text *w, uint32_t open, reco_comparison *
     return !(texts && numbers) && argument(w, open, 0, &c->right[0], &c->right[1]);
 }
 
-/* The comparison whose operator is at i. */
+/* The comparison whose operator is at i. Operators of one level group to the left: of A = B = C the second compares a result. */
 static bool read_comparison(const reco_where_text *w, uint32_t i, reco_comparison *c)
 {
     const reco_token *t = w->tokens;
-    static const char *const others[] = {"LIKE", "GLOB", "MATCH", "REGEXP", "ISNULL", "NOTNULL"};
+    static const char *const others[] = {"LIKE",   "GLOB", "MATCH",    "REGEXP", "ISNULL", "NOTNULL",
+                                         "ESCAPE", "NOT",  "DISTINCT", "FROM",   "AND"};
     static const char *const truths[] = {"NULL", "TRUE", "FALSE"};
     if ((t[i].level != EQUAL && t[i].level != ORDER) || IS_ANY(&t[i], others)) return false;
     uint32_t end = i > 0 && is_keyword(&t[i - 1], "NOT") ? i - 1 : i, right = i + 1;
     bool between = is_keyword(&t[i], "BETWEEN"), is = is_keyword(&t[i], "IS");
     *c = (reco_comparison){.left = {operand_before(w, end, t[i].level), end}};
     c->from = c->left[0];
+    const reco_token *before = c->from > 0 ? &t[c->from - 1] : NULL;
+    bool chained = before && (before->level == t[i].level || is_keyword(before, "IN"));
+    while (is && right < w->n && t[right].level == EQUAL) right++; /* NOT DISTINCT FROM */
     if (right == w->n) return false;
     if (is_keyword(&t[i], "IN")) {
         if (!is_mark(&t[right], "(") || !read_list(w, right, c)) return false;
-        return could_differ(w, c, false);
+        return !chained && could_differ(w, c, false);
     }
-    if (is && is_keyword(&t[right], "NOT")) right++;
-    if (is && right + 1 < w->n && is_keyword(&t[right], "DISTINCT")) right += 2;
-    if (is && right < w->n && IS_ANY(&t[right], truths)) return false; /* asks, and does not compare */
     c->right[0] = right;
     c->right[1] = c->to = operand_behind(w, right, t[i].level);
     if (between) {
-        if (c->to == w->n || !is_keyword(&t[c->to], "AND")) return false;
-        c->upper[0] = c->to + 1;
-        c->upper[1] = c->to = operand_behind(w, c->to + 1, EQUAL);
+        if (t[i].match <= i) return false;
+        c->right[1] = t[i].match;
+        c->upper[0] = c->right[1] + 1;
+        c->upper[1] = c->to = operand_behind(w, c->upper[0], EQUAL);
         if (c->upper[0] == c->upper[1]) return false;
     }
+    if (chained || (is && IS_ANY(&t[right], truths))) return false; /* IS TRUE asks, and does not compare */
     return could_differ(w, c, between || t[i].level == ORDER);
 }
 
