@@ -6,8 +6,8 @@
 static reco_status refuse(reco_ctx *ctx, const reco_encoded *in, const reco_picture_format *format)
 {
     if (format && format->library)
-        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: %s is not built in: build reco with %s", in->path,
-                         format->name, format->library);
+        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: %s is not built in: install %s and build reco again",
+                         in->path, format->name, format->library);
     if (format && format->kind == RECO_IMAGE_PICTURE)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: a %s picture, a format that reco does not read",
                          in->path, format->name);

@@ -90,11 +90,14 @@ static bool is_picture(reco_ctx *ctx, const char *path)
 
 /* ---- the stream ---- */
 
+/* Not a list: by content, or by name where the content is no text. (SVG and Netpbm are texts, as a list is.) */
 static bool is_one_picture(const char *path)
 {
-    const char *name;
-    return kind_of(path, &name) == RECO_IMAGE_PICTURE && name && strcmp(name, "SVG") != 0 &&
-           strcmp(name, "Netpbm") != 0; /* these are texts, as a list is */
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *name;
+    reco_image_kind kind = kind_of(path, &name);
+    if (kind == RECO_IMAGE_OTHER || !reco_path_exists(path)) return false;
+    if (ending_of(base, strlen(base)) == PICTURE_ENDING) return true;
+    return kind == RECO_IMAGE_PICTURE && strcmp(name, "SVG") != 0 && strcmp(name, "Netpbm") != 0;
 }
 
 static reco_status one_picture(reco_ctx *ctx, reco_source *source, const char *path)

@@ -87,7 +87,7 @@ class Photos(Case):
         self.assertEqual(result["rows"] + result["failures"], len(OPTIONAL) + 1)
         for row in result["failed"]:
             kind = OPTIONAL[os.path.basename(row["item"])[:-4]]
-            self.assertIn(f"{kind} is not built in: build reco with lib" if kind != "GIF" else "GIF is not built in", row["reason"])
+            self.assertRegex(row["reason"], f": {kind} is not built in: install (lib|giflib)")
 
     def test_folders_that_cannot_be_read(self):
         deep = self.dir / "album"
@@ -130,6 +130,11 @@ class Photos(Case):
         self.assertEqual([row["item"] for row in result["failed"]], ["missing.bmp"])
         self.json("embed", "--model", MODEL, "--images", "c.bmp", "--out", "one")
         self.assertEqual(jsonl(self.dir / "one/metadata/metadata_0.jsonl"), [{"image_path": "c.bmp"}])
+        for name, data, word in (("a.svg", b"<svg/>\n", "SVG"), ("empty.png", b"", "empty file"), ("junk.jpg", bytes(9), "starts with")):
+            (self.dir / name).write_bytes(data)
+            failed = json.loads(self.reco("embed", "--model", MODEL, "--images", name, "--out", "no", "--json", code=1).stdout)["failed"]
+            self.assertEqual([row["item"] for row in failed], [name])
+            self.assertIn(word, failed[0]["reason"])
 
     def test_nothing_worked(self):
         (self.dir / "album").mkdir()
