@@ -177,17 +177,21 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_bank_close(bank);
     *code |= cli_skipped(c, r.failures, "failures.jsonl");
     cli_table_result(c, &r);
+    char replaced[40] = "";
+    if (r.changed) snprintf(replaced, sizeof replaced, "%llu replaced, ", (unsigned long long)r.changed);
     if (c->json)
-        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
-                            (json_int_t)r.rows, "truncated", (json_int_t)r.truncated, "repaired",
-                            (json_int_t)r.repaired, "dropped", (json_int_t)r.dropped, "joined_lines",
-                            (json_int_t)r.joined, "embedded", (json_int_t)r.embedded, "duplicates",
-                            (json_int_t)r.duplicates, "near_duplicates", (json_int_t)r.near_duplicates,
-                            "resumed", (json_int_t)r.resumed, "failures", (json_int_t)r.failures, "failed",
-                            c->failed, "rows", (json_int_t)info.rows, "seconds", r.seconds));
+        cli_print(json_pack(
+            "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
+            (json_int_t)r.rows, "replaced", (json_int_t)r.changed, "pictures", (json_int_t)r.pictures,
+            "texts", (json_int_t)r.texts, "truncated", (json_int_t)r.truncated, "repaired",
+            (json_int_t)r.repaired, "dropped", (json_int_t)r.dropped, "joined_lines", (json_int_t)r.joined,
+            "embedded", (json_int_t)r.embedded, "duplicates", (json_int_t)r.duplicates, "near_duplicates",
+            (json_int_t)r.near_duplicates, "resumed", (json_int_t)r.resumed, "failures",
+            (json_int_t)r.failures, "failed", c->failed, "rows", (json_int_t)info.rows, "seconds",
+            r.seconds));
     else
-        cli_say("%llu pair%s added, %llu already there, %llu skipped; %lld row%s in %s",
-                (unsigned long long)r.rows, cli_s(r.rows),
+        cli_say("%llu pair%s added, %s%llu already there, %llu skipped; %lld row%s in %s",
+                (unsigned long long)r.rows, cli_s(r.rows), replaced,
                 (unsigned long long)(r.duplicates + r.near_duplicates), (unsigned long long)r.failures,
                 (long long)info.rows, cli_s((uint64_t)info.rows), a->out);
     return RECO_OK;

@@ -20,7 +20,7 @@ typedef struct reco_bank reco_bank;
 
 /* What a bank says of itself. Strings end in NUL. */
 typedef struct reco_bank_info {
-    int format;      /* version of the format, 1 or 2 */
+    int format;      /* version of the format, 1..3 */
     size_t d;        /* width of every vector */
     int64_t rows;    /* live rows */
     int64_t deleted; /* marked, not yet compacted */
@@ -35,13 +35,18 @@ typedef struct reco_bank_info {
     char fingerprint[33];    /* of its tensors, "" where unknown */
 } reco_bank_info;
 
-/* One row without its vectors. Strings are NUL-terminated UTF-8; uri and meta may be NULL (none). */
+/* One row without its vectors. Strings are NUL-terminated UTF-8; all but the caption may be NULL (none, or not known). */
 typedef struct reco_pair {
     int64_t id;
     const char *caption;
     const char *uri;
     const char *meta; /* a JSON object, the user's other columns */
+    const char *base; /* the folder that a relative uri is to be taken from */
+    const unsigned char
+        *place; /* [RECO_BANK_HASH] XXH3-128 of the resolved path or URL: whose picture it is */
+    const unsigned char *content; /* [RECO_BANK_HASH] XXH3-128 of the picture's file */
 } reco_pair;
+#define RECO_BANK_HASH 16
 
 /* ---- reading ---- */
 
@@ -193,15 +198,48 @@ RECO_API reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const 
  * long or not UTF-8, a meta that is no JSON object. */
 RECO_API reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair);
 
-/* Is a live (or appended, not yet committed) pair with this uri and caption in the bank already?  uri NULL: no;
- * caption NULL: with any caption. */
+/* A row that is live, or appended and not yet committed, as reco_bank_seek finds it. */
 typedef enum reco_bank_held {
     RECO_HELD_NOT = 0,
     RECO_HELD_BEFORE = 1, /* since before this job began */
     RECO_HELD_BY_JOB = 2  /* it came earlier in this job, in this run or one that was interrupted */
 } reco_bank_held;
-RECO_API reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
-                                   reco_bank_held *has);
+typedef enum reco_picture_is {
+    RECO_PICTURE_UNKNOWN = 0, /* the content of one of the two was never read */
+    RECO_PICTURE_SAME = 1,
+    RECO_PICTURE_OTHER = 2
+} reco_picture_is;
+typedef struct reco_bank_found {
+    int64_t id; /* -1: there is none */
+    reco_bank_held held;
+    reco_picture_is same;
+} reco_bank_found;
+
+/* Is there a row of this picture? One is, whose place is pair's, or which has no place (of a bank of format 1 or 2) and whose
+ * uri is pair's or `resolved`; one of the same content comes first, then the least id.
+ *   pair         uri, place, content and caption are looked at
+ *   resolved     the absolute path or URL of pair->uri; may be NULL
+ *   any_caption  1: whatever the row's caption; 0: it must be pair's */
+RECO_API reco_status reco_bank_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair,
+                                    const char *resolved, int any_caption, reco_bank_found *out);
+
+/* Note that a record is of this row. *before: an earlier one was, since the writer was opened. */
+RECO_API reco_status reco_bank_touch(reco_ctx *ctx, reco_bank_writer *w, int64_t id, int *before);
+
+/* The image vector [d] of a committed row whose picture has this very content [RECO_BANK_HASH]; *found 0: there is none. */
+RECO_API reco_status reco_bank_seek_picture(reco_ctx *ctx, reco_bank_writer *w,
+                                            const unsigned char *content, float *image, int *found);
+
+/* A vector [d] of a committed row, and what it says, as of the last commit. */
+RECO_API reco_status reco_bank_writer_gather(reco_ctx *ctx, reco_bank_writer *w, reco_side side, int64_t id,
+                                             float *out);
+RECO_API reco_status reco_bank_writer_get(reco_ctx *ctx, reco_bank_writer *w, int64_t id, reco_pair *out);
+
+/* Row pair->id, live and committed, is to say what pair says, and to have these vectors [d] (NULL: those it has). It keeps its
+ * id. Seen from the next commit on, which writes anew the vector files that hold changed vectors; until then they are held
+ * in memory, 2 d bytes each. RECO_E_ARG as reco_bank_append. */
+RECO_API reco_status reco_bank_change(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair,
+                                      const float *image, const float *text);
 
 /* Make all that was appended part of the bank, in one transaction that also remembers `next` and `done` of the job.
  * After it, the writer goes on with a new segment. */

@@ -51,8 +51,10 @@ typedef struct reco_stream_result {
         dropped; /* values of the user's columns that JSON can't hold (NaN), or written over by the same key */
     uint64_t
         others; /* embed_images from a folder: files that are evidently no pictures, not looked at further */
-    uint64_t hidden; /* likewise: files and folders whose names start with a dot */
-    uint64_t joined; /* bank ingestion: lines of a CSV beyond the first of a record */
+    uint64_t hidden;          /* likewise: files and folders whose names start with a dot */
+    uint64_t joined;          /* bank ingestion: lines of a CSV beyond the first of a record */
+    uint64_t pictures, texts; /* bank ingestion: of these, how many went through the model */
+    uint64_t changed; /* bank ingestion: rows that got another picture's vector, or say something else */
     double seconds;
 } reco_stream_result;
 

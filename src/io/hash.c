@@ -15,6 +15,13 @@ uint64_t reco_hash64(const void *data, size_t bytes, uint64_t seed)
     return XXH3_64bits_withSeed(data, bytes, seed);
 }
 
+void reco_hash128(const void *data, size_t bytes, unsigned char out[16])
+{
+    XXH128_canonical_t digest;
+    XXH128_canonicalFromHash(&digest, XXH3_128bits(data, bytes));
+    memcpy(out, digest.digest, sizeof digest.digest);
+}
+
 reco_status reco_hash_new(reco_ctx *ctx, reco_hash **out)
 {
     *out = reco_alloc(ctx, 1, sizeof **out, "hash");

@@ -298,6 +298,21 @@ reco_status reco_fetch_file(reco_ctx *ctx, reco_fetch *f, const char *url, int f
 /* Content of the file as sha256, and as sha1 of the git blob; either may be NULL. */
 reco_status reco_digest_file(reco_ctx *ctx, const char *path, char sha256[65], char git[41]);
 
+/* ---- place.c: where a picture is, under one name ---- */
+
+#define RECO_PLACE_BYTES 16
+/* "scheme://...", other than file://. */
+bool reco_place_is_url(const char *item);
+/* The path that "file://..." names; other items as they are. Free with reco_free. */
+char *reco_place_path(reco_ctx *ctx, const char *item);
+/* An absolute path whose folders are free of links, ".", ".." and double slashes, as far as they are there; a URL as it is. A
+ * relative item is taken from base (NULL: the working directory). Free with reco_free. */
+char *reco_place_resolve(reco_ctx *ctx, const char *base, const char *item);
+/* The same of a folder; NULL: the working directory. */
+char *reco_place_folder(reco_ctx *ctx, const char *dir);
+/* XXH3-128 of what was resolved. */
+void reco_place_hash(const char *resolved, unsigned char out[RECO_PLACE_BYTES]);
+
 /* ---- hash.c: xxh3 ---- */
 
 uint64_t reco_hash64(const void *data, size_t bytes, uint64_t seed);
@@ -306,6 +321,7 @@ uint64_t reco_hash64(const void *data, size_t bytes, uint64_t seed);
 reco_status reco_caption_key(reco_ctx *ctx, uint64_t *key, const char *caption);
 /* Of the name of a picture. 0: NULL, or empty. */
 uint64_t reco_picture_key(const char *uri);
+void reco_hash128(const void *data, size_t bytes, unsigned char out[16]); /* canonical */
 typedef struct reco_hash reco_hash; /* streaming, 128 bits */
 reco_status reco_hash_new(reco_ctx *ctx, reco_hash **out);
 void reco_hash_update(reco_hash *h, const void *data, size_t bytes);

@@ -4,6 +4,7 @@
 #define PIECE_TOKENS 1024
 #define LEAST_PIECE ((size_t)4)
 #define MOST_PIECE ((size_t)16)
+#define MOST_BYTES ((size_t)256 << 20) /* of a picture whose content is hashed */
 
 /* Each worker has a context of its own, since errors and scratch live there. */
 struct reco_decoder {
@@ -105,6 +106,49 @@ reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *c
     ask_for(paths, data, n);
     reco_parallel(ctx, n, 1, decode, &a);
     return outcome(ctx, decoder);
+}
+
+/* ---- contents ---- */
+
+typedef struct hashing {
+    reco_decoder *decoder;
+    const char *const *paths;
+    const reco_picture_bytes *data;
+    unsigned char (*hashes)[RECO_BANK_HASH];
+    bool *good, upright;
+    size_t most; /* bytes of a file that is a picture */
+} hashing;
+
+static void hash_some(void *arg, size_t begin, size_t end, int worker)
+{
+    const hashing *h = arg;
+    for (size_t i = begin; i < end; i++) {
+        reco_map map = {0};
+        const void *data = h->data[i].data;
+        size_t bytes = h->data[i].bytes;
+        h->good[i] = data || reco_map_open(h->decoder->workers[worker], &map, h->paths[i]) == RECO_OK;
+        if (!h->good[i]) continue;
+        if (!data) data = map.data, bytes = map.bytes;
+        h->good[i] = bytes > 0 && bytes <= h->most;
+        if (h->good[i]) reco_hash128(data, bytes, h->hashes[i]);
+        h->hashes[i][0] ^= h->upright; /* the same file, another picture */
+        reco_map_close(&map);
+    }
+}
+
+void reco_decoder_hash(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
+                       const reco_picture_bytes *data, size_t n, unsigned char (*hashes)[RECO_BANK_HASH],
+                       bool *good)
+{
+    hashing h = {decoder,
+                 paths,
+                 data,
+                 hashes,
+                 good,
+                 reco_model_get_info(decoder->model).preprocess.upright,
+                 decoder->limits.max_bytes ? decoder->limits.max_bytes : MOST_BYTES};
+    ask_for(paths, data, n);
+    reco_parallel(ctx, n, 1, hash_some, &h);
 }
 
 /* ---- decoding and embedding in one ---- */

@@ -193,6 +193,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
                                  .kind = "embeddings",
                                  .content = content,
                                  .source = embeddings,
+                                 .is_folder = true,
                                  .encoder = {g.d, from.encoder, from.fingerprint, from.logit_scale},
                                  .exported = g.exported,
                                  .total = n};

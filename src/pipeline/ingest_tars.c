@@ -426,7 +426,6 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
                                  .build = build != 0,
                                  .kind = "tars",
                                  .content = shards.content,
-                                 .source = shards.paths[0],
                                  .model = model};
     RECO_GO(reco_sink_open(ctx, &g.sink, &spec, opts, result));
     if (reco_sink_is_done(g.sink)) goto out;

@@ -22,6 +22,7 @@ void reco_pair_row_free(reco_pair_row *row)
     reco_free(row->caption);
     reco_free(row->meta);
     reco_free(row->data);
+    reco_free(row->base);
     *row = (reco_pair_row){0};
 }
 

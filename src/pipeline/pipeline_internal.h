@@ -69,6 +69,10 @@ typedef struct reco_picture_bytes {
 /* rows [n][d], zeros where reasons[i] says why there is none; else as below. Decoding and embedding overlap. */
 reco_status reco_decoder_embed(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
                                const reco_picture_bytes *data, size_t n, float *rows, char **reasons);
+/* XXH3-128 of each file's content, and whether it could be read. Pictures that are turned upright have hashes of their own. */
+void reco_decoder_hash(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
+                       const reco_picture_bytes *data, size_t n, unsigned char (*hashes)[RECO_BANK_HASH],
+                       bool *good);
 /* pixels[n][3][R][R]; data[n] or NULL; reasons[i] is NULL where it went well, else a string to free with reco_free. */
 reco_status reco_decoder_run(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,
                              const reco_picture_bytes *data, size_t n, float *pixels, char **reasons);
@@ -98,6 +102,9 @@ typedef struct reco_pair_row {
     void *data; /* the picture's content, when it is no file of its own */
     size_t bytes;
     const float *vectors[2]; /* by reco_side, unit rows [d], borrowed; NULL: to be embedded */
+    char *base;              /* of an exported row: what its URI is to be taken from; NULL: not said */
+    bool has_content;        /* the same of the picture's content */
+    unsigned char content[RECO_BANK_HASH];
 } reco_pair_row;
 void reco_pair_row_free(reco_pair_row *row);
 /* RECO_E_FORMAT unless the file has a column of images and one of captions. */

@@ -1,52 +1,56 @@
-#include "pipeline/sink.h"
+#include "pipeline/sink_internal.h"
 #include "pipeline/provenance.h"
 
 /* Records between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
 #define COMMIT_ROWS 2048
 #define COMMIT_VECTORS 65536          /* the same where nothing is embedded */
+#define RECENT_PICTURES 4096          /* whose vectors are kept, for rows that name them again */
+#define ROWS_A_PICTURE 4              /* room in a batch for captions of one picture */
 #define VECTORS 1024                  /* rows of a batch where nothing is embedded */
 #define HELD_BYTES ((size_t)64 << 20) /* of pictures in memory, or one */
 #define HELD_FLOATS ((size_t)8 << 20) /* of pictures that are compared with later ones */
 
-struct reco_sink {
-    reco_sink_spec spec;
-    reco_decoder *decoder;
-    reco_bank_writer *writer;
-    reco_dedup *dedup; /* NULL: near-duplicates are welcome */
-    reco_failures failures;
-    reco_stream_result *result;
-    reco_pair_row *rows; /* [size] */
-    uint64_t *numbers;   /* [size] source record of each */
-    uint64_t *hashes;    /* [size] of its URI; 0: it has none */
-    char **reasons;      /* [size] what is wrong with it; NULL: nothing so far */
-    float *image, *text; /* [size][d] */
-    bool several;        /* captions of one URI */
-    size_t size, n, d;
-    size_t commit, uncommitted; /* records between commits, and since the last one */
-    size_t held;                /* bytes of pictures in the rows */
-    uint64_t next;
-    bool done;
-};
+void reco_sink_clear(reco_sink_entry *e)
+{
+    reco_pair_row_free(&e->row);
+    reco_free(e->reason);
+    reco_free(e->resolved);
+    *e = (reco_sink_entry){0};
+}
 
 static reco_status buffers(reco_ctx *ctx, reco_sink *s)
 {
-    s->rows = reco_alloc(ctx, s->size, sizeof *s->rows, "pairs");
-    s->numbers = reco_alloc(ctx, s->size, sizeof *s->numbers, "pairs");
-    s->hashes = reco_alloc(ctx, s->size, sizeof *s->hashes, "pairs");
-    s->reasons = reco_alloc(ctx, s->size, sizeof *s->reasons, "pairs");
+    reco_sink_recent *r = &s->recent;
+    s->entries = reco_alloc(ctx, s->size, sizeof *s->entries, "pairs");
     s->image = reco_alloc(ctx, s->size * s->d, sizeof(float), "embeddings");
     s->text = reco_alloc(ctx, s->size * s->d, sizeof(float), "embeddings");
-    bool all = s->rows && s->numbers && s->hashes && s->reasons && s->image && s->text;
-    return all ? RECO_OK : RECO_E_NOMEM;
+    if (!s->entries || !s->image || !s->text) return RECO_E_NOMEM;
+    if (!s->spec.model) return RECO_OK;
+    r->room = RECENT_PICTURES;
+    r->contents = reco_alloc(ctx, r->room, sizeof *r->contents, "pictures");
+    r->vectors = reco_alloc_raw(ctx, r->room * s->d, sizeof *r->vectors, "pictures");
+    return r->contents && r->vectors ? RECO_OK : RECO_E_NOMEM;
+}
+
+static reco_status locations(reco_ctx *ctx, reco_sink *s)
+{
+    char *dir = s->spec.source ? s->spec.is_folder ? reco_strdup(ctx, s->spec.source)
+                                                   : reco_path_dir(ctx, s->spec.source)
+                               : NULL;
+    s->cwd = reco_place_folder(ctx, NULL);
+    if (dir) s->folder = reco_place_folder(ctx, dir);
+    reco_free(dir);
+    return s->cwd && (s->folder || !s->spec.source) ? RECO_OK : RECO_E_NOMEM;
 }
 
 /* Is what is to be added of the encoder of the bank that is there? */
-static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec)
+static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec, bool *known)
 {
     reco_bank *bank;
     RECO_TRY(reco_bank_open(ctx, &bank, spec->bank));
     const reco_bank_spec *from = &spec->encoder;
     reco_bank_info to = reco_bank_get_info(bank);
+    *known = *to.fingerprint;
     reco_status status = spec->model ? reco_check_encoder(ctx, spec->model, bank, NULL) : RECO_OK;
     reco_bank_close(bank);
     if (spec->model) return status;
@@ -59,26 +63,30 @@ static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec)
 }
 
 /* Source, encoder and what chooses among the rows name a job: the same command run again goes on with it. */
-static void job_key(char key[192], const reco_sink *s, const char *fingerprint,
+static void job_key(char key[224], const reco_sink *s, const char *fingerprint,
                     const reco_stream_opts *opts)
 {
     char table[32];
-    int at = snprintf(key, 192, "%s:%s", s->spec.kind, s->spec.content);
+    int at = snprintf(key, 224, "%s:%s", s->spec.kind, s->spec.content);
+    /* The same names in another folder are other pictures. */
+    if (s->folder && !s->spec.is_folder)
+        at += snprintf(key + at, 224 - (size_t)at, ":%016llx",
+                       (unsigned long long)reco_hash64(s->folder, strlen(s->folder), 0));
     if (s->spec.model) {
         bool upright = reco_model_get_info(s->spec.model).preprocess.upright;
-        at += snprintf(key + at, 192 - (size_t)at, ":%s%s", fingerprint, upright ? ":exif" : "");
+        at += snprintf(key + at, 224 - (size_t)at, ":%s%s", fingerprint, upright ? ":exif" : "");
     }
     if (opts && opts->dedup > 0)
-        at += snprintf(key + at, 192 - (size_t)at, ":dedup=%.9g", (double)opts->dedup);
+        at += snprintf(key + at, 224 - (size_t)at, ":dedup=%.9g", (double)opts->dedup);
     reco_table_key(table, opts ? opts->table : NULL);
-    snprintf(key + at, 192 - (size_t)at, "%s%s", table, s->several ? ":several" : "");
+    snprintf(key + at, 224 - (size_t)at, "%s%s", table, s->several ? ":several" : "");
 }
 
 static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *opts)
 {
     reco_sink_spec *spec = &s->spec;
     float dedup = opts ? opts->dedup : 0;
-    char key[192], fingerprint[33] = "";
+    char key[224], fingerprint[33] = "";
     int done = 0;
     RECO_TRY(reco_dedup_check(ctx, dedup));
     reco_model_info info = {0};
@@ -91,9 +99,12 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *op
     size_t usual = spec->model ? COMMIT_ROWS : COMMIT_VECTORS;
     s->commit = opts && opts->commit ? opts->commit : usual;
     if (dedup > 0) s->commit = reco_min(s->commit, reco_max(VECTORS, HELD_FLOATS / s->d));
-    s->size = spec->model ? reco_batch(ctx, opts) : reco_min(VECTORS, s->commit);
+    s->most_pictures = spec->model ? reco_batch(ctx, opts) : reco_min(VECTORS, s->commit);
+    s->size = spec->model ? ROWS_A_PICTURE * s->most_pictures : s->most_pictures;
+    RECO_TRY(locations(ctx, s));
     job_key(key, s, fingerprint, opts);
-    if (!spec->build) RECO_TRY(check_bank(ctx, spec));
+    s->shares = spec->build;
+    if (!spec->build) RECO_TRY(check_bank(ctx, spec, &s->shares));
     RECO_TRY(reco_bank_writer_open(ctx, &s->writer, spec->bank, spec->build ? &spec->encoder : NULL, key,
                                    &s->next, &done));
     spec->encoder = (reco_bank_spec){0}; /* its strings end here */
@@ -129,16 +140,14 @@ reco_status reco_sink_open(reco_ctx *ctx, reco_sink **out, const reco_sink_spec 
 void reco_sink_close(reco_sink *s)
 {
     if (!s) return;
-    for (size_t i = 0; s->rows && i < s->n; i++) {
-        reco_pair_row_free(&s->rows[i]);
-        reco_free(s->reasons[i]);
-    }
-    reco_free(s->rows);
-    reco_free(s->numbers);
-    reco_free(s->hashes);
-    reco_free(s->reasons);
+    for (size_t i = 0; s->entries && i < s->n; i++) reco_sink_clear(&s->entries[i]);
+    reco_free(s->entries);
     reco_free(s->image);
     reco_free(s->text);
+    reco_free(s->recent.contents);
+    reco_free(s->recent.vectors);
+    reco_free(s->folder);
+    reco_free(s->cwd);
     reco_decoder_free(s->decoder);
     reco_dedup_close(s->dedup);
     reco_bank_writer_close(s->writer);
@@ -149,190 +158,54 @@ void reco_sink_close(reco_sink *s)
 bool reco_sink_is_done(const reco_sink *s) { return s->done; }
 uint64_t reco_sink_next(const reco_sink *s) { return s->next; }
 
-/* ---- a batch ---- */
-
-/* Embed the pictures of what is not a failure already. image holds those that could be, side by side; at[] says which they
- * are. */
-static reco_status embed_pictures(reco_ctx *ctx, reco_sink *s, size_t *at, size_t *good)
-{
-    reco_status status = RECO_OK;
-    reco_mark mark = reco_scratch_mark(ctx);
-    const char **paths = reco_scratch(ctx, s->size, sizeof *paths, "pairs");
-    reco_picture_bytes *data = reco_scratch(ctx, s->size, sizeof *data, "pairs");
-    char **reasons = reco_scratch(ctx, s->size, sizeof *reasons, "pairs");
-    size_t n = 0;
-    *good = 0;
-    if (!paths || !data || !reasons) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->reasons[i]) continue;
-        paths[n] = s->rows[i].path;
-        data[n] = (reco_picture_bytes){s->rows[i].data, s->rows[i].bytes};
-        at[n++] = i;
-    }
-    RECO_GO(reco_decoder_embed(ctx, s->decoder, paths, data, n, s->image, reasons));
-    for (size_t i = 0; i < n; i++) {
-        s->reasons[at[i]] = reasons[i];
-        if (reasons[i]) continue;
-        if (*good != i) memcpy(s->image + *good * s->d, s->image + i * s->d, s->d * sizeof(float));
-        at[(*good)++] = at[i];
-    }
-out:
-    reco_scratch_release(ctx, mark);
-    return status;
-}
-
-/* The same of vectors that came with the rows. */
-static void close_up(reco_sink *s, size_t *at, size_t *good)
-{
-    *good = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->reasons[i]) continue;
-        if (*good != i) {
-            memcpy(s->image + *good * s->d, s->image + i * s->d, s->d * sizeof(float));
-            memcpy(s->text + *good * s->d, s->text + i * s->d, s->d * sizeof(float));
-        }
-        at[(*good)++] = i;
-    }
-}
-
-static reco_status append(reco_ctx *ctx, reco_sink *s, const size_t *at, size_t good)
-{
-    reco_status status = RECO_OK;
-    reco_mark mark = reco_scratch_mark(ctx);
-    const char **captions = reco_scratch(ctx, s->size, sizeof *captions, "pairs");
-    reco_pair *pairs = reco_scratch(ctx, s->size, sizeof *pairs, "pairs");
-    unsigned char *cut = reco_scratch(ctx, s->size, 1, "pairs");
-    if (!captions || !pairs || !cut) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < good; i++) {
-        const reco_pair_row *row = &s->rows[at[i]];
-        captions[i] = row->caption;
-        pairs[i] = (reco_pair){-1, row->caption, row->uri, row->meta};
-    }
-    if (s->spec.model) {
-        RECO_GO(reco_model_embed_texts(ctx, s->spec.model, captions, good, s->text, cut));
-        s->result->embedded += good;
-        s->result->truncated += reco_count_cut(cut, good);
-    }
-    RECO_GO(reco_dedup_drop(ctx, s->dedup, s->image, s->text, pairs, &good, &s->result->near_duplicates));
-    RECO_GO(reco_bank_append(ctx, s->writer, s->image, s->text, pairs, good));
-    s->result->rows += good;
-out:
-    reco_scratch_release(ctx, mark);
-    return status;
-}
-
-static reco_status report(reco_ctx *ctx, reco_sink *s, size_t i)
-{
-    const char *uri = s->rows[i].uri;
-    char item[32];
-    snprintf(item, sizeof item, "row %llu", (unsigned long long)s->numbers[i]);
-    return reco_failures_add(ctx, &s->failures, s->numbers[i], uri && *uri ? uri : item, s->reasons[i]);
-}
-
-static reco_status flush(reco_ctx *ctx, reco_sink *s)
-{
-    reco_status status = RECO_OK;
-    reco_mark mark = reco_scratch_mark(ctx);
-    size_t good, *at = reco_scratch(ctx, s->size, sizeof *at, "pairs");
-    if (!at) RECO_GO(RECO_E_NOMEM);
-    if (s->spec.model)
-        RECO_GO(embed_pictures(ctx, s, at, &good));
-    else
-        close_up(s, at, &good);
-    for (size_t i = 0; i < s->n; i++)
-        if (s->reasons[i]) RECO_GO(report(ctx, s, i));
-    if (good) RECO_GO(append(ctx, s, at, good));
-    s->uncommitted += s->n;
-out:
-    for (size_t i = 0; i < s->n; i++) {
-        reco_pair_row_free(&s->rows[i]);
-        reco_free(s->reasons[i]);
-        s->reasons[i] = NULL;
-    }
-    s->n = 0;
-    s->held = 0;
-    reco_scratch_release(ctx, mark);
-    return status;
-}
-
 /* ---- what comes in ---- */
 
-/* What is wrong with another row of this URI, NULL: nothing. The batch in flight counts too: the bank only knows of what was
- * appended. */
-static const char *twin(const reco_sink *s, const reco_pair_row *row, uint64_t hash)
+/* Does the batch have another entry of this picture? */
+static bool is_known(const reco_sink *s, const reco_sink_entry *e)
 {
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->hashes[i] != hash || s->reasons[i] || strcmp(s->rows[i].uri, row->uri) != 0) continue;
-        if (strcmp(s->rows[i].caption, row->caption) == 0) return RECO_REPEATS;
-        if (!s->several) return RECO_OTHER_TEXT;
-    }
-    return NULL;
+    for (size_t i = s->n; i-- > 0 && reco_sink_has_place(e);)
+        if (reco_sink_has_place(&s->entries[i]) &&
+            memcmp(s->entries[i].place, e->place, RECO_BANK_HASH) == 0)
+            return true;
+    return false;
 }
 
-/* Is it there already, in the bank or earlier in this batch? *reason: what is wrong with another row of this URI. */
-static reco_status find_twin(reco_ctx *ctx, reco_sink *s, const reco_pair_row *row, uint64_t hash,
-                             bool *before, const char **reason)
+/* Into the batch; with a reason it is a failure. */
+static reco_status put(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t number, const char *reason)
 {
-    reco_bank_held has;
-    RECO_TRY(reco_bank_has(ctx, s->writer, row->uri, row->caption, &has));
-    *before = has == RECO_HELD_BEFORE;
-    if (*before || s->spec.exported) return RECO_OK;
-    *reason = has == RECO_HELD_BY_JOB ? RECO_REPEATS : twin(s, row, hash);
-    if (*reason || s->several) return RECO_OK;
-    RECO_TRY(reco_bank_has(ctx, s->writer, row->uri, NULL, &has));
-    if (has != RECO_HELD_NOT) *reason = RECO_OTHER_TEXT;
-    return RECO_OK;
-}
-
-/* Into the batch, taken over; with a reason it is a failure. */
-static reco_status put(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t number, uint64_t hash,
-                       const char *reason)
-{
-    char *copy = reason ? reco_strdup(ctx, reason) : NULL;
-    if (reason && !copy) return RECO_E_NOMEM;
-    if (!s->spec.model && !reason) {
-        memcpy(s->image + s->n * s->d, row->vectors[RECO_IMAGE], s->d * sizeof(float));
-        memcpy(s->text + s->n * s->d, row->vectors[RECO_TEXT], s->d * sizeof(float));
-    }
-    s->held += row->bytes;
-    s->rows[s->n] = *row;
+    reco_sink_entry *e = &s->entries[s->n];
+    size_t at = s->n;
+    *e = (reco_sink_entry){.row = *row, .number = number, .fate = RECO_SINK_ADD, .id = -1};
     *row = (reco_pair_row){0};
-    s->reasons[s->n] = copy;
-    s->hashes[s->n] = hash;
-    s->numbers[s->n++] = number;
-    return s->n == s->size || s->held >= HELD_BYTES ? flush(ctx, s) : RECO_OK;
+    reco_status status = reason ? reco_sink_refuse(ctx, e, reason) : reco_sink_locate(ctx, s, e);
+    s->pictures += !reason && !is_known(s, e);
+    s->n++; /* it is freed with the batch */
+    RECO_TRY(status);
+    if (e->row.has_content) memcpy(e->content, e->row.content, RECO_BANK_HASH);
+    e->has_content = e->row.has_content;
+    for (int side = 0; side < 2 && !s->spec.model && !reason; side++)
+        memcpy((side == RECO_IMAGE ? s->image : s->text) + at * s->d, e->row.vectors[side],
+               s->d * sizeof(float));
+    s->held += e->row.bytes;
+    bool full = s->n == s->size || s->pictures == s->most_pictures || s->held >= HELD_BYTES;
+    return full ? reco_sink_flush(ctx, s) : RECO_OK;
 }
 
 reco_status reco_sink_fail(reco_ctx *ctx, reco_sink *s, const char *item, const char *reason,
                            uint64_t number)
 {
     reco_pair_row row = {.uri = reco_strdup(ctx, item ? item : "")};
-    reco_status status = row.uri ? put(ctx, s, &row, number, 0, reason) : RECO_E_NOMEM;
+    reco_status status = row.uri ? put(ctx, s, &row, number, reason) : RECO_E_NOMEM;
     reco_pair_row_free(&row);
     return status;
 }
 
-static reco_status take(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t number)
-{
-    reco_status status =
-        reco_bank_check_pair(ctx, s->writer, &(reco_pair){-1, row->caption, row->uri, row->meta});
-    if (status == RECO_E_ARG) return put(ctx, s, row, number, 0, reco_ctx_error(ctx));
-    RECO_TRY(status);
-    bool before = false;
-    const char *reason = NULL;
-    uint64_t hash = 0;
-    if (row->uri && *row->uri) { /* else nobody can tell */
-        hash = reco_hash64(row->uri, strlen(row->uri), 1);
-        RECO_TRY(find_twin(ctx, s, row, hash, &before, &reason));
-    }
-    if (!before) return put(ctx, s, row, number, hash, reason);
-    s->result->duplicates++;
-    return RECO_OK;
-}
-
 reco_status reco_sink_take(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t number)
 {
-    reco_status status = take(ctx, s, row, number);
+    const reco_pair pair = {.id = -1, .caption = row->caption, .uri = row->uri, .meta = row->meta};
+    reco_status status = reco_bank_check_pair(ctx, s->writer, &pair);
+    if (status == RECO_OK || status == RECO_E_ARG)
+        status = put(ctx, s, row, number, status == RECO_OK ? NULL : reco_ctx_error(ctx));
     reco_pair_row_free(row);
     return status;
 }
@@ -358,7 +231,7 @@ reco_status reco_sink_seen(reco_ctx *ctx, reco_sink *s, uint64_t seen)
 
 reco_status reco_sink_finish(reco_ctx *ctx, reco_sink *s, uint64_t seen)
 {
-    RECO_TRY(flush(ctx, s));
+    RECO_TRY(reco_sink_flush(ctx, s));
     RECO_TRY(commit(ctx, s, seen, 1));
     s->result->failures = s->failures.count;
     return tell(ctx, s, seen, seen);

@@ -9,11 +9,13 @@ typedef struct reco_sink_spec {
     const char *bank;
     bool build;                 /* create it, or go on with its build; else add */
     const char *kind, *content; /* of the source: they name the job, with the encoder and the options */
-    const char *source;         /* path of the source, for messages */
-    const reco_model *model;    /* embeds pictures and captions; NULL: each row brings its vectors */
-    reco_bank_spec encoder;     /* of the vectors, where there is no model */
-    bool exported;              /* the rows are a bank's own, and so are the doubles among them */
-    uint64_t total;             /* source records, for progress; 0: not known */
+    const char
+        *source; /* its path: relative URIs are of its folder, or of the working directory; NULL: of that */
+    bool is_folder;          /* source is that folder itself */
+    const reco_model *model; /* embeds pictures and captions; NULL: each row brings its vectors */
+    reco_bank_spec encoder;  /* of the vectors, where there is no model */
+    bool exported;           /* the rows are a bank's own, and so are the doubles among them */
+    uint64_t total;          /* source records, for progress; 0: not known */
 } reco_sink_spec;
 
 typedef struct reco_sink reco_sink;

@@ -114,7 +114,7 @@ class Keep(Case):
         self.assertTrue(self.json("bank", "verify", "b")["ok"])
         self.assertEqual(self.json("bank", "info", "b")["format"], 1)
         self.reco("bank", "add", "--embeddings", self.embeddings("d", 8, 2), "b")
-        self.assertEqual(self.json("bank", "info", "b")["format"], 2)
+        self.assertEqual(self.json("bank", "info", "b")["format"], 3)
         self.assertTrue(self.json("bank", "verify", "b")["ok"])
         self.assertEqual(self.json("bank", "compact", "b")["rows"], 8)
         self.assertTrue(self.json("bank", "verify", "b")["ok"])

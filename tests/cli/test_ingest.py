@@ -4,6 +4,7 @@ import io
 import json
 import math
 import random
+import shutil
 import re
 import tarfile
 import time
@@ -148,7 +149,8 @@ class Dedup(Case):
 
     def test_same_pictures_at_the_limit(self):
         pairs = self.pairs(3)
-        pairs.write_text(pairs.read_text() + "".join(f"./pictures/{i:04d}.png,again {i},x\n" for i in range(3)))
+        shutil.copytree(self.dir / "pictures", self.dir / "copies")
+        pairs.write_text(pairs.read_text() + "".join(f"copies/{i:04d}.png,again {i},x\n" for i in range(3)))
         built = self.json("bank", "build", "--model", MODEL, "--pairs", pairs, "--out", "b", "--dedup", 1)
         self.assertEqual((built["added"], built["near_duplicates"]), (3, 3))
         for i in range(3):

@@ -43,7 +43,8 @@ static reco_status write_rows(const char *path, bool build, size_t n, size_t com
         snprintf(strings[1], 64, "file:///%llu.jpg", (unsigned long long)number);
         snprintf(strings[2], 64, "{\"n\": %llu}", (unsigned long long)number);
         status =
-            reco_bank_append(ctx, w, x[0], y[0], &(reco_pair){-1, strings[0], strings[1], strings[2]}, 1);
+            reco_bank_append(ctx, w, x[0], y[0],
+                             &(reco_pair){.caption = strings[0], .uri = strings[1], .meta = strings[2]}, 1);
         if (status == RECO_OK && ((i + 1) % (n / commits) == 0 || i + 1 == n))
             status = reco_bank_commit(ctx, w, i + 1, i + 1 == n);
     }

@@ -9,7 +9,7 @@
 #include "io/io.h"
 #include "reco/bank.h"
 
-#define RECO_CATALOG_FORMAT 2
+#define RECO_CATALOG_FORMAT 3
 #define RECO_BANK_MAX_ID ((int64_t)1 << 62)
 #define RECO_BANK_URI_MAX 65536
 #define RECO_BANK_META_MAX (1 << 20)
@@ -96,18 +96,29 @@ reco_status reco_catalog_log(reco_ctx *ctx, const reco_catalog *c, reco_catalog_
 
 /* Is text a JSON object, by the judgement of the store that will query it? */
 reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *text, bool *yes);
-/* Keep n pairs, of ids from `first` on, until the next commit; on disk, seen by reco_catalog_has alone. */
+/* Keep n pairs, of ids from `first` on, until the next commit; on disk, seen by reco_catalog_seek alone. */
 reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, const reco_pair *pairs,
                                size_t n);
 /* Keep the XXH3-64 of each `block` bytes of a segment's file until the commit that names it. */
 reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
                                       const uint64_t *sums, size_t n);
-/* The least id of a live or staged pair of this uri and caption (NULL: any); -1: there is none. */
-reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
-                             int64_t *id);
+/* The least id of a live or staged pair of pair's place and caption (any_caption: of any), if there is one of its content. Where
+ * there is none, one without a place whose uri is pair's, or is `resolved` (may be NULL). -1: there is none. */
+reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair, const char *resolved,
+                              bool any_caption, int64_t *id, unsigned char content[RECO_BANK_HASH],
+                              bool *has_content);
+/* Note that this pair was met; *before: since the catalog was opened, it was already. Kept in a temporary file. */
+reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool *before);
+/* The least id of a live, committed pair whose picture has this content; -1: there is none. */
+reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
+                                      const unsigned char content[RECO_BANK_HASH], int64_t *id);
+
+/* The same of what pair pair->id, which is committed and live, is to say from then on. */
+reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair);
 
 typedef struct reco_catalog_change {
     const reco_segment_list *segments;
+    const reco_segment_list *old; /* segments whose place they take; NULL: none */
     int64_t next_id, next_segment;
     const char *job; /* NULL: none to remember */
     int64_t first;   /* id of its first row, to be remembered while it is not done; -1: needs not be */

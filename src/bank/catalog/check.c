@@ -38,9 +38,10 @@ static reco_status judge(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int64_
                          const char **bad)
 {
     reco_pair pair = {.id = id};
-    int64_t mark = sqlite3_column_int64(s, 3), sum = sqlite3_column_int64(s, 4);
+    int64_t mark = sqlite3_column_int64(s, 6), sum = sqlite3_column_int64(s, 7), source = -1;
     *deleted = mark != 0;
     *bad = NULL;
+    if (sqlite3_column_type(s, 8) != SQLITE_NULL) source = sqlite3_column_int64(s, 8);
     reco_status status = reco_catalog_copy_pair(ctx, c, s, &pair);
     if (status == RECO_E_FORMAT)
         *bad = "a field of the pair is no text";
@@ -48,7 +49,7 @@ static reco_status judge(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int64_
         return status;
     else if (mark < 0 || mark > 1)
         *bad = "deleted is neither 0 nor 1";
-    else if (sum != (mark ? ~reco_catalog_sum(&pair) : reco_catalog_sum(&pair)))
+    else if (sum != (mark ? ~reco_catalog_sum(&pair, source) : reco_catalog_sum(&pair, source)))
         *bad = "caption, uri, meta or deleted is damaged: the pair's checksum differs";
     reco_pair_free(&pair);
     return RECO_OK;
@@ -68,7 +69,7 @@ reco_status reco_catalog_pairs(reco_ctx *ctx, reco_catalog *c,
         const char *bad;
         RECO_GO(reco_catalog_step(ctx, c, s, &row));
         if (!row) break;
-        int64_t id = sqlite3_column_int64(s, 5);
+        int64_t id = sqlite3_column_int64(s, 9);
         RECO_GO(judge(ctx, c, s, id, &deleted, &bad));
         RECO_GO(visit(ctx, arg, id, deleted, bad));
     }

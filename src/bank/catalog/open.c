@@ -144,18 +144,23 @@ static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
         SQLITE_OK)
         return reco_catalog_fail(ctx, c);
     reco_status status = RECO_OK;
-    for (size_t i = 0; i < reco_catalog_schema_count[version] && status == RECO_OK; i++) {
+    for (const reco_sql_text *t = reco_catalog_schema; t->sql && status == RECO_OK; t++) {
         bool row = false;
+        if (version < t->first || version > t->last) continue;
         sqlite3_reset(s);
-        sqlite3_bind_text(s, 1, reco_catalog_schema[i], -1, SQLITE_STATIC);
+        sqlite3_bind_text(s, 1, t->sql, -1, SQLITE_STATIC);
         status = reco_catalog_step(ctx, c, s, &row);
         if (status == RECO_OK && (!row || sqlite3_column_int64(s, 0) != 1))
-            status = reco_fail(ctx, RECO_E_FORMAT, "%s: lacks \"%.30s...\" of format %lld", c->file,
-                               reco_catalog_schema[i], (long long)version);
+            status = reco_fail(ctx, RECO_E_FORMAT, "%s: lacks \"%.30s...\" of format %lld", c->file, t->sql,
+                               (long long)version);
     }
     sqlite3_finalize(s);
     return status;
 }
+
+#define STAGED                                                                                             \
+    "id INTEGER PRIMARY KEY, caption TEXT, uri TEXT, meta TEXT, sum INTEGER, source INTEGER, place BLOB, " \
+    "content BLOB"
 
 /* Other writers of ours are kept out by a lock of their own (lock.c); this is for programs that use SQLite alone, and for
  * the moments in which SQLite itself locks. */
@@ -168,8 +173,9 @@ static reco_status prepare_to_write(reco_ctx *ctx, reco_catalog *c)
                                "PRAGMA cache_size = -" WRITER_CACHE));
     RECO_TRY(
         reco_catalog_exec(ctx, c,
-                          "CREATE TEMP TABLE staged(id INTEGER PRIMARY KEY, caption TEXT, uri TEXT, "
-                          "meta TEXT, sum INTEGER); "
+                          "CREATE TEMP TABLE staged(" STAGED "); CREATE TEMP TABLE changed(" STAGED "); "
+                          "CREATE TEMP TABLE touched(id INTEGER PRIMARY KEY); "
+                          "CREATE TEMP TABLE staged_source(number INTEGER PRIMARY KEY, base TEXT); "
                           "CREATE TEMP TABLE staged_block(segment INTEGER, bytes INTEGER, sums BLOB)"));
     return reco_catalog_upgrade(ctx, c);
 }
@@ -212,6 +218,7 @@ void reco_catalog_close(reco_catalog *c)
     if (!c) return;
     disconnect(c);
     reco_free(c->file);
+    reco_free(c->base);
     reco_free(c);
 }
 
@@ -234,8 +241,9 @@ static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *sp
              "PRAGMA user_version = %d",
              RECO_SQLITE_APPLICATION, RECO_CATALOG_FORMAT);
     RECO_TRY(reco_catalog_exec(ctx, c, pragmas));
-    for (size_t i = 0; i < reco_catalog_schema_count[RECO_CATALOG_FORMAT]; i++)
-        RECO_TRY(reco_catalog_exec(ctx, c, reco_catalog_schema[i]));
+    c->format = RECO_CATALOG_FORMAT;
+    for (const reco_sql_text *t = reco_catalog_schema; t->sql; t++)
+        if (t->last == RECO_CATALOG_FORMAT) RECO_TRY(reco_catalog_exec(ctx, c, t->sql));
 
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(c->db, "INSERT INTO bank VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)", -1, &s,

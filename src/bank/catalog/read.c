@@ -144,31 +144,42 @@ void reco_pair_free(reco_pair *pair)
     *pair = (reco_pair){0};
 }
 
-/* Copy caption, uri and meta of the current row into one block, which pair->caption owns. */
+/* Copy what the current row says into one block, which pair->caption owns. */
 reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair)
 {
-    const char **fields[] = {&pair->caption, &pair->uri, &pair->meta};
-    const void *text[3];
-    size_t bytes[3], total = 0;
-    for (int i = 0; i < 3; i++) {
-        int type = sqlite3_column_type(s, i);
-        text[i] = type == SQLITE_NULL ? NULL : sqlite3_column_text(s, i);
+    const void *field[6];
+    size_t bytes[6], total = 0;
+    for (int i = 0; i < 6; i++) {
+        int type = sqlite3_column_type(s, i), want = i < 4 ? SQLITE_TEXT : SQLITE_BLOB;
+        field[i] = type == SQLITE_NULL ? NULL
+                   : i < 4             ? (const void *)sqlite3_column_text(s, i)
+                                       : sqlite3_column_blob(s, i);
         bytes[i] = (size_t)sqlite3_column_bytes(s, i);
-        bool good = type == SQLITE_TEXT || (type == SQLITE_NULL && i > 0);
-        if (good && type == SQLITE_TEXT && !text[i]) return reco_catalog_fail(ctx, c);
-        if (!good || (text[i] && memchr(text[i], 0, bytes[i])))
+        bool good = type == want || (type == SQLITE_NULL && i > 0);
+        if (good && type == want && !field[i] && bytes[i]) return reco_catalog_fail(ctx, c);
+        if (!good || (i < 4 && field[i] && memchr(field[i], 0, bytes[i])))
             return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: a field is no text", c->file,
                              (long long)pair->id);
+        if (i >= 4 && type == want && bytes[i] != RECO_BANK_HASH)
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: a hash has %zu bytes, want %d",
+                             c->file, (long long)pair->id, bytes[i], RECO_BANK_HASH);
         total += bytes[i] + 1;
     }
     char *to = reco_alloc(ctx, total, 1, "pair");
     if (!to) return RECO_E_NOMEM;
-    for (int i = 0; i < 3; i++) {
-        if (!text[i]) continue;
-        memcpy(to, text[i], bytes[i]);
-        *fields[i] = to;
+    const char *copies[6] = {0};
+    for (int i = 0; i < 6; i++) {
+        if (!field[i]) continue;
+        memcpy(to, field[i], bytes[i]);
+        copies[i] = to;
         to += bytes[i] + 1;
     }
+    pair->caption = copies[0];
+    pair->uri = copies[1];
+    pair->meta = copies[2];
+    pair->base = copies[3];
+    pair->place = (const unsigned char *)copies[4];
+    pair->content = (const unsigned char *)copies[5];
     return RECO_OK;
 }
 
@@ -182,12 +193,13 @@ reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool d
     sqlite3_bind_int64(s, 1, id);
     RECO_GO(reco_catalog_step(ctx, c, s, &row));
     if (!row) RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no pair of id %lld", c->file, (long long)id));
-    if ((sqlite3_column_int(s, 3) != 0) != deleted)
+    if ((sqlite3_column_int(s, 6) != 0) != deleted)
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is %s", c->file, (long long)id,
                           deleted ? "not deleted" : "deleted"));
     RECO_GO(reco_catalog_copy_pair(ctx, c, s, out));
-    int64_t sum = reco_catalog_sum(out);
-    if (sqlite3_column_int64(s, 4) != (deleted ? ~sum : sum))
+    bool none = sqlite3_column_type(s, 8) == SQLITE_NULL;
+    int64_t sum = reco_catalog_sum(out, none ? -1 : sqlite3_column_int64(s, 8));
+    if (sqlite3_column_int64(s, 7) != (deleted ? ~sum : sum))
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", c->file,
                           (long long)id));
 out:

@@ -1,23 +1,47 @@
 #include "bank/catalog/sqlite.h"
 
+#define PAIR                                                                                               \
+    "CREATE TABLE pair(id INTEGER PRIMARY KEY, caption TEXT NOT NULL, uri TEXT, meta TEXT, "               \
+    "deleted INTEGER NOT NULL, sum INTEGER NOT NULL"
+
 /* These texts are the format: sqlite_schema repeats them letter by letter, and open compares. That turns away, in
  * one check, a newer layout under an older number and every trick with views, virtual tables or generated columns
- * that bear our names. Users may add tables and indexes of their own. Format 2 is format 1 and what follows it here. */
-const char *const reco_catalog_schema[] = {
-    "CREATE TABLE bank(format INTEGER NOT NULL, d INTEGER NOT NULL, encoder TEXT NOT NULL, "
-    "fingerprint TEXT NOT NULL, logit_scale REAL NOT NULL, job TEXT NOT NULL, next_id INTEGER NOT NULL, "
-    "next_segment INTEGER NOT NULL, deleted INTEGER NOT NULL) STRICT",
-    "CREATE TABLE segment(number INTEGER PRIMARY KEY, first INTEGER NOT NULL, rows INTEGER NOT NULL, "
-    "file TEXT NOT NULL, bytes INTEGER NOT NULL, xxh3 TEXT NOT NULL) STRICT",
-    "CREATE TABLE pair(id INTEGER PRIMARY KEY, caption TEXT NOT NULL, uri TEXT, meta TEXT, "
-    "deleted INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT",
-    "CREATE TABLE job(key TEXT PRIMARY KEY, next INTEGER NOT NULL, done INTEGER NOT NULL) STRICT",
-    "CREATE INDEX pair_uri ON pair(uri) WHERE uri IS NOT NULL",
-    "CREATE INDEX pair_deleted ON pair(id) WHERE deleted",
-    "CREATE TABLE block(segment INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, sums BLOB NOT NULL) STRICT",
-    "CREATE TABLE seal(sum INTEGER NOT NULL) STRICT",
+ * that bear our names. Users may add tables and indexes of their own. */
+const reco_sql_text reco_catalog_schema[] = {
+    {1, 3,
+     "CREATE TABLE bank(format INTEGER NOT NULL, d INTEGER NOT NULL, encoder TEXT NOT NULL, "
+     "fingerprint TEXT NOT NULL, logit_scale REAL NOT NULL, job TEXT NOT NULL, next_id INTEGER NOT NULL, "
+     "next_segment INTEGER NOT NULL, deleted INTEGER NOT NULL) STRICT"},
+    {1, 3,
+     "CREATE TABLE segment(number INTEGER PRIMARY KEY, first INTEGER NOT NULL, rows INTEGER NOT NULL, "
+     "file TEXT NOT NULL, bytes INTEGER NOT NULL, xxh3 TEXT NOT NULL) STRICT"},
+    {1, 2, PAIR ") STRICT"},
+    {3, 3, PAIR ", source INTEGER, place BLOB, content BLOB) STRICT"},
+    {1, 3, "CREATE TABLE job(key TEXT PRIMARY KEY, next INTEGER NOT NULL, done INTEGER NOT NULL) STRICT"},
+    {1, 3, "CREATE INDEX pair_uri ON pair(uri) WHERE uri IS NOT NULL"},
+    {1, 3, "CREATE INDEX pair_deleted ON pair(id) WHERE deleted"},
+    {2, 3,
+     "CREATE TABLE block(segment INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, sums BLOB NOT NULL) STRICT"},
+    {2, 3, "CREATE TABLE seal(sum INTEGER NOT NULL) STRICT"},
+    {3, 3, "CREATE TABLE source(number INTEGER PRIMARY KEY, base TEXT NOT NULL) STRICT"},
+    {3, 3, "CREATE INDEX pair_place ON pair(place) WHERE place IS NOT NULL"},
+    {3, 3, "CREATE INDEX pair_content ON pair(content) WHERE content IS NOT NULL"},
+    {3, 3, "CREATE INDEX pair_unplaced ON pair(uri) WHERE place IS NULL AND uri IS NOT NULL"},
+    {0},
 };
-const size_t reco_catalog_schema_count[RECO_CATALOG_FORMAT + 1] = {0, 6, 8};
+
+/* What format 3 added to pair, in older banks. */
+const reco_sql_text reco_catalog_old_sql[] = {
+    {RECO_SQL_PAIR, 0,
+     "SELECT caption, uri, meta, NULL, NULL, NULL, deleted, sum, NULL FROM pair WHERE id = ?1"},
+    {RECO_SQL_PAIRS, 0,
+     "SELECT caption, uri, meta, NULL, NULL, NULL, deleted, sum, NULL, id FROM pair ORDER BY id"},
+    {RECO_SQL_FIND_DOUBLES, 0,
+     "INSERT OR REPLACE INTO temp.doubled SELECT p.id FROM temp.picked JOIN pair p USING(id) WHERE EXISTS "
+     "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND o.caption = p.caption AND o.id <> p.id AND "
+     "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked))))"},
+    {0},
+};
 
 const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_INFO] =
@@ -26,18 +50,44 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_SEGMENTS] = "SELECT number, first, rows, file, bytes, xxh3 FROM segment ORDER BY first",
     [RECO_SQL_DELETED] = "SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted ORDER BY id",
     [RECO_SQL_RANGE] = "SELECT (SELECT min(id) FROM pair), (SELECT max(id) FROM pair)",
-    [RECO_SQL_PAIR] = "SELECT caption, uri, meta, deleted, sum FROM pair WHERE id = ?1",
+    [RECO_SQL_PAIR] =
+        "SELECT caption, uri, meta, (SELECT base FROM source WHERE number = pair.source), place, "
+        "content, deleted, sum, source FROM pair WHERE id = ?1",
     [RECO_SQL_JOB] = "SELECT bank.job = ?1, job.next, job.done, "
                      "(SELECT next FROM job WHERE key = ?1 || '" RECO_JOB_FIRST "') "
                      "FROM bank LEFT JOIN job ON job.key = ?1",
     [RECO_SQL_IS_OBJECT] = "SELECT json_type(?1) = 'object'",
-    [RECO_SQL_STAGE] = "INSERT INTO temp.staged(id, caption, uri, meta, sum) VALUES(?1, ?2, ?3, ?4, ?5)",
-    [RECO_SQL_HAS] =
-        "SELECT coalesce("
-        "(SELECT min(id) FROM pair WHERE uri = ?1 AND (?2 IS NULL OR caption = ?2) AND NOT deleted), "
-        "(SELECT min(id) FROM temp.staged WHERE uri = ?1 AND (?2 IS NULL OR caption = ?2)))",
-    [RECO_SQL_PUBLISH] = "INSERT INTO pair(id, caption, uri, meta, deleted, sum) "
-                         "SELECT id, caption, uri, meta, 0, sum FROM temp.staged ORDER BY id",
+    [RECO_SQL_STAGE] = "INSERT INTO temp.staged VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [RECO_SQL_STAGE_CHANGE] = "INSERT OR REPLACE INTO temp.changed VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [RECO_SQL_SEEK] =
+        "SELECT id, content FROM (SELECT id, content FROM pair INDEXED BY pair_place "
+        "WHERE place = ?1 AND (?2 IS NULL OR caption = ?2) AND NOT deleted UNION ALL "
+        "SELECT id, content FROM temp.staged WHERE place = ?1 AND (?2 IS NULL OR caption = ?2)) "
+        "ORDER BY content IS NOT ?3, id LIMIT 1",
+    [RECO_SQL_SEEK_UNPLACED] =
+        "SELECT id, NULL FROM (SELECT id FROM pair INDEXED BY pair_unplaced WHERE place IS NULL AND "
+        "uri IN (?1, ?3) AND uri IS NOT NULL AND (?2 IS NULL OR caption = ?2) AND NOT deleted UNION ALL "
+        "SELECT id FROM temp.staged WHERE place IS NULL AND uri IN (?1, ?3) AND (?2 IS NULL OR caption = "
+        "?2)) "
+        "ORDER BY id LIMIT 1",
+    [RECO_SQL_SEEK_CONTENT] =
+        "SELECT id FROM pair INDEXED BY pair_content WHERE content = ?1 AND NOT deleted "
+        "ORDER BY id LIMIT 1",
+    [RECO_SQL_TOUCH] = "INSERT OR IGNORE INTO temp.touched VALUES(?1)",
+    [RECO_SQL_SOURCE] = "SELECT number FROM source WHERE base = ?1 UNION ALL "
+                        "SELECT number FROM temp.staged_source WHERE base = ?1 LIMIT 1",
+    [RECO_SQL_STAGE_SOURCE] =
+        "INSERT INTO temp.staged_source SELECT 1 + max(n), ?1 FROM (SELECT coalesce(max(number), 0) n FROM "
+        "source UNION ALL SELECT coalesce(max(number), 0) FROM temp.staged_source)",
+    [RECO_SQL_PUBLISH_SOURCES] =
+        "INSERT INTO source(number, base) SELECT number, base FROM temp.staged_source",
+    [RECO_SQL_PUBLISH] =
+        "INSERT INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) "
+        "SELECT id, caption, uri, meta, 0, sum, source, place, content FROM temp.staged ORDER BY id",
+    [RECO_SQL_PUBLISH_CHANGES] =
+        "UPDATE pair SET caption = c.caption, uri = c.uri, meta = c.meta, sum = c.sum, source = c.source, "
+        "place = c.place, content = c.content FROM temp.changed c WHERE pair.id = c.id AND NOT "
+        "pair.deleted",
     [RECO_SQL_ADD_SEGMENT] = "INSERT INTO segment(number, first, rows, file, bytes, xxh3) "
                              "VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [RECO_SQL_ADVANCE] = "UPDATE bank SET next_id = ?1, next_segment = ?2",
@@ -49,6 +99,7 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_SEALED_BANK] = "SELECT * FROM bank",
     [RECO_SQL_SEALED_SEGMENTS] = "SELECT * FROM segment ORDER BY number",
     [RECO_SQL_SEALED_JOBS] = "SELECT * FROM job ORDER BY key",
+    [RECO_SQL_SEALED_SOURCES] = "SELECT * FROM source ORDER BY number",
     [RECO_SQL_SEAL] = "SELECT sum FROM seal",
     [RECO_SQL_RESEAL] = "UPDATE seal SET sum = ?1",
     [RECO_SQL_DROP_SEGMENT] = "DELETE FROM segment WHERE number = ?1",
@@ -56,7 +107,8 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_DROP_DELETED] = "DELETE FROM pair WHERE deleted",
     [RECO_SQL_NONE_DELETED] = "UPDATE bank SET deleted = 0, next_segment = ?1",
     [RECO_SQL_BLOCK] = "SELECT bytes, sums FROM block WHERE segment = ?1",
-    [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, deleted, sum, id FROM pair ORDER BY id",
+    [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, (SELECT base FROM source WHERE number = pair.source), "
+                       "place, content, deleted, sum, source, id FROM pair ORDER BY id",
     [RECO_SQL_INTEGRITY] = "PRAGMA integrity_check",
     [RECO_SQL_PICK_ID] = /* one that is picked already counts, too */
     "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND deleted = ?2",
@@ -66,7 +118,8 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
         "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted",
     [RECO_SQL_FIND_DOUBLES] = /* of those that would come back, the newest does */
     "INSERT OR REPLACE INTO temp.doubled SELECT p.id FROM temp.picked JOIN pair p USING(id) WHERE EXISTS "
-    "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND o.caption = p.caption AND o.id <> p.id AND "
+    "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND o.place IS p.place AND o.caption = p.caption AND "
+    "o.id <> p.id AND "
     "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked))))",
     [RECO_SQL_DOUBLED] = "SELECT id FROM temp.doubled WHERE id >= ?1 ORDER BY id LIMIT ?2",
     [RECO_SQL_PICKED] = "SELECT id FROM temp.picked WHERE id >= ?1 ORDER BY id LIMIT ?2",

@@ -1,11 +1,15 @@
 #include "bank/catalog/sqlite.h"
 
-int64_t reco_catalog_sum(const reco_pair *pair)
+int64_t reco_catalog_sum(const reco_pair *pair, int64_t source)
 {
     const char *uri = pair->uri ? pair->uri : "", *meta = pair->meta ? pair->meta : "";
     uint64_t h = reco_hash64(pair->caption, strlen(pair->caption), (uint64_t)pair->id);
     h = reco_hash64(uri, strlen(uri), h + (pair->uri != NULL));
     h = reco_hash64(meta, strlen(meta), h + (pair->meta != NULL));
+    /* What older formats had not, so that their sums stay as they are. */
+    if (source >= 0) h = reco_hash64(&source, sizeof source, h + 1);
+    if (pair->place) h = reco_hash64(pair->place, RECO_BANK_HASH, h + 2);
+    if (pair->content) h = reco_hash64(pair->content, RECO_BANK_HASH, h + 3);
     int64_t sum;
     memcpy(&sum, &h, sizeof sum);
     return sum;
@@ -58,6 +62,7 @@ static reco_status compute(reco_ctx *ctx, reco_catalog *c, int64_t *sum)
     RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_BANK, &h));
     RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_SEGMENTS, &h));
     RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_JOBS, &h));
+    if (c->format >= 3) RECO_TRY(chain_table(ctx, c, RECO_SQL_SEALED_SOURCES, &h));
     memcpy(sum, &h, sizeof *sum);
     return RECO_OK;
 }
@@ -102,20 +107,29 @@ reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status)
     return status;
 }
 
-/* A bank of format 1 becomes one of format 2 when something is about to be written to it. */
+/* An older bank becomes one of this format when something is about to be written to it. Its pairs keep their sums: what is
+ * added to them is NULL. */
 static reco_status upgrade(reco_ctx *ctx, reco_catalog *c)
 {
-    for (size_t i = reco_catalog_schema_count[1]; i < reco_catalog_schema_count[2]; i++)
-        RECO_TRY(reco_catalog_exec(ctx, c, reco_catalog_schema[i]));
-    return reco_catalog_exec(
-        ctx, c, "INSERT INTO seal VALUES(0); UPDATE bank SET format = 2; PRAGMA user_version = 2");
+    RECO_TRY(reco_catalog_exec(ctx, c,
+                               "ALTER TABLE pair ADD COLUMN source INTEGER; "
+                               "ALTER TABLE pair ADD COLUMN place BLOB; "
+                               "ALTER TABLE pair ADD COLUMN content BLOB"));
+    for (const reco_sql_text *t = reco_catalog_schema; t->sql; t++)
+        if (t->first > c->format && strncmp(t->sql, "CREATE TABLE pair(", 18) != 0)
+            RECO_TRY(reco_catalog_exec(ctx, c, t->sql));
+    if (c->format < 2) RECO_TRY(reco_catalog_exec(ctx, c, "INSERT INTO seal VALUES(0)"));
+    RECO_TRY(reco_catalog_exec(ctx, c, "UPDATE bank SET format = 3; PRAGMA user_version = 3"));
+    c->format = RECO_CATALOG_FORMAT; /* the seal is that of the new one */
+    return RECO_OK;
 }
 
 reco_status reco_catalog_upgrade(reco_ctx *ctx, reco_catalog *c)
 {
     if (c->format == RECO_CATALOG_FORMAT) return RECO_OK;
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
-    RECO_TRY(reco_catalog_end(ctx, c, upgrade(ctx, c)));
-    c->format = RECO_CATALOG_FORMAT;
-    return RECO_OK;
+    int before = c->format;
+    reco_status status = reco_catalog_end(ctx, c, upgrade(ctx, c));
+    if (status != RECO_OK) c->format = before;
+    return status;
 }

@@ -15,7 +15,15 @@ typedef enum reco_sql {
     RECO_SQL_JOB,
     RECO_SQL_IS_OBJECT,
     RECO_SQL_STAGE,
-    RECO_SQL_HAS,
+    RECO_SQL_STAGE_CHANGE,
+    RECO_SQL_SEEK,
+    RECO_SQL_TOUCH,
+    RECO_SQL_SEEK_UNPLACED,
+    RECO_SQL_SEEK_CONTENT,
+    RECO_SQL_SOURCE,
+    RECO_SQL_STAGE_SOURCE,
+    RECO_SQL_PUBLISH_SOURCES,
+    RECO_SQL_PUBLISH_CHANGES,
     RECO_SQL_PUBLISH,
     RECO_SQL_ADD_SEGMENT,
     RECO_SQL_ADVANCE,
@@ -34,6 +42,7 @@ typedef enum reco_sql {
     RECO_SQL_SEALED_BANK,
     RECO_SQL_SEALED_SEGMENTS,
     RECO_SQL_SEALED_JOBS,
+    RECO_SQL_SEALED_SOURCES,
     RECO_SQL_SEAL,
     RECO_SQL_RESEAL,
     RECO_SQL_DROP_SEGMENT,
@@ -61,7 +70,9 @@ struct reco_catalog {
     sqlite3 *db;
     char *file;              /* for messages */
     int format;              /* of the database, 1..RECO_CATALOG_FORMAT */
-    bool has_indexed;        /* staged rows have an index on uri */
+    bool has_indexed;        /* staged rows have indexes */
+    char *base;              /* of source number source, which was asked for last; NULL: none yet */
+    int64_t source;
     bool has_where;          /* the connection has the functions of where_functions.c */
     reco_where_guard *guard; /* of the condition that runs; NULL: none */
     uint64_t said;           /* hash of the condition whose doubts were told last; 0: none */
@@ -73,8 +84,13 @@ struct reco_catalog {
 
 /* schema.c */
 #define RECO_SQLITE_APPLICATION 0x5245434f /* "RECO" */
-extern const char *const reco_catalog_schema[];
-extern const size_t reco_catalog_schema_count[RECO_CATALOG_FORMAT + 1]; /* statements of each format */
+typedef struct reco_sql_text {
+    int first, last; /* formats that have it */
+    const char *sql; /* NULL: the end */
+} reco_sql_text;
+extern const reco_sql_text reco_catalog_schema[];
+/* What takes the place of statement `first` where the bank is older than format 3. */
+extern const reco_sql_text reco_catalog_old_sql[];
 extern const char *const reco_catalog_sql[RECO_SQL_COUNT];
 
 /* statement.c */
@@ -103,7 +119,7 @@ bool reco_where_late(reco_where_guard *g);
 reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 
 /* read.c */
-/* Caption, uri and meta, the first three columns of the current row; free with reco_pair_free. */
+/* Caption, uri, meta, base, place and content, the first six columns of the current row; free with reco_pair_free. */
 reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair);
 
 /* seal.c */
@@ -114,7 +130,7 @@ reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status)
 reco_status reco_catalog_reseal(reco_ctx *ctx, reco_catalog *c);
 reco_status reco_catalog_upgrade(reco_ctx *ctx, reco_catalog *c);
 
-/* Checksum of a live pair; a deleted one stores its complement. */
-int64_t reco_catalog_sum(const reco_pair *pair);
+/* Checksum of a live pair; a deleted one stores its complement. source: of the row; -1: none. */
+int64_t reco_catalog_sum(const reco_pair *pair, int64_t source);
 
 #endif

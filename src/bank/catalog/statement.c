@@ -44,9 +44,11 @@ reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c)
 reco_status reco_catalog_prepare(reco_ctx *ctx, reco_catalog *c, reco_sql which, sqlite3_stmt **out)
 {
     sqlite3_stmt **s = &c->statements[which];
+    const char *sql = reco_catalog_sql[which];
     *out = NULL;
-    if (!*s &&
-        sqlite3_prepare_v3(c->db, reco_catalog_sql[which], -1, SQLITE_PREPARE_PERSISTENT, s, NULL) != 0)
+    for (const reco_sql_text *t = reco_catalog_old_sql; c->format < 3 && t->sql; t++)
+        if (t->first == (int)which) sql = t->sql;
+    if (!*s && sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, s, NULL) != 0)
         return reco_catalog_fail(ctx, c);
     sqlite3_reset(*s);
     sqlite3_clear_bindings(*s);

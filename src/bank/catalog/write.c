@@ -5,6 +5,11 @@ static void bind_text(sqlite3_stmt *s, int i, const char *text)
     if (text) sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
 }
 
+static void bind_hash(sqlite3_stmt *s, int i, const unsigned char *hash)
+{
+    if (hash) sqlite3_bind_blob(s, i, hash, RECO_BANK_HASH, SQLITE_STATIC);
+}
+
 reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *text, bool *yes)
 {
     sqlite3_stmt *s;
@@ -18,28 +23,69 @@ reco_status reco_catalog_is_object(reco_ctx *ctx, reco_catalog *c, const char *t
     return status == RECO_E_FORMAT ? RECO_OK : status;
 }
 
+/* The number of a base folder, which may be a new one. */
+static reco_status number_source(reco_ctx *ctx, reco_catalog *c, const char *base, int64_t *number)
+{
+    sqlite3_stmt *s;
+    bool row = false;
+    *number = -1;
+    if (!base) return RECO_OK;
+    if (c->base && strcmp(c->base, base) == 0) {
+        *number = c->source;
+        return RECO_OK;
+    }
+    for (int i = 0; i < 2 && !row; i++) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SOURCE, &s));
+        bind_text(s, 1, base);
+        RECO_TRY(reco_catalog_step(ctx, c, s, &row));
+        if (row) *number = sqlite3_column_int64(s, 0);
+        sqlite3_reset(s);
+        if (row) break;
+        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_STAGE_SOURCE, &s));
+        bind_text(s, 1, base);
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+    }
+    reco_free(c->base);
+    c->base = reco_strdup(ctx, base);
+    c->source = *number;
+    return c->base ? RECO_OK : RECO_E_NOMEM;
+}
+
+static reco_status stage(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_pair *pair)
+{
+    sqlite3_stmt *s;
+    int64_t source;
+    RECO_TRY(number_source(ctx, c, pair->base, &source));
+    RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
+    sqlite3_bind_int64(s, 1, pair->id);
+    bind_text(s, 2, pair->caption);
+    bind_text(s, 3, pair->uri);
+    bind_text(s, 4, pair->meta);
+    sqlite3_bind_int64(s, 5, reco_catalog_sum(pair, source));
+    if (source >= 0) sqlite3_bind_int64(s, 6, source);
+    bind_hash(s, 7, pair->place);
+    bind_hash(s, 8, pair->content);
+    return reco_catalog_run(ctx, c, s);
+}
+
 /* The staging table is temporary: SQLite spills it to a file that vanishes with the process, and writing to it takes
  * no lock of the bank's. */
 reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, const reco_pair *pairs,
                                size_t n)
 {
-    sqlite3_stmt *s;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_STAGE, &s));
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN"));
     reco_status status = RECO_OK;
     for (size_t i = 0; i < n && status == RECO_OK; i++) {
         reco_pair pair = pairs[i];
         pair.id = first + (int64_t)i;
-        sqlite3_reset(s);
-        sqlite3_clear_bindings(s);
-        sqlite3_bind_int64(s, 1, pair.id);
-        bind_text(s, 2, pair.caption);
-        bind_text(s, 3, pair.uri);
-        bind_text(s, 4, pair.meta);
-        sqlite3_bind_int64(s, 5, reco_catalog_sum(&pair));
-        status = reco_catalog_run(ctx, c, s);
+        status = stage(ctx, c, RECO_SQL_STAGE, &pair);
     }
     return reco_catalog_end(ctx, c, status);
+}
+
+reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair)
+{
+    return stage(ctx, c, RECO_SQL_STAGE_CHANGE, pair);
 }
 
 reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
@@ -56,21 +102,66 @@ reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t se
     return status;
 }
 
-reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *uri, const char *caption,
-                             int64_t *id)
+static reco_status first_of(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int64_t *id,
+                            unsigned char content[RECO_BANK_HASH], bool *has_content)
 {
-    sqlite3_stmt *s;
     bool row;
-    if (!c->has_indexed) /* who never asks does not pay for it */
-        RECO_TRY(reco_catalog_exec(ctx, c, "CREATE INDEX temp.staged_uri ON staged(uri)"));
-    c->has_indexed = true;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_HAS, &s));
-    bind_text(s, 1, uri);
-    bind_text(s, 2, caption);
     RECO_TRY(reco_catalog_step(ctx, c, s, &row));
     *id = row && sqlite3_column_type(s, 0) == SQLITE_INTEGER ? sqlite3_column_int64(s, 0) : -1;
+    *has_content =
+        row && sqlite3_column_type(s, 1) == SQLITE_BLOB && sqlite3_column_bytes(s, 1) == RECO_BANK_HASH;
+    if (*has_content) memcpy(content, sqlite3_column_blob(s, 1), RECO_BANK_HASH);
     sqlite3_reset(s);
+    sqlite3_clear_bindings(s);
     return RECO_OK;
+}
+
+reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair, const char *resolved,
+                              bool any_caption, int64_t *id, unsigned char content[RECO_BANK_HASH],
+                              bool *has_content)
+{
+    sqlite3_stmt *s;
+    if (!c->has_indexed) /* who never asks does not pay for it */
+        RECO_TRY(reco_catalog_exec(ctx, c,
+                                   "CREATE INDEX temp.staged_uri ON staged(uri); "
+                                   "CREATE INDEX temp.staged_place ON staged(place)"));
+    c->has_indexed = true;
+    *id = -1;
+    *has_content = false;
+    if (pair->place) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK, &s));
+        bind_hash(s, 1, pair->place);
+        if (!any_caption) bind_text(s, 2, pair->caption);
+        bind_hash(s, 3, pair->content);
+        RECO_TRY(first_of(ctx, c, s, id, content, has_content));
+    }
+    if (*id >= 0 || !pair->uri) return RECO_OK;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_UNPLACED, &s));
+    bind_text(s, 1, pair->uri);
+    if (!any_caption) bind_text(s, 2, pair->caption);
+    bind_text(s, 3, resolved);
+    return first_of(ctx, c, s, id, content, has_content);
+}
+
+reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool *before)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_TOUCH, &s));
+    sqlite3_bind_int64(s, 1, id);
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    *before = sqlite3_changes(c->db) == 0;
+    return RECO_OK;
+}
+
+reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
+                                      const unsigned char content[RECO_BANK_HASH], int64_t *id)
+{
+    sqlite3_stmt *s;
+    unsigned char unused[RECO_BANK_HASH];
+    bool none;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_CONTENT, &s));
+    bind_hash(s, 1, content);
+    return first_of(ctx, c, s, id, unused, &none);
 }
 
 /* Blocks whose sums were staged are of these segments. */
@@ -122,11 +213,27 @@ static reco_status save_job(reco_ctx *ctx, reco_catalog *c, const reco_catalog_c
     return status;
 }
 
+static reco_status drop(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_segment_list *list)
+{
+    sqlite3_stmt *s;
+    for (size_t i = 0; i < list->n; i++) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
+        sqlite3_bind_int64(s, 1, list->items[i].number);
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+    }
+    return RECO_OK;
+}
+
 static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
 {
     sqlite3_stmt *s;
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH, &s));
-    RECO_TRY(reco_catalog_run(ctx, c, s));
+    static const reco_sql staged[] = {RECO_SQL_PUBLISH_SOURCES, RECO_SQL_PUBLISH, RECO_SQL_PUBLISH_CHANGES};
+    for (size_t i = 0; i < sizeof staged / sizeof *staged; i++) {
+        RECO_TRY(reco_catalog_prepare(ctx, c, staged[i], &s));
+        RECO_TRY(reco_catalog_run(ctx, c, s));
+    }
+    if (change->old) RECO_TRY(drop(ctx, c, RECO_SQL_DROP_SEGMENT, change->old));
+    if (change->old) RECO_TRY(drop(ctx, c, RECO_SQL_DROP_BLOCK, change->old));
     RECO_TRY(add_segments(ctx, c, change->segments));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADVANCE, &s));
     sqlite3_bind_int64(s, 1, change->next_id);
@@ -139,18 +246,9 @@ reco_status reco_catalog_commit(reco_ctx *ctx, reco_catalog *c, const reco_catal
 {
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
     RECO_TRY(reco_catalog_end(ctx, c, publish(ctx, c, change)));
-    return reco_catalog_exec(ctx, c, "DELETE FROM temp.staged; DELETE FROM temp.staged_block");
-}
-
-static reco_status drop(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_segment_list *list)
-{
-    sqlite3_stmt *s;
-    for (size_t i = 0; i < list->n; i++) {
-        RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
-        sqlite3_bind_int64(s, 1, list->items[i].number);
-        RECO_TRY(reco_catalog_run(ctx, c, s));
-    }
-    return RECO_OK;
+    return reco_catalog_exec(ctx, c,
+                             "DELETE FROM temp.staged; DELETE FROM temp.changed; "
+                             "DELETE FROM temp.staged_source; DELETE FROM temp.staged_block");
 }
 
 static reco_status replace(reco_ctx *ctx, reco_catalog *c, const reco_segment_list *old,

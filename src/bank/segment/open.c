@@ -65,3 +65,12 @@ void reco_segment_close(reco_segment *s)
     reco_safetensors_close(s->file);
     *s = (reco_segment){0};
 }
+
+reco_status reco_segment_check_sum(reco_ctx *ctx, const reco_segment *s, const reco_segment_entry *entry)
+{
+    char hex[33];
+    const char *path = reco_safetensors_path(s->file);
+    RECO_TRY(reco_hash_file(ctx, path, hex));
+    if (strcmp(hex, entry->xxh3) == 0) return RECO_OK;
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: is damaged: its checksum differs; nothing was changed", path);
+}

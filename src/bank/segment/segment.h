@@ -46,6 +46,9 @@ static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
 reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
                               const reco_segment_entry *entry, size_t d);
 void reco_segment_close(reco_segment *s);
+/* RECO_E_FORMAT unless its file has the checksum of its entry: before rows are copied, since damaged ones must not be given a new,
+ * right one. */
+reco_status reco_segment_check_sum(reco_ctx *ctx, const reco_segment *s, const reco_segment_entry *entry);
 
 /* ---- sweep.c ---- */
 

@@ -60,8 +60,8 @@ static reco_status check_pair(reco_ctx *ctx, reco_bank_writer *w, size_t row, co
     return reco_fail_prefix(ctx, status, where);
 }
 
-static reco_status check_norm(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
-                              double norm)
+reco_status reco_bank_check_norm(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
+                                 double norm)
 {
     if (fabs(norm - 1) <= NORM_TOLERANCE) return RECO_OK;
     for (size_t i = 0; i < d; i++)
@@ -149,7 +149,7 @@ reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w)
 }
 
 /* Unit norm in f32 first: rounding to f16 then moves each component by its own half unit, and no more. */
-static void round_row(uint16_t *to, const float *x, size_t d, double norm)
+void reco_bank_round(uint16_t *to, const float *x, size_t d, double norm)
 {
     float scale = (float)(1 / norm), block[256];
     for (size_t i = 0; i < d; i += 256) {
@@ -165,7 +165,7 @@ static void round_rows(void *arg, size_t begin, size_t end, int worker)
     (void)worker;
     for (size_t i = begin; i < end; i++)
         for (size_t side = 0; side < 2; side++)
-            round_row(b->to[side] + i * b->d, b->x[side] + i * b->d, b->d, b->norms[2 * i + side]);
+            reco_bank_round(b->to[side] + i * b->d, b->x[side] + i * b->d, b->d, b->norms[2 * i + side]);
 }
 
 static reco_status keep(reco_ctx *ctx, reco_bank_writer *w, batch *b, const reco_pair *pairs, size_t n)
@@ -201,21 +201,11 @@ reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *im
     /* All checks come first: what the caller can mend leaves the writer as it was. */
     for (size_t i = 0; i < n; i++) {
         for (reco_side side = 0; side < 2; side++)
-            RECO_GO(check_norm(ctx, i, side, b.x[side] + i * w->d, w->d, norms[2 * i + side]));
+            RECO_GO(reco_bank_check_norm(ctx, i, side, b.x[side] + i * w->d, w->d, norms[2 * i + side]));
         RECO_GO(check_pair(ctx, w, i, &pairs[i]));
     }
     status = w->broken = keep(ctx, w, &b, pairs, n);
 out:
     reco_scratch_release(ctx, start);
     return status;
-}
-
-reco_status reco_bank_has(reco_ctx *ctx, reco_bank_writer *w, const char *uri, const char *caption,
-                          reco_bank_held *has)
-{
-    int64_t id = -1;
-    RECO_TRY(reco_bank_writer_check(ctx, w));
-    if (uri) RECO_TRY(reco_catalog_has(ctx, w->catalog, uri, caption, &id));
-    *has = id < 0 ? RECO_HELD_NOT : id < w->first ? RECO_HELD_BEFORE : RECO_HELD_BY_JOB;
-    return RECO_OK;
 }

@@ -9,9 +9,11 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     int64_t before = w->committed;
     w->broken = reco_bank_writer_flush(ctx, w);
     if (w->broken == RECO_OK) w->broken = reco_bank_writer_join(ctx, w);
+    if (w->broken == RECO_OK) w->broken = reco_bank_rewrite_changed(ctx, w);
     if (w->broken != RECO_OK) return w->broken;
     const reco_catalog_change change = {
         .segments = &w->files,
+        .old = &w->old,
         .next_id = w->next_id,
         .next_segment = w->next_segment,
         .job = w->job,
@@ -25,6 +27,7 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     if (w->broken != RECO_OK) return w->broken;
     w->files.n = 0;
     w->committed = w->next_id;
+    reco_bank_changes_committed(ctx, w);
     /* Rows that are in stay in; without scan files they are found all the same, and the next commit tries again: only of
      * the last one there is something to tell. */
     if (w->committed > before && reco_bank_index_new(ctx, w, before) != RECO_OK && done)

@@ -27,16 +27,6 @@ static bool is_whole(const compaction *c, size_t i)
     return c->live[i] == rows && 2 * rows >= c->most;
 }
 
-/* Copying must not give damaged rows a new, right checksum. */
-static reco_status check_sum(reco_ctx *ctx, const compaction *c, size_t i)
-{
-    char hex[33];
-    const char *path = reco_safetensors_path(c->bank->segments[i].file);
-    RECO_TRY(reco_hash_file(ctx, path, hex));
-    if (strcmp(hex, c->named.items[i].xxh3) == 0) return RECO_OK;
-    return reco_fail(ctx, RECO_E_FORMAT, "%s: is damaged: its checksum differs; nothing was changed", path);
-}
-
 /* Calls for each stretch of up to n live rows that lie side by side from position p on, and returns where the next
  * would begin. */
 static size_t stretch(const compaction *c, size_t p, size_t n, size_t *begin, size_t *rows, size_t *segment)
@@ -115,7 +105,7 @@ static reco_status rewrite(reco_ctx *ctx, compaction *c, size_t begin, size_t en
         reco_segment_entry *entry = reco_segment_push(ctx, &c->old);
         if (!entry) return RECO_E_NOMEM;
         *entry = c->named.items[i];
-        RECO_TRY(check_sum(ctx, c, i));
+        RECO_TRY(reco_segment_check_sum(ctx, &c->bank->segments[i], &c->named.items[i]));
         rows += c->live[i];
     }
     for (size_t files = (rows + c->most - 1) / c->most; files; files--) {

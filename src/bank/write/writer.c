@@ -182,6 +182,7 @@ void reco_bank_writer_close(reco_bank_writer *w)
         reco_free(path);
         reco_free(scan);
     }
+    reco_bank_close(w->bank);
     reco_catalog_close(w->catalog);
     reco_bank_unlock(w->lock);
     reco_free(w->held[0]);
@@ -189,6 +190,9 @@ void reco_bank_writer_close(reco_bank_writer *w)
     reco_free(w->behind.vectors[0]);
     reco_free(w->behind.vectors[1]);
     reco_free(w->files.items);
+    reco_free(w->old.items);
+    reco_free(w->patches);
+    reco_free(w->patch_vectors);
     reco_free(w->job);
     reco_free(w->dir);
     reco_free(w);

@@ -4,6 +4,13 @@
 
 #include "bank/segment/segment.h"
 
+/* A vector that takes the place of another. */
+typedef struct reco_bank_patch {
+    int64_t id;
+    reco_side side;
+    size_t at; /* row of patch_vectors */
+} reco_bank_patch;
+
 struct reco_bank_writer {
     char *dir, *job; /* job NULL: nothing to remember */
     int lock;
@@ -22,8 +29,15 @@ struct reco_bank_writer {
     /* Files written since the last commit. */
     reco_segment_list files;
     int scans; /* the bank has scan files, as its first segment tells: 1 yes, -1 no, 0 not looked yet */
-    reco_status broken; /* what failed half-way, after which nothing more is written */
-    bool commit_failed; /* its files may yet belong to the bank: leave them to the next writer */
+    /* Rows that are to change: what they say is staged in the catalog, their new vectors are here until the commit. */
+    reco_bank *bank; /* as of the last commit; NULL: not needed so far */
+    reco_bank_patch *patches;
+    uint16_t *patch_vectors; /* [patch_room][d] f16 */
+    size_t npatches, patch_room;
+    bool changed;          /* something is staged */
+    reco_segment_list old; /* segments that are written anew */
+    reco_status broken;    /* what failed half-way, after which nothing more is written */
+    bool commit_failed;    /* its files may yet belong to the bank: leave them to the next writer */
 };
 
 /* ---- append.c ---- */
@@ -37,6 +51,20 @@ reco_status reco_bank_writer_join(reco_ctx *ctx, reco_bank_writer *w);
 
 /* RECO_OK, or the refusal of a writer that failed before. */
 reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
+
+/* ---- append.c ---- */
+
+reco_status reco_bank_check_norm(reco_ctx *ctx, size_t row, reco_side side, const float *x, size_t d,
+                                 double norm);
+/* A row as it is stored: of unit norm, in halves. */
+void reco_bank_round(uint16_t *to, const float *x, size_t d, double norm);
+
+/* ---- change.c ---- */
+
+/* Before the commit: write anew the segments whose rows get other vectors. */
+reco_status reco_bank_rewrite_changed(reco_ctx *ctx, reco_bank_writer *w);
+/* After it: what was changed is there, and the old files go. */
+void reco_bank_changes_committed(reco_ctx *ctx, reco_bank_writer *w);
 
 /* ---- index.c ---- */
 

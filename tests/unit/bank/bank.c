@@ -48,7 +48,7 @@ static void test_round_trip(void **state)
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
     reco_bank_info info = reco_bank_get_info(bank);
-    assert_int_equal(info.format, 2);
+    assert_int_equal(info.format, 3);
     assert_int_equal(info.d, 20);
     assert_int_equal(info.rows, 15);
     assert_int_equal(info.deleted, 0);

@@ -74,7 +74,8 @@ static void test_tables(void **state)
         {"DELETE FROM pair WHERE id = 0", "pairs 1..5"},
         {"DELETE FROM pair WHERE id = 5", "pairs 0..4"},
         {"UPDATE pair SET id = -7 WHERE id = 0", "pair.id = -7"},
-        {"INSERT INTO pair VALUES(7, '', NULL, NULL, 1, 0); UPDATE bank SET deleted = 1", "pair 7"},
+        {"INSERT INTO pair VALUES(7, '', NULL, NULL, 1, 0, NULL, NULL, NULL); UPDATE bank SET deleted = 1",
+         "pair 7"},
         {"DROP INDEX pair_deleted", "CREATE INDEX pair_deleted"},
         {"ALTER TABLE pair RENAME TO p; CREATE VIEW pair AS SELECT * FROM p", "CREATE TABLE pair"},
         {"DROP TABLE pair; CREATE VIRTUAL TABLE pair USING fts5(caption)", "CREATE TABLE pair"},
@@ -83,9 +84,9 @@ static void test_tables(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_refused(bad[i].sql, RECO_E_FORMAT, bad[i].message);
-    assert_refused("PRAGMA user_version = 3", RECO_E_UNSUPPORTED, "format 3");
+    assert_refused("PRAGMA user_version = 4", RECO_E_UNSUPPORTED, "format 4");
     assert_refused("PRAGMA user_version = 0", RECO_E_FORMAT, "format 0");
-    assert_refused("PRAGMA user_version = 1", RECO_E_FORMAT, "bank.format = 2");
+    assert_refused("PRAGMA user_version = 2", RECO_E_FORMAT, "CREATE TABLE pair");
 }
 
 static void test_pairs(void **state)

@@ -16,9 +16,10 @@ static reco_bank_writer *open_writer(const char *path, size_t d, const char *job
 
 static reco_bank_held has(reco_bank_writer *w, const char *uri, const char *caption)
 {
-    reco_bank_held found = (reco_bank_held)9;
-    ok(reco_bank_has(ctx, w, uri, caption, &found));
-    return found;
+    reco_bank_found found = {.held = (reco_bank_held)9};
+    const reco_pair pair = {.uri = uri, .caption = caption};
+    ok(reco_bank_seek(ctx, w, &pair, NULL, caption == NULL, &found));
+    return found.held;
 }
 
 static void test_has(void **state)

@@ -1,0 +1,155 @@
+"""Which picture a row is: by its resolved path and its content, whatever name it was given."""
+import io
+import random
+import shutil
+import tarfile
+import unittest
+
+from common import MODEL, SOURCE, Case, png
+
+
+class Identity(Case):
+    def table(self, folder, rows, name="m.csv"):
+        """rows: (name, seed of the picture or None to leave it, caption)."""
+        (self.dir / folder).mkdir(exist_ok=True)
+        for picture, seed, _ in rows:
+            if seed is not None:
+                png(self.dir / folder / picture, seed)
+        path = self.dir / folder / name
+        path.write_text("image,text\n" + "".join(f"{picture},{caption}\n" for picture, _, caption in rows))
+        return path
+
+    def ingest(self, verb, source, bank="b", kind="--pairs", **options):
+        more = options.pop("more", [])
+        target = ["--out", bank] if verb == "build" else [bank]
+        return self.json("bank", verb, "--model", MODEL, *target, *more, kind, source, **options)
+
+    def counts(self, result):
+        return tuple(result[k] for k in ("added", "replaced", "duplicates", "failures", "rows"))
+
+    def nearest(self, picture, bank="b"):
+        hit = self.json("search", "--model", MODEL, "--bank", bank, "--image", picture, "-k", 1)["hits"][0]
+        return hit["id"], round(hit["score"], 3)
+
+    def test_same_name_in_two_folders(self):
+        one = self.table("one", [("0.png", 1, "a"), ("1.png", 2, "same")])
+        two = self.table("two", [("0.png", 3, "b"), ("1.png", 4, "same")])
+        self.ingest("build", one)
+        self.assertEqual(self.counts(self.ingest("add", two)), (2, 0, 0, 0, 4))
+        self.assertEqual([(r["uri"], r["caption"]) for r in self.rows("b")],
+                         [("0.png", "a"), ("1.png", "same"), ("0.png", "b"), ("1.png", "same")])
+        self.assertEqual([self.nearest(f"{f}/{i}.png") for f in ("one", "two") for i in range(2)], [(i, 1.0) for i in range(4)])
+        for table in (one, two):  # each is there already, from wherever it is named
+            self.assertEqual(self.counts(self.ingest("add", table)), (0, 0, 2, 0, 4))
+        self.assertEqual(self.counts(self.ingest("add", "m.csv", "../b", cwd=self.dir / "two")), (0, 0, 2, 0, 4))
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+
+    def test_same_text_of_the_table(self):
+        """Two tables of the same bytes in two folders are two jobs."""
+        one, two = self.table("one", [("0.png", 1, "a")]), self.table("two", [("0.png", 2, "a")])
+        self.ingest("build", one)
+        self.fails("bank", "build", "--model", MODEL, "--pairs", two, "--out", "b", says=["b: is a bank already"])
+        self.assertEqual(self.counts(self.ingest("add", two)), (1, 0, 0, 0, 2))
+
+    def test_names_of_one_picture(self):
+        table = self.table("one", [("a b.png", 1, "a")])
+        (self.dir / "link").symlink_to("one")
+        self.ingest("build", table)
+        folder = self.dir / "one"
+        for i, name in enumerate([f"{folder}/a b.png", "./a b.png", ".//a b.png", "../one/a b.png", "../link/a b.png",
+                                  f"{self.dir}/link/./a b.png", f"file://{folder}/a%20b.png", f"file://localhost{folder}/a b.png"]):
+            again = self.table("one", [(name, None, "a")], f"again{i}.csv")
+            self.assertEqual(self.counts(self.ingest("add", again)), (0, 0, 1, 0, 1), name)
+            other = self.table("one", [(name, None, "b")], f"other{i}.csv")
+            self.assertEqual(self.counts(self.ingest("add", other)), (0, 0, 0, 1, 1), name)
+        names = [f"{folder}/a b.png", "./a b.png", "../link/a b.png"]
+        both = self.table("one", [("a b.png", None, "a")] + [(n, None, "a") for n in names], "both.csv")
+        self.assertEqual(self.counts(self.ingest("build", both, "c")), (1, 0, 0, 3, 1))
+        self.assertEqual(self.rows("c")[0]["uri"], "a b.png")
+
+    def test_replaced(self):
+        table = self.table("one", [("0.png", 1, "a"), ("1.png", 2, "b")])
+        self.ingest("build", table)
+        table = self.table("one", [("0.png", 9, "a"), ("1.png", None, "b"), ("2.png", 10, "c")])
+        self.assertEqual(self.counts(self.ingest("add", table)), (1, 1, 1, 0, 3))
+        self.assertEqual(self.nearest("one/0.png"), (0, 1.0))
+        self.assertEqual([(r["id"], r["uri"]) for r in self.rows("b")], [(0, "0.png"), (1, "1.png"), (2, "2.png")])
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+        self.assertEqual(self.counts(self.ingest("add", table)), (0, 0, 3, 0, 3))
+        # Another picture of another caption under a name is a row of its own: nothing says that the old one was wrong.
+        table = self.table("one", [("0.png", 11, "new")])
+        self.assertEqual(self.counts(self.ingest("add", table)), (1, 0, 0, 0, 4))
+
+    def test_copied(self):
+        """The same picture under another name is another row, and not embedded again."""
+        self.ingest("build", self.table("one", [("0.png", 1, "a")]))
+        shutil.copytree(self.dir / "one", self.dir / "two")
+        added = self.ingest("add", "two/m.csv")
+        self.assertEqual(self.counts(added), (1, 0, 0, 0, 2))
+        self.assertEqual((added["pictures"], added["texts"]), (0, 1))
+        hits = self.json("search", "--model", MODEL, "--bank", "b", "--image", "one/0.png", "-k", 2)["hits"]
+        self.assertEqual([h["id"] for h in hits], [0, 1])
+        self.assertEqual(hits[0]["score"], hits[1]["score"])
+
+    def test_tars(self):
+        for folder, seed in (("one", 1), ("two", 2)):
+            (self.dir / folder).mkdir()
+            png(self.dir / "x.png", seed)
+            with tarfile.open(self.dir / folder / "0.tar", "w") as tar:
+                for name, data in (("k.png", (self.dir / "x.png").read_bytes()), ("k.txt", b"thing")):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        self.ingest("build", "0.tar", "../b", "--tars", cwd=self.dir / "one")
+        self.assertEqual(self.counts(self.ingest("add", "0.tar", "../b", "--tars", cwd=self.dir / "two")), (1, 0, 0, 0, 2))
+        self.assertEqual(self.counts(self.ingest("add", "two/0.tar", "b", "--tars")), (0, 0, 1, 0, 2))
+        shutil.copy(self.dir / "one/0.tar", self.dir / "two/0.tar")
+        self.assertEqual(self.counts(self.ingest("add", "two/0.tar", "b", "--tars")), (0, 1, 0, 0, 2))
+        hits = self.json("search", "--model", MODEL, "--bank", "b", "--image", "x.png", "-k", 2)["hits"]
+        self.assertLess(hits[0]["score"], 0.9999)
+
+    def test_once(self):
+        """Captions of one picture far apart in the table: it is decoded and embedded once, across commits and runs."""
+        n, rng = 40, random.Random(1)
+        rows = [(f"{i}.png", i if k == 0 else None, f"thing {i} {k}") for i in range(n) for k in range(5)]
+        table = self.table("one", rows)
+        for commit in (7, 1000):
+            rng.shuffle(rows)
+            table = self.table("one", [(p, None, c) for p, _, c in rows], f"m{commit}.csv")
+            built = self.ingest("build", table, f"b{commit}", more=["--several-captions", "--commit", commit, "--batch", 4])
+            self.assertEqual((built["added"], built["pictures"], built["texts"]), (5 * n, n, 5 * n))
+            self.assertTrue(self.json("bank", "verify", f"b{commit}")["ok"])
+        more = self.table("one", [(f"{i}.png", None, f"another {i}") for i in range(n)], "more.csv")
+        added = self.ingest("add", more, "b7", more=["--several-captions"])
+        self.assertEqual((added["added"], added["pictures"], added["texts"]), (n, 0, n))
+        # All rows of a picture have its vector, whichever way it came there.
+        exported = self.dir / "e"
+        self.reco("bank", "export", "b7", "--out", exported)
+        data = (exported / "img_emb/img_emb_0.npy").read_bytes()
+        width = self.json("bank", "info", "b7")["dimensions"] * 2
+        vectors = {}
+        for i, row in enumerate(self.rows("b7")):
+            at = len(data) - (6 * n - i) * width
+            vectors.setdefault(row["uri"], set()).add(data[at:at + width])
+        self.assertEqual([len(v) for v in vectors.values()], [1] * n)
+
+    def test_older_banks(self):
+        """Rows of format 2 have no base folder and no content: their vectors tell which picture they are of."""
+        for version in ("v1", "v2"):
+            shutil.copytree(SOURCE / "tests/data" / f"bank-{version}", self.dir / version)
+            rows = self.rows(version)
+            self.reco("bank", "export", version, "--out", f"e{version}")
+            (self.dir / f"e{version}/reco.json").unlink()
+            metadata = self.dir / f"e{version}/metadata/metadata_0.jsonl"
+            metadata.write_text(metadata.read_text().replace('"id"', '"number"'))
+            added = self.json("bank", "add", "--embeddings", f"e{version}", version)
+            named = sum(1 for r in rows if r["uri"])
+            self.assertEqual((added["duplicates"], added["added"]), (named, len(rows) - named))
+            self.assertEqual(self.json("bank", "info", version)["format"], 3)
+            self.assertTrue(self.json("bank", "verify", version)["ok"])
+            again = self.json("bank", "add", "--embeddings", f"e{version}", version)
+            self.assertEqual(again["duplicates"], named)
+
+
+if __name__ == "__main__":
+    unittest.main()
