@@ -135,7 +135,8 @@ reco_status reco_provenance_of(reco_ctx *ctx, const char *dir, const char *encod
                          printed(said.fingerprint));
     if (!p->found)
         *p = said;
-    else if (!*p->fingerprint && *said.fingerprint) {
+    else if (!*p->fingerprint &&
+             (*said.fingerprint || !*p->encoder)) { /* an export of unknown origin, say */
         memcpy(p->encoder, said.encoder, sizeof p->encoder);
         memcpy(p->fingerprint, said.fingerprint, sizeof p->fingerprint);
         p->logit_scale = said.logit_scale;
