@@ -1,5 +1,5 @@
-/* A tokenizer with one bad file is refused, or encodes within bounds. The first byte chooses the file, and from 5 to 7 the
- * class that reads a tokenizer.json. */
+/* A tokenizer with one bad file is refused, or encodes within bounds. The first byte chooses the file, from 5 to 7 the
+ * class that reads a tokenizer.json, and 9 is a spiece.model. */
 #include "folder.h"
 #include "reco/text.h"
 #include "text/text.h"
@@ -31,14 +31,31 @@ static void hub(size_t class, const uint8_t *data, size_t bytes)
     }
 }
 
+static void spiece(const uint8_t *data, size_t bytes)
+{
+    static const char config[] =
+        "{\"tokenizer_class\":\"SiglipTokenizer\",\"eos_token\":\"</s>\",\"pad_token\":\"</s>\"}";
+    reco_tokenizer *tok;
+    fuzz_put("tokenizer_config.json", config, sizeof config - 1);
+    fuzz_put("spiece.model", data, bytes);
+    if (reco_tokenizer_hub(fuzz_ctx(), &tok, fuzz_folder(), RECO_TEXT_HF) != RECO_OK) return;
+    encode(tok);
+    reco_tokenizer_close(tok);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static const char *const names[] = {
         "vocab.json",     "merges.txt",       "tokenizer_config.json", "special_tokens_map.json",
         "tokenizer.json", "added_tokens.json"};
     if (bytes == 0) return 0;
-    size_t which = (size_t)(data[0] - '0') % 9;
+    size_t which = (size_t)(data[0] - '0') % 10;
     for (size_t i = 0; i < 6; i++) fuzz_remove(names[i]);
+    fuzz_remove("spiece.model");
+    if (which == 9) {
+        spiece(data + 1, bytes - 1);
+        return 0;
+    }
     if (which == 8) {
         which = 5;
     } else if (which >= 5) {

@@ -39,9 +39,16 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
         RECO_TRY(open_clip(ctx, model));
     else
         RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF, strcmp(model->family, "hf-clip") == 0));
-    if (model->tokenizer && reco_tokenizer_vocab(model->tokenizer) > model->spec.vocab)
+    size_t entries = model->tokenizer ? reco_tokenizer_vocab(model->tokenizer) : 0;
+    if (entries <= model->spec.vocab) return RECO_OK;
+    /* transformers loads such a model, and fails on a text with one of them. */
+    size_t beyond = reco_tokenizer_limit(model->tokenizer, model->spec.vocab);
+    if (!beyond)
         return reco_fail(ctx, RECO_E_FORMAT,
                          "%s: the tokenizer has %zu entries, the configuration says vocab_size %zu",
-                         model->dir, reco_tokenizer_vocab(model->tokenizer), model->spec.vocab);
-    return RECO_OK;
+                         model->dir, entries, model->spec.vocab);
+    return reco_guess(
+        ctx, model,
+        "%zu added tokens have ids beyond vocab_size %zu: read as plain text where one is spelled out",
+        beyond, model->spec.vocab);
 }

@@ -95,6 +95,26 @@ void reco_tokenizer_close(reco_tokenizer *tok)
 
 void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean) { tok->clean = clean; }
 
+size_t reco_tokenizer_limit(reco_tokenizer *tok, size_t vocab)
+{
+    const int32_t used[] = {tok->bos, tok->eos, tok->pad, tok->unk};
+    size_t beyond = 0, kept = 0;
+    for (size_t i = 0; i < tok->nspecials; i++) beyond += (size_t)tok->specials[i].id >= vocab;
+    bool only = vocab < tok->vocab && beyond == tok->vocab - vocab;
+    for (size_t i = 0; i < sizeof used / sizeof *used && only; i++)
+        only = used[i] < 0 || (size_t)used[i] < vocab;
+    if (!only) return 0;
+    for (size_t i = 0; i < tok->nspecials; i++) {
+        if ((size_t)tok->specials[i].id < vocab)
+            tok->specials[kept++] = tok->specials[i];
+        else
+            reco_free(tok->specials[i].points);
+    }
+    tok->nspecials = kept;
+    tok->vocab = vocab;
+    return beyond;
+}
+
 reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
 {
     static const char *const clean[] = {"lower", "whitespace", "canonicalize"};

@@ -15,11 +15,13 @@ typedef enum reco_clean {
 reco_status reco_tokenizer_builtin(reco_ctx *ctx, reco_tokenizer **out);
 /* The tokenizer of a folder by its tokenizer_class, from tokenizer.json, SentencePiece's file or CLIP's two: rules HF, as
  * transformers does it for SigLIP, or OPENCLIP, as open_clip does it where hf_tokenizer_name is set: it cleans the text
- * before (RECO_CLEAN_WHITESPACE if nothing else is set). Beside the errors of reco_tokenizer_open, RECO_E_UNSUPPORTED where
- * reco was built without a library that is needed, for a folder without such a file, and for what a file asks for and is
- * not done here. */
+ * before (RECO_CLEAN_WHITESPACE if nothing else is set). Beside the errors of reco_tokenizer_open, RECO_E_UNSUPPORTED for a
+ * folder without such a file, and for what a file asks for and is not done here. */
 reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules);
 /* Before the tokenizer is shared. */
 void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean);
+/* Likewise: tokens that were added beside the vocabulary, as a mask, and have ids from `vocab` on, for which the model has no
+ * embedding, are no longer found in a text. Gives how many; 0, and nothing is changed, where any other id is not below. */
+size_t reco_tokenizer_limit(reco_tokenizer *tok, size_t vocab);
 
 #endif

@@ -441,6 +441,19 @@ class Families(Case):
         model = self.tokenizer_json({"tokenizer_class": "T5Tokenizer"}, model={"type": "Unigram", "unk_id": 2, "vocab": many})
         self.fails("model", "info", model, says=("161 entries", "vocab_size 160"))
 
+    def test_added_tokens_beyond_the_vocabulary(self):
+        """transformers loads these, and fails on a text with such a token."""
+        plain = self.ids(SMALL / "hf-quickgelu", "a <mask> b", "a")
+        for change in ({"mask_token": "<mask>"}, {"extra_special_tokens": ["<mask>", "<more>"]}):
+            model = self.changed("hf-quickgelu", "tokenizer_config.json", lambda c: c.update(change))
+            info = self.json("model", "info", model)
+            self.assertEqual(info["tokenizer"]["vocabulary"], 520)
+            self.assertIn("beyond vocab_size 520", info["guessed"][-1])
+            self.assertEqual(self.ids(model, "a <mask> b", "a"), plain)
+        model = self.changed("hf-quickgelu", "tokenizer_config.json", lambda c: c.update(
+            pad_token="<pad>", added_tokens_decoder={"520": {"content": "<pad>", "special": True}}))
+        self.fails("model", "info", model, says=("entries", "vocab_size 520"))
+
     def test_hf_tokenizer_name_of_clip(self):
         model = self.copy("openclip-longest")
         config = json.loads((model / "open_clip_config.json").read_text())
