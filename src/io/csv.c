@@ -219,7 +219,7 @@ static reco_status read_record(reco_ctx *ctx, reading *r)
     }
 }
 
-reco_status reco_io_csv_next(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, const char **bad)
+reco_status reco_io_csv_look(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, const char **bad)
 {
     csv->n = csv->used = csv->bytes = 0;
     csv->odd = false;
@@ -230,20 +230,22 @@ reco_status reco_io_csv_next(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, co
     if (w->start == w->end) return RECO_OK;
     reading r = {.w = w, .csv = csv};
     RECO_TRY(read_record(ctx, &r));
-    if ((*bad = r.bad)) { /* what stands below is not to suffer from a quote that was left open */
-        csv->lines = 1;
-        return reco_io_skip_line(ctx, w, &csv->bytes);
-    }
+    *bad = r.bad;
     csv->bytes = r.at;
-    w->start += r.at;
-    w->line += csv->lines;
     return RECO_OK;
 }
 
-void reco_io_csv_undo(reco_window *w, reco_io_csv *csv)
+reco_status reco_io_csv_next(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, const char **bad)
 {
-    w->start -= csv->bytes;
-    w->line -= csv->lines;
+    RECO_TRY(reco_io_csv_look(ctx, w, csv, bad));
+    if (csv->n == 0) return RECO_OK;
+    if (*bad) { /* what stands below is not to suffer from a quote that was left open */
+        csv->lines = 1;
+        return reco_io_skip_line(ctx, w, &csv->bytes);
+    }
+    w->start += csv->bytes;
+    w->line += csv->lines;
+    return RECO_OK;
 }
 
 const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes)

@@ -70,8 +70,8 @@ struct reco_window;
 /* The next record; lines of nothing but blanks and NULs are passed over. n is 0 at the end. *bad is NULL for a good record,
  * else a reason, and no more than the record's first line was taken. */
 reco_status reco_io_csv_next(reco_ctx *ctx, struct reco_window *w, reco_io_csv *csv, const char **bad);
-/* The record just read, once more. */
-void reco_io_csv_undo(struct reco_window *w, reco_io_csv *csv);
+/* The same, but the window stays at the record. */
+reco_status reco_io_csv_look(reco_ctx *ctx, struct reco_window *w, reco_io_csv *csv, const char **bad);
 const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes);
 void reco_io_csv_free(reco_io_csv *csv);
 /* Pass over one line; *bytes says how long it was with its end. */

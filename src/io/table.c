@@ -37,9 +37,8 @@ static reco_status try_header(reco_ctx *ctx, reco_io_table *t, char separator, s
 {
     const char *bad;
     t->csv.dialect.separator = separator;
-    RECO_TRY(reco_io_csv_next(ctx, t->window, &t->csv, &bad));
+    RECO_TRY(reco_io_csv_look(ctx, t->window, &t->csv, &bad));
     *out = bad ? (sense){0} : judge(t);
-    reco_io_csv_undo(t->window, &t->csv);
     return RECO_OK;
 }
 

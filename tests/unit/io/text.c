@@ -202,6 +202,13 @@ static void test_large_records(void **state)
     is_record(r, 2, "{\"a\":\"c\"}", NULL);
     is_record(r, 0, NULL, NULL);
     reco_records_close(r);
+    memset(text, 'x', n); /* a header that never ends */
+    memcpy(text, "a,\"", 3);
+    failed(reco_records_open(ctx, &r, put("head.csv", text, n), NULL), RECO_E_FORMAT,
+           "head.csv: header row: ");
+    text[n - 1] = '\n';
+    failed(reco_records_open(ctx, &r, put("head.csv", text, 200000), NULL), RECO_E_FORMAT,
+           "head.csv: header row: a quote is never closed");
     memset(text, 'x', n);
     memcpy(text, "{\"a\":\"", 6);
     memcpy(text + n - 9, "\n{\"b\":1}", 9);
