@@ -45,7 +45,10 @@ int cmd_bank_info(int argc, char **argv)
                (long long)i.rows, (long long)i.deleted, (long long)i.next_id, i.d, i.segments,
                (unsigned long long)i.vector_bytes, (unsigned long long)i.database_bytes);
         cli_say("encoder      %s %s", *i.encoder ? i.encoder : "not recorded", i.fingerprint);
-        printf("format       %d%s\n", i.format, i.complete ? "" : ", unfinished: run the same build again");
+        printf("format       %d%s\n", i.format,
+               i.complete
+                   ? ""
+                   : ", unfinished: run the same build again (where its source has changed, add that)");
     }
     reco_bank_close(bank);
     return cli_end(&c, RECO_OK);

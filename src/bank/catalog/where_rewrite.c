@@ -120,7 +120,7 @@ static void tell(reco_ctx *ctx, const reco_where_text *w, const reco_comparison 
         reco_log(ctx, RECO_LOG_WARN,
                  "where: %s is text and is compared with a number, %s (%s), and SQLite orders every text "
                  "behind every "
-                 "number; write CAST(%s AS REAL), or build the bank with numbers (--types)",
+                 "number; write CAST(%s AS REAL), or build the bank with numbers (--types NAME=number)",
                  t.text, n.text, met, t.text);
 }
 
