@@ -18,7 +18,12 @@
 #define SANITIZED 0
 #endif
 
-enum { RANDOM = SANITIZED ? 600 : 10000, STEP = SANITIZED ? 23 : 1, FILES = 5, VECTORS = 2, QUERIES = 24 };
+enum { FILES = 5, VECTORS = 2, QUERIES = 24 };
+
+/* Builds that repeat the suite, and slow ones, take samples. */
+static bool sampled;
+static int random_damages(void) { return sampled ? 600 : 10000; }
+static size_t step(void) { return sampled ? 23 : 1; }
 
 static char files[FILES][300];
 static char *good[FILES];
@@ -154,7 +159,7 @@ static void test_every_byte(void **state)
     reco_rng_seed(&rng, 5);
     reported = harmless = 0;
     for (int file = 0; file < FILES; file++) {
-        for (size_t at = 0; at < lengths[file]; at += STEP) {
+        for (size_t at = 0; at < lengths[file]; at += step()) {
             char kept = good[file][at];
             good[file][at] = (char)(kept ^ (char)(1 + reco_rng_below(&rng, 255)));
             put(file, good[file], lengths[file]);
@@ -207,7 +212,7 @@ static void test_random(void **state)
     reco_rng rng;
     reco_rng_seed(&rng, 6);
     reported = harmless = 0;
-    for (int i = 0; i < RANDOM; i++) {
+    for (int i = 0; i < random_damages(); i++) {
         int file = reco_rng_below(&rng, 2) ? 0 : 1 + (int)reco_rng_below(&rng, FILES - 1);
         size_t room = lengths[file] + 64, at, bytes;
         char *bad = malloc(room);
@@ -218,7 +223,7 @@ static void test_random(void **state)
         put(file, good[file], lengths[file]);
         free(bad);
     }
-    print_message("%d damages: %zu reported, %zu harmless\n", (int)RANDOM, reported, harmless);
+    print_message("%d damages: %zu reported, %zu harmless\n", random_damages(), reported, harmless);
     assert_true(reading(in("bank")) == whole);
     for (int i = 0; i < FILES; i++) reco_free(good[i]);
 }
@@ -280,7 +285,7 @@ static void test_log(void **state)
     reco_rng_seed(&rng, 8);
     reported = harmless = 0;
     /* Every byte of the headers, of the log and of its frames, and every third of the pages: it is one checksum. */
-    for (size_t at = 0; at < bytes; at += at < 32 || (at - 32) % 1048 < 24 ? STEP : 3 * STEP) {
+    for (size_t at = 0; at < bytes; at += at < 32 || (at - 32) % 1048 < 24 ? step() : 3 * step()) {
         char kept = log[at];
         log[at] = (char)(kept ^ (char)(1 + reco_rng_below(&rng, 255)));
         put_log(database, database_bytes, log, bytes);
@@ -291,7 +296,7 @@ static void test_log(void **state)
     assert_int_equal(harmless, 0);
 
     /* What a crash leaves is no damage: a log that ends anywhere in its last frames, with the bank of an earlier commit. */
-    for (size_t end = 0; end < bytes; end += SANITIZED ? 2096 : 131) {
+    for (size_t end = 0; end < bytes; end += sampled ? 2096 : 131) {
         put_log(database, database_bytes, log, end);
         ok(reco_bank_verify(ctx, in("bank"), NULL, NULL, &health));
         if (health.problems) fail_msg("a log of %zu bytes: reported", end);
@@ -313,7 +318,8 @@ static int set_up_in_memory(void **state)
 
 int main(void)
 {
-    if (SANITIZED) print_message("SKIPPED: all but every %dth byte, under sanitizers\n", (int)STEP);
+    sampled = SANITIZED || getenv("RECO_TEST_MOMENTS");
+    if (sampled) print_message("SKIPPED: all but every %zuth byte\n", step());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_every_byte, set_up_in_memory, tear_down),
         cmocka_unit_test_setup_teardown(test_random, set_up_in_memory, tear_down),
