@@ -28,6 +28,10 @@ reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *
                              size_t max_k);
 void reco_tape_free(reco_tape *tape);
 
+/* Inner products that forward of a relational layer then need not take: c [n][k] of each neighbour with x, a [n][k] the mean
+ * of each with the others that count. They are looked at in every forward until they are NULL. */
+void reco_tape_know(reco_tape *tape, const float *c, const float *a);
+
 /* reco_fusion_refine that keeps what backward needs (trainable layers only). Same shapes. */
 reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
                                 const float *retrieved, const float *scores, const size_t *valid, size_t n,

@@ -98,15 +98,17 @@ static void features(const job *j, size_t i)
 {
     size_t d = j->d, k = j->t->k, m = j->t->valid[i];
     const float *x = j->t->x + i * d, *R = j->t->retrieved + i * k * d, *s = j->t->scores + i * k;
+    const float *c = j->t->c ? j->t->c + i * k : NULL;
     float *f = j->t->rel.f + i * k * F;
     float max_s = 0, max_c = 0;
     memset(f, 0, k * F * sizeof *f);
     for (size_t n = 0; n < m; n++) {
         f[n * F] = s[n];
-        f[n * F + 1] = reco_dot_fast(j->ctx, x, R + n * d, d);
+        f[n * F + 1] = c ? c[n] : reco_dot_fast(j->ctx, x, R + n * d, d);
+        if (c) f[n * F + 2] = j->t->a[i * k + n];
         if (n == 0 || s[n] > max_s) max_s = s[n];
         if (n == 0 || f[n * F + 1] > max_c) max_c = f[n * F + 1];
-        for (size_t l = 0; l < n; l++) {
+        for (size_t l = 0; l < n && !c; l++) {
             float a = reco_dot_fast(j->ctx, R + n * d, R + l * d, d) / (float)(m - 1);
             f[n * F + 2] += a;
             f[l * F + 2] += a;

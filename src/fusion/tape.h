@@ -33,6 +33,7 @@ struct reco_tape {
     reco_side side;
     size_t n, k;
     const float *x, *retrieved, *scores; /* borrowed from forward's caller until backward has run */
+    const float *c, *a;                  /* known inner products, or NULL; borrowed likewise */
     size_t *valid;                       /* [n] */
     float *y, *z;                        /* [n][d] refined, and before normalising */
     float *norms;                        /* [n] of z */

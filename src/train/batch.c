@@ -7,13 +7,16 @@ reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
     *b = (reco_batch){.max = max};
     b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
     b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
-    bool good = b->items && b->ids;
+    b->picked = reco_alloc(ctx, k, sizeof *b->picked, "batch");
+    bool good = b->items && b->ids && b->picked;
     for (int side = 0; side < 2; side++) {
         b->x[side] = reco_alloc(ctx, max * d, sizeof(float), "batch");
         b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
         b->s[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
         b->valid[side] = reco_alloc(ctx, max, sizeof(size_t), "batch");
-        good = good && b->x[side] && b->R[side] && b->s[side] && b->valid[side];
+        b->c[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
+        b->a[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
+        good = good && b->c[side] && b->a[side] && b->x[side] && b->R[side] && b->s[side] && b->valid[side];
     }
     return good ? RECO_OK : RECO_E_NOMEM;
 }
@@ -25,7 +28,10 @@ void reco_batch_clear(reco_batch *b)
         reco_free(b->R[side]);
         reco_free(b->s[side]);
         reco_free(b->valid[side]);
+        reco_free(b->c[side]);
+        reco_free(b->a[side]);
     }
+    reco_free(b->picked);
     reco_free(b->ids);
     reco_free(b->items);
 }
@@ -54,6 +60,26 @@ void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool capt
     }
 }
 
+/* What the relational layer would make of the neighbours in slot q, which are the picked [m] of the pair's: the same sums
+ * in the same order. */
+static void look_up(const reco_job *job, reco_batch *b, int side, size_t q, const uint32_t *picked,
+                    size_t m)
+{
+    const float *from = job->products[side] + b->items[q] * reco_job_products(job),
+                *pairs = from + job->depth;
+    float *c = b->c[side] + q * job->o.k, *a = b->a[side] + q * job->o.k;
+    for (size_t n = 0; n < m; n++) {
+        size_t h = picked[n];
+        c[n] = from[h];
+        a[n] = 0;
+        for (size_t l = 0; l < n; l++) {
+            float mean = pairs[h * (h - 1) / 2 + picked[l]] / (float)(m - 1);
+            a[n] += mean;
+            a[l] += mean;
+        }
+    }
+}
+
 /* The first k neighbours of pair i that are not masked, into slot q. A pair that is held out, or in the same batch, is
  * masked when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
  * compared with are not those that it retrieves. Training on anything else teaches that what is retrieved is wrong. */
@@ -65,10 +91,13 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
     const float *scores = job->scores[side] + i * job->depth;
     int64_t *to = b->ids + q * k;
     float *s = b->s[side] + q * k;
+    uint32_t *picked = b->picked;
     for (size_t h = 0; h < job->depth && near[h] != RECO_NOTHING && m < k; h++) {
         if (mask &&
             (mask->picture[job->same.picture[near[h]]] || mask->caption[job->same.caption[near[h]]]))
             continue;
+        if (scores[h] < job->o.min_similarity) break;
+        picked[m] = (uint32_t)h;
         to[m] = job->id[near[h]];
         s[m++] = scores[h];
     }
@@ -77,12 +106,14 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
         size_t left = reco_rng_below(rng, m + 1), kept = 0;
         for (size_t h = 0; h < m; h++)
             if (reco_rng_below(rng, m - h) < left - kept) {
+                picked[kept] = picked[h];
                 to[kept] = to[h];
                 s[kept++] = s[h];
             }
         m = kept;
     }
     b->valid[side][q] = m;
+    if (job->products[side]) look_up(job, b, side, q, picked, m);
     for (; m < k; m++) {
         to[m] = -1;
         s[m] = 0;

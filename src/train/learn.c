@@ -81,9 +81,11 @@ reco_status reco_learner_step(reco_learner *l)
     RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, &rng));
     if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
     memset(l->gradient, 0, s->total * sizeof *l->gradient);
-    for (int side = 0; side < 2; side++)
+    for (int side = 0; side < 2; side++) {
+        if (job->products[side]) reco_tape_know(l->tapes[side], b->c[side], b->a[side]);
         RECO_TRY(reco_fusion_forward(ctx, l->fusion, (reco_side)side, b->x[side], b->R[side], b->s[side],
                                      b->valid[side], B, o->k, l->y[side], l->tapes[side]));
+    }
     float *logit_scale = s->vector + s->total - 1; /* the last parameter */
     RECO_TRY(reco_train_loss(ctx, &s->loss, l->dy[0], l->dy[1], l->gradient + s->total - 1, l->y[0],
                              l->y[1], b->x[0], b->x[1], *logit_scale, &job->same, b->items, B, d));

@@ -103,18 +103,26 @@ static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, co
     reco_status status = RECO_OK;
     reco_batch b = {0};
     size_t d = job->d;
+    reco_tape *tape = NULL;
     RECO_GO(reco_batch_create(job, &b, reco_min(n, 128)));
+    if (job->products[0]) RECO_GO(reco_tape_create(job->ctx, &tape, fusion, b.max, job->o.k));
     for (size_t i = 0; i < n; i += b.max) {
         size_t m = reco_min(b.max, n - i);
         memcpy(b.items, items + i, m * sizeof *items);
         RECO_GO(reco_batch_fill(job, &b, m, mask, NULL));
         for (int side = 0; side < 2; side++) {
             memcpy(x[side] + i * d, b.x[side], m * d * sizeof(float));
-            RECO_GO(reco_fusion_refine(job->ctx, fusion, (reco_side)side, b.x[side], b.R[side], b.s[side],
-                                       b.valid[side], m, job->o.k, y[side] + i * d));
+            if (tape) {
+                reco_tape_know(tape, b.c[side], b.a[side]);
+                RECO_GO(reco_fusion_forward(job->ctx, fusion, (reco_side)side, b.x[side], b.R[side],
+                                            b.s[side], b.valid[side], m, job->o.k, y[side] + i * d, tape));
+            } else
+                RECO_GO(reco_fusion_refine(job->ctx, fusion, (reco_side)side, b.x[side], b.R[side],
+                                           b.s[side], b.valid[side], m, job->o.k, y[side] + i * d));
         }
     }
 out:
+    reco_tape_free(tape);
     reco_batch_clear(&b);
     return status;
 }

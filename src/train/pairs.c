@@ -154,6 +154,7 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     reco_status status = pairs ? load_pairs(job, pairs) : load_own(job);
     if (status == RECO_OK) status = list_neighbours(job);
     if (status == RECO_OK) status = reco_job_split(job);
+    if (status == RECO_OK) status = reco_job_multiply(job);
     free_keys(job);
     return status;
 }
@@ -182,6 +183,7 @@ void reco_job_clear(reco_job *job)
         reco_free(job->found[side]);
         reco_free(job->near[side]);
         reco_free(job->scores[side]);
+        reco_free(job->products[side]);
     }
     reco_free(job->same.start);
     reco_free(job->same.of);

@@ -92,7 +92,10 @@ typedef struct reco_job {
     uint32_t
         *near[2]; /* [n][depth] by side searched, best first: which of the list; RECO_NOTHING at the end */
     float *scores[2]; /* [n][depth] */
-    bool twins;       /* the memory holds most of the captions, with other pictures */
+    /* Inner products that never change, of the relational layer: of each pair with the partners of its neighbours [depth],
+     * then of these with one another, h with each l < h at depth + h(h-1)/2 + l. NULL: not kept. */
+    float *products[2]; /* [n][reco_job_products] */
+    bool twins;         /* the memory holds most of the captions, with other pictures */
 } reco_job;
 
 /* options.c: defaults and ranges; n pairs, rows: neighbours that the bank can give. */
@@ -100,6 +103,12 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
 /* pairs.c: all of the job, given ctx, bank and o. pairs NULL: the bank's own rows. */
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs);
 void reco_job_clear(reco_job *job);
+static inline size_t reco_job_products(const reco_job *job)
+{
+    return job->depth + job->depth * (job->depth - 1) / 2;
+}
+/* products.c */
+reco_status reco_job_multiply(reco_job *job);
 /* Place in the list of a row of the bank, or RECO_NOTHING. */
 size_t reco_job_index(const reco_job *job, int64_t id);
 
@@ -122,7 +131,10 @@ typedef struct reco_batch {
     float *R[2];      /* [n][k][d] partners of the neighbours of x */
     float *s[2];      /* [n][k] */
     size_t *valid[2]; /* [n] */
+    float *c[2],
+        *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are kept */
     int64_t *ids;     /* [n][k] scratch */
+    uint32_t *picked; /* [k] scratch */
 } reco_batch;
 
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
