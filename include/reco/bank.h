@@ -245,6 +245,13 @@ RECO_API reco_status reco_bank_change(reco_ctx *ctx, reco_bank_writer *w, const 
  * After it, the writer goes on with a new segment. */
 RECO_API reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, int done);
 
+/* Rows that this job has appended, in this run and in those before it that were interrupted. */
+RECO_API int64_t reco_bank_writer_added(const reco_bank_writer *w);
+
+/* Take back a bank that a build began and that never had a row: its files go, and the folder where nothing else is in it. Closes the
+ * writer whatever it returns. RECO_E_ARG when the bank has or had rows; RECO_E_IO. */
+RECO_API reco_status reco_bank_writer_discard(reco_ctx *ctx, reco_bank_writer *w);
+
 /* Close; what was appended and not committed is gone. NULL is fine. */
 RECO_API void reco_bank_writer_close(reco_bank_writer *w);
 

@@ -9,13 +9,27 @@ static char *column_name(reco_ctx *ctx, const char *key)
     return taken ? reco_format(ctx, RECO_EXPORT_PREFIX "%s", key) : reco_strdup(ctx, key);
 }
 
-static reco_status make_record(reco_ctx *ctx, const reco_pair *pair, json_t **out)
+/* The picture as who reads the table will find it: as it was written, where that leads to the same file from the table's folder, else
+ * its whole path. */
+static char *image_name(reco_ctx *ctx, const reco_pair *pair, const char *dir)
+{
+    const char *uri = pair->uri ? pair->uri : "";
+    if (!pair->base || !*uri) return reco_strdup(ctx, uri);
+    char *want = reco_place_resolve(ctx, pair->base, uri), *have = reco_place_resolve(ctx, dir, uri);
+    char *name = want && have && strcmp(want, have) == 0 ? reco_strdup(ctx, uri) : want;
+    if (name != want) reco_free(want);
+    reco_free(have);
+    return name;
+}
+
+static reco_status make_record(reco_ctx *ctx, const reco_pair *pair, const char *dir, json_t **out)
 {
     json_t *meta = NULL, *record = *out = json_object(), *value;
     const char *key;
     RECO_TRY(reco_export_meta(ctx, pair, &meta));
-    const char *uri = pair->uri ? pair->uri : "";
-    int bad = !record || json_object_set_new(record, "image", reco_json_text(uri, strlen(uri))) ||
+    char *image = image_name(ctx, pair, dir);
+    int bad = !record || !image ||
+              json_object_set_new(record, "image", reco_json_text(image, strlen(image))) ||
               json_object_set_new(record, "text", reco_json_text(pair->caption, strlen(pair->caption)));
     json_object_foreach(meta, key, value)
     {
@@ -24,13 +38,14 @@ static reco_status make_record(reco_ctx *ctx, const reco_pair *pair, json_t **ou
         reco_free(name);
     }
     json_decref(meta);
+    reco_free(image);
     return bad ? reco_fail_nomem(ctx, 0, "JSON") : RECO_OK;
 }
 
 typedef reco_status (*row_fn)(reco_ctx *ctx, void *arg, json_t *record);
 
-static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *where, row_fn fn, void *arg,
-                        uint64_t *rows)
+static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *dir, const char *where, row_fn fn,
+                        void *arg, uint64_t *rows)
 {
     reco_export_rows page = {.bank = bank, .where = where};
     *rows = 0;
@@ -40,7 +55,7 @@ static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *where,
             reco_pair pair;
             json_t *record = NULL;
             RECO_TRY(reco_bank_get(ctx, bank, page.ids[i], &pair));
-            reco_status status = make_record(ctx, &pair, &record);
+            reco_status status = make_record(ctx, &pair, dir, &record);
             if (status == RECO_OK) status = fn(ctx, arg, record);
             json_decref(record);
             reco_pair_free(&pair);
@@ -145,8 +160,8 @@ static reco_status write_line(reco_ctx *ctx, void *arg, json_t *record)
     return reco_file_write(ctx, t->file, "\n", 1);
 }
 
-static reco_status write_csv(reco_ctx *ctx, reco_file *file, const reco_bank *bank, const char *where,
-                             uint64_t *rows)
+static reco_status write_csv(reco_ctx *ctx, reco_file *file, const reco_bank *bank, const char *dir,
+                             const char *where, uint64_t *rows)
 {
     table t = {.file = file, .columns = json_object()};
     json_t *value;
@@ -156,14 +171,14 @@ static reco_status write_csv(reco_ctx *ctx, reco_file *file, const reco_bank *ba
     if (!t.columns || json_object_set_new(t.columns, "image", json_integer(0)) ||
         json_object_set_new(t.columns, "text", json_integer(0)))
         RECO_GO(reco_fail_nomem(ctx, 0, "columns"));
-    RECO_GO(each(ctx, bank, where, gather_columns, t.columns, &t.rows));
+    RECO_GO(each(ctx, bank, dir, where, gather_columns, t.columns, &t.rows));
     json_object_foreach(t.columns, key, value)
     {
         RECO_GO(write_field(ctx, file, key, first, is_marked(key, json_integer_value(value), t.rows)));
         first = false;
     }
     RECO_GO(reco_file_write(ctx, file, "\n", 1));
-    status = each(ctx, bank, where, write_line, &t, rows);
+    status = each(ctx, bank, dir, where, write_line, &t, rows);
 out:
     json_decref(t.columns);
     return status;
@@ -191,8 +206,11 @@ reco_status reco_bank_export_pairs(reco_ctx *ctx, const reco_bank *bank, const c
     if (!csv && !ends_with(out, ".jsonl"))
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: want a name that ends in .csv or .jsonl", out);
     RECO_TRY(reco_file_begin(ctx, &file, out));
-    reco_status status =
-        csv ? write_csv(ctx, file, bank, where, &n) : each(ctx, bank, where, write_json, file, &n);
+    char *dir = reco_path_dir(ctx, out);
+    reco_status status = !dir  ? RECO_E_NOMEM
+                         : csv ? write_csv(ctx, file, bank, dir, where, &n)
+                               : each(ctx, bank, dir, where, write_json, file, &n);
+    reco_free(dir);
     if (status != RECO_OK) {
         reco_file_abort(file);
         return status;

@@ -229,9 +229,31 @@ reco_status reco_sink_seen(reco_ctx *ctx, reco_sink *s, uint64_t seen)
     return s->n == 0 && s->uncommitted >= s->commit ? commit(ctx, s, seen, 0) : RECO_OK;
 }
 
+/* No record became a row, or was one: whoever looks at the exit code must not take that for success. A build leaves no bank. */
+static reco_status nothing(reco_ctx *ctx, reco_sink *s, uint64_t seen)
+{
+    const char *source = s->spec.source ? s->spec.source : s->spec.kind;
+    s->result->failures = s->failures.count;
+    if (s->spec.build) {
+        reco_bank_writer *w = s->writer;
+        s->writer = NULL;
+        reco_dedup_close(s->dedup);
+        s->dedup = NULL;
+        reco_failures_abort(&s->failures);
+        RECO_TRY(reco_bank_writer_discard(ctx, w));
+    }
+    if (seen == 0) return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no records; nothing was written", source);
+    return reco_fail(ctx, RECO_E_NOTFOUND, "%s: none of %llu record%s became a row; nothing was written",
+                     source, (unsigned long long)seen, seen == 1 ? "" : "s");
+}
+
 reco_status reco_sink_finish(reco_ctx *ctx, reco_sink *s, uint64_t seen)
 {
+    const reco_stream_result *r = s->result;
     RECO_TRY(reco_sink_flush(ctx, s));
+    if (r->rows + r->duplicates + r->near_duplicates + r->changed == 0 &&
+        reco_bank_writer_added(s->writer) == 0)
+        return nothing(ctx, s, seen);
     RECO_TRY(commit(ctx, s, seen, 1));
     s->result->failures = s->failures.count;
     return tell(ctx, s, seen, seen);

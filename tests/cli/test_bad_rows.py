@@ -271,7 +271,8 @@ class BadRows(Case):
     def test_told_in_one_line(self):
         """Whatever the item is, a terminal gets one line without control characters; the file has all of it."""
         long, odd = "y" * 5000 + ".png", "no\n\x1b[31mx.png"
-        (self.dir / "p.csv").write_text(f'image,text\n"{odd}",a\n{long},b\npictures/z.png,"  "\n"{odd}",\n')
+        (self.dir / "p.csv").write_text(f'image,text\n"{odd}",a\n{long},b\npictures/z.png,"  "\n"{odd}",\ngood.png,c\n')
+        png(self.dir / "good.png", 1)
         done = self.reco("bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "b")
         lines = done.stderr.splitlines()
         self.assertEqual(len(lines), 5, done.stderr)

@@ -61,7 +61,8 @@ class Identity(Case):
             again = self.table("one", [(name, None, "a")], f"again{i}.csv")
             self.assertEqual(self.counts(self.ingest("add", again)), (0, 0, 1, 0, 1), name)
             other = self.table("one", [(name, None, "b")], f"other{i}.csv")
-            self.assertEqual(self.counts(self.ingest("add", other)), (0, 0, 0, 1, 1), name)
+            refused = self.reco("bank", "add", "--model", MODEL, "b", "--pairs", other, code=1)
+            self.assertIn("it is there already, with another text", refused.stderr, name)
         names = [f"{folder}/a b.png", "./a b.png", "../link/a b.png"]
         both = self.table("one", [("a b.png", None, "a")] + [(n, None, "a") for n in names], "both.csv")
         self.assertEqual(self.counts(self.ingest("build", both, "c")), (1, 0, 0, 3, 1))
@@ -132,6 +133,38 @@ class Identity(Case):
             at = len(data) - (6 * n - i) * width
             vectors.setdefault(row["uri"], set()).add(data[at:at + width])
         self.assertEqual([len(v) for v in vectors.values()], [1] * n)
+
+    def test_exported_elsewhere(self):
+        """A pairs file that is written elsewhere names pictures so that they are found; beside them, as they were named."""
+        self.ingest("build", self.table("one", [("0.png", 1, "a"), (f"{self.dir}/one/0.png", None, "b")]), more=["--several-captions"])
+        for name, images in (("all.csv", [f"{self.dir}/one/0.png"] * 2), ("one/all.jsonl", ["0.png", f"{self.dir}/one/0.png"]),
+                             ("out/all.csv", [f"{self.dir}/one/0.png"] * 2)):
+            (self.dir / "out").mkdir(exist_ok=True)
+            self.reco("bank", "export", "b", "--pairs", name)
+            bank = f"b{name.replace('/', '')}"
+            self.assertEqual(self.ingest("build", name, bank, more=["--several-captions"])["added"], 2)
+            self.assertEqual([r["uri"] for r in self.rows(bank)], images)
+
+    def test_nothing_worked(self):
+        """Exit 1 and nothing left of a build; a bank that is added to stays as it was."""
+        (self.dir / "bad.csv").write_text("image,text\n" + "missing.png,a\n" * 5)
+        (self.dir / "empty.csv").write_text("image,text\n")
+        with tarfile.open(self.dir / "bad.tar", "w"):
+            pass
+        for kind, source, says in (("--pairs", "bad.csv", "none of 5 records"), ("--pairs", "empty.csv", "no records"),
+                                   ("--tars", "bad.tar", "no records")):
+            for commit in (1, 1000):
+                done = self.reco("bank", "build", "--model", MODEL, "--out", "new", "--batch", 1, "--commit", commit, kind, source, code=1)
+                self.assertIn(says, done.stderr.splitlines()[-1])
+                self.assertEqual(done.stdout, "")
+                self.assertFalse((self.dir / "new").exists())
+        self.ingest("build", self.table("one", [("0.png", 1, "a")]))
+        before = self.json("bank", "info", "b")
+        for kind, source in (("--pairs", "bad.csv"), ("--pairs", "empty.csv"), ("--tars", "bad.tar")):
+            self.reco("bank", "add", "--model", MODEL, "b", kind, source, code=1)
+            after = self.json("bank", "info", "b")
+            self.assertEqual({k: after[k] for k in ("rows", "next_id", "segments")}, {k: before[k] for k in ("rows", "next_id", "segments")})
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
 
     def test_older_banks(self):
         """Rows of format 2 have no base folder and no content: their vectors tell which picture they are of."""
