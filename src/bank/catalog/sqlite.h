@@ -68,10 +68,10 @@ typedef struct reco_where_guard {
 
 struct reco_catalog {
     sqlite3 *db;
-    char *file;              /* for messages */
-    int format;              /* of the database, 1..RECO_CATALOG_FORMAT */
-    bool has_indexed;        /* staged rows have indexes */
-    char *base;              /* of source number source, which was asked for last; NULL: none yet */
+    char *file;       /* for messages */
+    int format;       /* of the database, 1..RECO_CATALOG_FORMAT */
+    bool has_indexed; /* staged rows have indexes */
+    char *base;       /* of source number source, which was asked for last; NULL: none yet */
     int64_t source;
     bool has_where;          /* the connection has the functions of where_functions.c */
     reco_where_guard *guard; /* of the condition that runs; NULL: none */
@@ -110,11 +110,9 @@ reco_status reco_catalog_int(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, in
 reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int column, const char *what,
                               size_t room, char *out);
 
-/* where.c */
+/* where_functions.c */
 /* Its time is up, or the user wants it to stop: g->refused or g->stopped says so. */
 bool reco_where_late(reco_where_guard *g);
-
-/* where_functions.c */
 /* Give the connection reco_guard and reco_note, which look at c->guard. */
 reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 

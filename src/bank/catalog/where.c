@@ -24,7 +24,6 @@ static const char query[] = "WITH pair(id, caption, uri, meta) AS NOT MATERIALIZ
 #define SECONDS 10.0
 #define SECONDS_PER_ROW 200e-6
 #define STEPS_PER_CHECK 2048
-#define SECONDS_PER_LOOK 0.05
 
 /* SQLite's messages may quote the condition; ours are one line. */
 static reco_status refuse(reco_ctx *ctx, const char *reason)
@@ -114,21 +113,6 @@ static int authorize(void *arg, int action, const char *a, const char *b, const 
     }
     snprintf(g->refused, sizeof g->refused, "%s is not allowed", action_name(action));
     return SQLITE_DENY;
-}
-
-bool reco_where_late(reco_where_guard *g)
-{
-    double now = reco_now();
-    if (now > g->deadline || g->steps > g->most_steps) {
-        snprintf(g->refused, sizeof g->refused, "takes too long: stopped after %llu steps of SQLite's",
-                 (unsigned long long)g->steps);
-        return true;
-    }
-    if (now - g->asked >= SECONDS_PER_LOOK) {
-        g->asked = now;
-        g->stopped = reco_progress(g->ctx, "filtering", g->steps, 0);
-    }
-    return g->stopped != RECO_OK;
 }
 
 static int watch(void *arg)

@@ -2,7 +2,23 @@
 
 #include <stdio.h>
 
+#define SECONDS_PER_LOOK 0.05
 #define PATTERN 1000 /* most bytes of what is looked for, and of the characters to trim */
+
+bool reco_where_late(reco_where_guard *g)
+{
+    double now = reco_now();
+    if (now > g->deadline || g->steps > g->most_steps) {
+        snprintf(g->refused, sizeof g->refused, "takes too long: stopped after %llu steps of SQLite's",
+                 (unsigned long long)g->steps);
+        return true;
+    }
+    if (now - g->asked >= SECONDS_PER_LOOK) {
+        g->asked = now;
+        g->stopped = reco_progress(g->ctx, "filtering", g->steps, 0);
+    }
+    return g->stopped != RECO_OK;
+}
 
 /* reco_guard(X) is X. LIKE, GLOB, instr, replace and trim take a time that is the product of two lengths, and nothing can stop them;
  * SQLite's limit on patterns is for the first two alone. Run before each, this keeps a call to a second or two, and ends those that

@@ -148,11 +148,59 @@ static void test_segments(void **state)
     reco_bank_close(bank);
 }
 
+/* Deleted rows are picked, and none but deleted ones; a preview and what was committed change nothing more. */
+static void test_undelete(void **state)
+{
+    (void)state;
+    const int64_t gone[] = {2, 3, 7};
+    reco_bank_deletion *d;
+    reco_bank *bank;
+    uint64_t n;
+    int64_t ids[8];
+    size_t found;
+    float query[WIDTH] = {1};
+    build_numbered(in("b"), WIDTH, 10, 2);
+    ok(reco_bank_delete(ctx, in("b"), gone, 3, NULL, 0, NULL, NULL));
+    ok(reco_bank_undeletion_preview(ctx, &d, in("b")));
+    ok(reco_bank_deletion_id(ctx, d, 4, &n));
+    assert_int_equal(n, 0);
+    ok(reco_bank_deletion_uri(ctx, d, "file:///3.jpg", &n));
+    assert_int_equal(n, 1);
+    ok(reco_bank_deletion_where(ctx, d, "json_extract(meta, '$.n') > 5", &n));
+    assert_int_equal(n, 1);
+    ok(reco_bank_deletion_ids(ctx, d, 0, 8, ids, &found));
+    assert_int_equal(found, 2);
+    assert_int_equal(ids[1], 7);
+    ok(reco_bank_deletion_all(ctx, d, &n));
+    assert_int_equal(n, 3);
+    refused(RECO_E_ARG, "not searched", reco_bank_deletion_near(ctx, d, RECO_IMAGE, query, 0, &n));
+    refused(RECO_E_ARG, "preview", reco_bank_deletion_commit(ctx, d, &n));
+    reco_bank_deletion_close(d);
+    ok(reco_bank_deletion_preview(ctx, &d, in("b")));
+    refused(RECO_E_ARG, "deleted ones", reco_bank_deletion_all(ctx, d, &n));
+    reco_bank_deletion_close(d);
+    ok(reco_bank_undeletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_all(ctx, d, NULL));
+    ok(reco_bank_deletion_doubles(ctx, d, 0, 8, ids, &found));
+    assert_int_equal(found, 0);
+    ok(reco_bank_deletion_commit(ctx, d, &n));
+    assert_int_equal(n, 3);
+    ok(reco_bank_deletion_commit(ctx, d, &n));
+    assert_int_equal(n, 0);
+    reco_bank_deletion_close(d);
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    assert_int_equal(reco_bank_get_info(bank).deleted, 0);
+    assert_int_equal(reco_bank_get_info(bank).rows, 10);
+    for (int64_t id = 0; id < 10; id++) assert_numbered(bank, id, (uint64_t)id);
+    reco_bank_close(bank);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_picks, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_near, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_undelete, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_segments, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
