@@ -239,6 +239,12 @@ reco_status reco_io_csv_next(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, co
 {
     RECO_TRY(reco_io_csv_look(ctx, w, csv, bad));
     if (csv->n == 0) return RECO_OK;
+    if (!*bad && csv->lines > 1 && csv->most && reco_io_csv_filled(csv) > csv->most) {
+        snprintf(csv->bad, sizeof csv->bad,
+                 "the record spans %llu lines and has %zu fields, want %zu: is a quote left open?",
+                 (unsigned long long)csv->lines, csv->n, csv->most);
+        *bad = csv->bad;
+    }
     if (*bad) { /* what stands below is not to suffer from a quote that was left open */
         csv->lines = 1;
         return reco_io_skip_line(ctx, w, &csv->bytes);
@@ -246,6 +252,13 @@ reco_status reco_io_csv_next(reco_ctx *ctx, reco_window *w, reco_io_csv *csv, co
     w->start += csv->bytes;
     w->line += csv->lines;
     return RECO_OK;
+}
+
+size_t reco_io_csv_filled(const reco_io_csv *csv)
+{
+    size_t n = csv->n;
+    while (n > csv->most && csv->fields[n - 1].bytes == 0) n--;
+    return n;
 }
 
 const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes)

@@ -54,7 +54,8 @@ typedef struct reco_io_field {
 
 typedef struct reco_io_csv {
     reco_io_dialect dialect;
-    char *text; /* of all fields, each followed by a NUL */
+    size_t most; /* fields of a good record of several lines; 0: any number */
+    char *text;  /* of all fields, each followed by a NUL */
     size_t used, room;
     reco_io_field *fields; /* [n] */
     size_t n, field_room;
@@ -63,7 +64,7 @@ typedef struct reco_io_csv {
     bool gap;             /* blank lines stood before a record, ever */
     bool odd;             /* text follows a closing quote; it is taken as pandas takes it */
     bool escaped;         /* a backslash stood before a quote or a separator, ever */
-    char bad[128];
+    char bad[160];
 } reco_io_csv;
 #define RECO_IO_MAX_RECORD ((size_t)16 << 20)
 struct reco_window;
@@ -72,6 +73,8 @@ struct reco_window;
 reco_status reco_io_csv_next(reco_ctx *ctx, struct reco_window *w, reco_io_csv *csv, const char **bad);
 /* The same, but the window stays at the record. */
 reco_status reco_io_csv_look(reco_ctx *ctx, struct reco_window *w, reco_io_csv *csv, const char **bad);
+/* Fields of the record, but for empty ones at the end that are more than csv->most. */
+size_t reco_io_csv_filled(const reco_io_csv *csv);
 const char *reco_io_csv_field(const reco_io_csv *csv, size_t i, size_t *bytes);
 void reco_io_csv_free(reco_io_csv *csv);
 /* Pass over one line; *bytes says how long it was with its end. */

@@ -322,7 +322,7 @@ reco_status reco_caption_key(reco_ctx *ctx, uint64_t *key, const char *caption);
 /* Of the name of a picture. 0: NULL, or empty. */
 uint64_t reco_picture_key(const char *uri);
 void reco_hash128(const void *data, size_t bytes, unsigned char out[16]); /* canonical */
-typedef struct reco_hash reco_hash; /* streaming, 128 bits */
+typedef struct reco_hash reco_hash;                                       /* streaming, 128 bits */
 reco_status reco_hash_new(reco_ctx *ctx, reco_hash **out);
 void reco_hash_update(reco_hash *h, const void *data, size_t bytes);
 void reco_hash_hex(reco_hash *h, char hex[33]); /* ends and frees h */

@@ -178,11 +178,10 @@ static reco_status next_csv(reco_ctx *ctx, reco_records *r, json_t **out)
     const char *reason;
     RECO_TRY(reco_io_csv_next(ctx, t->window, csv, &reason));
     if (csv->n == 0) return RECO_OK;
-    for (size_t i = t->n; i < csv->n && !reason; i++)
-        if (csv->fields[i].bytes) {
-            set_bad(r, csv->line, "%zu fields, want %zu", csv->n, t->n);
-            return RECO_OK;
-        }
+    if (!reason && reco_io_csv_filled(csv) > t->n) {
+        set_bad(r, csv->line, "%zu fields, want %zu", csv->n, t->n);
+        return RECO_OK;
+    }
     if (reason) {
         set_bad(r, csv->line, "field %zu: %s", csv->n, reason);
         return RECO_OK;

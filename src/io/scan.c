@@ -64,14 +64,6 @@ static void count_field(const reco_io_table *t, scan *s, size_t i, uint64_t row)
     if (!c->other) c->other = !reco_is_number(text, bytes);
 }
 
-/* Fields of the record, but for empty ones that are more than the names. */
-static size_t filled(const reco_io_table *t)
-{
-    size_t n = t->csv.n, bytes;
-    while (n > t->n && (reco_io_csv_field(&t->csv, n - 1, &bytes), bytes == 0)) n--;
-    return n;
-}
-
 static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bool escapes)
 {
     *s = (scan){.columns = s->columns};
@@ -85,7 +77,7 @@ static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bo
         RECO_TRY(reco_io_csv_next(ctx, t->window, &t->csv, &bad));
         if (t->csv.n == 0) return RECO_OK;
         s->escaped |= t->csv.escaped;
-        const size_t n = filled(t);
+        const size_t n = reco_io_csv_filled(&t->csv);
         if (bad || t->csv.odd || n != t->n)
             s->bad++;
         else

@@ -229,6 +229,7 @@ static reco_status begin(reco_ctx *ctx, reco_io_table *t, bool first)
     sense s;
     reco_window_close(t->window);
     t->window = NULL;
+    t->csv.most = 0;
     RECO_TRY(reco_window_open(ctx, &t->window, t->path, encoding, true));
     t->csv.dialect.quotes =
         !t->opts || t->opts->quote != RECO_QUOTE_NO; /* a header has them, or has none */
@@ -247,6 +248,7 @@ static reco_status begin(reco_ctx *ctx, reco_io_table *t, bool first)
     if (t->csv.n == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: is empty, want a header row", t->path);
     if (first) RECO_TRY(make_columns(ctx, t));
     if (!first) t->csv.dialect = told;
+    t->csv.most = t->n;
     t->csv.gap = false;
     return RECO_OK;
 }

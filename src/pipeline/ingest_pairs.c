@@ -59,7 +59,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     uint64_t number = 0, seen = 0;
     RECO_GO(reco_hash_file(ctx, pairs, content));
     RECO_GO(reco_records_open(ctx, &records, pairs, table));
-    RECO_GO(reco_pair_columns(ctx, records, pairs));
+    RECO_GO(reco_pair_columns(ctx, records));
     const reco_sink_spec spec = {.bank = bank,
                                  .build = build != 0,
                                  .kind = "pairs",

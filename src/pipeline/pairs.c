@@ -8,9 +8,8 @@ bool reco_pair_key_means(const char *key)
     return reco_column_rank(RECO_COLUMN_IMAGE, key) >= 0 || reco_column_rank(RECO_COLUMN_TEXT, key) >= 0;
 }
 
-reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records, const char *file)
+reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records)
 {
-    (void)file;
     RECO_TRY(reco_records_need(ctx, records, RECO_COLUMN_IMAGE));
     return reco_records_need(ctx, records, RECO_COLUMN_TEXT);
 }

@@ -108,7 +108,7 @@ typedef struct reco_pair_row {
 } reco_pair_row;
 void reco_pair_row_free(reco_pair_row *row);
 /* RECO_E_FORMAT unless the file has a column of images and one of captions. */
-reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records, const char *file);
+reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records);
 /* Why a pair that an earlier record of the same input brought is skipped. */
 #define RECO_REPEATS "duplicate URI: the same image and text as an earlier row"
 #define RECO_OTHER_TEXT "duplicate URI: it is there already, with another text"

@@ -147,9 +147,9 @@ class Tables(Case):
 
     def test_open_quote(self):
         """A quote that is never closed costs its own line, which is named, and none of those below."""
-        n = 300
+        n = 130
         for name, separator in (("a.csv", ","), ("b.csv", ";")):
-            for closed in (None, 150, 299):
+            for closed in (None, 115, 129):
                 data = [f"image{separator}text"] + [f"pictures/{i % 3:04d}.png{separator}thing {i}" for i in range(n)]
                 data[8] = f'pictures/0001.png{separator}"5 inches'
                 if closed: data[closed] += f' of 12" wide'
@@ -164,6 +164,13 @@ class Tables(Case):
         self.assertEqual(self.built["failures"], 120)  # every line of it
         self.build("a.csv", f'image,text\n{R[0][0]},"red\n{R[1][0]},blue\n{R[2][0]},green"\n')
         self.assertIn('a.csv:2: a field in quotes spans 3 lines, each of which looks like a row of its own', self.said)
+        # Closed, but nothing that could be a row: the rows below are not part of its failure.
+        rows = [f"pictures/000{i % 3}.png,thing {i}" for i in range(20)]
+        rows[4], rows[9] = 'pictures/0001.png,"5 inches', 'pictures/0000.png,ten" by twelve'
+        for end in ('', ',x'):
+            self.build("a.csv", "image,text\n" + "\n".join(rows).replace('ten" by twelve', f'ten"{end or " by twelve"}') + "\n", "--several-captions")
+            self.assertEqual((self.built["added"], self.built["failures"]), (19, 1) if not end else (18, 2))
+            self.assertIn("line 6: ", self.built["failed"][0]["reason"])
         self.build("a.jsonl", '{"image": "pictures/0000.png",\n' * 3 + '{"image": "pictures/0001.png", "text": "b"}\n')
         self.assertEqual((self.built["added"], self.built["failures"]), (1, 3))
 
