@@ -143,8 +143,47 @@ static void test_same(void **state)
     reco_bank_close(bank);
 }
 
+/* Any row of tokens, most of them no condition, is answered or refused. */
+static void test_noise(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"(",       ")",      ",",        "=",
+                                         "<",       ">=",     "<>",       "->",
+                                         "->>",     "||",     "-",        "+",
+                                         "*",       "NOT",    "AND",      "OR",
+                                         "BETWEEN", "IN",     "IS",       "LIKE",
+                                         "GLOB",    "ESCAPE", "CASE",     "WHEN",
+                                         "THEN",    "ELSE",   "END",      "CAST",
+                                         "AS",      "REAL",   "COLLATE",  "NOCASE",
+                                         "NULL",    "TRUE",   "DISTINCT", "FROM",
+                                         "SELECT",  "VALUES", "EXISTS",   "ISNULL",
+                                         "pair",    "meta",   "id",       "caption",
+                                         "value",   ".",      "'$.p'",    "5",
+                                         "1e",      "0x",     ".5",       "x'00'",
+                                         "instr",   "trim",   "like",     "json_extract",
+                                         "\"q\"",   "[b]",    "`c`",      "\xef\xbb\xbf",
+                                         "\xc3",    "'"};
+    static char where[ROOM];
+    reco_bank *bank;
+    build_numbered(in("b"), WIDTH, ROWS, 1);
+    ok(reco_bank_open(ctx, &bank, in("b")));
+    for (int i = 0; i < 4 * CONDITIONS; i++) {
+        int64_t ids[ROWS];
+        size_t n;
+        where[0] = 0;
+        for (unsigned j = 1 + pick(12); j; j--) {
+            strcat(where, ANY(tokens));
+            if (pick(4)) strcat(where, " ");
+        }
+        reco_status status = reco_bank_select(ctx, bank, where, 0, ROWS, ids, &n);
+        if (status != RECO_OK && status != RECO_E_ARG) fail_msg("%s: %s", where, reco_ctx_error(ctx));
+    }
+    reco_bank_close(bank);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_same, set_up, tear_down)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_same, set_up, tear_down),
+                                       cmocka_unit_test_setup_teardown(test_noise, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
