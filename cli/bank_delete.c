@@ -324,7 +324,7 @@ static void report_back(cli *c, const args *a, uint64_t n, uint64_t ndoubles, js
     printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, n == 1 ? "" : "s",
            a->dry ? "would come back" : "undeleted", (unsigned long long)a->missing);
     if (ndoubles)
-        cli_error("warning: %llu row%s stay%s deleted, since the bank holds the same URI and caption "
+        cli_error("warning: %llu row%s stay%s deleted, since the bank holds the same picture and caption "
                   "again, such as id %lld",
                   (unsigned long long)ndoubles, ndoubles == 1 ? "" : "s", ndoubles == 1 ? "s" : "",
                   (long long)json_integer_value(json_array_get(doubles, 0)));

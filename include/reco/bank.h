@@ -310,8 +310,8 @@ RECO_API reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_delet
                                                   const char *path);
 /* Pick all deleted rows. */
 RECO_API reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked);
-/* Rows that do not come back, since the bank holds them again: a live row has their uri and caption, or a newer one that
- * comes back has. This takes them out of what is picked, as committing does; ids as in reco_bank_deletion_ids. */
+/* Rows that do not come back, since the bank holds them again: a live row has their picture (its place, else its uri) and
+ * caption, or a newer one that comes back has. This takes them out of what is picked, as committing does; ids as in reco_bank_deletion_ids. */
 RECO_API reco_status reco_bank_deletion_doubles(reco_ctx *ctx, reco_bank_deletion *d, int64_t from,
                                                 size_t max, int64_t *ids, size_t *n);
 

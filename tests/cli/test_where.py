@@ -141,7 +141,7 @@ class Undelete(Rows):
         self.assertIn("2 rows stay deleted", done.stderr)
         done = self.reco("bank", "undelete", "b", "--all")
         self.assertEqual(done.stdout, "2 rows undeleted, 0 not there\n")
-        self.assertIn("2 rows stay deleted, since the bank holds the same URI and caption again, such as id 0", done.stderr)
+        self.assertIn("2 rows stay deleted, since the bank holds the same picture and caption again, such as id 0", done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1)
         self.assertEqual(self.ids("--deleted"), [0, 1])
         self.assertEqual(self.json("bank", "undelete", "b", "--id", 1, "2"), {"undeleted": 0, "missing": 1, "doubles": 1, "double_ids": [1]})
@@ -149,6 +149,20 @@ class Undelete(Rows):
         self.assertEqual(self.json("bank", "undelete", "b", "--all"), {"undeleted": 1, "missing": 0, "doubles": 2, "double_ids": [0, 1]})
         self.assertIn(8, self.ids())
         self.assertEqual(self.json("bank", "verify", "b")["ok"], True)
+
+    def test_doubles_of_pictures(self):
+        """A picture is the same under whatever name it was added again, and another one under the same name is not."""
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(3), "--out", "p")
+        self.reco("bank", "delete", "p", "--id", 0, 1)
+        (self.dir / "again.csv").write_text('image,text,brand\n./pictures/../pictures/0000.png,"thing 0, a thing",brand0\n')
+        self.reco("bank", "add", "--model", MODEL, "--pairs", "again.csv", "p")
+        (self.dir / "other/pictures").mkdir(parents=True)
+        (self.dir / "pictures/0002.png").rename(self.dir / "other/pictures/0001.png")
+        (self.dir / "other/pairs.csv").write_text('image,text,brand\npictures/0001.png,"thing 1, a thing",brand1\n')
+        self.reco("bank", "add", "--model", MODEL, "--pairs", "other/pairs.csv", "p")
+        self.assertEqual(self.json("bank", "undelete", "p", "--all"), {"undeleted": 1, "missing": 0, "doubles": 1, "double_ids": [0]})
+        self.assertEqual([r["id"] for r in self.rows("p")], [1, 2, 3, 4])
+        self.assertEqual(self.json("bank", "verify", "p")["ok"], True)
 
     @unittest.skipUnless(HOOK, "the library of faults is not there")
     def test_killed(self):

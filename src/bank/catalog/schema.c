@@ -118,8 +118,10 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
         "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted",
     [RECO_SQL_FIND_DOUBLES] = /* of those that would come back, the newest does */
     "INSERT OR REPLACE INTO temp.doubled SELECT p.id FROM temp.picked JOIN pair p USING(id) WHERE EXISTS "
-    "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND o.place IS p.place AND o.caption = p.caption AND "
-    "o.id <> p.id AND "
+    "(SELECT 1 FROM pair o WHERE o.place = p.place AND o.caption = p.caption AND o.id <> p.id AND "
+    "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked)))) OR EXISTS "
+    "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND (o.place IS NULL OR p.place IS NULL) AND "
+    "o.caption = p.caption AND o.id <> p.id AND "
     "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked))))",
     [RECO_SQL_DOUBLED] = "SELECT id FROM temp.doubled WHERE id >= ?1 ORDER BY id LIMIT ?2",
     [RECO_SQL_PICKED] = "SELECT id FROM temp.picked WHERE id >= ?1 ORDER BY id LIMIT ?2",
