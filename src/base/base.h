@@ -75,6 +75,9 @@ static inline bool reco_add(size_t a, size_t b, size_t *out)
     return b <= SIZE_MAX - a;
 }
 
+/* The end of a noun: "1 row", "2 rows". */
+static inline const char *reco_s(uint64_t n) { return n == 1 ? "" : "s"; }
+
 static inline size_t reco_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t reco_max(size_t a, size_t b) { return a > b ? a : b; }
 

@@ -146,8 +146,8 @@ static reco_status open_part(reco_ctx *ctx, reco_embeddings *e, part *p)
     for (int side = 0; side < 2; side++)
         if (p->file[side]) RECO_TRY(open_side(ctx, e, p, side));
     if (p->file[0] && p->file[1] && p->side[0].rows != p->side[1].rows)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s has %zu rows, %s has %zu", p->file[0], p->side[0].rows,
-                         p->file[1], p->side[1].rows);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s has %zu row%s, %s has %zu", p->file[0], p->side[0].rows,
+                         reco_s(p->side[0].rows), p->file[1], p->side[1].rows);
     p->first = e->rows;
     p->rows = p->side[p->file[0] ? 0 : 1].rows;
     e->rows += p->rows;
@@ -372,12 +372,12 @@ static reco_status end_part(reco_ctx *ctx, reco_embeddings *e)
     bool more = false;
     for (size_t i = e->at + 1; i < e->nparts; i++) more |= e->parts[i].metadata != NULL;
     if (e->records_read < p->rows && more)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: has %llu records, want %zu, one a row", p->metadata,
-                         (unsigned long long)e->records_read, p->rows);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: has %llu record%s, want %zu, one a row", p->metadata,
+                         (unsigned long long)e->records_read, reco_s(e->records_read), p->rows);
     if (e->records_read < p->rows && reco_records_have_gap(e->records))
-        return reco_fail(ctx, RECO_E_FORMAT,
-                         "%s: has %llu records and blank lines, want %zu records, one a row", p->metadata,
-                         (unsigned long long)e->records_read, p->rows);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: has %llu record%s and blank lines, want %zu, one a row",
+                         p->metadata, (unsigned long long)e->records_read, reco_s(e->records_read),
+                         p->rows);
     reco_records_counts counts = reco_records_count(e->records);
     e->counts.dropped += counts.dropped;
     e->counts.repaired += counts.repaired;
@@ -419,8 +419,8 @@ reco_status reco_embeddings_next(reco_ctx *ctx, reco_embeddings *e, json_t **row
         json_decref(*row);
         *row = NULL;
         *bad = NULL;
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: has more records than the %zu rows of its part",
-                         p->metadata, p->rows);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: has more records than the %zu row%s of its part",
+                         p->metadata, p->rows, reco_s(p->rows));
     }
     return RECO_OK;
 }

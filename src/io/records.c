@@ -179,7 +179,7 @@ static reco_status next_csv(reco_ctx *ctx, reco_records *r, json_t **out)
     RECO_TRY(reco_io_csv_next(ctx, t->window, csv, &reason));
     if (csv->n == 0) return RECO_OK;
     if (!reason && reco_io_csv_filled(csv) > t->n) {
-        set_bad(r, csv->line, "%zu fields, want %zu", csv->n, t->n);
+        set_bad(r, csv->line, "%zu field%s, want %zu", csv->n, reco_s(csv->n), t->n);
         return RECO_OK;
     }
     if (reason) {

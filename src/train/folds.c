@@ -100,8 +100,9 @@ static reco_status deal(reco_job *job, linking *l)
     size_t want = 2 * job->folds;
     if (l->distinct[0] < want || l->distinct[1] < want || roots < job->folds)
         return reco_fail(ctx, RECO_E_ARG,
-                         "train: %zu pairs of %zu pictures and %zu captions, want at least %zu of each",
-                         job->n, l->distinct[0], l->distinct[1], want);
+                         "train: %zu pair%s of %zu picture%s and %zu caption%s, want at least %zu of each",
+                         job->n, reco_s(job->n), l->distinct[0], reco_s(l->distinct[0]), l->distinct[1],
+                         reco_s(l->distinct[1]), want);
     size_t *filled = reco_alloc(ctx, job->folds, sizeof *filled, "training pairs");
     if (!filled) return RECO_E_NOMEM;
     reco_rng rng;

@@ -148,8 +148,8 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     if (pairs && (!pairs->image || !pairs->text))
         return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");
     if (job->n < LEAST_PAIRS || job->n >= UINT32_MAX / 2)
-        return reco_fail(ctx, RECO_E_ARG, "train: %zu pairs, want %d..%u", job->n, LEAST_PAIRS,
-                         UINT32_MAX / 2);
+        return reco_fail(ctx, RECO_E_ARG, "train: %zu pair%s, want %d..%u", job->n, reco_s(job->n),
+                         LEAST_PAIRS, UINT32_MAX / 2);
     RECO_TRY(reco_train_resolve(ctx, &job->o, job->n, job->d, job->own ? rows - 1 : rows));
     reco_status status = pairs ? load_pairs(job, pairs) : load_own(job);
     if (status == RECO_OK) status = list_neighbours(job);

@@ -176,7 +176,7 @@ class Dedup(Case):
         metadata = self.dir / "e/metadata/metadata_0.jsonl"
         lines = metadata.read_text().splitlines()
         for text, says in [([*lines, lines[0]], "has more records than the 5 rows"),
-                           ([*lines[:2], "", *lines[3:]], "has 4 records and blank lines, want 5 records")]:
+                           ([*lines[:2], "", *lines[3:]], "has 4 records and blank lines, want 5, one a row")]:
             metadata.write_text("\n".join(text) + "\n")
             self.fails("bank", "build", "--embeddings", "e", "--out", "b", says=["metadata_0.jsonl", says])
             self.assertEqual(self.rows("b"), [])

@@ -189,7 +189,7 @@ static void test_metadata_lengths(void **state)
     assert_true(json_is_integer(json_object_get(row, "n"))); /* all of its values are numbers */
     json_decref(row);
     failed(reco_embeddings_next(ctx, e, &row, &number, &bad), RECO_E_FORMAT,
-           "metadata_0.csv: has more records than the 1 rows");
+           "metadata_0.csv: has more records than the 1 row of its part");
     assert_null(row);
     reco_embeddings_close(e);
 
@@ -200,7 +200,7 @@ static void test_metadata_lengths(void **state)
     OK(reco_embeddings_open(ctx, &e, at("less")));
     is_next(e, true, 0);
     failed(reco_embeddings_next(ctx, e, &row, &number, &bad), RECO_E_FORMAT,
-           "metadata_0.jsonl: has 1 records, want 2, one a row");
+           "metadata_0.jsonl: has 1 record, want 2, one a row");
     reco_embeddings_close(e);
     /* Blank lines are nothing as long as the records are all there. */
     text("less/metadata/metadata_0.jsonl", "{\"n\":0}\n\n{\"n\":1}\n");
@@ -213,7 +213,7 @@ static void test_metadata_lengths(void **state)
     OK(reco_embeddings_open(ctx, &e, at("less")));
     for (uint64_t i = 0; i < 3; i++) is_next(e, true, i);
     failed(reco_embeddings_next(ctx, e, &row, &number, &bad), RECO_E_FORMAT,
-           "metadata_1.jsonl: has 1 records and blank lines, want 2 records, one a row");
+           "metadata_1.jsonl: has 1 record and blank lines, want 2, one a row");
     reco_embeddings_close(e);
     text("less/metadata/metadata_0.jsonl", "{\"n\":0}\n");
     assert_int_equal(unlink(at("less/metadata/metadata_1.jsonl")), 0);
