@@ -14,12 +14,13 @@ enum {
     KEY_BATCH,
     KEY_COMMIT,
     KEY_SEVERAL,
-    KEY_ENCODER
+    KEY_ENCODER,
+    KEY_KEY
 };
 
 typedef struct args {
     cli *common;
-    const char *verb, *model, *pairs, *embeddings, *out;
+    const char *verb, *model, *pairs, *embeddings, *out, *key;
     const char **tars;
     size_t ntars;
     bool more_tars; /* plain arguments after --tars belong to it */
@@ -42,13 +43,16 @@ static void check(args *a, struct argp_state *state)
 {
     const char *verb = a->verb ? a->verb : "";
     bool build = strcmp(verb, "build") == 0;
-    if (!build && strcmp(verb, "add") != 0)
-        argp_error(
-            state,
-            "want: bank build, add, delete, undelete, list, get, export, index, info, compact or verify");
+    bool update = strcmp(verb, "update") == 0;
+    if (!build && !update && strcmp(verb, "add") != 0)
+        argp_error(state, "want: bank build, add, update, delete, undelete, list, get, export, index, "
+                          "info, compact or verify");
     cli_need(state, a->out, build ? "--out" : "BANK");
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
+    if (update && !a->pairs) argp_error(state, "update goes with --pairs");
+    if (update && a->stream.dedup > 0) argp_error(state, "update goes without --dedup");
+    if (a->key && !update) argp_error(state, "--key goes with update");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
     if (a->stream.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
     /* Nobody can tell that the vectors are this model's, so the bank would not remember it. */
@@ -82,6 +86,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_SEVERAL:
         a->stream.several_captions = 1;
+        break;
+    case KEY_KEY:
+        a->key = arg;
         break;
     case KEY_ENCODER:
         a->stream.encoder = arg;
@@ -121,6 +128,8 @@ static const struct argp_option options[] = {
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
      1},
+    {"key", KEY_KEY, "COLUMN", 0,
+     "The column that says which row a record is of (with update; default: the picture)", 1},
     {"out", KEY_OUT, "BANK", 0, "The bank to build", 1},
     {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
      3},
@@ -137,7 +146,7 @@ static const struct argp_child children[] = {
 static const struct argp argp = {
     options,
     parse,
-    "build --out BANK\nadd BANK",
+    "build --out BANK\nadd BANK\nupdate BANK",
     "Build or extend the memory. What was interrupted goes on when it is run again. "
     "Others: reco bank delete, undelete, list, get, export, info, compact, verify, each with --help.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
@@ -145,6 +154,25 @@ static const struct argp argp = {
     children,
     NULL,
     NULL};
+
+static void tell_update(const cli *c, const args *a, const reco_stream_result *r, int64_t rows)
+{
+    if (c->json)
+        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
+                            (json_int_t)r->rows, "changed", (json_int_t)r->changed, "unchanged",
+                            (json_int_t)r->duplicates, "pictures", (json_int_t)r->pictures, "texts",
+                            (json_int_t)r->texts, "truncated", (json_int_t)r->truncated, "repaired",
+                            (json_int_t)r->repaired, "dropped", (json_int_t)r->dropped, "joined_lines",
+                            (json_int_t)r->joined, "failures", (json_int_t)r->failures, "failed", c->failed,
+                            "rows", (json_int_t)rows, "seconds", r->seconds));
+    else
+        cli_say("%llu added, %llu changed, %llu unchanged, %llu skipped; %llu picture%s and %llu text%s "
+                "embedded; %lld row%s in %s",
+                (unsigned long long)r->rows, (unsigned long long)r->changed,
+                (unsigned long long)r->duplicates, (unsigned long long)r->failures,
+                (unsigned long long)r->pictures, cli_s(r->pictures), (unsigned long long)r->texts,
+                cli_s(r->texts), (long long)rows, cli_s((uint64_t)rows), a->out);
+}
 
 static reco_status ingest(cli *c, args *a, bool build, int *code)
 {
@@ -162,6 +190,8 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
         status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
         if (status == RECO_OK && a->ntars)
             status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->stream, &r);
+        else if (status == RECO_OK && strcmp(a->verb, "update") == 0)
+            status = reco_bank_update_pairs(c->ctx, model, a->pairs, a->out, a->key, &a->stream, &r);
         else if (status == RECO_OK)
             status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, a->out, build, &a->stream, &r);
     } else {
@@ -179,7 +209,9 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     cli_table_result(c, &r);
     char replaced[40] = "";
     if (r.changed) snprintf(replaced, sizeof replaced, "%llu replaced, ", (unsigned long long)r.changed);
-    if (c->json)
+    if (strcmp(a->verb, "update") == 0)
+        tell_update(c, a, &r, info.rows);
+    else if (c->json)
         cli_print(json_pack(
             "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:I, s:f}", "added",
             (json_int_t)r.rows, "replaced", (json_int_t)r.changed, "pictures", (json_int_t)r.pictures,

@@ -223,6 +223,13 @@ typedef struct reco_bank_found {
 RECO_API reco_status reco_bank_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair,
                                     const char *resolved, int any_caption, reco_bank_found *out);
 
+/* From now on rows can be found by the value of this column of theirs. Reads all live rows once; what it notes lies on disk. */
+RECO_API reco_status reco_bank_key_by(reco_ctx *ctx, reco_bank_writer *w, const char *column);
+/* The row whose column has the value that `meta` has there (compared as text).
+ *   rows  how many there are; 0: none, and the value is noted, so that *id is -1 when it comes again; -1: meta has no value */
+RECO_API reco_status reco_bank_seek_key(reco_ctx *ctx, reco_bank_writer *w, const char *meta, int64_t *id,
+                                        int64_t *rows);
+
 /* Note that a record is of this row. *before: an earlier one was, since the writer was opened. */
 RECO_API reco_status reco_bank_touch(reco_ctx *ctx, reco_bank_writer *w, int64_t id, int *before);
 

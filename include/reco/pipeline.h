@@ -115,6 +115,19 @@ RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *mod
                                             const char *bank, int build, const reco_stream_opts *opts,
                                             reco_stream_result *result);
 
+/* Rows of a bank are to be as a pairs file has them. A record is of the row of its picture (with opts->several_captions, of its picture
+ * and caption), or with a key of the row whose column `key` has the same value; where there is none, it is added. Only what differs
+ * is embedded again: another content the picture, another caption the text; other columns or another URI touch the database
+ * alone. Rows keep their ids. Rows that the file does not name stay.
+ *   key     NULL, or the name of a column of the user's
+ *   result  rows: added; changed; duplicates: unchanged; pictures and texts: embedded; failures: a record that repeats
+ *           an earlier one, whose key is missing, or is that of several rows of the bank, among them
+ * Commits every 16,384 records, or opts->commit: a killed run leaves each row as it was or as it is to be, and the next goes
+ * through the file again, embedding nothing twice. opts->dedup is not looked at. */
+RECO_API reco_status reco_bank_update_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
+                                            const char *bank, const char *key, const reco_stream_opts *opts,
+                                            reco_stream_result *result);
+
 /* The same from webdataset tars, plain or compressed: members of one key (their path up to the first dot of the name) that
  * follow one another are a sample, of a picture (by its ending or its content), .txt or else a caption in .json, whose other keys
  * go to the row's JSON; docs/bank.md tells of several pictures of one key. The URI is TAR/member. Nothing is unpacked to disk.

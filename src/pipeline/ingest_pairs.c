@@ -41,10 +41,12 @@ static reco_status take_each(reco_ctx *ctx, reco_sink *s, json_t *record, const 
     return status;
 }
 
-reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
-                                   const char *bank, int build, const reco_stream_opts *opts,
-                                   reco_stream_result *result)
+/* spec: what the callers know of it. */
+static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_opts *opts,
+                          reco_stream_result *result)
 {
+    const reco_model *model = spec.model;
+    const char *pairs = spec.source;
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
     RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();
@@ -60,12 +62,8 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
     RECO_GO(reco_hash_file(ctx, pairs, content));
     RECO_GO(reco_records_open(ctx, &records, pairs, table));
     RECO_GO(reco_pair_columns(ctx, records));
-    const reco_sink_spec spec = {.bank = bank,
-                                 .build = build != 0,
-                                 .kind = "pairs",
-                                 .content = content,
-                                 .source = pairs,
-                                 .model = model};
+    spec.kind = "pairs";
+    spec.content = content;
     RECO_GO(reco_sink_open(ctx, &s, &spec, opts, result));
     if (reco_sink_is_done(s)) goto out;
     for (;;) {
@@ -92,4 +90,21 @@ out:
     reco_records_close(records);
     reco_sink_close(s);
     return status;
+}
+
+reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
+                                   const char *bank, int build, const reco_stream_opts *opts,
+                                   reco_stream_result *result)
+{
+    return ingest(ctx, (reco_sink_spec){.bank = bank, .build = build != 0, .source = pairs, .model = model},
+                  opts, result);
+}
+
+reco_status reco_bank_update_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
+                                   const char *bank, const char *key, const reco_stream_opts *opts,
+                                   reco_stream_result *result)
+{
+    return ingest(
+        ctx, (reco_sink_spec){.bank = bank, .update = true, .key = key, .source = pairs, .model = model},
+        opts, result);
 }

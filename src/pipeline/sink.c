@@ -3,6 +3,7 @@
 
 /* Records between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
 #define COMMIT_ROWS 2048
+#define COMMIT_CHANGES 16384          /* of an update, which writes whole segments anew */
 #define COMMIT_VECTORS 65536          /* the same where nothing is embedded */
 #define RECENT_PICTURES 4096          /* whose vectors are kept, for rows that name them again */
 #define ROWS_A_PICTURE 4              /* room in a batch for captions of one picture */
@@ -96,17 +97,20 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *op
         spec->encoder = (reco_bank_spec){info.d, info.name, fingerprint, info.logit_scale};
     }
     s->d = spec->encoder.d;
-    size_t usual = spec->model ? COMMIT_ROWS : COMMIT_VECTORS;
+    size_t usual = spec->update ? COMMIT_CHANGES : spec->model ? COMMIT_ROWS : COMMIT_VECTORS;
     s->commit = opts && opts->commit ? opts->commit : usual;
     if (dedup > 0) s->commit = reco_min(s->commit, reco_max(VECTORS, HELD_FLOATS / s->d));
     s->most_pictures = spec->model ? reco_batch(ctx, opts) : reco_min(VECTORS, s->commit);
     s->size = spec->model ? ROWS_A_PICTURE * s->most_pictures : s->most_pictures;
     RECO_TRY(locations(ctx, s));
     job_key(key, s, fingerprint, opts);
+    /* What a killed update has changed is found unchanged by the next: it needs no place to go on from. */
+    if (spec->update) *key = 0;
     s->shares = spec->build;
     if (!spec->build) RECO_TRY(check_bank(ctx, spec, &s->shares));
     RECO_TRY(reco_bank_writer_open(ctx, &s->writer, spec->bank, spec->build ? &spec->encoder : NULL, key,
                                    &s->next, &done));
+    if (spec->key) RECO_TRY(reco_bank_key_by(ctx, s->writer, spec->key));
     spec->encoder = (reco_bank_spec){0}; /* its strings end here */
     s->done = spec->build && done;
     if (s->done) return RECO_OK;

@@ -230,7 +230,10 @@ static reco_status change(reco_ctx *ctx, reco_sink *s, size_t i)
     pair.id = e->id;
     const float *text = e->new_text ? s->text + e->at * s->d : NULL;
     RECO_TRY(reco_bank_change(ctx, s->writer, &pair, e->new_image ? slot(s, i) : NULL, text));
-    s->result->changed++;
+    if (e->quiet)
+        s->result->duplicates++;
+    else
+        s->result->changed++;
     s->result->embedded += s->spec.model && (e->new_image || e->new_text);
     return RECO_OK;
 }

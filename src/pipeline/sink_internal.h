@@ -25,6 +25,7 @@ typedef struct reco_sink_entry {
     reco_sink_fate fate;
     int64_t id;
     bool new_image, new_text; /* of a change */
+    bool quiet;               /* a change of nothing that a user would see */
     size_t leader;            /* the first entry of the batch that has this picture */
     size_t at;                /* of its text among those that are embedded */
 } reco_sink_entry;

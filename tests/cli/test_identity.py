@@ -166,6 +166,83 @@ class Identity(Case):
             self.assertEqual({k: after[k] for k in ("rows", "next_id", "segments")}, {k: before[k] for k in ("rows", "next_id", "segments")})
         self.assertTrue(self.json("bank", "verify", "b")["ok"])
 
+    def rewrite(self, rows, name="one/u.csv"):
+        path = self.dir / name
+        path.write_text("image,text,sku,price\n" + "".join(",".join(map(str, r)) + "\n" for r in rows))
+        return path
+
+    def update(self, *more):
+        result = self.json("bank", "update", "--model", MODEL, "b", "--pairs", "one/u.csv", *more)
+        self.assertTrue(self.json("bank", "verify", "b")["ok"])
+        return tuple(result[k] for k in ("added", "changed", "unchanged", "failures", "pictures", "texts"))
+
+    def test_update(self):
+        self.table("one", [(f"{i}.png", i, "x") for i in range(6)])
+        rows = [[f"{i}.png", f"thing {i}", f"s{i}", i] for i in range(6)]
+        self.ingest("build", self.rewrite(rows))
+        before = self.rows("b")
+        self.assertEqual(self.update(), (0, 0, 6, 0, 0, 0))
+        rows[1][1], rows[2][3] = "something else", 99  # a caption, a column, a picture, a new row; 5.png is gone from the file
+        png(self.dir / "one/3.png", 33)
+        rows[5:] = [["6.png", "thing 6", "s6", 6]]
+        png(self.dir / "one/6.png", 6)
+        self.rewrite(rows)
+        self.assertEqual(self.update(), (1, 3, 2, 0, 2, 2))
+        after = self.rows("b")
+        self.assertEqual([r["id"] for r in after], list(range(7)))
+        self.assertEqual([after[i] for i in (0, 3, 4, 5)], [before[i] for i in (0, 3, 4, 5)])
+        self.assertEqual((after[1]["caption"], after[2]["meta"]["price"]), ("something else", 99))
+        self.assertEqual(self.nearest("one/3.png"), (3, 1.0))
+        self.assertEqual(self.update(), (0, 0, 6, 0, 0, 0))
+        # Vectors are those of a bank that is built of the new table.
+        self.ingest("build", "one/u.csv", "new")
+        for bank, where in (("b", "id <> 5"), ("new", "1")):
+            self.reco("bank", "export", bank, "--where", where, "--out", f"e{bank}")
+        for side in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy"):
+            self.assertEqual((self.dir / "eb" / side).read_bytes(), (self.dir / "enew" / side).read_bytes())
+        # A table that names a picture twice, or one that is not there, changes nothing of it.
+        self.rewrite([rows[0], ["0.png", "again", "s0", 0], ["none.png", "thing", "s9", 9]])
+        self.assertEqual(self.update(), (0, 0, 1, 2, 0, 0))
+        self.rewrite([["1.png", "another", "s", 1]])
+        self.assertEqual(self.update("--several-captions"), (1, 0, 0, 0, 0, 1))
+        self.reco("bank", "update", "--model", MODEL, "b", "--embeddings", "e", code=2)
+        self.reco("bank", "add", "--model", MODEL, "b", "--pairs", "one/u.csv", "--key", "sku", code=2)
+
+    def test_update_by_key(self):
+        self.table("one", [(f"{i}.png", i, "x") for i in range(4)])
+        rows = [[f"{i}.png", f"thing {i}", f"s{i}", i] for i in range(4)]
+        self.ingest("build", self.rewrite(rows))
+        shutil.move(self.dir / "one/0.png", self.dir / "one/moved.png")
+        rows[0][0], rows[1][0] = "moved.png", "2.png"
+        rows[3][1] = "new words"
+        self.rewrite([*rows, ["3.png", "thing", "", 1], ["3.png", "thing", "s3", 1], ["3.png", "thing", "s4", 1], ["3.png", "thing", "s4", 1]])
+        self.assertEqual(self.update("--key", "sku"), (1, 3, 1, 3, 0, 2))
+        self.assertEqual([(r["id"], r["uri"], r["caption"]) for r in self.rows("b")],
+                         [(0, "moved.png", "thing 0"), (1, "2.png", "thing 1"), (2, "2.png", "thing 2"), (3, "3.png", "new words"), (4, "3.png", "thing")])
+        hits = self.json("search", "--model", MODEL, "--bank", "b", "--image", "one/2.png", "-k", 2)["hits"]
+        self.assertEqual([(h["id"], round(h["score"], 3)) for h in hits], [(1, 1.0), (2, 1.0)])
+        self.fails("bank", "update", "--model", MODEL, "b", "--pairs", "one/u.csv", "--key", 'a"b', says=['key "a"b"'])
+
+    def test_update_killed(self):
+        """Killed at any moment, each row is as it was or as it is to be; the next run does the rest."""
+        n = 60
+        self.table("one", [(f"{i}.png", i, "x") for i in range(n)])
+        rows = [[f"{i}.png", f"thing {i}", f"s{i}", i] for i in range(n)]
+        self.ingest("build", self.rewrite(rows))
+        self.rewrite([[p, c if i % 3 else f"{c} renamed", s, i + 1] for i, (p, c, s, _) in enumerate(rows)])
+        shutil.copytree(self.dir / "b", self.dir / "kept")
+        command = ["bank", "update", "--model", MODEL, "b", "--pairs", "one/u.csv", "--batch", 4, "--commit", 8]
+        self.reco(*command)
+        want = self.rows("b")
+        for after in (0.05, 0.1, 0.2):
+            shutil.rmtree(self.dir / "b")
+            shutil.copytree(self.dir / "kept", self.dir / "b")
+            self.killed(command, after)
+            self.assertTrue(self.json("bank", "verify", "b")["ok"])
+            self.reco(*command)
+            self.assertEqual(self.rows("b"), want)
+            self.assertTrue(self.json("bank", "verify", "b")["ok"])
+
     def test_older_banks(self):
         """Rows of format 2 have no base folder and no content: their vectors tell which picture they are of."""
         for version in ("v1", "v2"):

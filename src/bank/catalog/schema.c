@@ -74,6 +74,14 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
         "SELECT id FROM pair INDEXED BY pair_content WHERE content = ?1 AND NOT deleted "
         "ORDER BY id LIMIT 1",
     [RECO_SQL_TOUCH] = "INSERT OR IGNORE INTO temp.touched VALUES(?1)",
+    [RECO_SQL_KEY_ROWS] =
+        "INSERT INTO temp.keyed SELECT CAST(json_extract(meta, ?1) AS TEXT), id FROM pair "
+        "WHERE NOT deleted AND json_extract(meta, ?1) IS NOT NULL",
+    [RECO_SQL_SEEK_KEY] =
+        "SELECT k.value, (SELECT min(id) FROM temp.keyed WHERE value = k.value), (SELECT count(*) FROM "
+        "temp.keyed WHERE value = k.value) FROM (SELECT nullif(CAST(json_extract(?2, ?1) AS TEXT), '') "
+        "value) k",
+    [RECO_SQL_ADD_KEY] = "INSERT INTO temp.keyed VALUES(CAST(json_extract(?2, ?1) AS TEXT), -1)",
     [RECO_SQL_SOURCE] = "SELECT number FROM source WHERE base = ?1 UNION ALL "
                         "SELECT number FROM temp.staged_source WHERE base = ?1 LIMIT 1",
     [RECO_SQL_STAGE_SOURCE] =

@@ -153,6 +153,42 @@ reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool 
     return RECO_OK;
 }
 
+reco_status reco_catalog_key_by(reco_ctx *ctx, reco_catalog *c, const char *path)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_exec(ctx, c,
+                               "CREATE TEMP TABLE keyed(value TEXT, id INTEGER); "
+                               "CREATE INDEX temp.keyed_value ON keyed(value)"));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_KEY_ROWS, &s));
+    bind_text(s, 1, path);
+    return reco_catalog_run(ctx, c, s);
+}
+
+reco_status reco_catalog_seek_key(reco_ctx *ctx, reco_catalog *c, const char *path, const char *meta,
+                                  bool *has, int64_t *id, int64_t *count)
+{
+    sqlite3_stmt *s;
+    bool row;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_KEY, &s));
+    bind_text(s, 1, path);
+    bind_text(s, 2, meta);
+    RECO_TRY(reco_catalog_step(ctx, c, s, &row));
+    *has = row && sqlite3_column_type(s, 0) != SQLITE_NULL;
+    *id = row ? sqlite3_column_int64(s, 1) : -1;
+    *count = row ? sqlite3_column_int64(s, 2) : 0;
+    sqlite3_reset(s);
+    return RECO_OK;
+}
+
+reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *path, const char *meta)
+{
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADD_KEY, &s));
+    bind_text(s, 1, path);
+    bind_text(s, 2, meta);
+    return reco_catalog_run(ctx, c, s);
+}
+
 reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
                                       const unsigned char content[RECO_BANK_HASH], int64_t *id)
 {

@@ -34,6 +34,26 @@ reco_status reco_bank_touch(reco_ctx *ctx, reco_bank_writer *w, int64_t id, int 
     return RECO_OK;
 }
 
+reco_status reco_bank_key_by(reco_ctx *ctx, reco_bank_writer *w, const char *column)
+{
+    if (!*column || strchr(column, '"') || strlen(column) > 1000)
+        return reco_fail(ctx, RECO_E_ARG, "key \"%s\": want the name of a column, without quotes", column);
+    reco_free(w->key);
+    w->key = reco_format(ctx, "$.\"%s\"", column);
+    return w->key ? reco_catalog_key_by(ctx, w->catalog, w->key) : RECO_E_NOMEM;
+}
+
+reco_status reco_bank_seek_key(reco_ctx *ctx, reco_bank_writer *w, const char *meta, int64_t *id,
+                               int64_t *rows)
+{
+    bool has = false;
+    RECO_TRY(reco_bank_writer_check(ctx, w));
+    *rows = -1;
+    if (meta) RECO_TRY(reco_catalog_seek_key(ctx, w->catalog, w->key, meta, &has, id, rows));
+    if (!has) *rows = -1;
+    return *rows == 0 ? reco_catalog_add_key(ctx, w->catalog, w->key, meta) : RECO_OK;
+}
+
 /* The bank as of the last commit. */
 static reco_status snapshot(reco_ctx *ctx, reco_bank_writer *w)
 {

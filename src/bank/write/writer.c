@@ -194,6 +194,7 @@ void reco_bank_writer_close(reco_bank_writer *w)
     reco_free(w->patches);
     reco_free(w->patch_vectors);
     reco_free(w->job);
+    reco_free(w->key);
     reco_free(w->dir);
     reco_free(w);
 }

@@ -13,6 +13,7 @@ typedef struct reco_bank_patch {
 
 struct reco_bank_writer {
     char *dir, *job; /* job NULL: nothing to remember */
+    char *key;       /* JSON path of the column that rows are found by; NULL: none */
     int lock;
     reco_catalog *catalog;
     size_t d;
