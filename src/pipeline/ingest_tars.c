@@ -422,11 +422,8 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
     reco_shards shards;
     RECO_TRY(reco_shards_find(ctx, &shards, tars, n));
     reco_status status = RECO_OK;
-    const reco_sink_spec spec = {.bank = bank,
-                                 .build = build != 0,
-                                 .kind = "tars",
-                                 .content = shards.content,
-                                 .model = model};
+    const reco_sink_spec spec = {
+        .bank = bank, .build = build != 0, .kind = "tars", .content = shards.content, .model = model};
     RECO_GO(reco_sink_open(ctx, &g.sink, &spec, opts, result));
     if (reco_sink_is_done(g.sink)) goto out;
     for (size_t i = 0; i < shards.n; i++) RECO_GO(read_tar(ctx, &g, shards.paths[i]));
