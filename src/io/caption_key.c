@@ -35,8 +35,9 @@ static size_t collapse(uint8_t *text, size_t bytes)
     return kept;
 }
 
-uint64_t reco_picture_key(const char *uri)
+uint64_t reco_picture_key(const unsigned char *hash, const char *uri)
 {
+    if (hash) return reco_hash64(hash, 16, 0) | 1;
     return uri && *uri ? reco_hash64(uri, strlen(uri), 0) | 1 : 0;
 }
 

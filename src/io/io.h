@@ -319,8 +319,9 @@ uint64_t reco_hash64(const void *data, size_t bytes, uint64_t seed);
 /* caption_key.c: a hash of the caption in NFC, case folded, blanks at both ends dropped and others collapsed into one; of
  * its bytes where it is not UTF-8. 0: NULL, or nothing but blanks. RECO_E_NOMEM. */
 reco_status reco_caption_key(reco_ctx *ctx, uint64_t *key, const char *caption);
-/* Of the name of a picture. 0: NULL, or empty. */
-uint64_t reco_picture_key(const char *uri);
+/* Of what a picture is known by: the hash [16] of its content or place, else its name. 0: both are NULL, or it has an empty
+ * name. */
+uint64_t reco_picture_key(const unsigned char *hash, const char *uri);
 void reco_hash128(const void *data, size_t bytes, unsigned char out[16]); /* canonical */
 typedef struct reco_hash reco_hash;                                       /* streaming, 128 bits */
 reco_status reco_hash_new(reco_ctx *ctx, reco_hash **out);

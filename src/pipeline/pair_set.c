@@ -45,7 +45,7 @@ static reco_status from_bank(reco_ctx *ctx, reco_pair_set *set, const char *path
             reco_pair pair;
             RECO_GO(reco_bank_get(ctx, bank, ids[i], &pair));
             status = reco_caption_key(ctx, &set->captions[set->n], pair.caption);
-            set->pictures[set->n] = reco_picture_key(pair.uri);
+            set->pictures[set->n] = reco_picture_key(pair.content ? pair.content : pair.place, pair.uri);
             reco_pair_free(&pair);
             if (status != RECO_OK) goto out;
             reco_unit_row(set->image + set->n * info.d, info.d);
@@ -84,7 +84,7 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
         if (record) status = reco_pair_row_read(ctx, &row, record, "", NULL, RECO_NEED_NOTHING, &reason);
         json_decref(record);
         if (status == RECO_OK) status = reco_caption_key(ctx, &set->captions[set->n], row.caption);
-        set->pictures[set->n] = reco_picture_key(row.uri);
+        set->pictures[set->n] = reco_picture_key(NULL, row.uri);
         reco_pair_row_free(&row);
         if (status != RECO_OK) goto out;
         if (reco_unit_row(image, d) && reco_unit_row(text, d)) set->n++;

@@ -10,7 +10,7 @@ static reco_status read_keys(reco_job *job, size_t first)
         reco_pair pair;
         RECO_TRY(reco_bank_get(job->ctx, job->bank, job->id[i], &pair));
         reco_status status = reco_caption_key(job->ctx, &job->keys[RECO_TEXT][i], pair.caption);
-        job->keys[RECO_IMAGE][i] = reco_picture_key(pair.uri);
+        job->keys[RECO_IMAGE][i] = reco_picture_key(pair.content ? pair.content : pair.place, pair.uri);
         reco_pair_free(&pair);
         if (status != RECO_OK) return status;
     }
