@@ -286,8 +286,9 @@ RECO_API reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion *
 /* One that only shows what would go: without the lock, also while a writer is at work and on media that can't be written.
  * Committing it is RECO_E_ARG. */
 RECO_API reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
-/* Pick live rows: of this id; of this uri; for which this condition is true (as in reco_bank_filter_where); within
- * this cosine of a query [d] (as in reco_bank_within).
+/* Pick live rows: of this id; of this uri as it was written, or of the picture that it leads to from the working directory;
+ * for which this condition is true (as in reco_bank_filter_where); within this cosine of a query [d] (as in
+ * reco_bank_within).
  *   picked  how many there are, whether picked before or not. May be NULL */
 RECO_API reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id,
                                            uint64_t *picked);

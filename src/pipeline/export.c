@@ -127,9 +127,18 @@ static reco_status write_record(reco_ctx *ctx, export *e, const reco_pair *pair)
               json_object_set_new(record, "caption", reco_json_text(pair->caption, strlen(pair->caption)));
     if (!bad && pair->uri)
         bad = json_object_set_new(record, "image_path", reco_json_text(pair->uri, strlen(pair->uri)));
+    if (!bad && pair->base)
+        bad = json_object_set_new(record, RECO_EXPORT_OWN "base",
+                                  reco_json_text(pair->base, strlen(pair->base)));
+    if (!bad && pair->content) {
+        char hex[2 * RECO_BANK_HASH + 1];
+        for (size_t i = 0; i < RECO_BANK_HASH; i++) snprintf(hex + 2 * i, 3, "%02x", pair->content[i]);
+        bad = json_object_set_new(record, RECO_EXPORT_OWN "content", json_string(hex));
+    }
     json_object_foreach(meta, key, value)
     {
         char *name = reco_pair_key_means(key) || strcmp(key, "id") == 0 ||
+                             strncmp(key, RECO_EXPORT_OWN, strlen(RECO_EXPORT_OWN)) == 0 ||
                              strncmp(key, RECO_EXPORT_PREFIX, strlen(RECO_EXPORT_PREFIX)) == 0
                          ? reco_format(ctx, RECO_EXPORT_PREFIX "%s", key)
                          : reco_strdup(ctx, key);
@@ -231,6 +240,26 @@ out:
 
 /* ---- reading it back ---- */
 
+/* What the bank knew of the row's picture. Anything else under these names is nobody's, and goes. */
+static reco_status take_own(reco_ctx *ctx, reco_pair_row *row, json_t *meta)
+{
+    const char *base = json_string_value(json_object_get(meta, RECO_EXPORT_OWN "base")),
+               *hex = json_string_value(json_object_get(meta, RECO_EXPORT_OWN "content"));
+    reco_free(row->base);
+    row->base = NULL;
+    if (base && *base == '/' && !(row->base = reco_strdup(ctx, base))) return RECO_E_NOMEM;
+    row->has_content =
+        hex && strlen(hex) == 2 * RECO_BANK_HASH && strspn(hex, "0123456789abcdef") == 2 * RECO_BANK_HASH;
+    for (size_t i = 0; row->has_content && i < RECO_BANK_HASH; i++) {
+        unsigned byte = 0;
+        sscanf(hex + 2 * i, "%2x", &byte);
+        row->content[i] = (unsigned char)byte;
+    }
+    json_object_del(meta, RECO_EXPORT_OWN "base");
+    json_object_del(meta, RECO_EXPORT_OWN "content");
+    return RECO_OK;
+}
+
 static reco_status undo(reco_ctx *ctx, json_t *meta)
 {
     const size_t n = strlen(RECO_EXPORT_PREFIX);
@@ -255,6 +284,7 @@ reco_status reco_export_undo(reco_ctx *ctx, reco_pair_row *row)
     json_t *meta = NULL;
     if (!row->meta) return RECO_OK;
     reco_status status = reco_json_parse_object(ctx, &meta, row->meta, strlen(row->meta));
+    if (status == RECO_OK) status = take_own(ctx, row, meta);
     if (status == RECO_OK) status = undo(ctx, meta);
     if (status == RECO_OK) {
         reco_free(row->meta);

@@ -5,6 +5,8 @@
 #include "pipeline/pipeline_internal.h"
 
 #define RECO_EXPORT_PREFIX "meta."
+#define RECO_EXPORT_OWN                                                                                    \
+    "reco." /* what only an export says of a row: base and content, as the bank has them */
 
 /* Would a reader of records take this key for something of its own? (pairs.c) */
 bool reco_pair_key_means(const char *key);

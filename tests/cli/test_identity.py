@@ -145,6 +145,22 @@ class Identity(Case):
             self.assertEqual(self.ingest("build", name, bank, more=["--several-captions"])["added"], 2)
             self.assertEqual([r["uri"] for r in self.rows(bank)], images)
 
+    def test_export_keeps_it(self):
+        """Pictures of one name in two folders stay two through an exported folder, and are known again."""
+        tables = [self.table(f, [("0.png", i, "same")]) for i, f in enumerate(("one", "two"))]
+        self.ingest("build", tables[0])
+        self.ingest("add", tables[1])
+        self.reco("bank", "export", "b", "--out", "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "c")
+        self.assertEqual(self.rows("c"), self.rows("b"))
+        for table in tables:
+            self.assertEqual(self.counts(self.ingest("add", table, "c")), (0, 0, 1, 0, 2))
+        self.assertEqual(self.json("bank", "add", "--embeddings", "e", "b")["duplicates"], 2)
+        self.reco("bank", "delete", "c", "--uri", f"{self.dir}/one/../two//0.png")
+        self.assertEqual([r["id"] for r in self.rows("c")], [0])
+        self.reco("bank", "delete", "b", "--uri", "0.png")
+        self.assertEqual(self.rows("b"), [])
+
     def test_nothing_worked(self):
         """Exit 1 and nothing left of a build; a bank that is added to stays as it was."""
         (self.dir / "bad.csv").write_text("image,text\n" + "missing.png,a\n" * 5)

@@ -31,8 +31,14 @@ reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *ur
 {
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PICK_URI, &s));
+    char *resolved = reco_place_resolve(ctx, NULL, uri);
+    unsigned char place[RECO_PLACE_BYTES];
+    if (!resolved) return RECO_E_NOMEM;
+    reco_place_hash(resolved, place);
+    reco_free(resolved);
     sqlite3_bind_text(s, 1, uri, -1, SQLITE_STATIC);
     sqlite3_bind_int(s, 2, deleted);
+    sqlite3_bind_blob(s, 3, place, sizeof place, SQLITE_TRANSIENT);
     return run(ctx, c, s, picked);
 }
 

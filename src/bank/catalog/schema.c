@@ -34,6 +34,9 @@ const reco_sql_text reco_catalog_schema[] = {
 const reco_sql_text reco_catalog_old_sql[] = {
     {RECO_SQL_PAIR, 0,
      "SELECT caption, uri, meta, NULL, NULL, NULL, deleted, sum, NULL FROM pair WHERE id = ?1"},
+    {RECO_SQL_PICK_URI, 0,
+     "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE uri = ?1 AND deleted = ?2 AND ?3 IS NOT "
+     "0"},
     {RECO_SQL_PAIRS, 0,
      "SELECT caption, uri, meta, NULL, NULL, NULL, deleted, sum, NULL, id FROM pair ORDER BY id"},
     {RECO_SQL_FIND_DOUBLES, 0,
@@ -120,8 +123,8 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_INTEGRITY] = "PRAGMA integrity_check",
     [RECO_SQL_PICK_ID] = /* one that is picked already counts, too */
     "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND deleted = ?2",
-    [RECO_SQL_PICK_URI] =
-        "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE uri = ?1 AND deleted = ?2",
+    [RECO_SQL_PICK_URI] = "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair "
+                          "WHERE (uri = ?1 OR place = ?3) AND deleted = ?2",
     [RECO_SQL_PICK_DELETED] =
         "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted",
     [RECO_SQL_FIND_DOUBLES] = /* of those that would come back, the newest does */
