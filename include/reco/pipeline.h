@@ -106,9 +106,13 @@ RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, co
  *           are taken from the file's folder, else from the working directory; every other column goes to the row's
  *           JSON
  *   build   1: create the bank (or go on with the build of these same pairs that was cut off); 0: add to it
- * Commits every few thousand pairs, so that a killed run goes on where it was. A pair whose image and caption were both
- * in the bank before is counted (duplicates) and not added again; one that repeats an earlier row of the same file is a
- * failure, and so is an image that is there with another caption, unless opts->several_captions. BANK/failures.jsonl lists the failures of the last job, each once, in the order of the rows, however often the
+ * Commits every few thousand pairs, so that a killed run goes on where it was. A picture is known by its resolved path, URL or
+ * tar and member, and by the content of its file; those of one content are embedded once. A pair whose picture and caption
+ * were both in the bank before is counted (duplicates) and not added again; where the file has other content by now, the row
+ * keeps its id and gets the new vector (changed). One that repeats an earlier row of the same file is a failure, and so is a
+ * picture that is there with another caption, unless opts->several_captions. Where no record became a row, or was one, the
+ * answer is RECO_E_NOTFOUND: a build leaves no bank, and one that was added to stays as it was.
+ * BANK/failures.jsonl lists the failures of the last job, each once, in the order of the rows, however often the
  * job was interrupted.
  * RECO_E_MISMATCH: the bank is of another encoder. */
 RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
