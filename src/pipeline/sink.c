@@ -182,7 +182,7 @@ static reco_status put(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t
     *e = (reco_sink_entry){.row = *row, .number = number, .fate = RECO_SINK_ADD, .id = -1};
     *row = (reco_pair_row){0};
     reco_status status = reason ? reco_sink_refuse(ctx, e, reason) : reco_sink_locate(ctx, s, e);
-    s->pictures += !reason && !is_known(s, e);
+    s->pictures += s->spec.model && !reason && !is_known(s, e);
     s->n++; /* it is freed with the batch */
     RECO_TRY(status);
     if (e->row.has_content) memcpy(e->content, e->row.content, RECO_BANK_HASH);

@@ -272,8 +272,10 @@ static reco_status report(reco_ctx *ctx, reco_sink *s, const reco_sink_entry *e)
 
 static reco_status flush(reco_ctx *ctx, reco_sink *s)
 {
-    find_leaders(s);
-    if (s->spec.model) RECO_TRY(read_contents(ctx, s));
+    if (s->spec.model) {
+        find_leaders(s);
+        RECO_TRY(read_contents(ctx, s));
+    }
     for (size_t i = 0; i < s->n; i++) {
         s->entries[i].at = i;
         RECO_TRY(reco_sink_judge(ctx, s, i));
