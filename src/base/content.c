@@ -16,14 +16,14 @@ typedef struct kind {
 
 static const char pickle[] =
     "is a Python pickle, as PyTorch saves, and is not read: save it as safetensors";
-static const char packed[] = "is a compressed archive: unpack it";
+static const char packed[] = "is an archive: unpack it";
 
 static const kind kinds[] = {
     KIND("version https://git-lfs",
          "is a git-lfs pointer, not the file itself: fetch that with `git lfs pull`"),
     KIND("version https://hawser",
          "is a git-lfs pointer, not the file itself: fetch that with `git lfs pull`"),
-    KIND("PK\003\004", "is a zip archive, as PyTorch saves, and is not read: save it as safetensors"),
+    KIND("PK\003\004", packed),
     KIND("\x80\002}", pickle),
     KIND("\x80\002c", pickle),
     KIND("\x80\002(", pickle),
@@ -72,7 +72,12 @@ static const char *page(const char *text, size_t n)
 
 const char *reco_content_excuse(const void *data, size_t bytes)
 {
+    static const char inner[] = "data.pkl";
     if (bytes == 0) return "is empty: fetch it again";
+    if (bytes > 262 && memcmp((const char *)data + 257, "ustar", 5) == 0) return packed;
+    if (bytes > 4 && memcmp(data, "PK\003\004", 4) == 0 &&
+        memmem(data, reco_min(bytes, 256), inner, sizeof inner - 1))
+        return "is a zip archive, as PyTorch saves, and is not read: save it as safetensors";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (bytes >= kinds[i].bytes && memcmp(data, kinds[i].begin, kinds[i].bytes) == 0)
             return kinds[i].is;

@@ -62,10 +62,12 @@ class Wrong(Case):
                                (b"Invalid username or password.", "is text", "Invalid username"),
                                (b'{"error":"Repository not found"}', "is text", "Repository not found"),
                                (b"", "is empty"),
-                               (b"PK\3\4" + bytes(200), "zip archive", "save it as safetensors"),
+                               (b"PK\3\4" + bytes(26) + b"clip/data.pkl" + bytes(200), "zip archive", "save it as safetensors"),
+                               (b"PK\3\4" + bytes(26) + b"clip/config.json" + bytes(200), "archive", "unpack it"),
+                               (bytes(257) + b"ustar" + bytes(300), "archive", "unpack it"),
                                (b"\x80\2}q\0(X\5" + bytes(100), "pickle", "save it as safetensors"),
                                (b"GGUF\3\0\0\0" + bytes(100), "GGUF"),
-                               (b"\x1f\x8b\x08" + bytes(100), "compressed archive"),
+                               (b"\x1f\x8b\x08" + bytes(100), "archive", "unpack it"),
                                (whole[:-1], "cut off"), (whole[:len(whole) // 2], "cut off", "fetch it again"), (whole[:200], "cut off")):
             weights.write_bytes(content)
             self.named(model, "model.safetensors: ", *says)
