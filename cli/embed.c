@@ -75,8 +75,8 @@ int cmd_embed(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_stream_result result = {0};
-    reco_status status =
-        cli_output(&c, a.out, RECO_OUT_FOLDER, a.model, (const char *const[]){a.images, a.texts}, 2);
+    reco_status status = cli_output(&c, a.out, RECO_OUT_FOLDER | RECO_OUT_PICTURES, a.model,
+                                    (const char *const[]){a.images, a.texts}, 2);
     if (status == RECO_OK)
         status = cli_open_model(&c, &model, a.model, a.images ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT);
     if (status == RECO_OK)

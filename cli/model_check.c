@@ -69,8 +69,8 @@ int cmd_model_check(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_check_result r = {0};
-    reco_status status =
-        cli_output(&c, a.out, RECO_OUT_FOLDER, a.model, (const char *const[]){a.images, a.texts}, 2);
+    reco_status status = cli_output(&c, a.out, RECO_OUT_FOLDER | RECO_OUT_PICTURES, a.model,
+                                    (const char *const[]){a.images, a.texts}, 2);
     if (status == RECO_OK) status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = reco_check_model(c.ctx, model, a.images, a.texts, a.out, &a.stream, &r);
     int strict = 0;

@@ -347,8 +347,10 @@ RECO_API void reco_pair_set_free(reco_pair_set *set);
 enum {
     RECO_OUT_FILE = 0,
     RECO_OUT_FOLDER = 1,
-    RECO_OUT_WITHIN = 2,  /* it may lie within an input that is a folder */
-    RECO_OUT_NO_PROBE = 4 /* do not try to write */
+    RECO_OUT_WITHIN = 2,   /* it may lie within an input that is a folder */
+    RECO_OUT_NO_PROBE = 4, /* do not try to write */
+    RECO_OUT_PICTURES =
+        8 /* inputs are pictures: it may lie within their folder, unless it holds pictures itself */
 };
 /* Can an output be written, and is it none of the inputs? To be asked before the work.
  *   out     of the kind RECO_OUT_FILE or RECO_OUT_FOLDER; it need not be there. Links and other spellings are seen through

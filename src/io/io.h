@@ -70,12 +70,13 @@ reco_status reco_list_files(reco_ctx *ctx, char ***out, size_t *n, const char *d
 
 /* Everything below dir that is no folder, sorted by strcmp: files, links to nothing, devices. A folder below it that can't be
  * read is listed too, with the reason as problem. What starts with a dot is passed over and counted. A link to a folder is
- * followed, but never in circles. RECO_E_IO when dir itself can't be read. */
+ * followed, but never in circles. The folder `except` (NULL: none), under whatever name, is as if it were not there. RECO_E_IO
+ * when dir itself can't be read. */
 typedef struct reco_found {
     char *path, *problem; /* problem: NULL, or why the folder is not listed */
 } reco_found;
-reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64_t *hidden,
-                            const char *dir);
+reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64_t *hidden, const char *dir,
+                            const char *except);
 void reco_found_free(reco_found *found, size_t n);
 
 /* ---- safetensors_read.c, safetensors_write.c ---- */

@@ -31,6 +31,7 @@ typedef struct listing {
     identity *seen;     /* [room] folders that were listed, by hash; dev and ino 0: free */
     size_t nseen, room;
     uint64_t hidden;
+    identity except;
     bool recurse, strict; /* strict: what can't be read is an error, what is no file is passed over */
     bool (*keep)(const char *name);
 } listing;
@@ -143,7 +144,7 @@ static reco_status visit(listing *l, const char *dir, const char *name, const fo
     }
     identity id = {info.st_dev, info.st_ino};
     if (S_ISDIR(info.st_mode)) {
-        if (!l->recurse || inside(in, id)) goto out;
+        if (!l->recurse || inside(in, id) || same(l->except, id)) goto out;
         if (!is_link)
             status = walk(l, path, in);
         else if ((status = append(l, &l->links, path, NULL)) == RECO_OK)
@@ -247,9 +248,12 @@ static reco_status run(listing *l, const char *dir)
     return status;
 }
 
-reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64_t *hidden, const char *dir)
+reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64_t *hidden, const char *dir,
+                            const char *except)
 {
     listing l = {.ctx = ctx, .recurse = true};
+    struct stat info;
+    if (except && stat(except, &info) == 0) l.except = (identity){info.st_dev, info.st_ino};
     *found = NULL;
     *n = 0;
     DIR *there = opendir(dir); /* of all folders this one must be readable */

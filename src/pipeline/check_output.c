@@ -44,16 +44,23 @@ static bool lies_within(const char *path, const struct stat *folder)
     }
 }
 
-static reco_status compare(reco_ctx *ctx, const char *out, const char *real, bool within, const char *input)
+static reco_status compare(reco_ctx *ctx, const char *out, const char *real, int kind, const char *input)
 {
     struct stat in, there;
+    bool holds = false;
     if (!input || stat(input, &in) != 0) return RECO_OK; /* not there: who reads it will say so */
     if (stat(out, &there) == 0 && same(&there, &in))
         return reco_fail(ctx, RECO_E_EXISTS, "%s: is the input %s, want another place for the output", out,
                          input);
-    if (within && S_ISDIR(in.st_mode) && lies_within(real, &in))
+    if (kind & RECO_OUT_WITHIN || !S_ISDIR(in.st_mode) || !lies_within(real, &in)) return RECO_OK;
+    if (!(kind & RECO_OUT_PICTURES))
         return reco_fail(ctx, RECO_E_EXISTS,
                          "%s: lies within the input %s, want another place for the output", out, input);
+    RECO_TRY(reco_source_holds_pictures(ctx, out, &holds));
+    if (holds)
+        return reco_fail(ctx, RECO_E_EXISTS,
+                         "%s: holds pictures of the input %s, want another place for the output", out,
+                         input);
     return RECO_OK;
 }
 
@@ -77,8 +84,7 @@ reco_status reco_check_output(reco_ctx *ctx, const char *out, int kind, const ch
     char *real = nearest(ctx, out);
     if (!real) return RECO_E_NOMEM;
     reco_status status = RECO_OK;
-    for (size_t i = 0; i < n && status == RECO_OK; i++)
-        status = compare(ctx, out, real, !(kind & RECO_OUT_WITHIN), inputs[i]);
+    for (size_t i = 0; i < n && status == RECO_OK; i++) status = compare(ctx, out, real, kind, inputs[i]);
     if (status == RECO_OK && !(kind & RECO_OUT_NO_PROBE))
         status = probe(ctx, out, real, (kind & RECO_OUT_FOLDER) != 0);
     reco_free(real);

@@ -16,7 +16,10 @@ reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value);
 
 bool reco_is_picture_ending(const char *end, size_t n); /* "jpg", in any case: of any format, read or not */
 typedef struct reco_source reco_source;
-reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path);
+/* The output `except` (NULL: none) may be a folder below that of the pictures: it is passed over, unless it holds pictures. */
+reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except);
+/* Is there a picture at any depth below dir, which need not be there? */
+reco_status reco_source_holds_pictures(reco_ctx *ctx, const char *dir, bool *holds);
 typedef struct reco_source_item {
     char *name;   /* as it was typed, or below the folder; NULL: the end */
     char *path;   /* to read */

@@ -108,7 +108,7 @@ static reco_status one_picture(reco_ctx *ctx, reco_source *source, const char *p
     return source->files[0].path ? RECO_OK : RECO_E_NOMEM;
 }
 
-reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path)
+reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except)
 {
     *out = NULL;
     reco_source *source = reco_alloc(ctx, 1, sizeof *source, "source");
@@ -116,7 +116,10 @@ reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path)
     reco_status status = RECO_OK;
     if (!(source->path = reco_strdup(ctx, path))) RECO_GO(RECO_E_NOMEM);
     if (reco_path_is_dir(path)) {
-        RECO_GO(reco_find_files(ctx, &source->files, &source->n, &source->others.hidden, path));
+        bool holds = false;
+        if (except) RECO_GO(reco_source_holds_pictures(ctx, except, &holds));
+        if (holds) except = NULL;
+        RECO_GO(reco_find_files(ctx, &source->files, &source->n, &source->others.hidden, path, except));
         if (source->n == 0)
             RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no file below it%s", path,
                               source->others.hidden ? " that is not hidden" : ""));
@@ -160,6 +163,19 @@ reco_status reco_source_next(reco_ctx *ctx, reco_source *source, reco_source_ite
     item->name = reco_strdup(ctx, line);
     item->path = reco_resolve_path(ctx, source->path, line);
     return item->name && item->path ? RECO_OK : RECO_E_NOMEM;
+}
+
+reco_status reco_source_holds_pictures(reco_ctx *ctx, const char *dir, bool *holds)
+{
+    reco_found *files = NULL;
+    size_t n = 0;
+    uint64_t hidden;
+    *holds = false;
+    if (!reco_path_is_dir(dir)) return RECO_OK;
+    RECO_TRY(reco_find_files(ctx, &files, &n, &hidden, dir, NULL));
+    for (size_t i = 0; i < n && !*holds; i++) *holds = !files[i].problem && is_picture(ctx, files[i].path);
+    reco_found_free(files, n);
+    return RECO_OK;
 }
 
 void reco_source_item_free(reco_source_item *item)

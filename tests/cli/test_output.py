@@ -1,5 +1,6 @@
 """What reaches a terminal, and where output may go."""
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -90,17 +91,30 @@ class Output(Case):
                         [*train, "e/f.safetensors"], ["train", "--bank", "b", "--model", MODEL, "--pairs", pairs, "--out", pairs],
                         ["train", "--bank", "b", "--model", MODEL, "--pairs", pairs, "--out", "f", "--cache", "b"],
                         [*search, "hard.npy", "--out", "b/h"], ["embed", "--model", MODEL, "--images", "pictures", "--out", "pictures"],
-                        ["embed", "--model", MODEL, "--images", "pictures", "--out", "pictures/e"],
+                        ["embed", "--model", MODEL, "--images", ".", "--out", "pictures"],
                         ["embed", "--model", MODEL, "--texts", "t.txt", "--out", MODEL], ["bank", "export", "b", "--out", "b/x"],
                         ["bank", "export", "b", "--pairs", "b/bank.sqlite"], ["bank", "build", "--embeddings", "e", "--out", "e/b"],
                         ["bank", "build", "--embeddings", "e", "--out", "link"], ["model", "check", MODEL, "--texts", "t.txt", "--out", MODEL]):
-            self.assertRegex(self.fails(*command), "is the input|lies within the input|is a directory")
+            self.assertRegex(self.fails(*command), "is the input|lies within the input|holds pictures of the input|is a directory")
         (self.dir / "h").mkdir()
         (self.dir / "h/ids.npy").hardlink_to(self.dir / "hard.npy")
         self.fails(*search, "hard.npy", "--out", "h", says=["is the input"])
         (self.dir / "h/ids.npy").unlink()
         (self.dir / "h").rmdir()
         self.assertEqual({p: p.read_bytes() for p in self.dir.rglob("*") if p.is_file()}, before)
+
+    def test_embeddings_among_the_pictures(self):
+        """Below the folder of the pictures, where they are neither pictures nor others, however often it is run."""
+        self.pictures(3)
+        (self.dir / "notes.txt").write_text("mine\n")
+        for images, out in ((".", "e"), ("pictures", "pictures/deep/emb"), (".", "e")):
+            others = images == "."
+            for _ in range(2):
+                done = self.json("embed", "--model", MODEL, "--images", images, "--out", out)
+                self.assertEqual((done["rows"], done["failures"], done["others"], done["hidden"]), (3, 0, others, 0))
+            shutil.rmtree(self.dir / out)
+        done = self.json("model", "check", MODEL, "--images", ".", "--out", "pictures/check")
+        self.assertEqual((done["images"], done["failures"]), (3, 0))
 
     def test_where_nothing_can_be_written(self):
         """Said before the work: the inputs, which are not there, are not even looked at."""
