@@ -223,7 +223,8 @@ typedef struct reco_bank_found {
 RECO_API reco_status reco_bank_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair,
                                     const char *resolved, int any_caption, reco_bank_found *out);
 
-/* From now on rows can be found by the value of this column of theirs. Reads all live rows once; what it notes lies on disk. */
+/* From now on rows can be found by the value of this column of theirs, in whose name case and blanks around it don't matter.
+ * Reads all live rows once; what it notes lies on disk. */
 RECO_API reco_status reco_bank_key_by(reco_ctx *ctx, reco_bank_writer *w, const char *column);
 /* The row whose column has the value that `meta` has there (compared as text).
  *   rows  how many there are; 0: none, and the value is noted, so that *id is -1 when it comes again; -1: meta has no value */

@@ -247,6 +247,12 @@ static reco_status nothing(reco_ctx *ctx, reco_sink *s, uint64_t seen)
         RECO_TRY(reco_bank_writer_discard(ctx, w));
     }
     if (seen == 0) return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no records; nothing was written", source);
+    if (s->spec.key && !s->keyed)
+        return reco_fail(
+            ctx, RECO_E_NOTFOUND,
+            "%s: no record has a value of the key \"%s\", which is the name of a column that is "
+            "neither of pictures nor of captions; nothing was written",
+            source, s->spec.key);
     return reco_fail(ctx, RECO_E_NOTFOUND, "%s: none of %llu record%s became a row; nothing was written",
                      source, (unsigned long long)seen, seen == 1 ? "" : "s");
 }

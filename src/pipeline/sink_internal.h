@@ -57,6 +57,7 @@ struct reco_sink {
     reco_sink_recent recent;
     uint64_t next;
     bool done;
+    bool keyed; /* a record had a value of the key */
 };
 
 static inline bool reco_sink_has_place(const reco_sink_entry *e) { return e->resolved != NULL; }

@@ -71,6 +71,7 @@ static reco_status find_row(reco_ctx *ctx, reco_sink *s, size_t i, const reco_pa
         int64_t rows, id = -1;
         RECO_TRY(reco_bank_seek_key(ctx, s->writer, pair->meta, &id, &rows));
         if (rows < 0) return reco_sink_refuse(ctx, e, NO_KEY);
+        s->keyed = true;
         if (rows > 0 && id < 0) return reco_sink_refuse(ctx, e, REPEATS_KEY);
         if (rows > 1) return reco_sink_refuse(ctx, e, SEVERAL_ROWS);
         if (rows == 1) e->id = id;

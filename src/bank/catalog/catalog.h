@@ -109,14 +109,14 @@ reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *p
                               bool *has_content);
 /* Note that this pair was met; *before: since the catalog was opened, it was already. Kept in a temporary file. */
 reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool *before);
-/* Rows are to be found by the value of a column of the user's, given as a JSON path. */
-reco_status reco_catalog_key_by(reco_ctx *ctx, reco_catalog *c, const char *path);
+/* Rows are to be found by the value of a column of the user's; case and blanks around its name don't matter. */
+reco_status reco_catalog_key_by(reco_ctx *ctx, reco_catalog *c, const char *column);
 /* Live rows whose value is that of `meta`: how many, and the least id; -1 where one was noted that is not committed. *has false: meta
  * has no value there. */
-reco_status reco_catalog_seek_key(reco_ctx *ctx, reco_catalog *c, const char *path, const char *meta,
+reco_status reco_catalog_seek_key(reco_ctx *ctx, reco_catalog *c, const char *column, const char *meta,
                                   bool *has, int64_t *id, int64_t *count);
 /* Note that a row of this value is to come. */
-reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *path, const char *meta);
+reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *column, const char *meta);
 /* The least id of a live, committed pair whose picture has this content; -1: there is none. */
 reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
                                       const unsigned char content[RECO_BANK_HASH], int64_t *id);

@@ -24,7 +24,9 @@ const reco_sql_text reco_catalog_schema[] = {
      "CREATE TABLE block(segment INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, sums BLOB NOT NULL) STRICT"},
     {2, 3, "CREATE TABLE seal(sum INTEGER NOT NULL) STRICT"},
     {3, 3, "CREATE TABLE source(number INTEGER PRIMARY KEY, base TEXT NOT NULL) STRICT"},
-    {3, 3, "CREATE INDEX pair_place ON pair(place) WHERE place IS NOT NULL"},
+    {3, 3, /* a picture may have thousands of captions, which need not lie here whole */
+     "CREATE INDEX pair_place ON pair(place, length(caption), substr(caption, -16)) "
+     "WHERE place IS NOT NULL"},
     {3, 3, "CREATE INDEX pair_content ON pair(content) WHERE content IS NOT NULL"},
     {3, 3, "CREATE INDEX pair_unplaced ON pair(uri) WHERE place IS NULL AND uri IS NOT NULL"},
     {0},
@@ -46,6 +48,11 @@ const reco_sql_text reco_catalog_old_sql[] = {
     {0},
 };
 
+/* The value of column ?1 in a row's JSON; case and blanks around a name don't matter, the name as it is comes first. */
+#define KEY_OF(meta)                                                                                       \
+    "(SELECT CAST(value AS TEXT) FROM json_each(" meta                                                     \
+    ") WHERE lower(trim(key)) = lower(trim(?1)) AND value IS NOT NULL ORDER BY key IS NOT ?1 LIMIT 1)"
+
 const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_INFO] =
         "SELECT format, d, encoder, fingerprint, logit_scale, next_id, next_segment, deleted, "
@@ -62,10 +69,14 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_IS_OBJECT] = "SELECT json_type(?1) = 'object'",
     [RECO_SQL_STAGE] = "INSERT INTO temp.staged VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [RECO_SQL_STAGE_CHANGE] = "INSERT OR REPLACE INTO temp.changed VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    [RECO_SQL_SEEK] =
-        "SELECT id, content FROM (SELECT id, content FROM pair INDEXED BY pair_place "
-        "WHERE place = ?1 AND (?2 IS NULL OR caption = ?2) AND NOT deleted UNION ALL "
-        "SELECT id, content FROM temp.staged WHERE place = ?1 AND (?2 IS NULL OR caption = ?2)) "
+    [RECO_SQL_SEEK] = /* with + SQLite does not put ?2 into the expressions, which then are the index's */
+    "SELECT id, content FROM (SELECT id, content FROM pair INDEXED BY pair_place WHERE place = ?1 "
+    "AND length(caption) = length(?2) AND substr(caption, -16) = substr(?2, -16) AND +caption = ?2 "
+    "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged WHERE place = ?1 AND caption = ?2) "
+    "ORDER BY content IS NOT ?3, id LIMIT 1",
+    [RECO_SQL_SEEK_PICTURE] =
+        "SELECT id, content FROM (SELECT id, content FROM pair INDEXED BY pair_place WHERE place = ?1 "
+        "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged WHERE place = ?1) "
         "ORDER BY content IS NOT ?3, id LIMIT 1",
     [RECO_SQL_SEEK_UNPLACED] =
         "SELECT id, NULL FROM (SELECT id FROM pair INDEXED BY pair_unplaced WHERE place IS NULL AND "
@@ -77,14 +88,13 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
         "SELECT id FROM pair INDEXED BY pair_content WHERE content = ?1 AND NOT deleted "
         "ORDER BY id LIMIT 1",
     [RECO_SQL_TOUCH] = "INSERT OR IGNORE INTO temp.touched VALUES(?1)",
-    [RECO_SQL_KEY_ROWS] =
-        "INSERT INTO temp.keyed SELECT CAST(json_extract(meta, ?1) AS TEXT), id FROM pair "
-        "WHERE NOT deleted AND json_extract(meta, ?1) IS NOT NULL",
+    [RECO_SQL_KEY_ROWS] = "INSERT INTO temp.keyed SELECT value, id FROM (SELECT " KEY_OF(
+        "meta") " value, id "
+                "FROM pair WHERE NOT deleted AND meta IS NOT NULL) WHERE value IS NOT NULL",
     [RECO_SQL_SEEK_KEY] =
         "SELECT k.value, (SELECT min(id) FROM temp.keyed WHERE value = k.value), (SELECT count(*) FROM "
-        "temp.keyed WHERE value = k.value) FROM (SELECT nullif(CAST(json_extract(?2, ?1) AS TEXT), '') "
-        "value) k",
-    [RECO_SQL_ADD_KEY] = "INSERT INTO temp.keyed VALUES(CAST(json_extract(?2, ?1) AS TEXT), -1)",
+        "temp.keyed WHERE value = k.value) FROM (SELECT nullif(" KEY_OF("?2") ", '') value) k",
+    [RECO_SQL_ADD_KEY] = "INSERT INTO temp.keyed VALUES(" KEY_OF("?2") ", -1)",
     [RECO_SQL_SOURCE] = "SELECT number FROM source WHERE base = ?1 UNION ALL "
                         "SELECT number FROM temp.staged_source WHERE base = ?1 LIMIT 1",
     [RECO_SQL_STAGE_SOURCE] =
@@ -129,11 +139,14 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
         "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair INDEXED BY pair_deleted WHERE deleted",
     [RECO_SQL_FIND_DOUBLES] = /* of those that would come back, the newest does */
     "INSERT OR REPLACE INTO temp.doubled SELECT p.id FROM temp.picked JOIN pair p USING(id) WHERE EXISTS "
-    "(SELECT 1 FROM pair o WHERE o.place = p.place AND o.caption = p.caption AND o.id <> p.id AND "
+    "(SELECT 1 FROM pair o WHERE o.place = p.place AND length(o.caption) = length(p.caption) AND "
+    "substr(o.caption, -16) = substr(p.caption, -16) AND +o.caption = p.caption AND o.id <> p.id AND "
     "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked)))) OR EXISTS "
-    "(SELECT 1 FROM pair o WHERE o.uri = p.uri AND (o.place IS NULL OR p.place IS NULL) AND "
-    "o.caption = p.caption AND o.id <> p.id AND "
-    "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked))))",
+    "(SELECT 1 FROM pair o INDEXED BY pair_unplaced WHERE p.place IS NOT NULL AND o.place IS NULL AND "
+    "o.uri IS NOT NULL AND o.uri = p.uri AND o.caption = p.caption AND "
+    "(NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked)))) OR EXISTS "
+    "(SELECT 1 FROM pair o WHERE p.place IS NULL AND o.uri = p.uri AND o.caption = p.caption AND "
+    "o.id <> p.id AND (NOT o.deleted OR (o.id > p.id AND o.id IN (SELECT id FROM temp.picked))))",
     [RECO_SQL_DOUBLED] = "SELECT id FROM temp.doubled WHERE id >= ?1 ORDER BY id LIMIT ?2",
     [RECO_SQL_PICKED] = "SELECT id FROM temp.picked WHERE id >= ?1 ORDER BY id LIMIT ?2",
     [RECO_SQL_MARK_PICKED] = "UPDATE pair SET deleted = ?1, sum = ~sum "

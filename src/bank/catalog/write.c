@@ -124,12 +124,12 @@ reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *p
     if (!c->has_indexed) /* who never asks does not pay for it */
         RECO_TRY(reco_catalog_exec(ctx, c,
                                    "CREATE INDEX temp.staged_uri ON staged(uri); "
-                                   "CREATE INDEX temp.staged_place ON staged(place)"));
+                                   "CREATE INDEX temp.staged_place ON staged(place, caption)"));
     c->has_indexed = true;
     *id = -1;
     *has_content = false;
     if (pair->place) {
-        RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK, &s));
+        RECO_TRY(reco_catalog_prepare(ctx, c, any_caption ? RECO_SQL_SEEK_PICTURE : RECO_SQL_SEEK, &s));
         bind_hash(s, 1, pair->place);
         if (!any_caption) bind_text(s, 2, pair->caption);
         bind_hash(s, 3, pair->content);
@@ -153,24 +153,24 @@ reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool 
     return RECO_OK;
 }
 
-reco_status reco_catalog_key_by(reco_ctx *ctx, reco_catalog *c, const char *path)
+reco_status reco_catalog_key_by(reco_ctx *ctx, reco_catalog *c, const char *column)
 {
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_exec(ctx, c,
                                "CREATE TEMP TABLE keyed(value TEXT, id INTEGER); "
                                "CREATE INDEX temp.keyed_value ON keyed(value)"));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_KEY_ROWS, &s));
-    bind_text(s, 1, path);
+    bind_text(s, 1, column);
     return reco_catalog_run(ctx, c, s);
 }
 
-reco_status reco_catalog_seek_key(reco_ctx *ctx, reco_catalog *c, const char *path, const char *meta,
+reco_status reco_catalog_seek_key(reco_ctx *ctx, reco_catalog *c, const char *column, const char *meta,
                                   bool *has, int64_t *id, int64_t *count)
 {
     sqlite3_stmt *s;
     bool row;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_KEY, &s));
-    bind_text(s, 1, path);
+    bind_text(s, 1, column);
     bind_text(s, 2, meta);
     RECO_TRY(reco_catalog_step(ctx, c, s, &row));
     *has = row && sqlite3_column_type(s, 0) != SQLITE_NULL;
@@ -180,11 +180,11 @@ reco_status reco_catalog_seek_key(reco_ctx *ctx, reco_catalog *c, const char *pa
     return RECO_OK;
 }
 
-reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *path, const char *meta)
+reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *column, const char *meta)
 {
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_ADD_KEY, &s));
-    bind_text(s, 1, path);
+    bind_text(s, 1, column);
     bind_text(s, 2, meta);
     return reco_catalog_run(ctx, c, s);
 }

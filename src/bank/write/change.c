@@ -36,10 +36,10 @@ reco_status reco_bank_touch(reco_ctx *ctx, reco_bank_writer *w, int64_t id, int 
 
 reco_status reco_bank_key_by(reco_ctx *ctx, reco_bank_writer *w, const char *column)
 {
-    if (!*column || strchr(column, '"') || strlen(column) > 1000)
-        return reco_fail(ctx, RECO_E_ARG, "key \"%s\": want the name of a column, without quotes", column);
+    if (!*column || strlen(column) > 1000)
+        return reco_fail(ctx, RECO_E_ARG, "key \"%s\": want the name of a column", column);
     reco_free(w->key);
-    w->key = reco_format(ctx, "$.\"%s\"", column);
+    w->key = reco_strdup(ctx, column);
     return w->key ? reco_catalog_key_by(ctx, w->catalog, w->key) : RECO_E_NOMEM;
 }
 
