@@ -55,8 +55,6 @@ static void check(args *a, struct argp_state *state)
     if (a->key && !update) argp_error(state, "--key goes with update");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
     if (a->stream.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
-    /* Nobody can tell that the vectors are this model's, so the bank would not remember it. */
-    if (a->embeddings && a->model) argp_error(state, "--embeddings goes without --model");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -116,7 +114,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --pairs and --tars)", 1},
+    {"model", KEY_MODEL, "DIR", 0,
+     "Model folder (with --pairs and --tars; with --embeddings it embeds the side that is not there)", 1},
     {"pairs", KEY_PAIRS, "FILE", 0,
      "CSV, TSV, JSONL or JSON with a column of pictures and one of captions; others are kept as JSON", 1},
     {"tars", KEY_TARS, "TAR", 0,
@@ -124,7 +123,7 @@ static const struct argp_option options[] = {
      "BANK before it)",
      1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0,
-     "img_emb/, text_emb/, metadata/, embedded elsewhere; no model needed", 1},
+     "img_emb/, text_emb/, metadata/, embedded elsewhere; a model embeds the one that is missing", 1},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
      1},
@@ -186,17 +185,17 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
         status = cli_output(c, a->out, RECO_OUT_FOLDER | RECO_OUT_NO_PROBE, NULL, a->tars + i, 1);
     if (status != RECO_OK) return status;
     a->stream.table = &c->table;
-    if (a->pairs || a->ntars) {
-        status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
-        if (status == RECO_OK && a->ntars)
-            status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->stream, &r);
-        else if (status == RECO_OK && strcmp(a->verb, "update") == 0)
-            status = reco_bank_update_pairs(c->ctx, model, a->pairs, a->out, a->key, &a->stream, &r);
-        else if (status == RECO_OK)
-            status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, a->out, build, &a->stream, &r);
-    } else {
-        status = reco_bank_ingest_embeddings(c->ctx, a->embeddings, a->out, build, &a->stream, &r);
-    }
+    if (a->model) status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
+    if (status != RECO_OK)
+        ;
+    else if (a->embeddings)
+        status = reco_bank_ingest_embeddings(c->ctx, model, a->embeddings, a->out, build, &a->stream, &r);
+    else if (a->ntars)
+        status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->stream, &r);
+    else if (strcmp(a->verb, "update") == 0)
+        status = reco_bank_update_pairs(c->ctx, model, a->pairs, a->out, a->key, &a->stream, &r);
+    else
+        status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, a->out, build, &a->stream, &r);
     if (status == RECO_OK) *code = cli_truncated(c, model, r.truncated, "caption");
     reco_model_close(model);
     if (status != RECO_OK) return status;

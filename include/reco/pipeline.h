@@ -143,12 +143,13 @@ RECO_API reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *mode
                                            size_t n, const char *bank, int build,
                                            const reco_stream_opts *opts, reco_stream_result *result);
 
-/* Pairs embedded elsewhere, in clip-retrieval's layout; no model needed. Rows are normalised; rows that are zero or not
+/* Pairs embedded elsewhere, in clip-retrieval's layout; no model needed (NULL), unless img_emb or text_emb is not there: then
+ * the model, whose the other must be, embeds the pictures or captions of the metadata, as of a pairs file. Rows are normalised; rows that are zero or not
  * finite are skipped and listed. Captions and URIs come from the metadata, when there is one; then a row whose record is
  * missing, bad or has an empty caption is a failure, and URIs and captions that are there already are as in a pairs file. */
-RECO_API reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, const char *bank,
-                                                 int build, const reco_stream_opts *opts,
-                                                 reco_stream_result *result);
+RECO_API reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model,
+                                                 const char *embeddings, const char *bank, int build,
+                                                 const reco_stream_opts *opts, reco_stream_result *result);
 
 typedef struct reco_pull_opts {
     const char *endpoint;         /* NULL = "https://huggingface.co"; another hub that speaks its API */

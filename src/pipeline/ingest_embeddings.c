@@ -2,6 +2,8 @@
 #include "pipeline/provenance.h"
 #include "pipeline/sink.h"
 
+#include <strings.h>
+
 #define ROWS 1024
 #define WORTH_A_THREAD 65536 /* floats */
 
@@ -23,6 +25,8 @@ typedef struct ingest {
     size_t d;
     bool exported; /* from a bank: names and ids are to be undone */
     const reco_table_opts *table;
+    const reco_model *model; /* embeds the side that is not there; NULL: both are */
+    const char *inside;      /* a path within the folder: what the names of pictures are taken from */
 } ingest;
 
 /* Names in what a bank exports: others are the user's. */
@@ -43,6 +47,7 @@ static void read_sides(void *arg, size_t begin, size_t end, int worker)
     (void)worker;
     for (size_t side = begin; side < end; side++) {
         float *x = side == RECO_IMAGE ? g->image : g->text;
+        if (!reco_embeddings_has(g->source, (reco_side)side)) continue;
         r->status[side] = reco_embeddings_read(r->ctx[side], g->source, (reco_side)side, r->from, r->n, x);
         for (size_t i = 0; i < r->n && r->status[side] == RECO_OK; i++)
             g->whole[side][i] = reco_unit_row(x + i * g->d, g->d);
@@ -62,9 +67,28 @@ static reco_status read_vectors(reco_ctx *ctx, ingest *g, uint64_t from, size_t 
 /* What is wrong with row i of the block, whose record was read; NULL: nothing. */
 static const char *judge(const ingest *g, size_t i, const char *reason)
 {
-    if (!g->whole[RECO_IMAGE][i]) return "the image embedding is zero or not finite";
-    if (!g->whole[RECO_TEXT][i]) return "the text embedding is zero or not finite";
+    bool image = reco_embeddings_has(g->source, RECO_IMAGE),
+         text = reco_embeddings_has(g->source, RECO_TEXT);
+    if (image && !g->whole[RECO_IMAGE][i]) return "the image embedding is zero or not finite";
+    if (text && !g->whole[RECO_TEXT][i]) return "the text embedding is zero or not finite";
     return reason;
+}
+
+/* What is to be embedded of the row must be there. */
+static reco_status find_missing(reco_ctx *ctx, const ingest *g, reco_pair_row *row, const char **bad)
+{
+    if (!reco_embeddings_has(g->source, RECO_TEXT)) {
+        if (!row->caption || !*row->caption) *bad = "no text";
+        return RECO_OK;
+    }
+    if (reco_embeddings_has(g->source, RECO_IMAGE)) return RECO_OK;
+    if (!row->uri || !*row->uri)
+        *bad = "no image";
+    else if (strncasecmp(row->uri, "http://", 7) == 0 || strncasecmp(row->uri, "https://", 8) == 0)
+        *bad = "the image is a URL, and reco fetches none";
+    else if (!(row->path = reco_resolve_path(ctx, g->inside, row->uri)))
+        return RECO_E_NOMEM;
+    return RECO_OK;
 }
 
 /* The row's own record; bad holds what is wrong with that. */
@@ -84,6 +108,7 @@ static reco_status read_record(reco_ctx *ctx, ingest *g, reco_pair_row *row, con
     json_decref(record);
     *bad = reason;
     if (status == RECO_OK && !reason && g->exported) status = reco_export_undo(ctx, row);
+    if (status == RECO_OK && !reason) status = find_missing(ctx, g, row, bad);
     return status;
 }
 
@@ -131,14 +156,36 @@ static reco_status one_side(reco_ctx *ctx, const char *dir, bool image)
     if (image)
         return reco_fail(
             ctx, RECO_E_NOTFOUND,
-            "%s: no text_emb, want img_emb and text_emb; write the captions to a file, one a line in "
-            "the order of the rows, then: reco embed --model MODEL --texts FILE --out %s",
+            "%s: no text_emb, want img_emb and text_emb; with --model the captions of the metadata are "
+            "embedded; or write the captions to a file, one a line in the order of the rows, then: reco "
+            "embed "
+            "--model MODEL --texts FILE --out %s",
             dir, dir);
     return reco_fail(
         ctx, RECO_E_NOTFOUND,
-        "%s: no img_emb, want img_emb and text_emb; write the paths of the pictures to a file, one a line "
-        "in the order of the rows, then: reco embed --model MODEL --images FILE --out %s",
+        "%s: no img_emb, want img_emb and text_emb; with --model the pictures that the metadata name are "
+        "embedded; or write their paths to a file, one a line in the order of the rows, then: reco embed "
+        "--model MODEL --images FILE --out %s",
         dir, dir);
+}
+
+/* Can the model embed the side that is not there? */
+static reco_status check_model(reco_ctx *ctx, const ingest *g, const char *dir, const reco_provenance *from)
+{
+    if (!g->model) return RECO_OK;
+    char fingerprint[33];
+    reco_model_info info = reco_model_get_info(g->model);
+    if (!reco_embeddings_has(g->source, RECO_IMAGE))
+        RECO_TRY(reco_model_embed_pixels(ctx, g->model, NULL, 0, NULL)); /* has it that tower? */
+    else
+        RECO_TRY(reco_model_embed_texts(ctx, g->model, NULL, 0, NULL, NULL));
+    if (info.d != g->d)
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s has vectors of %zu, %s makes vectors of %zu", dir, g->d,
+                         info.name, info.d);
+    RECO_TRY(reco_model_fingerprint(ctx, g->model, fingerprint));
+    if (!*from->fingerprint || strcmp(from->fingerprint, fingerprint) == 0) return RECO_OK;
+    return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), the model is %s (%s)", dir,
+                     *from->encoder ? from->encoder : "unnamed", from->fingerprint, info.name, fingerprint);
 }
 
 /* What is missing of the parts, as failures behind the last row. */
@@ -157,33 +204,46 @@ static reco_status open_source(reco_ctx *ctx, ingest *g, const char *embeddings,
     RECO_TRY(reco_embeddings_open(ctx, &g->source, embeddings));
     size_t n = reco_embeddings_rows(g->source);
     g->d = reco_embeddings_width(g->source);
-    if (!reco_embeddings_has(g->source, RECO_IMAGE) || !reco_embeddings_has(g->source, RECO_TEXT))
-        return one_side(ctx, embeddings, reco_embeddings_has(g->source, RECO_IMAGE));
+    const bool image = reco_embeddings_has(g->source, RECO_IMAGE),
+               text = reco_embeddings_has(g->source, RECO_TEXT);
+    if (image && text && g->model)
+        return reco_fail(
+            ctx, RECO_E_ARG,
+            "%s: has both sides, so that there is nothing to embed, want no --model; whose they are "
+            "is told with --encoder",
+            embeddings);
+    if (!g->model && !(image && text)) return one_side(ctx, embeddings, image);
     RECO_TRY(reco_embeddings_need_metadata(ctx, g->source));
+    if (g->model && !reco_embeddings_has_metadata(g->source))
+        return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no metadata, want metadata/ with %s to embed",
+                         embeddings, image ? "captions" : "paths of pictures");
     if (n == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", embeddings);
     g->image = reco_alloc(ctx, ROWS * g->d, sizeof(float), "embeddings");
     g->text = reco_alloc(ctx, ROWS * g->d, sizeof(float), "embeddings");
     for (int side = 0; side < 2; side++) g->whole[side] = reco_alloc(ctx, ROWS, sizeof(bool), "pairs");
     RECO_TRY(reco_ctx_worker(ctx, &g->beside));
     if (!g->image || !g->text || !g->whole[0] || !g->whole[1]) return RECO_E_NOMEM;
-    RECO_TRY(reco_embeddings_read(ctx, g->source, RECO_IMAGE, 0, 1, g->image));
-    RECO_TRY(reco_embeddings_read(ctx, g->source, RECO_TEXT, n - 1, 1, g->text));
+    RECO_TRY(reco_embeddings_read(ctx, g->source, image ? RECO_IMAGE : RECO_TEXT, 0, 1, g->image));
+    RECO_TRY(reco_embeddings_read(ctx, g->source, text ? RECO_TEXT : RECO_IMAGE, n - 1, 1, g->text));
     job_content(content, g->source, g->image, g->text, g->d);
     return RECO_OK;
 }
 
-reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, const char *bank, int build,
-                                        const reco_stream_opts *opts, reco_stream_result *result)
+reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, const char *embeddings,
+                                        const char *bank, int build, const reco_stream_opts *opts,
+                                        reco_stream_result *result)
 {
     double start = reco_now();
     *result = (reco_stream_result){0};
-    ingest g = {0};
+    ingest g = {.model = model};
     reco_status status;
-    char content[80];
+    char *inside = NULL, content[80];
     reco_provenance from;
     RECO_GO(reco_dedup_check(ctx, opts ? opts->dedup : 0));
     RECO_GO(open_source(ctx, &g, embeddings, content));
     RECO_GO(reco_provenance_of(ctx, embeddings, opts ? opts->encoder : NULL, &from));
+    RECO_GO(check_model(ctx, &g, embeddings, &from));
+    if (!(g.inside = inside = reco_path_join(ctx, embeddings, "metadata"))) RECO_GO(RECO_E_NOMEM);
     g.exported = from.exported;
     uint64_t n = reco_embeddings_rows(g.source), seen = n;
     g.table = g.exported ? &exported_table : opts ? opts->table : NULL;
@@ -194,6 +254,9 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const char *embeddings, c
                                  .content = content,
                                  .source = embeddings,
                                  .is_folder = true,
+                                 .model = model,
+                                 .brings = {[RECO_IMAGE] = reco_embeddings_has(g.source, RECO_IMAGE),
+                                            [RECO_TEXT] = reco_embeddings_has(g.source, RECO_TEXT)},
                                  .encoder = {g.d, from.encoder, from.fingerprint, from.logit_scale},
                                  .exported = g.exported,
                                  .total = n};
@@ -222,6 +285,7 @@ out:
     reco_free(g.text);
     reco_free(g.whole[0]);
     reco_free(g.whole[1]);
+    reco_free(inside);
     reco_ctx_free(g.beside);
     reco_sink_close(g.sink);
     return status;

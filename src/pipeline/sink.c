@@ -187,9 +187,10 @@ static reco_status put(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t
     RECO_TRY(status);
     if (e->row.has_content) memcpy(e->content, e->row.content, RECO_BANK_HASH);
     e->has_content = e->row.has_content;
-    for (int side = 0; side < 2 && !s->spec.model && !reason; side++)
-        memcpy((side == RECO_IMAGE ? s->image : s->text) + at * s->d, e->row.vectors[side],
-               s->d * sizeof(float));
+    for (int side = 0; side < 2 && !reason; side++)
+        if (!reco_sink_embeds(s, (reco_side)side))
+            memcpy((side == RECO_IMAGE ? s->image : s->text) + at * s->d, e->row.vectors[side],
+                   s->d * sizeof(float));
     s->held += e->row.bytes;
     bool full = s->n == s->size || s->pictures == s->most_pictures || s->held >= HELD_BYTES;
     return full ? reco_sink_flush(ctx, s) : RECO_OK;

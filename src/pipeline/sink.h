@@ -14,10 +14,11 @@ typedef struct reco_sink_spec {
     bool is_folder;          /* source is that folder itself */
     const reco_model *model; /* embeds pictures and captions; NULL: each row brings its vectors */
     reco_bank_spec encoder;  /* of the vectors, where there is no model */
-    bool update;             /* a record of a row that is there changes it; no build */
-    const char *key;         /* the column of an update that says which row; NULL: the picture does */
-    bool exported;           /* the rows are a bank's own, and so are the doubles among them */
-    uint64_t total;          /* source records, for progress; 0: not known */
+    bool brings[2];  /* with a model, by reco_side: rows bring their vectors of this side all the same */
+    bool update;     /* a record of a row that is there changes it; no build */
+    const char *key; /* the column of an update that says which row; NULL: the picture does */
+    bool exported;   /* the rows are a bank's own, and so are the doubles among them */
+    uint64_t total;  /* source records, for progress; 0: not known */
 } reco_sink_spec;
 
 typedef struct reco_sink reco_sink;

@@ -272,7 +272,7 @@ static reco_status report(reco_ctx *ctx, reco_sink *s, const reco_sink_entry *e)
 
 static reco_status flush(reco_ctx *ctx, reco_sink *s)
 {
-    if (s->spec.model) {
+    if (reco_sink_embeds(s, RECO_IMAGE)) {
         find_leaders(s);
         RECO_TRY(read_contents(ctx, s));
     }
@@ -280,13 +280,13 @@ static reco_status flush(reco_ctx *ctx, reco_sink *s)
         s->entries[i].at = i;
         RECO_TRY(reco_sink_judge(ctx, s, i));
     }
-    if (s->spec.model) RECO_TRY(embed_pictures(ctx, s));
+    if (reco_sink_embeds(s, RECO_IMAGE)) RECO_TRY(embed_pictures(ctx, s));
     for (size_t i = 0; i < s->n; i++) {
         reco_sink_fate fate = s->entries[i].fate;
         if (fate == RECO_SINK_COMPARE || fate == RECO_SINK_COMPARE_TEXT)
             RECO_TRY(reco_sink_compare(ctx, s, i));
     }
-    if (s->spec.model) RECO_TRY(embed_texts(ctx, s));
+    if (reco_sink_embeds(s, RECO_TEXT)) RECO_TRY(embed_texts(ctx, s));
     for (size_t i = 0; i < s->n; i++) {
         const reco_sink_entry *e = &s->entries[i];
         if (e->fate == RECO_SINK_FAIL) RECO_TRY(report(ctx, s, e));

@@ -60,6 +60,11 @@ struct reco_sink {
     bool keyed; /* a record had a value of the key */
 };
 
+/* Are pictures, or captions, embedded here? Else the rows bring their vectors. */
+static inline bool reco_sink_embeds(const reco_sink *s, reco_side side)
+{
+    return s->spec.model && !s->spec.brings[side];
+}
 static inline bool reco_sink_has_place(const reco_sink_entry *e) { return e->resolved != NULL; }
 /* As the bank takes it. Borrowed from e. */
 reco_pair reco_sink_pair(const reco_sink_entry *e);

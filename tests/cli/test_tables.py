@@ -9,7 +9,7 @@ import random
 import struct
 import unittest
 
-from common import MODEL, Case, write_npy
+from common import MODEL, OTHER_MODEL, Case, npy, write_npy
 
 R = [("pictures/0000.png", "red disc"), ("pictures/0001.png", "blue box"), ("pictures/0002.png", "green tent")]
 
@@ -300,6 +300,45 @@ class Embeddings(Case):
     def test_one_side(self):
         self.folder((0,), {}, sides=("img_emb",))
         self.fails("bank", "build", "--embeddings", "e", "--out", "b", says=["no text_emb", "reco embed --model MODEL --texts FILE --out e"])
+
+    def test_one_side_and_a_model(self):
+        """What is not there is embedded from the metadata, as the pairs file would have been."""
+        self.pictures(5)
+        captions = ["a cat", "", "red " * 40, "an owl", "a dog"]
+        table = "image_path,caption,shop\n" + "".join(f"pictures/{i:04d}.png,{c},{i}\n" for i, c in enumerate(captions))
+        (self.dir / "p.csv").write_text(table)
+        whole = self.json("bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "whole")
+        (self.dir / "list.txt").write_text("".join(f"pictures/{i:04d}.png\n" for i in range(5)))
+        (self.dir / "texts.txt").write_text("".join(c + "\n" for c in captions))
+        self.reco("embed", "--model", MODEL, "--images", "list.txt", "--out", "i", "--dtype", "float32")
+        self.reco("embed", "--model", MODEL, "--texts", "texts.txt", "--out", "t", "--dtype", "float32")
+        (self.dir / "pictures/0003.png").write_bytes(b"no picture")
+        for side, bad in (("i", 1), ("t", 3)):
+            (self.dir / side / "metadata/metadata_0.jsonl").unlink()
+            (self.dir / side / "metadata/metadata_0.csv").write_text(table)
+            build = ["bank", "build", "--embeddings", side, "--out", side + ".bank"]
+            self.fails(*build, "--model", OTHER_MODEL, says=["is of encoder"])
+            self.fails(*build, says=["with --model"])
+            built = self.json(*build, "--model", MODEL, "--batch", 1)
+            good = [r for r in self.rows("whole") if side == "t" and r["uri"] != "pictures/0003.png" or side == "i"]
+            if side == "t":  # the text of row 1 is there, though it says nothing
+                good.insert(1, {"uri": "pictures/0001.png", "caption": "", "meta": {"shop": 1}})
+            self.assertEqual([(r["uri"], r["caption"], r["meta"]) for r in self.rows(side + ".bank")],
+                             [(r["uri"], r["caption"], r["meta"]) for r in good])
+            self.assertEqual([f["row"] for f in built["failed"]], [bad])
+            self.assertEqual((built["pictures"], built["texts"]), (0, 4) if side == "i" else (4, 0))
+            self.assertEqual(built["truncated"], whole["truncated"] if side == "i" else 0)
+            self.assertEqual(self.json("bank", "info", side + ".bank")["fingerprint"], self.json("bank", "info", "whole")["fingerprint"])
+            # Vectors bit by bit: both banks are of one model.
+            self.reco("bank", "export", side + ".bank", "--out", side + ".x")
+            self.reco("bank", "export", "whole", "--out", "whole.x" + side)
+            for name in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy"):
+                mine, all_rows = npy(self.dir / (side + ".x") / name)[1], npy(self.dir / ("whole.x" + side) / name)[1]
+                theirs = dict(zip([r["uri"] for r in self.rows("whole")], all_rows))
+                for row, x in zip(self.rows(side + ".bank"), mine):
+                    if row["caption"]:
+                        self.assertEqual(x, theirs[row["uri"]], (side, name, row))
+        self.fails("bank", "build", "--embeddings", "whole.xi", "--model", MODEL, "--out", "b2", says=["has both sides", "--encoder"])
 
     def test_parquet(self):
         self.folder((0,), {"metadata_0.parquet": "PAR1"})

@@ -28,10 +28,6 @@ class Usage(Case):
                       self.reco("search", "--model", "m", "--bank", "b", "--text", "t", "-k", "0", code=2).stderr)
         self.reco("embed", "--model", "m", "--images", "a", "--texts", "b", "--out", "c", code=2)
 
-    def test_model_with_embeddings(self):
-        done = self.reco("bank", "build", "--embeddings", "e", "--model", "m", "--out", "b", code=2)
-        self.assertIn("--embeddings goes without --model", done.stderr)
-
     def test_missing_files(self):
         self.fails("model", "info", "no-such-folder", says=["no-such-folder"])
         self.fails("bank", "info", "no-such-bank", says=["no-such-bank"])
