@@ -71,6 +71,8 @@ RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, 
  *   valid       [n] how many of the first neighbours count, 0..k; NULL = all. 0: the row is copied bit for bit
  * Neighbours with scores below the layer's min_similarity do not count either.
  * k may be anything from 1 to 1024, whatever the layer was trained with.
+ * A row depends on its x, neighbours, scores and valid alone, to the bit: not on n, its place, or the number of threads. The
+ * instruction set may change last bits.
  * Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM. */
 RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side,
                                         const float *x, const float *retrieved, const float *scores,

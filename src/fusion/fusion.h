@@ -37,7 +37,8 @@ reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_s
                                 const float *retrieved, const float *scores, const size_t *valid, size_t n,
                                 size_t k, float *out, reco_tape *tape);
 /* Add the gradient of the parameters of `side` to dvector [total] (layout of reco_fusion_vector), given
- * dout [n][d] = dLoss/d(out). Inputs are frozen, so nothing flows to them. Deterministic for a thread count. */
+ * dout [n][d] = dLoss/d(out). Inputs are frozen, so nothing flows to them. The number of threads
+ * changes no bit of it. */
 reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_tape *tape,
                                  const float *dout, float *dvector);
 

@@ -25,8 +25,8 @@ static reco_status net_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t
     for (size_t i = 0; i < m; i++) memcpy(pre + i * hidden, b0, hidden * sizeof *pre);
     RECO_TRY(reco_gemm(ctx, pre, hidden, in, F, false, w0, F, true, m, hidden, F, 1, 1));
     reco_activate(ctx, act, pre, m * hidden, RECO_ACT_GELU);
-    for (size_t i = 0; i < m; i++) y[i] = *b2;
-    return reco_gemm(ctx, y, 1, act, hidden, false, w2, hidden, true, m, 1, hidden, 1, 1);
+    for (size_t i = 0; i < m; i++) y[i] = *b2 + reco_dot_fast(ctx, act + i * hidden, w2, hidden);
+    return RECO_OK;
 }
 
 /* Sums over rows: sums [F+2][hidden] += in' da, da, dy act. Matrix products of one to five columns, for which oneDNN has

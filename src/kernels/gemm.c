@@ -1,11 +1,14 @@
+/* Products of any two matrices: op(b) is packed in panels and a transposed a in rows, then tiles are multiplied (tile.c). Sums
+ * are cut where their length alone says. */
 #include "kernels/kernels_internal.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-/* oneDNN 2.6 collapses on products of more rows than this. */
-#define ROWS_AT_ONCE 4096
+#define PANELS 8  /* packed at once */
+#define DEPTH 512 /* terms of a sum at once */
+#define SQUARE 16
 
 int reco_threads_enter(int threads)
 {
@@ -29,21 +32,122 @@ void reco_threads_leave(int before)
 #endif
 }
 
+typedef struct job {
+    float *c;
+    const float *a, *b;
+    size_t ldc, lda, ldb, m, n;
+    bool ta, tb;
+    float alpha, beta;
+    size_t at, k;        /* the piece of the sums: at .. at + k */
+    size_t first, width; /* the columns that are packed */
+    float *panels;       /* of op(b), each [k][columns + RECO_PANEL_SPARE] */
+    float *rows;         /* of op(a) where that is transposed, [m][k + RECO_PANEL_SPARE] */
+    size_t tiles;
+    float *scratch;
+    size_t per_worker;
+    atomic_bool failed;
+} job;
+
+static float *panel_at(const job *j, size_t panel)
+{
+    return j->panels + j->k * panel * (RECO_PANEL + RECO_PANEL_SPARE);
+}
+
+/* to [n][m] = from [m][n] transposed, square by square, so that lines stay in a cache. */
+static void transpose(float *restrict to, size_t ldt, const float *restrict from, size_t ldf, size_t m,
+                      size_t n)
+{
+    for (size_t i = 0; i < m; i += SQUARE)
+        for (size_t l = 0; l < n; l++)
+            for (size_t q = i; q < reco_min(m, i + SQUARE); q++) to[l * ldt + q] = from[q * ldf + l];
+}
+
+static void pack(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    for (size_t p = 0; p * RECO_PANEL < j->width; p++) {
+        size_t columns = reco_min(RECO_PANEL, j->width - p * RECO_PANEL), ld = columns + RECO_PANEL_SPARE,
+               column = j->first + p * RECO_PANEL;
+        float *to = panel_at(j, p) + begin * ld;
+        if (j->tb) transpose(to, ld, j->b + column * j->ldb + j->at + begin, j->ldb, columns, end - begin);
+        for (size_t l = begin; l < end && !j->tb; l++, to += ld)
+            memcpy(to, j->b + (j->at + l) * j->ldb + column, columns * sizeof *to);
+    }
+}
+
+static void pack_rows(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    transpose(j->rows + begin * (j->k + RECO_PANEL_SPARE), j->k + RECO_PANEL_SPARE,
+              j->a + j->at * j->lda + begin, j->lda, j->k, end - begin);
+}
+
+static void multiply(void *arg, size_t begin, size_t end, int worker)
+{
+    job *j = arg;
+    size_t lda = j->ta ? j->k + RECO_PANEL_SPARE : j->lda;
+    const float *a = j->ta ? j->rows : j->a + j->at;
+    for (size_t task = begin; task < end; task++) {
+        size_t row = task % j->tiles * RECO_TILE, p = task / j->tiles;
+        if (!reco_tile(j->c + row * j->ldc + j->first + p * RECO_PANEL, j->ldc, a + row * lda, lda,
+                       panel_at(j, p), reco_min(RECO_TILE, j->m - row),
+                       reco_min(RECO_PANEL, j->width - p * RECO_PANEL), j->k, j->alpha, j->at ? 1 : j->beta,
+                       j->scratch + (size_t)worker * j->per_worker))
+            atomic_store(&j->failed, true);
+    }
+}
+
+static reco_status run(reco_ctx *ctx, job *j, size_t k)
+{
+    size_t most = reco_min(j->n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH),
+           panels = (most + RECO_PANEL - 1) / RECO_PANEL;
+    j->tiles = (j->m + RECO_TILE - 1) / RECO_TILE;
+    j->per_worker = reco_tile_scratch(part);
+    j->panels = reco_scratch(ctx, part * (most + panels * RECO_PANEL_SPARE), sizeof(float), "product");
+    j->rows = reco_scratch(ctx, j->ta ? j->m * (part + RECO_PANEL_SPARE) : 0, sizeof(float), "product");
+    j->scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * j->per_worker, sizeof(float), "product");
+    if (!j->panels || !j->rows || !j->scratch) return RECO_E_NOMEM;
+    for (j->at = 0; j->at < k; j->at += j->k) {
+        j->k = reco_min(part, k - j->at);
+        if (j->ta) reco_parallel(ctx, j->m, SQUARE, pack_rows, j);
+        for (j->first = 0; j->first < j->n; j->first += j->width) {
+            j->width = reco_min(most, j->n - j->first);
+            reco_parallel(ctx, j->k, SQUARE, pack, j);
+            reco_parallel(ctx, j->tiles * ((j->width + RECO_PANEL - 1) / RECO_PANEL), 1, multiply, j);
+        }
+    }
+    return RECO_OK;
+}
+
 reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda, bool ta,
                       const float *b, size_t ldb, bool tb, size_t m, size_t n, size_t k, float alpha,
                       float beta)
 {
     if (m == 0 || n == 0) return RECO_OK;
-    if (reco_ctx_isa(ctx) == RECO_ISA_PLAIN) {
+    if (reco_ctx_isa(ctx) == RECO_ISA_PLAIN || k == 0) {
         reco_ref_gemm(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, alpha, beta);
         return RECO_OK;
     }
-    int before = reco_threads_enter(reco_ctx_threads(ctx));
-    bool good = true;
-    for (size_t i = 0; i < m && good; i += ROWS_AT_ONCE)
-        good = reco_dnnl_sgemm(c + i * ldc, ldc, ta ? a + i : a + i * lda, lda, ta, b, ldb, tb,
-                               reco_min(m - i, ROWS_AT_ONCE), n, k, alpha, beta);
+    job j = {.c = c,
+             .a = a,
+             .b = b,
+             .ldc = ldc,
+             .lda = lda,
+             .ldb = ldb,
+             .m = m,
+             .n = n,
+             .ta = ta,
+             .tb = tb,
+             .alpha = alpha,
+             .beta = beta};
+    reco_mark mark = reco_scratch_mark(ctx);
+    int before = reco_threads_enter(1); /* of each call of oneDNN's */
+    reco_status status = run(ctx, &j, k);
     reco_threads_leave(before);
-    return good ? RECO_OK
-                : reco_fail(ctx, RECO_E_INTERNAL, "gemm: oneDNN refused %zu x %zu x %zu", m, n, k);
+    reco_scratch_release(ctx, mark);
+    if (status == RECO_OK && j.failed)
+        status = reco_fail(ctx, RECO_E_INTERNAL, "gemm: oneDNN refused %zu x %zu x %zu", m, n, k);
+    return status;
 }

@@ -17,10 +17,14 @@ typedef enum reco_act {
 /* ---- products ---- */
 
 /* c[m][n] = alpha * op(a) op(b) + beta * c; op is the transpose where ta or tb. Row-major, leading dimensions are row
- * strides of the arrays as stored. f32. */
+ * strides of the arrays as stored. f32. A row of c depends on its row of op(a), on op(b) and on itself alone, to the bit: not on m,
+ * its place, or the number of threads. */
 reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda, bool ta,
                       const float *b, size_t ldb, bool tb, size_t m, size_t n, size_t k, float alpha,
                       float beta);
+
+/* sums[n] += the sums of the columns of x [m][n], in an order that m alone decides. */
+void reco_column_sums(reco_ctx *ctx, float *sums, const float *x, size_t m, size_t n);
 
 /* A layer y = act(x W^T + bias) (+ residual), its weights packed once. */
 typedef struct reco_linear reco_linear;

@@ -37,7 +37,19 @@ bool reco_dnnl_has_int8(void); /* products of int8 as fast as they should be */
 int reco_threads_enter(int threads);
 void reco_threads_leave(int before);
 
-/* ---- products in f32 (panels.c) ---- */
+/* ---- products in f32 (tile.c, panels.c) ---- */
+
+#define RECO_TILE 48   /* rows, in sixes */
+#define RECO_PANEL 256 /* columns */
+#define RECO_PANEL_SPARE                                                                                   \
+    16 /* floats between rows of a panel, which would else all lie on the same lines of a cache */
+
+/* y [m][width] = alpha x panel + beta y; x [m][in]; panel [in] rows, width + RECO_PANEL_SPARE apart; m is at most RECO_TILE.
+ * On the calling thread, of whose OpenMP threads there must be one. A row's bits depend on that row alone. False: oneDNN
+ * refused. */
+bool reco_tile(float *y, size_t ldy, const float *x, size_t ldx, const float *panel, size_t m, size_t width,
+               size_t in, float alpha, float beta, float *scratch);
+size_t reco_tile_scratch(size_t in); /* floats */
 
 typedef struct reco_panels reco_panels;
 /* Of the rows [out][in] that read gives, few at a time. */

@@ -1,13 +1,9 @@
-/* Products in f32 by weights that are packed in panels of columns. A tile, some rows by a panel, is one call of oneDNN's on one
- * thread, and how it adds up depends neither on the other rows, nor on where in the tile a row lies, nor on the number of
- * threads. oneDNN's kernels for AVX2 compute the last one to three rows of a call in another order than the others: rows are
- * given in sixes, the last of them filled up with zeros. With many rows at once they also cut sums elsewhere. */
+/* Products in f32 by weights that are packed once in panels of columns, tile by tile (tile.c). */
 #include "kernels/kernels_internal.h"
 
-#define PANEL 256 /* columns */
-#define SPARE 16 /* floats between rows of a panel, which would else all lie on the same lines of a cache */
-#define TILE 48  /* rows, in sixes */
-#define SIX 6
+#define PANEL RECO_PANEL
+#define SPARE RECO_PANEL_SPARE
+#define TILE RECO_TILE
 #define GROUP 8 /* tiles whose rows stay in a cache while all panels pass by */
 #define ROWS_READ 16
 
@@ -80,34 +76,16 @@ typedef struct job {
     atomic_bool failed;
 } job;
 
-/* y [n] rows of a panel's width, `ld` apart; n is a multiple of SIX. */
-static void multiply(job *a, float *y, size_t ld, const float *x, size_t n, size_t panel)
-{
-    size_t width = columns(a->w, panel);
-    if (!reco_dnnl_sgemm(y, ld, x, a->w->in, false, panel_at(a->w, panel), width + SPARE, false, n, width,
-                         a->w->in, 1, 1))
-        atomic_store(&a->failed, true);
-}
-
 static void tile(job *a, size_t first, size_t n, size_t panel, float *scratch)
 {
-    size_t in = a->w->in, out = a->w->out, width = columns(a->w, panel), whole = n / SIX * SIX,
-           left = n - whole;
+    size_t in = a->w->in, out = a->w->out, width = columns(a->w, panel);
     float *y = a->y + first * out + panel * PANEL;
     const float *x = a->x + first * in, *bias = a->bias ? a->bias + panel * PANEL : NULL;
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < width; j++)
             y[i * out + j] = (a->add ? y[i * out + j] : 0) + (bias ? bias[j] : 0);
-    if (whole) multiply(a, y, out, x, whole, panel);
-    if (left) {
-        float *six = scratch + SIX * in, *to = y + whole * out;
-        memcpy(scratch, x + whole * in, left * in * sizeof *x);
-        memset(scratch + left * in, 0, (SIX - left) * in * sizeof *x);
-        memset(six, 0, SIX * width * sizeof *six);
-        for (size_t i = 0; i < left; i++) memcpy(six + i * width, to + i * out, width * sizeof *six);
-        multiply(a, six, width, scratch, SIX, panel);
-        for (size_t i = 0; i < left; i++) memcpy(to + i * out, six + i * width, width * sizeof *six);
-    }
+    if (!reco_tile(y, out, x, in, panel_at(a->w, panel), n, width, in, 1, 1, scratch))
+        atomic_store(&a->failed, true);
     for (size_t i = 0; i < n && a->act != RECO_ACT_NONE; i++)
         reco_vec_activate(a->vec, y + i * out, y + i * out, width, a->act);
 }
@@ -131,7 +109,7 @@ reco_status reco_panels_run(reco_ctx *ctx, float *y, const reco_panels *w, const
     reco_mark mark = reco_scratch_mark(ctx);
     a.tiles = (m + TILE - 1) / TILE;
     a.panels = (w->out + PANEL - 1) / PANEL;
-    a.per_worker = SIX * (w->in + PANEL);
+    a.per_worker = reco_tile_scratch(w->in);
     a.scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * a.per_worker, sizeof(float), "rows");
     if (!a.scratch) return RECO_E_NOMEM;
     int before = reco_threads_enter(1); /* of each call of oneDNN's */

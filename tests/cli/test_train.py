@@ -46,6 +46,23 @@ class Train(Case):
         self.assertEqual(npy(self.dir / "held/img_emb/img_emb_0.npy"), npy(self.dir / "t/img_emb/img_emb_0.npy"))
         self.assertEqual(npy(self.dir / "r/text_emb/text_emb_0.npy"), npy(self.dir / "t/text_emb/text_emb_0.npy"))
 
+    def test_threads_change_no_byte(self):
+        self.world(150, 50, "e")
+        self.world(53, 50, "held", seed=5)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        for layer in ("relational", "transformer", "weighted"):
+            for threads in ("1", "2"):
+                self.json("train", "--bank", "b", "--layer", layer, "--out", f"{layer}.{threads}", "--steps", "5", "--threads", threads)
+            self.assertEqual((self.dir / f"{layer}.1").read_bytes(), (self.dir / f"{layer}.2").read_bytes(), layer)
+        for fusion in ("relational.1", "transformer.1", "weighted", "mean", "vote"):
+            refined = []
+            for threads in ("1", "2"):
+                out = self.dir / f"{fusion}-{threads}"
+                self.json("refine", "--bank", "b", "--fusion", fusion, "--embeddings", "held", "--out", out, "--refine", "both",
+                          "--threads", threads)
+                refined.append([(out / f"{side}_emb/{side}_emb_0.npy").read_bytes() for side in ("img", "text")])
+            self.assertEqual(refined[0], refined[1], fusion)
+
     def metadata(self, folder, records):
         (self.dir / folder / "metadata").mkdir(exist_ok=True)
         (self.dir / folder / "metadata/metadata_0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")

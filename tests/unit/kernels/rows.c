@@ -75,6 +75,52 @@ static void linear(reco_ctx *ctx)
         }
 }
 
+/* The same of a product of any two matrices. */
+static void product(reco_ctx *ctx, size_t n, size_t k, bool ta, bool tb, float beta)
+{
+    reco_ctx *alone;
+    reco_ctx_opts one = {.threads = 1, .max_isa = reco_ctx_isa(ctx)};
+    assert_int_equal(reco_ctx_create(&alone, &one), RECO_OK);
+    size_t lda = (ta ? MOST : k) + 3, ldb = (tb ? k : n) + 2, ldc = n + 1;
+    float *a = array((ta ? k : MOST) * lda, 1), *b = array((tb ? n : k) * ldb, 2),
+          *first = array(MOST * ldc, 3), *want = array(MOST * ldc, 3), *c = array(MOST * ldc, 4);
+    assert_int_equal(reco_gemm(alone, want, ldc, a, lda, ta, b, ldb, tb, MOST, n, k, 0.3f, beta), RECO_OK);
+    for (size_t q = 0; q < sizeof counts / sizeof *counts; q++)
+        for (size_t from = 0; from + counts[q] <= MOST; from += 37) {
+            memcpy(c, first + from * ldc, counts[q] * ldc * sizeof *c);
+            assert_int_equal(reco_gemm(ctx, c, ldc, ta ? a + from : a + from * lda, lda, ta, b, ldb, tb,
+                                       counts[q], n, k, 0.3f, beta),
+                             RECO_OK);
+            for (size_t i = 0; i < counts[q]; i++)
+                if (memcmp(c + i * ldc, want + (from + i) * ldc, ldc * sizeof *c) != 0)
+                    fail_msg("%zu columns, sums of %zu, a%s b%s, %d threads: row %zu of %zu from %zu on is "
+                             "another",
+                             n, k, ta ? "'" : "", tb ? "'" : "", reco_ctx_threads(ctx), i, counts[q], from);
+        }
+    reco_free(a), reco_free(b), reco_free(first), reco_free(want), reco_free(c);
+    reco_ctx_free(alone);
+}
+
+static void gemm(reco_ctx *ctx)
+{
+    static const size_t shapes[][2] = {{1, 5}, {7, 3}, {45, 70}, {300, 256}, {70, 1100}, {2100, 20}};
+    size_t n = reco_ctx_isa(ctx) == RECO_ISA_PLAIN ? 3 : sizeof shapes / sizeof *shapes;
+    for (size_t s = 0; s < n; s++)
+        for (int t = 0; t < 4; t++) product(ctx, shapes[s][0], shapes[s][1], t & 1, t & 2, t % 3 ? 1 : 0);
+}
+
+static void sums(reco_ctx *ctx)
+{
+    size_t m = 5000, n = 203;
+    float *x = array(m * n, 1), *y = array(n, 2);
+    double *want = reco_alloc(NULL, n, sizeof *want, "test");
+    for (size_t q = 0; q < n; q++) want[q] = (double)y[q];
+    for (size_t i = 0; i < m * n; i++) want[i % n] += (double)x[i];
+    reco_column_sums(ctx, y, x, m, n);
+    for (size_t q = 0; q < n; q++) assert_float_equal((double)y[q], want[q], 1e-4);
+    reco_free(x), reco_free(y), reco_free(want);
+}
+
 /* Loops over a row must not begin elsewhere when it lies elsewhere. */
 static void places(reco_ctx *ctx)
 {
@@ -103,10 +149,13 @@ static void places(reco_ctx *ctx)
 }
 
 static void test_linear(void **state) { (void)state, each_isa(linear); }
+static void test_gemm(void **state) { (void)state, each_isa(gemm); }
+static void test_sums(void **state) { (void)state, each_isa(sums); }
 static void test_places(void **state) { (void)state, each_isa(places); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_places)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_gemm),
+                                       cmocka_unit_test(test_sums), cmocka_unit_test(test_places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
