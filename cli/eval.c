@@ -66,6 +66,9 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
     reco_class_scores scores[2];
     reco_status status = a->details ? check_details(c, a) : RECO_OK;
     if (status == RECO_OK) status = eval_load(c, a, w);
+    if (status == RECO_OK && a->details) /* the pictures are inputs, too */
+        status = reco_check_output(c->ctx, a->details, RECO_OUT_FILE | RECO_OUT_NO_PROBE,
+                                   (const char *const *)w->paths, w->n);
     if (status == RECO_OK) status = zero_shot_embed(c, z, w->n);
     if (status == RECO_OK) status = eval_embed(c, w);
     if (status != RECO_OK) return status;
@@ -76,7 +79,7 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
     for (int r = 0; r < 2 && status == RECO_OK; r++)
         status = reco_eval_classes(c->ctx, &scores[r], w->top[r], r && image ? w->improved : w->rows, w->n,
                                    r ? z->refined : z->plain, z->nclasses, z->d, w->labels);
-    if (status == RECO_OK && a->details) status = eval_write_details(c, a, w);
+    if (status == RECO_OK && a->details && w->n) status = eval_write_details(c, a, w);
     if (status != RECO_OK) return status;
     cli_clear_bar(c);
     eval_print(c, a, w, scores);

@@ -15,8 +15,9 @@ typedef struct eval_args {
 typedef struct eval_work {
     zero_shot *z;
     char **images, **names, **paths; /* [n] as typed, the labels, the files; [total] are allocated */
-    uint64_t *rows_at;               /* [n] row of the input, for messages */
-    uint32_t *labels;                /* [n] class of each */
+    char **reasons;    /* [total] what is wrong with a row of --labels, or NULL; NULL: nothing */
+    uint64_t *rows_at; /* [n] row of the input, for messages */
+    uint32_t *labels;  /* [n] class of each */
     size_t n, total;
     float *rows, *improved; /* [n][d] */
     unsigned char *ok;

@@ -22,7 +22,7 @@ static reco_status from_folder(cli *c, eval_args *a, eval_work *w)
 static reco_status from_table(cli *c, eval_args *a, eval_work *w)
 {
     reco_status status = reco_read_columns(c->ctx, a->labels, &c->table, "image", "label", &w->images,
-                                           &w->names, &w->rows_at, &w->total);
+                                           &w->names, &w->reasons, &w->rows_at, &w->total);
     if (status != RECO_OK) w->total = 0;
     if (status != RECO_OK) return status;
     if (!(w->paths = calloc(w->total + 1, sizeof *w->paths))) return RECO_E_NOMEM;
@@ -48,9 +48,12 @@ static void move(eval_work *w, size_t j, size_t i)
 static void report(cli *c, const eval_args *a, const eval_work *w, size_t i, uint64_t line)
 {
     char *reason;
-    const char *near = w->names[i] ? reco_class_list_nearest(a->z.list, w->names[i]) : NULL;
+    bool bad = w->reasons && w->reasons[i];
+    const char *near = w->names[i] && !bad ? reco_class_list_nearest(a->z.list, w->names[i]) : NULL;
     int n;
-    if (!near)
+    if (bad)
+        n = asprintf(&reason, "%s:%llu: %s", a->labels, (unsigned long long)line, w->reasons[i]);
+    else if (!near)
         n = asprintf(&reason, "%s: lies in no class folder", w->images[i]);
     else if (line)
         n = asprintf(&reason, "%s:%llu: label \"%s\" of %s is no class, the nearest is \"%s\"", a->labels,
@@ -96,6 +99,24 @@ out:
     return status;
 }
 
+/* Rows without a label count for nothing when it is told what labels are. */
+static reco_status match_table(cli *c, eval_args *a, eval_work *w)
+{
+    const char **names = calloc(w->total + 1, sizeof *names);
+    uint32_t *classes = calloc(w->total + 1, sizeof *classes);
+    size_t n = 0;
+    reco_status status = names && classes ? RECO_OK : RECO_E_NOMEM;
+    for (size_t i = 0; i < w->total && status == RECO_OK; i++)
+        if (!w->reasons[i]) names[n++] = w->names[i];
+    if (status == RECO_OK && n)
+        status = reco_class_list_match(c->ctx, a->z.list, a->z.model, names, n, 0, classes, &a->how);
+    for (size_t i = 0, j = 0; i < w->total && status == RECO_OK; i++)
+        w->labels[i] = w->reasons[i] ? RECO_NO_CLASS : classes[j++];
+    free(names);
+    free(classes);
+    return status;
+}
+
 reco_status eval_load(cli *c, eval_args *a, eval_work *w)
 {
     reco_status status = zero_shot_open(c, w->z);
@@ -106,8 +127,7 @@ reco_status eval_load(cli *c, eval_args *a, eval_work *w)
     w->labels = calloc(w->total + 1, sizeof *w->labels);
     if (!w->rows_at || !w->labels) status = RECO_E_NOMEM;
     if (status == RECO_OK && a->labels)
-        status = reco_class_list_match(c->ctx, a->z.list, a->z.model, (const char *const *)w->names,
-                                       w->total, 0, w->labels, &a->how);
+        status = match_table(c, a, w);
     else if (status == RECO_OK)
         status = match_folders(c, a, w);
     for (size_t i = 0; i < w->total && status == RECO_OK; i++) {
@@ -156,6 +176,7 @@ void eval_free(eval_work *w)
     reco_lines_free(w->images, w->total);
     reco_lines_free(w->names, w->total);
     reco_lines_free(w->paths, w->total);
+    reco_lines_free(w->reasons, w->total);
     free(w->rows_at), free(w->labels);
     free(w->rows), free(w->improved), free(w->ok), free(w->top[0]), free(w->top[1]);
 }

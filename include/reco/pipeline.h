@@ -377,13 +377,15 @@ RECO_API reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, 
 RECO_API reco_status reco_read_lines(reco_ctx *ctx, const char *path, char ***lines, size_t *n);
 RECO_API void reco_lines_free(char **lines, size_t n);
 
-/* Two columns of a table (of labels, say), row by row: a[i], b[i], numbers as they are written. Rows that lack one are an error.
+/* Two columns of a table (of labels, say), row by row: a[i], b[i], numbers as they are written.
  *   table  NULL = {0}
+ *   reasons  what is wrong with a row that cannot be read or lacks a value, which then is "", else NULL; free with
+ *          reco_lines_free. NULL: such a row is an error
  *   lines  where each record begins, from 1; free with reco_free. May be NULL
  *   a, b   "image", "text" or "label": any known name of it, or the one that `table` gives; else the column of this name */
 RECO_API reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table,
                                        const char *a, const char *b, char ***as, char ***bs,
-                                       uint64_t **lines, size_t *n);
+                                       char ***reasons, uint64_t **lines, size_t *n);
 
 /* Path of an item named in a file: next to that file if it is there, else as it is. Free with reco_free. */
 RECO_API char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item);

@@ -44,12 +44,14 @@ static bool lies_within(const char *path, const struct stat *folder)
     }
 }
 
-static reco_status compare(reco_ctx *ctx, const char *out, const char *real, int kind, const char *input)
+/* `place`: where out will be. */
+static reco_status compare(reco_ctx *ctx, const char *out, const char *place, const char *real, int kind,
+                           const char *input)
 {
     struct stat in, there;
     bool holds = false;
     if (!input || stat(input, &in) != 0) return RECO_OK; /* not there: who reads it will say so */
-    if (stat(out, &there) == 0 && same(&there, &in))
+    if (stat(place, &there) == 0 && same(&there, &in))
         return reco_fail(ctx, RECO_E_EXISTS, "%s: is the input %s, want another place for the output", out,
                          input);
     if (kind & RECO_OUT_WITHIN || !S_ISDIR(in.st_mode) || !lies_within(real, &in)) return RECO_OK;
@@ -81,12 +83,15 @@ static reco_status probe(reco_ctx *ctx, const char *out, const char *real, bool 
 
 reco_status reco_check_output(reco_ctx *ctx, const char *out, int kind, const char *const *inputs, size_t n)
 {
-    char *real = nearest(ctx, out);
-    if (!real) return RECO_E_NOMEM;
-    reco_status status = RECO_OK;
-    for (size_t i = 0; i < n && status == RECO_OK; i++) status = compare(ctx, out, real, kind, inputs[i]);
+    /* new/../a is a once new has been made */
+    char *place = reco_path_exists(out) ? reco_strdup(ctx, out) : reco_place_resolve(ctx, NULL, out);
+    char *real = place ? nearest(ctx, place) : NULL;
+    reco_status status = real ? RECO_OK : RECO_E_NOMEM;
+    for (size_t i = 0; i < n && status == RECO_OK; i++)
+        status = compare(ctx, out, place, real, kind, inputs[i]);
     if (status == RECO_OK && !(kind & RECO_OUT_NO_PROBE))
         status = probe(ctx, out, real, (kind & RECO_OUT_FOLDER) != 0);
+    reco_free(place);
     reco_free(real);
     return status;
 }

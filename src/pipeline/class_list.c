@@ -189,8 +189,8 @@ static reco_status read_table(reco_ctx *ctx, reco_class_list *list, bool *is_tab
         for (size_t j = 0; j <= sizeof key_columns / sizeof *key_columns && status == RECO_E_FORMAT; j++) {
             list->has_keys = j < sizeof key_columns / sizeof *key_columns;
             const char *key = list->has_keys ? key_columns[j] : name_columns[i];
-            status =
-                reco_read_columns(ctx, list->path, NULL, name_columns[i], key, &names, &keys, &lines, &n);
+            status = reco_read_columns(ctx, list->path, NULL, name_columns[i], key, &names, &keys, NULL,
+                                       &lines, &n);
         }
     *is_table = status == RECO_OK;
     if (status != RECO_OK) return status == RECO_E_FORMAT ? RECO_OK : status;

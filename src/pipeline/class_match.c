@@ -208,13 +208,17 @@ static reco_status by_words(reco_ctx *ctx, const reco_class_list *list, const re
     return RECO_OK;
 }
 
-/* "7", "007", and "7.0", which is what tables make of whole numbers beside missing ones. */
+/* "7", "007", and "7.0", which is what tables make of whole numbers beside missing ones. "-1", by which data sets say that a
+ * picture has no label, is a number, too. */
 static bool whole_number(const char *label, uint64_t *value)
 {
     char *end;
+    bool negative = *label == '-';
+    label += negative;
     size_t digits = strspn(label, "0123456789");
     if (digits == 0 || digits > 15) return false;
     *value = strtoull(label, &end, 10);
+    if (negative) *value = 0 - *value;
     if (*end == '.' && end[1] == '0') end += 1 + strspn(end + 1, "0");
     return *end == 0;
 }

@@ -130,16 +130,18 @@ static reco_status find_value(reco_ctx *ctx, const json_t *row, const char *name
 }
 
 reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table, const char *a,
-                              const char *b, char ***as, char ***bs, uint64_t **lines, size_t *n)
+                              const char *b, char ***as, char ***bs, char ***reasons, uint64_t **lines,
+                              size_t *n)
 {
     const char *const names[2] = {a, b};
     uint64_t *at = NULL;
     size_t room_at = 0;
-    char **columns[2] = {NULL, NULL};
-    size_t room[2] = {0, 0};
+    char **columns[3] = {NULL, NULL, NULL}; /* the last: what is wrong with the row */
+    size_t room[3] = {0, 0, 0};
     reco_records *file = NULL;
     json_t *row = NULL;
     *as = *bs = NULL;
+    if (reasons) *reasons = NULL;
     *n = 0;
     reco_status status = reco_records_open(ctx, &file, path, table);
     for (int i = 0; i < 2 && status == RECO_OK; i++)
@@ -147,22 +149,23 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
     while (status == RECO_OK) {
         uint64_t number;
         const char *bad = NULL;
-        char *values[2] = {NULL, NULL};
+        char *values[3] = {NULL, NULL, NULL}, no[32];
         RECO_GO(reco_records_next(ctx, file, &row, &number, &bad));
-        if (bad)
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: record %llu: %s", path, (unsigned long long)number,
-                              bad));
-        if (!row) break;
+        if (!row && !bad) break;
+        for (int i = 0; i < 3 && status == RECO_OK; i++) status = grow(ctx, &columns[i], *n, &room[i]);
         for (int i = 0; i < 2 && status == RECO_OK; i++) {
-            status = grow(ctx, &columns[i], *n, &room[i]);
-            if (status == RECO_OK) status = find_value(ctx, row, names[i], table, &values[i]);
-            if (status == RECO_OK && !values[i])
-                status = reco_fail(ctx, RECO_E_FORMAT, "%s: record %llu has no %s", path,
-                                   (unsigned long long)number, names[i]);
+            if (row) status = find_value(ctx, row, names[i], table, &values[i]);
+            if (status != RECO_OK || values[i]) continue;
+            if (!bad) snprintf(no, sizeof no, "no %.20s", names[i]);
+            if (!bad) bad = no;
+            if (!(values[i] = reco_strdup(ctx, ""))) status = RECO_E_NOMEM;
         }
+        if (status == RECO_OK && bad && !reasons)
+            status =
+                reco_fail(ctx, RECO_E_FORMAT, "%s: record %llu: %s", path, (unsigned long long)number, bad);
+        if (status == RECO_OK && bad && !(values[2] = reco_strdup(ctx, bad))) status = RECO_E_NOMEM;
         if (status != RECO_OK) {
-            reco_free(values[0]);
-            reco_free(values[1]);
+            for (int i = 0; i < 3; i++) reco_free(values[i]);
             goto out;
         }
         if (*n == room_at) {
@@ -172,8 +175,7 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
             at = grown;
         }
         if (at) at[*n] = reco_records_line(file);
-        columns[0][*n] = values[0];
-        columns[1][*n] = values[1];
+        for (int i = 0; i < 3; i++) columns[i][*n] = values[i];
         ++*n;
         json_decref(row);
         row = NULL;
@@ -183,12 +185,14 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
 out:
     json_decref(row);
     reco_records_close(file);
-    for (int i = 0; i < 2 && status != RECO_OK; i++) {
+    for (int i = 0; i < 3; i++) {
+        if (status == RECO_OK && (i < 2 || reasons)) continue;
         reco_lines_free(columns[i], *n);
         columns[i] = NULL;
     }
     *as = columns[0];
     *bs = columns[1];
+    if (reasons) *reasons = columns[2];
     if (lines) *lines = status == RECO_OK ? at : NULL;
     if (!lines || status != RECO_OK) reco_free(at);
     return status;

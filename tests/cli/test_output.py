@@ -86,7 +86,7 @@ class Output(Case):
         refine = ["refine", "--bank", "b", "--fusion", "mean", "--embeddings", "e", "--out"]
         search = ["search", "--bank", "b", "--side", "image", "--queries"]
         train = ["train", "--bank", "b", "--embeddings", "e", "--out"]
-        for command in ([*refine, "e"], [*refine, "./e/"], [*refine, "link"], [*refine, self.dir / "e"], [*refine, "e/new/deep"],
+        for command in ([*refine, "e"], [*refine, "./e/"], [*refine, "link"], [*refine, self.dir / "e"], [*refine, "e/new/deep"], [*refine, "new/../e"], [*refine, "new/more/../../e/"],
                         [*refine, "pictures/../e/img_emb"], [*refine, "b"], [*refine, "b/r"], [*train, "b/f.safetensors"], [*train, "e"],
                         [*train, "e/f.safetensors"], ["train", "--bank", "b", "--model", MODEL, "--pairs", pairs, "--out", pairs],
                         ["train", "--bank", "b", "--model", MODEL, "--pairs", pairs, "--out", "f", "--cache", "b"],

@@ -76,6 +76,19 @@ class ZeroShot(Case):
         self.assertEqual((result["images"], result["failures"]), (11, 1))
         self.assertIn('n.csv:2: label "5"', result["failed"][0]["reason"])
 
+    def test_rows_without_a_label(self):
+        """One of many ends nothing, and does not make names of numbers."""
+        numbers = [NAMES.index(s) for s in self.said]
+        for bad, reason in ((",", "no image"), (f"{self.images[0]},", "no label"), (f"{self.images[0]},-1", 'label "-1"'), ("a,b,c,d", "4 fields")):
+            self.labels("n.csv", numbers)
+            lines = (self.dir / "n.csv").read_text().splitlines()
+            (self.dir / "n.csv").write_text("\n".join([*lines[:3], bad, *lines[3:]]) + "\n")
+            result = self.run_eval("--classes", "classes.txt", "--labels", "n.csv")
+            self.assertEqual((result["images"], result["labels"], result["clip"]["acc1"]), (12, "numbers", 1))
+            self.assertEqual([f["row"] for f in result["failed"]], [2])
+            self.assertIn("n.csv:4: ", result["failed"][0]["reason"])
+            self.assertIn(reason, result["failed"][0]["reason"])
+
     def test_numbers_in_front(self):
         """The file's own numbers are those that labels mean, and are no part of the names; said, since nobody asked for it."""
         self.labels("l.csv", self.said)
@@ -176,6 +189,7 @@ class ZeroShot(Case):
             for which in ("clip", "reco"):
                 self.assertEqual(result[which], {"acc1": None, "acc5": None, "mean_per_class": None})
             self.assertEqual(result["classes_without_pictures"], NAMES)
+            self.assertFalse((self.dir / "d.jsonl").exists())
             text = self.reco("eval", *WITH, "none", "--classes", "classes.txt", "--labels", "l.csv", code=1)
             self.assertEqual(text.stdout, "0 pictures, 5 classes (5 without a picture), refined: none\nno pictures: there is no accuracy\n")
         self.assertEqual(self.classify("--classes", "classes.txt", "no.png", code=1)["results"], [])
@@ -220,7 +234,7 @@ class ZeroShot(Case):
         self.labels("l.csv", self.said)
         before = (self.dir / "l.csv").read_bytes()
         options = ["eval", *WITH, "none", "--classes", "classes.txt", "--labels", "l.csv", "--details"]
-        for out in ("l.csv", "classes.txt", "b/d.jsonl", "no-folder/d.jsonl", "."):
+        for out in ("l.csv", "classes.txt", self.images[0], "b/d.jsonl", "no-folder/d.jsonl", "."):
             self.fails(*options, out)
         self.assertEqual((self.dir / "l.csv").read_bytes(), before)
         self.reco(*options, "/dev/null")
