@@ -177,7 +177,8 @@ static void test_files(void **state)
     assert_string_equal(b[0], "a, b");
     reco_lines_free(a, n);
     reco_lines_free(b, n);
-    assert_int_equal(reco_read_columns(ctx, list, NULL, "image", "name", &a, &b, NULL, NULL, &n), RECO_E_FORMAT);
+    assert_int_equal(reco_read_columns(ctx, list, NULL, "image", "name", &a, &b, NULL, NULL, &n),
+                     RECO_E_FORMAT);
     assert_non_null(strstr(reco_ctx_error(ctx), "name"));
     good(reco_read_lines(ctx, list, &a, &n));
     assert_int_equal(n, 3);
