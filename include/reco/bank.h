@@ -213,6 +213,7 @@ typedef struct reco_bank_found {
     int64_t id; /* -1: there is none */
     reco_bank_held held;
     reco_picture_is same;
+    int others; /* 1: the picture has more rows (with any_caption) */
 } reco_bank_found;
 
 /* Is there a row of this picture? One is, whose place is pair's, or which has no place (of a bank of format 1 or 2) and whose

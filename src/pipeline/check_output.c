@@ -17,7 +17,7 @@ static char *nearest(reco_ctx *ctx, const char *path)
     char *part = reco_strdup(ctx, path);
     while (part) {
         char *real = realpath(part, NULL), *parent;
-        if (real || errno != ENOENT) {
+        if (real || (errno != ENOENT && errno != ENOTDIR)) {
             reco_free(part);
             return real ? real : reco_strdup(ctx, path);
         }

@@ -60,6 +60,9 @@ static reco_status judge_added(reco_ctx *ctx, reco_sink *s, size_t i)
 #define REPEATS_KEY "an earlier row has this key"
 #define SEVERAL_ROWS "several rows of the bank have this key"
 #define NO_KEY "no value of the key"
+#define SEVERAL_CAPTIONS                                                                                   \
+    "several rows of the bank show this picture, with other captions: --several-captions adds one, --key " \
+    "says which it is"
 
 /* Which row the record is of: e->id, -1 for a new one. */
 static reco_status find_row(reco_ctx *ctx, reco_sink *s, size_t i, const reco_pair *pair)
@@ -79,10 +82,18 @@ static reco_status find_row(reco_ctx *ctx, reco_sink *s, size_t i, const reco_pa
     }
     RECO_TRY(reco_bank_seek(ctx, s->writer, pair, e->resolved, 0, &found));
     if (found.id < 0 && !s->several) RECO_TRY(reco_bank_seek(ctx, s->writer, pair, e->resolved, 1, &found));
+    if (found.others) return reco_sink_refuse(ctx, e, SEVERAL_CAPTIONS);
     const char *reason = found.held == RECO_HELD_BY_JOB ? RECO_REPEATS : found.id < 0 ? twin(s, i) : NULL;
     if (reason) return reco_sink_refuse(ctx, e, reason);
     e->id = found.id;
     return RECO_OK;
+}
+
+/* What is wrong with a record whose row an earlier one was of. */
+static const char *met_twice(const reco_sink *s, size_t i)
+{
+    const char *reason = twin(s, i);
+    return reason ? reason : RECO_REPEATS;
 }
 
 static bool same_text(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
@@ -114,7 +125,7 @@ static reco_status judge_updated(reco_ctx *ctx, reco_sink *s, size_t i)
     RECO_TRY(find_row(ctx, s, i, &pair));
     if (e->fate == RECO_SINK_FAIL || e->id < 0) return RECO_OK;
     RECO_TRY(reco_bank_touch(ctx, s->writer, e->id, &met));
-    if (met) return reco_sink_refuse(ctx, e, s->spec.key ? REPEATS_KEY : RECO_REPEATS);
+    if (met) return reco_sink_refuse(ctx, e, s->spec.key ? REPEATS_KEY : met_twice(s, i));
     reco_pair old;
     bool meta;
     RECO_TRY(reco_bank_writer_get(ctx, s->writer, e->id, &old));

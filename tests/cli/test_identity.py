@@ -6,7 +6,7 @@ import tarfile
 import time
 import unittest
 
-from common import MODEL, SOURCE, Case, png, write_npy
+from common import MODEL, SOURCE, Case, jsonl, png, write_npy
 
 
 class Identity(Case):
@@ -222,6 +222,12 @@ class Identity(Case):
         self.assertEqual(self.update(), (0, 0, 1, 2, 0, 0))
         self.rewrite([["1.png", "another", "s", 1]])
         self.assertEqual(self.update("--several-captions"), (1, 0, 0, 0, 0, 1))
+        # Which of a picture's rows is meant by another caption nobody can tell: none is changed.
+        before = self.rows("b")
+        self.rewrite([["1.png", "a third", "s", 1], ["1.png", "another", "s", 1], rows[0]])
+        self.assertEqual(self.update(), (0, 0, 2, 1, 0, 0))
+        self.assertIn("several rows of the bank show this picture", jsonl(self.dir / "b/failures.jsonl")[0]["reason"])
+        self.assertEqual(self.rows("b"), before)
         self.reco("bank", "update", "--model", MODEL, "b", "--embeddings", "e", code=2)
         self.reco("bank", "add", "--model", MODEL, "b", "--pairs", "one/u.csv", "--key", "sku", code=2)
 

@@ -103,10 +103,10 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
 reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
                                       const uint64_t *sums, size_t n);
 /* The least id of a live or staged pair of pair's place and caption (any_caption: of any), if there is one of its content. Where
- * there is none, one without a place whose uri is pair's, or is `resolved` (may be NULL). -1: there is none. */
+ * there is none, one without a place whose uri is pair's, or is `resolved` (may be NULL). -1: there is none. *has_others: with any_caption, the place has more rows. */
 reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair, const char *resolved,
                               bool any_caption, int64_t *id, unsigned char content[RECO_BANK_HASH],
-                              bool *has_content);
+                              bool *has_content, bool *has_others);
 /* Note that this pair was met; *before: since the catalog was opened, it was already. Kept in a temporary file. */
 reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool *before);
 /* Rows are to be found by the value of a column of the user's; case and blanks around its name don't matter. */

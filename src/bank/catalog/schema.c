@@ -75,7 +75,8 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged WHERE place = ?1 AND caption = ?2) "
     "ORDER BY content IS NOT ?3, id LIMIT 1",
     [RECO_SQL_SEEK_PICTURE] =
-        "SELECT id, content FROM (SELECT id, content FROM pair INDEXED BY pair_place WHERE place = ?1 "
+        "SELECT id, content, count(*) OVER () FROM (SELECT id, content FROM pair INDEXED BY pair_place "
+        "WHERE place = ?1 "
         "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged WHERE place = ?1) "
         "ORDER BY content IS NOT ?3, id LIMIT 1",
     [RECO_SQL_SEEK_UNPLACED] =

@@ -103,7 +103,7 @@ reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t se
 }
 
 static reco_status first_of(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int64_t *id,
-                            unsigned char content[RECO_BANK_HASH], bool *has_content)
+                            unsigned char content[RECO_BANK_HASH], bool *has_content, bool *has_others)
 {
     bool row;
     RECO_TRY(reco_catalog_step(ctx, c, s, &row));
@@ -111,6 +111,7 @@ static reco_status first_of(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int
     *has_content =
         row && sqlite3_column_type(s, 1) == SQLITE_BLOB && sqlite3_column_bytes(s, 1) == RECO_BANK_HASH;
     if (*has_content) memcpy(content, sqlite3_column_blob(s, 1), RECO_BANK_HASH);
+    if (has_others) *has_others = row && sqlite3_column_int64(s, 2) > 1;
     sqlite3_reset(s);
     sqlite3_clear_bindings(s);
     return RECO_OK;
@@ -118,9 +119,10 @@ static reco_status first_of(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int
 
 reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair, const char *resolved,
                               bool any_caption, int64_t *id, unsigned char content[RECO_BANK_HASH],
-                              bool *has_content)
+                              bool *has_content, bool *has_others)
 {
     sqlite3_stmt *s;
+    *has_others = false;
     if (!c->has_indexed) /* who never asks does not pay for it */
         RECO_TRY(reco_catalog_exec(ctx, c,
                                    "CREATE INDEX temp.staged_uri ON staged(uri); "
@@ -133,14 +135,14 @@ reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *p
         bind_hash(s, 1, pair->place);
         if (!any_caption) bind_text(s, 2, pair->caption);
         bind_hash(s, 3, pair->content);
-        RECO_TRY(first_of(ctx, c, s, id, content, has_content));
+        RECO_TRY(first_of(ctx, c, s, id, content, has_content, any_caption ? has_others : NULL));
     }
     if (*id >= 0 || !pair->uri) return RECO_OK;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_UNPLACED, &s));
     bind_text(s, 1, pair->uri);
     if (!any_caption) bind_text(s, 2, pair->caption);
     bind_text(s, 3, resolved);
-    return first_of(ctx, c, s, id, content, has_content);
+    return first_of(ctx, c, s, id, content, has_content, NULL);
 }
 
 reco_status reco_catalog_touch(reco_ctx *ctx, reco_catalog *c, int64_t id, bool *before)
@@ -197,7 +199,7 @@ reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
     bool none;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_CONTENT, &s));
     bind_hash(s, 1, content);
-    return first_of(ctx, c, s, id, unused, &none);
+    return first_of(ctx, c, s, id, unused, &none, NULL);
 }
 
 /* Blocks whose sums were staged are of these segments. */

@@ -12,12 +12,13 @@ reco_status reco_bank_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *
                            int any_caption, reco_bank_found *out)
 {
     unsigned char content[RECO_BANK_HASH];
-    bool has_content;
+    bool has_content, has_others;
     *out = (reco_bank_found){.id = -1};
     RECO_TRY(reco_bank_writer_check(ctx, w));
     RECO_TRY(reco_catalog_seek(ctx, w->catalog, pair, resolved, any_caption != 0, &out->id, content,
-                               &has_content));
+                               &has_content, &has_others));
     if (out->id < 0) return RECO_OK;
+    out->others = has_others;
     out->held = out->id < w->first ? RECO_HELD_BEFORE : RECO_HELD_BY_JOB;
     if (has_content && pair->content)
         out->same =
