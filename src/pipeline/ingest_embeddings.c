@@ -243,6 +243,9 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
     RECO_GO(open_source(ctx, &g, embeddings, content));
     RECO_GO(reco_provenance_of(ctx, embeddings, opts ? opts->encoder : NULL, &from));
     RECO_GO(check_model(ctx, &g, embeddings, &from));
+    if (from.refined)
+        reco_log(ctx, RECO_LOG_WARN, "%s: was refined; a memory wants embeddings as the encoder made them",
+                 embeddings);
     if (!(g.inside = inside = reco_path_join(ctx, embeddings, "metadata"))) RECO_GO(RECO_E_NOMEM);
     g.exported = from.exported;
     uint64_t n = reco_embeddings_rows(g.source), seen = n;
