@@ -73,7 +73,7 @@ static const char *page(const char *text, size_t n)
 const char *reco_content_excuse(const void *data, size_t bytes)
 {
     static const char inner[] = "data.pkl";
-    if (bytes == 0) return "is empty: fetch it again";
+    if (!data || bytes == 0) return "is empty: fetch it again";
     if (bytes > 262 && memcmp((const char *)data + 257, "ustar", 5) == 0) return packed;
     if (bytes > 4 && memcmp(data, "PK\003\004", 4) == 0 &&
         memmem(data, reco_min(bytes, 256), inner, sizeof inner - 1))

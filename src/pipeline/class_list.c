@@ -170,7 +170,7 @@ static bool ends_with(const char *path, const char *ending)
     return n > m && strcasecmp(path + n - m, ending) == 0;
 }
 
-static const char *const table_endings[] = {".csv", ".tsv", ".jsonl", ".ndjson"};
+static const char *const table_endings[] = {".csv", ".tsv", ".jsonl", ".ndjson", ".json"};
 static const char *const name_columns[] = {"name", "class", "label"};
 static const char *const key_columns[] = {"id", "index", "number"};
 
@@ -206,6 +206,56 @@ static reco_status read_table(reco_ctx *ctx, reco_class_list *list, bool *is_tab
     return status;
 }
 
+/* ---- JSON ---- */
+
+/* A member's number and name: "0": "tench", "0": ["n01440764", "tench"], or "tench": 0. false: it is none of these. */
+static bool take_member(const char *key, const json_t *value, char number[24], const char **name)
+{
+    size_t n = json_array_size(value);
+    bool counted = json_is_integer(value);
+    *name = counted ? key : json_string_value(n ? json_array_get(value, n - 1) : value);
+    int length = counted ? snprintf(number, 24, "%lld", (long long)json_integer_value(value))
+                         : snprintf(number, 24, "%s", key);
+    return *name && **name && length > 0 && length < 24;
+}
+
+/* A list of names, or an object of names and numbers; false: it is neither, or no JSON by its ending. */
+static reco_status read_json(reco_ctx *ctx, reco_class_list *list, bool *is_json)
+{
+    json_t *json = NULL, *value;
+    const char *key, *name;
+    char number[24];
+    size_t at;
+    reco_status status = RECO_OK;
+    *is_json = false;
+    if (!ends_with(list->path, ".json")) return RECO_OK;
+    RECO_TRY(reco_json_load(ctx, &json, list->path));
+    json_array_foreach(json, at, value)
+    {
+        if (!json_is_string(value)) goto out; /* of objects: a table */
+        RECO_GO(add(ctx, list, json_string_value(value), json_string_length(value), at + 1));
+    }
+    if (json_is_object(json) && json_object_size(json)) {
+        list->keys = reco_alloc(ctx, json_object_size(json), sizeof *list->keys, "classes");
+        if (!list->keys) RECO_GO(RECO_E_NOMEM);
+    }
+    json_object_foreach(json, key, value)
+    {
+        at = list->entries;
+        if (!take_member(key, value, number, &name))
+            RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
+                              "%s: \"%s\" is no class, want a list of names, or numbers and names",
+                              list->path, key));
+        RECO_GO(add(ctx, list, name, strlen(name), at + 1));
+        if (!(list->keys[at] = reco_strdup(ctx, number))) RECO_GO(RECO_E_NOMEM);
+    }
+    list->has_keys = list->keys != NULL;
+    *is_json = true;
+out:
+    json_decref(json);
+    return status;
+}
+
 static reco_status create(reco_ctx *ctx, reco_class_list **out, const char *path)
 {
     *out = NULL;
@@ -220,12 +270,13 @@ static reco_status create(reco_ctx *ctx, reco_class_list **out, const char *path
 
 reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, const char *path)
 {
-    bool ones = false, is_table;
+    bool ones = false, is_json, is_table = false;
     reco_class_list *list;
     RECO_TRY(create(ctx, &list, path));
     reco_status status = RECO_OK;
-    RECO_GO(read_table(ctx, list, &is_table));
-    if (!is_table) {
+    RECO_GO(read_json(ctx, list, &is_json));
+    if (!is_json) RECO_GO(read_table(ctx, list, &is_table));
+    if (!is_json && !is_table) {
         RECO_GO(read_lines(ctx, list));
         if (list->entries && are_numbered(list, &ones)) RECO_GO(take_keys(ctx, list));
         if (ones)

@@ -63,6 +63,19 @@ class ZeroShot(Case):
         self.labels("l.csv", [s.upper().replace(" ", "_") for s in self.said])
         self.right("--classes", "classes.txt", "--labels", "l.csv")
 
+    def test_classes_in_json(self):
+        numbers = [NAMES.index(s) for s in self.said]
+        self.labels("l.csv", self.said)
+        self.labels("n.csv", numbers)
+        for classes in (NAMES, {str(i): s for i, s in enumerate(NAMES)}, {s: i for i, s in enumerate(NAMES)},
+                        {str(i): [f"n0{i}", s] for i, s in enumerate(NAMES)}, [{"id": i, "name": s} for i, s in enumerate(NAMES)]):
+            (self.dir / "c.json").write_text(json.dumps(classes))
+            self.right("--classes", "c.json", "--labels", "l.csv")
+            self.right("--classes", "c.json", "--labels", "n.csv", how="numbers")
+        for wrong in ({"names": {"a": 1}}, "red", {}, []):
+            (self.dir / "c.json").write_text(json.dumps(wrong))
+            self.fails("classify", self.images[0], *WITH, "none", "--classes", "c.json", says=["c.json"])
+
     def test_labels_by_number(self):
         numbers = [NAMES.index(s) for s in self.said]
         self.labels("n.csv", numbers)
