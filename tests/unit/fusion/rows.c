@@ -29,7 +29,7 @@ static int setup(void **state)
 static void batch(reco_ctx *ctx, const reco_fusion *f, const size_t *order, size_t n)
 {
     static float bx[N * D], bR[N * K * D], bs[N * K], out[N * D];
-    size_t bvalid[N];
+    size_t bvalid[N] = {0};
     for (size_t q = 0; q < n; q++) {
         size_t i = order[q];
         memcpy(bx + q * D, x + i * D, D * sizeof *x);
