@@ -245,6 +245,18 @@ typedef struct labels {
     bool all_keys, all_synset; /* all are numbers or names of synsets, all the latter */
 } labels;
 
+/* Labels that are positions go from 1 to the number of classes: positions count from 0, and all of them would be wrong. */
+static bool count_from_one(const reco_class_list *list, const labels *l)
+{
+    bool last = false;
+    uint64_t value;
+    for (size_t i = 0; i < l->n; i++) {
+        if (list->keys || !whole_number(l->text[i], &value) || value == 0) return false;
+        last |= value == list->entries;
+    }
+    return last;
+}
+
 static reco_status survey(reco_ctx *ctx, const reco_class_list *list, const reco_model *model, labels *l,
                           uint32_t *classes)
 {
@@ -289,6 +301,11 @@ reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list, co
     if (found) {
         reco_log(ctx, RECO_LOG_INFO, "labels are numbers: %s %s",
                  list->keys ? "those in" : "from 0, of the classes in", list->path);
+        if (count_from_one(list, &l))
+            reco_log(ctx, RECO_LOG_WARN,
+                     "no label is 0 and one is %zu: where labels count from 1, put numbers in front of the "
+                     "names in %s",
+                     list->entries, list->path);
         return RECO_OK;
     }
     if (!folders || !l.all_synset || n != list->entries || list->keys) return RECO_OK;

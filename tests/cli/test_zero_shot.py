@@ -88,6 +88,9 @@ class ZeroShot(Case):
         result = self.run_eval("--classes", "classes.txt", "--labels", "n.csv")
         self.assertEqual((result["images"], result["failures"]), (11, 1))
         self.assertIn('n.csv:2: label "5"', result["failed"][0]["reason"])
+        self.labels("n.csv", [*range(1, 6), *[2] * 7])
+        done = self.reco("eval", *WITH, "none", "--classes", "classes.txt", "--labels", "n.csv")
+        self.assertIn("no label is 0 and one is 5", done.stderr)
 
     def test_rows_without_a_label(self):
         """One of many ends nothing, and does not make names of numbers."""
