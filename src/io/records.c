@@ -303,8 +303,9 @@ reco_status reco_records_need(reco_ctx *ctx, const reco_records *r, reco_column 
     if (data && !given)
         return reco_fail(
             ctx, RECO_E_FORMAT,
-            "%s: has no header row: it begins with %s; put a row of names above it, as image%ctext",
-            r->path, shown, t->csv.dialect.separator);
+            "%s: has no header row: it begins with %s; put a row of names above it, as image%stext",
+            r->path, shown,
+            t->csv.dialect.separator == '\t' ? "<tab>" : (const char[]){t->csv.dialect.separator, 0});
     if (given)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: no column \"%.100s\" in its header: %s", r->path, given,
                          shown);

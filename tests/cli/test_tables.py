@@ -95,6 +95,8 @@ class Tables(Case):
         self.refused("a.csv", "imgae,text\na,b\n", says=['"imgae", "text"', 'is "imgae" meant as image?', "--image-column"])
         self.refused("a.csv", lines("{image}", "{image},{text}").replace("{image}", "pictures/0000.png,red disc"),
                      says=["has no header row", "put a row of names above it, as image,text"])
+        (self.dir / "cc3m.tsv").write_text("a red box\tpics/0.png\na blue box\tpics/1.png\n")  # a tab would be shown as "?"
+        self.fails("bank", "build", "--model", MODEL, "--pairs", "cc3m.tsv", "--out", "b", says=["has no header row", "as image<tab>text"])
         self.refused("a.csv.gz", b"\x1f\x8b\x08broken", says=["a.csv.gz: "])
         self.refused("a.parquet", "PAR1", says=["pandas.read_parquet('a.parquet').to_json('a.jsonl'"])
         self.build("a.jsonl", '{"foto": "a.png", "text": "a"}\n{"image": "pictures/0000.png", "text": "b"}\n')
