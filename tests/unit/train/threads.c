@@ -92,6 +92,8 @@ static void threads(void **state)
         bool has = (int)reco_ctx_isa(ctx) == isa;
         if (!has) print_message("[  SKIPPED ] this CPU has no instruction set %d\n", isa);
         for (size_t e = 0; has && e < sizeof each / sizeof *each; e++) {
+            if (isa == RECO_ISA_PLAIN && each[e].layer == RECO_LAYER_TRANSFORMER)
+                continue; /* slow, and its products are of one thread */
             size_t n, m;
             char *want = train(ctx, &each[e], &n);
             for (int t = 2; t <= 3; t++) {
