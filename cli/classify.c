@@ -90,6 +90,39 @@ static json_t *predict(const zero_shot *w, const float *image, const float *clas
     return list;
 }
 
+/* Picture i by the mixture: the `top` best classes; their scores are the refined cosines. NULL: the context has the reason. */
+static json_t *predict_mixed(cli *c, const zero_shot *z, size_t i, const float *x, const float *y,
+                             size_t top, size_t *first)
+{
+    size_t n = z->nclasses, d = z->d;
+    float *plain = calloc(3 * n + 1, sizeof *plain), *refined = plain + n, *p = refined + n;
+    reco_votes votes = {z->scores + i * z->k, z->of + i * z->k, z->heard + i, z->k};
+    json_t *list = NULL;
+    for (size_t j = 0; plain && j < n; j++) {
+        double sum[2] = {0};
+        for (size_t q = 0; q < d; q++) {
+            sum[0] += (double)x[q] * (double)z->plain[j * d + q];
+            sum[1] += (double)y[q] * (double)z->refined[j * d + q];
+        }
+        plain[j] = (float)sum[0];
+        refined[j] = (float)sum[1];
+    }
+    if (plain && reco_mixture_posterior(c->ctx, &z->mixture, plain, refined,
+                                        zero_shot_votes(z) ? &votes : NULL, 1, n, p) == RECO_OK)
+        list = json_array();
+    for (size_t m = 0; list && m < top && m < n; m++) {
+        size_t at = 0;
+        for (size_t j = 1; j < n; j++)
+            if (p[j] > p[at]) at = j;
+        if (m == 0) *first = at;
+        json_array_append_new(list, json_pack("{s:o, s:f, s:f}", "label", cli_text(z->classes[at]), "score",
+                                              (double)refined[at], "probability", (double)p[at]));
+        p[at] = -1;
+    }
+    free(plain);
+    return list;
+}
+
 static void print_rows(const json_t *neighbours, const char *side)
 {
     const json_t *list = json_object_get(neighbours, side), *p;
@@ -108,12 +141,14 @@ static void print_rows(const json_t *neighbours, const char *side)
 
 static void print_text(const json_t *result)
 {
-    static const char *const rows[] = {"clip", "reco"};
+    static const char *const rows[] = {"clip", "cosines", "reco"};
+    bool mixed = !json_is_null(json_object_get(result, "cosines"));
     cli_put(json_string_value(json_object_get(result, "image")));
     putchar('\n');
-    for (int r = 0; r < 2; r++) {
+    for (int r = 0; r < 3; r++) {
         size_t i;
         json_t *p;
+        if (r == 1 && !mixed) continue;
         printf("  %s ", rows[r]);
         json_array_foreach(json_object_get(result, rows[r]), i, p)
         {
@@ -134,15 +169,21 @@ static json_t *name_it(cli *c, args *a, pictures *p, size_t i, float scale)
     const float *x = p->rows + i * z->d, *y = p->improved + i * z->d;
     size_t first = 0;
     json_t *clip = predict(z, x, z->plain, a->top, scale, NULL),
-           *reco = predict(z, z->sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale, &first),
-           *found = zero_shot_neighbours(c, z, i, first);
+           *cosines = predict(z, z->sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale, &first),
+           *reco = cosines, *found = NULL;
+    if (zero_shot_mixes(z))
+        reco = predict_mixed(c, z, i, x, y, a->top, &first);
+    else
+        cosines = json_null();
+    if (reco) found = zero_shot_neighbours(c, z, i, first);
     if (!found) {
         json_decref(clip);
         json_decref(reco);
+        json_decref(cosines);
         return NULL;
     }
-    json_t *result = json_pack("{s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip", clip,
-                               "reco", reco, "neighbours", found);
+    json_t *result = json_pack("{s:o, s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip", clip,
+                               "reco", reco, "cosines", cosines, "neighbours", found);
     char *folder = z->images ? zero_shot_folder(z->images, a->images[i]) : NULL;
     if (folder) json_object_set_new(result, "folder", cli_text(folder));
     free(folder);
@@ -170,21 +211,23 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
     if (status == RECO_OK)
         status = reco_embed_files(c->ctx, z->model, a->images, n, &stream, p->rows, p->good);
     if (status != RECO_OK) return status;
+    for (size_t i = 0; i < n && status == RECO_OK; i++)
+        if (p->good[i]) status = zero_shot_refine(c, z, p->rows, i, 1, p->improved);
+    if (status == RECO_OK) status = zero_shot_vote(c, z, n);
+    if (status != RECO_OK) return status;
     float scale = reco_model_get_info(z->model).logit_scale;
     json_t *results = json_array();
+    if (!c->json && zero_shot_mixes(z)) {
+        fputs("mixture: ", stdout);
+        cli_print_mixture(&z->mixture);
+        putchar('\n');
+    }
     if (!c->json && z->sides == RECO_SIDES_NONE) printf("refined: %s\n", zero_shot_refined(z));
     for (size_t i = 0; i < n && status == RECO_OK; i++) {
         if (!p->good[i]) {
             ++*failures;
             continue;
         }
-        if (z->took & RECO_SIDES_IMAGE)
-            status = reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, p->rows + i * z->d, 1, &z->refine,
-                                 p->improved + i * z->d,
-                                 (reco_hits){z->ids + i * z->k, z->scores + i * z->k, z->counts + i});
-        else
-            memcpy(p->improved + i * z->d, p->rows + i * z->d, z->d * sizeof(float));
-        if (status != RECO_OK) break;
         json_t *result = name_it(c, a, p, i, scale);
         if (!result) {
             status = RECO_E_FORMAT; /* the context has the reason */
@@ -198,9 +241,10 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
         }
     }
     if (c->json && status == RECO_OK)
-        cli_print(json_pack("{s:s, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->sides), "results",
-                            results, "truncated", (json_int_t)c->truncated, "failures",
-                            (json_int_t)*failures, "failed", c->failed));
+        cli_print(json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->sides),
+                            "mixture", cli_mixture(&z->mixture), "results", results, "truncated",
+                            (json_int_t)c->truncated, "failures", (json_int_t)*failures, "failed",
+                            c->failed));
     json_decref(results);
     return status;
 }

@@ -77,6 +77,9 @@ void cli_print(json_t *value);
 json_t *cli_text(const char *text);
 /* A number of 9 digits, which say all that a float does. */
 json_t *cli_score(float score);
+/* {"clip": a, "refined": b, "vote": ..., "scales": [...]}, or null where there is none. */
+json_t *cli_mixture(const reco_mixture *mixture);
+void cli_print_mixture(const reco_mixture *mixture); /* its weights, without an end of line */
 /* A row of a bank as an object of id, caption, uri and meta; as a line of text. */
 json_t *cli_row(const reco_pair *pair);
 void cli_show_row(const reco_pair *pair);

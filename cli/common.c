@@ -246,6 +246,23 @@ json_t *cli_score(float score)
     return json_real(strtod(text, NULL));
 }
 
+void cli_print_mixture(const reco_mixture *m)
+{
+    float vote = fmaxf(0, 1 - m->clip - m->refined);
+    printf("CLIP %.2g, refined %.2g, vote %.2g", (double)m->clip, (double)m->refined,
+           (double)(roundf(1e6f * vote) / 1e6f));
+}
+
+json_t *cli_mixture(const reco_mixture *m)
+{
+    if (!(m->scale[0] > 0)) return json_null();
+    float vote = 1 - m->clip - m->refined;
+    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", cli_score(m->clip), "refined",
+                     cli_score(m->refined), "vote",
+                     cli_score(vote < 1e-6f ? 0 : roundf(1e6f * vote) / 1e6f), "scales",
+                     cli_score(m->scale[0]), cli_score(m->scale[1]), cli_score(m->scale[2]));
+}
+
 json_t *cli_text(const char *text)
 {
     json_t *value = json_string(text);

@@ -60,10 +60,31 @@ static reco_status check_details(cli *c, const eval_args *a)
                       z->model_dir, inputs, sizeof inputs / sizeof *inputs);
 }
 
+/* CLIP, the refined cosines, or the mixture. Cosines decide by themselves; their probabilities are at the model's own scale. */
+static reco_status judge(cli *c, eval_work *w, int which, reco_class_scores *scores)
+{
+    const zero_shot *z = w->z;
+    float scale = reco_model_get_info(z->model).logit_scale;
+    reco_mixture mixture = {which == 0, which == 1, {scale, scale, scale}};
+    reco_readout_rows rows = {w->rows, z->plain, w->improved, z->refined, w->n, z->nclasses, z->d};
+    reco_votes votes = {z->scores, z->of, z->heard, z->k};
+    reco_class_scores mixed;
+    if (which == 2)
+        return reco_eval_mixture(c->ctx, scores, w->top[2], &z->mixture, &rows,
+                                 zero_shot_votes(z) ? &votes : NULL, w->labels);
+    reco_status status =
+        reco_eval_classes(c->ctx, scores, w->top[which], which ? w->improved : w->rows, w->n,
+                          which ? z->refined : z->plain, z->nclasses, z->d, w->labels);
+    if (status == RECO_OK)
+        status = reco_eval_mixture(c->ctx, &mixed, NULL, &mixture, &rows, NULL, w->labels);
+    if (status == RECO_OK) scores->calibration = mixed.calibration;
+    return status;
+}
+
 static reco_status run(cli *c, eval_args *a, eval_work *w)
 {
     zero_shot *z = w->z;
-    reco_class_scores scores[2];
+    reco_class_scores scores[3];
     reco_status status = a->details ? check_details(c, a) : RECO_OK;
     if (status == RECO_OK) status = eval_load(c, a, w);
     if (status == RECO_OK && a->details) /* the pictures are inputs, too */
@@ -71,14 +92,10 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
                                    (const char *const *)w->paths, w->n);
     if (status == RECO_OK) status = zero_shot_embed(c, z, w->n);
     if (status == RECO_OK) status = eval_embed(c, w);
+    if (status == RECO_OK) status = zero_shot_refine(c, z, w->rows, 0, w->n, w->improved);
+    if (status == RECO_OK) status = zero_shot_vote(c, z, w->n);
     if (status != RECO_OK) return status;
-    bool image = z->took & RECO_SIDES_IMAGE;
-    if (image)
-        status = reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, w->rows, w->n, &z->refine, w->improved,
-                             (reco_hits){z->ids, z->scores, z->counts});
-    for (int r = 0; r < 2 && status == RECO_OK; r++)
-        status = reco_eval_classes(c->ctx, &scores[r], w->top[r], r && image ? w->improved : w->rows, w->n,
-                                   r ? z->refined : z->plain, z->nclasses, z->d, w->labels);
+    for (int r = 0; r <= eval_answer(w) && status == RECO_OK; r++) status = judge(c, w, r, &scores[r]);
     if (status == RECO_OK && a->details && w->n) status = eval_write_details(c, a, w);
     if (status != RECO_OK) return status;
     cli_clear_bar(c);

@@ -21,7 +21,7 @@ typedef struct eval_work {
     size_t n, total;
     float *rows, *improved; /* [n][d] */
     unsigned char *ok;
-    int64_t *top[2]; /* [n][5] */
+    int64_t *top[3]; /* [n][5] of CLIP, of the refined cosines, and of the mixture where there is one */
     cli *c;
 } eval_work;
 
@@ -30,8 +30,10 @@ reco_status eval_load(cli *c, eval_args *a, eval_work *w);
 /* Of those that could be read, the embeddings. */
 reco_status eval_embed(cli *c, eval_work *w);
 void eval_free(eval_work *w);
+/* Which of top and scores is RECO's answer. */
+static inline int eval_answer(const eval_work *w) { return zero_shot_mixes(w->z) ? 2 : 1; }
 /* --details: atomic. */
 reco_status eval_write_details(cli *c, const eval_args *a, const eval_work *w);
-void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores scores[2]);
+void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores scores[3]);
 
 #endif

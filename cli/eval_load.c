@@ -156,7 +156,8 @@ reco_status eval_embed(cli *c, eval_work *w)
     w->ok = calloc(w->n + 1, 1);
     w->top[0] = calloc(w->n * 5 + 1, sizeof(int64_t));
     w->top[1] = calloc(w->n * 5 + 1, sizeof(int64_t));
-    if (!w->rows || !w->improved || !w->ok || !w->top[0] || !w->top[1]) return RECO_E_NOMEM;
+    w->top[2] = calloc(w->n * 5 + 1, sizeof(int64_t));
+    if (!w->rows || !w->improved || !w->ok || !w->top[0] || !w->top[1] || !w->top[2]) return RECO_E_NOMEM;
     reco_stream_opts stream = {.failure = failed, .user = w};
     reco_status status =
         reco_embed_files(c->ctx, w->z->model, (const char *const *)w->paths, w->n, &stream, w->rows, w->ok);
@@ -178,5 +179,5 @@ void eval_free(eval_work *w)
     reco_lines_free(w->paths, w->total);
     reco_lines_free(w->reasons, w->total);
     free(w->rows_at), free(w->labels);
-    free(w->rows), free(w->improved), free(w->ok), free(w->top[0]), free(w->top[1]);
+    free(w->rows), free(w->improved), free(w->ok), free(w->top[0]), free(w->top[1]), free(w->top[2]);
 }

@@ -17,12 +17,13 @@ static json_t *top_json(const eval_work *w, const int64_t *top)
 static reco_status write_rows(cli *c, const eval_work *w, FILE *file)
 {
     for (size_t i = 0; i < w->n; i++) {
-        json_t *found = zero_shot_neighbours(c, w->z, i, (size_t)w->top[1][i * 5]);
+        const int64_t *answer = w->top[eval_answer(w)] + i * 5;
+        json_t *found = zero_shot_neighbours(c, w->z, i, (size_t)answer[0]);
         if (!found) return RECO_E_FORMAT; /* the context has the reason */
         json_t *row =
             json_pack("{s:o, s:o, s:o, s:o, s:o}", "image", cli_text(w->images[i]), "label",
                       cli_text(w->z->classes[w->labels[i]]), "clip", top_json(w, w->top[0] + i * 5), "reco",
-                      top_json(w, w->top[1] + i * 5), "neighbours", found);
+                      top_json(w, answer), "neighbours", found);
         if (!row) return RECO_E_NOMEM;
         json_dumpf(row, file, JSON_COMPACT | JSON_REAL_PRECISION(6));
         fputc('\n', file);
@@ -77,17 +78,20 @@ static json_t *empty_classes(const eval_work *w)
     return list;
 }
 
-void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores s[2])
+void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores s[3])
 {
     json_t *empty = empty_classes(w);
     size_t none = json_array_size(empty), merged = reco_class_list_merged(w->z->list);
     if (c->json) {
         cli_print(json_pack(
-            "{s:I, s:I, s:I, s:O, s:s, s:I, s:I, s:O, s:s, s:o, s:o}", "images", (json_int_t)w->n,
-            "classes", (json_int_t)w->z->nclasses, "classes_merged", (json_int_t)merged,
-            "classes_without_pictures", empty, "labels", a->how, "truncated", (json_int_t)c->truncated,
-            "failures", (json_int_t)(w->total - w->n), "failed", c->failed, "refined",
-            cli_sides_name(w->z->sides), "clip", scores_json(&s[0]), "reco", scores_json(&s[1])));
+            "{s:I, s:I, s:I, s:O, s:s, s:I, s:I, s:O, s:s, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
+            "images", (json_int_t)w->n, "classes", (json_int_t)w->z->nclasses, "classes_merged",
+            (json_int_t)merged, "classes_without_pictures", empty, "labels", a->how, "truncated",
+            (json_int_t)c->truncated, "failures", (json_int_t)(w->total - w->n), "failed", c->failed,
+            "refined", cli_sides_name(w->z->sides), "clip", scores_json(&s[0]), "reco",
+            scores_json(&s[eval_answer(w)]), "cosines", scores_json(&s[1]), "mixture",
+            cli_mixture(&w->z->mixture), "calibration_error", "clip", share(s[0].calibration), "reco",
+            share(s[eval_answer(w)].calibration), "cosines", share(s[1].calibration)));
         json_decref(empty);
         return;
     }
@@ -96,13 +100,19 @@ void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class
            w->z->nclasses == 1 ? "" : "es");
     if (merged) printf(" (%zu name%s merged)", merged, cli_s(merged));
     if (none) printf(" (%zu without a picture)", none);
-    printf(", refined: %s\n", zero_shot_refined(w->z));
+    printf(", refined: %s", zero_shot_refined(w->z));
+    if (zero_shot_mixes(w->z)) {
+        fputs(", mixture: ", stdout);
+        cli_print_mixture(&w->z->mixture);
+    }
+    putchar('\n');
     if (w->n == 0) {
         puts("no pictures: there is no accuracy");
         return;
     }
-    printf("\n              acc@1   acc@5   per class\n");
-    for (int r = 0; r < 2; r++)
-        printf("%-10s %7.2f%% %7.2f%% %9.2f%%\n", r ? "RECO" : "CLIP", 100 * s[r].acc1, 100 * s[r].acc5,
-               100 * s[r].mean_per_class);
+    static const char *const rows[] = {"CLIP", "cosines", "RECO"};
+    printf("\n              acc@1   acc@5   per class   calibration error\n");
+    for (int r = 0; r <= eval_answer(w); r++)
+        printf("%-10s %7.2f%% %7.2f%% %9.2f%% %18.2f%%\n", r == eval_answer(w) ? "RECO" : rows[r],
+               100 * s[r].acc1, 100 * s[r].acc5, 100 * s[r].mean_per_class, 100 * s[r].calibration);
 }

@@ -231,19 +231,23 @@ static void print(const cli *c, const args *a, const reco_train_result *r)
                        : r->layer == RECO_LAYER_TRANSFORMER ? "transformer"
                                                             : "weighted";
     if (c->json) {
-        cli_print(json_pack("{s:I, s:I, s:s, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:b, s:f, s:o}",
-                            "pairs", (json_int_t)r->pairs, "validation_pairs",
-                            (json_int_t)r->validation_pairs, "layer", name, "steps", (json_int_t)r->steps,
-                            "best_step", (json_int_t)r->best_step, "loss", r->loss, "recall_at_1", "clip",
-                            r->clip, "image", r->image, "text", r->text, "both", r->both, "refine",
-                            cli_sides_name(r->sides), "resumed", r->resumed, "seconds", r->seconds, "out",
-                            cli_text(a->out)));
+        cli_print(json_pack(
+            "{s:I, s:I, s:s, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:b, s:f, s:o}", "pairs",
+            (json_int_t)r->pairs, "validation_pairs", (json_int_t)r->validation_pairs, "layer", name,
+            "steps", (json_int_t)r->steps, "best_step", (json_int_t)r->best_step, "loss", r->loss,
+            "recall_at_1", "clip", r->clip, "image", r->image, "text", r->text, "both", r->both, "refine",
+            cli_sides_name(r->sides), "mixture", cli_mixture(&r->mixture), "resumed", r->resumed, "seconds",
+            r->seconds, "out", cli_text(a->out)));
         return;
     }
     printf("%s layer, %zu pair%s (%zu held out), %zu step%s, %.1f s\n", name, r->pairs, cli_s(r->pairs),
            r->validation_pairs, r->steps, cli_s(r->steps), r->seconds);
     printf("recall@1 on captions held out: CLIP %.1f, image refined %.1f, text refined %.1f, both %.1f\n",
            r->clip, r->image, r->text, r->both);
+    fputs("mixture: ", stdout);
+    cli_print_mixture(&r->mixture);
+    printf(", at scales %.3g, %.3g, %.3g\n", (double)r->mixture.scale[0], (double)r->mixture.scale[1],
+           (double)r->mixture.scale[2]);
     cli_say("refined by default: %s; written to %s", cli_sides_name(r->sides), a->out);
 }
 

@@ -12,8 +12,30 @@ enum {
     KEY_REFINE,
     KEY_WHERE,
     KEY_IMAGES,
-    KEY_MERGE
+    KEY_MERGE,
+    KEY_MIXTURE
 };
+
+/* auto, off, or two weights */
+static void parse_mixture(struct argp_state *state, zero_shot *z, const char *arg)
+{
+    z->readout = arg;
+    if (strcmp(arg, "auto") == 0 || strcmp(arg, "off") == 0) return;
+    char *end;
+    z->weights[0] = strtof(arg, &end);
+    if (end != arg && *end == ',') {
+        const char *second = end + 1;
+        z->weights[1] = strtof(second, &end);
+        if (end != second && !*end && z->weights[0] >= 0 && z->weights[1] >= 0 &&
+            z->weights[0] + z->weights[1] <= 1 + 1e-6f)
+            return;
+    }
+    argp_error(state, "--mixture = %s, want auto, off, or two weights A,B of 0 or more, together at most 1",
+               arg);
+}
+
+/* Of the vote, where neither a checkpoint nor the user says it. */
+#define VOTE_SCALE 40
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -43,6 +65,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_MERGE:
         z->merge = true;
         return 0;
+    case KEY_MIXTURE:
+        parse_mixture(state, z, arg);
+        return 0;
     case KEY_WHERE:
         z->where = arg;
         return 0;
@@ -51,6 +76,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_INIT:
         z->sides = RECO_SIDES_DEFAULT;
+        z->readout = "auto";
         return 0;
     case ARGP_KEY_END:
         cli_need(state, z->model_dir, "--model");
@@ -75,6 +101,11 @@ static const struct argp_option options[] = {
      "Prompts, one a line, with {} for the name (default: the name alone)", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
      "image, text, both, none or auto (default: auto, what training chose)", 2},
+    {"mixture", KEY_MIXTURE, "HOW", 0,
+     "Weights of CLIP and of the refined, A,B (the vote has what is left), off, or auto (default: auto, "
+     "what "
+     "training chose)",
+     2},
     {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
     {"where", KEY_WHERE, "SQL", 0,
      "Ask only rows of the memory for which this is true of id, caption, uri, meta", 2},
@@ -95,6 +126,29 @@ static reco_status open_classes(cli *c, zero_shot *z)
     z->classes = reco_class_list_names(z->list);
     z->of_class = calloc(z->nclasses, sizeof *z->of_class);
     return z->of_class ? RECO_OK : RECO_E_NOMEM;
+}
+
+/* What training found holds for the sides that it found with it. */
+static void choose_mixture(zero_shot *z, const reco_mixture *trained)
+{
+    float scale = reco_model_get_info(z->model).logit_scale;
+    bool fits = z->sides == reco_fusion_get_config(z->fusion).sides;
+    if (strcmp(z->readout, "off") == 0) return;
+    if (strcmp(z->readout, "auto") == 0) {
+        if (fits) z->mixture = *trained;
+        return;
+    }
+    if (trained->scale[0] > 0)
+        z->mixture = *trained;
+    else
+        z->mixture = (reco_mixture){.scale = {scale, scale, VOTE_SCALE}};
+    z->mixture.clip = z->weights[0];
+    z->mixture.refined = z->weights[1];
+}
+
+bool zero_shot_votes(const zero_shot *z)
+{
+    return zero_shot_mixes(z) && z->mixture.clip + z->mixture.refined < 1 - 1e-6f;
 }
 
 reco_status zero_shot_open(cli *c, zero_shot *z)
@@ -120,6 +174,7 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     z->own = z->sides == RECO_SIDES_DEFAULT;
     if (z->own) z->sides = config.sides;
     z->took = config.layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->sides;
+    choose_mixture(z, &config.mixture);
     return RECO_OK;
 }
 
@@ -139,11 +194,39 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
     z->ids = calloc(n * z->k + 1, sizeof *z->ids);
     z->scores = calloc(n * z->k + 1, sizeof(float));
     z->counts = calloc(n + 1, sizeof *z->counts);
-    if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts) return RECO_E_NOMEM;
+    z->of = calloc(n * z->k + 1, sizeof *z->of);
+    z->heard = calloc(n + 1, sizeof *z->heard);
+    if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts || !z->of || !z->heard)
+        return RECO_E_NOMEM;
+    memset(z->ids, 0xff, n * z->k * sizeof *z->ids); /* -1: no row */
     reco_status status = embed(c, z, NULL, z->plain, &c->truncated);
     if (status == RECO_OK && z->sides & RECO_SIDES_TEXT) return embed(c, z, z->bank, z->refined, NULL);
     memcpy(z->refined, z->plain, z->nclasses * z->d * sizeof(float));
     return status;
+}
+
+reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t first, size_t n,
+                             float *improved)
+{
+    const float *x = rows + first * z->d;
+    float *y = improved + first * z->d;
+    reco_hits hits = {z->ids + first * z->k, z->scores + first * z->k, z->counts + first};
+    if (z->took & RECO_SIDES_IMAGE)
+        return reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, n, &z->refine, y, hits);
+    memcpy(y, x, n * z->d * sizeof *y);
+    if (!zero_shot_votes(z)) return RECO_OK;
+    return reco_bank_search(c->ctx, z->bank, RECO_IMAGE, x, n,
+                            &(reco_search_opts){.k = z->k, .filter = z->filter}, hits);
+}
+
+reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n)
+{
+    float least = reco_fusion_get_config(z->fusion).min_similarity;
+    if (!zero_shot_votes(z) || n == 0) return RECO_OK;
+    for (size_t i = 0; i < n; i++)
+        while (z->heard[i] < z->counts[i] && !(z->scores[i * z->k + z->heard[i]] < least)) z->heard[i]++;
+    return reco_class_list_votes(c->ctx, z->list, z->model, (const char *const *)z->templates,
+                                 z->ntemplates, z->bank, z->ids, n * z->k, z->of);
 }
 
 void zero_shot_close(zero_shot *z)
@@ -152,7 +235,8 @@ void zero_shot_close(zero_shot *z)
     free(z->of_class);
     reco_class_list_free(z->list);
     reco_lines_free(z->templates, z->ntemplates);
-    free(z->plain), free(z->refined), free(z->ids), free(z->scores), free(z->counts);
+    free(z->plain), free(z->refined), free(z->ids), free(z->scores), free(z->counts), free(z->of),
+        free(z->heard);
     reco_fusion_free(z->fusion);
     reco_bank_filter_free(z->filter);
     reco_bank_close(z->bank);
@@ -194,8 +278,9 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
 json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class)
 {
     const size_t at = picture * z->k;
-    json_t *image = z->took & RECO_SIDES_IMAGE ? rows(c, z, z->ids + at, z->scores + at, z->counts[picture])
-                                               : json_array();
+    json_t *image = z->took & RECO_SIDES_IMAGE || zero_shot_votes(z)
+                        ? rows(c, z, z->ids + at, z->scores + at, z->counts[picture])
+                        : json_array();
     json_t *text = z->took & RECO_SIDES_TEXT ? rows_of_class(c, z, class) : json_array();
     if (image && text) return json_pack("{s:o, s:o}", "image", image, "text", text);
     json_decref(image);

@@ -6,9 +6,11 @@
 
 typedef struct zero_shot {
     const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where,
-        *images;      /* as given */
-    bool merge;       /* classes of one name */
-    reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
+        *images;         /* as given */
+    bool merge;          /* classes of one name */
+    const char *readout; /* --mixture: auto, off, or weights */
+    float weights[2];    /* of CLIP and of what is refined, where they were given */
+    reco_sides sides;    /* RECO_SIDES_DEFAULT: the layer's own */
     reco_refine_opts refine;
     /* after zero_shot_open */
     reco_model *model;
@@ -27,7 +29,14 @@ typedef struct zero_shot {
     int64_t *ids;           /* room for the neighbours of n pictures: [n][k] */
     float *scores;          /* [n][k] */
     size_t *counts;         /* [n] */
+    reco_mixture mixture;   /* scale[0] = 0: there is none */
+    uint32_t *of;           /* [n][k] whose captions the neighbours of pictures have */
+    size_t *heard;          /* [n] how many of these count */
 } zero_shot;
+
+static inline bool zero_shot_mixes(const zero_shot *z) { return z->mixture.scale[0] > 0; }
+/* Does the vote have a say? */
+bool zero_shot_votes(const zero_shot *z);
 
 /* --model, --bank, --fusion, --classes, --images, --merge-classes, --templates, --refine, -k, --where as a child parser; its input is the zero_shot. */
 extern const struct argp zero_shot_options;
@@ -35,6 +44,11 @@ extern const struct argp zero_shot_options;
 reco_status zero_shot_open(cli *c, zero_shot *z);
 /* The classes, by CLIP alone and with the memory; n: pictures to come. */
 reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n);
+/* Of all pictures, those from `first` on: refined, where their side is, and their neighbours found. */
+reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t first, size_t n,
+                             float *improved);
+/* Then, once: which classes the neighbours of the n pictures vote for. */
+reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n);
 void zero_shot_close(zero_shot *z);
 /* What took part in the prediction of a class for a picture: {"image": [...], "text": [...]}, of the sides that were refined;
  * NULL when a row cannot be read. */

@@ -24,6 +24,17 @@ typedef enum reco_layer {
     RECO_LAYER_TRANSFORMER = 5
 } reco_layer;
 
+/* The readout over a closed set of candidates c: a mixture of the posteriors of three experts, so that the one that is
+ * sure decides.
+ *     p(c|q) = clip softmax_c(scale[0] v.t_c) + refined softmax_c(scale[1] v'.t'_c) + (1 - clip - refined) vote_c(q)
+ * vote_c is the share of softmax_i(scale[2] v.V_i) that neighbours i of caption c have. The weights are at least 0 and
+ * together at most 1; clip = 1 is CLIP. scale[0] = 0: there is no mixture, and the greatest v'.t'_c is the answer. */
+typedef struct reco_mixture {
+    float clip, refined, scale[3];
+} reco_mixture;
+
+#define RECO_MIXTURE_MAX_SCALE 10000.0f
+
 /* Every number that the layer's shape depends on; stored in the checkpoint, none a constant of the code. */
 typedef struct reco_fusion_config {
     reco_layer layer;
@@ -38,6 +49,7 @@ typedef struct reco_fusion_config {
         gain[2]; /* vote and weighted: softmax scale and g, per side (reco_side); defaults where 0 */
     float min_similarity; /* neighbours below do not count; -1 = all do */
     reco_sides sides;     /* which sides to refine by default, as training found */
+    reco_mixture mixture; /* the readout, as training found */
 } reco_fusion_config;
 
 typedef struct reco_fusion reco_fusion;
@@ -50,6 +62,9 @@ RECO_API reco_status reco_fusion_create(reco_ctx *ctx, reco_fusion **out, const 
 RECO_API void reco_fusion_free(reco_fusion *fusion);
 RECO_API reco_fusion_config reco_fusion_get_config(const reco_fusion *fusion);
 RECO_API void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides);
+/* RECO_E_ARG for numbers out of range; all zero takes the mixture away. */
+RECO_API reco_status reco_fusion_set_mixture(reco_ctx *ctx, reco_fusion *fusion,
+                                             const reco_mixture *mixture);
 
 /* A checkpoint, or one of the controls by name ("none", "vote", "mean", "weighted"; these need d and take k,
  * 0 = 10). Everything in the file is checked; d != 0 must match it (RECO_E_MISMATCH). */
@@ -77,6 +92,31 @@ RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, 
 RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side,
                                         const float *x, const float *retrieved, const float *scores,
                                         const size_t *valid, size_t n, size_t k, float *out);
+
+#define RECO_NO_CANDIDATE UINT32_MAX
+#define RECO_VOTES_MAX 1024
+
+/* The neighbours of n queries.
+ *   scores  [n][k] cosines
+ *   of      [n][k] whose caption it is: a candidate, or RECO_NO_CANDIDATE
+ *   counts  [n] how many of the first count, at most k, which is at most RECO_VOTES_MAX */
+typedef struct reco_votes {
+    const float *scores;
+    const uint32_t *of;
+    const size_t *counts;
+    size_t k;
+} reco_votes;
+
+/* Posteriors of n queries over c candidates, which sum to 1: neighbours of no candidate have no say, and the other
+ * experts share what is left of the vote's weight. Nobody but CLIP has, where none of weight has anything to say.
+ *   p        [n][c] overwritten
+ *   plain    [n][c] v.t_c
+ *   refined  [n][c] v'.t'_c; may be NULL where mixture->refined is 0
+ *   votes    NULL: there are no neighbours
+ * Memory: 4nc bytes of scratch. Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM. */
+RECO_API reco_status reco_mixture_posterior(reco_ctx *ctx, const reco_mixture *mixture, const float *plain,
+                                            const float *refined, const reco_votes *votes, size_t n,
+                                            size_t c, float *p);
 
 #ifdef __cplusplus
 }

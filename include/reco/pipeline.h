@@ -319,6 +319,13 @@ RECO_API const char *const *reco_class_list_texts(const reco_class_list *list);
 RECO_API reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list,
                                            const reco_model *model, const char *const *labels, size_t n,
                                            int folders, uint32_t *classes, const char **how);
+/* classes [n]: whose caption each row of the bank has, or RECO_NO_CLASS: the name of a class, or that in one of the m templates,
+ * when the model's tokenizer makes the same tokens of both, or they differ in case, Unicode form or blanks alone.
+ *   ids  [n]; -1 is no row */
+RECO_API reco_status reco_class_list_votes(reco_ctx *ctx, const reco_class_list *list,
+                                           const reco_model *model, const char *const *templates, size_t m,
+                                           const reco_bank *bank, const int64_t *ids, size_t n,
+                                           uint32_t *classes);
 /* The name that is nearest to a label by edit distance; borrowed. */
 RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const char *label);
 

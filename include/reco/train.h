@@ -60,6 +60,7 @@ typedef struct reco_train_result {
     reco_layer layer;
     double clip, image, text, both; /* what each choice of sides scores */
     reco_sides sides;               /* what was chosen */
+    reco_mixture mixture;           /* the readout, chosen on the same pairs */
     double loss;                    /* of the last step */
     double seconds;
     int resumed; /* went on from a state file */

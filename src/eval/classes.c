@@ -43,8 +43,8 @@ static void tally(reco_class_scores *scores, const int64_t *top, const uint32_t 
         seen++;
     }
     double all = n ? (double)n : (double)NAN; /* nothing can be said of no pictures */
-    *scores =
-        (reco_class_scores){n, (double)first / all, (double)five / all, seen ? sum / (double)seen : all};
+    *scores = (reco_class_scores){n, (double)first / all, (double)five / all,
+                                  seen ? sum / (double)seen : all, (double)NAN};
 }
 
 reco_status reco_eval_classes(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const float *images,

@@ -39,6 +39,11 @@ static json_t *config_json(const reco_fusion_config *c)
     else
         own = json_pack("{s[ff], s[ff]}", "beta", (double)c->beta[0], (double)c->beta[1], "gain",
                         (double)c->gain[0], (double)c->gain[1]);
+    const reco_mixture *m = &c->mixture;
+    if (json && m->scale[0] > 0)
+        json_object_set_new(json, "mixture",
+                            json_pack("[fffff]", (double)m->clip, (double)m->refined, (double)m->scale[0],
+                                      (double)m->scale[1], (double)m->scale[2]));
     if (!json || !own || json_object_update(json, own) != 0) {
         json_decref(json);
         json = NULL;
@@ -104,6 +109,18 @@ static bool get_float(const json_t *json, const char *key, size_t index, float *
     return true;
 }
 
+/* Absent, or five numbers. */
+static bool get_mixture(const json_t *json, reco_mixture *m)
+{
+    const json_t *list = json_object_get(json, "mixture");
+    float *const numbers[] = {&m->clip, &m->refined, &m->scale[0], &m->scale[1], &m->scale[2]};
+    if (!list) return true;
+    if (json_array_size(list) != 5) return false;
+    for (size_t i = 0; i < 5; i++)
+        if (!get_float(json, "mixture", i, numbers[i])) return false;
+    return true;
+}
+
 /* Zero would mean a default to reco_fusion_resolve, so a checkpoint that leaves a field out, or says 0, gets the
  * default too; tensors of another shape then do not match. */
 static bool parse_config(const json_t *json, reco_fusion_config *c)
@@ -120,7 +137,8 @@ static bool parse_config(const json_t *json, reco_fusion_config *c)
            get_size(json, "mlp", &c->mlp) && get_size(json, "hidden", &c->hidden) &&
            get_float(json, "eps", 0, &c->eps) && get_float(json, "min_similarity", 0, &c->min_similarity) &&
            get_float(json, "beta", 0, &c->beta[0]) && get_float(json, "beta", 1, &c->beta[1]) &&
-           get_float(json, "gain", 0, &c->gain[0]) && get_float(json, "gain", 1, &c->gain[1]);
+           get_float(json, "gain", 0, &c->gain[0]) && get_float(json, "gain", 1, &c->gain[1]) &&
+           get_mixture(json, &c->mixture);
 }
 
 static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_fusion *f)

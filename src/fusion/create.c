@@ -41,6 +41,7 @@ reco_status reco_fusion_resolve(reco_ctx *ctx, reco_fusion_config *c)
                          (double)c->min_similarity);
     if (c->sides < RECO_SIDES_NONE || c->sides > RECO_SIDES_BOTH)
         return reco_fail(ctx, RECO_E_ARG, "fusion: sides = %d, want 0..3", (int)c->sides);
+    if (c->mixture.scale[0] != 0) RECO_TRY(reco_mixture_check(ctx, &c->mixture));
     return RECO_OK;
 }
 
@@ -190,6 +191,13 @@ reco_fusion_config reco_fusion_get_config(const reco_fusion *fusion) { return fu
 void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides)
 {
     if (sides >= RECO_SIDES_NONE && sides <= RECO_SIDES_BOTH) fusion->config.sides = sides;
+}
+
+reco_status reco_fusion_set_mixture(reco_ctx *ctx, reco_fusion *fusion, const reco_mixture *mixture)
+{
+    if (mixture->scale[0] != 0) RECO_TRY(reco_mixture_check(ctx, mixture));
+    fusion->config.mixture = *mixture;
+    return RECO_OK;
 }
 
 size_t reco_fusion_params(const reco_fusion *fusion, const reco_param **params)

@@ -22,6 +22,12 @@ float *reco_fusion_vector(reco_fusion *fusion, size_t *total);
 /* Multiply the relational layer's gate g; other layers are left alone. */
 void reco_fusion_scale_gate(reco_fusion *fusion, float factor);
 
+/* mixture.c: are all numbers in range? */
+reco_status reco_mixture_check(reco_ctx *ctx, const reco_mixture *mixture);
+/* softmax(scale scores) of n neighbours; returns the share of those that are of a candidate. */
+float reco_vote_weights(const reco_ctx *ctx, float scale, const float *scores, const uint32_t *of, size_t n,
+                        float *weights);
+
 /* Activations of one forward pass that backward needs. */
 typedef struct reco_tape reco_tape;
 reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n,

@@ -6,6 +6,18 @@
 
 #include <strings.h>
 
+struct reco_class_index {
+    uint64_t hash;
+    uint32_t entry;
+};
+
+static inline int reco_class_by_hash(const void *a, const void *b)
+{
+    const struct reco_class_index *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return x->entry < y->entry ? -1 : x->entry > y->entry;
+}
+
 struct reco_class_list {
     char *path; /* of the file or folder */
     bool is_folder, has_keys;
@@ -21,5 +33,11 @@ struct reco_class_list {
     struct reco_class_index *exact, *known; /* sorted by hash */
     size_t nexact, nknown;
 };
+
+/* class_match.c: of the tokens that the model makes of a text; of its words without case, Unicode form and width of blanks,
+ * _ and - being blanks too where loose. */
+reco_status reco_class_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text,
+                                   uint64_t *hash);
+reco_status reco_class_hash_words(reco_ctx *ctx, const char *name, bool loose, uint64_t *hash);
 
 #endif

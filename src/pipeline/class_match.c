@@ -6,24 +6,12 @@
 
 #define SHOWN 64 /* bytes of a name that are compared to find the nearest */
 
-struct reco_class_index {
-    uint64_t hash;
-    uint32_t entry;
-};
-
-static int by_hash(const void *a, const void *b)
-{
-    const struct reco_class_index *x = a, *y = b;
-    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
-    return x->entry < y->entry ? -1 : x->entry > y->entry;
-}
-
 /* ---- what makes two names the same: letter by letter, the tokens, or the words without case ---- */
 
 static uint64_t hash_exact(const char *name) { return reco_hash64(name, strlen(name), 1); }
 
 /* Of the tokens that the model makes of it: the same tokens are the same embedding. */
-static reco_status hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text, uint64_t *hash)
+reco_status reco_class_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text, uint64_t *hash)
 {
     size_t n, room = reco_model_get_info(model).context;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -35,7 +23,7 @@ static reco_status hash_tokens(reco_ctx *ctx, const reco_model *model, const cha
 }
 
 /* Without case, Unicode form and width of blanks; _ and - are blanks too where `loose`. */
-static reco_status hash_words(reco_ctx *ctx, const char *name, bool loose, uint64_t *hash)
+reco_status reco_class_hash_words(reco_ctx *ctx, const char *name, bool loose, uint64_t *hash)
 {
     char *copy = reco_strdup(ctx, name);
     if (!copy) return RECO_E_NOMEM;
@@ -146,20 +134,20 @@ reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const r
         list->exact[list->nexact++] = (struct reco_class_index){hash_exact(list->entry_names[i]), i};
         struct reco_class_index *known = list->known + list->nknown;
         known[0].entry = known[1].entry = i;
-        RECO_TRY(hash_tokens(ctx, model, text_of(list, i), &known[0].hash));
-        RECO_TRY(hash_words(ctx, text_of(list, i), false, &known[1].hash));
+        RECO_TRY(reco_class_hash_tokens(ctx, model, text_of(list, i), &known[0].hash));
+        RECO_TRY(reco_class_hash_words(ctx, text_of(list, i), false, &known[1].hash));
         list->nknown += 2;
     }
-    qsort(list->exact, list->nexact, sizeof *list->exact, by_hash);
-    qsort(list->known, list->nknown, sizeof *list->known, by_hash);
+    qsort(list->exact, list->nexact, sizeof *list->exact, reco_class_by_hash);
+    qsort(list->known, list->nknown, sizeof *list->known, reco_class_by_hash);
     RECO_TRY(join(ctx, list, merge));
     RECO_TRY(number(ctx, list));
     for (uint32_t i = 0; i < n; i++) {
         struct reco_class_index *known = list->known + list->nknown++;
         known->entry = i;
-        RECO_TRY(hash_words(ctx, text_of(list, i), true, &known->hash));
+        RECO_TRY(reco_class_hash_words(ctx, text_of(list, i), true, &known->hash));
     }
-    qsort(list->known, list->nknown, sizeof *list->known, by_hash);
+    qsort(list->known, list->nknown, sizeof *list->known, reco_class_by_hash);
     return RECO_OK;
 }
 
@@ -199,10 +187,10 @@ static reco_status by_words(reco_ctx *ctx, const reco_class_list *list, const re
     uint64_t hash;
     *found = look_up(list, list->exact, list->nexact, hash_exact(label));
     if (*found != RECO_NO_CLASS) return RECO_OK;
-    RECO_TRY(hash_tokens(ctx, model, label, &hash));
+    RECO_TRY(reco_class_hash_tokens(ctx, model, label, &hash));
     *found = look_up(list, list->known, list->nknown, hash);
     for (int loose = 0; loose < 2 && *found == RECO_NO_CLASS; loose++) {
-        RECO_TRY(hash_words(ctx, label, loose, &hash));
+        RECO_TRY(reco_class_hash_words(ctx, label, loose, &hash));
         *found = look_up(list, list->known, list->nknown, hash);
     }
     return RECO_OK;

@@ -2,8 +2,7 @@
 
 #define TEXTS 512
 
-/* The name in place of the first {}; a template without one is an error that names it. */
-static char *fill(reco_ctx *ctx, const char *template, const char *name)
+char *reco_fill_template(reco_ctx *ctx, const char *template, const char *name)
 {
     const char *hole = strstr(template, "{}");
     if (!hole) {
@@ -36,7 +35,7 @@ reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const rec
         size_t some = reco_min(TEXTS, n * m - i);
         for (size_t j = 0; j < some; j++) {
             reco_free(texts[j]);
-            texts[j] = fill(ctx, templates[(i + j) % m], classes[(i + j) / m]);
+            texts[j] = reco_fill_template(ctx, templates[(i + j) % m], classes[(i + j) / m]);
             if (!texts[j]) RECO_GO(strstr(templates[(i + j) % m], "{}") ? RECO_E_NOMEM : RECO_E_ARG);
         }
         RECO_GO(reco_progress(ctx, "classes", i / m, n));
@@ -96,7 +95,7 @@ reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model, const 
     if (!row || !scores || !ids) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < reco_max(m, 1); i++) {
         reco_free(text);
-        if (!(text = fill(ctx, m ? templates[i] : plain[0], name))) RECO_GO(RECO_E_ARG);
+        if (!(text = reco_fill_template(ctx, m ? templates[i] : plain[0], name))) RECO_GO(RECO_E_ARG);
         RECO_GO(reco_model_embed_texts(ctx, model, (const char *const *)&text, 1, row, NULL));
         RECO_GO(
             reco_refine(ctx, bank, fusion, RECO_TEXT, row, 1, opts, row, (reco_hits){ids, scores, &count}));

@@ -181,4 +181,7 @@ static inline size_t reco_batch(const reco_ctx *ctx, const reco_stream_opts *opt
     return opts && opts->batch ? opts->batch : reco_max(64, 16 * (size_t)reco_ctx_threads(ctx));
 }
 
+/* classes.c: the name in place of the first {}, to be freed; a template without one is an error that names it. */
+char *reco_fill_template(reco_ctx *ctx, const char *template, const char *name);
+
 #endif

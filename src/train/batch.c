@@ -8,7 +8,8 @@ reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
     b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
     b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
     b->picked = reco_alloc(ctx, k, sizeof *b->picked, "batch");
-    bool good = b->items && b->ids && b->picked;
+    b->caption = reco_alloc(ctx, max * k, sizeof *b->caption, "batch");
+    bool good = b->caption && b->items && b->ids && b->picked;
     for (int side = 0; side < 2; side++) {
         b->x[side] = reco_alloc(ctx, max * d, sizeof(float), "batch");
         b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
@@ -31,6 +32,7 @@ void reco_batch_clear(reco_batch *b)
         reco_free(b->c[side]);
         reco_free(b->a[side]);
     }
+    reco_free(b->caption);
     reco_free(b->picked);
     reco_free(b->ids);
     reco_free(b->items);
@@ -113,6 +115,8 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
         m = kept;
     }
     b->valid[side][q] = m;
+    for (size_t h = 0; h < m && side == RECO_IMAGE; h++)
+        b->caption[q * k + h] = job->same.caption[near[picked[h]]];
     if (job->products[side]) look_up(job, b, side, q, picked, m);
     for (; m < k; m++) {
         to[m] = -1;

@@ -13,26 +13,33 @@ reco_status reco_state_create(reco_state *s, const reco_job *job, reco_fusion *f
     s->v = reco_alloc(ctx, s->total, sizeof *s->v, "training state");
     s->best = reco_alloc(ctx, s->total, sizeof *s->best, "training state");
     s->outcomes = reco_alloc(ctx, checkpoints * job->nheld, sizeof *s->outcomes, "training state");
+    if (job->o.layer == RECO_LAYER_RELATIONAL) {
+        s->kept = reco_alloc(ctx, checkpoints * job->runs * s->total, sizeof *s->kept, "training state");
+        if (!s->kept) return RECO_E_NOMEM;
+    }
     return s->m && s->v && s->best && s->outcomes ? RECO_OK : RECO_E_NOMEM;
 }
 
 void reco_state_clear(reco_state *s)
 {
+    reco_free(s->kept);
     reco_free(s->outcomes);
     reco_free(s->best);
     reco_free(s->v);
     reco_free(s->m);
 }
 
-enum { PARTS = 5, OUTCOME = sizeof(reco_outcome) / sizeof(float) };
+enum { PARTS = 6, OUTCOME = sizeof(reco_outcome) / sizeof(float) };
 
 /* The arrays of a state, as tensors. */
 static void parts_of(reco_tensor parts[PARTS], const reco_state *s, const reco_job *job)
 {
-    const char *const names[PARTS] = {"vector", "m", "v", "best", "outcomes"};
-    const float *const data[PARTS] = {s->vector, s->m, s->v, s->best, (const float *)s->outcomes};
+    const char *const names[PARTS] = {"vector", "m", "v", "best", "kept", "outcomes"};
+    const float *const data[PARTS] = {s->vector, s->m, s->v, s->best, s->kept, (const float *)s->outcomes};
     for (int p = 0; p < PARTS; p++) {
-        size_t n = p < PARTS - 1 ? s->total : s->checkpoints * job->nheld * OUTCOME;
+        size_t n = p < PARTS - 2   ? s->total
+                   : p < PARTS - 1 ? (s->kept ? s->checkpoints * job->runs * s->total : 0)
+                                   : s->checkpoints * job->nheld * OUTCOME;
         parts[p] = (reco_tensor){.name = names[p],
                                  .dtype = RECO_DTYPE_F32,
                                  .rank = 1,

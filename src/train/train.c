@@ -20,6 +20,7 @@ typedef struct session {
     reco_state state;
     reco_learner learner;
     reco_verdict verdict;
+    reco_readout readout;
     float *initial; /* [total] where each run starts */
     float *learned; /* [total] the parameters while a cautious copy is measured */
     const char *path;
@@ -95,6 +96,12 @@ static reco_status measure(session *s, reco_outcome *out)
     return status;
 }
 
+/* The parameters of a run at one of its checkpoints. */
+static float *kept(const session *s, size_t checkpoint, size_t run)
+{
+    return s->state.kept + (checkpoint * s->job.runs + run) * s->state.total;
+}
+
 static reco_status measure_if_due(session *s)
 {
     reco_state *st = &s->state;
@@ -102,6 +109,7 @@ static reco_status measure_if_due(session *s)
         if (checkpoint_step(s, c) != st->step) continue;
         reco_outcome *out = st->outcomes + c * s->job.nheld;
         RECO_TRY(measure(s, out));
+        if (st->kept) memcpy(kept(s, c, st->run), st->vector, st->total * sizeof *st->kept);
         if (!keeps_best(s)) continue;
         reco_verdict v;
         RECO_TRY(reco_choose(&s->job, &v, out));
@@ -178,6 +186,45 @@ static reco_status learn(session *s, bool *resumed)
     return reco_progress(ctx, "train", s->total_steps, s->total_steps);
 }
 
+/* ---- the readout ---- */
+
+/* The checkpoint that was best. */
+static size_t best_checkpoint(const session *s)
+{
+    size_t c = 0;
+    while (c + 1 < s->state.checkpoints && checkpoint_step(s, c) != s->state.best_step) c++;
+    return c;
+}
+
+/* Each run's pairs with the layer that has not met them. */
+static reco_status ask(session *s, reco_sides sides, reco_queries *q)
+{
+    reco_state *st = &s->state;
+    size_t checkpoint = best_checkpoint(s);
+    for (size_t run = 0; run < s->job.runs; run++) {
+        if (st->kept) {
+            memcpy(st->vector, kept(s, checkpoint, run), st->total * sizeof *st->vector);
+            be_cautious(s);
+        }
+        RECO_TRY(reco_queries_add(&s->job, s->fusion, run, sides, q));
+    }
+    return RECO_OK;
+}
+
+static reco_status choose_readout(session *s, reco_sides sides)
+{
+    reco_state *st = &s->state;
+    reco_queries q = {0};
+    if (st->kept) memcpy(s->learned, st->vector, st->total * sizeof *st->vector);
+    reco_status status = reco_queries_create(&s->job, &q);
+    if (status == RECO_OK) status = ask(s, sides, &q);
+    if (st->kept) memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
+    if (status == RECO_OK) status = reco_choose_mixture(&s->job, &q, &s->readout);
+    if (status == RECO_OK) status = reco_fusion_set_mixture(s->job.ctx, s->fusion, &s->readout.mixture);
+    reco_queries_clear(&q);
+    return status;
+}
+
 /* ---- the checkpoint ---- */
 
 static reco_status describe(session *s)
@@ -226,6 +273,19 @@ static void report(const session *s, reco_sides sides)
                  sides == RECO_SIDES_NONE ? "; the checkpoint says not to refine" : "");
 }
 
+static void report_readout(const session *s)
+{
+    const reco_readout *r = &s->readout;
+    const reco_mixture *m = &r->mixture;
+    reco_log(s->job.ctx, RECO_LOG_INFO,
+             "mixture: CLIP %.1f at scale %.3g, refined %.1f at %.3g, vote %.1f at %.3g; score %.4f, the "
+             "refined "
+             "cosines %.4f, CLIP %.4f, error %.4f",
+             (double)m->clip, (double)m->scale[0], (double)m->refined, (double)m->scale[1],
+             1 - (double)m->clip - (double)m->refined, (double)m->scale[2], r->mixed, r->cosines, r->clip,
+             r->error);
+}
+
 static reco_status create(session *s)
 {
     const reco_train_opts *o = &s->job.o;
@@ -262,6 +322,8 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
     reco_sides sides = s.job.o.force_sides ? s.job.o.sides : s.verdict.sides;
     report(&s, sides);
     reco_fusion_set_sides(s.fusion, sides);
+    RECO_GO(choose_readout(&s, sides));
+    report_readout(&s);
     RECO_GO(describe(&s));
     RECO_GO(reco_fusion_save(ctx, s.fusion, path));
     unlink(s.state_path);
@@ -276,6 +338,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
                                       .text = s.verdict.recall[2],
                                       .both = s.verdict.recall[3],
                                       .sides = sides,
+                                      .mixture = s.readout.mixture,
                                       .loss = s.state.loss,
                                       .seconds = reco_now() - start,
                                       .resumed = resumed};

@@ -133,8 +133,9 @@ typedef struct reco_batch {
     size_t *valid[2]; /* [n] */
     float *c[2],
         *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are kept */
-    int64_t *ids;     /* [n][k] scratch */
-    uint32_t *picked; /* [k] scratch */
+    int64_t *ids;      /* [n][k] scratch */
+    uint32_t *picked;  /* [k] scratch */
+    uint32_t *caption; /* [n][k] of what the image side retrieved */
 } reco_batch;
 
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
@@ -171,6 +172,33 @@ typedef struct reco_outcome {
 /* Refine the pairs that run `run` holds out, and rank each among them all. out is that of all runs [nheld]. */
 reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t run, reco_outcome *out);
 
+/* ---- mixture.c: the readout ---- */
+
+/* Pictures that were held out, each with the captions it is ranked among, the right one first. */
+typedef struct reco_queries {
+    size_t n, room, width;  /* width: most candidates */
+    size_t *count;          /* [room] candidates of each */
+    float *plain, *refined; /* [room][width] cosines */
+    float *near;            /* [room][k] cosines of neighbours */
+    uint32_t *of;           /* [room][k] the candidate whose caption it is, or RECO_NO_CANDIDATE */
+    size_t *valid;          /* [room] how many neighbours count */
+} reco_queries;
+
+reco_status reco_queries_create(const reco_job *job, reco_queries *q);
+void reco_queries_clear(reco_queries *q);
+/* Add those that `run` holds out (of many, some), their sides refined by fusion as it is. */
+reco_status reco_queries_add(const reco_job *job, const reco_fusion *fusion, size_t run, reco_sides sides,
+                             reco_queries *q);
+
+typedef struct reco_readout {
+    reco_mixture mixture;
+    double clip, cosines, mixed; /* shares of the queries whose right answer comes first */
+    double error;                /* standard error of mixed - clip */
+} reco_readout;
+
+/* The mixture (mixture.c says how); CLIP alone where its gain is not above its error. */
+reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_readout *readout);
+
 /* ---- choose.c ---- */
 
 typedef struct reco_verdict {
@@ -202,8 +230,9 @@ typedef struct reco_state {
     size_t best_step;
     size_t checkpoints;     /* of a run */
     reco_outcome *outcomes; /* [checkpoints][nheld] */
-    double loss;            /* of the last step */
-    char key[33];           /* hash of options and inputs */
+    float *kept;  /* [checkpoints][runs][total] parameters; NULL for a layer that keeps its best */
+    double loss;  /* of the last step */
+    char key[33]; /* hash of options and inputs */
 } reco_state;
 
 reco_status reco_state_create(reco_state *s, const reco_job *job, reco_fusion *fusion, size_t checkpoints);

@@ -129,6 +129,7 @@ class Train(Case):
             self.assertAlmostEqual(result["recall_at_1"]["clip"], 100 * hits / 240, delta=0.5)
             self.assertGreater(result["recall_at_1"]["both"], result["recall_at_1"]["clip"] + 10)
             self.assertEqual(result["refine"], "both")
+            self.assertLess(result["mixture"]["clip"], 1)
         for sides in ("image", "text", "both"):
             self.assertAlmostEqual(made["own"]["recall_at_1"][sides], made["embeddings"]["recall_at_1"][sides], delta=3)
 

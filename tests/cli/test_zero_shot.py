@@ -246,6 +246,49 @@ class ZeroShot(Case):
         self.assertIn(want, self.reco("refine", "--bank", "b", "--fusion", "f.safetensors", "--embeddings", "e", "--out", "r").stdout)
         self.assertNotIn("training", self.reco("refine", "--bank", "b", "--fusion", "none", "--embeddings", "e", "--out", "r").stdout)
 
+    def test_mixture(self):
+        """The vote alone finds what the memory holds; nothing but weights is needed, and the cosines stand beside it."""
+        (self.dir / "l.csv").write_text("image,label\n" + "".join(f"{i},THING {n}\n" for n, i in enumerate(self.images)))
+        self.classes("things.txt", [f"Thing  {n}" for n in range(12)])
+        (self.dir / "t.txt").write_text("this is {}\n{}, a thing\n")
+        options = ["--classes", "things.txt", "--labels", "l.csv", "--templates", "t.txt"]
+        clip = self.run_eval(*options)
+        self.assertEqual((clip["mixture"], clip["cosines"], clip["reco"]), (None, clip["clip"], clip["clip"]))
+        self.assertLess(clip["clip"]["acc1"], 0.5)
+        self.assertEqual(self.run_eval(*options, "--mixture", "1,0")["reco"], clip["clip"])
+        vote = self.run_eval(*options, "--mixture", "0,0", "-k", 1, "--details", "d.jsonl")
+        self.assertEqual((vote["reco"]["acc1"], vote["cosines"], vote["clip"]), (1, clip["clip"], clip["clip"]))
+        self.assertEqual({k: vote["mixture"][k] for k in ("clip", "refined", "vote")}, {"clip": 0, "refined": 0, "vote": 1})
+        self.assertEqual(vote["calibration_error"]["reco"], 0)
+        self.assertGreater(vote["calibration_error"]["clip"], 0.1)
+        self.assertEqual([r["neighbours"]["image"][0]["caption"] for r in jsonl(self.dir / "d.jsonl")], [f"thing {n}, a thing" for n in range(12)])
+        refined = self.run_eval(*options, "--mixture", "0,1", fusion="vote")
+        self.assertEqual(refined["reco"]["acc1"], refined["cosines"]["acc1"])
+        said = self.classify("--classes", "things.txt", "--templates", "t.txt", "--mixture", "0,0", "-k", 1, "--top", 2, *self.images, "no.png")
+        for n, r in enumerate(said["results"]):
+            self.assertEqual([(p["label"], p["probability"]) for p in r["reco"]][0], (f"Thing  {n}", 1))
+            self.assertEqual(r["cosines"], r["clip"])
+        self.assertIsNone(self.classify("--classes", "things.txt", self.images[0])["results"][0]["cosines"])
+        text = self.reco("eval", *WITH, "none", *options, "--mixture", "0.5,0.25").stdout
+        self.assertIn("refined: none, mixture: CLIP 0.5, refined 0.25, vote 0.25", text)
+        self.assertEqual([line.split()[0] for line in text.splitlines()[3:]], ["CLIP", "cosines", "RECO"])
+        for bad in ("on", "0.5", "0.6,0.6", "-0.1,0.5", "0.5,", "nan,0", "0.5,0.2,0.3"):
+            self.assertIn("--mixture", self.reco("eval", *WITH, "none", *options, f"--mixture={bad}", code=2).stderr)
+
+    def test_mixture_of_a_checkpoint(self):
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(60), "--out", "m")
+        made = self.json("train", "--bank", "m", "--out", "f.safetensors", "--refine", "both", "--steps", 20, "--quiet")
+        self.labels("l.csv", self.said)
+        options = ["--classes", "classes.txt", "--labels", "l.csv"]
+        found = self.run_eval(*options, fusion="f.safetensors")
+        self.assertEqual(found["mixture"], made["mixture"])
+        self.assertEqual(self.run_eval(*options, "--refine", "both", fusion="f.safetensors"), found)
+        weights = f"{made['mixture']['clip']},{made['mixture']['refined']}"
+        self.assertEqual(self.run_eval(*options, "--mixture", weights, fusion="f.safetensors")["mixture"]["scales"], made["mixture"]["scales"])
+        off = self.run_eval(*options, "--mixture", "off", fusion="f.safetensors")
+        self.assertEqual((off["mixture"], off["reco"]), (None, found["cosines"]))
+        self.assertIsNone(self.run_eval(*options, "--refine", "image", fusion="f.safetensors")["mixture"])  # not what it was chosen with
+
     def test_details(self):
         self.labels("l.csv", self.said)
         before = (self.dir / "l.csv").read_bytes()

@@ -1,0 +1,278 @@
+#include "kernels/kernels.h"
+#include "train/train_internal.h"
+
+#include <math.h>
+
+/* Queries that the readout is chosen on: more would not change it. */
+enum { MOST_QUERIES = 2048 };
+
+static const float octaves[] = {10, 20, 40, 80};
+enum { OCTAVES = 4, THIRDS = 5, TENTHS = 11 };
+/* Right answers as good as this part of the best count as beaten: products of the same vectors differ by less. */
+#define TIE (1 - 1e-6f)
+
+/* All combinations of some scales and weights. */
+typedef struct grid {
+    float scale[3][THIRDS];
+    size_t scales[3];
+    float weight[TENTHS * (TENTHS + 1) / 2][2];
+    size_t weights;
+} grid;
+
+typedef struct judging {
+    const reco_job *job;
+    const reco_queries *q;
+    const grid *g;
+    size_t points;
+    float *hit, *surprise; /* [points][n]: is it the right answer, and -log p of the right answer */
+    float *room;           /* [threads][3][width] */
+} judging;
+
+static size_t points_of(const grid *g) { return g->weights * g->scales[0] * g->scales[1] * g->scales[2]; }
+
+static reco_mixture point(const grid *g, size_t p)
+{
+    size_t n3 = g->scales[2], n2 = g->scales[1], n1 = g->scales[0];
+    const float *w = g->weight[p / (n1 * n2 * n3)];
+    return (reco_mixture){
+        w[0], w[1], {g->scale[0][p / (n2 * n3) % n1], g->scale[1][p / n3 % n2], g->scale[2][p % n3]}};
+}
+
+static void sharpen(const reco_ctx *ctx, float *p, const float *cosines, float scale, size_t n)
+{
+    for (size_t j = 0; j < n; j++) p[j] = scale * cosines[j];
+    reco_softmax_row(ctx, p, n);
+}
+
+static void judge_one(const judging *u, size_t i, size_t at, const reco_mixture *m, const float *clip,
+                      const float *refined, float *mixed)
+{
+    const reco_queries *q = u->q;
+    size_t n = q->count[i], k = u->job->o.k, beaten = 0;
+    float v = fmaxf(0, 1 - m->clip - m->refined), weights[RECO_VOTES_MAX], heard = 0;
+    const uint32_t *of = q->of + i * k;
+    for (size_t j = 0; j < n; j++) mixed[j] = m->clip * clip[j] + m->refined * refined[j];
+    if (v > 1e-6f) {
+        heard = reco_vote_weights(u->job->ctx, m->scale[2], q->near + i * k, of, q->valid[i], weights);
+        for (size_t h = 0; h < q->valid[i]; h++)
+            if (of[h] != RECO_NO_CANDIDATE) mixed[of[h]] += v * weights[h];
+    }
+    float all = m->clip + m->refined + v * heard;
+    const float *p = all > 0 ? mixed : clip; /* where nobody else has anything to say */
+    for (size_t j = 1; j < n; j++) beaten += p[j] >= p[0] * TIE;
+    u->hit[at * q->n + i] = beaten == 0;
+    u->surprise[at * q->n + i] = -logf(fmaxf(1e-30f, all > 0 ? p[0] / all : p[0]));
+}
+
+static void judge(void *arg, size_t begin, size_t end, int worker)
+{
+    const judging *u = arg;
+    const grid *g = u->g;
+    const reco_queries *q = u->q;
+    const reco_ctx *ctx = u->job->ctx;
+    float *clip = u->room + (size_t)worker * 3 * q->width, *refined = clip + q->width,
+          *mixed = refined + q->width;
+    size_t n1 = g->scales[0], n2 = g->scales[1], n3 = g->scales[2];
+    for (size_t i = begin; i < end; i++)
+        for (size_t s = 0; s < n1 * n2; s++) {
+            if (s % n2 == 0) sharpen(ctx, clip, q->plain + i * q->width, g->scale[0][s / n2], q->count[i]);
+            sharpen(ctx, refined, q->refined + i * q->width, g->scale[1][s % n2], q->count[i]);
+            for (size_t w = 0; w < g->weights; w++)
+                for (size_t s3 = 0; s3 < n3; s3++) {
+                    size_t at = (w * n1 * n2 + s) * n3 + s3;
+                    reco_mixture m = point(g, at);
+                    judge_one(u, i, at, &m, clip, refined, mixed);
+                }
+        }
+}
+
+typedef struct result {
+    reco_mixture m;
+    double share; /* of all queries, right */
+    double won;   /* of those that CLIP gets wrong, right */
+    double surprise;
+    float *hit; /* [n] */
+} result;
+
+static double mean(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i];
+    return n ? sum / (double)n : 0;
+}
+
+static double mean_where_wrong(const float *x, const float *clip, size_t n)
+{
+    double sum = 0, count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (clip[i] > 0) continue;
+        sum += (double)x[i];
+        count++;
+    }
+    return sum / fmax(1, count);
+}
+
+/* Where the memory holds the captions asked for, the mixture is to win what CLIP gets wrong, for that is what a concept that
+ * comes later looks like, and to keep what it gets right. So of the points that keep at least half of what the best of them
+ * is better than CLIP on all queries, those count that are right where CLIP is wrong as often as any, but for a standard
+ * error; what is left is noise, and of these the one that finds the right answers likeliest is taken: that is smooth, and
+ * calibrates. Elsewhere only the best on all queries count. clip NULL: it is not known yet. */
+static reco_status best_of(const reco_job *job, const reco_queries *q, const grid *g, const result *clip,
+                           result *best)
+{
+    reco_status status = RECO_OK;
+    reco_ctx *ctx = job->ctx;
+    reco_mark mark = reco_scratch_mark(ctx);
+    judging u = {.job = job, .q = q, .g = g, .points = points_of(g)};
+    size_t n = q->n;
+    double most = 0, won = 0, least;
+    result *all = reco_scratch(ctx, u.points, sizeof *all, "mixture");
+    u.hit = reco_scratch(ctx, u.points * n, sizeof(float), "mixture");
+    u.surprise = reco_scratch(ctx, u.points * n, sizeof(float), "mixture");
+    u.room = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * 3 * q->width, sizeof(float), "mixture");
+    if (!all || !u.hit || !u.surprise || !u.room) RECO_GO(RECO_E_NOMEM);
+    reco_parallel(ctx, n, 8, judge, &u);
+    for (size_t p = 0; p < u.points; p++) {
+        all[p] = (result){
+            .m = point(g, p), .share = mean(u.hit + p * n, n), .surprise = mean(u.surprise + p * n, n)};
+        if (clip) all[p].won = mean_where_wrong(u.hit + p * n, clip->hit, n);
+        most = fmax(most, all[p].share);
+    }
+    least = most;
+    if (clip && job->twins && most > clip->share) least = clip->share + (most - clip->share) / 2;
+    for (size_t p = 0; p < u.points; p++)
+        if (all[p].share >= least && job->twins) won = fmax(won, all[p].won);
+    if (job->twins && clip && clip->share < 1)
+        won -= sqrt(won * (1 - won) / ((1 - clip->share) * (double)n));
+    const result *found = NULL;
+    for (size_t p = 0; p < u.points; p++)
+        if (all[p].share >= least && all[p].won >= won && (!found || all[p].surprise < found->surprise))
+            found = &all[p];
+    float *hit = best->hit;
+    *best = *found;
+    best->hit = memcpy(hit, u.hit + (size_t)(found - all) * n, n * sizeof(float));
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+static void fix(grid *g, const reco_mixture *m)
+{
+    for (int e = 0; e < 3; e++) {
+        g->scale[e][0] = m->scale[e];
+        g->scales[e] = 1;
+    }
+    g->weight[0][0] = m->clip;
+    g->weight[0][1] = m->refined;
+    g->weights = 1;
+}
+
+static void spread(grid *g, int expert, const float *middle)
+{
+    g->scales[expert] = middle ? THIRDS : OCTAVES;
+    for (size_t i = 0; i < g->scales[expert]; i++)
+        g->scale[expert][i] = middle ? *middle * exp2f(((float)i - 2) / 3) : octaves[i];
+}
+
+/* Tenths; without a vote, only those that leave it nothing. */
+static void weigh(grid *g, bool vote)
+{
+    g->weights = 0;
+    for (int a = 0; a < TENTHS; a++)
+        for (int b = vote ? 0 : TENTHS - 1 - a; b < TENTHS - a; b++) {
+            g->weight[g->weights][0] = (float)a / 10;
+            g->weight[g->weights++][1] = (float)b / 10;
+        }
+}
+
+/* First the two scales with the share of CLIP, then the vote and all weights, then finer scales. */
+static reco_status search(const reco_job *job, const reco_queries *q, const result *clip, result *best)
+{
+    grid g;
+    best->m = (reco_mixture){1, 0, {octaves[2], octaves[2], octaves[2]}};
+    fix(&g, &best->m);
+    spread(&g, 0, NULL);
+    spread(&g, 1, NULL);
+    weigh(&g, false);
+    RECO_TRY(best_of(job, q, &g, clip, best));
+    fix(&g, &best->m);
+    spread(&g, 2, NULL);
+    weigh(&g, true);
+    RECO_TRY(best_of(job, q, &g, clip, best));
+    reco_mixture middle = best->m;
+    fix(&g, &middle);
+    spread(&g, 0, &middle.scale[0]);
+    spread(&g, 1, &middle.scale[1]);
+    if (middle.clip + middle.refined < 0.95f) spread(&g, 2, &middle.scale[2]);
+    return best_of(job, q, &g, clip, best);
+}
+
+/* CLIP, or the refined cosines, alone: only the scale is free. */
+static reco_status alone(const reco_job *job, const reco_queries *q, bool refined, result *r)
+{
+    grid g;
+    fix(&g, &(reco_mixture){refined ? 0 : 1, refined ? 1 : 0, {40, 40, 40}});
+    spread(&g, refined, NULL);
+    return best_of(job, q, &g, NULL, r);
+}
+
+/* Of the difference of two shares of the same queries. */
+static double error_of(const float *x, const float *y, size_t n)
+{
+    double sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double off = (double)x[i] - (double)y[i];
+        sum += off;
+        square += off * off;
+    }
+    sum /= (double)n;
+    return sqrt(fmax(0, square / (double)n - sum * sum) / (double)n);
+}
+
+reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_readout *readout)
+{
+    reco_ctx *ctx = job->ctx;
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    result clip = {0}, refined = {0}, best = {0};
+    result *const all[] = {&clip, &refined, &best};
+    for (int r = 0; r < 3; r++)
+        if (!(all[r]->hit = reco_scratch(ctx, q->n, sizeof(float), "mixture"))) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(alone(job, q, false, &clip));
+    RECO_GO(alone(job, q, true, &refined));
+    RECO_GO(search(job, q, &clip, &best));
+    *readout =
+        (reco_readout){best.m, clip.share, refined.share, best.share, error_of(best.hit, clip.hit, q->n)};
+    if (best.share - clip.share <= readout->error) {
+        readout->mixture = clip.m;
+        readout->mixed = clip.share;
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+reco_status reco_queries_create(const reco_job *job, reco_queries *q)
+{
+    reco_ctx *ctx = job->ctx;
+    size_t k = job->o.k;
+    q->room = reco_min(job->nheld, MOST_QUERIES);
+    q->width = reco_min(job->n, RECO_MOST_JUDGED);
+    q->count = reco_alloc(ctx, q->room, sizeof *q->count, "mixture");
+    q->valid = reco_alloc(ctx, q->room, sizeof *q->valid, "mixture");
+    q->near = reco_alloc(ctx, q->room * k, sizeof *q->near, "mixture");
+    q->of = reco_alloc(ctx, q->room * k, sizeof *q->of, "mixture");
+    q->plain = reco_alloc(ctx, q->room * q->width, sizeof *q->plain, "mixture");
+    q->refined = reco_alloc(ctx, q->room * q->width, sizeof *q->refined, "mixture");
+    return q->count && q->valid && q->near && q->of && q->plain && q->refined ? RECO_OK : RECO_E_NOMEM;
+}
+
+void reco_queries_clear(reco_queries *q)
+{
+    reco_free(q->refined);
+    reco_free(q->plain);
+    reco_free(q->of);
+    reco_free(q->near);
+    reco_free(q->valid);
+    reco_free(q->count);
+}
