@@ -13,7 +13,7 @@ ROWS = [
     ("reco_text", "RECO, relational, text side"),
     ("reco_image", "RECO, relational, image side"),
     ("reco_both", "RECO, relational, both sides"),
-    ("reco", "RECO, relational, the side that training chose"),
+    ("reco", "RECO: mixture of CLIP, refined, vote"),
 ]
 COLUMNS = [("old", "old"), ("new", "new"), ("harmonic_mean", "harmonic mean"), ("all", "all"),
            ("new_before_adding", "new, before adding"), ("new_after_deleting", "new, after deleting")]
@@ -89,7 +89,8 @@ their names. It is asked to name EmojiOne's drawings, among {results["old"]["cla
 alone; then the drawings of 2014 to 2016 were added to the memory, and nothing was retrained. On those, CLIP alone
 names {100 * new["clip"]:.1f} % and RECO {100 * new["reco"]:.1f} %. When they are deleted again, the knowledge is gone.</p>
 <div class="scroll"><table><tr><th></th>{head}</tr>{cells}</table></div>
-<p><small>Top-1 accuracy. The side that training chose, on old emoji: {html.escape(results["chosen"]["relational"])}.
+<p><small>Top-1 accuracy. The side that training chose, on old emoji: {html.escape(results["chosen"]["relational"])};
+the mixture: CLIP {results["mixture"]["clip"]:.1f}, refined {results["mixture"]["refined"]:.1f}, vote {results["mixture"]["vote"]:.1f}. The other rows are cosines alone.
 The samples below are evenly spread over the list; a name in green among what was retrieved is the right one.</small></p>
 <h2>New emoji</h2><div class="cards">{cards["new"]}</div>
 <h2>Old emoji</h2><div class="cards">{cards["old"]}</div>

@@ -77,6 +77,7 @@ class Demo:
         for name, (fusion, sides) in METHODS.items():
             fusion = self.out / fusion if fusion.endswith(".safetensors") else fusion
             options = ["--refine", sides] if sides else []
+            options += [] if name == "reco" else ["--mixture", "off"]  # cosines alone
             if details and name == "reco":
                 options += ["--details", details]
             result = self.run("eval", "--model", self.model, "--bank", self.memory, "--fusion", fusion, "--classes",
@@ -104,6 +105,7 @@ class Demo:
         results["all"] = {m: (old[m] * self.counts["old"] + new[m] * self.counts["new"]) / total for m in old}
         for rows in results.values():
             rows["classes"] = self.classes
+        results["mixture"] = self.training["relational"]["mixture"]
         results["chosen"] = {name: made["refine"] for name, made in self.training.items()}
         return results
 
