@@ -253,14 +253,21 @@ void cli_print_mixture(const reco_mixture *m)
            (double)(roundf(1e6f * vote) / 1e6f));
 }
 
+/* Six digits: weights are tenths, and 0.4 is shown as that. */
+static json_t *rounded(float value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.6g", (double)value);
+    return json_real(strtod(text, NULL));
+}
+
 json_t *cli_mixture(const reco_mixture *m)
 {
     if (!(m->scale[0] > 0)) return json_null();
     float vote = 1 - m->clip - m->refined;
-    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", cli_score(m->clip), "refined",
-                     cli_score(m->refined), "vote",
-                     cli_score(vote < 1e-6f ? 0 : roundf(1e6f * vote) / 1e6f), "scales",
-                     cli_score(m->scale[0]), cli_score(m->scale[1]), cli_score(m->scale[2]));
+    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", rounded(m->clip), "refined",
+                     rounded(m->refined), "vote", rounded(vote < 1e-6f ? 0 : vote), "scales",
+                     rounded(m->scale[0]), rounded(m->scale[1]), rounded(m->scale[2]));
 }
 
 json_t *cli_text(const char *text)
