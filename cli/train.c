@@ -208,6 +208,9 @@ static reco_status embed_pairs(cli *c, const args *a, const reco_model *model, c
     reco_stream_result result = {0};
     reco_status status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, cache, 1, &stream, &result);
     if (status == RECO_OK) cli_skipped(c, result.failures, NULL);
+    if (status == RECO_E_EXISTS)
+        cli_error("%s: holds the embeddings of other pairs; remove it, or name another folder with --cache",
+                  cache);
     return status;
 }
 

@@ -226,6 +226,9 @@ class Train(Case):
                        says=["hf-quickgelu"])
             self.json("search", "--model", MODEL, "--bank", "b", "--fusion", f"{layer}.safetensors", "--text", "x",
                       "--refine", "both")
+        others = self.pairs(40, "others.csv", first=80)
+        self.fails("train", "--model", MODEL, "--bank", "b", "--pairs", others, "--out", "o.safetensors", "--cache", "cache",
+                   says=["cache: holds the embeddings of other pairs; remove it, or name another folder with --cache"])
         (self.dir / "bad.safetensors").write_bytes(b"\xff" * 100)
         self.fails("search", "--model", MODEL, "--bank", "b", "--fusion", "bad.safetensors", "--text", "x", says=["bad.safetensors"])
 
