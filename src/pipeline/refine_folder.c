@@ -91,6 +91,26 @@ out:
     return status;
 }
 
+/* RECO_E_FORMAT where no row of any side can be refined; the first that can be ends the search. */
+static reco_status check_usable(reco_ctx *ctx, reco_embeddings *e, const char *in, size_t d)
+{
+    reco_status status = RECO_OK;
+    bool found = false;
+    float *row = reco_alloc(ctx, d, sizeof *row, "embeddings");
+    if (!row) return RECO_E_NOMEM;
+    for (int side = RECO_IMAGE; side <= RECO_TEXT; side++)
+        for (size_t i = 0; reco_embeddings_has(e, (reco_side)side) && i < reco_embeddings_rows(e) && !found;
+             i++) {
+            RECO_GO(reco_embeddings_read(ctx, e, (reco_side)side, i, 1, row));
+            found = reco_unit_row(row, d);
+        }
+    if (!found)
+        status = reco_fail(ctx, RECO_E_FORMAT, "%s: no row can be refined: each is zero or not finite", in);
+out:
+    reco_free(row);
+    return status;
+}
+
 reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
                                reco_sides sides, const char *in, const char *out,
                                const reco_refine_opts *opts, const reco_stream_opts *stream,
@@ -113,6 +133,7 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_
     RECO_GO(reco_provenance_check(ctx, &p, in, bank, fusion));
     if (p.refined & (int)sides)
         reco_log(ctx, RECO_LOG_WARN, "%s: has been refined already, and is refined once more", in);
+    RECO_GO(check_usable(ctx, e, in, config.d));
     RECO_GO(reco_mkdirs(ctx, out));
     RECO_GO(reco_provenance_write(ctx, out, &none)); /* of what was there before */
     RECO_GO(reco_failures_begin(ctx, &failures, out, stream));

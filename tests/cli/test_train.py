@@ -46,6 +46,15 @@ class Train(Case):
         self.assertEqual(npy(self.dir / "held/img_emb/img_emb_0.npy"), npy(self.dir / "t/img_emb/img_emb_0.npy"))
         self.assertEqual(npy(self.dir / "r/text_emb/text_emb_0.npy"), npy(self.dir / "t/text_emb/text_emb_0.npy"))
 
+    def test_refine_of_nothing(self):
+        self.world(40, 20, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        for side in ("img_emb", "text_emb"):
+            write_npy(self.dir / f"zero/{side}/{side}_0.npy", [[0.0] * 32] * 3)
+        self.fails("refine", "--bank", "b", "--fusion", "mean", "--embeddings", "zero", "--out", "r",
+                   says=["zero: no row can be refined: each is zero or not finite"])
+        self.assertFalse((self.dir / "r").exists())
+
     def test_threads_change_no_byte(self):
         self.world(150, 50, "e")
         self.world(53, 50, "held", seed=5)
