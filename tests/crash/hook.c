@@ -59,7 +59,7 @@ const char *hook_log(void) { return log_text; }
 static void die(void)
 {
     syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
-    for (;;) syscall(SYS_pause);
+    for (;;) syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
 }
 
 /* Is this the call that goes wrong? errno is set; a process that dies does so in the caller's hands. */
@@ -87,7 +87,7 @@ static void note_fd(const char *what, int fd)
     char link[64], path[512];
     if (!recording) return;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    long n = syscall(SYS_readlink, link, path, sizeof path - 1);
+    long n = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
     path[n > 0 ? n : 0] = 0;
     note(what, path, "");
 }
