@@ -39,5 +39,7 @@ struct reco_class_list {
 reco_status reco_class_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text,
                                    uint64_t *hash);
 reco_status reco_class_hash_words(reco_ctx *ctx, const char *name, bool loose, uint64_t *hash);
+/* Where the first entry of this hash stands among n sorted ones; n where there is none. */
+size_t reco_class_first(const struct reco_class_index *index, size_t n, uint64_t hash);
 
 #endif

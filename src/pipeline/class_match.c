@@ -162,9 +162,7 @@ const char *const *reco_class_list_texts(const reco_class_list *list) { return l
 
 /* ---- labels ---- */
 
-/* The class of this hash; RECO_NO_CLASS where there is none, or several. */
-static uint32_t look_up(const reco_class_list *list, const struct reco_class_index *index, size_t n,
-                        uint64_t hash)
+size_t reco_class_first(const struct reco_class_index *index, size_t n, uint64_t hash)
 {
     size_t low = 0, high = n;
     while (low < high) {
@@ -174,7 +172,15 @@ static uint32_t look_up(const reco_class_list *list, const struct reco_class_ind
         else
             high = middle;
     }
-    if (low == n || index[low].hash != hash) return RECO_NO_CLASS;
+    return low < n && index[low].hash == hash ? low : n;
+}
+
+/* The class of this hash; RECO_NO_CLASS where there is none, or several. */
+static uint32_t look_up(const reco_class_list *list, const struct reco_class_index *index, size_t n,
+                        uint64_t hash)
+{
+    size_t low = reco_class_first(index, n, hash);
+    if (low == n) return RECO_NO_CLASS;
     uint32_t found = list->of_entry[index[low].entry];
     for (size_t i = low + 1; i < n && index[i].hash == hash; i++)
         if (list->of_entry[index[i].entry] != found) return RECO_NO_CLASS;

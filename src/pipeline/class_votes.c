@@ -41,15 +41,8 @@ static reco_status index_texts(reco_ctx *ctx, const reco_class_list *list, const
 
 static uint32_t find(const struct reco_class_index *index, size_t n, uint64_t hash)
 {
-    size_t low = 0, high = n;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (index[middle].hash < hash)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && index[low].hash == hash ? index[low].entry : RECO_NO_CLASS;
+    size_t at = reco_class_first(index, n, hash);
+    return at < n ? index[at].entry : RECO_NO_CLASS;
 }
 
 static reco_status class_of(reco_ctx *ctx, const reco_bank *bank, const reco_model *model, int64_t id,
