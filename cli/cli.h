@@ -77,9 +77,6 @@ void cli_print(json_t *value);
 json_t *cli_text(const char *text);
 /* A number of 9 digits, which say all that a float does. */
 json_t *cli_score(float score);
-/* {"clip": a, "refined": b, "vote": ..., "scales": [...]}, or null where there is none. */
-json_t *cli_mixture(const reco_mixture *mixture);
-void cli_print_mixture(const reco_mixture *mixture); /* its weights, without an end of line */
 /* A row of a bank as an object of id, caption, uri and meta; as a line of text. */
 json_t *cli_row(const reco_pair *pair);
 void cli_show_row(const reco_pair *pair);
@@ -123,6 +120,26 @@ float cli_similarity(struct argp_state *state, const char *what, const char *tex
 reco_side cli_side(struct argp_state *state, const char *option, const char *text);
 /* argp_error when a required option is missing. */
 void cli_need(struct argp_state *state, const void *value, const char *option);
+
+/* ---- mixture.c ---- */
+
+/* --mixture: how is auto (NULL too), off, or two weights as they were given. */
+typedef struct cli_readout {
+    const char *how;
+    float weights[2]; /* of CLIP and of what is refined */
+} cli_readout;
+#define CLI_MIXTURE_HELP                                                                                   \
+    "Weights of CLIP and of the refined, A,B (the vote has what is left), off, or auto (default: auto, "   \
+    "what training chose)"
+bool cli_readout_is_auto(const cli_readout *readout);
+void cli_parse_readout(struct argp_state *state, cli_readout *readout, const char *arg);
+/* The mixture that is meant where `sides` are refined, auto being what training found where these are the sides that it found
+ * it with; scale[0] = 0: none. scale: the model's own, or 0. */
+reco_mixture cli_choose_mixture(const cli_readout *readout, const reco_fusion *fusion, reco_sides sides,
+                                float scale);
+/* {"clip": a, "refined": b, "vote": ..., "scales": [...]}, or null where there is none. */
+json_t *cli_mixture(const reco_mixture *mixture);
+void cli_print_mixture(const reco_mixture *mixture); /* its weights, without an end of line */
 
 /* The hooks of the context. */
 int cli_progress(void *user, const char *what, uint64_t done, uint64_t total);

@@ -246,30 +246,6 @@ json_t *cli_score(float score)
     return json_real(strtod(text, NULL));
 }
 
-void cli_print_mixture(const reco_mixture *m)
-{
-    float vote = fmaxf(0, 1 - m->clip - m->refined);
-    printf("CLIP %.2g, refined %.2g, vote %.2g", (double)m->clip, (double)m->refined,
-           (double)(roundf(1e6f * vote) / 1e6f));
-}
-
-/* Six digits: weights are tenths, and 0.4 is shown as that. */
-static json_t *rounded(float value)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.6g", (double)value);
-    return json_real(strtod(text, NULL));
-}
-
-json_t *cli_mixture(const reco_mixture *m)
-{
-    if (!(m->scale[0] > 0)) return json_null();
-    float vote = 1 - m->clip - m->refined;
-    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", rounded(m->clip), "refined",
-                     rounded(m->refined), "vote", rounded(vote < 1e-6f ? 0 : vote), "scales",
-                     rounded(m->scale[0]), rounded(m->scale[1]), rounded(m->scale[2]));
-}
-
 json_t *cli_text(const char *text)
 {
     json_t *value = json_string(text);

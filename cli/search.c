@@ -19,7 +19,9 @@ enum {
     KEY_SIDE,
     KEY_MIN,
     KEY_ENCODER,
-    KEY_DISTINCT
+    KEY_DISTINCT,
+    KEY_MIXTURE,
+    KEY_OWN
 };
 
 static void add(cli_search *a, query_kind kind, const char *text, int64_t id)
@@ -34,15 +36,17 @@ static void check(cli_search *a, struct argp_state *state)
     cli_need(state, a->bank, "--bank");
     if (a->file) {
         if (a->n) argp_error(state, "--queries goes without --image, --text and --near");
-        if (a->fusion) argp_error(state, "--queries goes without --fusion");
         if (a->in < 0) argp_error(state, "--side is missing");
         cli_need(state, a->out, "--out");
-        return;
     }
-    if (a->n == 0) argp_error(state, "want --image, --text, --near or --queries");
-    if (a->out || a->encoder) argp_error(state, "%s goes with --queries", a->out ? "--out" : "--encoder");
+    if (a->n == 0 && !a->file) argp_error(state, "want --image, --text, --near or --queries");
+    if (!a->file && (a->out || a->encoder || a->own >= 0))
+        argp_error(state, "%s goes with --queries",
+                   a->out       ? "--out"
+                   : a->encoder ? "--encoder"
+                                : "--query-side");
     if (embeds) cli_need(state, a->model, "--model");
-    if (a->refine != RECO_SIDES_NONE && a->refine != RECO_SIDES_DEFAULT)
+    if (a->readout.how || (a->ask.sides != RECO_SIDES_NONE && a->ask.sides != RECO_SIDES_DEFAULT))
         cli_need(state, a->fusion, "--fusion");
 }
 
@@ -72,7 +76,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->file = arg;
         return 0;
     case KEY_DISTINCT:
-        a->distinct = true;
+        a->ask.distinct = 1;
         return 0;
     case KEY_ENCODER:
         a->encoder = arg;
@@ -87,18 +91,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->fusion = arg;
         return 0;
     case KEY_REFINE:
-        a->refine = cli_sides(state, arg);
+        a->ask.sides = cli_sides(state, arg);
         return 0;
     case KEY_IN:
     case KEY_SIDE:
         a->in = (int)cli_side(state, key == KEY_IN ? "--in" : "--side", arg);
         return 0;
+    case KEY_OWN:
+        a->own = (int)cli_side(state, "--query-side", arg);
+        return 0;
+    case KEY_MIXTURE:
+        cli_parse_readout(state, &a->readout, arg);
+        return 0;
     case KEY_MIN:
-        a->search.min_similarity = cli_similarity(state, "--min-similarity", arg);
-        a->search.use_min = 1;
+        a->ask.search.min_similarity = cli_similarity(state, "--min-similarity", arg);
+        a->ask.search.use_min = 1;
         return 0;
     case 'k':
-        a->search.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        a->ask.search.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         return 0;
     case ARGP_KEY_END:
         check(a, state);
@@ -123,8 +133,11 @@ static const struct argp_option options[] = {
     {"fusion", KEY_FUSION, "FILE|NAME", 0, "Refine the query first, with this layer", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
      "image, text, both, none or auto (default: auto, what training chose)", 2},
+    {"mixture", KEY_MIXTURE, "HOW", 0, CLI_MIXTURE_HELP, 2},
     {"queries", KEY_QUERIES, "NPY", 0, "Embeddings to look up, [n][d]; no model needed", 3},
     {"side", KEY_SIDE, "image|text", 0, "Search the pictures or the captions (with --queries)", 3},
+    {"query-side", KEY_OWN, "image|text", 0,
+     "What the embeddings are of (with --queries and --fusion; default: what --side says)", 3},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --queries)", 3},
     {"out", KEY_OUT, "DIR", 0, "Where ids.npy and scores.npy go (with --queries)", 3},
@@ -187,20 +200,24 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
     return status;
 }
 
-/* Rows that were found, as an array or as lines of text. */
-static reco_status print(cli *c, const reco_bank *bank, const int64_t *ids, const float *scores, size_t n,
+/* Rows that were found, as an array or as lines of text; those of a mixture show their cosines, too. */
+static reco_status print(cli *c, const reco_bank *bank, const reco_answer_list *list, bool mixed,
                          json_t *hits)
 {
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < *list->counts; i++) {
         reco_pair pair;
-        reco_status status = reco_bank_get(c->ctx, bank, ids[i], &pair);
+        reco_status status = reco_bank_get(c->ctx, bank, list->ids[i], &pair);
         if (status != RECO_OK) return status;
         if (c->json) {
             json_t *hit = cli_row(&pair);
-            json_object_set_new(hit, "score", cli_score(scores[i]));
+            json_object_set_new(hit, "score", cli_score(list->scores[i]));
+            if (mixed) json_object_set_new(hit, "plain", cli_score(list->plain[i]));
+            if (mixed) json_object_set_new(hit, "refined", cli_score(list->refined[i]));
             json_array_append_new(hits, hit);
         } else {
-            printf("%.4f  %8lld  ", (double)scores[i], (long long)pair.id);
+            printf("%.4f  ", (double)list->scores[i]);
+            if (mixed) printf("%.4f  %.4f  ", (double)list->plain[i], (double)list->refined[i]);
+            printf("%8lld  ", (long long)pair.id);
             cli_put(pair.caption);
             if (pair.uri) fputs("  ", stdout);
             if (pair.uri) cli_put(pair.uri);
@@ -211,47 +228,29 @@ static reco_status print(cli *c, const reco_bank *bank, const int64_t *ids, cons
     return RECO_OK;
 }
 
-/* The k best rows, of --near without the row itself. */
-static reco_status find(cli *c, const cli_search *a, const cli_query *q, const reco_bank *bank,
-                        reco_side side, const float *x, reco_hits hits)
-{
-    int64_t but = q->kind == QUERY_ROW ? q->id : -1;
-    if (a->distinct) return reco_search_distinct(c->ctx, bank, side, x, 1, &a->search, but, hits);
-    reco_search_opts search = a->search;
-    reco_bank_filter *others = NULL;
-    reco_status status = RECO_OK;
-    if (but >= 0) status = reco_bank_filter_without(c->ctx, &others, bank, a->search.filter, &but, 1);
-    if (others) search.filter = others;
-    if (status == RECO_OK) status = reco_bank_search(c->ctx, bank, side, x, 1, &search, hits);
-    reco_bank_filter_free(others);
-    return status;
-}
-
 /* Search for one query; its result goes to *out with --json. */
 static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, const reco_model *model,
-                           const reco_bank *bank, const reco_fusion *fusion, float *x, json_t **out)
+                           const reco_bank *bank, float *x, json_t **out)
 {
     reco_side own = q->kind == QUERY_TEXT ? RECO_TEXT : RECO_IMAGE,
               side = a->in < 0 ? own : (reco_side)a->in;
     if (q->kind == QUERY_ROW) own = side;
     reco_status status = cli_embed_query(c, model, bank, q, own, x);
     if (status != RECO_OK) return status;
-    reco_sides sides = a->refine;
-    if (sides == RECO_SIDES_DEFAULT)
-        sides = fusion ? reco_fusion_get_config(fusion).sides : RECO_SIDES_NONE;
-    bool refined = fusion && ((int)sides >> own & 1);
-    reco_refine_opts fuse = {.filter = a->search.filter};
-    if (refined) status = reco_refine(c->ctx, bank, fusion, own, x, 1, &fuse, x, (reco_hits){0});
-    if (status != RECO_OK) return status;
-
     int64_t ids[RECO_BANK_MAX_K];
-    float scores[RECO_BANK_MAX_K];
+    float scores[3][RECO_BANK_MAX_K];
     size_t n;
-    status = find(c, a, q, bank, side, x, (reco_hits){ids, scores, &n});
+    reco_mixture mixture = reco_ask_mixture(&a->ask, own, side);
+    bool mixed = mixture.scale[0] > 0, refined = a->ask.fusion && ((int)a->ask.sides >> own & 1);
+    reco_answer_list list = {
+        .ids = ids, .scores = scores[0], .counts = &n, .plain = scores[1], .refined = scores[2]};
+    if (!mixed) list.plain = list.refined = NULL;
+    status = reco_ask(c->ctx, bank, own, side, x, 1, &a->ask, q->kind == QUERY_ROW ? q->id : -1, list);
     if (status != RECO_OK) return status;
     json_t *hits = json_array();
-    status = print(c, bank, ids, scores, n, hits);
-    *out = json_pack("{s:b, s:o}", "refined", refined, "hits", hits);
+    if (mixed && !c->json && n) puts("p       plain   refined");
+    status = print(c, bank, &list, mixed, hits);
+    *out = json_pack("{s:b, s:o, s:o}", "refined", refined, "mixture", cli_mixture(&mixture), "hits", hits);
     return status;
 }
 
@@ -262,7 +261,7 @@ static void tell_cut(json_t *result, const cli_query *q, bool cut)
 }
 
 static reco_status search_all(cli *c, const cli_search *a, const reco_model *model, const reco_bank *bank,
-                              const reco_fusion *fusion, float *x, uint64_t *failures)
+                              float *x, uint64_t *failures)
 {
     static const char *const names[] = {"image", "text", "near"};
     json_t *results = json_array(), *one = NULL;
@@ -271,10 +270,10 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
         const cli_query *q = &a->queries[i];
         if (a->n > 1 && !c->json) cli_say("%s %s", names[q->kind], q->text);
         uint64_t before = c->truncated;
-        status = look_up(c, a, q, model, bank, fusion, x, &one);
+        status = look_up(c, a, q, model, bank, x, &one);
         if (one) tell_cut(one, q, c->truncated > before);
         if (a->n == 1) break;
-        if (!one) one = json_pack("{s:b, s:[]}", "refined", 0, "hits");
+        if (!one) one = json_pack("{s:b, s:n, s:[]}", "refined", 0, "mixture", "hits");
         json_object_set_new(one, names[q->kind],
                             q->kind == QUERY_ROW ? json_integer(q->id) : cli_text(q->text));
         if (status == RECO_E_IO || status == RECO_E_FORMAT || status == RECO_E_NOTFOUND) {
@@ -294,6 +293,16 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
     return status;
 }
 
+/* What the options leave to the layer. */
+static void settle(cli_search *a, const reco_fusion *fusion, float scale)
+{
+    a->ask.fusion = fusion;
+    if (a->ask.sides == RECO_SIDES_DEFAULT) a->ask.sides = reco_fusion_get_config(fusion).sides;
+    if (cli_readout_is_auto(&a->readout)) return;
+    a->given = cli_choose_mixture(&a->readout, fusion, a->ask.sides, scale);
+    a->ask.mixture = &a->given;
+}
+
 static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
                        reco_bank_filter **filter, uint64_t *failures)
 {
@@ -306,11 +315,12 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
     if (status == RECO_OK) status = cli_open_memory(c, *model, bank, a->bank, fusion, a->fusion, 0);
     if (status == RECO_OK && a->where) status = reco_bank_filter_where(c->ctx, filter, *bank, a->where);
     if (status != RECO_OK) return status;
-    a->search.filter = *filter;
+    a->ask.search.filter = *filter;
+    if (*fusion) settle(a, *fusion, reco_bank_get_info(*bank).logit_scale);
     if (a->file) return cli_search_file(c, a, *bank, failures);
     float *x = calloc(reco_bank_get_info(*bank).d, sizeof *x);
     if (!x) return RECO_E_NOMEM;
-    status = search_all(c, a, *model, *bank, *fusion, x, failures);
+    status = search_all(c, a, *model, *bank, x, failures);
     free(x);
     return status;
 }
@@ -318,7 +328,8 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
 int cmd_search(int argc, char **argv)
 {
     cli c = {0};
-    cli_search a = {.common = &c, .refine = RECO_SIDES_DEFAULT, .in = -1, .search = {.k = 10}};
+    cli_search a = {
+        .common = &c, .in = -1, .own = -1, .ask = {.sides = RECO_SIDES_DEFAULT, .search = {.k = 10}}};
     a.queries = calloc((size_t)argc, sizeof *a.queries);
     if (!a.queries || !cli_begin(&c, argc, argv, &argp, &a)) {
         free(a.queries);

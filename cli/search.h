@@ -17,11 +17,11 @@ typedef struct cli_search {
     const char *model, *bank, *fusion, *where, *file, *out, *encoder;
     cli_query *queries;
     size_t n;
-    reco_sides refine;
-    bool distinct;
     uint64_t nrows; /* of the file */
-    int in;         /* reco_side, or -1: the query's own */
-    reco_search_opts search;
+    int in, own;    /* reco_side, or -1: the query's own; of the file's rows, or -1: the same */
+    cli_readout readout;
+    reco_mixture given; /* --mixture, where it is not auto; ask refers to it */
+    reco_ask_opts ask;
 } cli_search;
 
 /* The sides of a model that embedding the queries takes. */

@@ -16,27 +16,6 @@ enum {
     KEY_MIXTURE
 };
 
-/* auto, off, or two weights */
-static void parse_mixture(struct argp_state *state, zero_shot *z, const char *arg)
-{
-    z->readout = arg;
-    if (strcmp(arg, "auto") == 0 || strcmp(arg, "off") == 0) return;
-    char *end;
-    z->weights[0] = strtof(arg, &end);
-    if (end != arg && *end == ',') {
-        const char *second = end + 1;
-        z->weights[1] = strtof(second, &end);
-        if (end != second && !*end && z->weights[0] >= 0 && z->weights[1] >= 0 &&
-            z->weights[0] + z->weights[1] <= 1 + 1e-6f)
-            return;
-    }
-    argp_error(state, "--mixture = %s, want auto, off, or two weights A,B of 0 or more, together at most 1",
-               arg);
-}
-
-/* Of the vote, where neither a checkpoint nor the user says it. */
-#define VOTE_SCALE 40
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     zero_shot *z = state->input;
@@ -66,7 +45,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         z->merge = true;
         return 0;
     case KEY_MIXTURE:
-        parse_mixture(state, z, arg);
+        cli_parse_readout(state, &z->readout, arg);
         return 0;
     case KEY_WHERE:
         z->where = arg;
@@ -76,7 +55,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_INIT:
         z->sides = RECO_SIDES_DEFAULT;
-        z->readout = "auto";
         return 0;
     case ARGP_KEY_END:
         cli_need(state, z->model_dir, "--model");
@@ -101,11 +79,7 @@ static const struct argp_option options[] = {
      "Prompts, one a line, with {} for the name (default: the name alone)", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
      "image, text, both, none or auto (default: auto, what training chose)", 2},
-    {"mixture", KEY_MIXTURE, "HOW", 0,
-     "Weights of CLIP and of the refined, A,B (the vote has what is left), off, or auto (default: auto, "
-     "what "
-     "training chose)",
-     2},
+    {"mixture", KEY_MIXTURE, "HOW", 0, CLI_MIXTURE_HELP, 2},
     {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
     {"where", KEY_WHERE, "SQL", 0,
      "Ask only rows of the memory for which this is true of id, caption, uri, meta", 2},
@@ -126,24 +100,6 @@ static reco_status open_classes(cli *c, zero_shot *z)
     z->classes = reco_class_list_names(z->list);
     z->of_class = calloc(z->nclasses, sizeof *z->of_class);
     return z->of_class ? RECO_OK : RECO_E_NOMEM;
-}
-
-/* What training found holds for the sides that it found with it. */
-static void choose_mixture(zero_shot *z, const reco_mixture *trained)
-{
-    float scale = reco_model_get_info(z->model).logit_scale;
-    bool fits = z->sides == reco_fusion_get_config(z->fusion).sides;
-    if (strcmp(z->readout, "off") == 0) return;
-    if (strcmp(z->readout, "auto") == 0) {
-        if (fits) z->mixture = *trained;
-        return;
-    }
-    if (trained->scale[0] > 0)
-        z->mixture = *trained;
-    else
-        z->mixture = (reco_mixture){.scale = {scale, scale, VOTE_SCALE}};
-    z->mixture.clip = z->weights[0];
-    z->mixture.refined = z->weights[1];
 }
 
 bool zero_shot_votes(const zero_shot *z)
@@ -174,7 +130,8 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     z->own = z->sides == RECO_SIDES_DEFAULT;
     if (z->own) z->sides = config.sides;
     z->took = config.layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->sides;
-    choose_mixture(z, &config.mixture);
+    z->mixture =
+        cli_choose_mixture(&z->readout, z->fusion, z->sides, reco_model_get_info(z->model).logit_scale);
     return RECO_OK;
 }
 

@@ -6,11 +6,10 @@
 
 typedef struct zero_shot {
     const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where,
-        *images;         /* as given */
-    bool merge;          /* classes of one name */
-    const char *readout; /* --mixture: auto, off, or weights */
-    float weights[2];    /* of CLIP and of what is refined, where they were given */
-    reco_sides sides;    /* RECO_SIDES_DEFAULT: the layer's own */
+        *images; /* as given */
+    bool merge;  /* classes of one name */
+    cli_readout readout;
+    reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
     reco_refine_opts refine;
     /* after zero_shot_open */
     reco_model *model;

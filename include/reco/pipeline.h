@@ -212,26 +212,6 @@ RECO_API reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, 
                                           const float *queries, size_t nq, const reco_search_opts *opts,
                                           int64_t but, reco_hits hits);
 
-typedef struct reco_search_result {
-    uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
-    uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */
-    double seconds;             /* the search alone: neither reading nor writing */
-} reco_search_result;
-
-/* Queries from a file, hits to files; no model needed.
- *   distinct  1: as reco_search_distinct
- *   queries  a .npy of [nq][d], float32 or float16
- *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
- *            queries, hold id -1 and score 0. Both files appear when all is done; a killed process leaves both, or those
- *            of an earlier search, or no ids.npy
- *   stream   failure hook alone; may be NULL
- * Memory: 16 MiB of queries at a time, and their hits.
- * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */
-RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side side,
-                                      const char *queries, const char *out, const reco_search_opts *opts,
-                                      int distinct, const reco_stream_opts *stream,
-                                      reco_search_result *result);
-
 typedef struct reco_refine_opts {
     size_t k; /* 0 = the layer's own */
     float
@@ -250,6 +230,63 @@ typedef struct reco_refine_opts {
 RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
                                  reco_side side, const float *x, size_t n, const reco_refine_opts *opts,
                                  float *out, reco_hits hits);
+
+/* How a question is put to the memory. {0}: the cosines of the query alone. */
+typedef struct reco_ask_opts {
+    reco_search_opts search;     /* k, filter and least cosine of what is found */
+    int distinct;                /* 1: as reco_search_distinct */
+    const reco_fusion *fusion;   /* NULL: nothing is refined and nothing mixed */
+    reco_sides sides;            /* queries of these are refined; RECO_SIDES_DEFAULT: what training chose */
+    const reco_mixture *mixture; /* NULL: as reco_ask_mixture says; scale[0] = 0: none */
+    size_t neighbours;           /* that a query is refined with, or that vote; 0 = the layer's own */
+} reco_ask_opts;
+
+/* The mixture that is read out: the one given, else what training found, where pictures are asked for with texts or captions with
+ * pictures, and the sides refined are those that it found it with. Of queries on the side that they search training knows
+ * nothing: there the refined cosines decide. scale[0] = 0: there is none. */
+RECO_API reco_mixture reco_ask_mixture(const reco_ask_opts *opts, reco_side own, reco_side side);
+
+/* [nq][k], best first; places without an answer hold id -1 and zeros. */
+typedef struct reco_answer_list {
+    int64_t *ids;
+    float *scores;          /* probabilities where there is a mixture, else cosines of the refined query */
+    float *plain, *refined; /* cosines of the query as it came and as it was refined; NULL: not wanted */
+    size_t *counts;         /* [nq]; may be NULL */
+} reco_answer_list;
+
+/* Ask the memory: refine the queries, and read out the mixture.
+ *   own   what the queries embed; side: whose vectors of the rows they are compared with
+ *   x     [nq][d] unit rows
+ *   but   a row that is neither found nor fused with, or -1
+ * Without a mixture the answers are the rows nearest to the refined query. With one, the candidates are the best 128 rows of
+ * the query and the best 128 of the refined query (1,024 where k is above 128; with `distinct`, of so many pictures), and the rows
+ * whose captions vote; scores are reco_mixture_posterior over them, rows of equal vectors being one candidate. Rows are
+ * compared as they are stored, not refined. The vote is for captions, by the neighbours of pictures: it has a say where own is
+ * RECO_IMAGE and side RECO_TEXT. The least cosine must be reached by the query as it came or as it was refined.
+ * Equal scores order by smaller id. RECO_E_MISMATCH when d or the encoder of bank and fusion differ; otherwise as
+ * reco_bank_search. */
+RECO_API reco_status reco_ask(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side,
+                              const float *x, size_t nq, const reco_ask_opts *opts, int64_t but,
+                              reco_answer_list out);
+
+typedef struct reco_search_result {
+    uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
+    uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */
+    double seconds;             /* the search alone: neither reading nor writing */
+} reco_search_result;
+
+/* Queries from a file, hits to files; no model needed.
+ *   own, side, opts  as for reco_ask
+ *   queries  a .npy of [nq][d], float32 or float16
+ *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
+ *            queries, hold id -1 and score 0. Both files appear when all is done; a killed process leaves both, or those
+ *            of an earlier search, or no ids.npy
+ *   stream   failure hook alone; may be NULL
+ * Memory: 16 MiB of queries at a time, and their hits.
+ * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */
+RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side,
+                                      const char *queries, const char *out, const reco_ask_opts *opts,
+                                      const reco_stream_opts *stream, reco_search_result *result);
 
 /* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata. Rows that
  * no neighbour changed keep their bytes. `out` gets reco.json when `in` has it, or stream->encoder says whose they are.

@@ -173,6 +173,19 @@ static inline uint64_t reco_count_cut(const unsigned char *cut, size_t n)
     return sum;
 }
 
+/* ---- search_distinct.c ---- */
+
+/* Pictures, each once, with a row that shows it. */
+typedef struct reco_pictures {
+    const reco_bank *bank;
+    size_t d, n;
+    float *vectors; /* [n][d] */
+    int64_t *ids;   /* [n] */
+} reco_pictures;
+/* Add the picture of a row, whose image vector this is, unless it is there. The arrays have room. */
+reco_status reco_pictures_add(reco_ctx *ctx, reco_pictures *p, int64_t id, const float *vector,
+                              bool *added);
+
 /* Make a row of length 1; false where it is zero or not finite. */
 bool reco_unit_row(float *row, size_t d);
 

@@ -11,10 +11,8 @@ typedef struct distinct {
     size_t d, k;
     int64_t but;
     /* of one query */
-    float *chosen; /* [k + 1][d] image vectors of what is left out and of what was chosen */
-    int64_t *ids;  /* [k + 1] */
-    size_t n;      /* how many there are */
-    int64_t *seen; /* rows that were looked at: [room] */
+    reco_pictures chosen; /* [k + 1] what is left out and what was chosen */
+    int64_t *seen;        /* rows that were looked at: [room] */
     size_t nseen, room;
 } distinct;
 
@@ -29,24 +27,30 @@ static reco_status same_uri(reco_ctx *ctx, const reco_bank *bank, int64_t a, int
     return status;
 }
 
-/* Has this picture been chosen? By its vector; vectors that were computed in another way differ in their last digits. */
-static reco_status is_known(reco_ctx *ctx, const distinct *s, int64_t id, const float *vector, bool *known)
+/* By its vector; vectors that were computed in another way differ in their last digits. */
+static reco_status is_known(reco_ctx *ctx, const reco_pictures *p, int64_t id, const float *vector,
+                            bool *known)
 {
     *known = false;
-    for (size_t i = 0; i < s->n && !*known; i++) {
-        const float *other = s->chosen + i * s->d;
-        if (memcmp(vector, other, s->d * sizeof *vector) == 0)
+    for (size_t i = 0; i < p->n && !*known; i++) {
+        const float *other = p->vectors + i * p->d;
+        if (memcmp(vector, other, p->d * sizeof *vector) == 0)
             *known = true;
-        else if (reco_dot(vector, other, s->d) > NEARLY)
-            RECO_TRY(same_uri(ctx, s->bank, id, s->ids[i], known));
+        else if (reco_dot(vector, other, p->d) > NEARLY)
+            RECO_TRY(same_uri(ctx, p->bank, id, p->ids[i], known));
     }
     return RECO_OK;
 }
 
-static void choose(distinct *s, int64_t id, const float *vector)
+reco_status reco_pictures_add(reco_ctx *ctx, reco_pictures *p, int64_t id, const float *vector, bool *added)
 {
-    memcpy(s->chosen + s->n * s->d, vector, s->d * sizeof *vector);
-    s->ids[s->n++] = id;
+    bool known;
+    RECO_TRY(is_known(ctx, p, id, vector, &known));
+    *added = !known;
+    if (known) return RECO_OK;
+    memcpy(p->vectors + p->n * p->d, vector, p->d * sizeof *vector);
+    p->ids[p->n++] = id;
+    return RECO_OK;
 }
 
 static reco_status remember(reco_ctx *ctx, distinct *s, const int64_t *ids, size_t n)
@@ -75,10 +79,9 @@ static reco_status sift(reco_ctx *ctx, distinct *s, const int64_t *ids, const fl
     if (!vectors) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_bank_gather(ctx, s->bank, RECO_IMAGE, ids, n, vectors));
     for (size_t i = 0; i < n && *count < s->k; i++) {
-        bool known;
-        RECO_GO(is_known(ctx, s, ids[i], vectors + i * s->d, &known));
-        if (known) continue;
-        choose(s, ids[i], vectors + i * s->d);
+        bool added;
+        RECO_GO(reco_pictures_add(ctx, &s->chosen, ids[i], vectors + i * s->d, &added));
+        if (!added) continue;
         out[*count] = ids[i];
         out_scores[(*count)++] = scores[i];
     }
@@ -95,10 +98,10 @@ static reco_status one(reco_ctx *ctx, distinct *s, const float *query, int64_t *
     reco_status status = RECO_OK;
     reco_search_opts opts = s->opts;
     reco_bank_filter *rest = NULL;
-    *count = s->n = s->nseen = 0;
+    *count = s->chosen.n = s->nseen = 0;
     if (s->but >= 0) {
-        RECO_GO(reco_bank_gather(ctx, s->bank, RECO_IMAGE, &s->but, 1, s->chosen));
-        s->ids[s->n++] = s->but;
+        RECO_GO(reco_bank_gather(ctx, s->bank, RECO_IMAGE, &s->but, 1, s->chosen.vectors));
+        s->chosen.ids[s->chosen.n++] = s->but;
     }
     for (;;) {
         RECO_GO(sift(ctx, s, ids, scores, n, out, out_scores, count));
@@ -128,9 +131,9 @@ reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side
     int64_t *ids = reco_scratch(ctx, block * most, sizeof *ids, "hits");
     float *scores = reco_scratch(ctx, block * most, sizeof *scores, "hits");
     size_t *counts = reco_scratch(ctx, block, sizeof *counts, "hits");
-    s.chosen = reco_scratch(ctx, (s.k + 1) * s.d, sizeof *s.chosen, "vectors");
-    s.ids = reco_scratch(ctx, s.k + 1, sizeof *s.ids, "hits");
-    if (!ids || !scores || !counts || !s.chosen || !s.ids) RECO_GO(RECO_E_NOMEM);
+    s.chosen = (reco_pictures){bank, s.d, 0, reco_scratch(ctx, (s.k + 1) * s.d, sizeof(float), "vectors"),
+                               reco_scratch(ctx, s.k + 1, sizeof(int64_t), "hits")};
+    if (!ids || !scores || !counts || !s.chosen.vectors || !s.chosen.ids) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < nq; i += block) {
         size_t n = reco_min(block, nq - i), found;
         RECO_GO(reco_bank_search(ctx, bank, side, queries + i * s.d, n, &s.opts,

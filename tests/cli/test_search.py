@@ -15,6 +15,21 @@ def unit(rng, d):
     return [v / norm for v in x]
 
 
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+def softmax(values):
+    most = max(values)
+    e = [math.exp(v - most) for v in values]
+    return [v / sum(e) for v in e]
+
+
+def normal(x):
+    norm = math.sqrt(dot(x, x))
+    return [v / norm for v in x]
+
+
 class Search(Case):
     N, D = 300, 12
 
@@ -158,6 +173,102 @@ class Search(Case):
         write_npy(self.dir / "q.npy", [base])
         self.reco("search", "--bank", "g.bank", "--distinct", "--queries", "q.npy", "--side", "image", "--out", "h", "-k", 4)
         self.assertEqual(npy(self.dir / "h/ids.npy")[1], [(0, 3, 2, -1)])
+
+    def mixed(self, own, side, query, a, b, k=10, keep=lambda i: True, pool=128, near=10):
+        """What `mean` and a mixture at scales 100, 100, 40 find: [(row, probability, plain, refined)], from the definition.
+        Rows of equal vectors are one answer."""
+        rows = {"image": self.image, "text": self.text}
+        other = rows["text" if own == "image" else "image"]
+        allowed = [i for i in range(self.N) if keep(i)]
+        best = lambda q, of, n: sorted(allowed, key=lambda i: (-dot(q, of[i]), i))[:n]
+        neighbours = best(query, rows[own], near)
+        refined = normal([sum(x) for x in zip(query, *(other[i] for i in neighbours))])
+        votes = own == "image" and side == "text" and a + b < 1
+        candidates = {*best(query, rows[side], pool), *best(refined, rows[side], pool), *(neighbours if votes else ())}
+        answers = list({rows[side][i] for i in candidates})
+        plain, better = ([dot(q, r) for r in answers] for q in (query, refined))
+        p = [a * x + b * y for x, y in zip(softmax([100 * x for x in plain]), softmax([100 * x for x in better]))]
+        if votes:
+            for i, weight in zip(neighbours, softmax([40 * dot(query, self.image[i]) for i in neighbours])):
+                p[answers.index(rows[side][i])] += (1 - a - b) * weight
+        p = [x / sum(p) for x in p]
+        of = {i: answers.index(rows[side][i]) for i in candidates}
+        order = sorted(candidates, key=lambda i: (-p[of[i]], i))[:k]
+        return [(i, p[of[i]], plain[of[i]], better[of[i]]) for i in order]
+
+    def assert_mixed(self, hits, want):
+        self.assertEqual([h["id"] for h in hits], [w[0] for w in want])
+        for hit, (_, *numbers) in zip(hits, want):
+            for key, number in zip(("score", "plain", "refined"), numbers):
+                self.assertAlmostEqual(hit[key], number, places=4)
+
+    def test_mixture(self):
+        """A search with a layer mixes what the query finds, what the refined query finds, and the vote."""
+        find = ["search", "--bank", "b", "--fusion", "mean", "--mixture", "0.5,0.4"]
+        but = lambda n: lambda i: i != n
+        for side, rows in (("image", self.image), ("text", self.text)):
+            done = self.json(*find, "--near", 7, "--in", side)
+            self.assertEqual((done["refined"], done["mixture"]["clip"], done["mixture"]["scales"]), (True, 0.5, [100, 100, 40]))
+            self.assert_mixed(done["hits"], self.mixed(side, side, rows[7], 0.5, 0.4, keep=but(7)))
+            some = self.json(*find, "--near", 7, "--in", side, "-k", 3, "--where", "id % 2 = 0")["hits"]
+            self.assert_mixed(some, self.mixed(side, side, rows[7], 0.5, 0.4, k=3, keep=lambda i: i % 2 == 0))
+        first = self.json(*find, "--near", 7, "-k", 5)["hits"]
+        self.assertEqual(self.json(*find, "--near", 7, "-k", 100)["hits"][:5], first)  # more does not change what comes first
+        self.assertEqual(len(self.json(*find, "--near", 7, "-k", 299)["hits"]), 299)
+        off = self.json("search", "--bank", "b", "--fusion", "mean", "--near", 7, "-k", 5)  # nothing was trained: cosines
+        self.assertIsNone(off["mixture"])
+        refined = {h["id"]: h["refined"] for h in self.json(*find, "--near", 7, "-k", 299)["hits"]}
+        self.assertEqual([h["id"] for h in off["hits"]], sorted(refined, key=lambda i: -refined[i])[:5])
+        for hit in off["hits"]:
+            self.assertAlmostEqual(hit["score"], refined[hit["id"]], places=5)
+        # CLIP alone is the plain search; a least cosine is one of either query.
+        plain = [h["id"] for h in self.json("search", "--bank", "b", "--near", 7)["hits"]]
+        self.assertEqual([h["id"] for h in self.json(*find[:-1], "1,0", "--near", 7)["hits"]], plain)
+        kept = self.json(*find, "--near", 7, "-k", 299, "--min-similarity", 0.4)["hits"]
+        self.assertEqual({h["id"] for h in kept}, {h["id"] for h in self.json(*find, "--near", 7, "-k", 299)["hits"]
+                                                   if max(h["plain"], h["refined"]) >= 0.4})
+        text = self.reco(*find, "--near", 7, "-k", 2).stdout.splitlines()
+        self.assertEqual(len(text), 3)
+        self.assertEqual(text[0].split(), ["p", "plain", "refined"])
+        self.reco("search", "--bank", "b", "--near", 7, "--mixture", "off", code=2)
+        for bad in ("0.9,0.2", "1", "1,", "-1,1", "x,y", "0.5,0.2,0.1"):
+            self.reco(*find[:-1], bad, "--near", 7, code=2)
+
+    def test_mixture_of_captions(self):
+        """Pictures that look for captions: neighbours vote, and rows of one caption are one answer."""
+        self.text = [self.text[i % 60] for i in range(self.N)]
+        write_npy(self.dir / "e/text_emb/text_emb_0.npy", self.text)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "c")
+        rng = random.Random(4)
+        queries = [unit(rng, self.D) for _ in range(300)]
+        write_npy(self.dir / "q.npy", queries)
+        find = ["search", "--bank", "c", "--fusion", "mean", "--queries", "q.npy", "--query-side", "image", "--side", "text",
+                "--out", "h", "-k", 7]
+        for a, b in ((0.5, 0.2), (0.0, 0.0), (0.6, 0.4)):
+            done = self.json(*find, "--mixture", f"{a},{b}")
+            self.assertEqual((done["refined"], done["mixture"]["clip"]), (True, a))
+            (_, ids), (_, scores) = npy(self.dir / "h/ids.npy"), npy(self.dir / "h/scores.npy")
+            for q in (0, 1, 150, 299):
+                want = self.mixed("image", "text", queries[q], a, b, k=7)
+                for got, (_, p, _, _) in zip(scores[q], want):
+                    self.assertAlmostEqual(got, p, places=4)
+                self.assertEqual([i % 60 for i in ids[q]], [w[0] % 60 for w in want])
+            again = (self.dir / "h/scores.npy").read_bytes(), (self.dir / "h/ids.npy").read_bytes()
+            self.json(*find, "--mixture", f"{a},{b}", "--threads", 1)
+            self.assertEqual(((self.dir / "h/scores.npy").read_bytes(), (self.dir / "h/ids.npy").read_bytes()), again)
+        self.reco("search", "--bank", "c", "--near", 3, "--query-side", "image", code=2)
+
+    def test_mixture_of_distinct(self):
+        pictures = self.five_captions(80, copies=(7, 8))
+        find = ["search", "--bank", "f.bank", "--distinct", "--fusion", "mean", "--mixture", "0.5,0.5", "--near", 35]
+        for side in ("image", "text"):
+            for k in (1, 20, 79, 200):
+                hits = self.json(*find, "--in", side, "-k", k)["hits"]
+                self.assertEqual(len({h["meta"]["n"] for h in hits}), min(k, 79))
+                self.assertEqual(len(hits), min(k, 79))
+                self.assertNotIn(7, [h["meta"]["n"] for h in hits])
+                self.assertEqual([h["score"] for h in hits], sorted((h["score"] for h in hits), reverse=True))
+        self.assertEqual(len(pictures), 80)
 
     def test_nothing_worked(self):
         """Of several queries one that works is enough; none is a failure."""

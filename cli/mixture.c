@@ -1,0 +1,67 @@
+/* --mixture, and how a mixture is shown. */
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Of the vote, where neither a checkpoint nor the user says it. */
+#define VOTE_SCALE 40
+#define CLIP_SCALE 100 /* of an encoder that is not known */
+
+bool cli_readout_is_auto(const cli_readout *r) { return !r->how || strcmp(r->how, "auto") == 0; }
+
+void cli_parse_readout(struct argp_state *state, cli_readout *r, const char *arg)
+{
+    r->how = arg;
+    if (strcmp(arg, "auto") == 0 || strcmp(arg, "off") == 0) return;
+    char *end;
+    r->weights[0] = strtof(arg, &end);
+    if (end != arg && *end == ',') {
+        const char *second = end + 1;
+        r->weights[1] = strtof(second, &end);
+        if (end != second && !*end && r->weights[0] >= 0 && r->weights[1] >= 0 &&
+            r->weights[0] + r->weights[1] <= 1 + 1e-6f)
+            return;
+    }
+    argp_error(state, "--mixture = %s, want auto, off, or two weights A,B of 0 or more, together at most 1",
+               arg);
+}
+
+reco_mixture cli_choose_mixture(const cli_readout *r, const reco_fusion *fusion, reco_sides sides,
+                                float scale)
+{
+    reco_fusion_config config = reco_fusion_get_config(fusion);
+    reco_mixture m = {0};
+    if (cli_readout_is_auto(r)) return sides == config.sides ? config.mixture : m;
+    if (strcmp(r->how, "off") == 0) return m;
+    if (scale <= 0) scale = CLIP_SCALE;
+    m = config.mixture.scale[0] > 0 ? config.mixture : (reco_mixture){.scale = {scale, scale, VOTE_SCALE}};
+    m.clip = r->weights[0];
+    m.refined = r->weights[1];
+    return m;
+}
+
+void cli_print_mixture(const reco_mixture *m)
+{
+    float vote = fmaxf(0, 1 - m->clip - m->refined);
+    printf("CLIP %.2g, refined %.2g, vote %.2g", (double)m->clip, (double)m->refined,
+           (double)(roundf(1e6f * vote) / 1e6f));
+}
+
+/* Six digits: weights are tenths, and 0.4 is shown as that. */
+static json_t *rounded(float value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.6g", (double)value);
+    return json_real(strtod(text, NULL));
+}
+
+json_t *cli_mixture(const reco_mixture *m)
+{
+    if (!(m->scale[0] > 0)) return json_null();
+    float vote = 1 - m->clip - m->refined;
+    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", rounded(m->clip), "refined",
+                     rounded(m->refined), "vote", rounded(vote < 1e-6f ? 0 : vote), "scales",
+                     rounded(m->scale[0]), rounded(m->scale[1]), rounded(m->scale[2]));
+}
