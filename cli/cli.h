@@ -137,6 +137,7 @@ void cli_parse_readout(struct argp_state *state, cli_readout *readout, const cha
  * it with; scale[0] = 0: none. scale: the model's own, or 0. */
 reco_mixture cli_choose_mixture(const cli_readout *readout, const reco_fusion *fusion, reco_sides sides,
                                 float scale);
+json_t *cli_weight(float value); /* a number of 6 digits */
 /* {"clip": a, "refined": b, "vote": ..., "scales": [...]}, or null where there is none. */
 json_t *cli_mixture(const reco_mixture *mixture);
 void cli_print_mixture(const reco_mixture *mixture); /* its weights, without an end of line */

@@ -50,7 +50,7 @@ void cli_print_mixture(const reco_mixture *m)
 }
 
 /* Six digits: weights are tenths, and 0.4 is shown as that. */
-static json_t *rounded(float value)
+json_t *cli_weight(float value)
 {
     char text[32];
     snprintf(text, sizeof text, "%.6g", (double)value);
@@ -61,7 +61,7 @@ json_t *cli_mixture(const reco_mixture *m)
 {
     if (!(m->scale[0] > 0)) return json_null();
     float vote = 1 - m->clip - m->refined;
-    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", rounded(m->clip), "refined",
-                     rounded(m->refined), "vote", rounded(vote < 1e-6f ? 0 : vote), "scales",
-                     rounded(m->scale[0]), rounded(m->scale[1]), rounded(m->scale[2]));
+    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", cli_weight(m->clip), "refined",
+                     cli_weight(m->refined), "vote", cli_weight(vote < 1e-6f ? 0 : vote), "scales",
+                     cli_weight(m->scale[0]), cli_weight(m->scale[1]), cli_weight(m->scale[2]));
 }

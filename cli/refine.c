@@ -9,7 +9,8 @@ enum {
     KEY_DTYPE,
     KEY_MIN,
     KEY_WHERE,
-    KEY_ENCODER
+    KEY_ENCODER,
+    KEY_CONCAT
 };
 
 typedef struct args {
@@ -18,6 +19,8 @@ typedef struct args {
     reco_sides sides;
     reco_refine_opts refine;
     reco_stream_opts stream;
+    bool concat;  /* the original beside the refined */
+    float weight; /* of the original; below 0: what training chose */
 } args;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -53,6 +56,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_ENCODER:
         a->stream.encoder = arg;
         return 0;
+    case KEY_CONCAT:
+        a->concat = true;
+        if (arg) a->weight = (float)cli_number(state, "--concat", arg, 0, 1);
+        return 0;
+    case ARGP_KEY_ARG: /* the weight of --concat may follow it as a word of its own */
+        if (!a->concat || a->weight >= 0) argp_error(state, "what is \"%s\"?", arg);
+        a->weight = (float)cli_number(state, "--concat", arg, 0, 1);
+        return 0;
     case KEY_WHERE:
         a->where = arg;
         return 0;
@@ -77,6 +88,10 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0, "Where the refined go, in the same layout", 1},
     {"refine", KEY_REFINE, "SIDES", 0,
      "image, text, both, none or auto (default: auto, what training chose)", 2},
+    {"concat", KEY_CONCAT, "A", OPTION_ARG_OPTIONAL,
+     "Write [sqrt(A) v ; sqrt(1-A) v'], original and refined in one vector of twice the width, whose inner "
+     "products are A v.t + (1-A) v'.t' (default A: what training chose)",
+     2},
     {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
     {"min-similarity", KEY_MIN, "S", 0, "Neighbours of smaller cosine do not count", 2},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
@@ -103,6 +118,7 @@ int cmd_refine(int argc, char **argv)
     cli c = {0};
     args a = {.common = &c,
               .sides = RECO_SIDES_DEFAULT,
+              .weight = -1,
               .stream = {.keep_dtype = 1, .failure = cli_failure, .user = &c}};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_bank *bank = NULL;
@@ -119,9 +135,14 @@ int cmd_refine(int argc, char **argv)
         a.refine.filter = filter;
         bool own = a.sides == RECO_SIDES_DEFAULT;
         if (own) a.sides = reco_fusion_get_config(fusion).sides;
+        if (a.concat && a.weight < 0) status = reco_fusion_get_concat(c.ctx, fusion, &a.weight);
+        if (status == RECO_E_ARG)
+            cli_error("%s: training left no weight to concatenate with; say it with --concat=A", a.fusion);
+        if (a.concat) a.stream.concat = &a.weight;
         refined = cli_refined(fusion, a.sides, own);
-        status = reco_refine_folder(c.ctx, bank, fusion, a.sides, a.embeddings, a.out, &a.refine, &a.stream,
-                                    &result);
+        if (status == RECO_OK)
+            status = reco_refine_folder(c.ctx, bank, fusion, a.sides, a.embeddings, a.out, &a.refine,
+                                        &a.stream, &result);
     }
     reco_fusion_free(fusion);
     reco_bank_filter_free(filter);
@@ -129,12 +150,16 @@ int cmd_refine(int argc, char **argv)
     if (status == RECO_OK) {
         strict = cli_skipped(&c, result.failures, "failures.jsonl");
         if (c.json)
-            cli_print(json_pack("{s:I, s:s, s:I, s:f}", "rows", (json_int_t)result.rows, "refined",
-                                cli_sides_name(a.sides), "failures", (json_int_t)result.failures, "seconds",
-                                result.seconds));
-        else
-            cli_say("%llu row%s, refined: %s, in %s", (unsigned long long)result.rows, cli_s(result.rows),
-                    refined, a.out);
+            cli_print(json_pack("{s:I, s:s, s:o, s:I, s:f}", "rows", (json_int_t)result.rows, "refined",
+                                cli_sides_name(a.sides), "concat",
+                                a.concat ? cli_weight(a.weight) : json_null(), "failures",
+                                (json_int_t)result.failures, "seconds", result.seconds));
+        else {
+            char how[64] = "";
+            if (a.concat) snprintf(how, sizeof how, ", concatenated (A = %.4g)", (double)a.weight);
+            cli_say("%llu row%s, refined: %s%s, in %s", (unsigned long long)result.rows, cli_s(result.rows),
+                    refined, how, a.out);
+        }
     }
     int code = cli_end(&c, status);
     return code ? code : strict;

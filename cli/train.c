@@ -235,12 +235,12 @@ static void print(const cli *c, const args *a, const reco_train_result *r)
                                                             : "weighted";
     if (c->json) {
         cli_print(json_pack(
-            "{s:I, s:I, s:s, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:b, s:f, s:o}", "pairs",
+            "{s:I, s:I, s:s, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:b, s:f, s:o}", "pairs",
             (json_int_t)r->pairs, "validation_pairs", (json_int_t)r->validation_pairs, "layer", name,
             "steps", (json_int_t)r->steps, "best_step", (json_int_t)r->best_step, "loss", r->loss,
             "recall_at_1", "clip", r->clip, "image", r->image, "text", r->text, "both", r->both, "refine",
-            cli_sides_name(r->sides), "mixture", cli_mixture(&r->mixture), "resumed", r->resumed, "seconds",
-            r->seconds, "out", cli_text(a->out)));
+            cli_sides_name(r->sides), "mixture", cli_mixture(&r->mixture), "concat", cli_weight(r->concat),
+            "resumed", r->resumed, "seconds", r->seconds, "out", cli_text(a->out)));
         return;
     }
     printf("%s layer, %zu pair%s (%zu held out), %zu step%s, %.1f s\n", name, r->pairs, cli_s(r->pairs),

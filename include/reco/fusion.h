@@ -50,6 +50,8 @@ typedef struct reco_fusion_config {
     float min_similarity; /* neighbours below do not count; -1 = all do */
     reco_sides sides;     /* which sides to refine by default, as training found */
     reco_mixture mixture; /* the readout, as training found */
+    float concat; /* counts with use_concat: the weight a of reco_fusion_concat, as training found */
+    int use_concat;
 } reco_fusion_config;
 
 typedef struct reco_fusion reco_fusion;
@@ -65,6 +67,14 @@ RECO_API void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides);
 /* RECO_E_ARG for numbers out of range; all zero takes the mixture away. */
 RECO_API reco_status reco_fusion_set_mixture(reco_ctx *ctx, reco_fusion *fusion,
                                              const reco_mixture *mixture);
+
+/* The mixture of cosines, a v.t + (1-a) v'.t', is the inner product of [sqrt(a) v; sqrt(1-a) v'] and [sqrt(a) t; sqrt(1-a) t'].
+ * The weight a, 0..1: what training found, or what its mixture of posteriors comes to; RECO_E_ARG where there is neither. */
+RECO_API reco_status reco_fusion_get_concat(reco_ctx *ctx, const reco_fusion *fusion, float *weight);
+RECO_API reco_status reco_fusion_set_concat(reco_ctx *ctx, reco_fusion *fusion, float weight);
+/* out [n][2d] of x and refined [n][d]. */
+RECO_API void reco_fusion_concat(float *out, const float *x, const float *refined, float weight, size_t n,
+                                 size_t d);
 
 /* A checkpoint, or one of the controls by name ("none", "vote", "mean", "weighted"; these need d and take k,
  * 0 = 10). Everything in the file is checked; d != 0 must match it (RECO_E_MISMATCH). */

@@ -23,6 +23,9 @@ typedef struct reco_stream_opts {
     size_t batch;     /* items in flight; 0 = 64, or 16 a thread */
     reco_dtype dtype; /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
     int keep_dtype;   /* refine_folder: write the type that each side was read in (float64 as float32) */
+    const float
+        *concat; /* refine_folder: write [sqrt(a) v; sqrt(1-a) v'], twice as wide, of this weight a (0..1);
+                            NULL: v' alone */
     reco_image_limits limits; /* of each picture */
     float dedup; /* bank ingestion: drop pairs whose picture has at least this cosine to one that is there
                                  already, or came earlier in the run; 0 = keep all */
@@ -289,9 +292,10 @@ RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco
                                       const reco_stream_opts *stream, reco_search_result *result);
 
 /* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata. Rows that
- * no neighbour changed keep their bytes. `out` gets reco.json when `in` has it, or stream->encoder says whose they are.
+ * no neighbour changed keep their bytes. With stream->concat rows are of norm 1 and have both, on both sides, and reco.json says so;
+ * embeddings that are concatenated already are refused wherever embeddings are read (RECO_E_UNSUPPORTED). `out` gets reco.json when `in` has it, or stream->encoder says whose they are.
  *   sides   RECO_SIDES_DEFAULT = what training chose
- *   stream  dtype and keep_dtype (1 where stream is NULL), encoder, failure hook
+ *   stream  dtype and keep_dtype (1 where stream is NULL), concat, encoder, failure hook
  * RECO_E_EXISTS where `out` is `in` or lies within it; RECO_E_MISMATCH where the embeddings are of another encoder. */
 RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
                                         reco_sides sides, const char *in, const char *out,

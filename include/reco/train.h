@@ -61,6 +61,7 @@ typedef struct reco_train_result {
     double clip, image, text, both; /* what each choice of sides scores */
     reco_sides sides;               /* what was chosen */
     reco_mixture mixture;           /* the readout, chosen on the same pairs */
+    float concat;                   /* and the weight of CLIP where cosines are mixed */
     double loss;                    /* of the last step */
     double seconds;
     int resumed; /* went on from a state file */

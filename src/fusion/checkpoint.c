@@ -44,6 +44,7 @@ static json_t *config_json(const reco_fusion_config *c)
         json_object_set_new(json, "mixture",
                             json_pack("[fffff]", (double)m->clip, (double)m->refined, (double)m->scale[0],
                                       (double)m->scale[1], (double)m->scale[2]));
+    if (json && c->use_concat) json_object_set_new(json, "concat", json_real((double)c->concat));
     if (!json || !own || json_object_update(json, own) != 0) {
         json_decref(json);
         json = NULL;
@@ -121,6 +122,13 @@ static bool get_mixture(const json_t *json, reco_mixture *m)
     return true;
 }
 
+/* Absent, or a number. */
+static bool get_concat(const json_t *json, reco_fusion_config *c)
+{
+    c->use_concat = json_object_get(json, "concat") != NULL;
+    return get_float(json, "concat", 0, &c->concat);
+}
+
 /* Zero would mean a default to reco_fusion_resolve, so a checkpoint that leaves a field out, or says 0, gets the
  * default too; tensors of another shape then do not match. */
 static bool parse_config(const json_t *json, reco_fusion_config *c)
@@ -138,7 +146,7 @@ static bool parse_config(const json_t *json, reco_fusion_config *c)
            get_float(json, "eps", 0, &c->eps) && get_float(json, "min_similarity", 0, &c->min_similarity) &&
            get_float(json, "beta", 0, &c->beta[0]) && get_float(json, "beta", 1, &c->beta[1]) &&
            get_float(json, "gain", 0, &c->gain[0]) && get_float(json, "gain", 1, &c->gain[1]) &&
-           get_mixture(json, &c->mixture);
+           get_mixture(json, &c->mixture) && get_concat(json, c);
 }
 
 static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_fusion *f)

@@ -102,6 +102,9 @@ static reco_status check_folder(reco_ctx *ctx, const reco_output *o)
     int other = o->side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
     if (p.exported)
         return reco_fail(ctx, RECO_E_EXISTS, "%s: is the export of a bank, want another folder", o->dir);
+    if (p.concat)
+        return reco_fail(ctx, RECO_E_EXISTS, "%s: holds what refine --concat wrote, want another folder",
+                         o->dir);
     if (!p.found || !(p.sides >> other & 1) || !side_is_there(ctx, o, other)) return RECO_OK;
     reco_model_info info = reco_model_get_info(o->model);
     RECO_TRY(reco_model_fingerprint(ctx, o->model, print));

@@ -1,6 +1,7 @@
 #include "pipeline/provenance.h"
 
 #include <errno.h>
+#include <math.h>
 #include <strings.h>
 #include <unistd.h>
 
@@ -66,6 +67,9 @@ static reco_status parse(reco_ctx *ctx, const json_t *json, const char *path, re
     p->d = d > 0 ? (size_t)d : 0;
     p->sides = sides_of(json, "sides", RECO_SIDES_BOTH);
     p->refined = sides_of(json, "refined", 0);
+    const json_t *concat = json_object_get(json, "concat");
+    p->concat = concat != NULL;
+    p->weight = (float)json_number_value(concat);
     p->exif = json_is_true(json_object_get(json, "exif"));
     for (int side = 0; side < 2; side++)
         text_of(precision, side_names[side], p->precision[side], sizeof p->precision[side]);
@@ -127,6 +131,12 @@ reco_status reco_provenance_of(reco_ctx *ctx, const char *dir, const char *encod
 {
     reco_provenance said = {0};
     RECO_TRY(reco_provenance_read(ctx, dir, p));
+    if (p->concat)
+        return reco_fail(
+            ctx, RECO_E_UNSUPPORTED,
+            "%s: holds what refine --concat wrote, embeddings twice as wide as the encoder's; want "
+            "those that it was made from",
+            dir);
     if (!encoder) return RECO_OK;
     RECO_TRY(told(ctx, encoder, &said));
     if (!reco_encoder_matches(p->encoder, p->fingerprint, said.encoder, said.fingerprint))
@@ -174,6 +184,7 @@ reco_status reco_provenance_write(reco_ctx *ctx, const char *dir, const reco_pro
                              "logit_scale", (double)p->logit_scale, "sides", list_of(p->sides));
     if (p->exported) json_object_set_new(json, "rows", json_integer((json_int_t)p->rows));
     if (p->refined) json_object_set_new(json, "refined", list_of(p->refined));
+    if (p->concat) json_object_set_new(json, "concat", json_real(round((double)p->weight * 1e6) / 1e6));
     if (p->exif) json_object_set_new(json, "exif", json_true());
     for (int side = 0; side < 2 && json; side++) {
         if (!(p->sides >> side & 1) || !*p->precision[side]) continue;

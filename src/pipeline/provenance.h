@@ -13,6 +13,8 @@ typedef struct reco_provenance {
     size_t d;          /* 0 where unknown */
     int sides;         /* bits as of reco_sides: whose embeddings it speaks of */
     int refined;       /* likewise: which of them were refined */
+    bool concat;       /* rows are [sqrt(a) v; sqrt(1-a) v'], d being the width of both, */
+    float weight;      /* of this a */
     bool exif;         /* the pictures were turned as their EXIF says */
     char precision[2][8];
     uint64_t rows; /* of an export */
@@ -20,7 +22,7 @@ typedef struct reco_provenance {
 
 /* What DIR/reco.json says; found is false where there is none, or it is another program's. */
 reco_status reco_provenance_read(reco_ctx *ctx, const char *dir, reco_provenance *p);
-/* The same, where `encoder` (a model folder or a name; NULL) tells of embeddings that say nothing of themselves.
+/* The same of embeddings to be read, which must not be concatenated (RECO_E_UNSUPPORTED), where `encoder` (a model folder or a name; NULL) tells of embeddings that say nothing of themselves.
  * RECO_E_MISMATCH where they say another. */
 reco_status reco_provenance_of(reco_ctx *ctx, const char *dir, const char *encoder, reco_provenance *p);
 /* Atomic. Where nothing is known (p->found is false) a reco.json that is there goes. */

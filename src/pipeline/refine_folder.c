@@ -7,43 +7,79 @@
 
 static bool is_unit(const float *row, size_t d) { return fabs(reco_dot(row, row, d) - 1) < 1e-3; }
 
-static reco_status one_side(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion, bool refine,
-                            reco_embeddings *e, reco_side side, const char *out,
-                            const reco_refine_opts *opts, reco_dtype dtype, reco_failures *failures)
+typedef struct folder {
+    const reco_bank *bank;
+    const reco_fusion *fusion;
+    const reco_refine_opts *opts;
+    const float *concat;
+    reco_embeddings *e;
+    reco_failures failures;
+    size_t d;
+    float *rows, *unit, *refined, *wide; /* [ROWS][d], wide [ROWS][2d] where rows are concatenated */
+} folder;
+
+/* Rows that are no embeddings take part as some unit vector, and then keep their own bytes. */
+static reco_status mend(reco_ctx *ctx, folder *f, reco_side side, size_t first, size_t n, bool *bad)
 {
-    size_t n = reco_embeddings_rows(e), d = reco_embeddings_width(e);
+    size_t d = f->d;
+    reco_normalize(ctx, f->unit, f->rows, n, d, NULL);
+    for (size_t r = 0; r < n; r++) {
+        bad[r] = !is_unit(f->unit + r * d, d);
+        if (!bad[r]) continue;
+        memset(f->unit + r * d, 0, d * sizeof(float));
+        f->unit[r * d] = 1;
+        char item[64];
+        snprintf(item, sizeof item, "%s row %zu", side == RECO_IMAGE ? "image" : "text", first + r);
+        RECO_TRY(reco_failures_add(ctx, &f->failures, first + r, item, "zero or not finite: copied"));
+    }
+    return RECO_OK;
+}
+
+/* n rows from `first`: *out is what is written of them. */
+static reco_status block(reco_ctx *ctx, folder *f, reco_side side, bool refine, size_t first, size_t n,
+                         const float **out)
+{
+    size_t d = f->d;
+    bool bad[ROWS];
+    RECO_TRY(reco_embeddings_read(ctx, f->e, side, first, n, f->rows));
+    *out = f->rows;
+    if (!refine && !f->concat) return RECO_OK;
+    RECO_TRY(mend(ctx, f, side, first, n, bad));
+    const float *refined = f->unit;
+    if (refine) {
+        RECO_TRY(
+            reco_refine(ctx, f->bank, f->fusion, side, f->unit, n, f->opts, f->refined, (reco_hits){0}));
+        refined = f->refined;
+    }
+    if (f->concat) {
+        reco_fusion_concat(f->wide, f->unit, refined, *f->concat, n, d);
+        for (size_t r = 0; r < n; r++)
+            if (bad[r])
+                reco_fusion_concat(f->wide + 2 * r * d, f->rows + r * d, f->rows + r * d, *f->concat, 1, d);
+        *out = f->wide;
+        return RECO_OK;
+    }
+    /* What no neighbour changed keeps its own bytes, too. */
+    for (size_t r = 0; r < n; r++)
+        if (!bad[r] && memcmp(refined + r * d, f->unit + r * d, d * sizeof(float)) != 0)
+            memcpy(f->rows + r * d, refined + r * d, d * sizeof(float));
+    return RECO_OK;
+}
+
+static reco_status one_side(reco_ctx *ctx, folder *f, reco_side side, bool refine, const char *out,
+                            reco_dtype dtype)
+{
+    size_t n = reco_embeddings_rows(f->e);
     reco_status status = RECO_OK;
     reco_npy_writer *writer = NULL;
+    const float *rows;
     char *path = reco_layout_path(ctx, out, side), *dir = path ? reco_path_dir(ctx, path) : NULL;
-    float *rows = reco_alloc(ctx, ROWS * d, sizeof(float), "embeddings");
-    float *unit = reco_alloc(ctx, ROWS * d, sizeof(float), "embeddings");
-    float *refined = reco_alloc(ctx, ROWS * d, sizeof(float), "embeddings");
-    bool bad[ROWS];
-    if (!path || !dir || !rows || !unit || !refined) RECO_GO(RECO_E_NOMEM);
+    if (!path || !dir) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_mkdirs(ctx, dir));
-    RECO_GO(reco_npy_begin(ctx, &writer, path, dtype, d));
+    RECO_GO(reco_npy_begin(ctx, &writer, path, dtype, f->concat ? 2 * f->d : f->d));
     for (size_t i = 0; i < n; i += ROWS) {
         size_t m = reco_min(ROWS, n - i);
-        RECO_GO(reco_embeddings_read(ctx, e, side, i, m, rows));
-        if (refine) {
-            reco_normalize(ctx, unit, rows, m, d, NULL);
-            for (size_t r = 0; r < m; r++)
-                if (!is_unit(unit + r * d, d)) {
-                    /* A row that is no embedding takes part as some unit vector and then keeps its own bytes. */
-                    memset(unit + r * d, 0, d * sizeof(float));
-                    unit[r * d] = 1;
-                    char item[64];
-                    snprintf(item, sizeof item, "%s row %zu", side == RECO_IMAGE ? "image" : "text", i + r);
-                    RECO_GO(reco_failures_add(ctx, failures, i + r, item, "zero or not finite: copied"));
-                    bad[r] = true;
-                } else
-                    bad[r] = false;
-            RECO_GO(reco_refine(ctx, bank, fusion, side, unit, m, opts, refined, (reco_hits){0}));
-            /* What no neighbour changed keeps its own bytes, too. */
-            for (size_t r = 0; r < m; r++)
-                if (!bad[r] && memcmp(refined + r * d, unit + r * d, d * sizeof(float)) != 0)
-                    memcpy(rows + r * d, refined + r * d, d * sizeof(float));
-        }
+        RECO_GO(block(ctx, f, side, refine, i, m, &rows));
         RECO_GO(reco_npy_append(ctx, writer, rows, m));
         RECO_GO(reco_progress(ctx, "refining", i + m, n));
     }
@@ -54,10 +90,16 @@ out:
     if (writer) reco_npy_abort(writer);
     reco_free(path);
     reco_free(dir);
-    reco_free(rows);
-    reco_free(unit);
-    reco_free(refined);
     return status;
+}
+
+static reco_status make_room(reco_ctx *ctx, folder *f)
+{
+    f->rows = reco_alloc(ctx, ROWS * f->d, sizeof(float), "embeddings");
+    f->unit = reco_alloc(ctx, ROWS * f->d, sizeof(float), "embeddings");
+    f->refined = reco_alloc(ctx, ROWS * f->d, sizeof(float), "embeddings");
+    if (f->concat) f->wide = reco_alloc(ctx, ROWS * 2 * f->d, sizeof(float), "embeddings");
+    return f->rows && f->unit && f->refined && (!f->concat || f->wide) ? RECO_OK : RECO_E_NOMEM;
 }
 
 static reco_status copy_metadata(reco_ctx *ctx, reco_embeddings *e, const char *out)
@@ -119,44 +161,55 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;
-    reco_failures failures = {0};
-    reco_embeddings *e = NULL;
     reco_provenance p, none = {0};
     reco_fusion_config config = reco_fusion_get_config(fusion);
+    folder f = {.bank = bank, .fusion = fusion, .opts = opts, .d = config.d};
+    if (stream) f.concat = stream->concat;
     if (sides == RECO_SIDES_DEFAULT) sides = config.sides;
+    if (f.concat && !(*f.concat >= 0 && *f.concat <= 1))
+        RECO_GO(reco_fail(ctx, RECO_E_ARG, "refine: concat = %g, want 0..1", (double)*f.concat));
     RECO_GO(reco_check_output(ctx, out, RECO_OUT_FOLDER, &in, 1));
-    RECO_GO(reco_embeddings_open(ctx, &e, in));
-    if (reco_embeddings_width(e) != config.d)
-        RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the fusion layer takes %zu", in,
-                          reco_embeddings_width(e), config.d));
+    RECO_GO(reco_embeddings_open(ctx, &f.e, in));
     RECO_GO(reco_provenance_of(ctx, in, stream ? stream->encoder : NULL, &p));
+    if (reco_embeddings_width(f.e) != config.d)
+        RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the fusion layer takes %zu", in,
+                          reco_embeddings_width(f.e), config.d));
     RECO_GO(reco_provenance_check(ctx, &p, in, bank, fusion));
     if (p.refined & (int)sides)
         reco_log(ctx, RECO_LOG_WARN, "%s: has been refined already, and is refined once more", in);
-    RECO_GO(check_usable(ctx, e, in, config.d));
+    RECO_GO(check_usable(ctx, f.e, in, config.d));
+    RECO_GO(make_room(ctx, &f));
     RECO_GO(reco_mkdirs(ctx, out));
     RECO_GO(reco_provenance_write(ctx, out, &none)); /* of what was there before */
-    RECO_GO(reco_failures_begin(ctx, &failures, out, stream));
+    RECO_GO(reco_failures_begin(ctx, &f.failures, out, stream));
     bool keep = !stream || stream->keep_dtype;
     p.sides = 0;
     p.d = config.d;
-    p.rows = reco_embeddings_rows(e);
+    p.rows = reco_embeddings_rows(f.e);
     for (int side = RECO_IMAGE; side <= RECO_TEXT; side++)
-        if (reco_embeddings_has(e, (reco_side)side)) {
-            RECO_GO(one_side(ctx, bank, fusion, (int)sides >> side & 1, e, (reco_side)side, out, opts,
-                             keep ? reco_embeddings_side_dtype(e, (reco_side)side) : stream->dtype,
-                             &failures));
+        if (reco_embeddings_has(f.e, (reco_side)side)) {
+            RECO_GO(one_side(ctx, &f, (reco_side)side, (int)sides >> side & 1, out,
+                             keep ? reco_embeddings_side_dtype(f.e, (reco_side)side) : stream->dtype));
             p.sides |= 1 << side;
         }
     p.refined |= config.layer == RECO_LAYER_NONE ? 0 : p.sides & (int)sides;
-    RECO_GO(copy_metadata(ctx, e, out));
+    if (f.concat) {
+        p.found = p.concat = true; /* a reader must be told, whoever the encoder is */
+        p.weight = *f.concat;
+        p.d = 2 * config.d;
+    }
+    RECO_GO(copy_metadata(ctx, f.e, out));
     RECO_GO(reco_provenance_write(ctx, out, &p));
-    RECO_GO(reco_failures_commit(ctx, &failures));
-    result->rows = reco_embeddings_rows(e);
-    result->failures = failures.count;
+    RECO_GO(reco_failures_commit(ctx, &f.failures));
+    result->rows = reco_embeddings_rows(f.e);
+    result->failures = f.failures.count;
     result->seconds = reco_now() - start;
 out:
-    reco_failures_abort(&failures);
-    reco_embeddings_close(e);
+    reco_failures_abort(&f.failures);
+    reco_embeddings_close(f.e);
+    reco_free(f.rows);
+    reco_free(f.unit);
+    reco_free(f.refined);
+    reco_free(f.wide);
     return status;
 }

@@ -21,6 +21,7 @@ typedef struct session {
     reco_learner learner;
     reco_verdict verdict;
     reco_readout readout;
+    float concat;   /* weight of CLIP where cosines are mixed */
     float *initial; /* [total] where each run starts */
     float *learned; /* [total] the parameters while a cautious copy is measured */
     const char *path;
@@ -221,6 +222,8 @@ static reco_status choose_readout(session *s, reco_sides sides)
     if (st->kept) memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
     if (status == RECO_OK) status = reco_choose_mixture(&s->job, &q, &s->readout);
     if (status == RECO_OK) status = reco_fusion_set_mixture(s->job.ctx, s->fusion, &s->readout.mixture);
+    if (status == RECO_OK) reco_choose_concat(&s->job, &q, &s->concat);
+    if (status == RECO_OK) status = reco_fusion_set_concat(s->job.ctx, s->fusion, s->concat);
     reco_queries_clear(&q);
     return status;
 }
@@ -339,6 +342,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
                                       .both = s.verdict.recall[3],
                                       .sides = sides,
                                       .mixture = s.readout.mixture,
+                                      .concat = s.concat,
                                       .loss = s.state.loss,
                                       .seconds = reco_now() - start,
                                       .resumed = resumed};

@@ -199,6 +199,11 @@ typedef struct reco_readout {
 /* The mixture (mixture.c says how); CLIP alone where its gain is not above its error. */
 reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_readout *readout);
 
+/* ---- concat.c ---- */
+
+/* The weight of CLIP's cosine against the refined one, in tenths; 1 where its gain over CLIP is not above its error. */
+void reco_choose_concat(const reco_job *job, const reco_queries *q, float *weight);
+
 /* ---- choose.c ---- */
 
 typedef struct reco_verdict {

@@ -1,5 +1,7 @@
 """Who made embeddings: reco.json, --encoder, and what is refused for it."""
 import json
+import math
+import random
 import shutil
 import unittest
 
@@ -139,6 +141,72 @@ class Provenance(Case):
                 if ended.returncode == 0:
                     break
         self.assertEqual(seen, {"hf-quickgelu", "hf-gelu-bf16", None})
+
+
+class Concat(Case):
+    D = 6
+
+    def setUp(self):
+        super().setUp()
+        rng = random.Random(1)
+        self.sides = {s: [[rng.gauss(0, 1) for _ in range(self.D)] for _ in range(40)] for s in ("img", "text")}
+        self.sides = {s: [[x / math.sqrt(sum(y * y for y in r)) for x in r] for r in rows] for s, rows in self.sides.items()}
+        for side, rows in self.sides.items():
+            write_npy(self.dir / f"e/{side}_emb/{side}_emb_0.npy", rows)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        self.refine = ["refine", "--bank", "b", "--fusion", "mean", "--embeddings", "e", "--out"]
+
+    def rows_of(self, folder, side):
+        return npy(self.dir / folder / f"{side}_emb/{side}_emb_0.npy")[1]
+
+    def test_inner_products(self):
+        """Those of the concatenated are the mixture of the cosines; rows keep norm 1, and the two halves are what they are said
+        to be."""
+        dot = lambda x, y: sum(a * b for a, b in zip(x, y))
+        for sides in ("image", "both", "none"):
+            self.reco(*self.refine, "r", "--refine", sides)
+            for weight in (0, 0.3, 1):
+                done = self.json(*self.refine, "c", "--refine", sides, f"--concat={weight}")
+                self.assertAlmostEqual(done["concat"], weight, places=6)
+                for i in range(0, 40, 7):
+                    v, t = self.sides["img"][i], self.sides["text"][39 - i]
+                    v2, t2 = self.rows_of("r", "img")[i], self.rows_of("r", "text")[39 - i]
+                    x, y = self.rows_of("c", "img")[i], self.rows_of("c", "text")[39 - i]
+                    self.assertEqual(len(x), 2 * self.D)
+                    self.assertAlmostEqual(dot(x, y), weight * dot(v, t) + (1 - weight) * dot(v2, t2), places=5)
+                    self.assertAlmostEqual(dot(x, x), 1, places=5)
+                    self.assertAlmostEqual(x[0], math.sqrt(weight) * v[0], places=5)
+        says = json.loads((self.dir / "c/reco.json").read_text())
+        self.assertEqual((says["concat"], says["dimensions"], says["sides"]), (1, 2 * self.D, ["image", "text"]))
+        self.assertIsNone(self.json(*self.refine, "r")["concat"])
+        self.assertIn("A = 0.25", self.reco(*self.refine, "c", "--concat", "0.25").stdout)
+        # A row that is none keeps its values, and is reported.
+        write_npy(self.dir / "z/img_emb/img_emb_0.npy", [self.sides["img"][0], [0.0] * self.D])
+        done = self.json("refine", "--bank", "b", "--fusion", "mean", "--embeddings", "z", "--out", "y", "--concat=0.5")
+        self.assertEqual((done["failures"], self.rows_of("y", "img")[1]), (1, (0.0,) * 12))
+
+    def test_refused_by_readers(self):
+        """Nothing reads twice the width as embeddings of the encoder, whatever it says of that."""
+        self.reco(*self.refine, "c", "--concat=0.5")
+        says = ["c", "--concat"]
+        self.fails("bank", "build", "--embeddings", "c", "--out", "n", says=says)
+        self.assertFalse((self.dir / "n").exists())
+        self.fails("bank", "add", "--embeddings", "c", "b", says=says)
+        self.fails("refine", "--bank", "b", "--fusion", "mean", "--embeddings", "c", "--out", "n", says=says)
+        self.fails("train", "--bank", "b", "--embeddings", "c", "--out", "n", says=says)
+        self.fails("search", "--bank", "b", "--queries", "c/img_emb/img_emb_0.npy", "--side", "image", "--out", "n", says=says)
+        (self.dir / "texts.txt").write_text("a\n")
+        self.fails("embed", "--model", MODEL, "--texts", "texts.txt", "--out", "c", says=says)
+        self.assertFalse((self.dir / "n").exists())
+        # Written over without it, the folder is as any other.
+        self.reco(*self.refine, "c")
+        self.reco("bank", "build", "--embeddings", "c", "--out", "n")
+
+    def test_usage(self):
+        self.fails(*self.refine, "c", "--concat", says=["mean", "--concat=A"])
+        self.assertFalse((self.dir / "c").exists())
+        for bad in (["--concat=1.5"], ["--concat=x"], ["--concat", "-0.1"], ["0.5"], ["--concat=0.5", "0.5"]):
+            self.reco(*self.refine, "c", *bad, code=2)
 
 
 class Types(Case):

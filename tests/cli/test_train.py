@@ -139,6 +139,9 @@ class Train(Case):
             self.assertGreater(result["recall_at_1"]["both"], result["recall_at_1"]["clip"] + 10)
             self.assertEqual(result["refine"], "both")
             self.assertLess(result["mixture"]["clip"], 1)
+            self.assertLess(result["concat"], 1)
+        done = self.json("refine", "--bank", "b", "--fusion", "f.safetensors", "--embeddings", "e", "--out", "c", "--concat")
+        self.assertEqual(done["concat"], made["embeddings"]["concat"])
         for sides in ("image", "text", "both"):
             self.assertAlmostEqual(made["own"]["recall_at_1"][sides], made["embeddings"]["recall_at_1"][sides], delta=3)
 

@@ -121,9 +121,44 @@ static void in_a_checkpoint(void **state)
     reco_free(path);
 }
 
+static void of_cosines(void **state)
+{
+    const float x[2] = {0.6f, 0.8f}, y[2] = {1, 0};
+    float out[4], weight = -1;
+    reco_fusion_concat(out, x, y, 0.25f, 1, 2);
+    assert_true(fabsf(out[0] - 0.3f) < 1e-6f && fabsf(out[1] - 0.4f) < 1e-6f);
+    assert_true(fabsf(out[2] - sqrtf(0.75f)) < 1e-6f && out[3] == 0);
+    reco_fusion *f, *again;
+    char *path = reco_format(*state, "/tmp/reco-concat-%d.safetensors", (int)getpid());
+    assert_int_equal(reco_fusion_open(*state, &f, "weighted", 4, 2), RECO_OK);
+    assert_int_equal(reco_fusion_get_concat(*state, f, &weight), RECO_E_ARG);
+    /* Of a mixture of posteriors: by weights and scales. */
+    assert_int_equal(reco_fusion_set_mixture(*state, f, &(reco_mixture){0.3f, 0.2f, {20, 90, 40}}),
+                     RECO_OK);
+    assert_int_equal(reco_fusion_get_concat(*state, f, &weight), RECO_OK);
+    assert_true(fabsf(weight - 6.0f / 24) < 1e-6f);
+    assert_int_equal(reco_fusion_set_mixture(*state, f, &(reco_mixture){0, 0, {20, 90, 40}}), RECO_OK);
+    assert_int_equal(reco_fusion_get_concat(*state, f, &weight), RECO_E_ARG); /* the vote alone */
+    const float bad[] = {-0.1f, 1.1f, NAN};
+    for (int i = 0; i < 3; i++) assert_int_equal(reco_fusion_set_concat(*state, f, bad[i]), RECO_E_ARG);
+    /* Of the checkpoint, 0 included. */
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(reco_fusion_set_concat(*state, f, i ? 0.4f : 0), RECO_OK);
+        assert_int_equal(reco_fusion_save(*state, f, path), RECO_OK);
+        assert_int_equal(reco_fusion_open(*state, &again, path, 4, 0), RECO_OK);
+        assert_int_equal(reco_fusion_get_concat(*state, again, &weight), RECO_OK);
+        assert_true(weight == (i ? 0.4f : 0));
+        reco_fusion_free(again);
+    }
+    reco_fusion_free(f);
+    unlink(path);
+    reco_free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(by_hand), cmocka_unit_test(without_a_say),
-                                       cmocka_unit_test(mistakes), cmocka_unit_test(in_a_checkpoint)};
+                                       cmocka_unit_test(mistakes), cmocka_unit_test(in_a_checkpoint),
+                                       cmocka_unit_test(of_cosines)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
