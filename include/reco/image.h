@@ -58,6 +58,13 @@ RECO_API reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const ch
                                            size_t bytes, const reco_preprocess *pre,
                                            const reco_image_limits *limits);
 
+/* A picture made small for a page: at most edge pixels wide and high (1..4096) and never larger than it is, over white, as a JPEG
+ * in memory.
+ *   jpeg   [bytes]; free with reco_free
+ * upright as in reco_preprocess; errors as reco_image_load_rgb. */
+RECO_API reco_status reco_image_thumbnail(reco_ctx *ctx, const char *path, const reco_image_limits *limits,
+                                          size_t edge, int upright, unsigned char **jpeg, size_t *bytes);
+
 typedef enum reco_image_kind {
     RECO_IMAGE_UNKNOWN = 0,
     RECO_IMAGE_PICTURE = 1, /* of a format that this build may read or not */

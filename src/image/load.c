@@ -22,7 +22,7 @@ static reco_status fail_open(reco_ctx *ctx, const char *path)
 }
 
 /* Read, not mapped: a file that shrinks under a map kills the process. */
-static reco_status read_all(reco_ctx *ctx, reco_buffer *out, size_t *bytes, const char *path,
+reco_status reco_image_read(reco_ctx *ctx, reco_buffer *out, size_t *bytes, const char *path,
                             size_t max_bytes)
 {
     reco_status status = RECO_OK;
@@ -65,11 +65,11 @@ out:
 reco_status reco_image_load_rgb(reco_ctx *ctx, uint8_t *out, const char *path, const reco_preprocess *pre,
                                 const reco_image_limits *limits)
 {
-    size_t max_bytes = limits && limits->max_bytes ? limits->max_bytes : (size_t)256 << 20, bytes = 0;
+    size_t max_bytes = limits && limits->max_bytes ? limits->max_bytes : RECO_IMAGE_MAX_BYTES, bytes = 0;
     reco_buffer file = {0};
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status;
-    RECO_GO(read_all(ctx, &file, &bytes, path, max_bytes));
+    RECO_GO(reco_image_read(ctx, &file, &bytes, path, max_bytes));
     RECO_GO(reco_image_decode_rgb(ctx, out, path, file.data, bytes, pre, limits));
 out:
     reco_buffer_drop(&file);

@@ -29,6 +29,13 @@ typedef struct reco_buffer {
 reco_status reco_buffer_get(reco_ctx *ctx, reco_buffer *buffer, size_t bytes, const char *what);
 void reco_buffer_drop(reco_buffer *buffer);
 
+/* Defaults of reco_image_limits. */
+#define RECO_IMAGE_MAX_BYTES ((size_t)256 << 20)
+#define RECO_IMAGE_MAX_PIXELS ((size_t)178956970)
+/* A file's bytes; drop them after use, also after an error. */
+reco_status reco_image_read(reco_ctx *ctx, reco_buffer *out, size_t *bytes, const char *path,
+                            size_t max_bytes);
+
 typedef struct reco_picture {
     reco_mode mode;
     size_t width, height;

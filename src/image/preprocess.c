@@ -83,7 +83,7 @@ reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const char *path,
                                   size_t bytes, const reco_preprocess *pre, const reco_image_limits *limits)
 {
     RECO_TRY(check_preprocess(ctx, pre));
-    size_t max_pixels = limits && limits->max_pixels ? limits->max_pixels : 178956970;
+    size_t max_pixels = limits && limits->max_pixels ? limits->max_pixels : RECO_IMAGE_MAX_PIXELS;
     size_t crop = pre->crop ? pre->crop : pre->size;
     reco_encoded in = {path, data, bytes, max_pixels, pre->upright != 0};
     reco_picture pic = {0}, part = {0}, whole = {0};
