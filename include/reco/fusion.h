@@ -103,6 +103,14 @@ RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion
                                         const float *x, const float *retrieved, const float *scores,
                                         const size_t *valid, size_t n, size_t k, float *out);
 
+/* What the refined rows are made of; arguments as of reco_fusion_refine.
+ *   weights  [n][k+1] of the original, then of each neighbour; they sum to 1. Of layers that add: the shares in the sum before it is
+ *            normalised. Of the transformer: attention of the original's token in the last layer, the mean of its heads.
+ *            Neighbours that do not count have 0 */
+RECO_API reco_status reco_fusion_weights(reco_ctx *ctx, const reco_fusion *fusion, reco_side side,
+                                         const float *x, const float *retrieved, const float *scores,
+                                         const size_t *valid, size_t n, size_t k, float *weights);
+
 #define RECO_NO_CANDIDATE UINT32_MAX
 #define RECO_VOTES_MAX 1024
 

@@ -320,6 +320,18 @@ RECO_API reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *mode
                                            const char *const *templates, size_t m,
                                            const reco_refine_opts *opts, reco_hits hits);
 
+/* What reco_refine makes of one embedding: its neighbours, and with what weight they take part.
+ *   hits     [1][k], ids and scores; counts may be NULL
+ *   weights  [k+1] of the original, then of each hit, as in reco_fusion_weights */
+RECO_API reco_status reco_weigh(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
+                                reco_side side, const float *x, const reco_refine_opts *opts,
+                                reco_hits hits, float *weights);
+/* The same of a class: the mean over its templates, of whose rows the k with the greatest weights are listed; hits all three. */
+RECO_API reco_status reco_weigh_class(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                                      const reco_fusion *fusion, const char *name,
+                                      const char *const *templates, size_t m, const reco_refine_opts *opts,
+                                      reco_hits hits, float *weights);
+
 /* ---- classes and labels ---- */
 
 typedef struct reco_class_list reco_class_list;
