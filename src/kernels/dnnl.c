@@ -182,3 +182,5 @@ bool reco_dnnl_has_bf16(void) { return has_bf16(dnnl_get_effective_cpu_isa()); }
 
 /* Sets without VNNI multiply int8 more slowly than f32. */
 bool reco_dnnl_has_int8(void) { return has_vnni(dnnl_get_effective_cpu_isa()); }
+
+bool reco_dnnl_has_amx(void) { return has_amx(dnnl_get_effective_cpu_isa()); }

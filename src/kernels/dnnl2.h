@@ -44,6 +44,8 @@ static inline bool has_bf16(dnnl_cpu_isa_t isa)
     return isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
 }
 
+static inline bool has_amx(dnnl_cpu_isa_t isa) { return isa == dnnl_cpu_isa_avx512_core_amx; }
+
 static inline bool has_vnni(dnnl_cpu_isa_t isa)
 {
     return isa == dnnl_cpu_isa_avx512_core_vnni || has_bf16(isa);

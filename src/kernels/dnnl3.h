@@ -39,6 +39,11 @@ static inline bool describe_product(dnnl_primitive_desc_t *pd, dnnl_engine_t eng
 /* Newer sets have higher numbers and include older ones; avx2_vnni_2, which has conversions only, is below. */
 static inline bool has_bf16(dnnl_cpu_isa_t isa) { return isa >= dnnl_cpu_isa_avx512_core_bf16; }
 
+static inline bool has_amx(dnnl_cpu_isa_t isa)
+{
+    return (isa & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
+}
+
 static inline bool has_vnni(dnnl_cpu_isa_t isa) { return isa >= dnnl_cpu_isa_avx512_core_vnni; }
 
 #endif

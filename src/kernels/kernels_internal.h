@@ -32,6 +32,7 @@ bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const 
                        bool add);
 bool reco_dnnl_has_bf16(void);
 bool reco_dnnl_has_int8(void); /* products of int8 as fast as they should be */
+bool reco_dnnl_has_amx(void);  /* neither the CPU nor ONEDNN_MAX_CPU_ISA takes it away */
 
 /* oneDNN takes its threads from OpenMP's per-thread setting: set it, give back what was there. */
 int reco_threads_enter(int threads);
@@ -60,13 +61,61 @@ void reco_panels_free(reco_panels *w);
 reco_status reco_panels_run(reco_ctx *ctx, float *y, const reco_panels *w, const float *x,
                             const float *bias, reco_act act, size_t m, bool add);
 
+/* ---- products of bf16 by AMX (amx.c, amx_bf16.c), where the compiler knows it: RECO_AMX ---- */
+
+#define RECO_AMX_BLOCK ((size_t)32) /* numbers of a sum that one instruction takes */
+#define RECO_AMX_PANEL ((size_t)32) /* columns */
+#define RECO_AMX_ROWS ((size_t)32)
+
+/* This CPU has the tiles, and the system lets this process use them. */
+bool reco_amx_has_int8(void);
+bool reco_amx_has_bf16(void);
+
+typedef struct reco_amx_weight {
+    size_t out, in, blocks, panels;
+    uint16_t *data; /* [panels][blocks][2][16 pairs][16 columns][2], zeros where in and out end */
+} reco_amx_weight;
+
+/* y [m][w->out], F32 or BF16, = act(x W^T + bias); += where add, which F32 without activation alone heeds. A row's bits depend
+ * on that row alone. */
+typedef struct reco_amx_product {
+    const reco_vec *vec;
+    const reco_amx_weight *w;
+    void *y;
+    reco_dtype yt;
+    const uint16_t *x; /* [m][w->in] */
+    size_t m;
+    const float *bias; /* [w->out] or NULL */
+    reco_act act;
+    bool add;
+} reco_amx_product;
+
+/* Room for weights, whose rows are then put; reco_free(w->data). */
+reco_status reco_amx_create(reco_ctx *ctx, reco_amx_weight *w, size_t out, size_t in);
+void reco_amx_put(const reco_amx_weight *w, const uint16_t *row, size_t at);
+reco_status reco_amx_run(reco_ctx *ctx, const reco_amx_product *product);
+/* n rows, at most reco_amx_group, by some panels, on this thread. */
+void reco_amx_rows(const reco_amx_product *p, size_t first, size_t n, size_t panel, size_t panels,
+                   uint16_t *scratch);
+/* Rows that wait in the second cache while the panels pass by: 768 KiB. */
+static inline size_t reco_amx_group(const reco_amx_weight *w)
+{
+    size_t rows = ((size_t)3 << 17) / (w->blocks * RECO_AMX_BLOCK) / RECO_AMX_ROWS * RECO_AMX_ROWS;
+    return reco_max(RECO_AMX_ROWS, reco_min(512, rows));
+}
+static inline size_t reco_amx_scratch(const reco_amx_weight *w) /* numbers */
+{
+    return (w->in % RECO_AMX_BLOCK ? reco_amx_group(w) : RECO_AMX_ROWS) * w->blocks * RECO_AMX_BLOCK;
+}
+
 /* ---- layers (linear.c, linear_int8.c) ---- */
 
 struct reco_linear {
     size_t out, in;
     reco_act act;
     reco_product_type type;
-    /* One of the three: */
+    /* One of the four: */
+    reco_amx_weight tiles;    /* of bf16 with AMX; data NULL: none */
     reco_dnnl_weight *packed; /* of what this CPU computes in bf16 or int8 */
     reco_panels *panels;      /* of f32, and of bf16 and int8 elsewhere */
     float *weight;            /* [out][in] of the plain */

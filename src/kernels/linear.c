@@ -60,20 +60,46 @@ static void convert(void *arg, size_t begin, size_t end, int worker)
     a->vec->to_bf16(a->out + begin, a->in + begin, end - begin);
 }
 
-/* Few rows at a time: floats of all would be memory that the system has to find and clear first, which takes as long as
- * the conversion. */
+static bool has_tiles(const reco_ctx *ctx)
+{
+#ifdef RECO_AMX
+    return reco_has_bf16(ctx) && reco_dnnl_has_amx() && reco_amx_has_bf16();
+#else
+    (void)ctx;
+    return false;
+#endif
+}
+
+/* Into tiles, or else out [out][in]. Few rows at a time: floats of all would be memory that the system has to find and clear
+ * first, which takes as long as the conversion. */
 static reco_status read_bf16(reco_ctx *ctx, const reco_linear *lin, reco_rows_read read, void *arg,
                              uint16_t *out)
 {
     size_t in = lin->in, most = reco_min(lin->out, 1 + 8192 / in);
     float *rows = reco_scratch(ctx, most * in, sizeof *rows, "weights");
-    if (!rows) return RECO_E_NOMEM;
+    uint16_t *half = out ? out : reco_scratch(ctx, most * in, sizeof *half, "weights");
+    if (!rows || !half) return RECO_E_NOMEM;
     for (size_t i = 0; i < lin->out; i += most) {
         size_t n = reco_min(most, lin->out - i);
         RECO_TRY(read(ctx, arg, rows, i, n));
-        reco_vec_of(ctx)->to_bf16(out + i * in, rows, n * in);
+        if (out) half = out + i * in;
+        reco_vec_of(ctx)->to_bf16(half, rows, n * in);
+#ifdef RECO_AMX
+        for (size_t r = 0; r < n && !out; r++) reco_amx_put(&lin->tiles, half + r * in, i + r);
+#endif
     }
     return RECO_OK;
+}
+
+static reco_status create_tiles(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
+{
+    reco_mark mark = reco_scratch_mark(ctx);
+#ifdef RECO_AMX
+    RECO_TRY(reco_amx_create(ctx, &lin->tiles, lin->out, lin->in));
+#endif
+    reco_status status = read_bf16(ctx, lin, read, arg, NULL);
+    reco_scratch_release(ctx, mark);
+    return status;
 }
 
 static reco_status create_packed(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
@@ -124,7 +150,10 @@ reco_status reco_linear_create_from(reco_ctx *ctx, reco_linear **result, reco_ro
     }
     if (!(lin->bias = reco_alloc(ctx, out, sizeof(float), "bias"))) RECO_GO(RECO_E_NOMEM);
     if (bias) memcpy(lin->bias, bias, out * sizeof(float));
-    RECO_GO(native ? create_packed(ctx, lin, read, arg) : create_f32(ctx, lin, read, arg));
+    if (native && lin->type == RECO_PRODUCT_BF16 && has_tiles(ctx))
+        RECO_GO(create_tiles(ctx, lin, read, arg));
+    else
+        RECO_GO(native ? create_packed(ctx, lin, read, arg) : create_f32(ctx, lin, read, arg));
     reco_free(lin->quantized);
     lin->quantized = NULL;
     *result = lin;
@@ -157,6 +186,7 @@ reco_status reco_linear_create(reco_ctx *ctx, reco_linear **result, const float 
 void reco_linear_free(reco_linear *lin)
 {
     if (!lin) return;
+    reco_free(lin->tiles.data);
     reco_dnnl_weight_free(lin->packed);
     reco_panels_free(lin->panels);
     reco_free(lin->weight);
@@ -168,7 +198,7 @@ void reco_linear_free(reco_linear *lin)
 
 reco_dtype reco_linear_input(const reco_linear *lin)
 {
-    return lin->packed ? RECO_DTYPE_BF16 : RECO_DTYPE_F32;
+    return lin->packed || lin->tiles.data ? RECO_DTYPE_BF16 : RECO_DTYPE_F32;
 }
 
 reco_status reco_linear_f32(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,
@@ -201,18 +231,41 @@ static reco_status run_rounded(reco_ctx *ctx, float *y, const reco_linear *lin, 
 
 bool reco_linear_codes(const reco_linear *lin) { return lin->packed && lin->type == RECO_PRODUCT_S8; }
 
+static reco_status multiply_bf16(reco_ctx *ctx, void *y, reco_dtype yt, const reco_linear *lin,
+                                 const uint16_t *x, size_t m, bool add)
+{
+#ifdef RECO_AMX
+    if (lin->tiles.data)
+        return reco_amx_run(ctx, &(reco_amx_product){.vec = reco_vec_of(ctx),
+                                                     .w = &lin->tiles,
+                                                     .y = y,
+                                                     .yt = yt,
+                                                     .x = x,
+                                                     .m = m,
+                                                     .bias = lin->bias,
+                                                     .act = lin->act,
+                                                     .add = add});
+#endif
+    int before = reco_threads_enter(reco_ctx_threads(ctx));
+    bool good = reco_dnnl_product(y, yt, lin->packed, x, m, add);
+    reco_threads_leave(before);
+    return good ? RECO_OK
+                : reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu x %zu", m, lin->out,
+                            lin->in);
+}
+
 reco_status reco_linear_run_as(reco_ctx *ctx, reco_rows y, const reco_linear *lin, reco_rows x, size_t m,
                                bool add)
 {
     if (lin->type == RECO_PRODUCT_S8) return reco_int8_run(ctx, y, lin, x, m, add);
-    if (!lin->packed) {
+    if (!lin->packed && !lin->tiles.data) {
         if (y.type != RECO_DTYPE_F32 || x.type != RECO_DTYPE_F32)
             return reco_fail(ctx, RECO_E_INTERNAL, "linear: f32 rows wanted");
         return run_rounded(ctx, y.at, lin, x.at, m, add);
     }
     reco_mark mark = reco_scratch_mark(ctx);
-    bool good = true;
-    for (size_t i = 0; i < m && good; i += ROWS_AT_ONCE) {
+    reco_status status = RECO_OK;
+    for (size_t i = 0; i < m && status == RECO_OK; i += ROWS_AT_ONCE) {
         size_t n = reco_min(m - i, ROWS_AT_ONCE);
         const void *input = (const char *)x.at + i * lin->in * reco_dtype_size(x.type);
         if (x.type == RECO_DTYPE_F32) {
@@ -225,15 +278,11 @@ reco_status reco_linear_run_as(reco_ctx *ctx, reco_rows y, const reco_linear *li
             reco_parallel(ctx, n * lin->in, 1 << 15, convert, &arg);
             input = arg.out;
         }
-        int before = reco_threads_enter(reco_ctx_threads(ctx));
-        good = reco_dnnl_product((char *)y.at + i * lin->out * reco_dtype_size(y.type), y.type, lin->packed,
-                                 input, n, add);
-        reco_threads_leave(before);
+        status = multiply_bf16(ctx, (char *)y.at + i * lin->out * reco_dtype_size(y.type), y.type, lin,
+                               input, n, add);
         reco_scratch_release(ctx, mark);
     }
-    return good ? RECO_OK
-                : reco_fail(ctx, RECO_E_INTERNAL, "linear: oneDNN refused %zu x %zu x %zu", m, lin->out,
-                            lin->in);
+    return status;
 }
 
 reco_status reco_linear_run(reco_ctx *ctx, float *y, const reco_linear *lin, const float *x, size_t m,

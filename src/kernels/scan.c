@@ -4,7 +4,7 @@
 #include <math.h>
 
 const reco_scan_kernel *const reco_scan_kernels[] = {
-#ifdef RECO_SCAN_AMX
+#ifdef RECO_AMX
     &reco_scan_amx,
 #endif
 #ifdef RECO_SCAN_VNNI

@@ -1,29 +1,8 @@
 /* AMX: a tile holds 16 queries' or 16 rows' 64 bytes; one instruction multiplies two tiles into 16 x 16 sums of 32
  * bits. A group of rows is such a tile as it lies in the file. Two tiles of queries by two of rows make each load
  * serve twice. */
+#include "kernels/kernels_internal.h"
 #include "kernels/scan_avx512.h"
-
-#ifndef RECO_SCAN_AMX_EMULATED
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#define ARCH_REQ_XCOMP_PERM 0x1023 /* asm/prctl.h of Linux 5.16 */
-#define XFEATURE_XTILEDATA 18
-
-/* The CPU has it, the system saves its registers, and Linux lets this process use them. */
-static bool usable(void)
-{
-    unsigned a, b, c, d, low, high;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return false;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 24 & 1) || !(d >> 25 & 1)) return false;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    if ((low >> 17 & 3) != 3) return false;
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-#endif
 
 #define TILE 16
 #define DIMS 64
@@ -109,7 +88,7 @@ const reco_scan_kernel reco_scan_amx = {
     .name = "amx-int8",
     .isa = RECO_ISA_AVX512,
     .levels = RECO_SCAN_MOST_LEVELS,
-    .usable = usable,
+    .usable = reco_amx_has_int8,
     .pack = pack,
     .scan = scan,
     .dot_f16 = reco_scan_dot_f16,

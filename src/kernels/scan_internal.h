@@ -11,7 +11,7 @@ extern const reco_scan_kernel reco_scan_avx2;
 #ifdef RECO_SCAN_VNNI
 extern const reco_scan_kernel reco_scan_vnni;
 #endif
-#ifdef RECO_SCAN_AMX
+#ifdef RECO_AMX
 extern const reco_scan_kernel reco_scan_amx;
 #endif
 

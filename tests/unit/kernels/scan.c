@@ -20,7 +20,7 @@ static size_t kernels(const reco_scan_kernel **out)
             out[n++] = reco_scan_kernels[i];
         else
             print_message("[  NOTE  ] this CPU lacks %s\n", reco_scan_kernels[i]->name);
-#ifdef RECO_SCAN_AMX
+#ifdef RECO_AMX
     /* The same file with its tile instructions in C. */
     if (__builtin_cpu_supports("avx512bw")) out[n++] = &reco_scan_amx_emulated;
 #endif
