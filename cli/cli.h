@@ -50,6 +50,7 @@ int cmd_train(int argc, char **argv);
 int cmd_refine(int argc, char **argv);
 int cmd_classify(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
 
 /* --json, --threads, --quiet as a child parser; its input is the cli. */
 extern const struct argp cli_common;
@@ -120,6 +121,19 @@ float cli_similarity(struct argp_state *state, const char *what, const char *tex
 reco_side cli_side(struct argp_state *state, const char *option, const char *text);
 /* argp_error when a required option is missing. */
 void cli_need(struct argp_state *state, const void *value, const char *option);
+
+/* ---- file.c ---- */
+
+/* A file that appears when it is whole; a device or a pipe is written to as it is. */
+typedef struct cli_file {
+    FILE *out;
+    const char *path;
+    char *temp, *target;
+    bool device;
+} cli_file;
+reco_status cli_file_begin(cli_file *f, const char *path); /* end it also after an error */
+/* In place where status is RECO_OK, else gone; returns status, or RECO_E_IO with the reason said. */
+reco_status cli_file_end(cli_file *f, reco_status status);
 
 /* ---- mixture.c ---- */
 

@@ -2,7 +2,7 @@
 
 #include <sys/stat.h>
 
-enum { KEY_LABELS = 1, KEY_DETAILS };
+enum { KEY_LABELS = 1, KEY_DETAILS, KEY_EXPLAIN, KEY_PAGE };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -19,7 +19,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_DETAILS:
         a->details = arg;
         return 0;
+    case KEY_EXPLAIN:
+        a->explain = cli_size(state, "--explain", arg, 1, 10000);
+        return 0;
+    case KEY_PAGE:
+        a->page = arg;
+        return 0;
     case ARGP_KEY_END:
+        if (!a->explain != !a->page) argp_error(state, "--explain and --page go together");
         if (!a->labels == !a->z.images) argp_error(state, "want one of --labels and --images");
         return 0;
     default:
@@ -32,6 +39,9 @@ static const struct argp_option options[] = {
      1},
     {"details", KEY_DETAILS, "FILE", 0, "Write each picture's predictions and neighbours here, as JSONL",
      2},
+    {"explain", KEY_EXPLAIN, "N", 0, "Explain N of the pictures, and the classes confused most, on a page",
+     2},
+    {"page", KEY_PAGE, "PAGE", 0, "Where --explain goes: PAGE.html, or PAGE.json for the same as data", 2},
     {0},
 };
 static const struct argp_child children[] = {
@@ -49,15 +59,15 @@ static const struct argp argp = {
     NULL};
 
 /* Can it be written, and is it none of the inputs? /dev/stdout and the like are taken as they are. */
-static reco_status check_details(cli *c, const eval_args *a)
+static reco_status check_output(cli *c, const eval_args *a, const char *out)
 {
     struct stat info;
     const zero_shot *z = &a->z;
     const char *const inputs[] = {z->bank_dir, z->fusion_name,   z->class_file,
                                   z->images,   z->template_file, a->labels};
-    bool device = stat(a->details, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
-    return cli_output(c, a->details, device ? RECO_OUT_FILE | RECO_OUT_NO_PROBE : RECO_OUT_FILE,
-                      z->model_dir, inputs, sizeof inputs / sizeof *inputs);
+    bool device = stat(out, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+    return cli_output(c, out, device ? RECO_OUT_FILE | RECO_OUT_NO_PROBE : RECO_OUT_FILE, z->model_dir,
+                      inputs, sizeof inputs / sizeof *inputs);
 }
 
 /* CLIP, the refined cosines, or the mixture. Cosines decide by themselves; their probabilities are at the model's own scale. */
@@ -85,11 +95,15 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
 {
     zero_shot *z = w->z;
     reco_class_scores scores[3];
-    reco_status status = a->details ? check_details(c, a) : RECO_OK;
+    const char *const outputs[] = {a->details, a->page};
+    reco_status status = RECO_OK;
+    for (int o = 0; o < 2 && status == RECO_OK; o++)
+        if (outputs[o]) status = check_output(c, a, outputs[o]);
     if (status == RECO_OK) status = eval_load(c, a, w);
-    if (status == RECO_OK && a->details) /* the pictures are inputs, too */
-        status = reco_check_output(c->ctx, a->details, RECO_OUT_FILE | RECO_OUT_NO_PROBE,
-                                   (const char *const *)w->paths, w->n);
+    for (int o = 0; o < 2 && status == RECO_OK; o++)
+        if (outputs[o]) /* the pictures are inputs, too */
+            status = reco_check_output(c->ctx, outputs[o], RECO_OUT_FILE | RECO_OUT_NO_PROBE,
+                                       (const char *const *)w->paths, w->n);
     if (status == RECO_OK) status = zero_shot_embed(c, z, w->n);
     if (status == RECO_OK) status = eval_embed(c, w);
     if (status == RECO_OK) status = zero_shot_refine(c, z, w->rows, 0, w->n, w->improved);
@@ -97,6 +111,7 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
     if (status != RECO_OK) return status;
     for (int r = 0; r <= eval_answer(w) && status == RECO_OK; r++) status = judge(c, w, r, &scores[r]);
     if (status == RECO_OK && a->details && w->n) status = eval_write_details(c, a, w);
+    if (status == RECO_OK && a->page && w->n) status = eval_explain(c, a, w, scores);
     if (status != RECO_OK) return status;
     cli_clear_bar(c);
     eval_print(c, a, w, scores);

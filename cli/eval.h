@@ -7,7 +7,8 @@
 typedef struct eval_args {
     cli *common;
     zero_shot z;
-    const char *labels, *details;
+    const char *labels, *details, *page;
+    size_t explain;  /* pictures of the page */
     const char *how; /* labels are "names", "numbers", "folders" or "order" */
 } eval_args;
 
@@ -34,6 +35,8 @@ void eval_free(eval_work *w);
 static inline int eval_answer(const eval_work *w) { return zero_shot_mixes(w->z) ? 2 : 1; }
 /* --details: atomic. */
 reco_status eval_write_details(cli *c, const eval_args *a, const eval_work *w);
+/* --explain: the page. */
+reco_status eval_explain(cli *c, const eval_args *a, eval_work *w, const reco_class_scores scores[3]);
 void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores scores[3]);
 
 #endif

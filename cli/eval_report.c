@@ -1,11 +1,7 @@
 #include "eval.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static json_t *top_json(const eval_work *w, const int64_t *top)
 {
@@ -34,27 +30,10 @@ static reco_status write_rows(cli *c, const eval_work *w, FILE *file)
 
 reco_status eval_write_details(cli *c, const eval_args *a, const eval_work *w)
 {
-    struct stat info;
-    bool device = stat(a->details, &info) == 0 && !S_ISREG(info.st_mode);
-    char *temp = NULL, *target = device ? NULL : realpath(a->details, NULL);
-    if (asprintf(&temp, "%s.tmp-%ld", target ? target : a->details, (long)getpid()) < 0)
-        return RECO_E_NOMEM;
-    FILE *file = fopen(device ? a->details : temp, "we");
-    reco_status status = file ? write_rows(c, w, file) : RECO_E_IO;
-    int error = errno;
-    bool bad = file && (fflush(file) != 0 || ferror(file) || (!device && fsync(fileno(file)) != 0));
-    if (bad) error = errno;
-    if (file) fclose(file);
-    if (status == RECO_OK && !bad && !device && rename(temp, target ? target : a->details) != 0)
-        bad = true, error = errno;
-    if (!device && (bad || status != RECO_OK)) unlink(temp);
-    if (bad || !file) {
-        cli_error("%s: %s", a->details, strerror(error));
-        status = RECO_E_IO;
-    }
-    free(temp);
-    free(target);
-    return status;
+    cli_file file;
+    reco_status status = cli_file_begin(&file, a->details);
+    if (status == RECO_OK) status = write_rows(c, w, file.out);
+    return cli_file_end(&file, status);
 }
 
 /* null where nothing was counted: no accuracy is 0 then */

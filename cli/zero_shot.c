@@ -60,7 +60,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         cli_need(state, z->model_dir, "--model");
         cli_need(state, z->bank_dir, "--bank");
         cli_need(state, z->fusion_name, "--fusion");
-        if (!z->images) cli_need(state, z->class_file, "--classes");
+        if (!z->images && !z->open) cli_need(state, z->class_file, "--classes");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -116,7 +116,7 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     if (status == RECO_OK && z->where)
         status = reco_bank_filter_where(c->ctx, &z->filter, z->bank, z->where);
     z->refine.filter = z->filter;
-    if (status == RECO_OK) status = open_classes(c, z);
+    if (status == RECO_OK && (z->class_file || z->images)) status = open_classes(c, z);
     if (status == RECO_OK && z->template_file)
         status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
     if (status != RECO_OK) return status;

@@ -8,6 +8,7 @@ typedef struct zero_shot {
     const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where,
         *images; /* as given */
     bool merge;  /* classes of one name */
+    bool open; /* classes may be left out: nclasses is then 0, and embed, refine and vote are not for it */
     cli_readout readout;
     reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
     reco_refine_opts refine;

@@ -2,7 +2,7 @@ import unittest
 
 from common import Case
 
-COMMANDS = ["model", "embed", "bank", "search", "train", "refine", "classify", "eval"]
+COMMANDS = ["model", "embed", "bank", "search", "train", "refine", "classify", "eval", "explain"]
 
 
 class Usage(Case):

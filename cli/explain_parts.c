@@ -1,0 +1,102 @@
+#include "explain.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const explain_experts[4] = {"CLIP", "refined", "vote", "RECO"};
+
+reco_mixture explain_mixture(const zero_shot *z, int expert)
+{
+    reco_mixture m = z->mixture;
+    bool mixes = zero_shot_mixes(z);
+    float scale = z->model ? reco_model_get_info(z->model).logit_scale : 0;
+    if (!mixes) m = (reco_mixture){0, 1, {scale, scale, scale}}; /* the refined cosines decide */
+    if (expert < 3) m.clip = expert == 0, m.refined = expert == 1;
+    return m;
+}
+
+json_t *explain_expert(const zero_shot *z, int expert, bool silent, json_t *top)
+{
+    reco_mixture all = explain_mixture(z, 3);
+    float weights[3] = {all.clip, all.refined, fmaxf(0, 1 - all.clip - all.refined)};
+    if (weights[2] < 1e-6f) weights[2] = 0;
+    return json_pack("{s:s, s:o, s:b, s:o}", "name", explain_experts[expert], "weight",
+                     expert < 3 ? cli_weight(weights[expert]) : json_null(), "silent", silent, "top", top);
+}
+
+static json_t *first_of(const json_t *experts, size_t i)
+{
+    json_t *best = json_array_get(json_object_get(json_array_get(experts, i), "top"), 0);
+    return best ? json_incref(best) : json_null();
+}
+
+json_t *explain_result(const char *kind, const char *query, json_t *experts, json_t *retrieved)
+{
+    json_t *result = json_pack(
+        "{s:o, s:o, s:o, s:O, s:O}", kind, cli_text(query), "before", first_of(experts, 0), "after",
+        first_of(experts, json_array_size(experts) - 1), "experts", experts, "retrieved", retrieved);
+    if (result && strcmp(kind, "image") == 0) json_object_set_new(result, "path", cli_text(query));
+    return result;
+}
+
+void explain_place(cli *c, json_t *object, const reco_pair *pair)
+{
+    char *near = NULL, *path = NULL;
+    if (!pair->uri) return;
+    json_object_set_new(object, "uri", cli_text(pair->uri));
+    if (strstr(pair->uri, "://")) return;
+    if (pair->base && asprintf(&near, "%s/.", pair->base) < 0) near = NULL;
+    path = reco_resolve_path(c->ctx, near ? near : ".", pair->uri);
+    if (path) json_object_set_new(object, "path", cli_text(path));
+    reco_free(path);
+    free(near);
+}
+
+json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text, reco_hits hits,
+                          const float *weights)
+{
+    float least = reco_fusion_get_config(z->fusion).min_similarity;
+    json_t *rows = json_array();
+    for (size_t j = 0; j < *hits.counts && !(hits.scores[j] < least); j++) {
+        reco_pair pair;
+        if (reco_bank_get(c->ctx, z->bank, hits.ids[j], &pair) != RECO_OK) {
+            json_decref(rows);
+            return NULL;
+        }
+        json_t *row =
+            json_pack("{s:I, s:o, s:o, s:s}", "id", (json_int_t)pair.id, "score", cli_score(hits.scores[j]),
+                      "weight", cli_weight(weights[j + 1]), "caption", pair.caption);
+        if (row) explain_place(c, row, &pair);
+        json_array_append_new(rows, row);
+        reco_pair_free(&pair);
+    }
+    return json_pack("{s:s, s:o, s:o, s:o}", "by", by, "text", text ? cli_text(text) : json_null(), "own",
+                     cli_weight(weights[0]), "rows", rows);
+}
+
+void explain_votes(const zero_shot *z, json_t *rows)
+{
+    double scale = (double)z->mixture.scale[2], sum = 0,
+           best = json_number_value(json_object_get(json_array_get(rows, 0), "score"));
+    json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row) sum +=
+        exp(scale * (json_number_value(json_object_get(row, "score")) - best));
+    json_array_foreach(rows, i, row)
+    {
+        double own = exp(scale * (json_number_value(json_object_get(row, "score")) - best));
+        json_object_set_new(row, "vote", cli_weight((float)(own / sum)));
+    }
+}
+
+json_t *explain_facts(const zero_shot *z)
+{
+    static const char *const layers[] = {"none", "vote", "mean", "weighted", "relational", "transformer"};
+    reco_bank_info bank = reco_bank_get_info(z->bank);
+    return json_pack("{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
+                     reco_model_get_info(z->model).name, "bank", cli_text(z->bank_dir), "rows",
+                     (json_int_t)bank.rows, "layer", layers[reco_fusion_get_config(z->fusion).layer],
+                     "refined", cli_sides_name(z->sides), "mixture", cli_mixture(&z->mixture), "classes",
+                     (json_int_t)z->nclasses);
+}
