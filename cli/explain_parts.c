@@ -92,11 +92,10 @@ void explain_votes(const zero_shot *z, json_t *rows)
 
 json_t *explain_facts(const zero_shot *z)
 {
-    static const char *const layers[] = {"none", "vote", "mean", "weighted", "relational", "transformer"};
     reco_bank_info bank = reco_bank_get_info(z->bank);
-    return json_pack("{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
-                     reco_model_get_info(z->model).name, "bank", cli_text(z->bank_dir), "rows",
-                     (json_int_t)bank.rows, "layer", layers[reco_fusion_get_config(z->fusion).layer],
-                     "refined", cli_sides_name(z->sides), "mixture", cli_mixture(&z->mixture), "classes",
-                     (json_int_t)z->nclasses);
+    return json_pack(
+        "{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
+        reco_model_get_info(z->model).name, "bank", cli_text(z->bank_dir), "rows", (json_int_t)bank.rows,
+        "layer", reco_layer_name(reco_fusion_get_config(z->fusion).layer), "refined",
+        cli_sides_name(z->sides), "mixture", cli_mixture(&z->mixture), "classes", (json_int_t)z->nclasses);
 }

@@ -83,7 +83,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
-    {"fusion", KEY_FUSION, "FILE|NAME", 0, "A trained layer, or none, vote, mean, weighted", 1},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0,
+     "A trained layer, or none, vote, mean, weighted (mean:uni-uni: search, then fusion)", 1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0, "img_emb/ and text_emb/ to refine (one of them is enough)", 1},
     {"out", KEY_OUT, "DIR", 0, "Where the refined go, in the same layout", 1},
     {"refine", KEY_REFINE, "SIDES", 0,

@@ -26,6 +26,8 @@ enum {
     KEY_HEADS,
     KEY_VALIDATION,
     KEY_ENCODER,
+    KEY_SEARCH,
+    KEY_FUSE,
 };
 
 typedef struct args {
@@ -42,11 +44,20 @@ static reco_layer layer(struct argp_state *state, const char *arg)
     } names[] = {{"auto", RECO_LAYER_NONE},
                  {"relational", RECO_LAYER_RELATIONAL},
                  {"transformer", RECO_LAYER_TRANSFORMER},
-                 {"weighted", RECO_LAYER_WEIGHTED}};
+                 {"weighted", RECO_LAYER_WEIGHTED},
+                 {"mlp", RECO_LAYER_MLP}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(arg, names[i].name) == 0) return names[i].layer;
-    argp_error(state, "--layer = %s, want relational, transformer, weighted or auto", arg);
+    argp_error(state, "--layer = %s, want relational, transformer, weighted, mlp or auto", arg);
     return RECO_LAYER_NONE;
+}
+
+static reco_modality modality(struct argp_state *state, const char *option, const char *arg)
+{
+    if (strcmp(arg, "uni") == 0) return RECO_UNI;
+    if (strcmp(arg, "cross") == 0) return RECO_CROSS;
+    argp_error(state, "%s = %s, want uni or cross", option, arg);
+    return RECO_MODALITY_DEFAULT;
 }
 
 static void check(const args *a, struct argp_state *state)
@@ -89,6 +100,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_LAYER:
         t->layer = layer(state, arg);
+        break;
+    case KEY_SEARCH:
+        t->search = modality(state, "--search", arg);
+        break;
+    case KEY_FUSE:
+        t->fuse = modality(state, "--fuse", arg);
         break;
     case 'k':
         t->k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
@@ -161,8 +178,14 @@ static const struct argp_option options[] = {
      "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
      1},
     {"layer", KEY_LAYER, "NAME", 0,
-     "relational, transformer, weighted or auto (default: relational below 100,000 pairs)", 2},
+     "relational, transformer, weighted, mlp (no retrieval) or auto (default: relational below 100,000 "
+     "pairs)",
+     2},
     {"k", 'k', "K", 0, "Neighbours (default 10)", 2},
+    {"search", KEY_SEARCH, "uni|cross", 0,
+     "Search the memory among vectors of the query's own side, or of the other (default uni)", 2},
+    {"fuse", KEY_FUSE, "uni|cross", 0,
+     "Fuse vectors of the query's own side, or of the other (default cross)", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
      "Sides to refine by default (default: auto, what validation finds best)", 2},
     {"max-similarity", KEY_MAX, "S", 0,
@@ -230,9 +253,7 @@ static reco_status load_pairs(cli *c, const args *a, const reco_model *model, re
 
 static void print(const cli *c, const args *a, const reco_train_result *r)
 {
-    const char *name = r->layer == RECO_LAYER_RELATIONAL    ? "relational"
-                       : r->layer == RECO_LAYER_TRANSFORMER ? "transformer"
-                                                            : "weighted";
+    const char *name = reco_layer_name(r->layer);
     if (c->json) {
         cli_print(json_pack(
             "{s:I, s:I, s:s, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:b, s:f, s:o}", "pairs",

@@ -70,7 +70,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
     {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
-    {"fusion", KEY_FUSION, "FILE|NAME", 0, "A trained layer, or none, vote, mean, weighted", 1},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0,
+     "A trained layer, or none, vote, mean, weighted (mean:uni-uni: search, then fusion)", 1},
     {"classes", KEY_CLASSES, "FILE", 0,
      "Class names, one a line, or a table with a column name (default: the folders of --images)", 1},
     {"images", KEY_IMAGES, "DIR", 0, "A folder of pictures, with a folder for each class", 1},
@@ -172,7 +173,8 @@ reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t fir
         return reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, n, &z->refine, y, hits);
     memcpy(y, x, n * z->d * sizeof *y);
     if (!zero_shot_votes(z)) return RECO_OK;
-    return reco_bank_search(c->ctx, z->bank, RECO_IMAGE, x, n,
+    reco_side searched = reco_modality_side(reco_fusion_get_config(z->fusion).search, RECO_IMAGE);
+    return reco_bank_search(c->ctx, z->bank, searched, x, n,
                             &(reco_search_opts){.k = z->k, .filter = z->filter}, hits);
 }
 

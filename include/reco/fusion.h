@@ -3,6 +3,7 @@
  *   transformer   the paper's layer (RECO, arXiv 2306.07196, section 3.2): one pre-norm encoder layer over the
  *                 original and its k retrieved. Heads, MLP width, norm placement, and the score terms are ours.
  *   relational    ours: sees inner products only, so it cannot memorise.
+ *   mlp           a control of the transformer's size that sees the original alone: what training gives without retrieval.
  *   none, vote, mean, weighted   controls without training.
  *
  * Takes floats and knows nothing of CLIP or of banks. */
@@ -21,8 +22,18 @@ typedef enum reco_layer {
     RECO_LAYER_MEAN = 2,     /* norm(x_0 + sum_i R_i): mean fusion, no training */
     RECO_LAYER_WEIGHTED = 3, /* norm(x_0 + g sum_i softmax(beta s)_i R_i) */
     RECO_LAYER_RELATIONAL = 4,
-    RECO_LAYER_TRANSFORMER = 5
+    RECO_LAYER_TRANSFORMER = 5,
+    RECO_LAYER_MLP = 6 /* norm(x_0 + W2 GELU(W1 LN(x_0))): no retrieval; neighbours are not looked at */
 } reco_layer;
+
+/* Its name in checkpoints and options; "?" for what is none. */
+RECO_API const char *reco_layer_name(reco_layer layer);
+
+/* Uni: the side of the embedding itself; cross: the other one. */
+typedef enum reco_modality { RECO_MODALITY_DEFAULT = 0, RECO_UNI = 1, RECO_CROSS = 2 } reco_modality;
+
+/* The side that is `modality` (not the default) to an embedding of `side`. */
+RECO_API reco_side reco_modality_side(reco_modality modality, reco_side side);
 
 /* The readout over a closed set of candidates c: a mixture of the posteriors of three experts, so that the one that is
  * sure decides.
@@ -41,9 +52,11 @@ typedef struct reco_fusion_config {
     size_t d;             /* width, 1..65536; transformer: a multiple of heads */
     size_t k;             /* neighbours per item, 1..1024 */
     size_t layers, heads; /* transformer: 1 and 8 where 0 */
-    size_t mlp;           /* transformer: MLP width, 4d where 0 */
+    size_t mlp; /* where 0, transformer: MLP width, 4d; mlp: 6d + 2, which has as many parameters as that */
     size_t hidden;        /* relational: width of u and w, 32 where 0 */
     float eps;            /* LayerNorm, 1e-5 where 0 */
+    reco_modality search; /* which vectors of the memory an embedding is compared with; uni where 0 */
+    reco_modality fuse;   /* which vectors of the rows found it is fused with; cross where 0 */
     int scores; /* transformer: 1 = score_scale and self_bias exist (ours); 0 = the paper's layer */
     float beta[2],
         gain[2]; /* vote and weighted: softmax scale and g, per side (reco_side); defaults where 0 */
@@ -77,7 +90,8 @@ RECO_API void reco_fusion_concat(float *out, const float *x, const float *refine
                                  size_t d);
 
 /* A checkpoint, or one of the controls by name ("none", "vote", "mean", "weighted"; these need d and take k,
- * 0 = 10). Everything in the file is checked; d != 0 must match it (RECO_E_MISMATCH). */
+ * 0 = 10). A control searches and fuses as its name goes on to say, "mean:SEARCH-FUSE" with uni or cross for each: "mean" is
+ * "mean:uni-cross". Everything in the file is checked; d != 0 must match it (RECO_E_MISMATCH). */
 RECO_API reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_or_name, size_t d,
                                       size_t k);
 
@@ -91,10 +105,12 @@ RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, 
 /* Refine n embeddings of one side.
  *   out         [n][d] unit rows; may alias x
  *   x           [n][d] the originals
- *   retrieved   [n][k][d] partners of the other side (texts for images, images for texts), best first
+ *   retrieved   [n][k][d] vectors of the rows found, of the side that config.fuse says (texts for images, images for texts,
+ *               unless it says uni), best first
  *   scores      [n][k] cosines they were retrieved with, best first
  *   valid       [n] how many of the first neighbours count, 0..k; NULL = all. 0: the row is copied bit for bit
- * Neighbours with scores below the layer's min_similarity do not count either.
+ * Neighbours with scores below the layer's min_similarity do not count either. The layer mlp looks at x alone: retrieved, scores
+ * and valid may then be NULL, and rows without neighbours are changed like others.
  * k may be anything from 1 to 1024, whatever the layer was trained with.
  * A row depends on its x, neighbours, scores and valid alone, to the bit: not on n, its place, or the number of threads. The
  * instruction set may change last bits.

@@ -14,7 +14,8 @@ extern "C" {
 #define RECO_VALIDATION_MIN 0.01
 #define RECO_VALIDATION_MAX 0.5
 
-/* All zero = defaults; where two are given, they are of the relational layer and of the transformer.
+/* All zero = defaults; where two are given, they are of the relational layer and of the transformer; the layer mlp is trained as
+ * the transformer is.
  *
  *   layer              RECO_LAYER_NONE: relational below 100,000 pairs, else transformer. Vote, mean and weighted have
  *                      nothing to learn: their two numbers come from a small grid
@@ -24,6 +25,9 @@ extern "C" {
  *                      pair itself or its near-duplicate; above 1 = off
  *   min_similarity     neighbours that are farther do not count, in training and after: the checkpoint says so
  *   rotate             every batch is turned by a random orthogonal matrix (transformer)
+ *   search, fuse       which vectors of the memory are searched, and which of the rows found are fused: the paper's method is
+ *                      uni-modal search and cross-modal fusion. Another way stands in the checkpoint, and is gone after it.
+ *                      What is barred does not depend on it: the pair itself is, and its near-duplicates, by their pictures
  *   validation         fraction of captions held out at a time. With up to 5,000 pairs, and a layer other than the
  *                      transformer, every fraction is held out in turn, so that each pair is judged
  *   scale              exp(logit_scale) to start from; 0 = the bank's, else what suits the pairs best
@@ -44,9 +48,10 @@ typedef struct reco_train_opts {
     int use_min_similarity;
     int no_scores; /* the paper's transformer */
     int rotate;
-    int heads, layers; /* transformer: 8 and 1 */
-    size_t mlp;        /* transformer: 4d */
-    double validation; /* 0.2 */
+    int heads, layers;          /* transformer: 8 and 1 */
+    size_t mlp;                 /* transformer: 4d; mlp: 6d + 2, as many parameters */
+    reco_modality search, fuse; /* RECO_UNI, RECO_CROSS */
+    double validation;          /* 0.2 */
     float scale;
     uint64_t seed;
     int force_sides;

@@ -4,8 +4,15 @@
 #include <math.h>
 
 static const char *const format_name = "reco-fusion-1";
-static const char *const layer_name[] = {"none", "vote", "mean", "weighted", "relational", "transformer"};
+static const char *const layer_name[] = {"none",       "vote",        "mean", "weighted",
+                                         "relational", "transformer", "mlp"};
 static const char *const sides_name[] = {"none", "image", "text", "both"};
+static const char *const modality_name[] = {"", "uni", "cross"}; /* "": not said, the default */
+
+const char *reco_layer_name(reco_layer layer)
+{
+    return layer >= RECO_LAYER_NONE && layer <= RECO_LAYER_MLP ? layer_name[layer] : "?";
+}
 
 /* Index of name in list, or -1. */
 static int lookup(const char *const *list, int n, const char *name)
@@ -36,6 +43,8 @@ static json_t *config_json(const reco_fusion_config *c)
                         c->scores);
     else if (c->layer == RECO_LAYER_RELATIONAL)
         own = json_pack("{sI}", "hidden", (json_int_t)c->hidden);
+    else if (c->layer == RECO_LAYER_MLP)
+        own = json_pack("{sI, sf}", "mlp", (json_int_t)c->mlp, "eps", (double)c->eps);
     else
         own = json_pack("{s[ff], s[ff]}", "beta", (double)c->beta[0], (double)c->beta[1], "gain",
                         (double)c->gain[0], (double)c->gain[1]);
@@ -44,6 +53,11 @@ static json_t *config_json(const reco_fusion_config *c)
         json_object_set_new(json, "mixture",
                             json_pack("[fffff]", (double)m->clip, (double)m->refined, (double)m->scale[0],
                                       (double)m->scale[1], (double)m->scale[2]));
+    /* The method's own way is not written: its checkpoints are what they were. */
+    if (json && (c->search != RECO_UNI || c->fuse != RECO_CROSS)) {
+        json_object_set_new(json, "search", json_string(modality_name[c->search]));
+        json_object_set_new(json, "fuse", json_string(modality_name[c->fuse]));
+    }
     if (json && c->use_concat) json_object_set_new(json, "concat", json_real((double)c->concat));
     if (!json || !own || json_object_update(json, own) != 0) {
         json_decref(json);
@@ -129,12 +143,21 @@ static bool get_concat(const json_t *json, reco_fusion_config *c)
     return get_float(json, "concat", 0, &c->concat);
 }
 
+/* Absent, or a name. */
+static bool get_modality(const json_t *json, const char *key, reco_modality *modality)
+{
+    const json_t *value = json_object_get(json, key);
+    int found = value ? lookup(modality_name, 3, json_string_value(value)) : 0;
+    *modality = (reco_modality)found;
+    return found > 0 || !value;
+}
+
 /* Zero would mean a default to reco_fusion_resolve, so a checkpoint that leaves a field out, or says 0, gets the
  * default too; tensors of another shape then do not match. */
 static bool parse_config(const json_t *json, reco_fusion_config *c)
 {
     *c = (reco_fusion_config){.min_similarity = -1};
-    int layer = lookup(layer_name, 6, json_string_value(json_object_get(json, "layer")));
+    int layer = lookup(layer_name, RECO_LAYER_MLP + 1, json_string_value(json_object_get(json, "layer")));
     int sides = lookup(sides_name, 4, json_string_value(json_object_get(json, "sides")));
     if (layer < 0 || sides < 0) return false;
     c->layer = (reco_layer)layer;
@@ -146,7 +169,8 @@ static bool parse_config(const json_t *json, reco_fusion_config *c)
            get_float(json, "eps", 0, &c->eps) && get_float(json, "min_similarity", 0, &c->min_similarity) &&
            get_float(json, "beta", 0, &c->beta[0]) && get_float(json, "beta", 1, &c->beta[1]) &&
            get_float(json, "gain", 0, &c->gain[0]) && get_float(json, "gain", 1, &c->gain[1]) &&
-           get_mixture(json, &c->mixture) && get_concat(json, c);
+           get_mixture(json, &c->mixture) && get_concat(json, c) &&
+           get_modality(json, "search", &c->search) && get_modality(json, "fuse", &c->fuse);
 }
 
 static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_fusion *f)
@@ -230,12 +254,32 @@ out:
     return status;
 }
 
+/* The control of this name, in one of its variants or not. */
+static bool is_control(const char *name, reco_fusion_config *c)
+{
+    static const char *const variants[] = {":uni-uni", ":uni-cross", ":cross-uni", ":cross-cross"};
+    for (int control = 0; control <= RECO_LAYER_WEIGHTED; control++) {
+        size_t n = strlen(layer_name[control]);
+        if (strncmp(name, layer_name[control], n) != 0) continue;
+        int variant = name[n] ? lookup(variants, 4, name + n) : 1;
+        if (variant < 0) continue;
+        c->layer = (reco_layer)control;
+        c->search = variant & 2 ? RECO_CROSS : RECO_UNI;
+        c->fuse = variant & 1 ? RECO_CROSS : RECO_UNI;
+        return true;
+    }
+    return false;
+}
+
 reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_or_name, size_t d, size_t k)
 {
     *out = NULL;
-    int control = lookup(layer_name, RECO_LAYER_WEIGHTED + 1, path_or_name);
-    if (control >= 0) {
-        reco_fusion_config c = {.layer = (reco_layer)control,
+    reco_fusion_config named;
+    if (is_control(path_or_name, &named)) {
+        reco_layer control = named.layer;
+        reco_fusion_config c = {.layer = control,
+                                .search = named.search,
+                                .fuse = named.fuse,
                                 .d = d,
                                 .k = k ? k : 10,
                                 .min_similarity = -1,

@@ -10,15 +10,20 @@ static reco_status out_of_range(reco_ctx *ctx, const char *what, size_t value, s
 
 reco_status reco_fusion_resolve(reco_ctx *ctx, reco_fusion_config *c)
 {
-    if (c->layer < RECO_LAYER_NONE || c->layer > RECO_LAYER_TRANSFORMER)
+    if (c->layer < RECO_LAYER_NONE || c->layer > RECO_LAYER_MLP)
         return reco_fail(ctx, RECO_E_ARG, "fusion: unknown layer %d", (int)c->layer);
     if (c->d < 1 || c->d > 65536) return out_of_range(ctx, "d", c->d, 1, 65536);
     if (c->k < 1 || c->k > 1024) return out_of_range(ctx, "k", c->k, 1, 1024);
     if (c->layers == 0) c->layers = 1;
     if (c->heads == 0) c->heads = 8;
-    if (c->mlp == 0) c->mlp = 4 * c->d;
+    if (c->mlp == 0) c->mlp = c->layer == RECO_LAYER_MLP ? 6 * c->d + 2 : 4 * c->d;
     if (c->hidden == 0) c->hidden = 32;
     if (c->eps == 0) c->eps = 1e-5f;
+    if (c->search == RECO_MODALITY_DEFAULT) c->search = RECO_UNI;
+    if (c->fuse == RECO_MODALITY_DEFAULT) c->fuse = RECO_CROSS;
+    if (c->search < RECO_UNI || c->search > RECO_CROSS || c->fuse < RECO_UNI || c->fuse > RECO_CROSS)
+        return reco_fail(ctx, RECO_E_ARG, "fusion: search = %d, fuse = %d, want 0..2", (int)c->search,
+                         (int)c->fuse);
     if (c->layers > RECO_MAX_LAYERS) return out_of_range(ctx, "layers", c->layers, 1, RECO_MAX_LAYERS);
     if (c->heads > RECO_MAX_HEADS) return out_of_range(ctx, "heads", c->heads, 1, RECO_MAX_HEADS);
     if (c->mlp > RECO_MAX_MLP) return out_of_range(ctx, "mlp", c->mlp, 1, RECO_MAX_MLP);
@@ -73,6 +78,7 @@ reco_status reco_fusion_layout(reco_ctx *ctx, reco_fusion **out, const reco_fusi
 #define SPEC(id, name, rows, cols, init, decay) {name, rows, cols, INIT_##init, decay},
     const spec block[] = {RECO_BLOCK_PARAMS(SPEC, config) RECO_SCORE_PARAMS(SPEC, config)};
     const spec relational[] = {RECO_RELATIONAL_PARAMS(SPEC, config)};
+    const spec mlp[] = {RECO_MLP_PARAMS(SPEC, config)};
 #undef SPEC
     static const char *const side_name[2] = {"image", "text"};
     reco_status status = RECO_E_NOMEM;
@@ -81,9 +87,12 @@ reco_status reco_fusion_layout(reco_ctx *ctx, reco_fusion **out, const reco_fusi
     if (!f) return RECO_E_NOMEM;
     f->config = *config;
     bool transformer = config->layer == RECO_LAYER_TRANSFORMER;
-    size_t layers = transformer ? config->layers : config->layer == RECO_LAYER_RELATIONAL;
-    const spec *specs = transformer ? block : relational;
-    f->per_layer = !transformer ? P_RELATIONAL_COUNT : config->scores ? P_BLOCK_COUNT : P_SCORE_SCALE;
+    size_t layers = transformer ? config->layers : reco_layer_trains(config->layer);
+    const spec *specs = transformer ? block : config->layer == RECO_LAYER_MLP ? mlp : relational;
+    f->per_layer = config->layer == RECO_LAYER_MLP ? P_MLP_COUNT
+                   : !transformer                  ? P_RELATIONAL_COUNT
+                   : config->scores                ? P_BLOCK_COUNT
+                                                   : P_SCORE_SCALE;
     f->per_side = layers * f->per_layer;
     f->nparams = layers ? 2 * f->per_side + 1 : 0;
     f->params = reco_alloc(ctx, f->nparams, sizeof *f->params, "fusion parameters");
@@ -186,6 +195,12 @@ void reco_fusion_free(reco_fusion *f)
     reco_free(f->inits);
     reco_free(f->params);
     reco_free(f);
+}
+
+reco_side reco_modality_side(reco_modality modality, reco_side side)
+{
+    if (modality != RECO_CROSS) return side;
+    return side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
 }
 
 reco_fusion_config reco_fusion_get_config(const reco_fusion *fusion) { return fusion->config; }

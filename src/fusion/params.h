@@ -43,9 +43,18 @@
     X(W2_W, "w.2.weight", 1, (c)->hidden, ZERO, true)                                                      \
     X(W2_B, "w.2.bias", 1, 0, ZERO, false)
 
+#define RECO_MLP_PARAMS(X, c)                                                                              \
+    X(MLP_LN_W, "ln.weight", (c)->d, 0, ONE, false)                                                        \
+    X(MLP_LN_B, "ln.bias", (c)->d, 0, ZERO, false)                                                         \
+    X(MLP_FC_W, "fc.weight", (c)->mlp, (c)->d, FAN_IN, true)                                               \
+    X(MLP_FC_B, "fc.bias", (c)->mlp, 0, ZERO, false)                                                       \
+    X(MLP_PROJ_W, "proj.weight", (c)->d, (c)->mlp, ZERO, true)                                             \
+    X(MLP_PROJ_B, "proj.bias", (c)->d, 0, ZERO, false)
+
 #define RECO_PARAM_ID(id, ...) P_##id,
 enum { RECO_BLOCK_PARAMS(RECO_PARAM_ID, ) RECO_SCORE_PARAMS(RECO_PARAM_ID, ) P_BLOCK_COUNT };
 enum { RECO_RELATIONAL_PARAMS(RECO_PARAM_ID, ) P_RELATIONAL_COUNT };
+enum { RECO_MLP_PARAMS(RECO_PARAM_ID, ) P_MLP_COUNT };
 
 enum { RECO_MAX_LAYERS = 64, RECO_MAX_HEADS = 1024, RECO_MAX_HIDDEN = 4096, RECO_MAX_MLP = 1 << 20 };
 
@@ -68,10 +77,7 @@ reco_status reco_fusion_resolve(reco_ctx *ctx, reco_fusion_config *config);
 reco_status reco_fusion_layout(reco_ctx *ctx, reco_fusion **out, const reco_fusion_config *config);
 reco_status reco_fusion_allocate(reco_ctx *ctx, reco_fusion *fusion);
 
-static inline bool reco_layer_trains(reco_layer layer)
-{
-    return layer == RECO_LAYER_RELATIONAL || layer == RECO_LAYER_TRANSFORMER;
-}
+static inline bool reco_layer_trains(reco_layer layer) { return layer >= RECO_LAYER_RELATIONAL; }
 
 /* Parameter `id` of a side (and of layer `l` of a transformer). */
 static inline const float *reco_fusion_at(const reco_fusion *f, reco_side side, size_t l, size_t id)

@@ -34,6 +34,14 @@ void reco_fusion_finish(reco_ctx *ctx, float *out, const float *z, const float *
     }
 }
 
+/* By layer, from the relational one on. */
+static const struct {
+    reco_status (*forward)(reco_ctx *, const reco_fusion *, reco_tape *);
+    reco_status (*backward)(reco_ctx *, const reco_fusion *, reco_tape *, float *, float *);
+} trained[] = {{reco_relational_forward, reco_relational_backward},
+               {reco_transformer_forward, reco_transformer_backward},
+               {reco_mlp_forward, reco_mlp_backward}};
+
 static reco_status check_k(reco_ctx *ctx, size_t k)
 {
     return k >= 1 && k <= 1024 ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "fusion: k = %zu, want 1..1024", k);
@@ -53,11 +61,11 @@ reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_s
     tape->x = x;
     tape->retrieved = retrieved;
     tape->scores = scores;
-    RECO_TRY(reco_fusion_counts(ctx, tape->valid, fusion, scores, valid, n, k));
-    if (fusion->config.layer == RECO_LAYER_TRANSFORMER)
-        RECO_TRY(reco_transformer_forward(ctx, fusion, tape));
+    if (fusion->config.layer == RECO_LAYER_MLP)
+        for (size_t i = 0; i < n; i++) tape->valid[i] = 1; /* none is copied */
     else
-        RECO_TRY(reco_relational_forward(ctx, fusion, tape));
+        RECO_TRY(reco_fusion_counts(ctx, tape->valid, fusion, scores, valid, n, k));
+    RECO_TRY(trained[fusion->config.layer - RECO_LAYER_RELATIONAL].forward(ctx, fusion, tape));
     reco_fusion_finish(ctx, tape->y, tape->z, x, tape->valid, n, fusion->config.d, tape->norms);
     memcpy(out, tape->y, n * fusion->config.d * sizeof *out);
     return RECO_OK;
@@ -76,9 +84,8 @@ reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_
         if (tape->valid[i] == 0) r = 0; /* copied, not computed */
         for (size_t q = 0; q < d; q++) dz[i * d + q] = r * (dy[q] - along * y[q]);
     }
-    reco_status status = fusion->config.layer == RECO_LAYER_TRANSFORMER
-                             ? reco_transformer_backward(ctx, fusion, tape, dz, dvector)
-                             : reco_relational_backward(ctx, fusion, tape, dz, dvector);
+    reco_status status =
+        trained[fusion->config.layer - RECO_LAYER_RELATIONAL].backward(ctx, fusion, tape, dz, dvector);
     reco_scratch_release(ctx, mark);
     return status;
 }
@@ -106,20 +113,23 @@ reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_si
                                size_t k, float *out)
 {
     RECO_TRY(check_k(ctx, k));
-    size_t d = fusion->config.d, chunk = reco_min(n, reco_max(1, CHUNK_TOKENS / (k + 1)));
+    bool alone = fusion->config.layer == RECO_LAYER_MLP; /* neighbours may not be there at all */
+    size_t d = fusion->config.d, tokens = alone ? 1 : k + 1,
+           chunk = reco_min(n, reco_max(1, CHUNK_TOKENS / tokens));
     reco_status status = RECO_OK;
     reco_tape *tape = NULL;
     if (fusion->config.layer == RECO_LAYER_NONE) {
         memmove(out, x, n * d * sizeof *out);
         return RECO_OK;
     }
-    bool trained = reco_layer_trains(fusion->config.layer);
-    if (trained) RECO_TRY(reco_tape_create(ctx, &tape, fusion, chunk, k));
+    bool trains = reco_layer_trains(fusion->config.layer);
+    if (trains) RECO_TRY(reco_tape_create(ctx, &tape, fusion, chunk, k));
     for (size_t i = 0; i < n; i += chunk) {
         size_t m = reco_min(chunk, n - i);
-        const float *X = x + i * d, *R = retrieved + i * k * d, *S = scores + i * k;
-        const size_t *V = valid ? valid + i : NULL;
-        if (trained)
+        const float *X = x + i * d, *R = alone ? NULL : retrieved + i * k * d,
+                    *S = alone ? NULL : scores + i * k;
+        const size_t *V = valid && !alone ? valid + i : NULL;
+        if (trains)
             RECO_GO(reco_fusion_forward(ctx, fusion, side, X, R, S, V, m, k, out + i * d, tape));
         else
             RECO_GO(refine_controls(ctx, fusion, side, X, R, S, V, m, k, out + i * d));

@@ -26,6 +26,15 @@ static void lay_out(reco_tape *t, const reco_fusion_config *c, carve *m)
     t->y = take(m, n, d, 1);
     t->z = take(m, n, d, 1);
     t->norms = take(m, n, 1, 1);
+    if (c->layer == RECO_LAYER_MLP) {
+        reco_block_tape *b = t->blocks;
+        b->b = take(m, n, d, 1);
+        b->mean2 = take(m, n, 1, 1);
+        b->rstd2 = take(m, n, 1, 1);
+        b->m = take(m, n, c->mlp, 1);
+        b->g = take(m, n, c->mlp, 1);
+        return;
+    }
     for (size_t l = 0; t->blocks && l < c->layers; l++) {
         reco_block_tape *b = &t->blocks[l];
         size_t tq = l + 1 == c->layers ? 1 : T;
@@ -70,8 +79,9 @@ reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *
     t->max_k = max_k;
     t->valid = reco_alloc(ctx, max_n, sizeof *t->valid, "fusion tape");
     if (!t->valid) goto out;
-    if (c->layer == RECO_LAYER_TRANSFORMER) {
-        t->blocks = reco_alloc(ctx, c->layers, sizeof *t->blocks, "fusion tape");
+    if (c->layer != RECO_LAYER_RELATIONAL) {
+        t->blocks =
+            reco_alloc(ctx, c->layer == RECO_LAYER_MLP ? 1 : c->layers, sizeof *t->blocks, "fusion tape");
         if (!t->blocks) goto out;
     }
     carve need = {0};

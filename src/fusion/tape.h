@@ -37,7 +37,7 @@ struct reco_tape {
     size_t *valid;                       /* [n] */
     float *y, *z;                        /* [n][d] refined, and before normalising */
     float *norms;                        /* [n] of z */
-    reco_block_tape *blocks;             /* [layers] */
+    reco_block_tape *blocks; /* [layers]; of the mlp one, of which b to g are used, with tq = 1 */
     reco_relation_tape rel;
     float *memory; /* all of the above floats */
 };
@@ -45,15 +45,26 @@ struct reco_tape {
 /* z [n][d] from tape->x, retrieved, scores, valid. */
 reco_status reco_transformer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape);
 reco_status reco_relational_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape);
+reco_status reco_mlp_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape);
 /* dz is overwritten at will. */
 reco_status reco_transformer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
                                       float *dvector);
 reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
                                      float *dvector);
+reco_status reco_mlp_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
+                              float *dvector);
 /* vote, mean, weighted; z may be anything afterwards for items without neighbours. */
 void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, reco_side side, float *z, const float *x,
                           const float *retrieved, const float *scores, const size_t *valid, size_t n,
                           size_t k);
+
+/* affine.c: y[m][out] = x[m][in] W^T + bias, rows of x ldx apart. */
+reco_status reco_affine(reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *weight,
+                        const float *bias, size_t m, size_t out, size_t in);
+/* dweight += dy^T x; dbias += column sums of dy; dx = dy W (+ dx where keep), rows of x and dx ldx apart. */
+reco_status reco_affine_backward(reco_ctx *ctx, float *dx, bool keep, float *dweight, float *dbias,
+                                 const float *dy, const float *x, size_t ldx, const float *weight, size_t m,
+                                 size_t out, size_t in);
 
 /* Attention of tq query tokens of each item over its T tokens, heads of width d/H.
  *   o [n*tq][d], p [n][H][tq][T]; q [n*tq][d], kv [n*T][2d], scores [n][T-1]

@@ -1,24 +1,6 @@
 #include "fusion/tape.h"
 #include "kernels/kernels.h"
 
-/* y[m][out] = x[m][in] W^T + bias, rows of x ldx apart. */
-static reco_status linear(reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *weight,
-                          const float *bias, size_t m, size_t out, size_t in)
-{
-    for (size_t i = 0; i < m; i++) memcpy(y + i * out, bias, out * sizeof *y);
-    return reco_gemm(ctx, y, out, x, ldx, false, weight, in, true, m, out, in, 1, 1);
-}
-
-/* dweight += dy^T x; dbias += column sums of dy; dx = dy W (+ dx where keep), rows of x and dx ldx apart. */
-static reco_status linear_backward(reco_ctx *ctx, float *dx, bool keep, float *dweight, float *dbias,
-                                   const float *dy, const float *x, size_t ldx, const float *weight,
-                                   size_t m, size_t out, size_t in)
-{
-    RECO_TRY(reco_gemm(ctx, dweight, in, dy, out, true, x, ldx, false, out, in, m, 1, 1));
-    reco_column_sums(ctx, dbias, dy, m, out);
-    return reco_gemm(ctx, dx, ldx, dy, out, false, weight, in, false, m, in, out, 1, keep ? 1 : 0);
-}
-
 static void add(float *restrict y, const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++) y[i] += x[i];
@@ -71,16 +53,16 @@ static reco_status layer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape 
     reco_block_tape *b = &tape->blocks[l];
     size_t d = s.d;
     reco_layernorm(ctx, b->a, b->x, P(LN1_W), P(LN1_B), s.rows, d, f->config.eps, b->mean1, b->rstd1);
-    RECO_TRY(linear(ctx, b->q, b->a, s.ldq, P(QKV_W), P(QKV_B), s.qrows, d, d));
-    RECO_TRY(linear(ctx, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
+    RECO_TRY(reco_affine(ctx, b->q, b->a, s.ldq, P(QKV_W), P(QKV_B), s.qrows, d, d));
+    RECO_TRY(reco_affine(ctx, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
     reco_attn attn = attention_of(f, tape, l, &s);
     reco_set_attention(ctx, b->o, b->p, &attn);
-    RECO_TRY(linear(ctx, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
+    RECO_TRY(reco_affine(ctx, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
     for (size_t i = 0; i < s.qrows; i++) add(b->h + i * d, b->x + i * s.ldq, d);
     reco_layernorm(ctx, b->b, b->h, P(LN2_W), P(LN2_B), s.qrows, d, f->config.eps, b->mean2, b->rstd2);
-    RECO_TRY(linear(ctx, b->m, b->b, d, P(FC_W), P(FC_B), s.qrows, s.mlp, d));
+    RECO_TRY(reco_affine(ctx, b->m, b->b, d, P(FC_W), P(FC_B), s.qrows, s.mlp, d));
     reco_activate(ctx, b->g, b->m, s.qrows * s.mlp, RECO_ACT_GELU);
-    RECO_TRY(linear(ctx, y, b->g, s.mlp, P(PROJ_W), P(PROJ_B), s.qrows, d, s.mlp));
+    RECO_TRY(reco_affine(ctx, y, b->g, s.mlp, P(PROJ_W), P(PROJ_B), s.qrows, d, s.mlp));
     add(y, b->h, s.qrows * d);
     return RECO_OK;
 #undef P
@@ -131,23 +113,24 @@ static reco_status layer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape
     float *dkv = reco_scratch(ctx, s.rows * 2 * d, sizeof(float), "fusion backward");
     if (!wide || !dnorm || !dh || !dov || !dq || !dkv) return RECO_E_NOMEM;
 
-    RECO_TRY(linear_backward(ctx, wide, false, G(PROJ_W), G(PROJ_B), dy, b->g, s.mlp, P(PROJ_W), s.qrows, d,
-                             s.mlp));
+    RECO_TRY(reco_affine_backward(ctx, wide, false, G(PROJ_W), G(PROJ_B), dy, b->g, s.mlp, P(PROJ_W),
+                                  s.qrows, d, s.mlp));
     reco_gelu_backward(ctx, wide, wide, b->m, s.qrows * s.mlp);
-    RECO_TRY(
-        linear_backward(ctx, dnorm, false, G(FC_W), G(FC_B), wide, b->b, d, P(FC_W), s.qrows, s.mlp, d));
+    RECO_TRY(reco_affine_backward(ctx, dnorm, false, G(FC_W), G(FC_B), wide, b->b, d, P(FC_W), s.qrows,
+                                  s.mlp, d));
     memcpy(dh, dy, s.qrows * d * sizeof *dh);
     reco_layernorm_backward(ctx, dh, G(LN2_W), G(LN2_B), dnorm, b->h, P(LN2_W), b->mean2, b->rstd2, s.qrows,
                             d);
 
-    RECO_TRY(linear_backward(ctx, dov, false, G(OUT_W), G(OUT_B), dh, b->o, d, P(OUT_W), s.qrows, d, d));
+    RECO_TRY(
+        reco_affine_backward(ctx, dov, false, G(OUT_W), G(OUT_B), dh, b->o, d, P(OUT_W), s.qrows, d, d));
     reco_attn attn = attention_of(f, tape, l, &s);
     RECO_TRY(reco_set_attention_backward(ctx, dq, dkv, f->config.scores ? G(SCORE_SCALE) : NULL,
                                          f->config.scores ? G(SELF_BIAS) : NULL, dov, b->p, &attn));
-    RECO_TRY(linear_backward(ctx, dnorm, false, G(QKV_W) + d * d, G(QKV_B) + d, dkv, b->a, d,
-                             P(QKV_W) + d * d, s.rows, 2 * d, d));
-    RECO_TRY(
-        linear_backward(ctx, dnorm, true, G(QKV_W), G(QKV_B), dq, b->a, s.ldq, P(QKV_W), s.qrows, d, d));
+    RECO_TRY(reco_affine_backward(ctx, dnorm, false, G(QKV_W) + d * d, G(QKV_B) + d, dkv, b->a, d,
+                                  P(QKV_W) + d * d, s.rows, 2 * d, d));
+    RECO_TRY(reco_affine_backward(ctx, dnorm, true, G(QKV_W), G(QKV_B), dq, b->a, s.ldq, P(QKV_W), s.qrows,
+                                  d, d));
     memset(dx, 0, s.rows * d * sizeof *dx);
     for (size_t i = 0; i < s.qrows; i++) memcpy(dx + i * s.ldq, dh + i * d, d * sizeof *dx);
     reco_layernorm_backward(ctx, dx, G(LN1_W), G(LN1_B), dnorm, b->x, P(LN1_W), b->mean1, b->rstd1, s.rows,

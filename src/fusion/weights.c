@@ -63,6 +63,10 @@ reco_status reco_fusion_weights(reco_ctx *ctx, const reco_fusion *f, reco_side s
     if (k < 1 || k > 1024) return reco_fail(ctx, RECO_E_ARG, "fusion: k = %zu, want 1..1024", k);
     for (size_t i = 0; i < n; i++) {
         float *w = weights + i * (k + 1);
+        if (f->config.layer == RECO_LAYER_MLP) {
+            of_sum(w, NULL, 0, k, 1, 0);
+            continue;
+        }
         RECO_TRY(reco_fusion_counts(ctx, &m, f, scores + i * k, valid ? valid + i : NULL, 1, k));
         if (m == 0 || f->config.layer == RECO_LAYER_NONE)
             of_sum(w, NULL, 0, k, 1, 0);

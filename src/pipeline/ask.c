@@ -11,8 +11,8 @@
 typedef struct ask {
     const reco_bank *bank;
     const reco_fusion *fusion;
-    reco_side own, side;
-    reco_search_opts search; /* filter: without the row that is left out */
+    reco_side own, side, searched; /* searched: by the layer, for neighbours */
+    reco_search_opts search;       /* filter: without the row that is left out */
     bool distinct, refines, votes;
     reco_mixture mixture; /* scale[0] = 0: there is none */
     int64_t but;
@@ -198,7 +198,7 @@ static reco_status ask_block(reco_ctx *ctx, ask *a, const float *x, size_t n, re
         RECO_TRY(reco_refine(ctx, a->bank, a->fusion, a->own, x, n, &fuse, a->y, by));
         y = a->y;
     } else if (a->votes)
-        RECO_TRY(reco_bank_search(ctx, a->bank, RECO_IMAGE, x, n,
+        RECO_TRY(reco_bank_search(ctx, a->bank, a->searched, x, n,
                                   &(reco_search_opts){.k = a->near, .filter = a->search.filter}, by));
     bool mixes = a->mixture.scale[0] > 0;
     if (mixes || !a->refines)
@@ -249,6 +249,7 @@ static void settle(ask *a, const reco_ask_opts *opts)
     reco_fusion_config config = reco_fusion_get_config(a->fusion);
     reco_sides sides = opts->sides == RECO_SIDES_DEFAULT ? config.sides : opts->sides;
     a->refines = config.layer != RECO_LAYER_NONE && (int)sides >> a->own & 1;
+    a->searched = reco_modality_side(config.search, a->own);
     a->near = opts->neighbours ? opts->neighbours : config.k;
     a->least = config.min_similarity;
     a->mixture = reco_ask_mixture(opts, a->own, a->side);

@@ -7,17 +7,19 @@ static reco_status block(reco_ctx *ctx, const reco_bank *bank, const reco_fusion
                          const float *x, size_t n, size_t k, const reco_search_opts *search, float *out,
                          reco_hits hits)
 {
-    size_t d = reco_fusion_get_config(fusion).d;
+    reco_fusion_config config = reco_fusion_get_config(fusion);
+    size_t d = config.d;
     reco_status status = RECO_OK;
+    if (config.layer == RECO_LAYER_MLP && !hits.ids && !hits.scores && !hits.counts)
+        return reco_fusion_refine(ctx, fusion, side, x, NULL, NULL, NULL, n, k, out);
     reco_mark mark = reco_scratch_mark(ctx);
     float *retrieved = reco_scratch(ctx, n * k * d, sizeof(float), "retrieved");
     hits.ids = hits.ids ? hits.ids : reco_scratch(ctx, n * k, sizeof(int64_t), "hits");
     hits.scores = hits.scores ? hits.scores : reco_scratch(ctx, n * k, sizeof(float), "hits");
     hits.counts = hits.counts ? hits.counts : reco_scratch(ctx, n, sizeof(size_t), "hits");
     if (!retrieved || !hits.ids || !hits.scores || !hits.counts) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_bank_search(ctx, bank, side, x, n, search, hits));
-    RECO_GO(reco_bank_gather(ctx, bank, side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, hits.ids, n * k,
-                             retrieved));
+    RECO_GO(reco_bank_search(ctx, bank, reco_modality_side(config.search, side), x, n, search, hits));
+    RECO_GO(reco_bank_gather(ctx, bank, reco_modality_side(config.fuse, side), hits.ids, n * k, retrieved));
     RECO_GO(reco_fusion_refine(ctx, fusion, side, x, retrieved, hits.scores, hits.counts, n, k, out));
 out:
     reco_scratch_release(ctx, mark);

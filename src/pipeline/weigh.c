@@ -19,9 +19,8 @@ reco_status reco_weigh(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *
     if (!retrieved) RECO_GO(RECO_E_NOMEM);
     hits.counts = hits.counts ? hits.counts : &count;
     RECO_GO(reco_check_encoder(ctx, NULL, bank, fusion));
-    RECO_GO(reco_bank_search(ctx, bank, side, x, 1, &search, hits));
-    RECO_GO(
-        reco_bank_gather(ctx, bank, side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, hits.ids, k, retrieved));
+    RECO_GO(reco_bank_search(ctx, bank, reco_modality_side(config.search, side), x, 1, &search, hits));
+    RECO_GO(reco_bank_gather(ctx, bank, reco_modality_side(config.fuse, side), hits.ids, k, retrieved));
     RECO_GO(reco_fusion_weights(ctx, fusion, side, x, retrieved, hits.scores, hits.counts, 1, k, weights));
 out:
     reco_scratch_release(ctx, mark);

@@ -133,8 +133,8 @@ reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const 
             memcpy(b->x[side] + q * job->d, job->rows[side] + b->items[q] * job->d, job->d * sizeof(float));
             pick(job, b, side, q, mask, rng);
         }
-        RECO_TRY(reco_bank_gather(job->ctx, job->bank, side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, b->ids,
-                                  n * job->o.k, b->R[side]));
+        RECO_TRY(reco_bank_gather(job->ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side),
+                                  b->ids, n * job->o.k, b->R[side]));
     }
     return RECO_OK;
 }

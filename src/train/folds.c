@@ -130,7 +130,7 @@ static reco_status deal(reco_job *job, linking *l)
 static reco_status list_held(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
-    job->runs = job->o.layer != RECO_LAYER_TRANSFORMER && job->n <= CROSS_VALIDATED ? job->folds : 1;
+    job->runs = !reco_layer_memorises(job->o.layer) && job->n <= CROSS_VALIDATED ? job->folds : 1;
     job->held = reco_alloc(ctx, job->n, sizeof *job->held, "validation pairs");
     job->held_start = reco_alloc(ctx, job->runs + 1, sizeof *job->held_start, "validation pairs");
     if (!job->held || !job->held_start) return RECO_E_NOMEM;

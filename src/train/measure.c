@@ -72,8 +72,9 @@ static reco_status measure_twins(const reco_job *job, const uint32_t *items, siz
     int64_t *ids = reco_scratch(job->ctx, m, sizeof *ids, "validation");
     if (!ids) return RECO_E_NOMEM;
     for (size_t i = 0; i < m; i++)
-        ids[i] =
-            reco_job_has_twin(job, items[i]) ? job->id[job->near[RECO_TEXT][items[i] * job->depth]] : -1;
+        ids[i] = reco_job_has_twin(job, items[i])
+                     ? job->id[job->near[reco_job_told(job)][items[i] * job->depth]]
+                     : -1;
     RECO_TRY(reco_bank_gather(job->ctx, job->bank, RECO_IMAGE, ids, m, twins));
     RECO_TRY(ranks_of(job->ctx, r, S, twins, t, m, false, job->d));
     for (size_t i = 0; i < m; i++)

@@ -28,7 +28,7 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
 {
     if (o->layer == RECO_LAYER_NONE)
         o->layer = n < MANY_PAIRS ? RECO_LAYER_RELATIONAL : RECO_LAYER_TRANSFORMER;
-    bool transformer = o->layer == RECO_LAYER_TRANSFORMER;
+    bool transformer = reco_layer_memorises(o->layer); /* the mlp is trained as that is */
     if (o->k == 0) o->k = 10;
     if (o->batch == 0) o->batch = transformer ? 512 : 256;
     o->batch = reco_min(o->batch, n);
@@ -44,7 +44,9 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     if (!o->use_min_similarity) o->min_similarity = -1;
     if (o->heads == 0) o->heads = 8;
     if (o->layers == 0) o->layers = 1;
-    if (o->mlp == 0) o->mlp = 4 * d;
+    if (o->mlp == 0) o->mlp = o->layer == RECO_LAYER_MLP ? 6 * d + 2 : 4 * d;
+    if (o->search == RECO_MODALITY_DEFAULT) o->search = RECO_UNI;
+    if (o->fuse == RECO_MODALITY_DEFAULT) o->fuse = RECO_CROSS;
     if (o->validation == 0) o->validation = 0.2;
     RECO_TRY(check(ctx, "k", (double)o->k, 1, 1024));
     if (rows > 0) cap_k(ctx, o, rows);
@@ -61,8 +63,11 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     RECO_TRY(check(ctx, "heads", o->heads, 1, 1024));
     RECO_TRY(check(ctx, "layers", o->layers, 1, 64));
     RECO_TRY(check(ctx, "scale", (double)o->scale, 0, 1e6));
-    if (o->layer < RECO_LAYER_NONE || o->layer > RECO_LAYER_TRANSFORMER)
+    if (o->layer < RECO_LAYER_NONE || o->layer > RECO_LAYER_MLP)
         return reco_fail(ctx, RECO_E_ARG, "train: unknown layer %d", (int)o->layer);
+    if (o->search < RECO_UNI || o->search > RECO_CROSS || o->fuse < RECO_UNI || o->fuse > RECO_CROSS)
+        return reco_fail(ctx, RECO_E_ARG, "train: search = %d, fuse = %d, want 0..2", (int)o->search,
+                         (int)o->fuse);
     if (o->force_sides && (o->sides < RECO_SIDES_NONE || o->sides > RECO_SIDES_BOTH))
         return reco_fail(ctx, RECO_E_ARG, "train: sides = %d, want 0..3", (int)o->sides);
     return RECO_OK;

@@ -67,11 +67,11 @@ static int by_id(const void *a, const void *b)
 static reco_status list_retrieved(reco_job *job)
 {
     size_t slots = job->n * job->depth, count = 0, kept = 0;
-    int64_t *ids = reco_alloc(job->ctx, 2 * slots, sizeof *ids, "neighbours");
+    int64_t *ids = reco_alloc(job->ctx, job->lists * slots, sizeof *ids, "neighbours");
     if (!ids) return RECO_E_NOMEM;
-    for (int side = 0; side < 2; side++)
+    for (size_t list = 0; list < job->lists; list++)
         for (size_t i = 0; i < slots; i++)
-            if (job->found[side][i] >= 0) ids[count++] = job->found[side][i];
+            if (job->found[list][i] >= 0) ids[count++] = job->found[list][i];
     qsort(ids, count, sizeof *ids, by_id);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || ids[i] != ids[i - 1]) ids[kept++] = ids[i];
@@ -106,24 +106,24 @@ static reco_status load_pairs(reco_job *job, const reco_train_pairs *pairs)
 /* Ids that were found become places in the list; rows of the pair's own picture go. */
 static reco_status list_neighbours(reco_job *job)
 {
-    for (int side = 0; side < 2; side++) {
-        job->near[side] = reco_alloc(job->ctx, job->n * job->depth, sizeof(uint32_t), "neighbours");
-        if (!job->near[side]) return RECO_E_NOMEM;
+    for (size_t list = 0; list < job->lists; list++) {
+        job->near[list] = reco_alloc(job->ctx, job->n * job->depth, sizeof(uint32_t), "neighbours");
+        if (!job->near[list]) return RECO_E_NOMEM;
         for (size_t i = 0; i < job->n; i++) {
             size_t at = i * job->depth, kept = 0;
-            for (size_t h = 0; h < job->depth && job->found[side][at + h] >= 0; h++) {
-                uint32_t row = (uint32_t)reco_job_index(job, job->found[side][at + h]);
+            for (size_t h = 0; h < job->depth && job->found[list][at + h] >= 0; h++) {
+                uint32_t row = (uint32_t)reco_job_index(job, job->found[list][at + h]);
                 if (job->same.picture[row] == job->same.picture[i]) continue;
-                job->scores[side][at + kept] = job->scores[side][at + h];
-                job->near[side][at + kept++] = row;
+                job->scores[list][at + kept] = job->scores[list][at + h];
+                job->near[list][at + kept++] = row;
             }
             for (; kept < job->depth; kept++) {
-                job->scores[side][at + kept] = 0;
-                job->near[side][at + kept] = RECO_NOTHING;
+                job->scores[list][at + kept] = 0;
+                job->near[list][at + kept] = RECO_NOTHING;
             }
         }
-        reco_free(job->found[side]);
-        job->found[side] = NULL;
+        reco_free(job->found[list]);
+        job->found[list] = NULL;
     }
     size_t twins = 0;
     for (size_t i = 0; i < job->n; i++) twins += reco_job_has_twin(job, i);
@@ -133,7 +133,7 @@ static reco_status list_neighbours(reco_job *job)
 
 bool reco_job_has_twin(const reco_job *job, size_t i)
 {
-    uint32_t first = job->near[RECO_TEXT][i * job->depth];
+    uint32_t first = job->near[reco_job_told(job)][i * job->depth];
     return first != RECO_NOTHING && job->same.caption[first] == job->same.caption[i];
 }
 
@@ -180,10 +180,12 @@ void reco_job_clear(reco_job *job)
 {
     for (int side = 0; side < 2; side++) {
         reco_free(job->owned[side]);
-        reco_free(job->found[side]);
-        reco_free(job->near[side]);
-        reco_free(job->scores[side]);
         reco_free(job->products[side]);
+    }
+    for (int list = 0; list < RECO_LISTS; list++) {
+        reco_free(job->found[list]);
+        reco_free(job->near[list]);
+        reco_free(job->scores[list]);
     }
     reco_free(job->same.start);
     reco_free(job->same.of);

@@ -50,7 +50,7 @@ reco_status reco_job_multiply(reco_job *job)
                 uint32_t row = job->near[side][i * depth + h];
                 ids[h] = row == RECO_NOTHING ? -1 : job->id[row];
             }
-            RECO_GO(reco_bank_gather(ctx, job->bank, side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, ids,
+            RECO_GO(reco_bank_gather(ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side), ids,
                                      n * depth, R));
             reco_parallel(ctx, n, 4, take, &(block){job, side, i, R});
         }

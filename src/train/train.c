@@ -30,7 +30,7 @@ typedef struct session {
     size_t total_steps; /* of all runs, for progress */
 } session;
 
-static bool keeps_best(const session *s) { return s->job.o.layer == RECO_LAYER_TRANSFORMER; }
+static bool keeps_best(const session *s) { return reco_layer_memorises(s->job.o.layer); }
 
 /* ---- what a state belongs to ---- */
 
@@ -42,12 +42,12 @@ static reco_status make_key(session *s)
     RECO_TRY(reco_hash_new(job->ctx, &h));
     char *text = reco_format(job->ctx,
                              "%s %d %zu %zu %zu %.17g %.17g %.17g %.17g %.17g %.9g %.9g %d %d %d %d %zu "
-                             "%.17g %.9g %llu %zu %zu %zu",
+                             "%.17g %.9g %llu %zu %zu %zu %d %d",
                              RECO_VERSION, (int)o->layer, o->k, o->batch, o->steps, o->lr, o->weight_decay,
                              o->warmup, o->clip, o->neighbour_dropout, (double)o->max_similarity,
                              (double)o->min_similarity, o->no_scores, o->rotate, o->heads, o->layers,
                              o->mlp, o->validation, (double)o->scale, (unsigned long long)o->seed, job->n,
-                             job->d, job->runs);
+                             job->d, job->runs, (int)o->search, (int)o->fuse);
     if (text) reco_hash_update(h, text, strlen(text));
     for (int side = 0; side < 2; side++) {
         reco_hash_update(h, job->rows[side], job->n * job->d * sizeof(float));
@@ -298,6 +298,8 @@ static reco_status create(session *s)
                             .layers = (size_t)o->layers,
                             .heads = (size_t)o->heads,
                             .mlp = o->mlp,
+                            .search = o->search,
+                            .fuse = o->fuse,
                             .scores = !o->no_scores,
                             .min_similarity = o->min_similarity};
     float scale = o->scale;
@@ -318,7 +320,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
     if (!s.state_path) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_job_load(&s.job, pairs));
     RECO_GO(create(&s));
-    if (s.job.o.layer == RECO_LAYER_RELATIONAL || s.job.o.layer == RECO_LAYER_TRANSFORMER)
+    if (s.job.o.layer >= RECO_LAYER_RELATIONAL)
         RECO_GO(learn(&s, &resumed));
     else
         RECO_GO(reco_train_grid(&s.job, &s.fusion, &s.verdict));

@@ -57,6 +57,12 @@ double reco_adamw_step(reco_fusion *fusion, float *dvector, float *m, float *v, 
 /* Factor of the learning rate at step (from 1) of steps: linear warm-up, then half a cosine to 0. */
 double reco_cosine(size_t step, size_t steps, double warmup);
 
+/* Can the layer learn its pairs by heart? Then it is trained once, and stays as it was when held-out pairs were served best. */
+static inline bool reco_layer_memorises(reco_layer layer)
+{
+    return layer == RECO_LAYER_TRANSFORMER || layer == RECO_LAYER_MLP;
+}
+
 /* ---- pairs.c, search.c: what is trained on, and what each pair retrieves ---- */
 
 /* Choices of sides, as bits of reco_sides, are indices of arrays of 4: none (CLIP), image, text, both. */
@@ -66,6 +72,8 @@ enum { RECO_CHOICES = 4 };
 enum { RECO_MOST_JUDGED = 2048 };
 
 #define RECO_NOTHING UINT32_MAX
+
+enum { RECO_LISTS = 3 };
 
 typedef struct reco_job {
     reco_ctx *ctx;
@@ -87,11 +95,13 @@ typedef struct reco_job {
     uint32_t *held;     /* [nheld] pairs measured when their fold is held out, run by run */
     size_t *held_start; /* [runs+1] where each run's begin */
     size_t nheld;
-    size_t depth;      /* neighbours kept of each pair */
-    int64_t *found[2]; /* [n][depth] ids of them, -1 at the end; gone after loading */
-    uint32_t
-        *near[2]; /* [n][depth] by side searched, best first: which of the list; RECO_NOTHING at the end */
-    float *scores[2]; /* [n][depth] */
+    size_t depth; /* neighbours kept of each pair */
+    /* Lists of neighbours, best first: of the image, of the text, and those of the text among texts. The third is the second
+     * unless the search is cross-modal: it tells which captions the memory holds. */
+    size_t lists;               /* 2 or 3 */
+    int64_t *found[RECO_LISTS]; /* [n][depth] ids of them, -1 at the end; gone after loading */
+    uint32_t *near[RECO_LISTS]; /* [n][depth] which of the job's list of rows; RECO_NOTHING at the end */
+    float *scores[RECO_LISTS];  /* [n][depth] cosines of the search */
     /* Inner products that never change, of the relational layer: of each pair with the partners of its neighbours [depth],
      * then of these with one another, h with each l < h at depth + h(h-1)/2 + l. NULL: not kept. */
     float *products[2]; /* [n][reco_job_products] */
@@ -103,6 +113,8 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
 /* pairs.c: all of the job, given ctx, bank and o. pairs NULL: the bank's own rows. */
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs);
 void reco_job_clear(reco_job *job);
+/* The list of texts among texts. */
+static inline size_t reco_job_told(const reco_job *job) { return job->lists - 1; }
 static inline size_t reco_job_products(const reco_job *job)
 {
     return job->depth + job->depth * (job->depth - 1) / 2;

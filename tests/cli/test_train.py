@@ -59,11 +59,11 @@ class Train(Case):
         self.world(150, 50, "e")
         self.world(53, 50, "held", seed=5)
         self.reco("bank", "build", "--embeddings", "e", "--out", "b")
-        for layer in ("relational", "transformer", "weighted"):
+        for layer in ("relational", "transformer", "weighted", "mlp"):
             for threads in ("1", "2"):
                 self.json("train", "--bank", "b", "--layer", layer, "--out", f"{layer}.{threads}", "--steps", "5", "--threads", threads)
             self.assertEqual((self.dir / f"{layer}.1").read_bytes(), (self.dir / f"{layer}.2").read_bytes(), layer)
-        for fusion in ("relational.1", "transformer.1", "weighted", "mean", "vote"):
+        for fusion in ("relational.1", "transformer.1", "mlp.1", "weighted", "mean", "vote"):
             refined = []
             for threads in ("1", "2"):
                 out = self.dir / f"{fusion}-{threads}"
@@ -178,6 +178,37 @@ class Train(Case):
         for bad in ("0.51", "0.9", "0.005"):
             done = self.reco(*train, "--out", "f.safetensors", "--validation", bad, code=2)
             self.assertIn(f"--validation = {bad}, want 0.01..0.5", done.stderr)
+
+    def test_search_and_fusion(self):
+        self.world(120, 40, "e")
+        self.world(20, 20, "held", seed=5)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        refine = ["refine", "--bank", "b", "--embeddings", "held", "--refine", "both"]
+        train = ["train", "--bank", "b", "--steps", "5", "--out"]
+
+        def refined(fusion, out):
+            self.json(*refine, "--fusion", fusion, "--out", out)
+            return b"".join((self.dir / out / f"{side}_emb/{side}_emb_0.npy").read_bytes() for side in ("img", "text"))
+
+        seen = {}
+        for search in ("uni", "cross"):
+            for fuse in ("uni", "cross"):
+                name = f"{search}-{fuse}"
+                self.json(*train, f"f.{name}", "--search", search, "--fuse", fuse)
+                seen[name] = refined(f"mean:{name}", f"mean.{name}"), refined(f"f.{name}", f"trained.{name}")
+        for kind in range(2):
+            self.assertEqual(len({pair[kind] for pair in seen.values()}), 4)
+        self.assertEqual(refined("mean", "mean"), seen["uni-cross"][0])
+        self.json(*train, "f")
+        self.assertEqual((self.dir / "f").read_bytes(), (self.dir / "f.uni-cross").read_bytes())
+        for option in ("--search", "--fuse"):
+            self.assertIn(f"{option} = both, want uni or cross", self.reco(*train, "g", option, "both", code=2).stderr)
+        made = self.json(*train, "m", "--layer", "mlp")
+        self.assertEqual(made["layer"], "mlp")
+        self.json(*refine, "--fusion", "m", "--out", "m.all")
+        self.json(*refine, "--fusion", "m", "--out", "m.none", "--where", "0")
+        self.assertEqual(npy(self.dir / "m.all/img_emb/img_emb_0.npy"), npy(self.dir / "m.none/img_emb/img_emb_0.npy"))
+        self.assertNotEqual(npy(self.dir / "m.all/img_emb/img_emb_0.npy"), npy(self.dir / "held/img_emb/img_emb_0.npy"))
 
     def test_nothing_near_changes_nothing(self):
         self.world(40, 10, "e")

@@ -70,10 +70,10 @@ static void refine(const reco_fusion *f, const size_t *valid)
 static void untrained(void **state)
 {
     (void)state;
-    for (int layer = RECO_LAYER_RELATIONAL; layer <= RECO_LAYER_TRANSFORMER; layer++) {
+    for (int layer = RECO_LAYER_RELATIONAL; layer <= RECO_LAYER_MLP; layer++) {
         reco_fusion *f = make((reco_layer)layer, -1);
         refine(f, NULL);
-        float trace = layer == RECO_LAYER_TRANSFORMER ? 1e-6f : 0.1f;
+        float trace = layer != RECO_LAYER_RELATIONAL ? 1e-6f : 0.1f;
         for (size_t i = 0; i < N * D; i++) assert_true(fabsf(out[i] - x[i]) < trace);
         reco_fusion_free(f);
     }
@@ -125,11 +125,94 @@ static void controls(void **state)
     reco_fusion_free(f);
 }
 
+/* x + W2 GELU(W1 LN(x)), computed here by hand; of the transformer's size; blind to neighbours. */
+static void mlp(void **state)
+{
+    (void)state;
+    static float alone[N * D];
+    const reco_param *p;
+    size_t total, big;
+    reco_fusion *f = make(RECO_LAYER_MLP, -1), *g = make(RECO_LAYER_TRANSFORMER, -1);
+    reco_fusion_vector(g, &big);
+    float *vector = reco_fusion_vector(f, &total);
+    size_t m = reco_fusion_get_config(f).mlp, scores = 2 * 2 * 4; /* two terms of four heads, each side */
+    assert_int_equal(total - 4, big - scores); /* two parameters a side more than the paper's layer */
+    for (size_t i = 0; i < total; i++) vector[i] += 0.01f * (float)(i % 7);
+    refine(f, (size_t[N]){0});
+    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, NULL, NULL, NULL, N, K, alone), RECO_OK);
+    assert_memory_equal(alone, out, sizeof out);
+    assert_int_equal(reco_fusion_params(f, &p), 13);
+    assert_string_equal(reco_layer_name(RECO_LAYER_MLP), "mlp");
+    assert_string_equal(reco_layer_name((reco_layer)7), "?");
+    for (size_t i = 0; i < N; i += 37) {
+        double mean = 0, var = 0, y[D], norm = 0;
+        for (size_t j = 0; j < D; j++) mean += (double)x[i * D + j] / D;
+        for (size_t j = 0; j < D; j++)
+            var += ((double)x[i * D + j] - mean) * ((double)x[i * D + j] - mean) / D;
+        for (size_t j = 0; j < D; j++) y[j] = (double)x[i * D + j] + (double)p[5].value[j];
+        for (size_t h = 0; h < m; h++) {
+            double a = (double)p[3].value[h];
+            for (size_t j = 0; j < D; j++)
+                a += (double)p[2].value[h * D + j] *
+                     (((double)x[i * D + j] - mean) / sqrt(var + 1e-5) * (double)p[0].value[j] +
+                      (double)p[1].value[j]);
+            a = a / 2 * (1 + erf(a / sqrt(2)));
+            for (size_t j = 0; j < D; j++) y[j] += a * (double)p[4].value[j * m + h];
+        }
+        for (size_t j = 0; j < D; j++) norm += y[j] * y[j];
+        for (size_t j = 0; j < D; j++) assert_true(fabs((double)out[i * D + j] - y[j] / sqrt(norm)) < 1e-5);
+    }
+    reco_fusion_free(g);
+    reco_fusion_free(f);
+}
+
+/* What a checkpoint, or a control's name, says of search and fusion; nothing: the method's own way. */
+static void modalities(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"mean:uni-uni", "mean:uni-cross", "vote:cross-uni",
+                                        "weighted:cross-cross"};
+    reco_fusion *f;
+    for (int way = 0; way < 4; way++) {
+        reco_modality search = way & 2 ? RECO_CROSS : RECO_UNI, fuse = way & 1 ? RECO_CROSS : RECO_UNI;
+        assert_int_equal(reco_fusion_open(ctx, &f, names[way], D, K), RECO_OK);
+        reco_fusion_config c = reco_fusion_get_config(f);
+        assert_true(c.search == search && c.fuse == fuse);
+        assert_int_equal(reco_fusion_save(ctx, f, path), RECO_OK);
+        reco_fusion_free(f);
+        assert_int_equal(reco_fusion_open(ctx, &f, path, D, 0), RECO_OK);
+        c = reco_fusion_get_config(f);
+        assert_true(c.search == search && c.fuse == fuse);
+        reco_fusion_free(f);
+        /* Of the method's own way nothing is written, as before there was another. */
+        char *data;
+        size_t bytes;
+        assert_int_equal(reco_read_file(ctx, &data, &bytes, path, 1 << 20), RECO_OK);
+        assert_true((memmem(data, bytes, "search", 6) == NULL) == (way == 1));
+        char *value = memmem(data, bytes, "cross", 5);
+        if (way != 1 && value) {
+            *value = 'k';
+            assert_int_equal(reco_write_file(ctx, path, data, bytes), RECO_OK);
+            assert_int_equal(reco_fusion_open(ctx, &f, path, D, 0), RECO_E_FORMAT);
+        }
+        reco_free(data);
+    }
+    assert_int_equal(reco_fusion_open(ctx, &f, "mean", D, K), RECO_OK);
+    reco_fusion_config c = reco_fusion_get_config(f);
+    assert_true(c.search == RECO_UNI && c.fuse == RECO_CROSS);
+    reco_fusion_free(f);
+    assert_int_equal(reco_fusion_open(ctx, &f, "mean:uni", D, K), RECO_E_IO); /* a file that is not there */
+    assert_int_equal(reco_fusion_open(ctx, &f, "meany", D, K), RECO_E_IO);
+    assert_true(reco_modality_side(RECO_UNI, RECO_TEXT) == RECO_TEXT &&
+                reco_modality_side(RECO_CROSS, RECO_TEXT) == RECO_IMAGE &&
+                reco_modality_side(RECO_CROSS, RECO_IMAGE) == RECO_TEXT);
+}
+
 static void round_trip(void **state)
 {
     (void)state;
     static float again[N * D];
-    for (int layer = RECO_LAYER_VOTE; layer <= RECO_LAYER_TRANSFORMER; layer++) {
+    for (int layer = RECO_LAYER_VOTE; layer <= RECO_LAYER_MLP; layer++) {
         reco_fusion *f = make((reco_layer)layer, 0.2f), *g;
         size_t total;
         float *vector = reco_fusion_vector(f, &total);
@@ -198,6 +281,8 @@ static void mistakes(void **state)
                                       {.d = 8, .k = 1, .eps = NAN},
                                       {.d = 8, .k = 1, .beta = {INFINITY}},
                                       {.d = 8, .k = 1, .min_similarity = NAN},
+                                      {.d = 8, .k = 1, .search = (reco_modality)3},
+                                      {.d = 8, .k = 1, .fuse = (reco_modality)-1},
                                       {.d = 8, .k = 1, .sides = RECO_SIDES_DEFAULT}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(reco_fusion_create(ctx, &f, &bad[i], 0, 0), RECO_E_ARG);
@@ -218,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(untrained), cmocka_unit_test(nothing_known),
                                        cmocka_unit_test(controls),  cmocka_unit_test(round_trip),
-                                       cmocka_unit_test(damaged),   cmocka_unit_test(mistakes)};
+                                       cmocka_unit_test(damaged),   cmocka_unit_test(mistakes),
+                                       cmocka_unit_test(mlp),       cmocka_unit_test(modalities)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,4 +1,4 @@
-/* Gradients of both layers against finite differences, in every parameter, for masks of every kind. */
+/* Gradients of each layer that trains against finite differences, in every parameter, for masks of every kind. */
 #include "fusion/fusion.h"
 
 #include <math.h>
@@ -91,8 +91,15 @@ static void transformer(void **state)
     check((reco_fusion_config){.layer = RECO_LAYER_TRANSFORMER, .heads = 2, .mlp = 10, .layers = 2});
 }
 
+static void mlp(void **state)
+{
+    (void)state;
+    check((reco_fusion_config){.layer = RECO_LAYER_MLP, .mlp = 10});
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(relational), cmocka_unit_test(transformer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(relational), cmocka_unit_test(transformer),
+                                       cmocka_unit_test(mlp)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

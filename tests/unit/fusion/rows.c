@@ -84,7 +84,7 @@ static void rows(void **state)
             print_message("[  SKIPPED ] this CPU has no instruction set %d\n", isa);
             continue;
         }
-        for (int layer = RECO_LAYER_NONE; layer <= RECO_LAYER_TRANSFORMER; layer++)
+        for (int layer = RECO_LAYER_NONE; layer <= RECO_LAYER_MLP; layer++)
             /* widths that are multiples of a vector's, and not */
             for (size_t odd = 0; odd < 2; odd++)
                 check((reco_isa)isa, &(reco_fusion_config){.layer = (reco_layer)layer,

@@ -52,9 +52,10 @@ static void parts(void **state)
     reco_ctx *ctx;
     float w[N * (K + 1)], refined[N * D];
     assert_int_equal(reco_ctx_create(&ctx, NULL), RECO_OK);
-    for (int kind = RECO_LAYER_NONE; kind <= RECO_LAYER_TRANSFORMER; kind++) {
+    for (int kind = RECO_LAYER_NONE; kind <= RECO_LAYER_MLP; kind++) {
         reco_fusion *f = layer(ctx, (reco_layer)kind);
-        bool adds = kind != RECO_LAYER_TRANSFORMER;
+        bool blind = kind == RECO_LAYER_NONE || kind == RECO_LAYER_MLP;
+        bool adds = kind != RECO_LAYER_TRANSFORMER && kind != RECO_LAYER_MLP;
         assert_int_equal(reco_fusion_weights(ctx, f, RECO_IMAGE, x, R, s, valid, N, K, w), RECO_OK);
         assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, s, valid, N, K, refined), RECO_OK);
         for (size_t i = 0; i < N; i++) {
@@ -63,7 +64,7 @@ static void parts(void **state)
             size_t count = valid[i] < 4 ? valid[i] : 4; /* the fifth is too far: 0.5 */
             for (size_t j = 0; j <= K; j++) {
                 assert_true(own[j] >= 0);
-                assert_true(kind == RECO_LAYER_NONE || j == 0 || (own[j] > 0) == (j <= count));
+                assert_true(blind || j == 0 || (own[j] > 0) == (j <= count));
                 sum += (double)own[j];
             }
             assert_true(fabs(sum - 1) < 1e-5);

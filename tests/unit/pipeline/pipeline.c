@@ -1,4 +1,5 @@
 /* Refinement against the formula, and the helpers around it; whole streams are tested in tests/cli. */
+#include "fusion/fusion.h"
 #include "kernels/kernels.h"
 #include "pipeline/pipeline_internal.h"
 
@@ -121,6 +122,96 @@ static void test_refine(void **state)
     reco_bank_close(bank);
 }
 
+/* The k rows whose `searched` vectors are nearest to x, by hand. */
+static void nearest(int64_t ids[K], float scores[K], const float *x, const float *vectors)
+{
+    bool used[N] = {false};
+    for (size_t h = 0; h < K; h++) {
+        size_t best = N;
+        for (size_t i = 0; i < N; i++)
+            if (!used[i] &&
+                (best == N || reco_dot(x, vectors + i * D, D) > reco_dot(x, vectors + best * D, D)))
+                best = i;
+        used[best] = true;
+        ids[h] = (int64_t)best;
+        scores[h] = (float)reco_dot(x, vectors + best * D, D);
+    }
+}
+
+/* Each of uni- and cross-modal search and fusion, on both sides: a control against its formula, the transformer and its gradients'
+ * forward pass against the same layer given what was found by hand, and the mlp, which looks at nothing. */
+static void test_modalities(void **state)
+{
+    (void)state;
+    enum { Q = 5 };
+    static float rows[2][N * D], x[Q * D], out[Q * D], want[Q * D], R[Q * K * D], scores[Q * K],
+        weights[K + 1], same[K + 1];
+    static int64_t all[N], ids[Q * K], found[Q * K];
+    size_t counts[Q];
+    for (size_t i = 0; i < N; i++) all[i] = (int64_t)i;
+    unit_rows(rows[0], N, 1);
+    unit_rows(rows[1], N, 2);
+    unit_rows(x, Q, 3);
+    reco_bank *bank = bank_of(rows[0], rows[1], "55555555555555555555555555555555");
+    for (int side = 0; side < 2; side++)
+        good(reco_bank_gather(ctx, bank, (reco_side)side, all, N, rows[side])); /* as they are stored */
+    for (int way = 0; way < 8; way++) {
+        reco_side side = way & 4 ? RECO_TEXT : RECO_IMAGE;
+        bool cross_search = way & 2, cross_fuse = way & 1;
+        const float *searched = rows[cross_search ? !side : (int)side],
+                    *fused = rows[cross_fuse ? !side : (int)side];
+        for (size_t i = 0; i < Q; i++) {
+            nearest(ids + i * K, scores + i * K, x + i * D, searched);
+            for (size_t h = 0; h < K; h++)
+                memcpy(R + (i * K + h) * D, fused + ids[i * K + h] * D, D * sizeof *R);
+        }
+        const reco_layer layers[] = {RECO_LAYER_WEIGHTED, RECO_LAYER_TRANSFORMER, RECO_LAYER_MLP};
+        for (int l = 0; l < 3; l++) {
+            reco_fusion *f;
+            reco_fusion_config c = {.layer = layers[l],
+                                    .d = D,
+                                    .k = K,
+                                    .min_similarity = -1,
+                                    .scores = 1,
+                                    .beta = {3, 5},
+                                    .gain = {0.5f, 2},
+                                    .search = cross_search ? RECO_CROSS : RECO_UNI,
+                                    .fuse = cross_fuse ? RECO_CROSS : RECO_UNI};
+            good(reco_fusion_create(ctx, &f, &c, 0, 1));
+            size_t total;
+            float *vector = reco_fusion_vector(f, &total);
+            for (size_t i = 0; i < total; i++) vector[i] += 0.02f * (float)(i % 11);
+            good(reco_refine(ctx, bank, f, side, x, Q, NULL, out, (reco_hits){found, NULL, counts}));
+            assert_memory_equal(found, ids, sizeof ids);
+            good(reco_fusion_refine(ctx, f, side, x, R, scores, NULL, Q, K, want));
+            for (size_t i = 0; i < Q; i++) {
+                assert_int_equal(counts[i], K);
+                assert_true(reco_dot(want + i * D, out + i * D, D) > 0.999999);
+                if (layers[l] != RECO_LAYER_WEIGHTED) continue;
+                double p[K], sum = 0, z[D], norm = 0;
+                for (size_t h = 0; h < K; h++)
+                    sum += p[h] = exp((double)c.beta[side] * (double)scores[i * K + h]);
+                for (size_t j = 0; j < D; j++) {
+                    z[j] = (double)x[i * D + j];
+                    for (size_t h = 0; h < K; h++)
+                        z[j] += (double)c.gain[side] * p[h] / sum * (double)R[(i * K + h) * D + j];
+                    norm += z[j] * z[j];
+                }
+                for (size_t j = 0; j < D; j++)
+                    assert_true(fabs((double)out[i * D + j] - z[j] / sqrt(norm)) < 1e-5);
+            }
+            good(reco_weigh(ctx, bank, f, side, x, NULL, (reco_hits){found, scores, NULL}, weights));
+            good(reco_fusion_weights(ctx, f, side, x, R, scores, NULL, 1, K, same));
+            assert_memory_equal(found, ids, K * sizeof *ids);
+            for (size_t h = 0; h <= K; h++) assert_true(fabsf(weights[h] - same[h]) < 1e-6f);
+            good(reco_refine(ctx, bank, f, side, x, Q, NULL, want, (reco_hits){0}));
+            assert_memory_equal(want, out, sizeof out); /* whether or not hits are wanted */
+            reco_fusion_free(f);
+        }
+    }
+    reco_bank_close(bank);
+}
+
 static void test_encoder(void **state)
 {
     (void)state;
@@ -189,7 +280,8 @@ static void test_files(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refine), cmocka_unit_test(test_encoder),
-                                       cmocka_unit_test(test_text), cmocka_unit_test(test_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refine), cmocka_unit_test(test_modalities),
+                                       cmocka_unit_test(test_encoder), cmocka_unit_test(test_text),
+                                       cmocka_unit_test(test_files)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
