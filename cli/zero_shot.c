@@ -138,13 +138,6 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
 
 const char *zero_shot_refined(const zero_shot *z) { return cli_refined(z->fusion, z->sides, z->own); }
 
-static reco_status embed(cli *c, const zero_shot *z, const reco_bank *bank, float *out, uint64_t *truncated)
-{
-    return reco_embed_classes(c->ctx, z->model, bank, z->fusion, reco_class_list_texts(z->list),
-                              z->nclasses, (const char *const *)z->templates, z->ntemplates, &z->refine,
-                              out, truncated);
-}
-
 reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
 {
     z->plain = calloc(z->nclasses * z->d, sizeof(float));
@@ -157,9 +150,11 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
     if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts || !z->of || !z->heard)
         return RECO_E_NOMEM;
     memset(z->ids, 0xff, n * z->k * sizeof *z->ids); /* -1: no row */
-    reco_status status = embed(c, z, NULL, z->plain, &c->truncated);
-    if (status == RECO_OK && z->sides & RECO_SIDES_TEXT) return embed(c, z, z->bank, z->refined, NULL);
-    memcpy(z->refined, z->plain, z->nclasses * z->d * sizeof(float));
+    bool refines = z->sides & RECO_SIDES_TEXT;
+    reco_status status = reco_class_list_embed(c->ctx, z->list, z->model, z->bank, z->fusion,
+                                               (const char *const *)z->templates, z->ntemplates, &z->refine,
+                                               z->plain, refines ? z->refined : NULL, &c->truncated);
+    if (!refines) memcpy(z->refined, z->plain, z->nclasses * z->d * sizeof(float));
     return status;
 }
 
@@ -184,8 +179,7 @@ reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n)
     if (!zero_shot_votes(z) || n == 0) return RECO_OK;
     for (size_t i = 0; i < n; i++)
         while (z->heard[i] < z->counts[i] && !(z->scores[i * z->k + z->heard[i]] < least)) z->heard[i]++;
-    return reco_class_list_votes(c->ctx, z->list, z->model, (const char *const *)z->templates,
-                                 z->ntemplates, z->bank, z->ids, n * z->k, z->of);
+    return reco_class_list_votes(c->ctx, z->list, z->model, z->bank, z->ids, n * z->k, z->of);
 }
 
 void zero_shot_close(zero_shot *z)

@@ -106,6 +106,13 @@ RECO_API reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *mo
 RECO_API reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model,
                                             const char *const *texts, size_t n, float *out,
                                             unsigned char *cut);
+/* The same, and what the model reads of each text: hashes [n], of its tokens, equal where they are. */
+RECO_API reco_status reco_model_embed_hashed(reco_ctx *ctx, const reco_model *model,
+                                             const char *const *texts, size_t n, float *out,
+                                             unsigned char *cut, uint64_t *hashes);
+/* That hash alone. */
+RECO_API reco_status reco_model_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text,
+                                            uint64_t *hash);
 
 #ifdef __cplusplus
 }

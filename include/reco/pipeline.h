@@ -303,15 +303,15 @@ RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, co
                                         reco_stream_result *result);
 
 /* One embedding per class: every template embedded, refined or not, normalised, averaged, normalised.
- *   out        [n][d]
+ *   plain, refined  [n][d]; either may be NULL, and bank and fusion where refined is
  *   classes    [n] names
  *   templates  [m], each with {} where the name goes; m 0 = the name alone
- *   bank, fusion  NULL: plain CLIP
  *   truncated  how many of the n m prompts are longer than the model's context and were cut; may be NULL */
 RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
                                         const reco_fusion *fusion, const char *const *classes, size_t n,
                                         const char *const *templates, size_t m,
-                                        const reco_refine_opts *opts, float *out, uint64_t *truncated);
+                                        const reco_refine_opts *opts, float *plain, float *refined,
+                                        uint64_t *truncated);
 
 /* The rows of the bank that took part in refining a class, of all its templates the k best.
  *   hits  [1][k], all three; k as in opts or of the layer. Those below the layer's own threshold are not among them */
@@ -372,13 +372,18 @@ RECO_API const char *const *reco_class_list_texts(const reco_class_list *list);
 RECO_API reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list,
                                            const reco_model *model, const char *const *labels, size_t n,
                                            int folders, uint32_t *classes, const char **how);
-/* classes [n]: whose caption each row of the bank has, or RECO_NO_CLASS: the name of a class, or that in one of the m templates,
- * when the model's tokenizer makes the same tokens of both, or they differ in case, Unicode form or blanks alone.
+/* As reco_embed_classes, of the classes of a list that is settled; it remembers what the prompts say. */
+RECO_API reco_status reco_class_list_embed(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
+                                           const reco_bank *bank, const reco_fusion *fusion,
+                                           const char *const *templates, size_t m,
+                                           const reco_refine_opts *opts, float *plain, float *refined,
+                                           uint64_t *truncated);
+/* Once it is embedded. classes [n]: whose caption each row of the bank has, or RECO_NO_CLASS: a name of a class, or one of its
+ * prompts, when the model's tokenizer makes the same tokens of both, or they differ in case, Unicode form or blanks alone.
  *   ids  [n]; -1 is no row */
 RECO_API reco_status reco_class_list_votes(reco_ctx *ctx, const reco_class_list *list,
-                                           const reco_model *model, const char *const *templates, size_t m,
-                                           const reco_bank *bank, const int64_t *ids, size_t n,
-                                           uint32_t *classes);
+                                           const reco_model *model, const reco_bank *bank,
+                                           const int64_t *ids, size_t n, uint32_t *classes);
 /* The name that is nearest to a label by edit distance; borrowed. */
 RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const char *label);
 

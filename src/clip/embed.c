@@ -15,8 +15,27 @@ reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *model, cons
     return RECO_OK;
 }
 
+static uint64_t hash_ids(const int32_t *ids, size_t n) { return reco_hash64(ids, n * sizeof *ids, 2); }
+
+reco_status reco_model_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text, uint64_t *hash)
+{
+    size_t n;
+    reco_mark mark = reco_scratch_mark(ctx);
+    int32_t *ids = reco_scratch(ctx, model->spec.context, sizeof *ids, "token ids");
+    reco_status status = ids ? reco_model_tokens(ctx, model, text, strlen(text), ids, &n) : RECO_E_NOMEM;
+    if (status == RECO_OK) *hash = hash_ids(ids, n);
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
 reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const char *const *texts,
                                    size_t n, float *out, unsigned char *cut)
+{
+    return reco_model_embed_hashed(ctx, model, texts, n, out, cut, NULL);
+}
+
+reco_status reco_model_embed_hashed(reco_ctx *ctx, const reco_model *model, const char *const *texts,
+                                    size_t n, float *out, unsigned char *cut, uint64_t *hashes)
 {
     RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
     size_t context = model->spec.context, most = reco_max(1, CHUNK_TOKENS / 4),
@@ -32,6 +51,7 @@ reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model, const
         starts[0] = 0;
         RECO_GO(reco_model_ids(ctx, model, texts[i], strlen(texts[i]), ids + starts[held], &length, &more));
         if (cut) cut[i] = more;
+        if (hashes) hashes[i] = hash_ids(ids + starts[held], length);
         if (model->spec.pad)
             for (; length < context; length++) ids[starts[held] + length] = reco_model_pad(model);
         starts[held + 1] = starts[held] + length;

@@ -10,18 +10,6 @@
 
 static uint64_t hash_exact(const char *name) { return reco_hash64(name, strlen(name), 1); }
 
-/* Of the tokens that the model makes of it: the same tokens are the same embedding. */
-reco_status reco_class_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text, uint64_t *hash)
-{
-    size_t n, room = reco_model_get_info(model).context;
-    reco_mark mark = reco_scratch_mark(ctx);
-    int32_t *ids = reco_scratch(ctx, room, sizeof *ids, "tokens");
-    reco_status status = ids ? reco_model_tokens(ctx, model, text, strlen(text), ids, &n) : RECO_E_NOMEM;
-    if (status == RECO_OK) *hash = reco_hash64(ids, n * sizeof *ids, 2);
-    reco_scratch_release(ctx, mark);
-    return status;
-}
-
 /* Without case, Unicode form and width of blanks; _ and - are blanks too where `loose`. */
 reco_status reco_class_hash_words(reco_ctx *ctx, const char *name, bool loose, uint64_t *hash)
 {
@@ -134,7 +122,7 @@ reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const r
         list->exact[list->nexact++] = (struct reco_class_index){hash_exact(list->entry_names[i]), i};
         struct reco_class_index *known = list->known + list->nknown;
         known[0].entry = known[1].entry = i;
-        RECO_TRY(reco_class_hash_tokens(ctx, model, text_of(list, i), &known[0].hash));
+        RECO_TRY(reco_model_hash_tokens(ctx, model, text_of(list, i), &known[0].hash));
         RECO_TRY(reco_class_hash_words(ctx, text_of(list, i), false, &known[1].hash));
         list->nknown += 2;
     }
@@ -175,9 +163,8 @@ size_t reco_class_first(const struct reco_class_index *index, size_t n, uint64_t
     return low < n && index[low].hash == hash ? low : n;
 }
 
-/* The class of this hash; RECO_NO_CLASS where there is none, or several. */
-static uint32_t look_up(const reco_class_list *list, const struct reco_class_index *index, size_t n,
-                        uint64_t hash)
+uint32_t reco_class_look_up(const reco_class_list *list, const struct reco_class_index *index, size_t n,
+                            uint64_t hash)
 {
     size_t low = reco_class_first(index, n, hash);
     if (low == n) return RECO_NO_CLASS;
@@ -191,13 +178,13 @@ static reco_status by_words(reco_ctx *ctx, const reco_class_list *list, const re
                             const char *label, uint32_t *found)
 {
     uint64_t hash;
-    *found = look_up(list, list->exact, list->nexact, hash_exact(label));
+    *found = reco_class_look_up(list, list->exact, list->nexact, hash_exact(label));
     if (*found != RECO_NO_CLASS) return RECO_OK;
-    RECO_TRY(reco_class_hash_tokens(ctx, model, label, &hash));
-    *found = look_up(list, list->known, list->nknown, hash);
+    RECO_TRY(reco_model_hash_tokens(ctx, model, label, &hash));
+    *found = reco_class_look_up(list, list->known, list->nknown, hash);
     for (int loose = 0; loose < 2 && *found == RECO_NO_CLASS; loose++) {
         RECO_TRY(reco_class_hash_words(ctx, label, loose, &hash));
-        *found = look_up(list, list->known, list->nknown, hash);
+        *found = reco_class_look_up(list, list->known, list->nknown, hash);
     }
     return RECO_OK;
 }

@@ -126,6 +126,65 @@ static void test_match(void **state)
     reco_class_list_free(list);
 }
 
+/* A list embeds its classes as reco_embed_classes does, plain and refined in one pass, and then knows what its prompts say. */
+static void test_embedded(void **state)
+{
+    (void)state;
+    enum { CLASSES = 3, TEMPLATES = 2 };
+    static const char *const templates[TEMPLATES] = {"a photo of a {}.", "the {}"};
+    static const char *const captions[] = {"red disc", "a photo of a  Blue Box.", "the 12",
+                                           "a 12",     "photo of a 12.",          "THE RED DISC"};
+    static const uint32_t want[] = {0, 1, 2, RECO_NO_CLASS, RECO_NO_CLASS, 0, RECO_NO_CLASS, 1};
+    size_t d = reco_model_get_info(model).d, n = sizeof captions / sizeof *captions;
+    float *rows = calloc((2 * n + 4 * CLASSES) * d, sizeof *rows), *text = rows + n * d,
+          *plain = text + n * d, *refined = plain + CLASSES * d,
+          *alone[2] = {refined + CLASSES * d, refined + 2 * CLASSES * d};
+    uint64_t hashes[2], next;
+    uint32_t classes[8];
+    int64_t ids[8] = {0, 1, 2, 3, 4, 5, -1, 1};
+    int done;
+    reco_pair pairs[8] = {0};
+    reco_bank_writer *writer;
+    reco_bank *bank;
+    reco_fusion *fusion;
+    assert_non_null(rows);
+    char *path = reco_format(ctx, "%s/said.bank", folder);
+    good(reco_model_embed_texts(ctx, model, captions, n, text, NULL));
+    for (size_t i = 0; i < n; i++) pairs[i] = (reco_pair){.caption = captions[i]};
+    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){d, "", "", 0}, "test", &next, &done));
+    good(reco_bank_append(ctx, writer, text, text, pairs, n));
+    good(reco_bank_commit(ctx, writer, n, 1));
+    reco_bank_writer_close(writer);
+    good(reco_bank_open(ctx, &bank, path));
+    good(reco_fusion_open(ctx, &fusion, "mean", d, 3));
+    reco_class_list *list = read_classes("c.txt", "red disc\nblue box\n12\n", 21, RECO_OK);
+    good(reco_class_list_settle(ctx, list, model, 0));
+    assert_int_equal(reco_class_list_votes(ctx, list, model, bank, ids, 8, classes), RECO_E_ARG);
+    for (size_t m = 0; m <= TEMPLATES; m += TEMPLATES) {
+        good(reco_class_list_embed(ctx, list, model, bank, fusion, templates, m, NULL, plain, refined,
+                                   NULL));
+        const char *const *names = reco_class_list_texts(list);
+        for (int r = 0; r < 2; r++) {
+            good(reco_embed_classes(ctx, model, bank, fusion, names, CLASSES, templates, m, NULL,
+                                    r ? NULL : alone[0], r ? alone[1] : NULL, NULL));
+            assert_memory_equal(alone[r], r ? refined : plain, CLASSES * d * sizeof *plain);
+        }
+        assert_true(memcmp(plain, refined, CLASSES * d * sizeof *plain) != 0);
+        good(reco_class_list_votes(ctx, list, model, bank, ids, 8, classes));
+        for (size_t i = 0; i < 8; i++)
+            assert_int_equal(classes[i],
+                             m || i == 0 ? want[i] : RECO_NO_CLASS); /* without templates names alone */
+    }
+    good(reco_model_hash_tokens(ctx, model, "the 12", &hashes[0]));
+    good(reco_model_embed_hashed(ctx, model, (const char *const[]){"THE  12"}, 1, plain, NULL, &hashes[1]));
+    assert_true(hashes[0] == hashes[1]);
+    reco_class_list_free(list);
+    reco_fusion_free(fusion);
+    reco_bank_close(bank);
+    reco_free(path);
+    free(rows);
+}
+
 static void test_encoders(void **state)
 {
     (void)state;
@@ -189,8 +248,8 @@ static void test_outputs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_files), cmocka_unit_test(test_bad_files),
-                                       cmocka_unit_test(test_match), cmocka_unit_test(test_encoders),
-                                       cmocka_unit_test(test_outputs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_files),    cmocka_unit_test(test_bad_files),
+                                       cmocka_unit_test(test_match),    cmocka_unit_test(test_embedded),
+                                       cmocka_unit_test(test_encoders), cmocka_unit_test(test_outputs)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
