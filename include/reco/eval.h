@@ -45,6 +45,53 @@ RECO_API reco_status reco_eval_mixture(reco_ctx *ctx, reco_class_scores *scores,
 RECO_API reco_status reco_eval_recall(reco_ctx *ctx, double *recall, const float *a, const float *b,
                                       size_t n, size_t d, const size_t *ks, size_t nks);
 
+/* ---- retrieval with several captions a picture ---- */
+
+enum { RECO_RECALLS = 3 };
+#define RECO_RECALL_DEPTHS                                                                                 \
+    {                                                                                                      \
+        1, 5, 10                                                                                           \
+    }
+#define RECO_NO_RANK UINT32_MAX
+
+/* Recall by reco_side of the queries: pictures ask for captions, captions for pictures. NaN where nothing was asked. */
+typedef struct reco_retrieval_scores {
+    size_t images, captions;
+    double recall[2][RECO_RECALLS]; /* the share of queries with a right answer among the first 1, 5, 10 */
+} reco_retrieval_scores;
+
+/* Unit rows: what is compared, and the same before it was refined, which a mixture needs (else NULL). */
+typedef struct reco_retrieval_rows {
+    const float *images, *captions; /* [nimages][d], [ncaptions][d] */
+    const float *plain_images, *plain_captions;
+    const uint32_t *of; /* [ncaptions] the picture of each caption, below nimages */
+    size_t nimages, ncaptions, d;
+} reco_retrieval_rows;
+
+/* Rank all captions for each picture, and all pictures for each caption. A picture finds what it should when one of its captions
+ * comes, a caption when its picture does.
+ *   ranks    by reco_side of the query: [nimages], [ncaptions] wrong answers before the first right one; equal ones order by
+ *            index, cosines within 1e-6 being equal. RECO_NO_RANK: a picture without a caption, which is not counted. Either, or
+ *            ranks itself, may be NULL
+ *   mixture  scores are its probabilities; NULL: cosines
+ *   votes    of the pictures, for captions; may be NULL
+ * Memory: 16 MiB, with a mixture times 4, or rows of the candidates. RECO_E_ARG for a picture that is none. */
+RECO_API reco_status reco_eval_retrieval(reco_ctx *ctx, reco_retrieval_scores *scores,
+                                         uint32_t *const ranks[2], const reco_retrieval_rows *rows,
+                                         const reco_mixture *mixture, const reco_votes *votes);
+
+/* ---- how sure is a difference ---- */
+
+typedef struct reco_interval {
+    double mean, low, high;
+} reco_interval;
+
+/* The mean of a - b over n items, and its 95 % interval: percentiles of 1,000 resamples of the items (paired bootstrap).
+ *   a, b  [n], of the same items: 1 where the one, the other method is right. b NULL: zeros
+ * The same seed gives the same numbers with any number of threads. n = 0: all three are NaN. */
+RECO_API reco_status reco_eval_interval(reco_ctx *ctx, reco_interval *out, const float *a, const float *b,
+                                        size_t n, uint64_t seed);
+
 #ifdef __cplusplus
 }
 #endif
