@@ -10,9 +10,9 @@
  *   before, after    {"label", "probability"}: CLIP alone, and the answer
  *   experts          [{"name", "weight", "silent", "top": [{"label", "probability", "id", "uri", "path"}]}]; ids where the answers are
  *                    rows of the memory, uri and path where they are pictures
- *   retrieved        [{"by", "text", "own", "rows": [{"id", "score", "weight", "vote", "class", "caption", "uri", "path"}]}]: what the
- *                    query ("image" or "text") and the class that was answered ("class") were refined with; own: the weight of
- *                    the original
+ *   retrieved        [{"by", "compared", "fused", "text", "own", "rows": [{"id", "score", "weight", "vote", "class", "caption", "uri", "path"}]}]: what the
+ *                    query ("image" or "text") and the class that was answered ("class") were refined with, by which vectors
+ *                    ("image" or "text") of the rows it was compared with and which were fused; own: the weight of the original
  * NULL: out of memory, or the context has the reason. */
 
 /* Picture i of z, as after zero_shot_vote, among its classes: its embedding x and, refined, y. */

@@ -248,6 +248,30 @@ static void neighbour(cli *c, FILE *out, const json_t *row, const char *label)
     fprintf(out, "</bdi></figcaption><div class=\"soft\">%.3f</div></figure>\n", number(row, "score"));
 }
 
+/* "Pictures like this one, whose captions refined it or voted" */
+static void heading(FILE *out, const json_t *r)
+{
+    const char *by = text_of(r, "by"), *compared = text_of(r, "compared"), *fused = text_of(r, "fused");
+    bool same = strcmp(compared, fused) == 0, votes = false;
+    const json_t *first = json_array_get(json_object_get(r, "rows"), 0);
+    if (first) votes = has(first, "vote");
+    fputs(strcmp(compared, "image") == 0 ? "Pictures" : "Captions", out);
+    if (strcmp(by, "class") == 0) {
+        fputs(" like the answer “<bdi>", out);
+        page_text(out, text_of(r, "text"));
+        fputs("</bdi>”", out);
+    } else
+        fputs(strcmp(by, "image") == 0 ? " like this picture" : " like this text", out);
+    if (number(r, "own") < 1)
+        fprintf(out, ", %s refined it%s",
+                same            ? "which"
+                : *fused == 'i' ? "whose pictures"
+                                : "whose captions",
+                votes ? " or voted" : "");
+    else if (votes)
+        fputs(", whose captions voted", out);
+}
+
 static void retrieved(cli *c, FILE *out, const json_t *q)
 {
     const json_t *list = json_object_get(q, "retrieved"), *r, *row;
@@ -255,16 +279,8 @@ static void retrieved(cli *c, FILE *out, const json_t *q)
     size_t i, j;
     json_array_foreach(list, i, r)
     {
-        const char *by = text_of(r, "by");
         fputs("<section class=\"found\"><h3>", out);
-        if (strcmp(by, "class") == 0) {
-            fputs("Captions like the answer “", out);
-            page_text(out, text_of(r, "text"));
-            fputs("”, whose pictures refined it", out);
-        } else if (strcmp(by, "image") == 0)
-            fputs("Pictures like this one, whose captions refined it or voted", out);
-        else
-            fputs("Captions like this text, whose pictures refined it", out);
+        heading(out, r);
         fputs(" <span class=\"soft\">own share ", out);
         percent(out, number(r, "own"));
         fputs("</span></h3>", out);

@@ -71,8 +71,13 @@ json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char
         json_array_append_new(rows, row);
         reco_pair_free(&pair);
     }
-    return json_pack("{s:s, s:o, s:o, s:o}", "by", by, "text", text ? cli_text(text) : json_null(), "own",
-                     cli_weight(weights[0]), "rows", rows);
+    static const char *const sides[] = {"image", "text"};
+    reco_fusion_config config = reco_fusion_get_config(z->fusion);
+    reco_side own = strcmp(by, "image") == 0 ? RECO_IMAGE : RECO_TEXT;
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "by", by, "compared",
+                     sides[reco_modality_side(config.search, own)], "fused",
+                     sides[reco_modality_side(config.fuse, own)], "text",
+                     text ? cli_text(text) : json_null(), "own", cli_weight(weights[0]), "rows", rows);
 }
 
 void explain_votes(const zero_shot *z, json_t *rows)

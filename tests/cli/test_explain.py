@@ -84,6 +84,8 @@ class Explain(Case):
         """What holds of every explanation."""
         self.assertEqual([r["by"] for r in one["retrieved"]], retrieved)
         for r in one["retrieved"]:
+            self.assertEqual((r["compared"], r["fused"]), ("image", "text") if r["by"] == "image" else ("text", "image"))
+        for r in one["retrieved"]:
             self.assertAlmostEqual(r["own"] + sum(row["weight"] for row in r["rows"]), 1, places=4)
             if "vote" in r["rows"][0]:
                 self.assertAlmostEqual(sum(row["vote"] for row in r["rows"]), 1, places=4)
@@ -136,6 +138,13 @@ class Explain(Case):
         for weight in weights:  # of 0.25 each, in one template of three, in two, or in all
             self.assertIn(round(weight * 12), (1, 2, 3))
             self.assertAlmostEqual(weight * 12, round(weight * 12), places=4)
+
+    def test_other_ways(self):
+        """What was compared and what was fused is said of the layer's own way."""
+        one = self.json("explain", "--model", MODEL, "--bank", "b", "--fusion", "mean:cross-uni", "--classes", "classes.txt", self.images[0],
+                        "--out", "p.html")["queries"][0]
+        self.assertEqual([(r["compared"], r["fused"]) for r in one["retrieved"]], [("text", "image"), ("image", "text")])
+        self.assertIn("Captions like this picture, whose pictures refined it", self.page("p.html").text)
 
     def test_no_layer(self):
         one = self.json("explain", "--model", MODEL, "--bank", "b", "--fusion", "none", "--classes", "classes.txt", self.images[0], "--out", "p.html")["queries"][0]
