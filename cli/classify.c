@@ -96,7 +96,7 @@ static json_t *predict_mixed(cli *c, const zero_shot *z, size_t i, const float *
 {
     size_t n = z->nclasses, d = z->d;
     float *plain = calloc(3 * n + 1, sizeof *plain), *refined = plain + n, *p = refined + n;
-    reco_votes votes = {z->scores + i * z->k, z->of + i * z->k, z->heard + i, z->k};
+    reco_votes votes = {z->scores + i * z->reach, z->of + i * z->reach, z->heard + i, z->reach};
     json_t *list = NULL;
     for (size_t j = 0; plain && j < n; j++) {
         double sum[2] = {0};

@@ -75,9 +75,9 @@ static reco_status judge(cli *c, eval_work *w, int which, reco_class_scores *sco
 {
     const zero_shot *z = w->z;
     float scale = reco_model_get_info(z->model).logit_scale;
-    reco_mixture mixture = {which == 0, which == 1, {scale, scale, scale}};
+    reco_mixture mixture = {which == 0, which == 1, {scale, scale, scale}, 0};
     reco_readout_rows rows = {w->rows, z->plain, w->improved, z->refined, w->n, z->nclasses, z->d};
-    reco_votes votes = {z->scores, z->of, z->heard, z->k};
+    reco_votes votes = {z->scores, z->of, z->heard, z->reach};
     reco_class_scores mixed;
     if (which == 2)
         return reco_eval_mixture(c->ctx, scores, w->top[2], &z->mixture, &rows,

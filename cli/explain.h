@@ -29,8 +29,8 @@ json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char
                           const float *weights);
 /* uri and, where its picture may be read from a file, path. */
 void explain_place(cli *c, json_t *object, const reco_pair *pair);
-/* The share of the vote of each of these, all that a picture retrieved. */
-void explain_votes(const zero_shot *z, json_t *rows);
+/* The share of the vote of each of the rows, which are the first of the n neighbours that vote. */
+void explain_votes(const zero_shot *z, json_t *rows, const float *scores, size_t n);
 reco_mixture explain_mixture(const zero_shot *z, int expert); /* expert 0..2 alone; 3: the answer */
 extern const char *const explain_experts[4];
 json_t *explain_expert(const zero_shot *z, int expert, bool silent, json_t *top);

@@ -11,7 +11,7 @@ reco_mixture explain_mixture(const zero_shot *z, int expert)
     reco_mixture m = z->mixture;
     bool mixes = zero_shot_mixes(z);
     float scale = z->model ? reco_model_get_info(z->model).logit_scale : 0;
-    if (!mixes) m = (reco_mixture){0, 1, {scale, scale, scale}}; /* the refined cosines decide */
+    if (!mixes) m = (reco_mixture){0, 1, {scale, scale, scale}, 0}; /* the refined cosines decide */
     if (expert < 3) m.clip = expert == 0, m.refined = expert == 1;
     return m;
 }
@@ -80,18 +80,16 @@ json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char
                      text ? cli_text(text) : json_null(), "own", cli_weight(weights[0]), "rows", rows);
 }
 
-void explain_votes(const zero_shot *z, json_t *rows)
+void explain_votes(const zero_shot *z, json_t *rows, const float *scores, size_t n)
 {
-    double scale = (double)z->mixture.scale[2], sum = 0,
-           best = json_number_value(json_object_get(json_array_get(rows, 0), "score"));
+    double scale = (double)z->mixture.scale[2], sum = 0;
     json_t *row;
     size_t i;
-    json_array_foreach(rows, i, row) sum +=
-        exp(scale * (json_number_value(json_object_get(row, "score")) - best));
+    for (size_t h = 0; h < n; h++) sum += exp(scale * (double)(scores[h] - scores[0]));
     json_array_foreach(rows, i, row)
     {
-        double own = exp(scale * (json_number_value(json_object_get(row, "score")) - best));
-        json_object_set_new(row, "vote", cli_weight((float)(own / sum)));
+        double own = i < n ? exp(scale * (double)(scores[i] - scores[0])) / sum : 0;
+        json_object_set_new(row, "vote", cli_weight((float)own));
     }
 }
 

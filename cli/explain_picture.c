@@ -27,7 +27,7 @@ static bool cosines(const zero_shot *z, size_t i, const float *x, const float *y
         s->plain[j] = (float)sum[0];
         s->refined[j] = (float)sum[1];
     }
-    s->votes = (reco_votes){z->scores + i * z->k, z->of + i * z->k, z->heard + i, z->k};
+    s->votes = (reco_votes){z->scores + i * z->reach, z->of + i * z->reach, z->heard + i, z->reach};
     s->votes_count = zero_shot_votes(z);
     return true;
 }
@@ -76,16 +76,17 @@ static void add_classes(const zero_shot *z, const candidates *s, json_t *rows)
 
 static json_t *by_picture(cli *c, const zero_shot *z, const candidates *s, size_t i, const float *x)
 {
-    size_t k = z->k, at = i * k;
+    size_t k = z->k, at = i * z->reach, n = z->counts[i] < k ? z->counts[i] : k;
     float *weights = calloc(k + 1, sizeof *weights);
     json_t *list = NULL;
     bool good = weights != NULL;
-    reco_hits hits = {z->ids + at, z->scores + at, z->counts + i};
+    reco_hits hits = {z->ids + at, z->scores + at, &n};
     if (good) weights[0] = 1;
     if (good && z->took & RECO_SIDES_IMAGE)
         good = reco_weigh(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, &z->refine, hits, weights) == RECO_OK;
     if (good) list = explain_retrieved(c, z, "image", NULL, hits, weights);
-    if (list && s->votes_count) explain_votes(z, json_object_get(list, "rows"));
+    if (list && s->votes_count)
+        explain_votes(z, json_object_get(list, "rows"), s->votes.scores, *s->votes.counts);
     if (list) add_classes(z, s, json_object_get(list, "rows"));
     free(weights);
     return list;

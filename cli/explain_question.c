@@ -46,11 +46,11 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
 
 static json_t *retrieved(cli *c, const zero_shot *z, reco_side own, const float *x, bool votes)
 {
-    size_t n;
-    float *weights = calloc(2 * z->k + 1, sizeof *weights);
-    int64_t *ids = calloc(z->k, sizeof *ids);
+    size_t n, most = z->mixture.voters ? z->mixture.voters : z->k;
+    float *weights = calloc(2 * z->k + 1, sizeof *weights), *scores = calloc(most, sizeof *scores);
+    int64_t *ids = calloc(z->k, sizeof *ids), *voters = calloc(most, sizeof *voters);
     json_t *list = NULL;
-    if (weights && ids) {
+    if (weights && ids && scores && voters) {
         reco_hits hits = {ids, weights + z->k + 1, &n};
         bool good = reco_weigh(c->ctx, z->bank, z->fusion, own, x, &z->refine, hits, weights) == RECO_OK;
         if (!((int)z->took >> own & 1)) { /* they vote, and refine nothing */
@@ -58,10 +58,25 @@ static json_t *retrieved(cli *c, const zero_shot *z, reco_side own, const float 
             weights[0] = 1;
         }
         if (good) list = explain_retrieved(c, z, own == RECO_IMAGE ? "image" : "text", NULL, hits, weights);
-        if (list && votes) explain_votes(z, json_object_get(list, "rows"));
+        if (list && votes) {
+            reco_side searched = reco_modality_side(reco_fusion_get_config(z->fusion).search, own);
+            good = reco_bank_search(c->ctx, z->bank, searched, x, 1,
+                                    &(reco_search_opts){.k = most, .filter = z->filter},
+                                    (reco_hits){voters, scores, &n}) == RECO_OK;
+            float least = reco_fusion_get_config(z->fusion).min_similarity;
+            while (n && scores[n - 1] < least) n--;
+            if (good)
+                explain_votes(z, json_object_get(list, "rows"), scores, n);
+            else {
+                json_decref(list);
+                list = NULL;
+            }
+        }
     }
     free(weights);
+    free(scores);
     free(ids);
+    free(voters);
     return list;
 }
 

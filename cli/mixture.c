@@ -61,7 +61,8 @@ json_t *cli_mixture(const reco_mixture *m)
 {
     if (!(m->scale[0] > 0)) return json_null();
     float vote = 1 - m->clip - m->refined;
-    return json_pack("{s:o, s:o, s:o, s:[o, o, o]}", "clip", cli_weight(m->clip), "refined",
+    return json_pack("{s:o, s:o, s:o, s:[o, o, o], s:o}", "clip", cli_weight(m->clip), "refined",
                      cli_weight(m->refined), "vote", cli_weight(vote < 1e-6f ? 0 : vote), "scales",
-                     cli_weight(m->scale[0]), cli_weight(m->scale[1]), cli_weight(m->scale[2]));
+                     cli_weight(m->scale[0]), cli_weight(m->scale[1]), cli_weight(m->scale[2]), "voters",
+                     m->voters ? json_integer(m->voters) : json_null());
 }

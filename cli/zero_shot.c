@@ -133,6 +133,7 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     z->took = config.layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->sides;
     z->mixture =
         cli_choose_mixture(&z->readout, z->fusion, z->sides, reco_model_get_info(z->model).logit_scale);
+    z->reach = zero_shot_votes(z) && z->mixture.voters > z->k ? z->mixture.voters : z->k;
     return RECO_OK;
 }
 
@@ -142,14 +143,14 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
 {
     z->plain = calloc(z->nclasses * z->d, sizeof(float));
     z->refined = calloc(z->nclasses * z->d, sizeof(float));
-    z->ids = calloc(n * z->k + 1, sizeof *z->ids);
-    z->scores = calloc(n * z->k + 1, sizeof(float));
+    z->ids = calloc(n * z->reach + 1, sizeof *z->ids);
+    z->scores = calloc(n * z->reach + 1, sizeof(float));
     z->counts = calloc(n + 1, sizeof *z->counts);
-    z->of = calloc(n * z->k + 1, sizeof *z->of);
+    z->of = calloc(n * z->reach + 1, sizeof *z->of);
     z->heard = calloc(n + 1, sizeof *z->heard);
     if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts || !z->of || !z->heard)
         return RECO_E_NOMEM;
-    memset(z->ids, 0xff, n * z->k * sizeof *z->ids); /* -1: no row */
+    memset(z->ids, 0xff, n * z->reach * sizeof *z->ids); /* -1: no row */
     bool refines = z->sides & RECO_SIDES_TEXT;
     reco_status status = reco_class_list_embed(c->ctx, z->list, z->model, z->bank, z->fusion,
                                                (const char *const *)z->templates, z->ntemplates, &z->refine,
@@ -163,23 +164,30 @@ reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t fir
 {
     const float *x = rows + first * z->d;
     float *y = improved + first * z->d;
-    reco_hits hits = {z->ids + first * z->k, z->scores + first * z->k, z->counts + first};
-    if (z->took & RECO_SIDES_IMAGE)
-        return reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, n, &z->refine, y, hits);
-    memcpy(y, x, n * z->d * sizeof *y);
-    if (!zero_shot_votes(z)) return RECO_OK;
+    reco_hits hits = {z->ids + first * z->reach, z->scores + first * z->reach, z->counts + first};
+    bool fuses = z->took & RECO_SIDES_IMAGE, more = z->reach > z->k;
+    reco_status status = RECO_OK;
+    if (fuses)
+        status = reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, n, &z->refine, y,
+                             more ? (reco_hits){0} : hits);
+    else
+        memcpy(y, x, n * z->d * sizeof *y);
+    if (status != RECO_OK || !zero_shot_votes(z) || (fuses && !more)) return status;
     reco_side searched = reco_modality_side(reco_fusion_get_config(z->fusion).search, RECO_IMAGE);
     return reco_bank_search(c->ctx, z->bank, searched, x, n,
-                            &(reco_search_opts){.k = z->k, .filter = z->filter}, hits);
+                            &(reco_search_opts){.k = z->reach, .filter = z->filter}, hits);
 }
 
 reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n)
 {
     float least = reco_fusion_get_config(z->fusion).min_similarity;
+    size_t most = z->mixture.voters ? z->mixture.voters : z->k;
     if (!zero_shot_votes(z) || n == 0) return RECO_OK;
     for (size_t i = 0; i < n; i++)
-        while (z->heard[i] < z->counts[i] && !(z->scores[i * z->k + z->heard[i]] < least)) z->heard[i]++;
-    return reco_class_list_votes(c->ctx, z->list, z->model, z->bank, z->ids, n * z->k, z->of);
+        while (z->heard[i] < z->counts[i] && z->heard[i] < most &&
+               !(z->scores[i * z->reach + z->heard[i]] < least))
+            z->heard[i]++;
+    return reco_class_list_votes(c->ctx, z->list, z->model, z->bank, z->ids, n * z->reach, z->of);
 }
 
 void zero_shot_close(zero_shot *z)
@@ -230,9 +238,9 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
 
 json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class)
 {
-    const size_t at = picture * z->k;
+    const size_t at = picture * z->reach, n = z->counts[picture] < z->k ? z->counts[picture] : z->k;
     json_t *image = z->took & RECO_SIDES_IMAGE || zero_shot_votes(z)
-                        ? rows(c, z, z->ids + at, z->scores + at, z->counts[picture])
+                        ? rows(c, z, z->ids + at, z->scores + at, n)
                         : json_array();
     json_t *text = z->took & RECO_SIDES_TEXT ? rows_of_class(c, z, class) : json_array();
     if (image && text) return json_pack("{s:o, s:o}", "image", image, "text", text);

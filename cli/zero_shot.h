@@ -26,12 +26,13 @@ typedef struct zero_shot {
     json_t **of_class; /* [nclasses] neighbours of its text, once they were asked for */
     /* after zero_shot_embed */
     float *plain, *refined; /* [nclasses][d] */
-    int64_t *ids;           /* room for the neighbours of n pictures: [n][k] */
-    float *scores;          /* [n][k] */
+    size_t reach;           /* neighbours of a picture that are found: those fused, or more, that vote */
+    int64_t *ids;           /* room for the neighbours of n pictures: [n][reach] */
+    float *scores;          /* [n][reach] */
     size_t *counts;         /* [n] */
     reco_mixture mixture;   /* scale[0] = 0: there is none */
-    uint32_t *of;           /* [n][k] whose captions the neighbours of pictures have */
-    size_t *heard;          /* [n] how many of these count */
+    uint32_t *of;           /* [n][reach] whose captions the neighbours of pictures have */
+    size_t *heard;          /* [n] how many of these vote */
 } zero_shot;
 
 static inline bool zero_shot_mixes(const zero_shot *z) { return z->mixture.scale[0] > 0; }

@@ -38,10 +38,12 @@ RECO_API reco_side reco_modality_side(reco_modality modality, reco_side side);
 /* The readout over a closed set of candidates c: a mixture of the posteriors of three experts, so that the one that is
  * sure decides.
  *     p(c|q) = clip softmax_c(scale[0] v.t_c) + refined softmax_c(scale[1] v'.t'_c) + (1 - clip - refined) vote_c(q)
- * vote_c is the share of softmax_i(scale[2] v.V_i) that neighbours i of caption c have. The weights are at least 0 and
- * together at most 1; clip = 1 is CLIP. scale[0] = 0: there is no mixture, and the greatest v'.t'_c is the answer. */
+ * vote_c is the share of softmax_i(scale[2] v.V_i) that neighbours i of caption c have: of the nearest `voters`, which may be
+ * more than are fused. The weights are at least 0 and together at most 1; clip = 1 is CLIP. scale[0] = 0: there is no
+ * mixture, and the greatest v'.t'_c is the answer. */
 typedef struct reco_mixture {
     float clip, refined, scale[3];
+    uint32_t voters; /* 0: as many as are fused; at most RECO_VOTES_MAX */
 } reco_mixture;
 
 #define RECO_MIXTURE_MAX_SCALE 10000.0f

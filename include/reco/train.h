@@ -92,8 +92,8 @@ typedef struct reco_train_pairs {
  * A caption, and a picture, is on one side of the validation split; where so many are shared that nothing could be split,
  * the largest are left on both sides, and a message says so.
  * Same seed, same inputs: same bytes, with any number of threads. Another instruction set may round otherwise. An
- * interrupted run (kill -9 too) resumes when it is started again with the same inputs and options. Memory: pairs * (8d + 72k)
- * bytes, of which the 8d are the caller's where the pairs are, and for the relational layer pairs * 36k^2 more where that is
+ * interrupted run (kill -9 too) resumes when it is started again with the same inputs and options. Memory: pairs * (8d + 36k +
+ * 12 max(3k, 100)) bytes, of which the 8d are the caller's where the pairs are, and for the relational layer pairs * 36k^2 more where that is
  * 1 GiB at most, beside the map and a batch.
  * Returns RECO_OK; RECO_E_ARG; RECO_E_MISMATCH (d); RECO_E_CANCELLED; RECO_E_IO. */
 RECO_API reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pairs *pairs,

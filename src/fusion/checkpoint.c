@@ -49,10 +49,12 @@ static json_t *config_json(const reco_fusion_config *c)
         own = json_pack("{s[ff], s[ff]}", "beta", (double)c->beta[0], (double)c->beta[1], "gain",
                         (double)c->gain[0], (double)c->gain[1]);
     const reco_mixture *m = &c->mixture;
-    if (json && m->scale[0] > 0)
+    if (json && m->scale[0] > 0) {
         json_object_set_new(json, "mixture",
                             json_pack("[fffff]", (double)m->clip, (double)m->refined, (double)m->scale[0],
                                       (double)m->scale[1], (double)m->scale[2]));
+        if (m->voters) json_object_set_new(json, "voters", json_integer(m->voters));
+    }
     /* The method's own way is not written: its checkpoints are what they were. */
     if (json && (c->search != RECO_UNI || c->fuse != RECO_CROSS)) {
         json_object_set_new(json, "search", json_string(modality_name[c->search]));
@@ -124,13 +126,16 @@ static bool get_float(const json_t *json, const char *key, size_t index, float *
     return true;
 }
 
-/* Absent, or five numbers. */
+/* Absent, or five numbers; how many vote stands beside it, where it is not as many as are fused. */
 static bool get_mixture(const json_t *json, reco_mixture *m)
 {
     const json_t *list = json_object_get(json, "mixture");
     float *const numbers[] = {&m->clip, &m->refined, &m->scale[0], &m->scale[1], &m->scale[2]};
+    size_t voters = 0;
     if (!list) return true;
-    if (json_array_size(list) != 5) return false;
+    if (json_array_size(list) != 5 || !get_size(json, "voters", &voters) || voters > RECO_VOTES_MAX)
+        return false;
+    m->voters = (uint32_t)voters;
     for (size_t i = 0; i < 5; i++)
         if (!get_float(json, "mixture", i, numbers[i])) return false;
     return true;

@@ -14,6 +14,8 @@ reco_status reco_mixture_check(reco_ctx *ctx, const reco_mixture *m)
         if (!(m->scale[e] > 0 && m->scale[e] <= RECO_MIXTURE_MAX_SCALE))
             return reco_fail(ctx, RECO_E_ARG, "mixture: scale %g, want more than 0 and at most %g",
                              (double)m->scale[e], (double)RECO_MIXTURE_MAX_SCALE);
+    if (m->voters > RECO_VOTES_MAX)
+        return reco_fail(ctx, RECO_E_ARG, "mixture: %u voters, want at most %d", m->voters, RECO_VOTES_MAX);
     return RECO_OK;
 }
 

@@ -16,8 +16,8 @@ typedef struct ask {
     bool distinct, refines, votes;
     reco_mixture mixture; /* scale[0] = 0: there is none */
     int64_t but;
-    size_t d, k, pool, near;
-    float least; /* cosine of a neighbour that counts */
+    size_t d, k, pool, fused, near; /* near: neighbours that vote */
+    float least;                    /* cosine of a neighbour that counts */
     /* of a block of queries */
     float *y;                 /* [BLOCK][d] refined */
     int64_t *ids[2], *by;     /* [BLOCK][pool] found plain, refined; [BLOCK][near] neighbours */
@@ -194,10 +194,12 @@ static reco_status ask_block(reco_ctx *ctx, ask *a, const float *x, size_t n, re
     const float *y = x;
     reco_hits by = {a->by, a->close, a->nby};
     if (a->refines) {
-        reco_refine_opts fuse = {.k = a->near, .filter = a->search.filter};
-        RECO_TRY(reco_refine(ctx, a->bank, a->fusion, a->own, x, n, &fuse, a->y, by));
+        reco_refine_opts fuse = {.k = a->fused, .filter = a->search.filter};
+        RECO_TRY(reco_refine(ctx, a->bank, a->fusion, a->own, x, n, &fuse, a->y,
+                             a->near == a->fused ? by : (reco_hits){0}));
         y = a->y;
-    } else if (a->votes)
+    }
+    if (a->votes && (!a->refines || a->near != a->fused))
         RECO_TRY(reco_bank_search(ctx, a->bank, a->searched, x, n,
                                   &(reco_search_opts){.k = a->near, .filter = a->search.filter}, by));
     bool mixes = a->mixture.scale[0] > 0;
@@ -250,12 +252,13 @@ static void settle(ask *a, const reco_ask_opts *opts)
     reco_sides sides = opts->sides == RECO_SIDES_DEFAULT ? config.sides : opts->sides;
     a->refines = config.layer != RECO_LAYER_NONE && (int)sides >> a->own & 1;
     a->searched = reco_modality_side(config.search, a->own);
-    a->near = opts->neighbours ? opts->neighbours : config.k;
+    a->fused = opts->neighbours ? opts->neighbours : config.k;
     a->least = config.min_similarity;
     a->mixture = reco_ask_mixture(opts, a->own, a->side);
     const reco_mixture *m = &a->mixture;
     a->votes =
         m->scale[0] > 0 && m->clip + m->refined < 1 - 1e-6f && a->own == RECO_IMAGE && a->side == RECO_TEXT;
+    a->near = a->votes && m->voters ? m->voters : a->fused;
 }
 
 reco_status reco_ask(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side, const float *x,
@@ -277,8 +280,9 @@ reco_status reco_ask(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_s
     if (a.fusion) {
         RECO_GO(reco_check_encoder(ctx, NULL, bank, a.fusion));
         settle(&a, opts);
-        if (a.near > RECO_BANK_MAX_K)
-            RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", a.near, RECO_BANK_MAX_K));
+        if (reco_max(a.fused, a.near) > RECO_BANK_MAX_K)
+            RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", reco_max(a.fused, a.near),
+                              RECO_BANK_MAX_K));
     }
     if (but >= 0) {
         RECO_GO(reco_bank_filter_without(ctx, &others, bank, a.search.filter, &but, 1));

@@ -8,8 +8,7 @@ reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
     b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
     b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
     b->picked = reco_alloc(ctx, k, sizeof *b->picked, "batch");
-    b->caption = reco_alloc(ctx, max * k, sizeof *b->caption, "batch");
-    bool good = b->caption && b->items && b->ids && b->picked;
+    bool good = b->items && b->ids && b->picked;
     for (int side = 0; side < 2; side++) {
         b->x[side] = reco_alloc(ctx, max * d, sizeof(float), "batch");
         b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
@@ -32,7 +31,6 @@ void reco_batch_clear(reco_batch *b)
         reco_free(b->c[side]);
         reco_free(b->a[side]);
     }
-    reco_free(b->caption);
     reco_free(b->picked);
     reco_free(b->ids);
     reco_free(b->items);
@@ -82,26 +80,52 @@ static void look_up(const reco_job *job, reco_batch *b, int side, size_t q, cons
     }
 }
 
+/* The first of the `depth` nearest neighbours of pair i that are not masked, as places among them: at most k. */
+static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mask, size_t depth, size_t k,
+                   uint32_t *picked)
+{
+    const uint32_t *near = job->near[side] + i * job->reach[side];
+    const float *scores = job->scores[side] + i * job->reach[side];
+    size_t m = 0;
+    for (size_t h = 0; h < depth && near[h] != RECO_NOTHING && m < k; h++) {
+        if (mask &&
+            (mask->picture[job->same.picture[near[h]]] || mask->caption[job->same.caption[near[h]]]))
+            continue;
+        if (scores[h] < job->o.min_similarity) break;
+        picked[m++] = (uint32_t)h;
+    }
+    return m;
+}
+
+size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, size_t k, float *scores,
+                       uint32_t *captions)
+{
+    size_t reach = job->reach[RECO_IMAGE];
+    size_t m = walk(job, RECO_IMAGE, i, mask, reach, k, captions);
+    for (size_t n = 0; n < m; n++) {
+        size_t at = i * reach + captions[n];
+        scores[n] = job->scores[RECO_IMAGE][at];
+        captions[n] = job->same.caption[job->near[RECO_IMAGE][at]];
+    }
+    return m;
+}
+
 /* The first k neighbours of pair i that are not masked, into slot q. A pair that is held out, or in the same batch, is
  * masked when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
  * compared with are not those that it retrieves. Training on anything else teaches that what is retrieved is wrong. */
 static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const reco_mask *mask,
                  reco_rng *rng)
 {
-    size_t k = job->o.k, m = 0, i = b->items[q];
-    const uint32_t *near = job->near[side] + i * job->depth;
-    const float *scores = job->scores[side] + i * job->depth;
+    size_t k = job->o.k, i = b->items[q];
+    const uint32_t *near = job->near[side] + i * job->reach[side];
+    const float *scores = job->scores[side] + i * job->reach[side];
     int64_t *to = b->ids + q * k;
     float *s = b->s[side] + q * k;
     uint32_t *picked = b->picked;
-    for (size_t h = 0; h < job->depth && near[h] != RECO_NOTHING && m < k; h++) {
-        if (mask &&
-            (mask->picture[job->same.picture[near[h]]] || mask->caption[job->same.caption[near[h]]]))
-            continue;
-        if (scores[h] < job->o.min_similarity) break;
-        picked[m] = (uint32_t)h;
-        to[m] = job->id[near[h]];
-        s[m++] = scores[h];
+    size_t m = walk(job, side, i, mask, job->depth, k, picked);
+    for (size_t n = 0; n < m; n++) {
+        to[n] = job->id[near[picked[n]]];
+        s[n] = scores[picked[n]];
     }
     /* Dropout: of some items, a random number of random neighbours stays, so that every count is met. */
     if (rng && reco_rng_uniform(rng) < job->o.neighbour_dropout) {
@@ -115,8 +139,6 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
         m = kept;
     }
     b->valid[side][q] = m;
-    for (size_t h = 0; h < m && side == RECO_IMAGE; h++)
-        b->caption[q * k + h] = job->same.caption[near[picked[h]]];
     if (job->products[side]) look_up(job, b, side, q, picked, m);
     for (; m < k; m++) {
         to[m] = -1;

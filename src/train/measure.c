@@ -73,7 +73,7 @@ static reco_status measure_twins(const reco_job *job, const uint32_t *items, siz
     if (!ids) return RECO_E_NOMEM;
     for (size_t i = 0; i < m; i++)
         ids[i] = reco_job_has_twin(job, items[i])
-                     ? job->id[job->near[reco_job_told(job)][items[i] * job->depth]]
+                     ? job->id[job->near[reco_job_told(job)][items[i] * job->reach[reco_job_told(job)]]]
                      : -1;
     RECO_TRY(reco_bank_gather(job->ctx, job->bank, RECO_IMAGE, ids, m, twins));
     RECO_TRY(ranks_of(job->ctx, r, S, twins, t, m, false, job->d));
@@ -97,28 +97,9 @@ static size_t list_candidates(const reco_job *job, uint32_t *items, size_t run)
     return n;
 }
 
-/* What the pictures retrieved: [n][k] cosines and captions, and how many count. */
-typedef struct neighbours {
-    float *scores;
-    uint32_t *captions;
-    size_t *valid;
-} neighbours;
-
-static void keep_neighbours(const reco_job *job, const reco_batch *b, size_t m, size_t first,
-                            const neighbours *to)
-{
-    size_t k = job->o.k;
-    memcpy(to->valid + first, b->valid[RECO_IMAGE], m * sizeof *to->valid);
-    memcpy(to->scores + first * k, b->s[RECO_IMAGE], m * k * sizeof *to->scores);
-    for (size_t q = 0; q < m; q++)
-        for (size_t h = 0; h < b->valid[RECO_IMAGE][q]; h++)
-            to->captions[(first + q) * k + h] = b->caption[q * k + h];
-}
-
-/* x, y [n][d] by side: originals and refined. near NULL: not kept. */
+/* x, y [n][d] by side: originals and refined. */
 static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, const uint32_t *items,
-                              size_t n, const reco_mask *mask, float *const x[2], float *const y[2],
-                              const neighbours *near)
+                              size_t n, const reco_mask *mask, float *const x[2], float *const y[2])
 {
     reco_status status = RECO_OK;
     reco_batch b = {0};
@@ -130,7 +111,6 @@ static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, co
         size_t m = reco_min(b.max, n - i);
         memcpy(b.items, items + i, m * sizeof *items);
         RECO_GO(reco_batch_fill(job, &b, m, mask, NULL));
-        if (near) keep_neighbours(job, &b, m, i, near);
         for (int side = 0; side < 2; side++) {
             memcpy(x[side] + i * d, b.x[side], m * d * sizeof(float));
             if (tape) {
@@ -168,65 +148,84 @@ static reco_status measure_choices(reco_ctx *ctx, ranking *r, float *S, float *c
     return RECO_OK;
 }
 
+/* What a run holds out, and all that it is ranked among. */
+typedef struct stage {
+    size_t m, n;         /* held out; candidates, these first */
+    uint32_t *items;     /* [n] pairs */
+    unsigned char *seen; /* [n] as in ranking */
+    float *S;            /* [m][n] */
+    float *x[2], *y[2];  /* [n][d] by side, as they are and refined */
+    reco_mask mask;      /* what the fold shows and says */
+} stage;
+
+static reco_status set_stage(const reco_job *job, size_t run, stage *s)
+{
+    reco_ctx *ctx = job->ctx;
+    size_t n = reco_min(job->n, RECO_MOST_JUDGED), d = job->d;
+    s->m = job->held_start[run + 1] - job->held_start[run];
+    s->items = reco_scratch(ctx, n, sizeof *s->items, "validation");
+    s->seen = reco_scratch(ctx, n, 1, "validation");
+    s->S = reco_scratch(ctx, s->m * n, sizeof *s->S, "validation");
+    bool good = s->items && s->seen && s->S;
+    for (int side = 0; side < 2; side++) {
+        s->x[side] = reco_scratch(ctx, n * d, sizeof(float), "validation");
+        s->y[side] = reco_scratch(ctx, n * d, sizeof(float), "validation");
+        good = good && s->x[side] && s->y[side];
+    }
+    if (!good) return RECO_E_NOMEM;
+    RECO_TRY(reco_mask_create(job, &s->mask));
+    s->n = list_candidates(job, s->items, run);
+    find_seen(job, &s->mask, s->items, s->n, s->seen);
+    reco_mask_fold(job, &s->mask, run, true);
+    return RECO_OK;
+}
+
 reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t run, reco_outcome *out)
 {
     reco_ctx *ctx = job->ctx;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    size_t m = job->held_start[run + 1] - job->held_start[run], n = reco_min(job->n, RECO_MOST_JUDGED),
-           d = job->d;
-    uint32_t *items = reco_scratch(ctx, n, sizeof *items, "validation");
-    unsigned char *seen = reco_scratch(ctx, n, 1, "validation");
-    float *S = reco_scratch(ctx, m * n, sizeof *S, "validation"), *x[2], *y[2];
-    reco_mask mask = {0};
-    ranking r = {.same = &job->same, .items = items, .seen = seen, .S = S};
-    r.ranks = reco_scratch(ctx, m, sizeof(uint32_t), "validation");
-    for (int i = 0; i < 2; i++) {
-        x[i] = reco_scratch(ctx, n * d, sizeof(float), "validation");
-        y[i] = reco_scratch(ctx, n * d, sizeof(float), "validation");
-    }
-    if (!items || !seen || !S || !r.ranks || !x[0] || !y[0] || !x[1] || !y[1]) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_mask_create(job, &mask));
-    r.n = list_candidates(job, items, run);
+    stage s = {0};
+    RECO_GO(set_stage(job, run, &s));
+    ranking r = {.same = &job->same, .items = s.items, .seen = s.seen, .S = s.S, .n = s.n};
+    r.ranks = reco_scratch(ctx, s.m, sizeof(uint32_t), "validation");
+    if (!r.ranks) RECO_GO(RECO_E_NOMEM);
     out += job->held_start[run];
-    find_seen(job, &mask, items, r.n, seen);
-    reco_mask_fold(job, &mask, run, true);
     for (int known = 0; known < (job->twins ? 2 : 1); known++) {
-        RECO_GO(refine_all(job, fusion, items, r.n, known ? NULL : &mask, x, y, NULL));
-        RECO_GO(measure_choices(ctx, &r, S, x, y, m, d, known, out));
+        RECO_GO(refine_all(job, fusion, s.items, s.n, known ? NULL : &s.mask, s.x, s.y));
+        RECO_GO(measure_choices(ctx, &r, s.S, s.x, s.y, s.m, job->d, known, out));
     }
-    for (size_t i = 0; i < m && !job->twins; i++)
+    for (size_t i = 0; i < s.m && !job->twins; i++)
         memcpy(out[i].reciprocal[1], out[i].reciprocal[0], sizeof out[i].reciprocal[1]);
-    RECO_GO(measure_twins(job, items, m, &r, S, y[0], x[1], out));
+    RECO_GO(measure_twins(job, s.items, s.m, &r, s.S, s.y[0], s.x[1], out));
 out:
-    reco_mask_clear(&mask);
+    reco_mask_clear(&s.mask);
     reco_scratch_release(ctx, mark);
     return status;
 }
 
 /* ---- the readout's queries: where captions have twins, with all of the memory; else without what the fold shows and says ---- */
 
-/* Query i: its own text, then each caption once that is not right for its picture. */
-static void list_query(const reco_job *job, const uint32_t *items, const unsigned char *seen, size_t n,
-                       size_t i, const float *plain, const float *refined, const neighbours *near,
-                       reco_queries *q)
+/* Query i: its own text, then each caption once that is not right for its picture. captions [voters]: what its neighbours
+ * say. */
+static void list_query(const reco_job *job, const stage *s, size_t i, const float *plain,
+                       const float *refined, const uint32_t *captions, reco_queries *q)
 {
-    size_t to = q->n, count = 0, k = job->o.k;
+    size_t to = q->n, count = 0;
     float *p = q->plain + to * q->width, *r = q->refined + to * q->width;
+    uint32_t *of = q->of + to * q->voters;
     const uint32_t *caption = job->same.caption;
-    for (size_t h = 0; h < k; h++) q->of[to * k + h] = RECO_NO_CANDIDATE;
-    for (size_t j = i, next = 0; j < n; j = next++) {
+    for (size_t h = 0; h < q->voters; h++) of[h] = RECO_NO_CANDIDATE;
+    for (size_t j = i, next = 0; j < s->n; j = next++) {
         bool own = count == 0;
-        if (!own && (seen[j] & 2 || reco_is_right(&job->same, items[i], items[j]))) continue;
+        if (!own && (s->seen[j] & 2 || reco_is_right(&job->same, s->items[i], s->items[j]))) continue;
         p[count] = plain[j];
         r[count] = refined[j];
-        for (size_t h = 0; h < near->valid[i]; h++)
-            if (near->captions[i * k + h] == caption[items[j]]) q->of[to * k + h] = (uint32_t)count;
+        for (size_t h = 0; h < q->valid[to]; h++)
+            if (captions[h] == caption[s->items[j]]) of[h] = (uint32_t)count;
         count++;
     }
     q->count[to] = count;
-    q->valid[to] = near->valid[i];
-    memcpy(q->near + to * k, near->scores + i * k, k * sizeof *q->near);
     q->n++;
 }
 
@@ -236,37 +235,26 @@ reco_status reco_queries_add(const reco_job *job, const reco_fusion *fusion, siz
     reco_ctx *ctx = job->ctx;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    size_t m = job->held_start[run + 1] - job->held_start[run], n = reco_min(job->n, RECO_MOST_JUDGED),
-           d = job->d, k = job->o.k, some = reco_min(m, reco_min(q->room / job->runs, q->room - q->n));
-    uint32_t *items = reco_scratch(ctx, n, sizeof *items, "validation");
-    unsigned char *seen = reco_scratch(ctx, n, 1, "validation");
-    float *S[2], *x[2], *y[2];
-    neighbours near = {reco_scratch(ctx, n * k, sizeof(float), "validation"),
-                       reco_scratch(ctx, n * k, sizeof(uint32_t), "validation"),
-                       reco_scratch(ctx, n, sizeof(size_t), "validation")};
-    reco_mask mask = {0};
-    for (int i = 0; i < 2; i++) {
-        S[i] = reco_scratch(ctx, m * n, sizeof(float), "validation");
-        x[i] = reco_scratch(ctx, n * d, sizeof(float), "validation");
-        y[i] = reco_scratch(ctx, n * d, sizeof(float), "validation");
-    }
-    if (!items || !seen || !S[0] || !S[1] || !x[0] || !y[0] || !x[1] || !y[1] || !near.scores ||
-        !near.captions || !near.valid)
-        RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_mask_create(job, &mask));
-    n = list_candidates(job, items, run);
-    find_seen(job, &mask, items, n, seen);
-    reco_mask_fold(job, &mask, run, true);
-    RECO_GO(refine_all(job, fusion, items, n, job->twins ? NULL : &mask, x, y, &near));
-    const float *v = sides & RECO_SIDES_IMAGE ? y[0] : x[0], *t = sides & RECO_SIDES_TEXT ? y[1] : x[1];
-    RECO_GO(reco_gemm(ctx, S[0], n, x[0], d, false, x[1], d, true, m, n, d, 1, 0));
-    RECO_GO(reco_gemm(ctx, S[1], n, v, d, false, t, d, true, m, n, d, 1, 0));
+    stage s = {0};
+    RECO_GO(set_stage(job, run, &s));
+    const reco_mask *hidden = job->twins ? NULL : &s.mask;
+    size_t n = s.n, d = job->d, some = reco_min(s.m, reco_min(q->room / job->runs, q->room - q->n));
+    float *refined = reco_scratch(ctx, s.m * n, sizeof *refined, "validation");
+    uint32_t *captions = reco_scratch(ctx, q->voters, sizeof *captions, "validation");
+    if (!refined || !captions) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(refine_all(job, fusion, s.items, n, hidden, s.x, s.y));
+    const float *v = sides & RECO_SIDES_IMAGE ? s.y[0] : s.x[0],
+                *t = sides & RECO_SIDES_TEXT ? s.y[1] : s.x[1];
+    RECO_GO(reco_gemm(ctx, s.S, n, s.x[0], d, false, s.x[1], d, true, s.m, n, d, 1, 0));
+    RECO_GO(reco_gemm(ctx, refined, n, v, d, false, t, d, true, s.m, n, d, 1, 0));
     for (size_t j = 0; j < some; j++) {
-        size_t i = j * m / some;
-        list_query(job, items, seen, n, i, S[0] + i * n, S[1] + i * n, &near, q);
+        size_t i = j * s.m / some;
+        q->valid[q->n] =
+            reco_job_voters(job, s.items[i], hidden, q->voters, q->near + q->n * q->voters, captions);
+        list_query(job, &s, i, s.S + i * n, refined + i * n, captions, q);
     }
 out:
-    reco_mask_clear(&mask);
+    reco_mask_clear(&s.mask);
     reco_scratch_release(ctx, mark);
     return status;
 }

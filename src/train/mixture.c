@@ -8,6 +8,9 @@ enum { MOST_QUERIES = 2048 };
 
 static const float octaves[] = {10, 20, 40, 80};
 enum { OCTAVES = 4, THIRDS = 5, TENTHS = 11 };
+/* Of a vote of more neighbours than are fused: sharper, it would be that of the nearest alone. Held-out rows like that, since
+ * pictures of a bank are often taken together; a query's seldom are. */
+#define SHARPEST_VOTE 40.0f
 /* Right answers as good as this part of the best count as beaten: products of the same vectors differ by less. */
 #define TIE (1 - 1e-6f)
 
@@ -17,6 +20,7 @@ typedef struct grid {
     size_t scales[3];
     float weight[TENTHS * (TENTHS + 1) / 2][2];
     size_t weights;
+    uint32_t voters;
 } grid;
 
 typedef struct judging {
@@ -25,17 +29,25 @@ typedef struct judging {
     const grid *g;
     size_t points;
     float *hit, *surprise; /* [points][n]: is it the right answer, and -log p of the right answer */
-    float *room;           /* [threads][3][width] */
+    float *room;           /* [threads][room_of] */
 } judging;
 
 static size_t points_of(const grid *g) { return g->weights * g->scales[0] * g->scales[1] * g->scales[2]; }
+
+/* Floats that a thread works in: posteriors of the experts and of the mixture, weights of the voters. */
+static size_t room_of(const grid *g, const reco_queries *q)
+{
+    return 4 * q->width + g->scales[2] * (q->voters + 1);
+}
 
 static reco_mixture point(const grid *g, size_t p)
 {
     size_t n3 = g->scales[2], n2 = g->scales[1], n1 = g->scales[0];
     const float *w = g->weight[p / (n1 * n2 * n3)];
-    return (reco_mixture){
-        w[0], w[1], {g->scale[0][p / (n2 * n3) % n1], g->scale[1][p / n3 % n2], g->scale[2][p % n3]}};
+    return (reco_mixture){w[0],
+                          w[1],
+                          {g->scale[0][p / (n2 * n3) % n1], g->scale[1][p / n3 % n2], g->scale[2][p % n3]},
+                          g->voters};
 }
 
 static void sharpen(const reco_ctx *ctx, float *p, const float *cosines, float scale, size_t n)
@@ -44,24 +56,40 @@ static void sharpen(const reco_ctx *ctx, float *p, const float *cosines, float s
     reco_softmax_row(ctx, p, n);
 }
 
-static void judge_one(const judging *u, size_t i, size_t at, const reco_mixture *m, const float *clip,
-                      const float *refined, float *mixed)
+static float most_of(const float *p, size_t n)
+{
+    float most = 0;
+    for (size_t j = 1; j < n; j++) most = fmaxf(most, p[j]);
+    return most;
+}
+
+/* The votes [voters] that count of query i, and then what part of them is for a candidate. */
+static void count_votes(const judging *u, size_t i, const reco_mixture *m, float *votes)
 {
     const reco_queries *q = u->q;
-    size_t n = q->count[i], k = u->job->o.k, beaten = 0;
-    float v = fmaxf(0, 1 - m->clip - m->refined), weights[RECO_VOTES_MAX], heard = 0;
-    const uint32_t *of = q->of + i * k;
-    for (size_t j = 0; j < n; j++) mixed[j] = m->clip * clip[j] + m->refined * refined[j];
-    if (v > 1e-6f) {
-        heard = reco_vote_weights(u->job->ctx, m->scale[2], q->near + i * k, of, q->valid[i], weights);
-        for (size_t h = 0; h < q->valid[i]; h++)
-            if (of[h] != RECO_NO_CANDIDATE) mixed[of[h]] += v * weights[h];
-    }
-    float all = m->clip + m->refined + v * heard;
-    const float *p = all > 0 ? mixed : clip; /* where nobody else has anything to say */
-    for (size_t j = 1; j < n; j++) beaten += p[j] >= p[0] * TIE;
-    u->hit[at * q->n + i] = beaten == 0;
-    u->surprise[at * q->n + i] = -logf(fmaxf(1e-30f, all > 0 ? p[0] / all : p[0]));
+    votes[q->voters] = reco_vote_weights(u->job->ctx, m->scale[2], q->near + i * q->voters,
+                                         q->of + i * q->voters, reco_min(m->voters, q->valid[i]), votes);
+}
+
+/* Query i at point `at`. base: what CLIP and the refined have for its candidates, in their shares; rest: the most that a
+ * wrong one has of it; votes as from count_votes. mixed is as base, before and after: few candidates get a vote. */
+static void judge_one(const judging *u, size_t i, size_t at, const reco_mixture *m, const float *base,
+                      float rest, const float *votes, float *mixed)
+{
+    const reco_queries *q = u->q;
+    size_t n = reco_min(m->voters, q->valid[i]);
+    float v = fmaxf(0, 1 - m->clip - m->refined);
+    const uint32_t *of = q->of + i * q->voters;
+    if (v <= 1e-6f) n = 0;
+    for (size_t h = 0; h < n; h++)
+        if (of[h] != RECO_NO_CANDIDATE) mixed[of[h]] += v * votes[h];
+    for (size_t h = 0; h < n; h++)
+        if (of[h] != RECO_NO_CANDIDATE && of[h] != 0) rest = fmaxf(rest, mixed[of[h]]);
+    float all = m->clip + m->refined + (n ? v * votes[q->voters] : 0);
+    u->hit[at * q->n + i] = rest < mixed[0] * TIE;
+    u->surprise[at * q->n + i] = -logf(fmaxf(1e-30f, mixed[0] / all));
+    for (size_t h = 0; h < n; h++)
+        if (of[h] != RECO_NO_CANDIDATE) mixed[of[h]] = base[of[h]];
 }
 
 static void judge(void *arg, size_t begin, size_t end, int worker)
@@ -70,20 +98,39 @@ static void judge(void *arg, size_t begin, size_t end, int worker)
     const grid *g = u->g;
     const reco_queries *q = u->q;
     const reco_ctx *ctx = u->job->ctx;
-    float *clip = u->room + (size_t)worker * 3 * q->width, *refined = clip + q->width,
-          *mixed = refined + q->width;
+    float *clip = u->room + (size_t)worker * room_of(g, q), *refined = clip + q->width,
+          *base = refined + q->width, *mixed = base + q->width, *votes = mixed + q->width;
     size_t n1 = g->scales[0], n2 = g->scales[1], n3 = g->scales[2];
-    for (size_t i = begin; i < end; i++)
+    for (size_t i = begin; i < end; i++) {
+        size_t n = q->count[i];
+        for (size_t s = 0; s < n3; s++) {
+            reco_mixture m = point(g, s);
+            count_votes(u, i, &m, votes + s * (q->voters + 1));
+        }
         for (size_t s = 0; s < n1 * n2; s++) {
-            if (s % n2 == 0) sharpen(ctx, clip, q->plain + i * q->width, g->scale[0][s / n2], q->count[i]);
-            sharpen(ctx, refined, q->refined + i * q->width, g->scale[1][s % n2], q->count[i]);
-            for (size_t w = 0; w < g->weights; w++)
+            if (s % n2 == 0) sharpen(ctx, clip, q->plain + i * q->width, g->scale[0][s / n2], n);
+            sharpen(ctx, refined, q->refined + i * q->width, g->scale[1][s % n2], n);
+            for (size_t w = 0; w < g->weights; w++) {
+                float a = g->weight[w][0], b = g->weight[w][1];
+                for (size_t j = 0; j < n; j++) base[j] = a * clip[j] + b * refined[j];
+                memcpy(mixed, base, n * sizeof *mixed);
+                float rest = most_of(base, n);
                 for (size_t s3 = 0; s3 < n3; s3++) {
                     size_t at = (w * n1 * n2 + s) * n3 + s3;
+                    const float *heard = votes + s3 * (q->voters + 1);
                     reco_mixture m = point(g, at);
-                    judge_one(u, i, at, &m, clip, refined, mixed);
+                    /* Where nobody else has anything to say, CLIP does. */
+                    if (a + b <= 0 && heard[q->voters] <= 0) {
+                        memcpy(mixed, clip, n * sizeof *mixed);
+                        m.clip = 1;
+                        judge_one(u, i, at, &m, clip, most_of(clip, n), heard, mixed);
+                        memcpy(mixed, base, n * sizeof *mixed);
+                    } else
+                        judge_one(u, i, at, &m, base, rest, heard, mixed);
                 }
+            }
         }
+    }
 }
 
 typedef struct result {
@@ -129,7 +176,7 @@ static reco_status best_of(const reco_job *job, const reco_queries *q, const gri
     result *all = reco_scratch(ctx, u.points, sizeof *all, "mixture");
     u.hit = reco_scratch(ctx, u.points * n, sizeof(float), "mixture");
     u.surprise = reco_scratch(ctx, u.points * n, sizeof(float), "mixture");
-    u.room = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * 3 * q->width, sizeof(float), "mixture");
+    u.room = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * room_of(g, q), sizeof(float), "mixture");
     if (!all || !u.hit || !u.surprise || !u.room) RECO_GO(RECO_E_NOMEM);
     reco_parallel(ctx, n, 8, judge, &u);
     for (size_t p = 0; p < u.points; p++) {
@@ -165,13 +212,17 @@ static void fix(grid *g, const reco_mixture *m)
     g->weight[0][0] = m->clip;
     g->weight[0][1] = m->refined;
     g->weights = 1;
+    g->voters = m->voters;
 }
 
-static void spread(grid *g, int expert, const float *middle)
+static void spread(const reco_job *job, grid *g, int expert, const float *middle)
 {
-    g->scales[expert] = middle ? THIRDS : OCTAVES;
-    for (size_t i = 0; i < g->scales[expert]; i++)
-        g->scale[expert][i] = middle ? *middle * exp2f(((float)i - 2) / 3) : octaves[i];
+    bool broad = expert == 2 && g->voters > job->o.k;
+    g->scales[expert] = 0;
+    for (size_t i = 0; i < (middle ? THIRDS : OCTAVES); i++) {
+        float scale = middle ? *middle * exp2f(((float)i - 2) / 3) : octaves[i];
+        if (!broad || scale < SHARPEST_VOTE * 1.001f) g->scale[expert][g->scales[expert]++] = scale;
+    }
 }
 
 /* Tenths; without a vote, only those that leave it nothing. */
@@ -189,21 +240,21 @@ static void weigh(grid *g, bool vote)
 static reco_status search(const reco_job *job, const reco_queries *q, const result *clip, result *best)
 {
     grid g;
-    best->m = (reco_mixture){1, 0, {octaves[2], octaves[2], octaves[2]}};
+    best->m = (reco_mixture){1, 0, {octaves[2], octaves[2], octaves[2]}, q->crowd};
     fix(&g, &best->m);
-    spread(&g, 0, NULL);
-    spread(&g, 1, NULL);
+    spread(job, &g, 0, NULL);
+    spread(job, &g, 1, NULL);
     weigh(&g, false);
     RECO_TRY(best_of(job, q, &g, clip, best));
     fix(&g, &best->m);
-    spread(&g, 2, NULL);
+    spread(job, &g, 2, NULL);
     weigh(&g, true);
     RECO_TRY(best_of(job, q, &g, clip, best));
     reco_mixture middle = best->m;
     fix(&g, &middle);
-    spread(&g, 0, &middle.scale[0]);
-    spread(&g, 1, &middle.scale[1]);
-    if (middle.clip + middle.refined < 0.95f) spread(&g, 2, &middle.scale[2]);
+    spread(job, &g, 0, &middle.scale[0]);
+    spread(job, &g, 1, &middle.scale[1]);
+    if (middle.clip + middle.refined < 0.95f) spread(job, &g, 2, &middle.scale[2]);
     return best_of(job, q, &g, clip, best);
 }
 
@@ -211,8 +262,8 @@ static reco_status search(const reco_job *job, const reco_queries *q, const resu
 static reco_status alone(const reco_job *job, const reco_queries *q, bool refined, result *r)
 {
     grid g;
-    fix(&g, &(reco_mixture){refined ? 0 : 1, refined ? 1 : 0, {40, 40, 40}});
-    spread(&g, refined, NULL);
+    fix(&g, &(reco_mixture){refined ? 0 : 1, refined ? 1 : 0, {40, 40, 40}, q->crowd});
+    spread(job, &g, refined, NULL);
     return best_of(job, q, &g, NULL, r);
 }
 
@@ -244,24 +295,45 @@ reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco
     *readout =
         (reco_readout){best.m, clip.share, refined.share, best.share, error_of(best.hit, clip.hit, q->n)};
     if (best.share - clip.share <= readout->error) {
-        readout->mixture = clip.m;
-        readout->mixed = clip.share;
+        const result *safe = refined.share > clip.share ? &refined : &clip;
+        readout->mixture = safe->m;
+        readout->mixed = safe->share;
     }
 out:
     reco_scratch_release(ctx, mark);
     return status;
 }
 
+/* As many vote as three captions have pictures in the memory: the right one and two that are near. */
+static reco_status count_crowd(const reco_job *job, reco_queries *q)
+{
+    uint32_t *rows = reco_alloc(job->ctx, job->same.captions, sizeof *rows, "mixture");
+    if (!rows) return RECO_E_NOMEM;
+    uint64_t sum = 0, n = 0;
+    size_t first = job->own ? 0 : job->n;
+    memset(rows, 0, job->same.captions * sizeof *rows);
+    for (size_t i = first; i < job->total; i++) rows[job->same.caption[i]]++;
+    for (size_t i = 0; i < job->n; i++) {
+        uint32_t count = rows[job->same.caption[i]];
+        sum += count;
+        n += count > 0;
+    }
+    reco_free(rows);
+    q->crowd = (uint32_t)reco_max(job->o.k, reco_min(q->voters, 3 * sum / reco_max(1, n)));
+    return RECO_OK;
+}
+
 reco_status reco_queries_create(const reco_job *job, reco_queries *q)
 {
     reco_ctx *ctx = job->ctx;
-    size_t k = job->o.k;
+    q->voters = reco_max(job->o.k, reco_min(RECO_MOST_VOTERS, job->reach[RECO_IMAGE]));
+    RECO_TRY(count_crowd(job, q));
     q->room = reco_min(job->nheld, MOST_QUERIES);
     q->width = reco_min(job->n, RECO_MOST_JUDGED);
     q->count = reco_alloc(ctx, q->room, sizeof *q->count, "mixture");
     q->valid = reco_alloc(ctx, q->room, sizeof *q->valid, "mixture");
-    q->near = reco_alloc(ctx, q->room * k, sizeof *q->near, "mixture");
-    q->of = reco_alloc(ctx, q->room * k, sizeof *q->of, "mixture");
+    q->near = reco_alloc(ctx, q->room * q->voters, sizeof *q->near, "mixture");
+    q->of = reco_alloc(ctx, q->room * q->voters, sizeof *q->of, "mixture");
     q->plain = reco_alloc(ctx, q->room * q->width, sizeof *q->plain, "mixture");
     q->refined = reco_alloc(ctx, q->room * q->width, sizeof *q->refined, "mixture");
     return q->count && q->valid && q->near && q->of && q->plain && q->refined ? RECO_OK : RECO_E_NOMEM;

@@ -66,11 +66,12 @@ static int by_id(const void *a, const void *b)
 /* Rows of the bank that the pairs retrieved join the list, each once, after the pairs. */
 static reco_status list_retrieved(reco_job *job)
 {
-    size_t slots = job->n * job->depth, count = 0, kept = 0;
-    int64_t *ids = reco_alloc(job->ctx, job->lists * slots, sizeof *ids, "neighbours");
+    size_t slots = 0, count = 0, kept = 0;
+    for (size_t list = 0; list < job->lists; list++) slots += job->n * job->reach[list];
+    int64_t *ids = reco_alloc(job->ctx, slots, sizeof *ids, "neighbours");
     if (!ids) return RECO_E_NOMEM;
     for (size_t list = 0; list < job->lists; list++)
-        for (size_t i = 0; i < slots; i++)
+        for (size_t i = 0; i < job->n * job->reach[list]; i++)
             if (job->found[list][i] >= 0) ids[count++] = job->found[list][i];
     qsort(ids, count, sizeof *ids, by_id);
     for (size_t i = 0; i < count; i++)
@@ -107,17 +108,18 @@ static reco_status load_pairs(reco_job *job, const reco_train_pairs *pairs)
 static reco_status list_neighbours(reco_job *job)
 {
     for (size_t list = 0; list < job->lists; list++) {
-        job->near[list] = reco_alloc(job->ctx, job->n * job->depth, sizeof(uint32_t), "neighbours");
+        size_t reach = job->reach[list];
+        job->near[list] = reco_alloc(job->ctx, job->n * reach, sizeof(uint32_t), "neighbours");
         if (!job->near[list]) return RECO_E_NOMEM;
         for (size_t i = 0; i < job->n; i++) {
-            size_t at = i * job->depth, kept = 0;
-            for (size_t h = 0; h < job->depth && job->found[list][at + h] >= 0; h++) {
+            size_t at = i * reach, kept = 0;
+            for (size_t h = 0; h < reach && job->found[list][at + h] >= 0; h++) {
                 uint32_t row = (uint32_t)reco_job_index(job, job->found[list][at + h]);
                 if (job->same.picture[row] == job->same.picture[i]) continue;
                 job->scores[list][at + kept] = job->scores[list][at + h];
                 job->near[list][at + kept++] = row;
             }
-            for (; kept < job->depth; kept++) {
+            for (; kept < reach; kept++) {
                 job->scores[list][at + kept] = 0;
                 job->near[list][at + kept] = RECO_NOTHING;
             }
@@ -133,7 +135,8 @@ static reco_status list_neighbours(reco_job *job)
 
 bool reco_job_has_twin(const reco_job *job, size_t i)
 {
-    uint32_t first = job->near[reco_job_told(job)][i * job->depth];
+    size_t told = reco_job_told(job);
+    uint32_t first = job->near[told][i * job->reach[told]];
     return first != RECO_NOTHING && job->same.caption[first] == job->same.caption[i];
 }
 

@@ -22,7 +22,8 @@ static void take(void *arg, size_t begin, size_t end, int worker)
         size_t i = b->first + q;
         const float *x = job->rows[b->side] + i * d, *R = b->R + q * depth * d;
         float *to = job->products[b->side] + i * reco_job_products(job);
-        for (size_t h = 0; h < depth && job->near[b->side][i * depth + h] != RECO_NOTHING; h++) {
+        for (size_t h = 0; h < depth && job->near[b->side][i * job->reach[b->side] + h] != RECO_NOTHING;
+             h++) {
             to[h] = reco_dot_fast(job->ctx, x, R + h * d, d);
             float *pairs = to + depth + h * (h - 1) / 2; /* nothing is written there for h = 0 */
             for (size_t l = 0; l < h; l++) pairs[l] = reco_dot_fast(job->ctx, R + h * d, R + l * d, d);
@@ -47,7 +48,7 @@ reco_status reco_job_multiply(reco_job *job)
         for (size_t i = 0; i < job->n; i += PAIRS) {
             size_t n = reco_min(PAIRS, job->n - i);
             for (size_t h = 0; h < n * depth; h++) {
-                uint32_t row = job->near[side][i * depth + h];
+                uint32_t row = job->near[side][(i + h / depth) * job->reach[side] + h % depth];
                 ids[h] = row == RECO_NOTHING ? -1 : job->id[row];
             }
             RECO_GO(reco_bank_gather(ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side), ids,

@@ -19,24 +19,24 @@ static reco_side searched_by(const reco_job *job, size_t list)
     return list == 2 ? RECO_TEXT : reco_modality_side(job->o.search, query_of(list));
 }
 
-/* Keep what is not barred of hits[0..count); *enough when depth were kept, or there was no more to be had. */
+/* Keep what is not barred of hits[0..count); *enough when all were kept that are wanted, or there was no more to be had. */
 static size_t filter(const reco_job *job, size_t list, size_t i, const found *f, size_t q, size_t fetch)
 {
     const float *own = job->rows[RECO_IMAGE] + i * job->d;
-    size_t kept = 0;
-    for (size_t h = 0; h < f->counts[q] && kept < job->depth; h++) {
+    size_t kept = 0, reach = job->reach[list];
+    for (size_t h = 0; h < f->counts[q] && kept < reach; h++) {
         size_t at = q * fetch + h;
         if (job->own && job->same.picture[reco_job_index(job, f->ids[at])] == job->same.picture[i])
             continue;
         double near = f->images ? reco_dot(own, f->images + at * job->d, job->d) : (double)f->scores[at];
         if (near > (double)job->o.max_similarity) continue;
-        job->found[list][i * job->depth + kept] = f->ids[at];
-        job->scores[list][i * job->depth + kept] = f->scores[at];
+        job->found[list][i * reach + kept] = f->ids[at];
+        job->scores[list][i * reach + kept] = f->scores[at];
         kept++;
     }
-    for (size_t h = kept; h < job->depth; h++) {
-        job->found[list][i * job->depth + h] = -1;
-        job->scores[list][i * job->depth + h] = 0;
+    for (size_t h = kept; h < reach; h++) {
+        job->found[list][i * reach + h] = -1;
+        job->scores[list][i * reach + h] = 0;
     }
     return kept;
 }
@@ -48,7 +48,7 @@ static reco_status search_block(reco_job *job, size_t list, size_t first, size_t
     bool gather = own != RECO_IMAGE || searched != RECO_IMAGE;
     reco_ctx *ctx = job->ctx;
     reco_status status = RECO_OK;
-    for (size_t fetch = reco_min(most, job->depth + 8);; fetch = reco_min(most, 2 * fetch)) {
+    for (size_t fetch = reco_min(most, job->reach[list] + 8);; fetch = reco_min(most, 2 * fetch)) {
         reco_mark mark = reco_scratch_mark(ctx);
         bool enough = true;
         found f = {.ids = reco_scratch(ctx, n * fetch, sizeof *f.ids, "neighbours"),
@@ -61,7 +61,7 @@ static reco_status search_block(reco_job *job, size_t list, size_t first, size_t
                                  (reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}));
         if (gather) RECO_GO(reco_bank_gather(ctx, job->bank, RECO_IMAGE, f.ids, n * fetch, f.images));
         for (size_t q = 0; q < n; q++)
-            enough &= filter(job, list, first + q, &f, q, fetch) == job->depth || f.counts[q] < fetch;
+            enough &= filter(job, list, first + q, &f, q, fetch) == job->reach[list] || f.counts[q] < fetch;
     out:
         reco_scratch_release(ctx, mark);
         if (status != RECO_OK || enough || fetch == most) return status;
@@ -95,8 +95,9 @@ reco_status reco_job_search(reco_job *job)
     job->depth = reco_min(most, 3 * job->o.k);
     job->lists = job->o.search == RECO_CROSS ? 3 : 2;
     for (size_t list = 0; list < job->lists; list++) {
-        job->found[list] = reco_alloc(ctx, job->n * job->depth, sizeof(int64_t), "neighbours");
-        job->scores[list] = reco_alloc(ctx, job->n * job->depth, sizeof(float), "neighbours");
+        job->reach[list] = list ? job->depth : reco_min(most, reco_max(job->depth, RECO_MOST_VOTERS));
+        job->found[list] = reco_alloc(ctx, job->n * job->reach[list], sizeof(int64_t), "neighbours");
+        job->scores[list] = reco_alloc(ctx, job->n * job->reach[list], sizeof(float), "neighbours");
         if (!job->found[list] || !job->scores[list]) return RECO_E_NOMEM;
         for (size_t i = 0; i < job->n; i += QUERIES) {
             size_t n = reco_min(QUERIES, job->n - i);

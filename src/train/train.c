@@ -51,8 +51,8 @@ static reco_status make_key(session *s)
     if (text) reco_hash_update(h, text, strlen(text));
     for (int side = 0; side < 2; side++) {
         reco_hash_update(h, job->rows[side], job->n * job->d * sizeof(float));
-        reco_hash_update(h, job->near[side], job->n * job->depth * sizeof(uint32_t));
-        reco_hash_update(h, job->scores[side], job->n * job->depth * sizeof(float));
+        reco_hash_update(h, job->near[side], job->n * job->reach[side] * sizeof(uint32_t));
+        reco_hash_update(h, job->scores[side], job->n * job->reach[side] * sizeof(float));
     }
     reco_hash_update(h, job->id, job->total * sizeof *job->id);
     reco_hash_update(h, job->same.picture, job->total * sizeof(uint32_t));

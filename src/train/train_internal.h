@@ -71,6 +71,9 @@ enum { RECO_CHOICES = 4 };
 /* Pairs judged of one fold, and candidates ranked: more would not change the verdict, and cost their square. */
 enum { RECO_MOST_JUDGED = 2048 };
 
+/* Neighbours whose vote is asked at most, unless more are fused. */
+enum { RECO_MOST_VOTERS = 100 };
+
 #define RECO_NOTHING UINT32_MAX
 
 enum { RECO_LISTS = 3 };
@@ -95,13 +98,14 @@ typedef struct reco_job {
     uint32_t *held;     /* [nheld] pairs measured when their fold is held out, run by run */
     size_t *held_start; /* [runs+1] where each run's begin */
     size_t nheld;
-    size_t depth; /* neighbours kept of each pair */
+    size_t depth; /* neighbours of each pair that may be fused */
     /* Lists of neighbours, best first: of the image, of the text, and those of the text among texts. The third is the second
      * unless the search is cross-modal: it tells which captions the memory holds. */
     size_t lists;               /* 2 or 3 */
-    int64_t *found[RECO_LISTS]; /* [n][depth] ids of them, -1 at the end; gone after loading */
-    uint32_t *near[RECO_LISTS]; /* [n][depth] which of the job's list of rows; RECO_NOTHING at the end */
-    float *scores[RECO_LISTS];  /* [n][depth] cosines of the search */
+    size_t reach[RECO_LISTS];   /* neighbours kept of each pair: of the image, those that may vote, too */
+    int64_t *found[RECO_LISTS]; /* [n][reach] ids of them, -1 at the end; gone after loading */
+    uint32_t *near[RECO_LISTS]; /* [n][reach] which of the job's list of rows; RECO_NOTHING at the end */
+    float *scores[RECO_LISTS];  /* [n][reach] cosines of the search */
     /* Inner products that never change, of the relational layer: of each pair with the partners of its neighbours [depth],
      * then of these with one another, h with each l < h at depth + h(h-1)/2 + l. NULL: not kept. */
     float *products[2]; /* [n][reco_job_products] */
@@ -145,9 +149,8 @@ typedef struct reco_batch {
     size_t *valid[2]; /* [n] */
     float *c[2],
         *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are kept */
-    int64_t *ids;      /* [n][k] scratch */
-    uint32_t *picked;  /* [k] scratch */
-    uint32_t *caption; /* [n][k] of what the image side retrieved */
+    int64_t *ids;     /* [n][k] scratch */
+    uint32_t *picked; /* [k] scratch */
 } reco_batch;
 
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
@@ -165,6 +168,9 @@ void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool capt
 /* Gather the pairs b->items[0..n). mask NULL: all rows count. rng NULL: no dropout. */
 reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
                             reco_rng *rng);
+/* What votes for the captions of pair i: of the pictures most like its own, at most k; how many. */
+size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, size_t k, float *scores,
+                       uint32_t *captions);
 /* Turn all of the batch by one random orthogonal matrix (rotate.c). */
 reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng);
 
@@ -191,8 +197,10 @@ typedef struct reco_queries {
     size_t n, room, width;  /* width: most candidates */
     size_t *count;          /* [room] candidates of each */
     float *plain, *refined; /* [room][width] cosines */
-    float *near;            /* [room][k] cosines of neighbours */
-    uint32_t *of;           /* [room][k] the candidate whose caption it is, or RECO_NO_CANDIDATE */
+    size_t voters;          /* neighbours that are listed */
+    uint32_t crowd;         /* how many of them vote */
+    float *near;            /* [room][voters] cosines of neighbours */
+    uint32_t *of;           /* [room][voters] the candidate whose caption it is, or RECO_NO_CANDIDATE */
     size_t *valid;          /* [room] how many neighbours count */
 } reco_queries;
 
@@ -208,7 +216,8 @@ typedef struct reco_readout {
     double error;                /* standard error of mixed - clip */
 } reco_readout;
 
-/* The mixture (mixture.c says how); CLIP alone where its gain is not above its error. */
+/* The mixture (mixture.c says how). Where its gain over CLIP is not above its error, the refined cosines or CLIP, whichever
+ * is better. */
 reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_readout *readout);
 
 /* ---- concat.c ---- */

@@ -1,5 +1,6 @@
 """eval and classify: classes, labels, folders, explanations, and when nothing worked."""
 import json
+import math
 import pathlib
 import shutil
 import unittest
@@ -288,6 +289,27 @@ class ZeroShot(Case):
         off = self.run_eval(*options, "--mixture", "off", fusion="f.safetensors")
         self.assertEqual((off["mixture"], off["reco"]), (None, found["cosines"]))
         self.assertIsNone(self.run_eval(*options, "--refine", "image", fusion="f.safetensors")["mixture"])  # not what it was chosen with
+
+    def test_voters(self):
+        """Twelve colours of five pictures each: three colours have fifteen rows, which vote, whatever is fused."""
+        rows = [row.split(",") for row in self.pairs(60).read_text().splitlines()[1:]]
+        (self.dir / "twelve.csv").write_text("image,text\n" + "".join(f"{row[0]},hue {i % 12}\n" for i, row in enumerate(rows)))
+        self.classes("hues.txt", [f"hue {i}" for i in range(12)])
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "twelve.csv", "--out", "m")
+        made = self.json("train", "--bank", "m", "--out", "f.safetensors", "--refine", "both", "--steps", 5, "-k", 3, "--quiet")
+        self.assertEqual(made["mixture"]["voters"], 15)
+        with_bank = ["classify", "--model", MODEL, "--bank", "m", "--fusion", "f.safetensors", "--classes", "hues.txt", "--top", 12]
+        votes = self.json(*with_bank, "--mixture", "0,0", self.images[0])["results"][0]
+        hits = self.json("search", "--model", MODEL, "--bank", "m", "--image", self.images[0], "-k", 15)["hits"]
+        weights = [math.exp(made["mixture"]["scales"][2] * h["score"]) for h in hits]
+        want = {f"hue {i}": sum(w for w, h in zip(weights, hits) if h["caption"] == f"hue {i}") / sum(weights) for i in range(12)}
+        for p in votes["reco"]:
+            self.assertAlmostEqual(p["probability"], want[p["label"]], 4)
+        self.assertGreater(sum(p["probability"] > 0 for p in votes["reco"]), 3)
+        self.assertEqual([r["id"] for r in votes["neighbours"]["image"]], [h["id"] for h in hits[:3]])
+        wide = self.json(*with_bank, "--mixture", "0,0", "-k", 20, self.images[0])["results"][0]
+        said = [[(p["label"], p["probability"]) for p in answer["reco"]] for answer in (votes, wide)]
+        self.assertEqual(*said)
 
     def test_details(self):
         self.labels("l.csv", self.said)

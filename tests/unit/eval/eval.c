@@ -39,7 +39,7 @@ static void test_mixture(void **state)
     float high = (float)(log(9.0) / 2), low = (float)(log(1.5) / 2); /* softmax of x, -x at scale 1 */
     const float images[] = {high, -high, high, -high, -low, low, -low, low};
     static const uint32_t labels[] = {0, 1, 1, 0};
-    const reco_mixture clip = {1, 0, {1, 1, 1}}, vote = {0, 0, {1, 1, 1}};
+    const reco_mixture clip = {1, 0, {1, 1, 1}, 0}, vote = {0, 0, {1, 1, 1}, 0};
     const reco_readout_rows rows = {images, classes, images, classes, 4, 2, 2};
     reco_class_scores scores;
     int64_t top[20];
@@ -91,7 +91,7 @@ static void test_retrieval(void **state)
     near(s.recall[RECO_TEXT][0], 0.25), near(s.recall[RECO_TEXT][1], 1), near(s.recall[RECO_TEXT][2], 1);
     /* CLIP's share alone orders as its cosines do, whatever was refined. */
     const float turned[] = {0, 1, 0, 1, 0, 1};
-    const reco_mixture clip = {1, 0, {20, 20, 20}}, vote = {0, 0, {20, 20, 20}};
+    const reco_mixture clip = {1, 0, {20, 20, 20}, 0}, vote = {0, 0, {20, 20, 20}, 0};
     uint32_t mixed[3], *const of_pictures[2] = {mixed, NULL};
     reco_retrieval_rows both = rows;
     both.images = turned, both.plain_images = images, both.plain_captions = captions;

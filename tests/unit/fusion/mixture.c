@@ -35,7 +35,7 @@ static void is_row(const float *p, const double want[C])
 static void by_hand(void **state)
 {
     static const uint32_t of[2 * K] = {2, 2, 0, RECO_NO_CANDIDATE};
-    const reco_mixture m = {0.5f, 0.3f, {3, 2, 5}};
+    const reco_mixture m = {0.5f, 0.3f, {3, 2, 5}, 0};
     const reco_votes votes = {scores, of, counts, K};
     float p[2 * C];
     assert_int_equal(reco_mixture_posterior(*state, &m, plain, refined, &votes, 2, C, p), RECO_OK);
@@ -48,7 +48,7 @@ static void by_hand(void **state)
     }
     /* Neighbours of two captions share the vote by their scores. */
     static const uint32_t two[2 * K] = {1, 0, 0, 0};
-    const reco_mixture vote = {0, 0, {1, 1, 5}};
+    const reco_mixture vote = {0, 0, {1, 1, 5}, 0};
     assert_int_equal(
         reco_mixture_posterior(*state, &vote, plain, NULL, &(reco_votes){scores, two, counts, K}, 2, C, p),
         RECO_OK);
@@ -61,7 +61,7 @@ static void without_a_say(void **state)
     static const uint32_t of[2 * K] = {RECO_NO_CANDIDATE, 0, RECO_NO_CANDIDATE, 1};
     const reco_votes votes = {scores, of, counts, K};
     float p[2 * C];
-    const reco_mixture m = {0.25f, 0, {3, 2, 5}};
+    const reco_mixture m = {0.25f, 0, {3, 2, 5}, 0};
     assert_int_equal(reco_mixture_posterior(*state, &m, plain, NULL, &votes, 2, C, p), RECO_OK);
     double heard = 0.75 * share(scores, 5, K, 1), want[C];
     for (size_t j = 0; j < C; j++)
@@ -69,7 +69,7 @@ static void without_a_say(void **state)
     is_row(p, want);
     for (size_t j = 0; j < C; j++) want[j] = share(plain + C, 3, C, j);
     is_row(p + C, want);
-    const reco_mixture vote = {0, 0, {3, 2, 5}};
+    const reco_mixture vote = {0, 0, {3, 2, 5}, 0};
     assert_int_equal(reco_mixture_posterior(*state, &vote, plain, NULL, &votes, 2, C, p), RECO_OK);
     is_row(p + C, want);
     assert_int_equal(reco_mixture_posterior(*state, &vote, plain, NULL, NULL, 2, C, p), RECO_OK);
@@ -78,9 +78,13 @@ static void without_a_say(void **state)
 
 static void mistakes(void **state)
 {
-    static const reco_mixture bad[] = {{-0.1f, 0, {1, 1, 1}}, {0.6f, 0.6f, {1, 1, 1}},
-                                       {NAN, 0, {1, 1, 1}},   {1, 0, {-1, 1, 1}},
-                                       {1, 0, {1, 0, 1}},     {1, 0, {1, 1, 1e30f}}};
+    static const reco_mixture bad[] = {{-0.1f, 0, {1, 1, 1}, 0},
+                                       {0.6f, 0.6f, {1, 1, 1}, 0},
+                                       {NAN, 0, {1, 1, 1}, 0},
+                                       {1, 0, {-1, 1, 1}, 0},
+                                       {1, 0, {1, 0, 1}, 0},
+                                       {1, 0, {1, 1, 1e30f}, 0},
+                                       {1, 0, {1, 1, 1}, RECO_VOTES_MAX + 1}};
     reco_fusion *f;
     float p[C];
     assert_int_equal(reco_fusion_open(*state, &f, "mean", 4, 2), RECO_OK);
@@ -90,7 +94,7 @@ static void mistakes(void **state)
         assert_int_equal(reco_fusion_set_mixture(*state, f, &bad[i]), RECO_E_ARG);
         assert_true(reco_fusion_get_config(f).mixture.scale[0] == 0);
     }
-    const reco_mixture good = {1, 0, {1, 1, 1}};
+    const reco_mixture good = {1, 0, {1, 1, 1}, 0};
     static const uint32_t of[K] = {C, 0};
     assert_int_equal(reco_mixture_posterior(*state, &good, plain, refined,
                                             &(reco_votes){scores, of, counts, K}, 1, C, p),
@@ -105,15 +109,15 @@ static void mistakes(void **state)
 static void in_a_checkpoint(void **state)
 {
     char *path = reco_format(*state, "/tmp/reco-mixture-%d.safetensors", (int)getpid());
-    const reco_mixture m = {0.7f, 0.2f, {20, 40, 31.7f}}, none = {0};
+    const reco_mixture cases[] = {{0}, {0.7f, 0.2f, {20, 40, 31.7f}, 0}, {0.7f, 0.2f, {20, 40, 31.7f}, 64}};
     reco_fusion *f, *again;
     assert_int_equal(reco_fusion_open(*state, &f, "weighted", 4, 2), RECO_OK);
-    for (int with = 0; with < 2; with++) {
-        assert_int_equal(reco_fusion_set_mixture(*state, f, with ? &m : &none), RECO_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(reco_fusion_set_mixture(*state, f, &cases[i]), RECO_OK);
         assert_int_equal(reco_fusion_save(*state, f, path), RECO_OK);
         assert_int_equal(reco_fusion_open(*state, &again, path, 4, 0), RECO_OK);
         reco_mixture got = reco_fusion_get_config(again).mixture;
-        assert_memory_equal(&got, with ? &m : &none, sizeof got);
+        assert_memory_equal(&got, &cases[i], sizeof got);
         reco_fusion_free(again);
     }
     reco_fusion_free(f);
@@ -133,11 +137,11 @@ static void of_cosines(void **state)
     assert_int_equal(reco_fusion_open(*state, &f, "weighted", 4, 2), RECO_OK);
     assert_int_equal(reco_fusion_get_concat(*state, f, &weight), RECO_E_ARG);
     /* Of a mixture of posteriors: by weights and scales. */
-    assert_int_equal(reco_fusion_set_mixture(*state, f, &(reco_mixture){0.3f, 0.2f, {20, 90, 40}}),
+    assert_int_equal(reco_fusion_set_mixture(*state, f, &(reco_mixture){0.3f, 0.2f, {20, 90, 40}, 0}),
                      RECO_OK);
     assert_int_equal(reco_fusion_get_concat(*state, f, &weight), RECO_OK);
     assert_true(fabsf(weight - 6.0f / 24) < 1e-6f);
-    assert_int_equal(reco_fusion_set_mixture(*state, f, &(reco_mixture){0, 0, {20, 90, 40}}), RECO_OK);
+    assert_int_equal(reco_fusion_set_mixture(*state, f, &(reco_mixture){0, 0, {20, 90, 40}, 0}), RECO_OK);
     assert_int_equal(reco_fusion_get_concat(*state, f, &weight), RECO_E_ARG); /* the vote alone */
     const float bad[] = {-0.1f, 1.1f, NAN};
     for (int i = 0; i < 3; i++) assert_int_equal(reco_fusion_set_concat(*state, f, bad[i]), RECO_E_ARG);

@@ -15,7 +15,7 @@ static reco_ctx *ctx;
 static char folder[64];
 static reco_bank *bank;
 static reco_fusion *fusion;
-static const reco_mixture trained = {0.5f, 0.3f, {20, 40, 30}};
+static const reco_mixture trained = {0.5f, 0.3f, {20, 40, 30}, 0};
 static float image[N * D], text[N * D];
 
 static void good(reco_status status)
@@ -70,7 +70,7 @@ static int teardown(void **state)
 static void test_which_mixture(void **state)
 {
     (void)state;
-    const reco_mixture off = {0}, given = {1, 0, {9, 9, 9}};
+    const reco_mixture off = {0}, given = {1, 0, {9, 9, 9}, 0};
     reco_ask_opts opts = {.fusion = fusion, .sides = RECO_SIDES_DEFAULT};
     assert_true(reco_ask_mixture(&opts, RECO_IMAGE, RECO_TEXT).scale[0] == 20);
     assert_true(reco_ask_mixture(&opts, RECO_TEXT, RECO_IMAGE).clip == 0.5f);
@@ -126,7 +126,7 @@ static void test_refused(void **state)
     int64_t ids[1];
     float scores[1];
     reco_answer_list list = {.ids = ids, .scores = scores};
-    const reco_mixture bad = {0.7f, 0.7f, {1, 1, 1}};
+    const reco_mixture bad = {0.7f, 0.7f, {1, 1, 1}, 0};
     reco_ask_opts opts = {.search = {.k = RECO_BANK_MAX_K + 1}};
     assert_int_equal(reco_ask(ctx, bank, RECO_IMAGE, RECO_TEXT, image, 1, &opts, -1, list), RECO_E_ARG);
     opts = (reco_ask_opts){.search = {.k = 1}, .fusion = fusion, .neighbours = RECO_BANK_MAX_K + 1};

@@ -210,7 +210,7 @@ static void self_exclusion(void **state)
     for (int side = 0; side < 2; side++)
         for (size_t i = 0; i < N; i++)
             for (size_t h = 0; h < job.depth; h++) {
-                size_t at = job.near[side][i * job.depth + h];
+                size_t at = job.near[side][i * job.reach[side] + h];
                 if (at == RECO_NOTHING) continue;
                 assert_true(at < N && at != i);
                 double c = reco_dot(job.rows[0] + i * D, job.rows[0] + at * D, D);
@@ -328,8 +328,8 @@ static void sameness(void **state)
     for (int side = 0; side < 2; side++)
         for (size_t i = 0; i < N; i++)
             for (size_t h = 0; h < job.depth; h++)
-                if (job.near[side][i * job.depth + h] != RECO_NOTHING)
-                    assert_int_not_equal(job.id[job.near[side][i * job.depth + h]], i);
+                if (job.near[side][i * job.reach[side] + h] != RECO_NOTHING)
+                    assert_int_not_equal(job.id[job.near[side][i * job.reach[side] + h]], i);
     reco_job_clear(&job);
     reco_bank_close(bank);
     reco_ctx_free(ctx);
