@@ -39,6 +39,51 @@ RECO_API reco_status reco_eval_mixture(reco_ctx *ctx, reco_class_scores *scores,
                                        const reco_mixture *mixture, const reco_readout_rows *rows,
                                        const reco_votes *votes, const uint32_t *labels);
 
+/* ---- baselines: what a memory gives without refining anything ---- */
+
+/* The label vote of k nearest neighbours: predict for each picture the class that has the greatest share of them; of equal
+ * shares the one whose neighbour is nearest. With scale 0 every neighbour has one vote (Fix and Hodges 1951, Cover and Hart
+ * 1967); else neighbour i has exp(scale s_i), as Wu et al. (arXiv 1805.01978) and DINO (arXiv 2104.14294, scale 1/0.07) have it.
+ *   votes   the neighbours, those of no class too: they have no say
+ *   top     as above; -1 past the classes that any neighbour has
+ *   labels  [n], below c
+ * Of a picture that no neighbour has a class for nothing is said, which is wrong. Calibration is that of the shares.
+ * RECO_E_ARG as reco_mixture_posterior of votes, or scale is not 0 or more. */
+RECO_API reco_status reco_eval_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, float scale,
+                                   const reco_votes *votes, size_t n, size_t c, const uint32_t *labels);
+
+/* Tip-Adapter's cache without training (Zhang et al., arXiv 2207.09519):
+ *     logit_c = scale v.t_c + alpha sum over rows i of class c of exp(-beta (1 - v.V_i)) */
+typedef struct reco_tip {
+    float scale, alpha, beta; /* scale: CLIP's own; alpha, beta 0 or more */
+} reco_tip;
+
+/* The rows of the memory that are its cache.
+ *   images  [m][d] unit rows
+ *   of      [m] the class of each, or RECO_NO_CANDIDATE: it has no say */
+typedef struct reco_tip_cache {
+    const float *images;
+    const uint32_t *of;
+    size_t m;
+} reco_tip_cache;
+
+/* Predict for each picture the class of the greatest logit; the rest is as for reco_eval_classes, and calibration that of softmax of
+ * the logits. Costs n m d multiply-adds; memory 32 MiB, or two rows of c. */
+RECO_API reco_status reco_eval_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top,
+                                   const reco_tip *tip, const reco_tip_cache *cache, const float *images,
+                                   size_t n, const float *classes, size_t c, size_t d,
+                                   const uint32_t *labels);
+
+/* The alpha and beta of a small grid that name most pictures right; of equals the least alpha, then the least beta. alpha 0,
+ * which is CLIP, is one of them.
+ *   tip     scale is read, alpha and beta are written
+ *   images  [n][d] pictures to choose by, with labels; NULL (n, labels not looked at): the rows of the cache that have a class, each
+ *           without itself and its near-duplicates, of which at most 2,048 are asked
+ * RECO_E_ARG where there is nothing to choose by. */
+RECO_API reco_status reco_eval_tip_choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_cache *cache,
+                                          const float *images, size_t n, const float *classes, size_t c,
+                                          size_t d, const uint32_t *labels);
+
 /* Image-text retrieval among n pairs: the share of a's rows whose own row of b is among the K nearest.
  *   recall   [nks], one for each of ks
  *   a, b     [n][d] unit rows */

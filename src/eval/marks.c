@@ -1,0 +1,60 @@
+#include "eval/marks.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+reco_status reco_marks_begin(reco_ctx *ctx, reco_marks *m, int64_t *top, const uint32_t *labels, size_t n,
+                             size_t c)
+{
+    *m = (reco_marks){.labels = labels, .top = top, .n = n, .c = c};
+    for (size_t i = 0; i < n; i++)
+        if (labels[i] >= c)
+            return reco_fail(ctx, RECO_E_ARG, "eval: label %u, want below %zu", labels[i], c);
+    m->hits = reco_scratch(ctx, 2 * c, sizeof *m->hits, "classes");
+    if (!top) m->top = reco_scratch(ctx, n * RECO_TOP, sizeof *m->top, "predictions");
+    if (!m->hits || !m->top) return RECO_E_NOMEM;
+    m->seen = m->hits + c;
+    memset(m->hits, 0, 2 * c * sizeof *m->hits);
+    for (size_t i = 0; i < n * RECO_TOP; i++) m->top[i] = -1;
+    return RECO_OK;
+}
+
+void reco_marks_rank(reco_marks *m, size_t i, const float *p)
+{
+    float best[RECO_TOP];
+    size_t count = 0;
+    for (size_t j = 0; j < m->c; j++)
+        reco_topk_offer(best, m->top + i * RECO_TOP, &count, RECO_TOP, p[j], (int64_t)j);
+}
+
+void reco_marks_add(reco_marks *m, size_t i, float sure)
+{
+    const int64_t *top = m->top + i * RECO_TOP;
+    uint32_t label = m->labels[i];
+    bool right = top[0] == (int64_t)label;
+    m->first += right;
+    m->hits[label] += right;
+    m->seen[label]++;
+    for (int j = 0; j < RECO_TOP; j++) m->five += top[j] == (int64_t)label;
+    if (isnan(sure)) return;
+    size_t bin = reco_min(RECO_BINS - 1, (size_t)(sure * RECO_BINS));
+    m->probable = true;
+    m->sure[bin] += (double)sure;
+    m->right[bin] += right;
+}
+
+void reco_marks_end(const reco_marks *m, reco_class_scores *scores)
+{
+    double sum = 0, off = 0,
+           all = m->n ? (double)m->n : (double)NAN; /* nothing can be said of no pictures */
+    size_t classes = 0;
+    for (size_t j = 0; j < m->c; j++) {
+        if (!m->seen[j]) continue;
+        sum += (double)m->hits[j] / m->seen[j];
+        classes++;
+    }
+    for (int b = 0; b < RECO_BINS; b++) off += fabs(m->sure[b] - (double)m->right[b]);
+    *scores =
+        (reco_class_scores){m->n, (double)m->first / all, (double)m->five / all,
+                            classes ? sum / (double)classes : all, m->probable ? off / all : (double)NAN};
+}
