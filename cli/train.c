@@ -28,11 +28,20 @@ enum {
     KEY_ENCODER,
     KEY_SEARCH,
     KEY_FUSE,
+    KEY_WARMUP,
+    KEY_CLIP,
+    KEY_LAYERS,
+    KEY_MLP,
+    KEY_HIDDEN,
+    KEY_SCALE,
+    KEY_VAL_PAIRS,
+    KEY_VAL_EMBEDDINGS,
+    KEY_LOG,
 };
 
 typedef struct args {
     cli *common;
-    const char *model, *bank, *pairs, *embeddings, *out, *cache, *encoder;
+    const char *model, *bank, *pairs, *embeddings, *out, *cache, *encoder, *val_pairs, *val_embeddings;
     reco_train_opts train;
 } args;
 
@@ -60,12 +69,17 @@ static reco_modality modality(struct argp_state *state, const char *option, cons
     return RECO_MODALITY_DEFAULT;
 }
 
+/* Of options of which 0 means the default to the library. */
+static double or_none(double value) { return value > 0 ? value : -1; }
+
 static void check(const args *a, struct argp_state *state)
 {
     cli_need(state, a->bank, "--bank");
     cli_need(state, a->out, "--out");
     if (a->pairs && a->embeddings) argp_error(state, "want one of --pairs and --embeddings, or none");
-    if (a->pairs) cli_need(state, a->model, "--model");
+    if (a->val_pairs && a->val_embeddings)
+        argp_error(state, "want one of --val-pairs and --val-embeddings, or none");
+    if (a->pairs || a->val_pairs) cli_need(state, a->model, "--model");
     if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
 }
 
@@ -117,16 +131,43 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         t->steps = cli_size(state, "--steps", arg, 1, 100000000);
         break;
     case KEY_LR:
-        t->lr = cli_number(state, "--lr", arg, 1e-8, 1);
+        t->lr = cli_number(state, "--lr", arg, 1e-9, 10);
         break;
     case KEY_DECAY:
-        t->weight_decay = cli_number(state, "--weight-decay", arg, 0, 1) > 0 ? atof(arg) : -1;
+        t->weight_decay = or_none(cli_number(state, "--weight-decay", arg, 0, 10));
         break;
     case KEY_DROPOUT:
-        t->neighbour_dropout = cli_number(state, "--neighbour-dropout", arg, 0, 1) > 0 ? atof(arg) : -1;
+        t->neighbour_dropout = or_none(cli_number(state, "--neighbour-dropout", arg, 0, 1));
+        break;
+    case KEY_WARMUP:
+        t->warmup = or_none(cli_number(state, "--warmup", arg, 0, 1));
+        break;
+    case KEY_CLIP:
+        t->clip = or_none(cli_number(state, "--clip", arg, 0, 1e9));
+        break;
+    case KEY_LAYERS:
+        t->layers = (int)cli_size(state, "--layers", arg, 1, 64);
+        break;
+    case KEY_MLP:
+        t->mlp = cli_size(state, "--mlp", arg, 1, RECO_FUSION_MAX_MLP);
+        break;
+    case KEY_HIDDEN:
+        t->hidden = cli_size(state, "--hidden", arg, 1, RECO_FUSION_MAX_HIDDEN);
+        break;
+    case KEY_SCALE:
+        t->scale = (float)cli_number(state, "--scale", arg, 0.01, 1e6);
+        break;
+    case KEY_VAL_PAIRS:
+        a->val_pairs = arg;
+        break;
+    case KEY_VAL_EMBEDDINGS:
+        a->val_embeddings = arg;
+        break;
+    case KEY_LOG:
+        t->log = arg;
         break;
     case KEY_MAX:
-        t->max_similarity = (float)cli_number(state, "--max-similarity", arg, 0.01, 2);
+        t->max_similarity = (float)cli_number(state, "--max-similarity", arg, 0.01, 10);
         break;
     case KEY_MIN:
         t->min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
@@ -174,6 +215,9 @@ static const struct argp_option options[] = {
      "each barred from "
      "retrieving itself",
      1},
+    {"val-pairs", KEY_VAL_PAIRS, "FILE", 0,
+     "Judge by these pairs, which are not trained on, and hold no captions out; read as --pairs", 1},
+    {"val-embeddings", KEY_VAL_EMBEDDINGS, "DIR", 0, "The same of embeddings, read as --embeddings", 1},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
      1},
@@ -198,14 +242,22 @@ static const struct argp_option options[] = {
     {"steps", KEY_STEPS, "N", 0, "Steps (default: relational 300)", 3},
     {"lr", KEY_LR, "RATE", 0, "Peak learning rate (default: relational 1e-2, transformer 1e-3)", 3},
     {"weight-decay", KEY_DECAY, "D", 0, "On matrices (default 0.1)", 3},
+    {"warmup", KEY_WARMUP, "F", 0, "Share of the steps in which the rate rises (default 0.05)", 3},
+    {"clip", KEY_CLIP, "NORM", 0, "Gradients are cut to this norm; 0 = not (default 1)", 3},
+    {"scale", KEY_SCALE, "S", 0,
+     "Scale of the logits to begin with (default: the model's, else what suits the pairs best)", 3},
     {"validation", KEY_VALIDATION, "F", 0, "Share of captions held out (default 0.2)", 3},
     {"seed", KEY_SEED, "N", 0, "Same seed, same checkpoint", 3},
     {"heads", KEY_HEADS, "H", 0, "Transformer: attention heads (default 8)", 4},
+    {"layers", KEY_LAYERS, "L", 0, "Transformer: layers (default 1)", 4},
+    {"mlp", KEY_MLP, "W", 0, "Transformer, mlp: width of the hidden layer (default 4d; mlp 6d + 2)", 4},
+    {"hidden", KEY_HIDDEN, "W", 0, "Relational: width of the hidden layers (default 32)", 4},
     {"no-scores", KEY_NO_SCORES, NULL, 0, "Transformer: the paper's layer, blind to retrieval scores", 4},
     {"rotate", KEY_ROTATE, NULL, 0,
      "Transformer: turn each batch by a random rotation, so that directions cannot be learned", 4},
-    {"cache", KEY_CACHE, "DIR", 0, "Where embedded --pairs are kept for the next run (default: FILE.pairs)",
-     5},
+    {"cache", KEY_CACHE, "DIR", 0,
+     "Where embedded --pairs are kept for the next run (default: FILE.pairs); --val-pairs in DIR.val", 5},
+    {"log", KEY_LOG, "FILE", 0, "Write each step and validation here, a JSON object a line", 5},
     {"fresh", KEY_FRESH, NULL, 0, "Start anew, even where an interrupted run could go on", 5},
     {0},
 };
@@ -224,12 +276,12 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-/* --pairs are embedded into a bank of their own, which resumes when cut off and serves the next training too. */
-static reco_status embed_pairs(cli *c, const args *a, const reco_model *model, char *cache)
+/* Pairs are embedded into a bank of their own, which resumes when cut off and serves the next training too. */
+static reco_status embed_pairs(cli *c, const char *pairs, const reco_model *model, char *cache)
 {
     reco_stream_opts stream = {.failure = cli_failure, .user = c, .table = &c->table};
     reco_stream_result result = {0};
-    reco_status status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, cache, 1, &stream, &result);
+    reco_status status = reco_bank_ingest_pairs(c->ctx, model, pairs, cache, 1, &stream, &result);
     if (status == RECO_OK) cli_skipped(c, result.failures, NULL);
     if (status == RECO_E_EXISTS)
         cli_error("%s: holds the embeddings of other pairs; remove it, or name another folder with --cache",
@@ -237,17 +289,28 @@ static reco_status embed_pairs(cli *c, const args *a, const reco_model *model, c
     return status;
 }
 
-static reco_status load_pairs(cli *c, const args *a, const reco_model *model, reco_pair_set *set)
+/* One set of pairs, of a table or of embeddings, that fits the bank; none where both are NULL. */
+static reco_status load_pairs(cli *c, const args *a, const reco_model *model, const reco_bank *bank,
+                              const char *pairs, const char *embeddings, reco_pair_set *set)
 {
-    if (a->embeddings) return reco_pair_set_load(c->ctx, set, a->embeddings);
-    if (!a->pairs) return RECO_OK;
-    size_t room = strlen(a->cache ? a->cache : a->out) + 8;
-    char *cache = malloc(room);
-    if (!cache) return RECO_E_NOMEM;
-    snprintf(cache, room, "%s%s", a->cache ? a->cache : a->out, a->cache ? "" : ".pairs");
-    reco_status status = embed_pairs(c, a, model, cache);
-    if (status == RECO_OK) status = reco_pair_set_load(c->ctx, set, cache);
-    free(cache);
+    reco_status status = RECO_OK;
+    char *cache = NULL;
+    if (embeddings) {
+        status = reco_check_embeddings(c->ctx, embeddings, a->encoder, bank, NULL);
+        if (status == RECO_OK) status = reco_pair_set_load(c->ctx, set, embeddings);
+    } else if (pairs) {
+        if (asprintf(&cache, "%s%s%s", a->cache ? a->cache : a->out, a->cache ? "" : ".pairs",
+                     pairs == a->val_pairs ? ".val" : "") < 0)
+            return RECO_E_NOMEM;
+        status = embed_pairs(c, pairs, model, cache);
+        if (status == RECO_OK) status = reco_pair_set_load(c->ctx, set, cache);
+        free(cache);
+    }
+    if (status == RECO_OK && set->n && set->d != reco_bank_get_info(bank).d) {
+        cli_error("%s: embeddings of %zu, the bank holds %zu", embeddings ? embeddings : pairs, set->d,
+                  reco_bank_get_info(bank).d);
+        status = RECO_E_MISMATCH;
+    }
     return status;
 }
 
@@ -266,13 +329,68 @@ static void print(const cli *c, const args *a, const reco_train_result *r)
     }
     printf("%s layer, %zu pair%s (%zu held out), %zu step%s, %.1f s\n", name, r->pairs, cli_s(r->pairs),
            r->validation_pairs, r->steps, cli_s(r->steps), r->seconds);
-    printf("recall@1 on captions held out: CLIP %.1f, image refined %.1f, text refined %.1f, both %.1f\n",
-           r->clip, r->image, r->text, r->both);
+    printf("recall@1 on %s: CLIP %.1f, image refined %.1f, text refined %.1f, both %.1f\n",
+           a->train.judged ? "validation pairs" : "captions held out", r->clip, r->image, r->text, r->both);
     fputs("mixture: ", stdout);
     cli_print_mixture(&r->mixture);
     printf(", at scales %.3g, %.3g, %.3g\n", (double)r->mixture.scale[0], (double)r->mixture.scale[1],
            (double)r->mixture.scale[2]);
     cli_say("refined by default: %s; written to %s", cli_sides_name(r->sides), a->out);
+}
+
+/* Does the argument name this option, written out or not? What is no option's name at all has been refused before. */
+static bool names(const char *arg, const char *option)
+{
+    size_t n = strcspn(arg, "=");
+    return n > 2 && strncmp(arg, "--", 2) == 0 && n - 2 <= strlen(option) &&
+           strncmp(arg + 2, option, n - 2) == 0;
+}
+
+/* The command without what says nothing of the checkpoint: where it goes, and how it is made and told of. The same training
+ * gives the same checkpoint with any of these. */
+static json_t *command_of(int argc, char **argv)
+{
+    static const char *const with[] = {"out", "threads", "log", "cache"};
+    static const char *const without[] = {"json", "quiet", "fresh"};
+    json_t *command = json_string("reco train");
+    for (int i = 1; command && i < argc; i++) {
+        bool skip = false, takes = false;
+        for (size_t o = 0; o < sizeof with / sizeof *with; o++) takes |= names(argv[i], with[o]);
+        for (size_t o = 0; o < sizeof without / sizeof *without; o++) skip |= names(argv[i], without[o]);
+        if (takes && !strchr(argv[i], '=')) i++;
+        if (skip || takes) continue;
+        json_t *word = cli_text(argv[i]);
+        const char *text = word ? json_string_value(word) : NULL;
+        bool plain = text && *text && !text[strcspn(text, " \t\n'\"\\$&|;<>()*?`#~")];
+        json_t *longer =
+            text ? json_sprintf(plain ? "%s %s" : "%s '%s'", json_string_value(command), text) : NULL;
+        json_decref(word);
+        json_decref(command);
+        command = longer;
+    }
+    return command;
+}
+
+static reco_train_pairs pairs_of(const reco_pair_set *set)
+{
+    return (reco_train_pairs){set->n, set->image, set->text, set->captions, set->pictures};
+}
+
+/* Before the work: what is written is none of what is read, nor the same twice. */
+static reco_status check_outputs(cli *c, const args *a)
+{
+    const char *const inputs[] = {a->bank, a->embeddings, a->pairs, a->val_embeddings, a->val_pairs};
+    const size_t n = sizeof inputs / sizeof *inputs;
+    reco_status status = cli_output(c, a->out, RECO_OUT_FILE, a->model, inputs, n);
+    if (status == RECO_OK && a->cache)
+        status = cli_output(c, a->cache, RECO_OUT_FOLDER, a->model, inputs, n);
+    if (status == RECO_OK && a->train.log)
+        status = cli_output(c, a->train.log, RECO_OUT_FILE, a->model, inputs, n);
+    if (status == RECO_OK && a->train.log && strcmp(a->train.log, a->out) == 0) {
+        cli_error("%s: --log and --out are one file", a->out);
+        status = RECO_E_ARG;
+    }
+    return status;
 }
 
 int cmd_train(int argc, char **argv)
@@ -282,25 +400,22 @@ int cmd_train(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_bank *bank = NULL;
-    reco_pair_set set = {0};
+    reco_pair_set set = {0}, val = {0};
     reco_train_result result = {0};
-    const char *const inputs[] = {a.bank, a.embeddings, a.pairs};
-    reco_status status = cli_output(&c, a.out, RECO_OUT_FILE, a.model, inputs, 3);
-    if (status == RECO_OK && a.cache) status = cli_output(&c, a.cache, RECO_OUT_FOLDER, a.model, inputs, 3);
+    json_t *command = command_of(argc, argv);
+    a.train.command = command ? json_string_value(command) : NULL;
+    reco_status status = check_outputs(&c, &a);
     if (status == RECO_OK && a.model) status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = cli_open_memory(&c, model, &bank, a.bank, NULL, NULL, 0);
-    if (status == RECO_OK && a.embeddings)
-        status = reco_check_embeddings(c.ctx, a.embeddings, a.encoder, bank, NULL);
-    if (status == RECO_OK) status = load_pairs(&c, &a, model, &set);
-    if (status == RECO_OK && set.n && set.d != reco_bank_get_info(bank).d) {
-        cli_error("%s: embeddings of %zu, the bank holds %zu", a.embeddings ? a.embeddings : a.pairs, set.d,
-                  reco_bank_get_info(bank).d);
-        status = RECO_E_MISMATCH;
-    }
-    reco_train_pairs pairs = {set.n, set.image, set.text, set.captions, set.pictures};
+    if (status == RECO_OK) status = load_pairs(&c, &a, model, bank, a.pairs, a.embeddings, &set);
+    if (status == RECO_OK) status = load_pairs(&c, &a, model, bank, a.val_pairs, a.val_embeddings, &val);
+    reco_train_pairs pairs = pairs_of(&set), judged = pairs_of(&val);
+    if (val.n) a.train.judged = &judged;
     if (status == RECO_OK)
         status = reco_train(c.ctx, bank, set.n ? &pairs : NULL, a.out, &a.train, &result);
     if (status == RECO_OK) print(&c, &a, &result);
+    json_decref(command);
+    reco_pair_set_free(&val);
     reco_pair_set_free(&set);
     reco_bank_close(bank);
     reco_model_close(model);

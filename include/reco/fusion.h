@@ -48,6 +48,10 @@ typedef struct reco_mixture {
 
 #define RECO_MIXTURE_MAX_SCALE 10000.0f
 
+/* The widest hidden layer of the relational layer, and the widest MLP. */
+#define RECO_FUSION_MAX_HIDDEN 4096
+#define RECO_FUSION_MAX_MLP 1048576
+
 /* Every number that the layer's shape depends on; stored in the checkpoint, none a constant of the code. */
 typedef struct reco_fusion_config {
     reco_layer layer;

@@ -14,6 +14,18 @@ extern "C" {
 #define RECO_VALIDATION_MIN 0.01
 #define RECO_VALIDATION_MAX 0.5
 
+/* Pairs that are not the bank's own rows.
+ *   image, text  [n][d] unit rows; not retained
+ *   captions     [n] what each caption says, as a hash; 0: not known. NULL: none is known
+ *   pictures     [n] which picture it is, as a hash of its name within this list; 0 and NULL likewise
+ * Rows of equal embeddings (but for rounding) have the same caption, or picture, whatever the hashes say.
+ * reco_pair_set_load makes all of it. */
+typedef struct reco_train_pairs {
+    size_t n;
+    const float *image, *text;
+    const uint64_t *captions, *pictures;
+} reco_train_pairs;
+
 /* All zero = defaults; where two are given, they are of the relational layer and of the transformer; the layer mlp is trained as
  * the transformer is.
  *
@@ -31,6 +43,11 @@ extern "C" {
  *   validation         fraction of captions held out at a time. With up to 5,000 pairs, and a layer other than the
  *                      transformer, every fraction is held out in turn, so that each pair is judged
  *   scale              exp(logit_scale) to start from; 0 = the bank's, else what suits the pairs best
+ *   judged             pairs on which everything is judged and chosen instead of held-out captions, 10 or more, NULL for none; all of
+ *                      the others are trained on then. They are not trained on, and not taken for rows of the bank
+ *   log                file of one JSON object a line, NULL for none: every step, every validation. It is written while training
+ *                      runs, and gone on with where an interrupted run is
+ *   command            UTF-8 to be kept in the checkpoint beside the options, NULL for none
  *   force_sides        `sides` is stored instead of what validation finds
  *   fresh              a training state that an interrupted run left is ignored */
 typedef struct reco_train_opts {
@@ -40,8 +57,8 @@ typedef struct reco_train_opts {
     size_t steps;             /* 300; 10 epochs, at least 400 */
     double lr;                /* 1e-2, 1e-3 */
     double weight_decay;      /* 0.1; negative = none */
-    double warmup;            /* fraction of steps, 0.05 */
-    double clip;              /* global gradient norm, 1 */
+    double warmup;            /* fraction of steps, 0.05; negative = none */
+    double clip;              /* global gradient norm, 1; negative = none */
     double neighbour_dropout; /* none, 0.1 */
     float max_similarity;     /* 0.999 */
     float min_similarity;     /* counts with use_min_similarity */
@@ -49,6 +66,7 @@ typedef struct reco_train_opts {
     int no_scores; /* the paper's transformer */
     int rotate;
     int heads, layers;          /* transformer: 8 and 1 */
+    size_t hidden;              /* relational: 32 */
     size_t mlp;                 /* transformer: 4d; mlp: 6d + 2, as many parameters */
     reco_modality search, fuse; /* RECO_UNI, RECO_CROSS */
     double validation;          /* 0.2 */
@@ -57,6 +75,8 @@ typedef struct reco_train_opts {
     int force_sides;
     reco_sides sides;
     int fresh;
+    const reco_train_pairs *judged;
+    const char *log, *command;
 } reco_train_opts;
 
 /* recall@1 in percent, mean of both ways, on the held-out captions. */
@@ -72,18 +92,6 @@ typedef struct reco_train_result {
     int resumed; /* went on from a state file */
 } reco_train_result;
 
-/* Pairs that are not the bank's own rows.
- *   image, text  [n][d] unit rows; not retained
- *   captions     [n] what each caption says, as a hash; 0: not known. NULL: none is known
- *   pictures     [n] which picture it is, as a hash of its name within this list; 0 and NULL likewise
- * Rows of equal embeddings (but for rounding) have the same caption, or picture, whatever the hashes say.
- * reco_pair_set_load makes all of it. */
-typedef struct reco_train_pairs {
-    size_t n;
-    const float *image, *text;
-    const uint64_t *captions, *pictures;
-} reco_train_pairs;
-
 /* Train on pairs and write the checkpoint to path (atomic; training state in path + ".state" while it runs).
  *
  *   pairs  NULL: the bank's own live rows
@@ -93,7 +101,7 @@ typedef struct reco_train_pairs {
  * the largest are left on both sides, and a message says so.
  * Same seed, same inputs: same bytes, with any number of threads. Another instruction set may round otherwise. An
  * interrupted run (kill -9 too) resumes when it is started again with the same inputs and options. Memory: pairs * (8d + 36k +
- * 12 max(3k, 100)) bytes, of which the 8d are the caller's where the pairs are, and for the relational layer pairs * 36k^2 more where that is
+ * 12 max(3k, 100)) bytes, of which the 8d are the caller's where the pairs are (but not with judged pairs), and for the relational layer pairs * 36k^2 more where that is
  * 1 GiB at most, beside the map and a batch.
  * Returns RECO_OK; RECO_E_ARG; RECO_E_MISMATCH (d); RECO_E_CANCELLED; RECO_E_IO. */
 RECO_API reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pairs *pairs,

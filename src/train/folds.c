@@ -130,7 +130,9 @@ static reco_status deal(reco_job *job, linking *l)
 static reco_status list_held(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
-    job->runs = !reco_layer_memorises(job->o.layer) && job->n <= CROSS_VALIDATED ? job->folds : 1;
+    job->runs = job->trained == job->n && !reco_layer_memorises(job->o.layer) && job->n <= CROSS_VALIDATED
+                    ? job->folds
+                    : 1;
     job->held = reco_alloc(ctx, job->n, sizeof *job->held, "validation pairs");
     job->held_start = reco_alloc(ctx, job->runs + 1, sizeof *job->held_start, "validation pairs");
     if (!job->held || !job->held_start) return RECO_E_NOMEM;
@@ -151,9 +153,20 @@ static reco_status list_held(reco_job *job)
     return RECO_OK;
 }
 
+/* Two folds: what is judged on, and what is trained on. */
+static reco_status split_judged(reco_job *job)
+{
+    job->folds = 2;
+    job->fold = reco_alloc(job->ctx, job->n, sizeof *job->fold, "training pairs");
+    if (!job->fold) return RECO_E_NOMEM;
+    for (size_t i = 0; i < job->n; i++) job->fold[i] = i < job->trained;
+    return list_held(job);
+}
+
 reco_status reco_job_split(reco_job *job)
 {
     linking l = {0};
+    if (job->trained < job->n) return split_judged(job);
     job->folds = (size_t)lround(1 / job->o.validation);
     job->fold = reco_alloc(job->ctx, job->n, sizeof *job->fold, "training pairs");
     reco_status status = job->fold ? link_pairs(job, &l) : RECO_E_NOMEM;

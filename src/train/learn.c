@@ -35,12 +35,12 @@ void reco_learner_clear(reco_learner *l)
     reco_free(l->pool);
 }
 
-/* The pairs of a run: all but fold `run`, or all. */
+/* The pairs of a run: all but fold `run`, or all; never those that are only judged on. */
 static void begin(reco_learner *l, size_t run)
 {
     const reco_job *job = l->job;
     l->npool = 0;
-    for (size_t i = 0; i < job->n; i++)
+    for (size_t i = 0; i < job->trained; i++)
         if (run >= job->runs || job->fold[i] != run) l->pool[l->npool++] = (uint32_t)i;
     reco_mask_fold(job, &l->hidden, run, false);
 }
@@ -96,14 +96,15 @@ reco_status reco_learner_step(reco_learner *l)
                          "train: the loss is %g at step %zu; lower the learning "
                          "rate",
                          s->loss, s->step + 1);
-    reco_adamw_step(l->fusion, l->gradient, s->m, s->v,
-                    &(reco_adamw){.lr = o->lr * reco_cosine(s->step + 1, o->steps, o->warmup),
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.98,
-                                  .eps = 1e-6,
-                                  .decay = o->weight_decay,
-                                  .clip = o->clip},
-                    s->step + 1);
+    l->lr = o->lr * reco_cosine(s->step + 1, o->steps, o->warmup);
+    l->norm = reco_adamw_step(l->fusion, l->gradient, s->m, s->v,
+                              &(reco_adamw){.lr = l->lr,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.98,
+                                            .eps = 1e-6,
+                                            .decay = o->weight_decay,
+                                            .clip = o->clip},
+                              s->step + 1);
     *logit_scale = fminf(*logit_scale, logf(100));
     return RECO_OK;
 }

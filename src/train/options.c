@@ -37,13 +37,16 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     if (o->weight_decay == 0) o->weight_decay = 0.1;
     if (o->weight_decay < 0) o->weight_decay = 0;
     if (o->warmup == 0) o->warmup = 0.05;
+    if (o->warmup < 0) o->warmup = 0;
     if (o->clip == 0) o->clip = 1;
+    if (o->clip < 0) o->clip = 0;
     if (o->neighbour_dropout == 0) o->neighbour_dropout = transformer ? 0.1 : 0;
     if (o->neighbour_dropout < 0) o->neighbour_dropout = 0;
     if (o->max_similarity == 0) o->max_similarity = 0.999f;
     if (!o->use_min_similarity) o->min_similarity = -1;
     if (o->heads == 0) o->heads = 8;
     if (o->layers == 0) o->layers = 1;
+    if (o->hidden == 0) o->hidden = 32;
     if (o->mlp == 0) o->mlp = o->layer == RECO_LAYER_MLP ? 6 * d + 2 : 4 * d;
     if (o->search == RECO_MODALITY_DEFAULT) o->search = RECO_UNI;
     if (o->fuse == RECO_MODALITY_DEFAULT) o->fuse = RECO_CROSS;
@@ -55,13 +58,15 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     RECO_TRY(check(ctx, "lr", o->lr, 1e-9, 10));
     RECO_TRY(check(ctx, "weight decay", o->weight_decay, 0, 10));
     RECO_TRY(check(ctx, "warmup", o->warmup, 0, 1));
-    RECO_TRY(check(ctx, "clip", o->clip, 1e-9, 1e9));
+    RECO_TRY(check(ctx, "clip", o->clip, 0, 1e9));
     RECO_TRY(check(ctx, "neighbour dropout", o->neighbour_dropout, 0, 1));
     RECO_TRY(check(ctx, "max similarity", (double)o->max_similarity, -1, 10));
     RECO_TRY(check(ctx, "min similarity", (double)o->min_similarity, -1, 1));
     RECO_TRY(check(ctx, "validation", o->validation, RECO_VALIDATION_MIN, RECO_VALIDATION_MAX));
     RECO_TRY(check(ctx, "heads", o->heads, 1, 1024));
     RECO_TRY(check(ctx, "layers", o->layers, 1, 64));
+    RECO_TRY(check(ctx, "mlp", (double)o->mlp, 1, RECO_FUSION_MAX_MLP));
+    RECO_TRY(check(ctx, "hidden", (double)o->hidden, 1, RECO_FUSION_MAX_HIDDEN));
     RECO_TRY(check(ctx, "scale", (double)o->scale, 0, 1e6));
     if (o->layer < RECO_LAYER_NONE || o->layer > RECO_LAYER_MLP)
         return reco_fail(ctx, RECO_E_ARG, "train: unknown layer %d", (int)o->layer);

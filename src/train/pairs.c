@@ -3,12 +3,13 @@
 
 enum { LEAST_PAIRS = 10 };
 
-/* What rows [first, total) say of themselves: their captions and the names of their pictures. */
-static reco_status read_keys(reco_job *job, size_t first)
+/* What rows [first, end), of these ids of the bank [end - first], say of themselves: their captions and the names of their
+ * pictures. */
+static reco_status read_keys(reco_job *job, size_t first, size_t end, const int64_t *ids)
 {
-    for (size_t i = first; i < job->total; i++) {
+    for (size_t i = first; i < end; i++) {
         reco_pair pair;
-        RECO_TRY(reco_bank_get(job->ctx, job->bank, job->id[i], &pair));
+        RECO_TRY(reco_bank_get(job->ctx, job->bank, ids[i - first], &pair));
         reco_status status = reco_caption_key(job->ctx, &job->keys[RECO_TEXT][i], pair.caption);
         job->keys[RECO_IMAGE][i] = reco_picture_key(pair.content ? pair.content : pair.place, pair.uri);
         reco_pair_free(&pair);
@@ -33,24 +34,45 @@ static void free_keys(reco_job *job)
     }
 }
 
+/* ids [trained] of the bank's live rows. */
+static reco_status list_own(const reco_job *job, int64_t *ids)
+{
+    reco_ctx *ctx = job->ctx;
+    for (size_t n = 0, got = 0, all = job->trained; n < all; n += got) {
+        RECO_TRY(reco_bank_ids(ctx, job->bank, n ? ids[n - 1] + 1 : 0, all - n, ids + n, &got));
+        if (got == 0) return reco_fail(ctx, RECO_E_INTERNAL, "train: the bank gave %zu of %zu ids", n, all);
+    }
+    return RECO_OK;
+}
+
+static reco_status allocate_rows(reco_job *job)
+{
+    size_t count;
+    if (!reco_mul(job->n, job->d, &count)) return reco_fail_nomem(job->ctx, SIZE_MAX, "training pairs");
+    for (int side = 0; side < 2; side++) {
+        job->rows[side] = job->owned[side] = reco_alloc(job->ctx, count, sizeof(float), "training pairs");
+        if (!job->owned[side]) return RECO_E_NOMEM;
+    }
+    return RECO_OK;
+}
+
+static reco_status gather_own(const reco_job *job, const int64_t *ids)
+{
+    for (int side = 0; side < 2; side++)
+        RECO_TRY(
+            reco_bank_gather(job->ctx, job->bank, (reco_side)side, ids, job->trained, job->owned[side]));
+    return RECO_OK;
+}
+
 /* Live rows of the bank, as pairs. */
 static reco_status load_own(reco_job *job)
 {
-    reco_ctx *ctx = job->ctx;
     job->total = job->n;
     RECO_TRY(allocate_keys(job));
-    for (size_t n = 0, got = 0; n < job->n; n += got) {
-        RECO_TRY(reco_bank_ids(ctx, job->bank, n ? job->id[n - 1] + 1 : 0, job->n - n, job->id + n, &got));
-        if (got == 0)
-            return reco_fail(ctx, RECO_E_INTERNAL, "train: the bank gave %zu of %zu ids", n, job->n);
-    }
-    for (int side = 0; side < 2; side++) {
-        job->rows[side] = job->owned[side] =
-            reco_alloc(ctx, job->n * job->d, sizeof(float), "training pairs");
-        if (!job->owned[side]) return RECO_E_NOMEM;
-        RECO_TRY(reco_bank_gather(ctx, job->bank, (reco_side)side, job->id, job->n, job->owned[side]));
-    }
-    RECO_TRY(read_keys(job, 0));
+    RECO_TRY(list_own(job, job->id));
+    RECO_TRY(allocate_rows(job));
+    RECO_TRY(gather_own(job, job->id));
+    RECO_TRY(read_keys(job, 0, job->total, job->id));
     RECO_TRY(reco_job_number(job));
     return reco_job_search(job);
 }
@@ -86,20 +108,58 @@ static reco_status list_retrieved(reco_job *job)
     return status;
 }
 
+/* A name says which picture it is among the names of its own list alone: two folders may both hold 0001.png. Between lists, and
+ * between a list and the bank, the vectors decide. */
+static void take_keys(reco_job *job, const reco_train_pairs *pairs, size_t first, uint64_t list)
+{
+    for (size_t i = 0; i < pairs->n; i++) {
+        if (pairs->captions) job->keys[RECO_TEXT][first + i] = pairs->captions[i];
+        if (pairs->pictures && pairs->pictures[i])
+            job->keys[RECO_IMAGE][first + i] = pairs->pictures[i] ^ list;
+    }
+}
+
 static reco_status load_pairs(reco_job *job, const reco_train_pairs *pairs)
 {
     job->rows[RECO_IMAGE] = pairs->image;
     job->rows[RECO_TEXT] = pairs->text;
     RECO_TRY(reco_job_search(job));
     RECO_TRY(list_retrieved(job));
-    for (size_t i = 0; i < job->n; i++) {
-        if (pairs->captions) job->keys[RECO_TEXT][i] = pairs->captions[i];
-        /* A name says which picture it is among the names of its own list alone: two folders may both hold 0001.png.
-         * Between the pairs and the bank the vectors decide. */
-        if (pairs->pictures && pairs->pictures[i]) job->keys[RECO_IMAGE][i] = ~pairs->pictures[i];
-    }
-    RECO_TRY(read_keys(job, job->n));
+    take_keys(job, pairs, 0, UINT64_MAX);
+    RECO_TRY(read_keys(job, job->n, job->total, job->id + job->n));
     return reco_job_number(job);
+}
+
+/* Pairs, or the bank's own rows as if they had come as pairs, and behind them those that are judged on. */
+static reco_status load_judged(reco_job *job, const reco_train_pairs *pairs, const reco_train_pairs *judged)
+{
+    reco_ctx *ctx = job->ctx;
+    reco_status status = RECO_OK;
+    size_t floats = job->trained * job->d;
+    int64_t *ids = reco_alloc(ctx, pairs ? 0 : job->trained, sizeof *ids, "training pairs");
+    if (!ids) return RECO_E_NOMEM;
+    RECO_GO(allocate_rows(job));
+    if (!pairs) {
+        RECO_GO(list_own(job, ids));
+        RECO_GO(gather_own(job, ids));
+    }
+    for (int side = 0; side < 2; side++) {
+        if (pairs) memcpy(job->owned[side], side ? pairs->text : pairs->image, floats * sizeof(float));
+        memcpy(job->owned[side] + floats, side ? judged->text : judged->image,
+               judged->n * job->d * sizeof(float));
+    }
+    RECO_GO(reco_job_search(job));
+    RECO_GO(list_retrieved(job));
+    if (pairs)
+        take_keys(job, pairs, 0, UINT64_MAX);
+    else
+        RECO_GO(read_keys(job, 0, job->trained, ids));
+    take_keys(job, judged, job->trained, 0x5555555555555555u);
+    RECO_GO(read_keys(job, job->n, job->total, job->id + job->n));
+    RECO_GO(reco_job_number(job));
+out:
+    reco_free(ids);
+    return status;
 }
 
 /* ---- */
@@ -127,9 +187,10 @@ static reco_status list_neighbours(reco_job *job)
         reco_free(job->found[list]);
         job->found[list] = NULL;
     }
-    size_t twins = 0;
-    for (size_t i = 0; i < job->n; i++) twins += reco_job_has_twin(job, i);
-    job->twins = twins > job->n / 2;
+    /* What counts is what the layer is judged by. */
+    size_t twins = 0, first = job->trained < job->n ? job->trained : 0;
+    for (size_t i = first; i < job->n; i++) twins += reco_job_has_twin(job, i);
+    job->twins = twins > (job->n - first) / 2;
     return RECO_OK;
 }
 
@@ -140,21 +201,33 @@ bool reco_job_has_twin(const reco_job *job, size_t i)
     return first != RECO_NOTHING && job->same.caption[first] == job->same.caption[i];
 }
 
+static reco_status check_count(reco_ctx *ctx, const char *what, size_t n)
+{
+    return n >= LEAST_PAIRS && n < UINT32_MAX / 2
+               ? RECO_OK
+               : reco_fail(ctx, RECO_E_ARG, "train: %zu %s%s, want %d..%u", n, what, reco_s(n), LEAST_PAIRS,
+                           UINT32_MAX / 2);
+}
+
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
 {
     reco_ctx *ctx = job->ctx;
     reco_bank_info info = reco_bank_get_info(job->bank);
     size_t rows = (size_t)info.rows;
     job->d = info.d;
-    job->own = !pairs;
-    job->n = pairs ? pairs->n : rows;
-    if (pairs && (!pairs->image || !pairs->text))
+    const reco_train_pairs *judged = job->o.judged;
+    job->own = !pairs && !judged;
+    job->trained = pairs ? pairs->n : rows;
+    if ((pairs && (!pairs->image || !pairs->text)) || (judged && (!judged->image || !judged->text)))
         return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");
-    if (job->n < LEAST_PAIRS || job->n >= UINT32_MAX / 2)
-        return reco_fail(ctx, RECO_E_ARG, "train: %zu pair%s, want %d..%u", job->n, reco_s(job->n),
-                         LEAST_PAIRS, UINT32_MAX / 2);
-    RECO_TRY(reco_train_resolve(ctx, &job->o, job->n, job->d, job->own ? rows - 1 : rows));
-    reco_status status = pairs ? load_pairs(job, pairs) : load_own(job);
+    RECO_TRY(check_count(ctx, "pair", job->trained));
+    if (judged) RECO_TRY(check_count(ctx, "validation pair", judged->n));
+    job->n = job->trained + (judged ? judged->n : 0);
+    RECO_TRY(check_count(ctx, "pair", job->n));
+    RECO_TRY(reco_train_resolve(ctx, &job->o, job->trained, job->d, pairs ? rows : rows - 1));
+    reco_status status = judged  ? load_judged(job, pairs, judged)
+                         : pairs ? load_pairs(job, pairs)
+                                 : load_own(job);
     if (status == RECO_OK) status = list_neighbours(job);
     if (status == RECO_OK) status = reco_job_split(job);
     if (status == RECO_OK) status = reco_job_multiply(job);

@@ -75,14 +75,14 @@ static reco_status find_inside(reco_job *job)
     int64_t ids[QUERIES];
     float scores[QUERIES];
     size_t counts[QUERIES], inside = 0;
-    for (size_t i = 0; i < job->n && !job->own; i += QUERIES) {
-        size_t n = reco_min(QUERIES, job->n - i);
+    for (size_t i = 0; i < job->trained && !job->own; i += QUERIES) {
+        size_t n = reco_min(QUERIES, job->trained - i);
         RECO_TRY(reco_bank_search(ctx, job->bank, RECO_IMAGE, job->rows[RECO_IMAGE] + i * job->d, n,
                                   &(reco_search_opts){.k = 1},
                                   (reco_hits){.ids = ids, .scores = scores, .counts = counts}));
         for (size_t q = 0; q < n; q++) inside += counts[q] && (double)scores[q] >= SAME_PICTURE;
     }
-    job->inside = job->own || inside > job->n / 2;
+    job->inside = job->own || inside > job->trained / 2;
     return RECO_OK;
 }
 

@@ -24,6 +24,7 @@ typedef struct session {
     float concat;   /* weight of CLIP where cosines are mixed */
     float *initial; /* [total] where each run starts */
     float *learned; /* [total] the parameters while a cautious copy is measured */
+    reco_train_log *log;
     const char *path;
     char *state_path;
     double saved_at;
@@ -31,36 +32,6 @@ typedef struct session {
 } session;
 
 static bool keeps_best(const session *s) { return reco_layer_memorises(s->job.o.layer); }
-
-/* ---- what a state belongs to ---- */
-
-static reco_status make_key(session *s)
-{
-    const reco_job *job = &s->job;
-    const reco_train_opts *o = &job->o;
-    reco_hash *h;
-    RECO_TRY(reco_hash_new(job->ctx, &h));
-    char *text = reco_format(job->ctx,
-                             "%s %d %zu %zu %zu %.17g %.17g %.17g %.17g %.17g %.9g %.9g %d %d %d %d %zu "
-                             "%.17g %.9g %llu %zu %zu %zu %d %d",
-                             RECO_VERSION, (int)o->layer, o->k, o->batch, o->steps, o->lr, o->weight_decay,
-                             o->warmup, o->clip, o->neighbour_dropout, (double)o->max_similarity,
-                             (double)o->min_similarity, o->no_scores, o->rotate, o->heads, o->layers,
-                             o->mlp, o->validation, (double)o->scale, (unsigned long long)o->seed, job->n,
-                             job->d, job->runs, (int)o->search, (int)o->fuse);
-    if (text) reco_hash_update(h, text, strlen(text));
-    for (int side = 0; side < 2; side++) {
-        reco_hash_update(h, job->rows[side], job->n * job->d * sizeof(float));
-        reco_hash_update(h, job->near[side], job->n * job->reach[side] * sizeof(uint32_t));
-        reco_hash_update(h, job->scores[side], job->n * job->reach[side] * sizeof(float));
-    }
-    reco_hash_update(h, job->id, job->total * sizeof *job->id);
-    reco_hash_update(h, job->same.picture, job->total * sizeof(uint32_t));
-    reco_hash_update(h, job->same.caption, job->total * sizeof(uint32_t));
-    reco_hash_hex(h, s->state.key);
-    reco_free(text);
-    return text ? RECO_OK : RECO_E_NOMEM;
-}
 
 /* ---- runs ---- */
 
@@ -110,6 +81,7 @@ static reco_status measure_if_due(session *s)
         if (checkpoint_step(s, c) != st->step) continue;
         reco_outcome *out = st->outcomes + c * s->job.nheld;
         RECO_TRY(measure(s, out));
+        RECO_TRY(reco_train_log_validation(s->log, st, out));
         if (st->kept) memcpy(kept(s, c, st->run), st->vector, st->total * sizeof *st->kept);
         if (!keeps_best(s)) continue;
         reco_verdict v;
@@ -136,6 +108,7 @@ static reco_status run(session *s, size_t steps, bool measured)
     while (st->step < steps) {
         RECO_TRY(reco_learner_step(&s->learner));
         st->step++;
+        RECO_TRY(reco_train_log_step(s->log, &s->learner));
         if (measured) RECO_TRY(measure_if_due(s));
         RECO_TRY(keep_going(s));
     }
@@ -160,6 +133,14 @@ static reco_status choose_step(session *s)
     return RECO_OK;
 }
 
+/* The checkpoint that was best. */
+static size_t best_checkpoint(const session *s)
+{
+    size_t c = 0;
+    while (c + 1 < s->state.checkpoints && checkpoint_step(s, c) != s->state.best_step) c++;
+    return c;
+}
+
 static reco_status learn(session *s, bool *resumed)
 {
     reco_state *st = &s->state;
@@ -171,31 +152,35 @@ static reco_status learn(session *s, bool *resumed)
     if (!s->initial || !s->learned) return RECO_E_NOMEM;
     memcpy(s->initial, st->vector, st->total * sizeof *s->initial);
     RECO_TRY(reco_learner_create(&s->learner, job, s->fusion, st));
-    RECO_TRY(make_key(s));
+    RECO_TRY(reco_job_key(job, st->key));
     if (!job->o.fresh) RECO_TRY(reco_state_load(st, job, s->state_path, resumed));
-    s->total_steps = job->o.steps * (job->runs + !keeps_best(s));
+    RECO_TRY(reco_train_log_open(&s->log, job, st, *resumed));
+    bool again = !keeps_best(s) && job->trained == job->n;
+    s->total_steps = job->o.steps * (job->runs + again);
     s->saved_at = reco_now();
     for (; st->run < job->runs; st->run++, st->step = 0) RECO_TRY(run(s, job->o.steps, true));
     RECO_TRY(choose_step(s));
     /* A layer that can learn its pairs by heart stays as it was when the held-out pairs were served best. One that
-     * cannot is trained once more, with all pairs, for as many steps as were best. */
-    if (keeps_best(s))
-        memcpy(st->vector, st->best, st->total * sizeof *st->vector);
-    else
+     * cannot is trained once more, with all pairs, for as many steps as were best; where others are judged on, it has
+     * met all already. */
+    if (again)
         RECO_TRY(run(s, st->best_step, false));
+    else
+        memcpy(st->vector, keeps_best(s) ? st->best : kept(s, best_checkpoint(s), 0),
+               st->total * sizeof *st->vector);
     be_cautious(s);
     return reco_progress(ctx, "train", s->total_steps, s->total_steps);
 }
 
-/* ---- the readout ---- */
-
-/* The checkpoint that was best. */
-static size_t best_checkpoint(const session *s)
+/* Of a layer without training. */
+static reco_status choose_numbers(session *s)
 {
-    size_t c = 0;
-    while (c + 1 < s->state.checkpoints && checkpoint_step(s, c) != s->state.best_step) c++;
-    return c;
+    RECO_TRY(reco_job_key(&s->job, s->state.key));
+    RECO_TRY(reco_train_log_open(&s->log, &s->job, &s->state, false));
+    return reco_train_grid(&s->job, &s->fusion, &s->verdict);
 }
+
+/* ---- the readout ---- */
 
 /* Each run's pairs with the layer that has not met them. */
 static reco_status ask(session *s, reco_sides sides, reco_queries *q)
@@ -229,31 +214,6 @@ static reco_status choose_readout(session *s, reco_sides sides)
 }
 
 /* ---- the checkpoint ---- */
-
-static reco_status describe(session *s)
-{
-    const reco_job *job = &s->job;
-    reco_ctx *ctx = job->ctx;
-    reco_bank_info info = reco_bank_get_info(job->bank);
-    const reco_verdict *v = &s->verdict;
-    char number[64];
-    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "encoder", info.encoder));
-    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "fingerprint", info.fingerprint));
-    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "reco", RECO_VERSION));
-    snprintf(number, sizeof number, "%zu", job->n);
-    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "pairs", number));
-    snprintf(number, sizeof number, "%zu", s->state.best_step);
-    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "steps", number));
-    snprintf(number, sizeof number, "%llu", (unsigned long long)job->o.seed);
-    RECO_TRY(reco_fusion_set_meta(ctx, s->fusion, "seed", number));
-    char *text =
-        reco_format(ctx, "recall@1 of %zu held-out pairs: CLIP %.2f, image %.2f, text %.2f, both %.2f",
-                    v->pairs, v->recall[0], v->recall[1], v->recall[2], v->recall[3]);
-    if (!text) return RECO_E_NOMEM;
-    reco_status status = reco_fusion_set_meta(ctx, s->fusion, "validation", text);
-    reco_free(text);
-    return status;
-}
 
 static void report(const session *s, reco_sides sides)
 {
@@ -298,6 +258,7 @@ static reco_status create(session *s)
                             .layers = (size_t)o->layers,
                             .heads = (size_t)o->heads,
                             .mlp = o->mlp,
+                            .hidden = o->hidden,
                             .search = o->search,
                             .fuse = o->fuse,
                             .scores = !o->no_scores,
@@ -318,22 +279,25 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
     if (opts) s.job.o = *opts;
     s.state_path = reco_format(ctx, "%s.state", path);
     if (!s.state_path) RECO_GO(RECO_E_NOMEM);
+    if (s.job.o.command && reco_utf8_errors(s.job.o.command, strlen(s.job.o.command)))
+        RECO_GO(reco_fail(ctx, RECO_E_ARG, "train: the command is not UTF-8"));
     RECO_GO(reco_job_load(&s.job, pairs));
     RECO_GO(create(&s));
     if (s.job.o.layer >= RECO_LAYER_RELATIONAL)
         RECO_GO(learn(&s, &resumed));
     else
-        RECO_GO(reco_train_grid(&s.job, &s.fusion, &s.verdict));
+        RECO_GO(choose_numbers(&s));
     reco_sides sides = s.job.o.force_sides ? s.job.o.sides : s.verdict.sides;
     report(&s, sides);
     reco_fusion_set_sides(s.fusion, sides);
     RECO_GO(choose_readout(&s, sides));
     report_readout(&s);
-    RECO_GO(describe(&s));
+    RECO_GO(reco_train_describe(&s.job, s.fusion, &s.verdict, s.state.best_step));
+    RECO_GO(reco_train_log_end(s.log, &s.verdict, s.state.best_step, sides, &s.readout.mixture));
     RECO_GO(reco_fusion_save(ctx, s.fusion, path));
     unlink(s.state_path);
     if (result)
-        *result = (reco_train_result){.pairs = s.job.n,
+        *result = (reco_train_result){.pairs = s.job.trained,
                                       .validation_pairs = s.job.nheld,
                                       .steps = s.job.o.steps,
                                       .best_step = s.state.best_step,
@@ -349,6 +313,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
                                       .seconds = reco_now() - start,
                                       .resumed = resumed};
 out:
+    reco_train_log_close(s.log);
     reco_learner_clear(&s.learner);
     reco_state_clear(&s.state);
     reco_free(s.learned);

@@ -5,6 +5,8 @@
 #include "fusion/fusion.h"
 #include "reco/train.h"
 
+#include <jansson.h>
+
 /* ---- same.c ---- */
 
 /* Which captions are right answers to which pictures: those of any row of the picture. Captions are the same when their
@@ -85,8 +87,9 @@ typedef struct reco_job {
     bool own;          /* the pairs are the bank's own rows */
     bool inside;       /* most of them are, by whatever way they came */
     size_t n, d;
+    size_t trained;       /* pairs before those that everything is judged on, n where there are none such */
     const float *rows[2]; /* [n][d] by side */
-    float *owned[2];      /* rows, where they came from the bank */
+    float *owned[2];      /* rows, where they are not the caller's */
     /* The pairs, then, where they are not the bank's own rows, the rows of the bank that they retrieved. */
     size_t total;
     int64_t *id;       /* [total] row of the bank, ascending; -1: none */
@@ -280,6 +283,7 @@ typedef struct reco_learner {
     uint32_t *pool;      /* [npool] the pairs trained on in this run */
     size_t npool;
     reco_mask hidden;
+    double lr, norm; /* of the last step: learning rate, and the gradient's norm before clipping */
 } reco_learner;
 
 reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusion *fusion,
@@ -293,6 +297,33 @@ reco_status reco_learner_step(reco_learner *l);
 /* exp(logit_scale) at which CLIP's own loss on the pairs is least: where training starts when the encoder's is not
  * known. Too high a scale leaves next to no gradient, too low a one pulls everything together. */
 reco_status reco_train_fit_scale(const reco_job *job, float *scale);
+
+/* ---- provenance.c ---- */
+
+/* All options, no defaults left. */
+json_t *reco_train_options(const reco_job *job);
+/* A hash of the pairs. */
+reco_status reco_job_data(const reco_job *job, char hex[33]);
+/* A hash of all that a training depends on. */
+reco_status reco_job_key(const reco_job *job, char hex[33]);
+/* Tell a fusion layer how it was trained. */
+reco_status reco_train_describe(const reco_job *job, reco_fusion *fusion, const reco_verdict *v,
+                                size_t steps);
+
+/* ---- log.c ---- */
+
+typedef struct reco_train_log reco_train_log;
+/* *out NULL: none is wanted, and the functions below do nothing. resumed: the run goes on at `at`, and what it had written up to
+ * there stays. */
+reco_status reco_train_log_open(reco_train_log **out, const reco_job *job, const reco_state *at,
+                                bool resumed);
+void reco_train_log_close(reco_train_log *log);
+reco_status reco_train_log_step(reco_train_log *log, const reco_learner *learner);
+/* Of the state's run; outcomes [nheld]. */
+reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s,
+                                      const reco_outcome *outcomes);
+reco_status reco_train_log_end(reco_train_log *log, const reco_verdict *v, size_t best_step,
+                               reco_sides sides, const reco_mixture *m);
 
 /* ---- grid.c ---- */
 

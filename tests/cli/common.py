@@ -67,6 +67,17 @@ def write_npy(path, rows):
                      + struct.pack(f"<{len(rows) * len(rows[0])}f", *[x for row in rows for x in row]))
 
 
+def checkpoint(path):
+    """Header and data of a checkpoint, without the command that made it."""
+    content = pathlib.Path(path).read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + size])
+    provenance = json.loads(header["__metadata__"]["provenance"])
+    del provenance["command"]
+    header["__metadata__"]["provenance"] = provenance
+    return header, content[8 + size:]
+
+
 def jsonl(path):
     return [json.loads(line) for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines()]
 

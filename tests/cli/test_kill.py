@@ -6,7 +6,7 @@ import subprocess
 import time
 import unittest
 
-from common import MODEL, RECO, Case, npy
+from common import MODEL, RECO, Case, jsonl, npy
 
 MOMENTS = int(os.environ.get("RECO_TEST_MOMENTS", 20))
 
@@ -54,13 +54,20 @@ class Kill(Case):
     def test_train(self):
         self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(60), "--out", "b")
         command = ["train", "--bank", "b", "--steps", "60", "--seed", "3", "--out"]
-        span = self.span(*command, "want.safetensors")
+        span = self.span(*command, "want.safetensors", "--log", "want.jsonl")
+        whole = jsonl(self.dir / "want.jsonl")
         want = (self.dir / "want.safetensors").read_bytes()
         rng = random.Random(3)
         for i in range(MOMENTS):
-            self.killed([*command, f"f{i}.safetensors"], rng.random() * span)
-            self.reco(*command, f"f{i}.safetensors")
+            log = ["--log", f"log{i}.jsonl"]
+            self.killed([*command, f"f{i}.safetensors", *log], rng.random() * span)
+            self.reco(*command, f"f{i}.safetensors", *log)
             self.assertEqual((self.dir / f"f{i}.safetensors").read_bytes(), want)
+            lines = jsonl(self.dir / f"log{i}.jsonl")
+            self.assertEqual((lines[0]["event"], lines[-1]["event"]), ("start", "end"))
+            for event in ("step", "validation"):
+                at = [(line["run"], line["step"]) for line in lines if line["event"] == event]
+                self.assertEqual(at, [(line["run"], line["step"]) for line in whole if line["event"] == event])
         left = sorted(p.name for p in self.dir.iterdir() if p.name.startswith("f"))
         self.assertEqual(left, sorted(f"f{i}.safetensors" for i in range(MOMENTS)))
 

@@ -3,7 +3,7 @@ import math
 import random
 import unittest
 
-from common import MODEL, OTHER_MODEL, Case, jsonl, npy, write_npy
+from common import MODEL, OTHER_MODEL, Case, checkpoint, jsonl, npy, write_npy
 
 
 def unit(row):
@@ -82,7 +82,7 @@ class Train(Case):
             self.reco("bank", "build", "--embeddings", folder, "--out", f"{folder}.bank", "--several-captions")
         made = self.json("train", "--bank", f"{folder}.bank" if own else "b", *([] if own else ["--embeddings", folder]), "--steps", "20",
                          "--out", "f.safetensors", "--fresh")
-        return (self.dir / "f.safetensors").read_bytes(), made["recall_at_1"]
+        return checkpoint(self.dir / "f.safetensors"), made["recall_at_1"]
 
     def test_same_caption(self):
         """Captions are one when only case, blanks or the Unicode form tell them apart, or when their embeddings are equal."""
@@ -171,13 +171,104 @@ class Train(Case):
         done = self.reco(*train, "--out", "f.safetensors", "-k", "1000")
         self.assertIn("k = 1000, the bank can give 11 neighbours: k = 11", done.stderr)  # a pair does not retrieve itself
         self.reco(*train, "--out", "g.safetensors", "-k", "11")
-        self.assertEqual((self.dir / "f.safetensors").read_bytes(), (self.dir / "g.safetensors").read_bytes())
+        self.assertEqual(checkpoint(self.dir / "f.safetensors"), checkpoint(self.dir / "g.safetensors"))
         done = self.reco(*train, "--embeddings", "e", "--out", "h.safetensors", "-k", "1000")
         self.assertIn("k = 12", done.stderr)
         self.reco(*train, "--out", "f.safetensors", "--validation", "0.5")
         for bad in ("0.51", "0.9", "0.005"):
             done = self.reco(*train, "--out", "f.safetensors", "--validation", bad, code=2)
             self.assertIn(f"--validation = {bad}, want 0.01..0.5", done.stderr)
+
+    def provenance(self, path):
+        content = (self.dir / path).read_bytes()
+        header = json.loads(content[8:8 + int.from_bytes(content[:8], "little")])
+        told = json.loads(header["__metadata__"]["provenance"])
+        return told, json.loads(told["options"])
+
+    def test_every_option_is_kept(self):
+        self.world(60, 20, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        train = ["train", "--bank", "b", "--steps", "5", "--batch", "20"]
+        given = {"k": 4, "lr": 0.002, "weight_decay": 0.25, "warmup": 0.5, "clip": 0.75, "neighbour_dropout": 0.3,
+                 "max_similarity": 0.99, "min_similarity": 0.125, "validation": 0.25, "scale": 30.0, "seed": "7", "layers": 2,
+                 "heads": 4, "mlp": 48, "refine": "text", "search": "cross", "fuse": "uni"}
+        words = [word for name, value in given.items() for word in ("--" + name.replace("_", "-"), str(value))]
+        self.json(*train, "--out", "f", "--layer", "transformer", "--no-scores", "--rotate", *words)
+        told, options = self.provenance("f")
+        self.assertEqual(options, given | {"layer": "transformer", "steps": 5, "batch": 20, "scores": False, "rotate": True,
+                                           "hidden": 32})
+        self.assertEqual(told["command"], " ".join(["reco", *train, "--layer", "transformer", "--no-scores", "--rotate", *words]))
+        self.json(*train, "--out", "g", "--hidden", "16", "--warmup", "0", "--clip", "0", "--thr", "1", "--fresh", "--log=g.jsonl")
+        again, options = self.provenance("g")
+        self.assertEqual((options["hidden"], options["warmup"], options["clip"]), (16, 0, 0))
+        self.assertEqual(again["command"], " ".join(["reco", *train, "--hidden 16 --warmup 0 --clip 0"]))
+        self.assertEqual(told["data"], again["data"])
+        self.world(60, 20, "other", seed=1)
+        self.json(*train, "--out", "h", "--embeddings", "other")
+        self.assertNotEqual(self.provenance("h")[0]["data"], told["data"])
+        for option, bad, want in (("warmup", "1.5", "0..1"), ("clip", "-1", "0..1e+09"), ("layers", "65", "1..64"), ("mlp", "0", "1..1048576"),
+                                  ("hidden", "4097", "1..4096"), ("scale", "nan", "0.01..1e+06"), ("weight-decay", "11", "0..10"),
+                                  ("lr", "0", "1e-09..10")):
+            done = self.reco(*train, "--out", "bad", f"--{option}", bad, code=2)
+            self.assertIn(f"--{option} = {bad}, want {want}", done.stderr)
+        self.assertFalse((self.dir / "bad").exists())
+
+    def test_log(self):
+        self.world(60, 20, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        made = self.json("train", "--bank", "b", "--steps", "10", "--out", "f", "--log", "log.jsonl")
+        lines = jsonl(self.dir / "log.jsonl")
+        self.assertEqual((lines[0]["event"], lines[-1]["event"]), ("start", "end"))
+        self.assertEqual((lines[0]["pairs"], lines[0]["options"]["steps"]), (60, 10))
+        steps = [line for line in lines if line["event"] == "step"]
+        self.assertEqual([(s["run"], s["step"]) for s in steps],
+                         [(run, step) for run in range(6) for step in range(1, 1 + (10 if run < 5 else made["best_step"]))])
+        self.assertAlmostEqual(steps[-1]["loss"], made["loss"], places=12)
+        for step in steps:
+            self.assertGreater(step["gradient_norm"], 0)
+            self.assertTrue(0 < step["scale"] <= 100.001 and 0 <= step["lr"] <= 0.01)
+        checks = [line for line in lines if line["event"] == "validation"]
+        self.assertEqual([(c["run"], c["step"]) for c in checks], [(run, 10 * (i + 1) // 8) for run in range(5) for i in range(8)])
+        for side in ("clip", "image", "text", "both"):
+            at = [c for c in checks if c["step"] == made["best_step"]]
+            self.assertAlmostEqual(sum(c["recall_at_1"][side] * c["pairs"] for c in at) / 60, made["recall_at_1"][side], places=4)
+        self.assertEqual(lines[-1]["refine"], made["refine"])
+        seconds = [line["seconds"] for line in lines]
+        self.assertEqual(seconds, sorted(seconds))
+        self.json("train", "--bank", "b", "--steps", "5", "--out", "f", "--log", "log.jsonl")  # another training: a log of its own
+        self.assertEqual(jsonl(self.dir / "log.jsonl")[0]["options"]["steps"], 5)
+        self.json("train", "--bank", "b", "--layer", "weighted", "--out", "f", "--log", "log.jsonl")
+        self.assertEqual([line["event"] for line in jsonl(self.dir / "log.jsonl")], ["start", "end"])
+        (self.dir / "folder").mkdir()
+        for log, says in (("folder", "folder"), ("no/such/log", "no/such"), ("b", "b"), ("f", "--log and --out are one file")):
+            before = (self.dir / "f").read_bytes()
+            self.fails("train", "--bank", "b", "--steps", "5", "--out", "f", "--log", log, says=[says])
+            self.assertEqual((self.dir / "f").read_bytes(), before)
+
+    def test_validation_pairs(self):
+        """They are what is judged on; all the others are trained on."""
+        self.world(120, 30, "e")
+        self.world(40, 30, "val", seed=5)
+        self.world(30, 30, "few", seed=6)
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        for name, options in (("own", []), ("embeddings", ["--embeddings", "e"])):
+            for layer in ("relational", "transformer", "weighted"):
+                made = self.json("train", "--bank", "b", *options, "--val-embeddings", "val", "--layer", layer, "--steps", "30",
+                                 "--out", f"{name}.{layer}", "--log", "log")
+                self.assertEqual((made["pairs"], made["validation_pairs"]), (120, 40))
+                if layer == "relational":  # trained once, and judged as it is
+                    steps = [(s["run"], s["step"]) for s in jsonl(self.dir / "log") if s["event"] == "step"]
+                    self.assertEqual(steps, [(0, i + 1) for i in range(30)])
+                    self.assertGreater(made["recall_at_1"]["both"], made["recall_at_1"]["clip"])
+        other = self.json("train", "--bank", "b", "--val-embeddings", "few", "--steps", "30", "--out", "o")
+        self.assertEqual(other["validation_pairs"], 30)
+        done = self.reco("train", "--bank", "b", "--val-embeddings", "val", "--val-pairs", "x.csv", "--out", "x", code=2)
+        self.assertIn("want one of --val-pairs and --val-embeddings", done.stderr)
+        self.world(9, 9, "nine")
+        self.fails("train", "--bank", "b", "--val-embeddings", "nine", "--out", "x", says=["9 validation pairs, want 10.."])
+        self.world(20, 9, "wide", width=40)
+        self.fails("train", "--bank", "b", "--val-embeddings", "wide", "--out", "x", says=["wide: embeddings of 40, the bank holds 32"])
+        self.assertFalse((self.dir / "x").exists())
 
     def test_search_and_fusion(self):
         self.world(120, 40, "e")
@@ -200,7 +291,7 @@ class Train(Case):
             self.assertEqual(len({pair[kind] for pair in seen.values()}), 4)
         self.assertEqual(refined("mean", "mean"), seen["uni-cross"][0])
         self.json(*train, "f")
-        self.assertEqual((self.dir / "f").read_bytes(), (self.dir / "f.uni-cross").read_bytes())
+        self.assertEqual(checkpoint(self.dir / "f"), checkpoint(self.dir / "f.uni-cross"))
         for option in ("--search", "--fuse"):
             self.assertIn(f"{option} = both, want uni or cross", self.reco(*train, "g", option, "both", code=2).stderr)
         made = self.json(*train, "m", "--layer", "mlp")
@@ -269,6 +360,10 @@ class Train(Case):
                        says=["hf-quickgelu"])
             self.json("search", "--model", MODEL, "--bank", "b", "--fusion", f"{layer}.safetensors", "--text", "x",
                       "--refine", "both")
+        made = self.json("train", "--model", MODEL, "--bank", "b", "--val-pairs", self.pairs(12, "val.csv", first=120), "--steps", "20",
+                         "--out", "v.safetensors")
+        self.assertEqual((made["pairs"], made["validation_pairs"]), (40, 12))
+        self.assertTrue((self.dir / "v.safetensors.pairs.val").is_dir())
         others = self.pairs(40, "others.csv", first=80)
         self.fails("train", "--model", MODEL, "--bank", "b", "--pairs", others, "--out", "o.safetensors", "--cache", "cache",
                    says=["cache: holds the embeddings of other pairs; remove it, or name another folder with --cache"])
