@@ -80,7 +80,7 @@ static void check_list(const reco_job *job, int side, size_t list, int searched)
     for (size_t i = 0; i < N; i++) {
         bool used[N] = {false};
         for (size_t h = 0; h < job->depth; h++) {
-            uint32_t found = job->near[list][i * job->depth + h];
+            uint32_t found = job->near[list][i * job->reach[list] + h];
             assert_int_not_equal(found, RECO_NOTHING);
             size_t j = (size_t)job->id[found];
             double best = -2;
@@ -89,7 +89,7 @@ static void check_list(const reco_job *job, int side, size_t list, int searched)
                     best = cosine(side, i, searched, r);
             assert_false(is_barred(i, j) || used[j]);
             assert_true(cosine(side, i, searched, j) > best - 1e-6);
-            assert_true(fabs((double)job->scores[list][i * job->depth + h] - best) < 1e-5);
+            assert_true(fabs((double)job->scores[list][i * job->reach[list] + h] - best) < 1e-5);
             used[j] = true;
         }
     }
@@ -105,7 +105,7 @@ static void check_batch(const reco_job *job, reco_modality fuse)
         int partner = fuse == RECO_CROSS ? !side : side;
         for (size_t i = 0; i < N; i++)
             for (size_t h = 0; h < K; h++) {
-                size_t j = (size_t)job->id[job->near[side][i * job->depth + h]];
+                size_t j = (size_t)job->id[job->near[side][i * job->reach[side] + h]];
                 const float *R = b.R[side] + (i * K + h) * D;
                 assert_memory_equal(R, rows[partner] + j * D, D * sizeof *R);
                 double c = reco_dot(b.x[side] + i * D, R, D);
