@@ -142,6 +142,7 @@ typedef struct cli_readout {
     const char *how;
     float weights[2]; /* of CLIP and of what is refined */
 } cli_readout;
+#define CLI_CLIP_SCALE 100 /* of an encoder that is not known */
 #define CLI_MIXTURE_HELP                                                                                   \
     "Weights of CLIP and of the refined, A,B (the vote has what is left), off, or auto (default: auto, "   \
     "what training chose)"

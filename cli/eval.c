@@ -1,8 +1,51 @@
-#include "eval.h"
+#include "eval_runs.h"
 
 #include <sys/stat.h>
 
-enum { KEY_LABELS = 1, KEY_DETAILS, KEY_EXPLAIN, KEY_PAGE };
+enum {
+    KEY_LABELS = 1,
+    KEY_DETAILS,
+    KEY_EXPLAIN,
+    KEY_PAGE,
+    KEY_EMBEDDINGS,
+    KEY_CLASS_EMBEDDINGS,
+    KEY_ENCODER,
+    KEY_RETRIEVAL,
+    KEY_GROUPS,
+    KEY_PER_CLASS,
+    KEY_CONTROLS,
+    KEY_RESULTS,
+};
+
+static bool several(const eval_args *a)
+{
+    const zero_shot *z = &a->z;
+    return z->nbanks > 1 || z->nfusions > 1 || z->nks > 1;
+}
+
+/* Are there more questions than one layer's accuracy? */
+static bool compares(const eval_args *a)
+{
+    return a->embeddings || several(a) || a->controls || a->groups || a->per_class || a->results;
+}
+
+static void check(eval_args *a, struct argp_state *state)
+{
+    if (!a->explain != !a->page) argp_error(state, "--explain and --page go together");
+    if (a->embeddings && a->z.images) argp_error(state, "want one of --embeddings and --images");
+    if (!a->embeddings && !a->labels == !a->z.images)
+        argp_error(state, "want one of --labels and --images, or --embeddings");
+    if (a->retrieval && !a->embeddings) argp_error(state, "--retrieval goes with --embeddings");
+    if (a->class_embeddings && !a->embeddings)
+        argp_error(state, "--class-embeddings goes with --embeddings");
+    if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
+    if (a->retrieval && (a->labels || a->z.class_file || a->class_embeddings))
+        argp_error(state, "--retrieval is among captions, and takes no classes and labels");
+    if (a->groups && a->z.images) argp_error(state, "--groups goes with --embeddings or --labels");
+    if ((a->details || a->page) && compares(a))
+        argp_error(state, "--details and --explain are of one run over pictures");
+    if (several(a)) a->controls = true;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -25,9 +68,33 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_PAGE:
         a->page = arg;
         return 0;
+    case KEY_EMBEDDINGS:
+        a->embeddings = arg;
+        a->z.embedded = true;
+        return 0;
+    case KEY_CLASS_EMBEDDINGS:
+        a->class_embeddings = arg;
+        return 0;
+    case KEY_ENCODER:
+        a->encoder = arg;
+        return 0;
+    case KEY_RETRIEVAL:
+        a->retrieval = true;
+        return 0;
+    case KEY_GROUPS:
+        a->groups = arg;
+        return 0;
+    case KEY_PER_CLASS:
+        a->per_class = true;
+        return 0;
+    case KEY_CONTROLS:
+        a->controls = true;
+        return 0;
+    case KEY_RESULTS:
+        a->results = arg;
+        return 0;
     case ARGP_KEY_END:
-        if (!a->explain != !a->page) argp_error(state, "--explain and --page go together");
-        if (!a->labels == !a->z.images) argp_error(state, "want one of --labels and --images");
+        check(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -37,6 +104,25 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_option options[] = {
     {"labels", KEY_LABELS, "FILE", 0, "A table of images and labels: names of classes, or their numbers",
      1},
+    {"embeddings", KEY_EMBEDDINGS, "PATH", 0,
+     "Pictures that are embedded already: a folder with img_emb/ (and text_emb/, metadata/), or a .npy", 1},
+    {"class-embeddings", KEY_CLASS_EMBEDDINGS, "PATH", 0,
+     "The classes of --embeddings: a folder with text_emb/, or a .npy (default: the captions of its own "
+     "text_emb/)",
+     1},
+    {"retrieval", KEY_RETRIEVAL, NULL, 0, "Recall among the captions, and the pictures, of --embeddings",
+     1},
+    {"encoder", KEY_ENCODER, "NAME|DIR", 0,
+     "Whose the embeddings are, where no reco.json says it: a name or a model folder", 1},
+    {"groups", KEY_GROUPS, "COLUMN", 0,
+     "Every figure for each value of this column too, and their harmonic mean", 2},
+    {"per-class", KEY_PER_CLASS, NULL, 0, "The accuracy of each class", 2},
+    {"controls", KEY_CONTROLS, NULL, 0,
+     "Fusion without training beside it: vote, mean, weighted (default where several of --bank, --fusion, "
+     "-k are given)",
+     2},
+    {"results", KEY_RESULTS, "PREFIX", 0,
+     "Write PREFIXclip.json, PREFIXreco-0.json, ... as CLIP_benchmark does", 2},
     {"details", KEY_DETAILS, "FILE", 0, "Write each picture's predictions and neighbours here, as JSONL",
      2},
     {"explain", KEY_EXPLAIN, "N", 0, "Explain N of the pictures, and the classes confused most, on a page",
@@ -91,6 +177,24 @@ static reco_status judge(cli *c, eval_work *w, int which, reco_class_scores *sco
     return status;
 }
 
+/* One question, several answers. w NULL: of embeddings. */
+static reco_status compare(cli *c, eval_args *a, eval_work *w)
+{
+    eval_question q = {.m = 1, .how = "names"};
+    eval_runs r = {0};
+    reco_status status = w ? eval_question_of(c, a, w, &q) : eval_question_load(c, a, &q);
+    if (status == RECO_OK) status = eval_runs_ask(c, a, &q, a->z.model, &r);
+    if (status == RECO_OK && a->results && q.n) status = eval_runs_write(c, a, &q, &r);
+    if (status == RECO_OK) eval_runs_print(c, a, &q, &r);
+    if (status == RECO_OK && !w) {
+        a->skipped = q.total - (q.retrieval ? q.c : q.n);
+        a->asked = q.n;
+    }
+    eval_runs_free(&r);
+    eval_question_free(&q);
+    return status;
+}
+
 static reco_status run(cli *c, eval_args *a, eval_work *w)
 {
     zero_shot *z = w->z;
@@ -99,11 +203,17 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
     reco_status status = RECO_OK;
     for (int o = 0; o < 2 && status == RECO_OK; o++)
         if (outputs[o]) status = check_output(c, a, outputs[o]);
+    if (status == RECO_OK && compares(a)) status = eval_runs_check(c, a);
+    if (status == RECO_OK && a->embeddings) return compare(c, a, NULL);
     if (status == RECO_OK) status = eval_load(c, a, w);
     for (int o = 0; o < 2 && status == RECO_OK; o++)
         if (outputs[o]) /* the pictures are inputs, too */
             status = reco_check_output(c->ctx, outputs[o], RECO_OUT_FILE | RECO_OUT_NO_PROBE,
                                        (const char *const *)w->paths, w->n);
+    if (status == RECO_OK && compares(a)) {
+        if ((status = eval_embed(c, w)) == RECO_OK) status = compare(c, a, w);
+        return status;
+    }
     if (status == RECO_OK) status = zero_shot_embed(c, z, w->n);
     if (status == RECO_OK) status = eval_embed(c, w);
     if (status == RECO_OK) status = zero_shot_refine(c, z, w->rows, 0, w->n, w->improved);
@@ -125,9 +235,13 @@ int cmd_eval(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     eval_work w = {.z = &a.z};
     reco_status status = run(&c, &a, &w);
-    int strict = status == RECO_OK ? cli_skipped(&c, w.total - w.n, NULL) : 0;
+    if (!a.embeddings) {
+        a.skipped = w.total - w.n;
+        a.asked = w.n;
+    }
+    int strict = status == RECO_OK ? cli_skipped(&c, a.skipped, NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
-    if (status == RECO_OK && w.n == 0) strict = 1;
+    if (status == RECO_OK && a.asked == 0) strict = 1;
     eval_free(&w);
     zero_shot_close(&a.z);
     int code = cli_end(&c, status);

@@ -8,13 +8,17 @@ typedef struct eval_args {
     cli *common;
     zero_shot z;
     const char *labels, *details, *page;
-    size_t explain;  /* pictures of the page */
-    const char *how; /* labels are "names", "numbers", "folders" or "order" */
+    const char *embeddings, *class_embeddings, *encoder, *groups, *results;
+    bool retrieval, controls, per_class;
+    size_t skipped, asked; /* rows that could not be used; pictures that were asked about */
+    size_t explain;        /* pictures of the page */
+    const char *how;       /* labels are "names", "numbers", "folders" or "order" */
 } eval_args;
 
 /* Pictures and their labels. All arrays are in step, and what cannot be used drops out of all of them. */
 typedef struct eval_work {
     zero_shot *z;
+    char **groups;                   /* [total] of --groups; NULL: none asked for */
     char **images, **names, **paths; /* [n] as typed, the labels, the files; [total] are allocated */
     char **reasons;    /* [total] what is wrong with a row of --labels, or NULL; NULL: nothing */
     uint64_t *rows_at; /* [n] row of the input, for messages */

@@ -25,6 +25,15 @@ static reco_status from_table(cli *c, eval_args *a, eval_work *w)
                                            &w->names, &w->reasons, &w->rows_at, &w->total);
     if (status != RECO_OK) w->total = 0;
     if (status != RECO_OK) return status;
+    if (a->groups) {
+        char **again = NULL, **reasons = NULL;
+        size_t n;
+        status = reco_read_columns(c->ctx, a->labels, &c->table, "image", a->groups, &again, &w->groups,
+                                   &reasons, NULL, &n);
+        if (status != RECO_OK) return status;
+        reco_lines_free(again, n);
+        reco_lines_free(reasons, n);
+    }
     if (!(w->paths = calloc(w->total + 1, sizeof *w->paths))) return RECO_E_NOMEM;
     for (size_t i = 0; i < w->total; i++)
         if (!(w->paths[i] = reco_resolve_path(c->ctx, a->labels, w->images[i]))) return RECO_E_NOMEM;
@@ -34,9 +43,9 @@ static reco_status from_table(cli *c, eval_args *a, eval_work *w)
 /* Item i to place j of what a picture has before it is embedded. */
 static void move(eval_work *w, size_t j, size_t i)
 {
-    char **const lists[] = {w->images, w->names, w->paths};
+    char **const lists[] = {w->images, w->names, w->paths, w->groups};
     if (i == j) return;
-    for (size_t k = 0; k < sizeof lists / sizeof *lists; k++) {
+    for (size_t k = 0; k < sizeof lists / sizeof *lists && lists[k]; k++) {
         char *swap = lists[k][j];
         lists[k][j] = lists[k][i];
         lists[k][i] = swap;
@@ -174,6 +183,7 @@ reco_status eval_embed(cli *c, eval_work *w)
 
 void eval_free(eval_work *w)
 {
+    reco_lines_free(w->groups, w->total);
     reco_lines_free(w->images, w->total);
     reco_lines_free(w->names, w->total);
     reco_lines_free(w->paths, w->total);

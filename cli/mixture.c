@@ -7,7 +7,6 @@
 
 /* Of the vote, where neither a checkpoint nor the user says it. */
 #define VOTE_SCALE 40
-#define CLIP_SCALE 100 /* of an encoder that is not known */
 
 bool cli_readout_is_auto(const cli_readout *r) { return !r->how || strcmp(r->how, "auto") == 0; }
 
@@ -35,7 +34,7 @@ reco_mixture cli_choose_mixture(const cli_readout *r, const reco_fusion *fusion,
     reco_mixture m = {0};
     if (cli_readout_is_auto(r)) return sides == config.sides ? config.mixture : m;
     if (strcmp(r->how, "off") == 0) return m;
-    if (scale <= 0) scale = CLIP_SCALE;
+    if (scale <= 0) scale = CLI_CLIP_SCALE;
     m = config.mixture.scale[0] > 0 ? config.mixture : (reco_mixture){.scale = {scale, scale, VOTE_SCALE}};
     m.clip = r->weights[0];
     m.refined = r->weights[1];

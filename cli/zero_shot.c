@@ -16,6 +16,12 @@ enum {
     KEY_MIXTURE
 };
 
+static void note(struct argp_state *state, const char **list, size_t *n, const char *arg)
+{
+    if (*n == ZERO_SHOT_MOST) argp_error(state, "want at most %d banks and layers", ZERO_SHOT_MOST);
+    list[(*n)++] = arg;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     zero_shot *z = state->input;
@@ -24,10 +30,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         z->model_dir = arg;
         return 0;
     case KEY_BANK:
-        z->bank_dir = arg;
+        note(state, z->banks, &z->nbanks, z->bank_dir = arg);
         return 0;
     case KEY_FUSION:
-        z->fusion_name = arg;
+        note(state, z->fusions, &z->nfusions, z->fusion_name = arg);
         return 0;
     case KEY_CLASSES:
         z->class_file = arg;
@@ -52,15 +58,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'k':
         z->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        if (z->nks == ZERO_SHOT_MOST) argp_error(state, "want at most %d of -k", ZERO_SHOT_MOST);
+        z->ks[z->nks++] = z->refine.k;
         return 0;
     case ARGP_KEY_INIT:
         z->sides = RECO_SIDES_DEFAULT;
         return 0;
     case ARGP_KEY_END:
-        cli_need(state, z->model_dir, "--model");
+        if (!z->embedded) cli_need(state, z->model_dir, "--model");
         cli_need(state, z->bank_dir, "--bank");
         cli_need(state, z->fusion_name, "--fusion");
-        if (!z->images && !z->open) cli_need(state, z->class_file, "--classes");
+        if (!z->images && !z->open && !z->embedded) cli_need(state, z->class_file, "--classes");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -4,11 +4,18 @@
 
 #include "cli.h"
 
+#define ZERO_SHOT_MOST 64
+
 typedef struct zero_shot {
     const char *model_dir, *bank_dir, *fusion_name, *class_file, *template_file, *where,
         *images; /* as given */
-    bool merge;  /* classes of one name */
-    bool open; /* classes may be left out: nclasses is then 0, and embed, refine and vote are not for it */
+    const char *banks[ZERO_SHOT_MOST],
+        *fusions[ZERO_SHOT_MOST]; /* all that were given; the last is the one above */
+    size_t ks[ZERO_SHOT_MOST], nbanks, nfusions, nks;
+    bool
+        embedded; /* pictures, and what they are asked among, come as embeddings: no model and no classes are needed */
+    bool merge; /* classes of one name */
+    bool open;  /* classes may be left out: nclasses is then 0, and embed, refine and vote are not for it */
     cli_readout readout;
     reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
     reco_refine_opts refine;

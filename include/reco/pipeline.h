@@ -346,8 +346,12 @@ RECO_API reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, 
 /* The folders directly in `folder`, sorted as bytes, hidden ones left out: the layout of torchvision's ImageFolder. The model
  * reads their names with blanks for underscores. */
 RECO_API reco_status reco_class_list_folders(reco_ctx *ctx, reco_class_list **out, const char *folder);
+/* Of names in memory; path: what messages call them. */
+RECO_API reco_status reco_class_list_from(reco_ctx *ctx, reco_class_list **out, const char *const *names,
+                                          size_t n, const char *path);
 /* Once, before what follows: find names that are one class. Two are when the model's tokenizer makes the same tokens of
  * them, cut included, so that they have the same embedding; or when they differ in case, Unicode form or blanks alone.
+ *   model  NULL, here and below: what tokens say is not known, and words are compared alone
  *   merge  1: they become one class, of the first one's name; 0: RECO_E_EXISTS, which names both lines */
 RECO_API reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
                                             int merge);
@@ -357,6 +361,8 @@ RECO_API size_t
 reco_class_list_merged(const reco_class_list *list); /* names that became part of another class */
 /* [count + merged] all names, in the order of the file or folders; borrowed. */
 RECO_API const char *const *reco_class_list_entries(const reco_class_list *list);
+/* [count + merged] the class of each; borrowed. */
+RECO_API const uint32_t *reco_class_list_of(const reco_class_list *list);
 /* [count] to show, and for the model; borrowed. */
 RECO_API const char *const *reco_class_list_names(const reco_class_list *list);
 RECO_API const char *const *reco_class_list_texts(const reco_class_list *list);

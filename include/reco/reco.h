@@ -8,6 +8,7 @@
 #include "reco/fusion.h"
 #include "reco/image.h"
 #include "reco/pipeline.h"
+#include "reco/query.h"
 #include "reco/text.h"
 #include "reco/train.h"
 #endif

@@ -296,6 +296,22 @@ out:
     return status;
 }
 
+reco_status reco_class_list_from(reco_ctx *ctx, reco_class_list **out, const char *const *names, size_t n,
+                                 const char *path)
+{
+    reco_class_list *list;
+    *out = NULL;
+    RECO_TRY(create(ctx, &list, path));
+    reco_status status = n ? RECO_OK : reco_fail(ctx, RECO_E_FORMAT, "%s: no classes", path);
+    for (size_t i = 0; i < n && status == RECO_OK; i++)
+        status = add(ctx, list, names[i], strlen(names[i]), i + 1);
+    if (status == RECO_OK)
+        *out = list;
+    else
+        reco_class_list_free(list);
+    return status;
+}
+
 /* ---- folders ---- */
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }

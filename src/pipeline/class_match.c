@@ -23,6 +23,13 @@ reco_status reco_class_hash_words(reco_ctx *ctx, const char *name, bool loose, u
     return status;
 }
 
+/* Without a model the words have to do. */
+static reco_status hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text, uint64_t *hash)
+{
+    return model ? reco_model_hash_tokens(ctx, model, text, hash)
+                 : reco_class_hash_words(ctx, text, false, hash);
+}
+
 static const char *text_of(const reco_class_list *list, size_t entry)
 {
     return list->texts ? list->texts[entry] : list->entry_names[entry];
@@ -122,7 +129,7 @@ reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const r
         list->exact[list->nexact++] = (struct reco_class_index){hash_exact(list->entry_names[i]), i};
         struct reco_class_index *known = list->known + list->nknown;
         known[0].entry = known[1].entry = i;
-        RECO_TRY(reco_model_hash_tokens(ctx, model, text_of(list, i), &known[0].hash));
+        RECO_TRY(hash_tokens(ctx, model, text_of(list, i), &known[0].hash));
         RECO_TRY(reco_class_hash_words(ctx, text_of(list, i), false, &known[1].hash));
         list->nknown += 2;
     }
@@ -145,6 +152,7 @@ const char *const *reco_class_list_entries(const reco_class_list *list)
 {
     return (const char *const *)list->entry_names;
 }
+const uint32_t *reco_class_list_of(const reco_class_list *list) { return list->of_entry; }
 const char *const *reco_class_list_names(const reco_class_list *list) { return list->names; }
 const char *const *reco_class_list_texts(const reco_class_list *list) { return list->class_texts; }
 
@@ -180,7 +188,7 @@ static reco_status by_words(reco_ctx *ctx, const reco_class_list *list, const re
     uint64_t hash;
     *found = reco_class_look_up(list, list->exact, list->nexact, hash_exact(label));
     if (*found != RECO_NO_CLASS) return RECO_OK;
-    RECO_TRY(reco_model_hash_tokens(ctx, model, label, &hash));
+    RECO_TRY(hash_tokens(ctx, model, label, &hash));
     *found = reco_class_look_up(list, list->known, list->nknown, hash);
     for (int loose = 0; loose < 2 && *found == RECO_NO_CLASS; loose++) {
         RECO_TRY(reco_class_hash_words(ctx, label, loose, &hash));

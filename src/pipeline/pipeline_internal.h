@@ -195,6 +195,9 @@ static inline size_t reco_batch(const reco_ctx *ctx, const reco_stream_opts *opt
 }
 
 /* classes.c: the name in place of the first {}, to be freed; a template without one is an error that names it. */
+/* read.c: the value of a record as text, a number as it is written; NULL: it has none. name as for reco_read_columns. */
+reco_status reco_row_value(reco_ctx *ctx, const json_t *row, const char *name, const reco_table_opts *table,
+                           char **out);
 char *reco_fill_template(reco_ctx *ctx, const char *template, const char *name);
 
 #endif

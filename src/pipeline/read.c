@@ -106,9 +106,8 @@ static int role_of(const char *name)
     return -1;
 }
 
-/* The value of a row as text, a number as it is written; NULL: it has none. */
-static reco_status find_value(reco_ctx *ctx, const json_t *row, const char *name,
-                              const reco_table_opts *table, char **out)
+reco_status reco_row_value(reco_ctx *ctx, const json_t *row, const char *name, const reco_table_opts *table,
+                           char **out)
 {
     int role = role_of(name);
     const char *given = role < 0 ? name : reco_column_given((reco_column)role, table), *key;
@@ -154,7 +153,7 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
         if (!row && !bad) break;
         for (int i = 0; i < 3 && status == RECO_OK; i++) status = grow(ctx, &columns[i], *n, &room[i]);
         for (int i = 0; i < 2 && status == RECO_OK; i++) {
-            if (row) status = find_value(ctx, row, names[i], table, &values[i]);
+            if (row) status = reco_row_value(ctx, row, names[i], table, &values[i]);
             if (status != RECO_OK || values[i]) continue;
             if (!bad) snprintf(no, sizeof no, "no %.20s", names[i]);
             if (!bad) bad = no;

@@ -1,0 +1,180 @@
+"""eval of embeddings: figures against ones computed here, groups, several runs, and what is refused."""
+import json
+import pathlib
+import struct
+
+from common import *
+
+D = 16
+NAMES = ["red disc", "green tent", "blue ring", "black cat"]
+
+
+def unit(rng):
+    row = [rng.gauss(0, 1) for _ in range(D)]
+    norm = math.sqrt(sum(x * x for x in row))
+    return [x / norm for x in row]
+
+
+def near(rng, row, spread):
+    moved = [x + rng.gauss(0, spread) for x in row]
+    norm = math.sqrt(sum(x * x for x in moved))
+    return [x / norm for x in moved]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+def best(row, rows):
+    return max(range(len(rows)), key=lambda j: (dot(row, rows[j]), -j))
+
+
+def write_labels(path, labels):
+    header = repr({"descr": "<i8", "fortran_order": False, "shape": (len(labels),)})
+    header += " " * (117 - len(header)) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + struct.pack(f"<{len(labels)}q", *labels))
+
+
+class Eval(Case):
+    def folder(self, name, images, texts=None, records=None):
+        write_npy(self.dir / name / "img_emb/img_emb_0.npy", images)
+        if texts: write_npy(self.dir / name / "text_emb/text_emb_0.npy", texts)
+        if records:
+            (self.dir / name / "metadata").mkdir(exist_ok=True)
+            (self.dir / name / "metadata/metadata_0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        return name
+
+    def setUp(self):
+        super().setUp()
+        rng = random.Random(5)
+        self.texts = [unit(rng) for _ in NAMES]
+        self.labels = [i % 4 for i in range(60)]
+        self.images = [near(rng, self.texts[l], 0.35) for l in self.labels]
+        memory = [i % 4 for i in range(40)]
+        self.folder("memory", [near(rng, self.texts[l], 0.3) for l in memory], [self.texts[l] for l in memory], [{"caption": NAMES[l]} for l in memory])
+        self.reco("bank", "build", "--embeddings", "memory", "--out", "bank", "--encoder", "test-clip")
+        self.folder("asked", self.images, None, [{"label": NAMES[l], "half": "seen" if l < 2 else "unseen"} for l in self.labels])
+        write_npy(self.dir / "classes.npy", self.texts)
+        write_npy(self.dir / "images.npy", self.images)
+        write_labels(self.dir / "labels.npy", self.labels)
+        (self.dir / "classes.txt").write_text("\n".join(NAMES) + "\n")
+        self.said = [best(i, self.texts) for i in self.images]
+        self.memory = ["--bank", "bank", "--fusion", "none"]
+        self.arrays = ["--embeddings", "images.npy", "--labels", "labels.npy", "--class-embeddings", "classes.npy", "--classes", "classes.txt"]
+
+    def accuracy(self, which=None):
+        rows = [i for i, l in enumerate(self.labels) if which is None or l in which]
+        return sum(self.said[i] == self.labels[i] for i in rows) / len(rows)
+
+    def test_arrays(self):
+        found = self.json("eval", *self.arrays, *self.memory)
+        self.assertEqual((found["task"], found["images"], found["classes"], found["labels"]), ("classification", 60, 4, "numbers"))
+        self.assertLess(self.accuracy(), 1)
+        self.assertAlmostEqual(found["clip"]["acc1"], self.accuracy())
+        self.assertEqual(found["clip"]["acc5"], 1)
+        self.assertEqual(found["reco"], found["clip"])
+        self.assertEqual(found["runs"][0]["difference"]["acc1"], {"mean": 0, "low": 0, "high": 0})
+        again = self.json("eval", *self.arrays[:-2], *self.memory)  # classes without names
+        self.assertEqual(again["clip"], found["clip"])
+        self.assertIn("60 pictures, 4 classes", self.reco("eval", *self.arrays, *self.memory, "--per-class").stdout)
+
+    def test_captions_are_the_classes(self):
+        records = [{"caption": NAMES[l].upper() if i % 3 else NAMES[l]} for i, l in enumerate(self.labels)]
+        self.folder("pairs", self.images, [self.texts[l] for l in self.labels], records)
+        self.folder("bare", self.images, [self.texts[l] for l in self.labels])
+        for name in ("pairs", "bare"):
+            found = self.json("eval", "--embeddings", name, *self.memory)
+            self.assertEqual(found["classes"], 4)
+            self.assertAlmostEqual(found["clip"]["acc1"], self.accuracy())
+
+    def test_groups(self):
+        found = self.json("eval", "--embeddings", "asked", "--class-embeddings", "classes.npy", "--classes", "classes.txt", "--groups", "half",
+                          "--per-class", *self.memory)
+        seen, unseen = self.accuracy((0, 1)), self.accuracy((2, 3))
+        groups = found["clip"]["groups"]
+        self.assertEqual([groups[g]["images"] for g in ("seen", "unseen")], [30, 30])
+        self.assertAlmostEqual(groups["seen"]["acc1"], seen)
+        self.assertAlmostEqual(groups["unseen"]["acc1"], unseen)
+        self.assertAlmostEqual(found["clip"]["harmonic_mean"]["acc1"], 2 / (1 / seen + 1 / unseen))
+        for j, one in enumerate(found["per_class"]):
+            self.assertEqual((one["class"], one["images"]), (NAMES[j], 15))
+            self.assertAlmostEqual(one["clip"], self.accuracy((j,)))
+
+    def test_the_vote(self):
+        """All neighbours' captions are classes, by name and, where nothing is named, by their vectors."""
+        vote = ["--bank", "bank", "--fusion", "none", "--mixture", "0,0", "-k", 5]
+        named = self.json("eval", *self.arrays, *vote)
+        self.assertNotEqual(named["reco"], named["clip"])
+        self.assertEqual(named["cosines"], named["clip"])
+        self.assertEqual(self.json("eval", *self.arrays[:-2], *vote)["reco"], named["reco"])
+
+    def test_several_runs(self):
+        found = self.json("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "--fusion", "none", "-k", 2, "-k", 6)
+        runs = [(r["fusion"], r["k"], r["control"]) for r in found["runs"]]
+        self.assertEqual(runs, [("mean", 2, False), ("mean", 6, False), ("none", 2, False), ("none", 6, False), *((f, k, True)
+                                for f in ("vote", "mean", "weighted") for k in (2, 6))])
+        by = {(r["fusion"], r["k"], r["control"]): r for r in found["runs"]}
+        for k in (2, 6):
+            self.assertEqual(by["mean", k, False]["cosines"], by["mean", k, True]["cosines"])
+            alone = self.json("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "-k", k)
+            self.assertEqual(alone["runs"][0], by["mean", k, False])
+            off = by["mean", k, False]["difference"]["acc1"]
+            self.assertAlmostEqual(off["mean"], by["mean", k, False]["reco"]["acc1"] - found["clip"]["acc1"], places=6)
+            self.assertTrue(off["low"] <= off["mean"] <= off["high"])
+        one = self.reco("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "--controls", "--threads", 1, "--json").stdout
+        self.assertEqual(self.reco("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "--controls", "--threads", 2, "--json").stdout, one)
+
+    def test_retrieval(self):
+        rng = random.Random(9)
+        pictures = [unit(rng) for _ in range(12)]
+        of = [i // 2 for i in range(24)]  # two captions each
+        texts = [near(rng, pictures[p], 0.4) for p in of]
+        self.folder("named", [pictures[p] for p in of], texts, [{"image_path": f"{p}.jpg", "caption": f"caption {i}"} for i, p in enumerate(of)])
+        self.folder("bare", [pictures[p] for p in of], texts)
+        right = sum(of[best(pictures[p], texts)] == p for p in range(12)) / 12, sum(best(texts[i], pictures) == of[i] for i in range(24)) / 24
+        self.assertLess(right[1], 1)
+        for name in ("named", "bare"):
+            found = self.json("eval", "--embeddings", name, "--retrieval", *self.memory)
+            self.assertEqual((found["task"], found["images"], found["captions"]), ("retrieval", 12, 24))
+            self.assertAlmostEqual(found["clip"]["image_to_text_recall@1"], right[0])
+            self.assertAlmostEqual(found["clip"]["text_to_image_recall@1"], right[1])
+        self.assertIn("12 pictures, 24 captions", self.reco("eval", "--embeddings", "named", "--retrieval", *self.memory).stdout)
+        self.fails("eval", "--embeddings", "asked", "--retrieval", *self.memory, says=["asked", "no text_emb"])
+
+    def test_results_of_clip_benchmark(self):
+        found = self.json("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "--results", "out-")
+        for name, method in (("clip", "clip"), ("reco-0", "reco")):
+            written = json.loads((self.dir / f"out-{name}.json").read_text())
+            self.assertEqual(set(written), {"dataset", "model", "pretrained", "task", "metrics", "language"})
+            self.assertEqual(written["metrics"]["acc1"], found[method]["acc1"])
+            self.assertEqual(written["metrics"]["mean_per_class_recall"], found[method]["mean_per_class"])
+
+    def test_bad(self):
+        nan = [[math.nan] * D] * 3
+        write_npy(self.dir / "nan.npy", nan)
+        write_npy(self.dir / "narrow.npy", [row[:8] for row in self.texts])
+        write_npy(self.dir / "three.npy", self.texts[:3])
+        write_labels(self.dir / "short.npy", self.labels[:-1])
+        write_labels(self.dir / "far.npy", [7] * 60)
+        (self.dir / "empty.npy").write_bytes(b"")
+        with_classes = ["--class-embeddings", "classes.npy", "--classes", "classes.txt", *self.memory]
+        self.fails("eval", "--embeddings", "nan.npy", "--labels", "labels.npy", *with_classes, says=["nan.npy", "not finite"])
+        self.fails("eval", "--embeddings", "empty.npy", "--labels", "labels.npy", *with_classes, says=["empty.npy"])
+        self.fails("eval", "--embeddings", "images.npy", "--labels", "short.npy", *with_classes, says=["short.npy", "59", "60"])
+        self.fails("eval", "--embeddings", "images.npy", *with_classes, says=["images.npy", "no labels"])
+        self.fails("eval", "--embeddings", "images.npy", "--labels", "labels.npy", *self.memory, says=["images.npy", "--class-embeddings"])
+        self.fails("eval", "--embeddings", "images.npy", "--labels", "labels.npy", "--classes", "classes.txt", *self.memory, says=["classes.txt", "--model"])
+        for bad, says in (("narrow.npy", ["narrow.npy", 8, 16]), ("three.npy", ["classes.txt", 4, 3]), ("nan.npy", ["nan.npy"])):
+            self.fails("eval", "--embeddings", "images.npy", "--labels", "labels.npy", "--class-embeddings", bad, "--classes", "classes.txt", *self.memory, says=says)
+        done = self.reco("eval", "--embeddings", "images.npy", "--labels", "far.npy", "--results", "out-", *with_classes, code=1)
+        self.assertIn('label "7" is no class', done.stderr)
+        self.assertIn("there is no accuracy", done.stdout)
+        self.assertEqual(list(self.dir.glob("out-*")), [])
+        self.fails("eval", *self.arrays, *self.memory, "--encoder", "another-clip", says=["another-clip", "test-clip"])
+        for usage in (["--retrieval", "--labels", "labels.npy"], ["--images", "."], ["--details", "d.jsonl"]):
+            self.reco("eval", "--embeddings", "images.npy", *self.memory, *usage, code=2)
+        self.reco("eval", "--labels", "l.csv", "--class-embeddings", "classes.npy", "--model", MODEL, "--classes", "classes.txt", *self.memory, code=2)
+
+
+if __name__ == "__main__":
+    unittest.main()
