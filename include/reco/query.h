@@ -2,11 +2,15 @@
 #ifndef RECO_QUERY_H
 #define RECO_QUERY_H
 
-#include "reco/pipeline.h"
+#include "reco/bank.h"
+#include "reco/base.h"
+#include "reco/io.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct reco_stream_opts; /* of reco/pipeline.h */
 
 /* Embeddings that are asked with. Free with reco_query_set_free. */
 enum { RECO_QUERY_IMAGE, RECO_QUERY_TEXT, RECO_QUERY_LABEL, RECO_QUERY_GROUP, RECO_QUERY_VALUES };
@@ -23,7 +27,7 @@ typedef struct reco_query_set {
  *   group  the column of RECO_QUERY_GROUP; NULL: none. The others are columns with a known name, or that `table` gives */
 RECO_API reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *path,
                                          reco_side side, const char *group, const reco_table_opts *table,
-                                         const reco_stream_opts *stream);
+                                         const struct reco_stream_opts *stream);
 RECO_API void reco_query_set_free(reco_query_set *set);
 /* Labels in order: whole numbers of a .npy, the column `label` of a table, or the lines of a text. Free with reco_lines_free. */
 RECO_API reco_status reco_read_labels(reco_ctx *ctx, const char *path, const reco_table_opts *table,
