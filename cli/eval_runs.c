@@ -153,7 +153,7 @@ static bool votes(const reco_mixture *m) { return m->scale[0] > 0 && m->clip + m
 static reco_status hear(bench *b, const eval_run *run, reco_bank_filter *filter)
 {
     const eval_question *q = b->q;
-    size_t k = run->k, n = q->n;
+    size_t k = run->mixture.voters ? run->mixture.voters : run->k, n = q->n;
     reco_fusion_config config = reco_fusion_get_config(b->fusion);
     float *scores = calloc(n * k + 1, sizeof *scores);
     uint32_t *of = calloc(n * k + 1, sizeof *of);
