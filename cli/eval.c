@@ -1,5 +1,6 @@
 #include "eval_runs.h"
 
+#include <stdlib.h>
 #include <sys/stat.h>
 
 enum {
@@ -15,6 +16,7 @@ enum {
     KEY_PER_CLASS,
     KEY_CONTROLS,
     KEY_RESULTS,
+    KEY_DATASET,
 };
 
 static bool several(const eval_args *a)
@@ -38,6 +40,9 @@ static void check(eval_args *a, struct argp_state *state)
     if (a->retrieval && !a->embeddings) argp_error(state, "--retrieval goes with --embeddings");
     if (a->class_embeddings && !a->embeddings)
         argp_error(state, "--class-embeddings goes with --embeddings");
+    if (a->dataset) cli_need(state, a->z.model_dir, "--model");
+    if (a->dataset && (a->labels || a->class_embeddings || a->groups))
+        argp_error(state, "--dataset brings its own labels and classes, and has no groups");
     if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
     if (a->retrieval && (a->labels || a->z.class_file || a->class_embeddings))
         argp_error(state, "--retrieval is among captions, and takes no classes and labels");
@@ -90,6 +95,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_CONTROLS:
         a->controls = true;
         return 0;
+    case KEY_DATASET:
+        a->embeddings = arg;
+        a->dataset = a->z.embedded = true;
+        return 0;
     case KEY_RESULTS:
         a->results = arg;
         return 0;
@@ -106,6 +115,10 @@ static const struct argp_option options[] = {
      1},
     {"embeddings", KEY_EMBEDDINGS, "PATH", 0,
      "Pictures that are embedded already: a folder with img_emb/ (and text_emb/, metadata/), or a .npy", 1},
+    {"dataset", KEY_DATASET, "DIR", 0,
+     "A data set in tars as CLIP_benchmark has them, with its classnames.txt, templates and "
+     "dataset_type.txt",
+     1},
     {"class-embeddings", KEY_CLASS_EMBEDDINGS, "PATH", 0,
      "The classes of --embeddings: a folder with text_emb/, or a .npy (default: the captions of its own "
      "text_emb/)",
@@ -203,6 +216,7 @@ static reco_status run(cli *c, eval_args *a, eval_work *w)
     reco_status status = RECO_OK;
     for (int o = 0; o < 2 && status == RECO_OK; o++)
         if (outputs[o]) status = check_output(c, a, outputs[o]);
+    if (status == RECO_OK && a->dataset) status = eval_dataset(a);
     if (status == RECO_OK && compares(a)) status = eval_runs_check(c, a);
     if (status == RECO_OK && a->embeddings) return compare(c, a, NULL);
     if (status == RECO_OK) status = eval_load(c, a, w);
@@ -242,6 +256,7 @@ int cmd_eval(int argc, char **argv)
     int strict = status == RECO_OK ? cli_skipped(&c, a.skipped, NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
     if (status == RECO_OK && a.asked == 0) strict = 1;
+    free(a.own[0]), free(a.own[1]);
     eval_free(&w);
     zero_shot_close(&a.z);
     int code = cli_end(&c, status);

@@ -333,15 +333,20 @@ reco_status eval_question_load(cli *c, eval_args *a, eval_question *q)
     reco_stream_opts stream = {.encoder = a->encoder, .failure = cli_failure, .user = c};
     reco_status status = RECO_OK;
     q->m = 1;
-    if (a->z.model_dir) status = cli_open_model(c, &a->z.model, a->z.model_dir, RECO_SIDES_TEXT);
+    if (a->z.model_dir)
+        status =
+            cli_open_model(c, &a->z.model, a->z.model_dir, a->dataset ? RECO_SIDES_BOTH : RECO_SIDES_TEXT);
     s.model = a->z.model;
-    if (status == RECO_OK)
+    if (status == RECO_OK && a->dataset)
+        status = reco_query_set_read(c->ctx, &s.pictures, s.model, a->embeddings, a->retrieval, &stream);
+    else if (status == RECO_OK)
         status = reco_query_set_load(c->ctx, &s.pictures, a->embeddings, RECO_IMAGE, a->groups, &c->table,
                                      &stream);
     if (status == RECO_OK && !s.pictures.rows[RECO_IMAGE]) status = want(a->embeddings, "has no img_emb");
     if (status == RECO_OK) {
         q->d = s.pictures.d;
-        q->total = s.pictures.total;
+        q->total = s.pictures.total + s.pictures.skipped;
+        c->truncated += s.pictures.truncated;
         q->scale = s.model ? reco_model_get_info(s.model).logit_scale : s.pictures.logit_scale;
         status = a->retrieval ? load_pairs(c, a, &s, q) : load_classes(c, a, &s, q);
     }

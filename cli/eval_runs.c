@@ -212,7 +212,7 @@ static reco_status open_run(bench *b, const reco_model *model, eval_run *run)
     }
     reco_fusion_config config = reco_fusion_get_config(b->fusion);
     run->layer = config.layer;
-    run->own = a->z.sides == RECO_SIDES_DEFAULT;
+    run->own = a->z.own || a->z.sides == RECO_SIDES_DEFAULT;
     run->sides = run->own ? config.sides : a->z.sides;
     if (!run->k) run->k = config.k;
     if (!run->control) run->mixture = cli_choose_mixture(&a->z.readout, b->fusion, run->sides, b->scale);
@@ -269,6 +269,21 @@ static reco_status list_runs(const eval_args *a, eval_runs *r)
     return RECO_OK;
 }
 
+static reco_status check_templates(cli *c, const zero_shot *z)
+{
+    char **lines = NULL;
+    size_t n = 0;
+    reco_status status = RECO_OK;
+    if (z->template_file) status = reco_read_lines(c->ctx, z->template_file, &lines, &n);
+    for (size_t i = 0; i < n && status == RECO_OK; i++)
+        if (!strstr(lines[i], "{}") && !strstr(lines[i], "{c}")) {
+            cli_error("%s: template \"%s\" has no {} for the class name", z->template_file, lines[i]);
+            status = RECO_E_ARG;
+        }
+    reco_lines_free(lines, n);
+    return status;
+}
+
 reco_status eval_runs_check(cli *c, const eval_args *a)
 {
     const zero_shot *z = &a->z;
@@ -280,10 +295,12 @@ reco_status eval_runs_check(cli *c, const eval_args *a)
         status = cli_open_memory(c, NULL, &bank, z->banks[i / z->nfusions], &fusion,
                                  z->fusions[i % z->nfusions], 0);
         for (int e = 0; e < 2 && status == RECO_OK; e++)
-            if (read[e]) status = reco_check_embeddings(c->ctx, read[e], a->encoder, bank, fusion);
+            if (read[e] && !(e == 0 && a->dataset))
+                status = reco_check_embeddings(c->ctx, read[e], a->encoder, bank, fusion);
         reco_fusion_free(fusion);
         reco_bank_close(bank);
     }
+    if (status == RECO_OK) status = check_templates(c, z);
     if (status != RECO_OK || !a->results) return status;
     char *path;
     const char *const inputs[] = {a->embeddings, a->class_embeddings, z->class_file, z->images, a->labels};

@@ -57,6 +57,8 @@ typedef struct eval_runs {
     size_t n;
 } eval_runs;
 
+/* --dataset: what its files say of classes, templates and the task, where the user does not. */
+reco_status eval_dataset(eval_args *a);
 /* Before the work: do all memories, layers and embeddings belong together, and can the results be written? */
 reco_status eval_runs_check(cli *c, const eval_args *a);
 /* Every bank with every layer and k, then the controls. */

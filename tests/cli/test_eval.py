@@ -176,5 +176,104 @@ class Eval(Case):
         self.reco("eval", "--labels", "l.csv", "--class-embeddings", "classes.npy", "--model", MODEL, "--classes", "classes.txt", *self.memory, code=2)
 
 
+class Pictures(Case):
+    """With a model: tables, and CLIP_benchmark's tars, say the same."""
+
+    def setUp(self):
+        super().setUp()
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(8), "--out", "b")
+        self.images = self.pictures(12, "test")
+        (self.dir / "classes.txt").write_text("\n".join(NAMES) + "\n")
+        (self.dir / "templates.txt").write_text("a {}\nthe {} here\n")
+        self.options = ["--model", MODEL, "--bank", "b", "--fusion", "mean", "--classes", "classes.txt", "--templates", "templates.txt"]
+        said = self.json("classify", *self.options, *self.images)["results"]
+        self.said = [NAMES.index(r["clip"][0]["label"]) for r in said]
+        self.labels = [(l + (i % 3 == 0)) % 4 for i, l in enumerate(self.said)]  # every third is wrong
+        (self.dir / "l.csv").write_text("image,label,half\n" + "".join(f"{p},{NAMES[l]},{i % 2}\n" for i, (p, l) in enumerate(zip(self.images, self.labels))))
+
+    def tar(self, path, members):
+        import io
+        import tarfile
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+    def dataset(self, words):
+        """Two tars of six pictures, each with its words."""
+        for t in (0, 1):
+            members = []
+            for i in range(6 * t, 6 * t + 6):
+                ending, text = words(i)
+                members += [(f"s{i:04d}.png", self.images[i].read_bytes()), (f"s{i:04d}.{ending}", text.encode())]
+            self.tar(self.dir / f"set/test/{t}.tar", members)
+        (self.dir / "set/test/nshards.txt").write_text("2\n")
+
+    def test_runs_are_those_of_one_at_a_time(self):
+        alone = self.json("eval", *self.options, "--labels", "l.csv", "-k", 3)
+        self.assertAlmostEqual(alone["clip"]["acc1"], 8 / 12)
+        found = self.json("eval", *self.options, "--fusion", "none", "--labels", "l.csv", "-k", 3, "--groups", "half")
+        for method in ("clip", "reco", "cosines"):
+            for figure in ("acc1", "acc5", "mean_per_class"):
+                self.assertAlmostEqual(found[method][figure], alone[method][figure])
+        self.assertEqual(sorted(found["clip"]["groups"]), ["0", "1"])
+        self.assertEqual([r["fusion"] for r in found["runs"]], ["mean", "none", "vote", "mean", "weighted"])
+
+    def test_classification(self):
+        self.dataset(lambda i: ("cls", f"{self.labels[i]}\n"))
+        (self.dir / "set/classnames.txt").write_text("\n".join(NAMES) + "\n")
+        (self.dir / "set/zeroshot_classification_templates.txt").write_text("a {c}\nthe {c} here\n")
+        alone = self.json("eval", *self.options, "--labels", "l.csv")
+        found = self.json("eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set")
+        self.assertEqual((found["images"], found["classes"], found["labels"], found["failures"]), (12, 4, "numbers", 0))
+        for method in ("clip", "reco"):
+            self.assertAlmostEqual(found[method]["acc1"], alone[method]["acc1"])
+            self.assertAlmostEqual(found[method]["calibration_error"], alone["calibration_error"][method], places=5)
+        self.tar(self.dir / "set/test/1.tar", [("a.png", b"no picture"), ("a.cls", b"0"), ("b.png", self.images[6].read_bytes()), ("c.cls", b"1"),
+                                               ("d.png", self.images[7].read_bytes()), ("d.cls", b"9")])
+        found = self.json("eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set")
+        self.assertEqual((found["images"], found["failures"]), (6, 4))
+        (self.dir / "set/zeroshot_classification_templates.txt").write_text("a thing\n")
+        self.fails("eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set", says=["a thing", "no {}"])
+        (self.dir / "set/classnames.txt").unlink()
+        self.fails("eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set", says=["classnames.txt"])
+
+    def test_retrieval(self):
+        self.dataset(lambda i: ("txt", f"thing {i}\n\nanother {i}\n"))
+        (self.dir / "set/dataset_type.txt").write_text("retrieval\n")
+        options = ["--model", MODEL, "--bank", "b", "--fusion", "mean"]
+        found = self.json("eval", *options, "--dataset", "set")
+        self.assertEqual((found["task"], found["images"], found["captions"], found["failures"]), ("retrieval", 12, 24, 0))
+        lines = "".join(f"thing {i}\nanother {i}\n" for i in range(12))
+        (self.dir / "captions.txt").write_text(lines)
+        (self.dir / "images.txt").write_text("".join(f"{p}\n{p}\n" for p in self.images))
+        self.reco("embed", "--model", MODEL, "--images", "images.txt", "--out", "e", "--dtype", "float32")
+        self.reco("embed", "--model", MODEL, "--texts", "captions.txt", "--out", "e", "--dtype", "float32")
+        again = self.json("eval", "--embeddings", "e", "--retrieval", "--bank", "b", "--fusion", "mean")
+        for method in ("clip", "reco"):
+            for figure, value in again[method].items():
+                self.assertAlmostEqual(found[method][figure], value)
+        (self.dir / "set/test/nshards.txt").write_text("none")
+        self.fails("eval", *options, "--dataset", "set", says=["nshards.txt", "number of tars"])
+        (self.dir / "set/test/nshards.txt").write_text("3")
+        self.fails("eval", *options, "--dataset", "set", says=["2.tar"])
+
+    def test_clip_benchmark(self):
+        """Its program makes a table of our results."""
+        self.reco("eval", *self.options, "--labels", "l.csv", "--results", "out-")
+        found = self.json("eval", *self.options, "--labels", "l.csv")
+        if not shutil.which("clip_benchmark"): self.skipTest("clip_benchmark is not installed")
+        subprocess.run(["clip_benchmark", "build", "out-clip.json", "out-reco-0.json", "--output", "table.csv"], cwd=self.dir, check=True, capture_output=True)
+        import csv
+        with open(self.dir / "table.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row, method in zip(rows, ("clip", "reco")):
+            self.assertEqual(row["task"], "zeroshot_classification")
+            self.assertAlmostEqual(float(row["acc1"]), found[method]["acc1"])
+            self.assertAlmostEqual(float(row["mean_per_class_recall"]), found[method]["mean_per_class"])
+
+
 if __name__ == "__main__":
     unittest.main()
