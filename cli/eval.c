@@ -17,6 +17,7 @@ enum {
     KEY_CONTROLS,
     KEY_RESULTS,
     KEY_DATASET,
+    KEY_JOINT,
 };
 
 static bool several(const eval_args *a)
@@ -40,6 +41,8 @@ static void check(eval_args *a, struct argp_state *state)
     if (a->retrieval && !a->embeddings) argp_error(state, "--retrieval goes with --embeddings");
     if (a->class_embeddings && !a->embeddings)
         argp_error(state, "--class-embeddings goes with --embeddings");
+    if (a->joint && (!a->embeddings || a->dataset || a->retrieval))
+        argp_error(state, "--joint goes with --embeddings and classes");
     if (a->dataset) cli_need(state, a->z.model_dir, "--model");
     if (a->dataset && (a->labels || a->class_embeddings || a->groups))
         argp_error(state, "--dataset brings its own labels and classes, and has no groups");
@@ -99,6 +102,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->embeddings = arg;
         a->dataset = a->z.embedded = true;
         return 0;
+    case KEY_JOINT:
+        a->joint = true;
+        return 0;
     case KEY_RESULTS:
         a->results = arg;
         return 0;
@@ -124,6 +130,10 @@ static const struct argp_option options[] = {
      "text_emb/)",
      1},
     {"retrieval", KEY_RETRIEVAL, NULL, 0, "Recall among the captions, and the pictures, of --embeddings",
+     1},
+    {"joint", KEY_JOINT, NULL, 0,
+     "As OVEN asks: text_emb/ beside the pictures are questions, img_emb/ beside the classes pictures of "
+     "them, and each is added",
      1},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "Whose the embeddings are, where no reco.json says it: a name or a model folder", 1},

@@ -10,8 +10,9 @@ typedef struct eval_args {
     const char *labels, *details, *page;
     const char *embeddings, *class_embeddings, *encoder, *groups, *results;
     bool retrieval, controls, per_class;
-    bool dataset;          /* embeddings is a data set of CLIP_benchmark's, to be embedded */
-    char *own[2];          /* its files of names and templates, where they were not given */
+    bool joint;   /* text_emb beside the pictures are questions, img_emb beside the classes show them */
+    bool dataset; /* embeddings is a data set of CLIP_benchmark's, to be embedded */
+    char *own[2]; /* its files of names and templates, where they were not given */
     size_t skipped, asked; /* rows that could not be used; pictures that were asked about */
     size_t explain;        /* pictures of the page */
     const char *how;       /* labels are "names", "numbers", "folders" or "order" */

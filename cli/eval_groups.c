@@ -69,6 +69,7 @@ reco_status eval_question_group(eval_question *q, char *const *names)
     if (done) {
         qsort_r(order, q->n, sizeof *order, by_group, (void *)names);
         done = reorder(q->images, q->d * sizeof(float), order, q->n) &&
+               (!q->asked || reorder(q->asked, q->d * sizeof(float), order, q->n)) &&
                (!q->labels || reorder(q->labels, sizeof *q->labels, order, q->n)) &&
                (!q->of || order_captions(q, order));
     }

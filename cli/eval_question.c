@@ -69,8 +69,9 @@ typedef struct source {
     size_t nlabels;
 } source;
 
-/* One row a class, of several entries that are one the first. */
-static reco_status take_rows(eval_question *q, const source *s, const float *rows, const size_t *first)
+/* One row a class, of several entries that are one the first; beside: rows of its other side, or NULL. */
+static reco_status take_rows(eval_question *q, const source *s, const float *rows, const float *beside,
+                             const size_t *first)
 {
     const uint32_t *of = reco_class_list_of(s->list);
     size_t entries = reco_class_list_count(s->list) + reco_class_list_merged(s->list),
@@ -78,8 +79,9 @@ static reco_status take_rows(eval_question *q, const source *s, const float *row
     if (!at) return RECO_E_NOMEM;
     for (size_t i = entries; i-- > 0;) at[of[i]] = first ? first[i] : i;
     q->prompts = gather(rows, at, q->c, q->d);
+    if (beside) q->shown = gather(beside, at, q->c, q->d);
     free(at);
-    return q->prompts ? RECO_OK : RECO_E_NOMEM;
+    return q->prompts && (q->shown || !beside) ? RECO_OK : RECO_E_NOMEM;
 }
 
 static reco_status settle(cli *c, eval_args *a, source *s, eval_question *q, bool merge)
@@ -126,7 +128,7 @@ static reco_status embedded_classes(cli *c, eval_args *a, source *s, eval_questi
         cli_error("%s: %zu classes, %s has %zu", a->z.class_file, entries, a->class_embeddings, n);
         return RECO_E_MISMATCH;
     }
-    return take_rows(q, s, set->rows[RECO_TEXT], NULL);
+    return take_rows(q, s, set->rows[RECO_TEXT], a->joint ? set->rows[RECO_IMAGE] : NULL, NULL);
 }
 
 /* Captions of the pictures themselves, each once. */
@@ -148,7 +150,7 @@ static reco_status caption_classes(cli *c, eval_args *a, source *s, eval_questio
     if (status == RECO_OK)
         status = reco_class_list_from(c->ctx, &s->list, (const char *const *)names, n, a->embeddings);
     if (status == RECO_OK) status = settle(c, a, s, q, true);
-    if (status == RECO_OK) status = take_rows(q, s, set->rows[RECO_TEXT], first);
+    if (status == RECO_OK) status = take_rows(q, s, set->rows[RECO_TEXT], NULL, first);
     if (status == RECO_OK && !a->labels) { /* each picture's label is its caption */
         s->nlabels = set->total;
         if (!(s->labels = calloc(s->nlabels + 1, sizeof *s->labels))) status = RECO_E_NOMEM;
@@ -240,7 +242,9 @@ static reco_status match(cli *c, eval_args *a, source *s, eval_question *q)
     q->labels = calloc(set->n + 1, sizeof *q->labels);
     q->images = calloc(set->n * q->d + 1, sizeof(float));
     char **groups = calloc(set->n + 1, sizeof *groups);
-    if (!q->labels || !q->images || !groups) status = RECO_E_NOMEM;
+    bool asks = a->joint && set->rows[RECO_TEXT];
+    if (asks) q->asked = calloc(set->n * q->d + 1, sizeof(float));
+    if (!q->labels || !q->images || !groups || (asks && !q->asked)) status = RECO_E_NOMEM;
     for (size_t i = 0, j = 0; i < set->n && status == RECO_OK; i++) {
         const char *label = label_of(s, i);
         uint32_t class = label ? classes[j++] : RECO_NO_CLASS;
@@ -249,7 +253,9 @@ static reco_status match(cli *c, eval_args *a, source *s, eval_question *q)
         if (class != RECO_NO_CLASS) {
             q->labels[q->n] = class;
             groups[q->n] = set->values[RECO_QUERY_GROUP][i];
-            memcpy(q->images + q->n++ * q->d, set->rows[RECO_IMAGE] + i * q->d, q->d * sizeof(float));
+            memcpy(q->images + q->n * q->d, set->rows[RECO_IMAGE] + i * q->d, q->d * sizeof(float));
+            if (asks) memcpy(q->asked + q->n * q->d, set->rows[RECO_TEXT] + i * q->d, q->d * sizeof(float));
+            q->n++;
             continue;
         }
         if (label && asprintf(&reason, "label \"%s\" is no class, the nearest is \"%s\"", label,
@@ -278,6 +284,9 @@ static reco_status load_classes(cli *c, eval_args *a, source *s, eval_question *
         status = caption_classes(c, a, s, q);
     else
         status = want(a->embeddings, "has no text_emb; want --class-embeddings, or --classes and --model");
+    if (status == RECO_OK && a->joint && !q->shown && !s->pictures.rows[RECO_TEXT])
+        status = want(a->embeddings,
+                      "--joint finds neither text_emb beside the pictures nor img_emb beside the classes");
     if (status == RECO_OK) status = take_names(q, s->list);
     if (status == RECO_OK) status = read_labels(c, a, s);
     return status == RECO_OK ? match(c, a, s, q) : status;
@@ -318,12 +327,26 @@ static reco_status load_pairs(cli *c, eval_args *a, source *s, eval_question *q)
 
 /* ---- */
 
+static float *copy(const float *rows, size_t n)
+{
+    float *out = calloc(n + 1, sizeof *out);
+    if (out) memcpy(out, rows, n * sizeof *out);
+    return out;
+}
+
+/* What CLIP alone compares. */
 static reco_status finish(eval_question *q)
 {
     q->plain = q->prompts;
-    if (q->m == 1) return RECO_OK;
-    if (!(q->plain = calloc(q->c * q->d + 1, sizeof(float)))) return RECO_E_NOMEM;
-    eval_average(q, q->prompts, q->plain);
+    q->joint = q->images;
+    if (q->m > 1) {
+        if (!(q->plain = calloc(q->c * q->d + 1, sizeof(float)))) return RECO_E_NOMEM;
+        eval_average(q, q->prompts, q->plain);
+    }
+    if (q->shown && q->m == 1 && !(q->plain = copy(q->prompts, q->c * q->d))) return RECO_E_NOMEM;
+    if (q->asked && !(q->joint = copy(q->images, q->n * q->d))) return RECO_E_NOMEM;
+    eval_join(q->plain, q->shown, q->c, q->d);
+    eval_join(q->joint, q->asked, q->n, q->d);
     return RECO_OK;
 }
 
@@ -348,6 +371,13 @@ reco_status eval_question_load(cli *c, eval_args *a, eval_question *q)
         q->total = s.pictures.total + s.pictures.skipped;
         c->truncated += s.pictures.truncated;
         q->scale = s.model ? reco_model_get_info(s.model).logit_scale : s.pictures.logit_scale;
+        if (a->joint && !a->class_embeddings && !s.model) {
+            cli_error("--joint wants classes apart from the questions: --class-embeddings, or --classes "
+                      "and --model");
+            status = RECO_E_ARG;
+        }
+    }
+    if (status == RECO_OK) {
         status = a->retrieval ? load_pairs(c, a, &s, q) : load_classes(c, a, &s, q);
     }
     if (status == RECO_OK) status = finish(q);
@@ -381,6 +411,8 @@ reco_status eval_question_of(cli *c, eval_args *a, eval_work *w, eval_question *
 void eval_question_free(eval_question *q)
 {
     if (q->plain != q->prompts) free(q->plain);
+    if (q->joint != q->images) free(q->joint);
+    free(q->asked), free(q->shown);
     for (size_t i = 0; q->names && i < q->c; i++) free(q->names[i]);
     for (size_t i = 0; q->groups && i < q->ngroups; i++) free(q->groups[i]);
     free(q->images), free(q->prompts), free(q->labels), free(q->of), free(q->names), free(q->groups);

@@ -50,7 +50,7 @@ static reco_status name_some(const bench *b, const float *images, const float *c
 {
     const eval_question *q = b->q;
     size_t n = to - from, d = q->d, k = b->votes.k;
-    reco_readout_rows rows = {q->images + from * d, q->plain, images + from * d, classes, n, q->c, d};
+    reco_readout_rows rows = {q->joint + from * d, q->plain, images + from * d, classes, n, q->c, d};
     reco_votes votes = {b->votes.scores + from * k, b->votes.of + from * k, b->votes.counts + from, k};
     reco_class_scores s, mixed;
     float scale = b->scale;
@@ -107,7 +107,7 @@ static reco_status find_all(const bench *b, const float *images, const float *ca
     const size_t many[2] = {q->n, q->c};
     uint32_t *ranks[2] = {calloc(q->n + 1, sizeof(uint32_t)), calloc(q->c + 1, sizeof(uint32_t))};
     reco_retrieval_scores s;
-    reco_retrieval_rows rows = {images, captions, q->images, q->plain, q->of, q->n, q->c, q->d};
+    reco_retrieval_rows rows = {images, captions, q->joint, q->plain, q->of, q->n, q->c, q->d};
     reco_status status = ranks[0] && ranks[1] ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
         status = reco_eval_retrieval(b->c->ctx, &s, ranks, &rows, mixture, b->votes.k ? &b->votes : NULL);
@@ -135,16 +135,28 @@ static reco_status judge(const bench *b, const float *images, const float *candi
     return status;
 }
 
+static void unit(float *x, size_t n, size_t d)
+{
+    for (size_t j = 0; j < n; j++) {
+        double norm = 0;
+        float *row = x + j * d;
+        for (size_t i = 0; i < d; i++) norm += (double)row[i] * (double)row[i];
+        for (size_t i = 0; i < d && norm > 0; i++) row[i] = (float)((double)row[i] / sqrt(norm));
+    }
+}
+
 void eval_average(const eval_question *q, const float *prompts, float *out)
 {
     memset(out, 0, q->c * q->d * sizeof *out);
     for (size_t i = 0; i < q->m * q->c * q->d; i++) out[i % (q->c * q->d)] += prompts[i];
-    for (size_t j = 0; j < q->c; j++) {
-        double norm = 0;
-        float *row = out + j * q->d;
-        for (size_t i = 0; i < q->d; i++) norm += (double)row[i] * (double)row[i];
-        for (size_t i = 0; i < q->d; i++) row[i] = (float)((double)row[i] / sqrt(norm));
-    }
+    unit(out, q->c, q->d);
+}
+
+void eval_join(float *x, const float *y, size_t n, size_t d)
+{
+    if (!y) return;
+    for (size_t i = 0; i < n * d; i++) x[i] += y[i];
+    unit(x, n, d);
 }
 
 static bool votes(const reco_mixture *m) { return m->scale[0] > 0 && m->clip + m->refined < 1 - 1e-6f; }
@@ -178,24 +190,39 @@ static void hush(bench *b)
     b->ids = NULL;
 }
 
+/* Rows of one side, refined where that side is. */
+static reco_status refine_rows(bench *b, const eval_run *run, reco_bank_filter *filter, reco_side side,
+                               const float *x, size_t n, float *out)
+{
+    reco_refine_opts opts = {.k = run->k, .filter = filter};
+    if (run->layer != RECO_LAYER_NONE && (int)run->sides >> side & 1)
+        return reco_refine(b->c->ctx, b->bank, b->fusion, side, x, n, &opts, out, (reco_hits){0});
+    memcpy(out, x, n * b->q->d * sizeof *out);
+    return RECO_OK;
+}
+
+/* What is added to rows of the other side, likewise. */
+static reco_status join(bench *b, const eval_run *run, reco_bank_filter *filter, reco_side side,
+                        const float *x, size_t n, float *to)
+{
+    if (!x) return RECO_OK;
+    float *rows = calloc(n * b->q->d + 1, sizeof *rows);
+    reco_status status = rows ? refine_rows(b, run, filter, side, x, n, rows) : RECO_E_NOMEM;
+    if (status == RECO_OK) eval_join(to, rows, n, b->q->d);
+    free(rows);
+    return status;
+}
+
 static reco_status refine(bench *b, const eval_run *run, reco_bank_filter *filter)
 {
     const eval_question *q = b->q;
-    cli *c = b->c;
-    reco_refine_opts opts = {.k = run->k, .filter = filter};
-    reco_status status = RECO_OK;
-    memcpy(b->images, q->images, q->n * q->d * sizeof(float));
-    memcpy(b->candidates, q->plain, q->c * q->d * sizeof(float));
-    if (run->layer == RECO_LAYER_NONE) return RECO_OK;
-    if (run->sides & RECO_SIDES_IMAGE)
-        status = reco_refine(c->ctx, b->bank, b->fusion, RECO_IMAGE, q->images, q->n, &opts, b->images,
-                             (reco_hits){0});
-    if (status == RECO_OK && run->sides & RECO_SIDES_TEXT) {
-        float *to = q->m > 1 ? b->prompts : b->candidates;
-        status = reco_refine(c->ctx, b->bank, b->fusion, RECO_TEXT, q->prompts, q->m * q->c, &opts, to,
-                             (reco_hits){0});
-        if (q->m > 1 && status == RECO_OK) eval_average(q, b->prompts, b->candidates);
-    }
+    float *prompts = q->m > 1 ? b->prompts : b->candidates;
+    reco_status status = refine_rows(b, run, filter, RECO_IMAGE, q->images, q->n, b->images);
+    if (status == RECO_OK)
+        status = refine_rows(b, run, filter, RECO_TEXT, q->prompts, q->m * q->c, prompts);
+    if (status == RECO_OK && q->m > 1) eval_average(q, prompts, b->candidates);
+    if (status == RECO_OK) status = join(b, run, filter, RECO_TEXT, q->asked, q->n, b->images);
+    if (status == RECO_OK) status = join(b, run, filter, RECO_IMAGE, q->shown, q->c, b->candidates);
     return status;
 }
 
@@ -332,7 +359,7 @@ reco_status eval_runs_ask(cli *c, const eval_args *a, const eval_question *q, co
     reco_status status =
         b.images && b.candidates && (b.prompts || q->m < 2) ? list_runs(a, r) : RECO_E_NOMEM;
     if (status == RECO_OK) status = find_scale(&b);
-    if (status == RECO_OK) status = judge(&b, q->images, q->plain, NULL, &r->clip);
+    if (status == RECO_OK) status = judge(&b, q->joint, q->plain, NULL, &r->clip);
     for (size_t i = 0; i < r->n && status == RECO_OK; i++) status = ask(&b, model, r, &r->runs[i]);
     free(b.images), free(b.candidates), free(b.prompts);
     return status;

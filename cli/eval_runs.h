@@ -8,10 +8,13 @@
 typedef struct eval_question {
     bool retrieval;
     size_t n, c, m, d,
-        total;        /* pictures, candidates, prompts of a candidate, width; rows that were there */
-    float *images;    /* [n][d] */
-    float *prompts;   /* [m][c][d] */
-    float *plain;     /* [c][d] the candidates by CLIP alone; may be prompts itself */
+        total;      /* pictures, candidates, prompts of a candidate, width; rows that were there */
+    float *images;  /* [n][d] */
+    float *prompts; /* [m][c][d] */
+    float *plain;   /* [c][d] the candidates by CLIP alone; may be prompts itself */
+    float *asked,
+        *shown; /* [n][d], [c][d] of --joint, raw: questions beside pictures, pictures of classes; NULL: none */
+    float *joint;     /* [n][d] pictures by CLIP alone, with their questions; may be images itself */
     uint32_t *labels; /* [n] class of each, or */
     uint32_t *of;     /* [c] picture of each caption */
     char **names;     /* [c]; NULL: nobody says */
@@ -28,6 +31,8 @@ reco_status eval_question_of(cli *c, eval_args *a, eval_work *w, eval_question *
 /* Rows of one group follow one another. names [n], NULL: no group. */
 reco_status eval_question_group(eval_question *q, char *const *names);
 void eval_question_free(eval_question *q);
+/* x [n][d] += y, of norm 1 again. y NULL: nothing. */
+void eval_join(float *x, const float *y, size_t n, size_t d);
 /* The mean over each candidate's prompts, of norm 1: out [c][d]. */
 void eval_average(const eval_question *q, const float *prompts, float *out);
 

@@ -124,6 +124,38 @@ class Eval(Case):
         one = self.reco("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "--controls", "--threads", 1, "--json").stdout
         self.assertEqual(self.reco("eval", *self.arrays, "--bank", "bank", "--fusion", "mean", "--controls", "--threads", 2, "--json").stdout, one)
 
+    def test_joint(self):
+        """OVEN's form: questions beside pictures, pictures of the entities, seen and unseen."""
+        rng = random.Random(3)
+        questions = [unit(rng) for _ in self.images]
+        shown = [near(rng, t, 0.5) for t in self.texts]
+        add = lambda xs, ys: [near(rng, [x + y for x, y in zip(a, b)], 0) for a, b in zip(xs, ys)]
+        asked, entities = add(self.images, questions), add(self.texts, shown)
+        right = [best(a, entities) == l for a, l in zip(asked, self.labels)]
+        self.assertLess(sum(right), 60)
+        self.assertNotEqual(right, [s == l for s, l in zip(self.said, self.labels)])
+        records = [{"label": NAMES[l], "split": "seen" if l < 3 else "unseen"} for l in self.labels]
+        self.folder("questions", self.images, questions, records)
+        self.folder("entities", shown, self.texts, [{"caption": n} for n in NAMES])
+        options = ["eval", "--joint", "--embeddings", "questions", "--class-embeddings", "entities"]
+        found = self.json(*options, "--groups", "split", *self.memory)
+        self.assertAlmostEqual(found["clip"]["acc1"], sum(right) / 60)
+        self.assertEqual(found["reco"], found["clip"])
+        parts = [[r for r, l in zip(right, self.labels) if (l < 3) == seen] for seen in (True, False)]
+        parts = [sum(p) / len(p) for p in parts]
+        self.assertAlmostEqual(found["clip"]["harmonic_mean"]["acc1"], 2 / (1 / parts[0] + 1 / parts[1]))
+        # What is refined is refined by its own side, then added.
+        for name in ("questions", "entities"):
+            self.reco("refine", "--bank", "bank", "--fusion", "mean", "--embeddings", name, "--out", f"{name}.refined")
+        better = self.json("eval", "--joint", "--embeddings", "questions.refined", "--class-embeddings", "entities.refined", *self.memory)
+        mean = self.json(*options, "--bank", "bank", "--fusion", "mean", "--refine", "both")
+        self.assertNotEqual(mean["reco"]["acc1"], mean["clip"]["acc1"])
+        for figure, value in better["clip"].items():
+            self.assertAlmostEqual(mean["reco"][figure], value, places=5)
+        self.fails("eval", "--joint", *self.arrays, *self.memory, says=["--joint", "neither"])
+        self.fails("eval", "--joint", "--embeddings", "questions", *self.memory, says=["--joint", "--class-embeddings"])
+        self.reco("eval", "--joint", "--retrieval", "--embeddings", "questions", *self.memory, code=2)
+
     def test_retrieval(self):
         rng = random.Random(9)
         pictures = [unit(rng) for _ in range(12)]
