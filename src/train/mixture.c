@@ -236,7 +236,8 @@ static void weigh(grid *g, bool vote)
         }
 }
 
-/* First the two scales with the share of CLIP, then the vote and all weights, then finer scales. */
+/* First the two scales with the share of CLIP, then the vote and all weights, then finer scales. Where no caption that is
+ * asked for is in the memory, nothing can be told of the vote, and it gets nothing. */
 static reco_status search(const reco_job *job, const reco_queries *q, const result *clip, result *best)
 {
     grid g;
@@ -246,10 +247,12 @@ static reco_status search(const reco_job *job, const reco_queries *q, const resu
     spread(job, &g, 1, NULL);
     weigh(&g, false);
     RECO_TRY(best_of(job, q, &g, clip, best));
-    fix(&g, &best->m);
-    spread(job, &g, 2, NULL);
-    weigh(&g, true);
-    RECO_TRY(best_of(job, q, &g, clip, best));
+    if (job->twins) {
+        fix(&g, &best->m);
+        spread(job, &g, 2, NULL);
+        weigh(&g, true);
+        RECO_TRY(best_of(job, q, &g, clip, best));
+    }
     reco_mixture middle = best->m;
     fix(&g, &middle);
     spread(job, &g, 0, &middle.scale[0]);
