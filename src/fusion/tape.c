@@ -43,7 +43,11 @@ static void lay_out(reco_tape *t, const reco_fusion_config *c, carve *m)
         b->mean1 = take(m, n, T, 1);
         b->rstd1 = take(m, n, T, 1);
         b->q = take(m, n, tq, d);
-        b->kv = take(m, n, T, 2 * d);
+        if (reco_layer_pools(c, l)) {
+            b->r = take(m, n, c->heads, d);
+            b->sums = take(m, n, c->heads, d);
+        } else
+            b->kv = take(m, n, T, 2 * d);
         b->p = take(m, n * c->heads, tq, T);
         b->o = take(m, n, tq, d);
         b->h = take(m, n, tq, d);

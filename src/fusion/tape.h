@@ -9,7 +9,8 @@ typedef struct reco_block_tape {
     float *x;                 /* [n*T][d] input */
     float *a, *mean1, *rstd1; /* [n*T][d], [n*T]: LN1(x) */
     float *q;                 /* [n*tq][d] */
-    float *kv;                /* [n*T][2d] */
+    float *kv;                /* [n*T][2d], where tq > 1 or there are many heads; else */
+    float *r, *sums;          /* [n][H][d], of pooled.c */
     float *p;                 /* [n][H][tq][T] attention */
     float *o;                 /* [n*tq][d] */
     float *h;                 /* [n*tq][d] */
@@ -75,6 +76,25 @@ typedef struct reco_attn {
     const float *q, *kv, *scores, *score_scale, *self_bias;
     const size_t *valid;
 } reco_attn;
+/* With fewer heads than this, attention of token 0 alone is that of pooled.c. */
+enum { RECO_POOLED_HEADS = 64 };
+static inline bool reco_layer_pools(const reco_fusion_config *c, size_t l)
+{
+    return l + 1 == c->layers && c->heads < RECO_POOLED_HEADS;
+}
+/* The same with tq = 1, and values projected: o [n][d] of tokens [n*T][d] (a->kv is not looked at), weights of keys and values
+ * [d][d], bias of values [d]. Kept for backward: p, r, sums. */
+reco_status reco_pooled_attention(reco_ctx *ctx, float *o, float *p, float *r, float *sums,
+                                  const float *tokens, const float *wk, const float *wv, const float *bv,
+                                  const reco_attn *a);
+/* dq [n][d] and da [n*T][d] (of tokens) are overwritten, the others accumulate. The bias of keys has no gradient. */
+typedef struct reco_pooled_grads {
+    float *dq, *da, *dwk, *dwv, *dbv, *dscore, *dself;
+} reco_pooled_grads;
+reco_status reco_pooled_attention_backward(reco_ctx *ctx, const reco_pooled_grads *g, const float *dout,
+                                           const float *p, const float *r, const float *sums,
+                                           const float *tokens, const float *wk, const float *wv,
+                                           const reco_attn *a);
 void reco_set_attention(reco_ctx *ctx, float *o, float *p, const reco_attn *a);
 /* dq, dkv are overwritten; dscore, dself [H] accumulate (NULL with score_scale); scratch from ctx. */
 reco_status reco_set_attention_backward(reco_ctx *ctx, float *dq, float *dkv, float *dscore, float *dself,

@@ -54,9 +54,14 @@ static reco_status layer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape 
     size_t d = s.d;
     reco_layernorm(ctx, b->a, b->x, P(LN1_W), P(LN1_B), s.rows, d, f->config.eps, b->mean1, b->rstd1);
     RECO_TRY(reco_affine(ctx, b->q, b->a, s.ldq, P(QKV_W), P(QKV_B), s.qrows, d, d));
-    RECO_TRY(reco_affine(ctx, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
     reco_attn attn = attention_of(f, tape, l, &s);
-    reco_set_attention(ctx, b->o, b->p, &attn);
+    if (reco_layer_pools(&f->config, l))
+        RECO_TRY(reco_pooled_attention(ctx, b->o, b->p, b->r, b->sums, b->a, P(QKV_W) + d * d,
+                                       P(QKV_W) + 2 * d * d, P(QKV_B) + 2 * d, &attn));
+    else {
+        RECO_TRY(reco_affine(ctx, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
+        reco_set_attention(ctx, b->o, b->p, &attn);
+    }
     RECO_TRY(reco_affine(ctx, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
     for (size_t i = 0; i < s.qrows; i++) add(b->h + i * d, b->x + i * s.ldq, d);
     reco_layernorm(ctx, b->b, b->h, P(LN2_W), P(LN2_B), s.qrows, d, f->config.eps, b->mean2, b->rstd2);
@@ -94,7 +99,7 @@ reco_status reco_transformer_forward(reco_ctx *ctx, const reco_fusion *f, reco_t
     return RECO_OK;
 }
 
-/* dy [qrows][d] becomes the gradient of the layer's input, in dx [rows][d] (may be dy's own memory's successor). */
+/* dy [qrows][d] becomes the gradient of the layer's input, in dx [rows][d] (may be dy's own memory's successor); NULL: nobody asks. */
 static reco_status layer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, size_t l, float *dx,
                                   const float *dy, float *dvector)
 {
@@ -110,7 +115,8 @@ static reco_status layer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape
     float *dh = reco_scratch(ctx, s.qrows * d, sizeof(float), "fusion backward");
     float *dov = reco_scratch(ctx, s.qrows * d, sizeof(float), "fusion backward"); /* [qrows][d] do */
     float *dq = reco_scratch(ctx, s.qrows * d, sizeof(float), "fusion backward");
-    float *dkv = reco_scratch(ctx, s.rows * 2 * d, sizeof(float), "fusion backward");
+    bool pools = reco_layer_pools(&f->config, l);
+    float *dkv = reco_scratch(ctx, pools ? 0 : s.rows * 2 * d, sizeof(float), "fusion backward");
     if (!wide || !dnorm || !dh || !dov || !dq || !dkv) return RECO_E_NOMEM;
 
     RECO_TRY(reco_affine_backward(ctx, wide, false, G(PROJ_W), G(PROJ_B), dy, b->g, s.mlp, P(PROJ_W),
@@ -125,14 +131,27 @@ static reco_status layer_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape
     RECO_TRY(
         reco_affine_backward(ctx, dov, false, G(OUT_W), G(OUT_B), dh, b->o, d, P(OUT_W), s.qrows, d, d));
     reco_attn attn = attention_of(f, tape, l, &s);
-    RECO_TRY(reco_set_attention_backward(ctx, dq, dkv, f->config.scores ? G(SCORE_SCALE) : NULL,
-                                         f->config.scores ? G(SELF_BIAS) : NULL, dov, b->p, &attn));
-    RECO_TRY(reco_affine_backward(ctx, dnorm, false, G(QKV_W) + d * d, G(QKV_B) + d, dkv, b->a, d,
-                                  P(QKV_W) + d * d, s.rows, 2 * d, d));
+    float *dscore = f->config.scores ? G(SCORE_SCALE) : NULL,
+          *dself = f->config.scores ? G(SELF_BIAS) : NULL;
+    if (pools) {
+        reco_pooled_grads g = {.dq = dq,
+                               .da = dnorm,
+                               .dwk = G(QKV_W) + d * d,
+                               .dwv = G(QKV_W) + 2 * d * d,
+                               .dbv = G(QKV_B) + 2 * d,
+                               .dscore = dscore,
+                               .dself = dself};
+        RECO_TRY(reco_pooled_attention_backward(ctx, &g, dov, b->p, b->r, b->sums, b->a, P(QKV_W) + d * d,
+                                                P(QKV_W) + 2 * d * d, &attn));
+    } else {
+        RECO_TRY(reco_set_attention_backward(ctx, dq, dkv, dscore, dself, dov, b->p, &attn));
+        RECO_TRY(reco_affine_backward(ctx, dnorm, false, G(QKV_W) + d * d, G(QKV_B) + d, dkv, b->a, d,
+                                      P(QKV_W) + d * d, s.rows, 2 * d, d));
+    }
     RECO_TRY(reco_affine_backward(ctx, dnorm, true, G(QKV_W), G(QKV_B), dq, b->a, s.ldq, P(QKV_W), s.qrows,
                                   d, d));
-    memset(dx, 0, s.rows * d * sizeof *dx);
-    for (size_t i = 0; i < s.qrows; i++) memcpy(dx + i * s.ldq, dh + i * d, d * sizeof *dx);
+    if (dx) memset(dx, 0, s.rows * d * sizeof *dx);
+    for (size_t i = 0; i < s.qrows && dx; i++) memcpy(dx + i * s.ldq, dh + i * d, d * sizeof *dx);
     reco_layernorm_backward(ctx, dx, G(LN1_W), G(LN1_B), dnorm, b->x, P(LN1_W), b->mean1, b->rstd1, s.rows,
                             d);
     return RECO_OK;
@@ -148,13 +167,14 @@ reco_status reco_transformer_backward(reco_ctx *ctx, const reco_fusion *f, reco_
     size_t rows = tape->n * (tape->k + 1);
     float *dx[2]; /* [rows][d], of this layer's and of the layer's above */
     for (int i = 0; i < 2; i++) {
-        dx[i] = reco_scratch(ctx, rows * f->config.d, sizeof(float), "fusion backward");
+        dx[i] = reco_scratch(ctx, f->config.layers > 1 ? rows * f->config.d : 0, sizeof(float),
+                             "fusion backward");
         if (!dx[i]) return RECO_E_NOMEM;
     }
     const float *dy = dz;
     for (size_t l = f->config.layers; l-- > 0;) {
         reco_mark layer = reco_scratch_mark(ctx);
-        RECO_GO(layer_backward(ctx, f, tape, l, dx[l % 2], dy, dvector));
+        RECO_GO(layer_backward(ctx, f, tape, l, l ? dx[l % 2] : NULL, dy, dvector));
         reco_scratch_release(ctx, layer);
         dy = dx[l % 2];
     }

@@ -68,7 +68,7 @@ void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight
 /* The same into rows of any kind; no alias. */
 reco_status reco_layernorm_as(reco_ctx *ctx, reco_rows y, const float *x, const float *weight,
                               const float *bias, size_t n, size_t d, float eps);
-/* dx[n][d] += ..., dweight[d] +=, dbias[d] += (either may be NULL together). */
+/* dx[n][d] += ..., dweight[d] +=, dbias[d] +=; dx may be NULL, or dweight and dbias together. */
 void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *dbias, const float *dy,
                              const float *x, const float *weight, const float *mean, const float *rstd,
                              size_t n, size_t d);
@@ -86,6 +86,9 @@ void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n);
 double reco_dot(const float *a, const float *b, size_t d);
 /* The same bits, by the context's instructions. */
 double reco_dot_wide(const reco_ctx *ctx, const float *a, const float *b, size_t d);
+/* y [d] += the sum of p[j] x[j], rows of x ldx apart; may be called by bodies of reco_parallel. */
+void reco_mix(const reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *p, size_t n,
+              size_t d);
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d);
 
 /* Multi-head attention over sequences packed back to back.

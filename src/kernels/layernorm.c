@@ -60,13 +60,59 @@ reco_status reco_layernorm_as(reco_ctx *ctx, reco_rows y, const float *x, const 
     return RECO_OK;
 }
 
-/* Rows in order on one thread: dweight and dbias are sums over rows, and their order must not depend on threads. */
+enum { COLUMNS = 64, ROWS = 128 }; /* of one thread; of a sum, so that long ones round less */
+
+typedef struct sums {
+    float *dweight, *dbias;
+    const float *dy, *x, *mean, *rstd;
+    size_t n, d;
+} sums;
+
+static void sum(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const sums *a = arg;
+    size_t width = end - begin;
+    for (size_t i = 0; i < a->n; i += ROWS) {
+        float by_x[COLUMNS] = {0}, plain[COLUMNS] = {0};
+        for (size_t r = i; r < reco_min(a->n, i + ROWS); r++) {
+            const float *dy = a->dy + r * a->d + begin, *x = a->x + r * a->d + begin;
+            float mean = a->mean[r], rstd = a->rstd[r];
+            for (size_t q = 0; q < width; q++) {
+                by_x[q] += dy[q] * ((x[q] - mean) * rstd);
+                plain[q] += dy[q];
+            }
+        }
+        for (size_t q = 0; q < width; q++) {
+            a->dweight[begin + q] += by_x[q];
+            a->dbias[begin + q] += plain[q];
+        }
+    }
+}
+
+typedef struct rows {
+    const reco_vec *vec;
+    float *dx;
+    const float *dy, *x, *weight, *mean, *rstd;
+    size_t d;
+} rows;
+
+static void backward(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    const rows *a = arg;
+    for (size_t i = begin; i < end; i++)
+        a->vec->layernorm_backward(a->dx + i * a->d, NULL, NULL, a->dy + i * a->d, a->x + i * a->d,
+                                   a->weight, a->mean[i], a->rstd[i], a->d);
+}
+
+/* Sums over rows by columns, so that their order does not depend on threads. */
 void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *dbias, const float *dy,
                              const float *x, const float *weight, const float *mean, const float *rstd,
                              size_t n, size_t d)
 {
-    const reco_vec *vec = reco_vec_of(ctx);
-    for (size_t i = 0; i < n; i++)
-        vec->layernorm_backward(dx + i * d, dweight, dbias, dy + i * d, x + i * d, weight, mean[i], rstd[i],
-                                d);
+    if (dweight) reco_parallel(ctx, d, COLUMNS, sum, &(sums){dweight, dbias, dy, x, mean, rstd, n, d});
+    if (dx)
+        reco_parallel(ctx, n, 1 + 32768 / (d + 1), backward,
+                      &(rows){reco_vec_of(ctx), dx, dy, x, weight, mean, rstd, d});
 }

@@ -67,6 +67,11 @@ double reco_dot_wide(const reco_ctx *ctx, const float *a, const float *b, size_t
     return reco_vec_of(ctx)->dot_wide(a, b, d);
 }
 
+void reco_mix(const reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *p, size_t n, size_t d)
+{
+    reco_vec_of(ctx)->mix(y, x, ldx, p, n, d);
+}
+
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d)
 {
     return reco_vec_of(ctx)->dot(a, b, d);

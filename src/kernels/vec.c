@@ -56,6 +56,25 @@ static inline float erf_fast(float x)
     return x * a / b;
 }
 
+/* A strip of columns stays in registers while the rows pass by. */
+static void weighted_sum(float *y, const float *x, size_t ldx, const float *p, size_t n, size_t d)
+{
+    enum { STRIP = 64 };
+    size_t c = 0;
+    for (; c + STRIP <= d; c += STRIP) {
+        float sum[STRIP];
+        for (size_t q = 0; q < STRIP; q++) sum[q] = y[c + q];
+        for (size_t j = 0; j < n; j++) {
+            const float *row = x + j * ldx + c;
+            float s = p[j];
+            for (size_t q = 0; q < STRIP; q++) sum[q] += s * row[q];
+        }
+        for (size_t q = 0; q < STRIP; q++) y[c + q] = sum[q];
+    }
+    for (size_t j = 0; j < n; j++)
+        for (size_t q = c; q < d; q++) y[q] += p[j] * x[j * ldx + q];
+}
+
 static float dot(const float *a, const float *b, size_t d)
 {
     float s = 0;
@@ -376,6 +395,7 @@ static void attend(float *out, size_t ldo, const float *q, size_t ldq, const flo
 extern const reco_vec PASTE(reco_vec_, RECO_VEC);
 const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .dot = dot,
+    .mix = weighted_sum,
     .dot_wide = dot_wide,
     .encode = encode,
     .layernorm = layernorm,

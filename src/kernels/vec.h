@@ -7,6 +7,8 @@
 
 typedef struct reco_vec {
     float (*dot)(const float *a, const float *b, size_t d);
+    /* y [d] += the sum of p[j] x[j] over n rows, ldx apart */
+    void (*mix)(float *y, const float *x, size_t ldx, const float *p, size_t n, size_t d);
     /* in double, in an order that is the same in every set */
     double (*dot_wide)(const float *a, const float *b, size_t d);
     /* One row of a scan (scan.h): code [d] is 128 + round((x - mean) / bound[0]); bound: scale, error, norm. y is

@@ -97,14 +97,9 @@ reco_status reco_learner_step(reco_learner *l)
                          "rate",
                          s->loss, s->step + 1);
     l->lr = o->lr * reco_cosine(s->step + 1, o->steps, o->warmup);
-    l->norm = reco_adamw_step(l->fusion, l->gradient, s->m, s->v,
-                              &(reco_adamw){.lr = l->lr,
-                                            .beta1 = 0.9,
-                                            .beta2 = 0.98,
-                                            .eps = 1e-6,
-                                            .decay = o->weight_decay,
-                                            .clip = o->clip},
-                              s->step + 1);
+    const reco_adamw adamw = {
+        .lr = l->lr, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .decay = o->weight_decay, .clip = o->clip};
+    RECO_TRY(reco_adamw_step(ctx, &l->norm, l->fusion, l->gradient, s->m, s->v, &adamw, s->step + 1));
     *logit_scale = fminf(*logit_scale, logf(100));
     return RECO_OK;
 }

@@ -53,9 +53,10 @@ typedef struct reco_adamw {
     double clip;                         /* global gradient norm; 0 = none */
 } reco_adamw;
 
-/* One step: clip dvector's norm, update moments and parameters. step counts from 1. Returns the norm before. */
-double reco_adamw_step(reco_fusion *fusion, float *dvector, float *m, float *v, const reco_adamw *opts,
-                       size_t step);
+/* One step: clip dvector's norm, update moments and parameters. step counts from 1. *norm: before. The number of threads changes
+ * no bit. */
+reco_status reco_adamw_step(reco_ctx *ctx, double *norm, reco_fusion *fusion, const float *dvector,
+                            float *m, float *v, const reco_adamw *opts, size_t step);
 /* Factor of the learning rate at step (from 1) of steps: linear warm-up, then half a cosine to 0. */
 double reco_cosine(size_t step, size_t steps, double warmup);
 
