@@ -1,11 +1,11 @@
 #include "fusion/tape.h"
 #include "kernels/kernels.h"
 
-reco_status reco_affine(reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *weight,
-                        const float *bias, size_t m, size_t out, size_t in)
+reco_status reco_affine(reco_ctx *ctx, const reco_fusion *f, float *y, const float *x, size_t ldx,
+                        const float *weight, const float *bias, size_t m, size_t out, size_t in)
 {
     for (size_t i = 0; i < m; i++) memcpy(y + i * out, bias, out * sizeof *y);
-    return reco_gemm(ctx, y, out, x, ldx, false, weight, in, true, m, out, in, 1, 1);
+    return reco_fusion_product(ctx, f, y, out, x, ldx, weight, in, true, m, out, in, 1);
 }
 
 reco_status reco_affine_backward(reco_ctx *ctx, float *dx, bool keep, float *dweight, float *dbias,

@@ -1,4 +1,4 @@
-#include "fusion/params.h"
+#include "fusion/tape.h"
 #include "io/io.h"
 
 #include <math.h>
@@ -247,6 +247,7 @@ static reco_status open_file(reco_ctx *ctx, reco_fusion **out, const char *path)
     }
     RECO_GO(reco_fusion_layout(ctx, &f, &c));
     RECO_GO(read_params(ctx, st, f));
+    RECO_GO(reco_fusion_pack(ctx, f));
     json_decref(f->meta);
     f->meta = json_incref(meta);
     *out = f;

@@ -1,4 +1,4 @@
-#include "fusion/params.h"
+#include "fusion/tape.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -190,6 +190,7 @@ void reco_fusion_free(reco_fusion *f)
 {
     if (!f) return;
     json_decref(f->meta);
+    reco_fusion_unpack(f);
     reco_free(f->vector);
     for (size_t i = 0; f->params && i < f->nparams; i++) reco_free((void *)f->params[i].name);
     reco_free(f->inits);
@@ -225,6 +226,7 @@ size_t reco_fusion_params(const reco_fusion *fusion, const reco_param **params)
 
 float *reco_fusion_vector(reco_fusion *fusion, size_t *total)
 {
+    reco_fusion_unpack(fusion); /* whoever has this may change it */
     *total = fusion->total;
     return fusion->vector;
 }

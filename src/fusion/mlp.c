@@ -8,9 +8,9 @@ reco_status reco_mlp_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t)
     size_t n = t->n, d = f->config.d, mlp = f->config.mlp;
     reco_block_tape *b = t->blocks;
     reco_layernorm(ctx, b->b, t->x, P(LN_W), P(LN_B), n, d, f->config.eps, b->mean2, b->rstd2);
-    RECO_TRY(reco_affine(ctx, b->m, b->b, d, P(FC_W), P(FC_B), n, mlp, d));
+    RECO_TRY(reco_affine(ctx, f, b->m, b->b, d, P(FC_W), P(FC_B), n, mlp, d));
     reco_activate(ctx, b->g, b->m, n * mlp, RECO_ACT_GELU);
-    RECO_TRY(reco_affine(ctx, t->z, b->g, mlp, P(PROJ_W), P(PROJ_B), n, d, mlp));
+    RECO_TRY(reco_affine(ctx, f, t->z, b->g, mlp, P(PROJ_W), P(PROJ_B), n, d, mlp));
     for (size_t i = 0; i < n * d; i++) t->z[i] += t->x[i];
     return RECO_OK;
 #undef P

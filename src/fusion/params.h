@@ -73,6 +73,8 @@ struct reco_fusion {
     size_t per_layer;          /* transformer: tensors of one layer */
     float *vector;             /* [total] */
     size_t total;
+    struct reco_weight_copy *copies; /* [ncopies] of pack.c: none where the vector may change */
+    size_t ncopies;
     json_t *meta; /* provenance, an object of strings */
 };
 

@@ -41,20 +41,20 @@ static void attend(void *arg, size_t begin, size_t end, int worker)
         }
 }
 
-reco_status reco_pooled_attention(reco_ctx *ctx, float *o, float *p, float *r, float *sums,
-                                  const float *tokens, const float *wk, const float *wv, const float *bv,
-                                  const reco_attn *a)
+reco_status reco_pooled_attention(reco_ctx *ctx, const reco_fusion *f, float *o, float *p, float *r,
+                                  float *sums, const float *tokens, const float *wk, const float *wv,
+                                  const float *bv, const reco_attn *a)
 {
     size_t d = a->d, H = a->H, w = d / H;
     for (size_t h = 0; h < H; h++)
-        RECO_TRY(reco_gemm(ctx, r + h * d, H * d, a->q + h * w, d, false, wk + h * w * d, d, false, a->n, d,
-                           w, 1, 0));
+        RECO_TRY(reco_fusion_product(ctx, f, r + h * d, H * d, a->q + h * w, d, wk + h * w * d, d, false,
+                                     a->n, d, w, 0));
     reco_parallel(ctx, a->n, 16, attend,
                   &(job){.a = a, .ctx = ctx, .tokens = tokens, .r = r, .p = p, .sums = sums});
     for (size_t i = 0; i < a->n; i++) memcpy(o + i * d, bv, d * sizeof *o);
     for (size_t h = 0; h < H; h++)
-        RECO_TRY(reco_gemm(ctx, o + h * w, d, sums + h * d, H * d, false, wv + h * w * d, d, true, a->n, w,
-                           d, 1, 1));
+        RECO_TRY(reco_fusion_product(ctx, f, o + h * w, d, sums + h * d, H * d, wv + h * w * d, d, true,
+                                     a->n, w, d, 1));
     return RECO_OK;
 }
 

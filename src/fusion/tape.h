@@ -59,9 +59,17 @@ void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, reco_side side, f
                           const float *retrieved, const float *scores, const size_t *valid, size_t n,
                           size_t k);
 
+/* pack.c: copies of the weights as forward's products want them, once the parameters are what they will be. */
+reco_status reco_fusion_pack(reco_ctx *ctx, reco_fusion *f);
+void reco_fusion_unpack(reco_fusion *f);
+/* c [m][n] = a op(b) + beta c as reco_gemm has it, b being weights of f. */
+reco_status reco_fusion_product(reco_ctx *ctx, const reco_fusion *f, float *c, size_t ldc, const float *a,
+                                size_t lda, const float *b, size_t ldb, bool tb, size_t m, size_t n,
+                                size_t k, float beta);
+
 /* affine.c: y[m][out] = x[m][in] W^T + bias, rows of x ldx apart. */
-reco_status reco_affine(reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *weight,
-                        const float *bias, size_t m, size_t out, size_t in);
+reco_status reco_affine(reco_ctx *ctx, const reco_fusion *f, float *y, const float *x, size_t ldx,
+                        const float *weight, const float *bias, size_t m, size_t out, size_t in);
 /* dweight += dy^T x; dbias += column sums of dy; dx = dy W (+ dx where keep), rows of x and dx ldx apart. */
 reco_status reco_affine_backward(reco_ctx *ctx, float *dx, bool keep, float *dweight, float *dbias,
                                  const float *dy, const float *x, size_t ldx, const float *weight, size_t m,
@@ -84,9 +92,9 @@ static inline bool reco_layer_pools(const reco_fusion_config *c, size_t l)
 }
 /* The same with tq = 1, and values projected: o [n][d] of tokens [n*T][d] (a->kv is not looked at), weights of keys and values
  * [d][d], bias of values [d]. Kept for backward: p, r, sums. */
-reco_status reco_pooled_attention(reco_ctx *ctx, float *o, float *p, float *r, float *sums,
-                                  const float *tokens, const float *wk, const float *wv, const float *bv,
-                                  const reco_attn *a);
+reco_status reco_pooled_attention(reco_ctx *ctx, const reco_fusion *f, float *o, float *p, float *r,
+                                  float *sums, const float *tokens, const float *wk, const float *wv,
+                                  const float *bv, const reco_attn *a);
 /* dq [n][d] and da [n*T][d] (of tokens) are overwritten, the others accumulate. The bias of keys has no gradient. */
 typedef struct reco_pooled_grads {
     float *dq, *da, *dwk, *dwv, *dbv, *dscore, *dself;

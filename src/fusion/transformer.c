@@ -53,21 +53,21 @@ static reco_status layer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape 
     reco_block_tape *b = &tape->blocks[l];
     size_t d = s.d;
     reco_layernorm(ctx, b->a, b->x, P(LN1_W), P(LN1_B), s.rows, d, f->config.eps, b->mean1, b->rstd1);
-    RECO_TRY(reco_affine(ctx, b->q, b->a, s.ldq, P(QKV_W), P(QKV_B), s.qrows, d, d));
+    RECO_TRY(reco_affine(ctx, f, b->q, b->a, s.ldq, P(QKV_W), P(QKV_B), s.qrows, d, d));
     reco_attn attn = attention_of(f, tape, l, &s);
     if (reco_layer_pools(&f->config, l))
-        RECO_TRY(reco_pooled_attention(ctx, b->o, b->p, b->r, b->sums, b->a, P(QKV_W) + d * d,
+        RECO_TRY(reco_pooled_attention(ctx, f, b->o, b->p, b->r, b->sums, b->a, P(QKV_W) + d * d,
                                        P(QKV_W) + 2 * d * d, P(QKV_B) + 2 * d, &attn));
     else {
-        RECO_TRY(reco_affine(ctx, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
+        RECO_TRY(reco_affine(ctx, f, b->kv, b->a, d, P(QKV_W) + d * d, P(QKV_B) + d, s.rows, 2 * d, d));
         reco_set_attention(ctx, b->o, b->p, &attn);
     }
-    RECO_TRY(reco_affine(ctx, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
+    RECO_TRY(reco_affine(ctx, f, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
     for (size_t i = 0; i < s.qrows; i++) add(b->h + i * d, b->x + i * s.ldq, d);
     reco_layernorm(ctx, b->b, b->h, P(LN2_W), P(LN2_B), s.qrows, d, f->config.eps, b->mean2, b->rstd2);
-    RECO_TRY(reco_affine(ctx, b->m, b->b, d, P(FC_W), P(FC_B), s.qrows, s.mlp, d));
+    RECO_TRY(reco_affine(ctx, f, b->m, b->b, d, P(FC_W), P(FC_B), s.qrows, s.mlp, d));
     reco_activate(ctx, b->g, b->m, s.qrows * s.mlp, RECO_ACT_GELU);
-    RECO_TRY(reco_affine(ctx, y, b->g, s.mlp, P(PROJ_W), P(PROJ_B), s.qrows, d, s.mlp));
+    RECO_TRY(reco_affine(ctx, f, y, b->g, s.mlp, P(PROJ_W), P(PROJ_B), s.qrows, d, s.mlp));
     add(y, b->h, s.qrows * d);
     return RECO_OK;
 #undef P

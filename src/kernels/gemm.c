@@ -99,13 +99,19 @@ static void multiply(void *arg, size_t begin, size_t end, int worker)
     }
 }
 
+/* Floats of a piece: its panels, of k terms of sums of so many columns. */
+static size_t piece(size_t width, size_t k)
+{
+    return k * (width + (width + RECO_PANEL - 1) / RECO_PANEL * RECO_PANEL_SPARE);
+}
+
 static reco_status run(reco_ctx *ctx, job *j, size_t k)
 {
-    size_t most = reco_min(j->n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH),
-           panels = (most + RECO_PANEL - 1) / RECO_PANEL;
+    size_t most = reco_min(j->n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH);
+    float *packed = j->panels;
     j->tiles = (j->m + RECO_TILE - 1) / RECO_TILE;
     j->per_worker = reco_tile_scratch(part);
-    j->panels = reco_scratch(ctx, part * (most + panels * RECO_PANEL_SPARE), sizeof(float), "product");
+    if (!packed) j->panels = reco_scratch(ctx, piece(most, part), sizeof(float), "product");
     j->rows = reco_scratch(ctx, j->ta ? j->m * (part + RECO_PANEL_SPARE) : 0, sizeof(float), "product");
     j->scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * j->per_worker, sizeof(float), "product");
     if (!j->panels || !j->rows || !j->scratch) return RECO_E_NOMEM;
@@ -114,22 +120,39 @@ static reco_status run(reco_ctx *ctx, job *j, size_t k)
         if (j->ta) reco_parallel(ctx, j->m, SQUARE, pack_rows, j);
         for (j->first = 0; j->first < j->n; j->first += j->width) {
             j->width = reco_min(most, j->n - j->first);
-            reco_parallel(ctx, j->k, SQUARE, pack, j);
+            if (packed) {
+                j->panels = packed;
+                packed += piece(j->width, j->k);
+            } else
+                reco_parallel(ctx, j->k, SQUARE, pack, j);
             reco_parallel(ctx, j->tiles * ((j->width + RECO_PANEL - 1) / RECO_PANEL), 1, multiply, j);
         }
     }
     return RECO_OK;
 }
 
+static reco_status product(reco_ctx *ctx, job *j, size_t k)
+{
+    if (j->m == 0 || j->n == 0) return RECO_OK;
+    if (reco_ctx_isa(ctx) == RECO_ISA_PLAIN || k == 0) {
+        reco_ref_gemm(j->c, j->ldc, j->a, j->lda, j->ta, j->b, j->ldb, j->tb, j->m, j->n, k, j->alpha,
+                      j->beta);
+        return RECO_OK;
+    }
+    reco_mark mark = reco_scratch_mark(ctx);
+    int before = reco_threads_enter(1); /* of each call of oneDNN's */
+    reco_status status = run(ctx, j, k);
+    reco_threads_leave(before);
+    reco_scratch_release(ctx, mark);
+    if (status == RECO_OK && j->failed)
+        status = reco_fail(ctx, RECO_E_INTERNAL, "gemm: oneDNN refused %zu x %zu x %zu", j->m, j->n, k);
+    return status;
+}
+
 reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda, bool ta,
                       const float *b, size_t ldb, bool tb, size_t m, size_t n, size_t k, float alpha,
                       float beta)
 {
-    if (m == 0 || n == 0) return RECO_OK;
-    if (reco_ctx_isa(ctx) == RECO_ISA_PLAIN || k == 0) {
-        reco_ref_gemm(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, alpha, beta);
-        return RECO_OK;
-    }
     job j = {.c = c,
              .a = a,
              .b = b,
@@ -142,12 +165,67 @@ reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_
              .tb = tb,
              .alpha = alpha,
              .beta = beta};
-    reco_mark mark = reco_scratch_mark(ctx);
-    int before = reco_threads_enter(1); /* of each call of oneDNN's */
-    reco_status status = run(ctx, &j, k);
-    reco_threads_leave(before);
-    reco_scratch_release(ctx, mark);
-    if (status == RECO_OK && j.failed)
-        status = reco_fail(ctx, RECO_E_INTERNAL, "gemm: oneDNN refused %zu x %zu x %zu", m, n, k);
-    return status;
+    return product(ctx, &j, k);
+}
+
+/* ---- packed beforehand ---- */
+
+struct reco_packed {
+    const float *b;
+    size_t ldb, n, k;
+    bool tb;
+    float *panels; /* piece after piece, as run wants them */
+};
+
+reco_status reco_pack(reco_ctx *ctx, reco_packed **out, const float *b, size_t ldb, bool tb, size_t n,
+                      size_t k)
+{
+    size_t most = reco_min(n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH), width, count;
+    *out = NULL;
+    if (!reco_add(n, (n / RECO_PANEL + n / most + 1) * RECO_PANEL_SPARE, &width) ||
+        !reco_mul(width, k, &count))
+        return reco_fail_nomem(ctx, SIZE_MAX, "packed weights");
+    reco_packed *p = reco_alloc(ctx, 1, sizeof *p, "packed weights");
+    if (!p) return RECO_E_NOMEM;
+    *p = (reco_packed){.b = b, .ldb = ldb, .n = n, .k = k, .tb = tb};
+    if (!(p->panels = reco_alloc_raw(ctx, count, sizeof(float), "packed weights"))) {
+        reco_free(p);
+        return RECO_E_NOMEM;
+    }
+    job j = {.b = b, .ldb = ldb, .tb = tb, .n = n, .panels = p->panels};
+    for (; j.at < k; j.at += j.k) {
+        j.k = reco_min(part, k - j.at);
+        for (j.first = 0; j.first < n; j.first += j.width) {
+            j.width = reco_min(most, n - j.first);
+            reco_parallel(ctx, j.k, SQUARE, pack, &j);
+            j.panels += piece(j.width, j.k);
+        }
+    }
+    *out = p;
+    return RECO_OK;
+}
+
+void reco_packed_free(reco_packed *packed)
+{
+    if (!packed) return;
+    reco_free(packed->panels);
+    reco_free(packed);
+}
+
+reco_status reco_gemm_packed(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda,
+                             const reco_packed *b, size_t m, float alpha, float beta)
+{
+    job j = {.c = c,
+             .a = a,
+             .b = b->b,
+             .ldc = ldc,
+             .lda = lda,
+             .ldb = b->ldb,
+             .m = m,
+             .n = b->n,
+             .tb = b->tb,
+             .alpha = alpha,
+             .beta = beta,
+             .panels = b->panels};
+    return product(ctx, &j, b->k);
 }

@@ -23,6 +23,15 @@ reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_
                       const float *b, size_t ldb, bool tb, size_t m, size_t n, size_t k, float alpha,
                       float beta);
 
+/* b as reco_gemm would pack it: by the same b, k x n, products come to the same bits without that work. b is borrowed, and may not
+ * change. Immutable, so that any number of threads may use it. */
+typedef struct reco_packed reco_packed;
+reco_status reco_pack(reco_ctx *ctx, reco_packed **out, const float *b, size_t ldb, bool tb, size_t n,
+                      size_t k);
+void reco_packed_free(reco_packed *packed);
+reco_status reco_gemm_packed(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda,
+                             const reco_packed *b, size_t m, float alpha, float beta);
+
 /* sums[n] += the sums of the columns of x [m][n], in an order that m alone decides. */
 void reco_column_sums(reco_ctx *ctx, float *sums, const float *x, size_t m, size_t n);
 

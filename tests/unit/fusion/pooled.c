@@ -19,12 +19,13 @@ typedef struct outputs {
     float o[N * D], p[N * H * T], dq[N * D], da[N * T * D], dw[2 * D * D], db[2 * D], dscore[H], dself[H];
 } outputs;
 
+static const reco_fusion none; /* no copies of the weights */
 static const size_t valid[N] = {3, 0, 1, 2, 3};
 
 static void with_keys(reco_ctx *ctx, outputs *out, const inputs *in, reco_attn a)
 {
     static float kv[N * T * 2 * D], dkv[N * T * 2 * D];
-    assert_int_equal(reco_affine(ctx, kv, in->tokens, D, in->w, in->b, N * T, 2 * D, D), RECO_OK);
+    assert_int_equal(reco_affine(ctx, &none, kv, in->tokens, D, in->w, in->b, N * T, 2 * D, D), RECO_OK);
     a.kv = kv;
     reco_set_attention(ctx, out->o, out->p, &a);
     assert_int_equal(reco_set_attention_backward(ctx, out->dq, dkv, a.score_scale ? out->dscore : NULL,
@@ -40,7 +41,8 @@ static void without(reco_ctx *ctx, outputs *out, const inputs *in, reco_attn a)
     static float r[N * H * D], sums[N * H * D];
     const float *wv = in->w + D * D;
     assert_int_equal(
-        reco_pooled_attention(ctx, out->o, out->p, r, sums, in->tokens, in->w, wv, in->b + D, &a), RECO_OK);
+        reco_pooled_attention(ctx, &none, out->o, out->p, r, sums, in->tokens, in->w, wv, in->b + D, &a),
+        RECO_OK);
     reco_pooled_grads g = {.dq = out->dq,
                            .da = out->da,
                            .dwk = out->dw,
