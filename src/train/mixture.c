@@ -313,9 +313,9 @@ static reco_status count_crowd(const reco_job *job, reco_queries *q)
     uint32_t *rows = reco_alloc(job->ctx, job->same.captions, sizeof *rows, "mixture");
     if (!rows) return RECO_E_NOMEM;
     uint64_t sum = 0, n = 0;
-    size_t first = job->own ? 0 : job->n;
+    size_t first = job->own ? 0 : job->n, last = job->own ? job->trained : job->total;
     memset(rows, 0, job->same.captions * sizeof *rows);
-    for (size_t i = first; i < job->total; i++) rows[job->same.caption[i]]++;
+    for (size_t i = first; i < last; i++) rows[job->same.caption[i]]++;
     for (size_t i = 0; i < job->n; i++) {
         uint32_t count = rows[job->same.caption[i]];
         sum += count;
