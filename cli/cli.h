@@ -51,6 +51,7 @@ int cmd_refine(int argc, char **argv);
 int cmd_classify(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
+int cmd_study(int argc, char **argv);
 
 /* --json, --threads, --quiet as a child parser; its input is the cli. */
 extern const struct argp cli_common;

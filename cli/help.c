@@ -15,6 +15,7 @@ const char cli_help_text[] =
     "  reco classify --model M --bank B ...        name pictures\n"
     "  reco eval --model M --bank B ...            CLIP and RECO side by side\n"
     "  reco explain --model M --bank B ...         why an answer comes out, as a page\n"
+    "  reco study CONFIG.toml --out DIR            a grid of ablations, one table, plots\n"
     "\n"
     "Every command has --help with an example, --json and --threads. Exit codes: 0 done, 1 failed, 2 "
     "usage.\n";

@@ -6,9 +6,9 @@ static const struct {
     const char *name;
     int (*run)(int, char **);
 } commands[] = {
-    {"model", cmd_model},       {"embed", cmd_embed}, {"bank", cmd_bank},
-    {"search", cmd_search},     {"train", cmd_train}, {"refine", cmd_refine},
-    {"classify", cmd_classify}, {"eval", cmd_eval},   {"explain", cmd_explain},
+    {"model", cmd_model},     {"embed", cmd_embed},   {"bank", cmd_bank},         {"search", cmd_search},
+    {"train", cmd_train},     {"refine", cmd_refine}, {"classify", cmd_classify}, {"eval", cmd_eval},
+    {"explain", cmd_explain}, {"study", cmd_study},
 };
 
 int main(int argc, char **argv)

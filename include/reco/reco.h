@@ -9,6 +9,7 @@
 #include "reco/image.h"
 #include "reco/pipeline.h"
 #include "reco/query.h"
+#include "reco/study.h"
 #include "reco/text.h"
 #include "reco/train.h"
 #endif

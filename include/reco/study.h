@@ -1,0 +1,83 @@
+/* reco/study.h: a grid of trained layers and evaluations from one file, as a paper's tables of ablations need it. */
+#ifndef RECO_STUDY_H
+#define RECO_STUDY_H
+
+#include "reco/base.h"
+#include "reco/clip.h"
+#include "reco/eval.h"
+#include "reco/pipeline.h"
+#include "reco/train.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct reco_study reco_study;
+
+/* What is counted, as fractions; NaN where it does not apply: old, new and their harmonic mean without queries of new concepts. */
+typedef enum reco_study_metric {
+    RECO_STUDY_ALL = 0, /* top-1 of all queries */
+    RECO_STUDY_OLD = 1,
+    RECO_STUDY_NEW = 2,
+    RECO_STUDY_HARMONIC = 3,
+    RECO_STUDY_ACC5 = 4,
+    RECO_STUDY_PER_CLASS = 5,
+    RECO_STUDY_METRICS = 6
+} reco_study_metric;
+RECO_API const char *reco_study_metric_name(reco_study_metric metric); /* "all", "old", ... */
+
+/* A row of the table: one method, over all seeds that it depends on. */
+typedef struct reco_study_row {
+    const char *group, *name; /* borrowed from the study */
+    double x;                 /* where the row stands on its group's axis; NaN: it has none */
+    size_t seeds;             /* 1 where nothing is random */
+    double mean[RECO_STUDY_METRICS], deviation[RECO_STUDY_METRICS]; /* sample deviation; NaN of one seed */
+    reco_interval
+        gain; /* of top-1 over all queries against CLIP, paired bootstrap; a query's score is its mean over the seeds */
+    const char *sides; /* that were refined, of the first seed */
+} reco_study_row;
+
+/* What is to be done. */
+typedef struct reco_study_plan {
+    size_t rows, cells, trainings; /* cells: one checkpoint and one evaluation */
+    double minutes;                /* estimate, by two cores with AVX2 and by the lines of the tables */
+} reco_study_plan;
+
+typedef struct reco_study_result {
+    size_t cells, reused;        /* cells that were there already */
+    size_t trained, checkpoints; /* trained by this call, used in all */
+    size_t queries,
+        failures; /* pictures that count; those that could not be read, or whose label is no class */
+    size_t classes;
+    double seconds;
+} reco_study_result;
+
+/* Read and check a configuration (docs/study.md): keys, values, that the files are there. Nothing is written.
+ * RECO_E_FORMAT names file, line and key, and for an unknown key the nearest known one; RECO_E_NOTFOUND a file. */
+RECO_API reco_status reco_study_open(reco_ctx *ctx, reco_study **out, const char *config);
+RECO_API void reco_study_close(reco_study *study); /* NULL is fine */
+RECO_API const char *reco_study_title(const reco_study *study);
+RECO_API reco_study_plan reco_study_get_plan(const reco_study *study);
+/* [n] files and folders that it reads; borrowed. */
+RECO_API const char *const *reco_study_inputs(const reco_study *study, size_t *n);
+/* i = 0..rows-1; scores are there once it has run. */
+RECO_API reco_study_row reco_study_get_row(const reco_study *study, size_t i);
+
+/* Do what is not done yet.
+ *   out     folder, made when it is missing:
+ *             cells/HASH.json                      what one evaluation of one layer gave
+ *             checkpoints/HASH.safetensors         trained layers
+ *             banks/HASH.bank, queries/HASH.npy    embedded once, of tables of pairs and of the queries
+ *           names are hashes of all that the content depends on, so that a study that was cut off goes on, and another
+ *           configuration takes over what it shares with this one
+ *   stream  failure hook, and table options of the tables; may be NULL
+ * Each file appears when it is whole. The same bytes with any number of threads.
+ * RECO_E_CANCELLED, RECO_E_IO, RECO_E_MISMATCH (a bank of another encoder). */
+RECO_API reco_status reco_study_run(reco_ctx *ctx, reco_study *study, const char *out,
+                                    const reco_model_opts *model, const reco_stream_opts *stream,
+                                    reco_study_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
