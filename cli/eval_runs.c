@@ -159,8 +159,6 @@ void eval_join(float *x, const float *y, size_t n, size_t d)
     unit(x, n, d);
 }
 
-static bool votes(const reco_mixture *m) { return m->scale[0] > 0 && m->clip + m->refined < 1 - 1e-6f; }
-
 /* Neighbours of the pictures that have a say, and whose captions they are. */
 static reco_status hear(bench *b, const eval_run *run, reco_bank_filter *filter)
 {
@@ -265,7 +263,7 @@ static reco_status ask(bench *b, const reco_model *model, eval_runs *r, eval_run
         status = reco_bank_filter_where(b->c->ctx, &filter, b->bank, b->a->z.where);
     if (status == RECO_OK) status = refine(b, run, filter);
     if (status == RECO_OK) status = judge(b, b->images, b->candidates, NULL, &run->cosines);
-    if (status == RECO_OK && votes(&run->mixture)) status = hear(b, run, filter);
+    if (status == RECO_OK && reco_mixture_votes(&run->mixture)) status = hear(b, run, filter);
     if (status == RECO_OK)
         status = judge(b, b->images, b->candidates, run->mixture.scale[0] > 0 ? &run->mixture : NULL,
                        &run->reco);

@@ -111,10 +111,7 @@ static reco_status open_classes(cli *c, zero_shot *z)
     return z->of_class ? RECO_OK : RECO_E_NOMEM;
 }
 
-bool zero_shot_votes(const zero_shot *z)
-{
-    return zero_shot_mixes(z) && z->mixture.clip + z->mixture.refined < 1 - 1e-6f;
-}
+bool zero_shot_votes(const zero_shot *z) { return reco_mixture_votes(&z->mixture); }
 
 reco_status zero_shot_open(cli *c, zero_shot *z)
 {

@@ -48,6 +48,12 @@ typedef struct reco_mixture {
 
 #define RECO_MIXTURE_MAX_SCALE 10000.0f
 
+/* Is there a mixture, and does the vote have weight in it? */
+static inline int reco_mixture_votes(const reco_mixture *m)
+{
+    return m->scale[0] > 0 && m->clip + m->refined < 1 - 1e-6f;
+}
+
 /* The widest hidden layer of the relational layer, and the widest MLP. */
 #define RECO_FUSION_MAX_HIDDEN 4096
 #define RECO_FUSION_MAX_MLP 1048576

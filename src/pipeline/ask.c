@@ -255,10 +255,8 @@ static void settle(ask *a, const reco_ask_opts *opts)
     a->fused = opts->neighbours ? opts->neighbours : config.k;
     a->least = config.min_similarity;
     a->mixture = reco_ask_mixture(opts, a->own, a->side);
-    const reco_mixture *m = &a->mixture;
-    a->votes =
-        m->scale[0] > 0 && m->clip + m->refined < 1 - 1e-6f && a->own == RECO_IMAGE && a->side == RECO_TEXT;
-    a->near = a->votes && m->voters ? m->voters : a->fused;
+    a->votes = reco_mixture_votes(&a->mixture) && a->own == RECO_IMAGE && a->side == RECO_TEXT;
+    a->near = a->votes && a->mixture.voters ? a->mixture.voters : a->fused;
 }
 
 reco_status reco_ask(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side, const float *x,

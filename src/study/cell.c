@@ -55,11 +55,6 @@ static reco_status refine_classes(asking *a)
     return status;
 }
 
-static bool votes(const asking *a)
-{
-    return a->mixture.scale[0] > 0 && a->mixture.clip + a->mixture.refined < 1 - 1e-6f;
-}
-
 static reco_status find_voters(asking *a, size_t k)
 {
     reco_fusion_config c = reco_fusion_get_config(a->fusion);
@@ -100,10 +95,11 @@ static reco_status ask(asking *a, reco_class_scores *scores, int64_t *top)
         return reco_eval_classes(ctx, scores, top, a->images, data->n, a->classes, data->c, data->d,
                                  data->labels);
     size_t k = a->mixture.voters ? a->mixture.voters : a->spec->k ? a->spec->k : c.k;
-    if (votes(a)) RECO_TRY(find_voters(a, k));
+    if (reco_mixture_votes(&a->mixture)) RECO_TRY(find_voters(a, k));
     reco_votes heard = {a->cosines, a->of, a->counts, k};
     reco_readout_rows rows = {data->rows, data->plain, a->images, a->classes, data->n, data->c, data->d};
-    return reco_eval_mixture(ctx, scores, top, &a->mixture, &rows, votes(a) ? &heard : NULL, data->labels);
+    return reco_eval_mixture(ctx, scores, top, &a->mixture, &rows,
+                             reco_mixture_votes(&a->mixture) ? &heard : NULL, data->labels);
 }
 
 static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, study_cell *cell,
