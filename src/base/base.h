@@ -81,6 +81,13 @@ static inline const char *reco_s(uint64_t n) { return n == 1 ? "" : "s"; }
 static inline size_t reco_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t reco_max(size_t a, size_t b) { return a > b ? a : b; }
 
+/* Of a forest of parents [n], where a root is its own parent; paths become shorter. */
+static inline uint32_t reco_root(uint32_t *parent, uint32_t item)
+{
+    while (parent[item] != item) item = parent[item] = parent[parent[item]];
+    return item;
+}
+
 /* ---- UTF-8 (utf8.c) ---- */
 
 /* The code point at p, of which left > 0 bytes are there, and in *n its bytes; -1 where that is not UTF-8, and in *n how

@@ -71,6 +71,11 @@ bool reco_has_int8(const reco_ctx *ctx);
 
 /* ---- rows ---- */
 
+/* Two unit vectors are the same when they differ by rounding alone: rounding to f16 moves one by 4.9e-4 at most, other
+ * kernels in f32 by far less. (A cosine above 1 - 5e-7.) */
+#define RECO_SAME 1e-3
+bool reco_is_same(const float *x, const float *y, size_t d);
+
 /* y[n][d] = (x - mean) / sqrt(var + eps) * weight + bias per row; y may alias x. mean/rstd [n] kept when not NULL. */
 void reco_layernorm(reco_ctx *ctx, float *y, const float *x, const float *weight, const float *bias,
                     size_t n, size_t d, float eps, float *mean, float *rstd);

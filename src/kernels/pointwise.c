@@ -92,3 +92,13 @@ void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n)
 {
     if (n) reco_vec_of(ctx)->softmax(x, n);
 }
+
+bool reco_is_same(const float *x, const float *y, size_t d)
+{
+    double square = 0;
+    for (size_t i = 0; i < d && square <= RECO_SAME * RECO_SAME; i++) {
+        double off = (double)x[i] - (double)y[i];
+        square += off * off;
+    }
+    return square <= RECO_SAME * RECO_SAME;
+}

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 
 enum { ROWS = 256, CANDIDATES = 2048 };
-/* Unit vectors nearer than this differ by rounding alone, as for training (train/same.c). */
-#define SAME 1e-3
 
 typedef struct wanted {
     int64_t id;
@@ -46,16 +44,6 @@ static uint32_t find(const keyed *keys, size_t n, uint64_t key)
     return key && low < n && keys[low].key == key ? keys[low].candidate : RECO_NO_CANDIDATE;
 }
 
-static bool is_same(const float *x, const float *y, size_t d)
-{
-    double square = 0;
-    for (size_t i = 0; i < d && square <= SAME * SAME; i++) {
-        double off = (double)x[i] - (double)y[i];
-        square += off * off;
-    }
-    return square <= SAME * SAME;
-}
-
 /* Rows whose vector is that of a candidate's prompt. */
 static reco_status by_vector(reco_ctx *ctx, const reco_bank *bank, const reco_candidates *c,
                              const int64_t *ids, size_t n, uint32_t *of)
@@ -85,7 +73,7 @@ static reco_status by_vector(reco_ctx *ctx, const reco_bank *bank, const reco_ca
                 }
     }
     for (size_t i = 0; i < n; i++)
-        if (m && is_same(x + i * d, c->rows + at[i] * d, d)) of[i] = (uint32_t)(at[i] % c->n);
+        if (m && reco_is_same(x + i * d, c->rows + at[i] * d, d)) of[i] = (uint32_t)(at[i] % c->n);
 out:
     reco_scratch_release(ctx, mark);
     return status;

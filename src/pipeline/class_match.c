@@ -66,12 +66,6 @@ static reco_status same_class(reco_ctx *ctx, const reco_class_list *list, size_t
                      (unsigned long long)list->lines[a], (unsigned long long)list->lines[b], x, y, why);
 }
 
-static uint32_t root(uint32_t *parent, uint32_t i)
-{
-    while (parent[i] != i) i = parent[i] = parent[parent[i]];
-    return i;
-}
-
 /* Entries that share a hash of tokens or of words become one; of_entry is the first of them. */
 static reco_status join(reco_ctx *ctx, reco_class_list *list, int merge)
 {
@@ -79,8 +73,8 @@ static reco_status join(reco_ctx *ctx, reco_class_list *list, int merge)
     for (uint32_t i = 0; i < list->entries; i++) list->of_entry[i] = i;
     for (size_t i = 1; i < list->nknown; i++) {
         if (list->known[i].hash != list->known[i - 1].hash) continue;
-        uint32_t a = root(list->of_entry, list->known[i - 1].entry),
-                 b = root(list->of_entry, list->known[i].entry);
+        uint32_t a = reco_root(list->of_entry, list->known[i - 1].entry),
+                 b = reco_root(list->of_entry, list->known[i].entry);
         if (a == b) continue;
         size_t later = reco_max(list->known[i - 1].entry, list->known[i].entry);
         if (first == SIZE_MAX || later < second) {
@@ -91,7 +85,7 @@ static reco_status join(reco_ctx *ctx, reco_class_list *list, int merge)
     }
     if (first != SIZE_MAX && !merge) return same_class(ctx, list, first, second);
     for (uint32_t i = 0; i < list->entries; i++) {
-        uint32_t r = root(list->of_entry, i);
+        uint32_t r = reco_root(list->of_entry, i);
         if (r == i) {
             list->names[list->n] = list->entry_names[i];
             list->class_texts[list->n++] = text_of(list, i);
@@ -106,7 +100,7 @@ static reco_status number(reco_ctx *ctx, reco_class_list *list)
     uint32_t *of = reco_alloc(ctx, list->entries, sizeof *of, "classes"), next = 0;
     if (!of) return RECO_E_NOMEM;
     for (uint32_t i = 0; i < list->entries; i++) {
-        uint32_t r = root(list->of_entry, i);
+        uint32_t r = reco_root(list->of_entry, i);
         of[i] = r == i ? next++ : of[r];
     }
     reco_free(list->of_entry);

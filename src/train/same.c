@@ -4,9 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Two unit vectors are the same when they differ by rounding alone: rounding to f16 moves one by 4.9e-4 at most, other
- * kernels in f32 by far less. (A cosine above 1 - 5e-7.) */
-#define SAME 1e-3
 /* Such a difference has no direction of its own, so along a given one it is this many times 1/sqrt(d) of it at most. */
 #define DEVIATIONS 6
 
@@ -32,12 +29,6 @@ static int by_key(const void *a, const void *b)
     const keyed *x = a, *y = b;
     if (x->key != y->key) return x->key < y->key ? -1 : 1;
     return x->item < y->item ? -1 : x->item > y->item;
-}
-
-uint32_t reco_root(uint32_t *parent, uint32_t item)
-{
-    while (parent[item] != item) item = parent[item] = parent[parent[item]];
-    return item;
 }
 
 /* Smaller numbers are roots, so that the result does not depend on the order. */
@@ -88,16 +79,6 @@ static reco_status place(const reco_job *job, reco_side side, spot *spots, float
     return RECO_OK;
 }
 
-static bool is_same(const float *x, const float *y, size_t d)
-{
-    double square = 0;
-    for (size_t i = 0; i < d && square <= SAME * SAME; i++) {
-        double off = (double)x[i] - (double)y[i];
-        square += off * off;
-    }
-    return square <= SAME * SAME;
-}
-
 /* Rows that are the same lie next to one another along any direction. Each is compared with those after it until one is
  * the same: the others follow from that one. */
 static reco_status unite_rows(const reco_job *job, reco_side side, uint32_t *parent)
@@ -106,7 +87,7 @@ static reco_status unite_rows(const reco_job *job, reco_side side, uint32_t *par
     reco_ctx *ctx = job->ctx;
     reco_status status = RECO_OK;
     size_t d = job->d, n = job->total;
-    double window = SAME * fmin(1, DEVIATIONS / sqrt((double)d));
+    double window = RECO_SAME * fmin(1, DEVIATIONS / sqrt((double)d));
     spot *spots = reco_alloc(ctx, n, sizeof *spots, "training pairs");
     float *room = reco_alloc(ctx, (FITS + 1) * d, sizeof *room, "training pairs");
     const float *x, *y;
@@ -122,7 +103,7 @@ static reco_status unite_rows(const reco_job *job, reco_side side, uint32_t *par
         for (size_t j = i + 1; j < n && spots[j].at - spots[i].at <= window; j++) {
             if (!x) RECO_GO(vectors(job, side, spots[i].item, 1, room, &x));
             RECO_GO(vectors(job, side, spots[j].item, 1, room + d, &y));
-            if (!is_same(x, y, d)) continue;
+            if (!reco_is_same(x, y, d)) continue;
             unite(parent, spots[i].item, spots[j].item);
             break;
         }

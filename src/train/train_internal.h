@@ -134,8 +134,6 @@ size_t reco_job_index(const reco_job *job, int64_t id);
 
 /* same.c: number the pictures and captions of the list. */
 reco_status reco_job_number(reco_job *job);
-/* Of a forest of parents [n], where a root is its own parent. */
-uint32_t reco_root(uint32_t *parent, uint32_t item);
 /* folds.c: fold and held. */
 reco_status reco_job_split(reco_job *job);
 /* search.c: found and scores. Barred: the pair itself, rows of its picture, and rows whose image is above max_similarity to its
