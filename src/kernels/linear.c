@@ -93,10 +93,10 @@ static reco_status read_bf16(reco_ctx *ctx, const reco_linear *lin, reco_rows_re
 
 static reco_status create_tiles(reco_ctx *ctx, reco_linear *lin, reco_rows_read read, void *arg)
 {
-    reco_mark mark = reco_scratch_mark(ctx);
 #ifdef RECO_AMX
     RECO_TRY(reco_amx_create(ctx, &lin->tiles, lin->out, lin->in));
 #endif
+    reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = read_bf16(ctx, lin, read, arg, NULL);
     reco_scratch_release(ctx, mark);
     return status;
