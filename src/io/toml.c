@@ -149,7 +149,29 @@ static bool bare(char c)
            c == '-';
 }
 
-/* Underscores stand between digits, and whole numbers begin with no 0. */
+static size_t digits_at(const char *text) { return strspn(text, "0123456789"); }
+
+/* TOML's decimal numbers, underscores gone: no 0 in front, digits to either side of the point. */
+static bool is_decimal(const char *text)
+{
+    size_t n;
+    text += *text == '+' || *text == '-';
+    if ((n = digits_at(text)) == 0 || (*text == '0' && n > 1)) return false;
+    text += n;
+    if (*text == '.') {
+        if ((n = digits_at(++text)) == 0) return false;
+        text += n;
+    }
+    if (*text == 'e' || *text == 'E') {
+        text++;
+        text += *text == '+' || *text == '-';
+        if ((n = digits_at(text)) == 0) return false;
+        text += n;
+    }
+    return !*text;
+}
+
+/* Underscores stand between digits. */
 static reco_status number(parser *s, json_t **out)
 {
     char text[64];
@@ -169,16 +191,15 @@ static reco_status number(parser *s, json_t **out)
         text[n++] = c;
     }
     text[n] = 0;
-    const char *digits = text + (*text == '+');
-    if (!good || !n || !reco_is_number(digits, strlen(digits)) || (digits != text && *digits == '-'))
+    if (!good || !is_decimal(text))
         return fail(s, "want a string in quotes, a number, true, false or an array");
     errno = 0;
     if (whole) {
-        long long v = strtoll(digits, NULL, 10);
+        long long v = strtoll(text, NULL, 10);
         if (errno) return fail(s, "a number out of range");
         *out = json_integer(v);
     } else {
-        double v = strtod(digits, NULL);
+        double v = strtod(text, NULL);
         if (!isfinite(v)) return fail(s, "a number out of range");
         *out = json_real(v);
     }
