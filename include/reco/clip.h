@@ -84,6 +84,10 @@ RECO_API reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, c
 RECO_API reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model, const char *path,
                                           const void *data, size_t bytes, const reco_image_limits *limits,
                                           float *out);
+/* The same from pixels that are decoded already, [height][width][3] u8; errors as reco_image_shape_rgb. */
+RECO_API reco_status reco_model_pixels_rgb(reco_ctx *ctx, const reco_model *model, const char *name,
+                                           const uint8_t *rgb, size_t height, size_t width,
+                                           const reco_image_limits *limits, float *out);
 
 /* Token ids of a caption, cut to the context; ids [info.context]. Where the reference pads on the left, the pads are among
  * them. */
@@ -106,6 +110,10 @@ RECO_API reco_status reco_model_embed_pixels(reco_ctx *ctx, const reco_model *mo
 RECO_API reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *model,
                                             const char *const *texts, size_t n, float *out,
                                             unsigned char *cut);
+/* The same from token ids, as reco_model_tokens or the reference's tokenizer gives them.
+ *   ids     [n][context], behind the end token padded with anything. RECO_E_ARG for an id that is not in the vocabulary */
+RECO_API reco_status reco_model_embed_tokens(reco_ctx *ctx, const reco_model *model, const int32_t *ids,
+                                             size_t n, float *out);
 /* The same, and what the model reads of each text: hashes [n], of its tokens, equal where they are. */
 RECO_API reco_status reco_model_embed_hashed(reco_ctx *ctx, const reco_model *model,
                                              const char *const *texts, size_t n, float *out,

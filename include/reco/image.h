@@ -58,6 +58,14 @@ RECO_API reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const ch
                                            size_t bytes, const reco_preprocess *pre,
                                            const reco_image_limits *limits);
 
+/* The same from pixels that are decoded already: convert, resize, crop.
+ *   pixels  [height][width][3] u8, RGB; of at most limits->max_pixels
+ *   name    what messages call the picture
+ * Returns RECO_OK, RECO_E_FORMAT (no pixels, or a shape that cannot be resized), RECO_E_NOMEM, RECO_E_ARG. */
+RECO_API reco_status reco_image_shape_rgb(reco_ctx *ctx, uint8_t *out, const char *name,
+                                          const uint8_t *pixels, size_t height, size_t width,
+                                          const reco_preprocess *pre, const reco_image_limits *limits);
+
 /* A picture made small for a page: at most edge pixels wide and high (1..4096) and never larger than it is, over white, as a JPEG
  * in memory.
  *   jpeg   [bytes]; free with reco_free

@@ -396,6 +396,26 @@ RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const 
 /* Pictures below a folder, sorted by path. Free with reco_lines_free. */
 RECO_API reco_status reco_list_pictures(reco_ctx *ctx, const char *folder, char ***paths, size_t *n);
 
+/* A picture in one of three forms: a file (name alone), the content of a file, or pixels. */
+typedef struct reco_picture_input {
+    const char *name; /* the file; of the other forms what messages call it, which may be NULL */
+    const void *data; /* [bytes] content of a file in memory */
+    size_t bytes;
+    const uint8_t *pixels; /* [height][width][3] RGB */
+    size_t height, width;
+} reco_picture_input;
+
+/* Pictures from memory or from files, decoded and embedded on all threads, side by side.
+ *   pictures  [n]; what they point to is read during the call alone
+ *   out       [n][d] room for all of them; the first *count rows are those of the good ones, in order
+ *   rows      [n] likewise: which picture each row is of
+ *   opts      batch, limits, failure (row and item: index and name of the picture) and user; may be NULL
+ * Errors are those of the model and of memory: a picture that cannot be read is a failure. */
+RECO_API reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model,
+                                         const reco_picture_input *pictures, size_t n,
+                                         const reco_stream_opts *opts, float *out, size_t *rows,
+                                         size_t *count);
+
 /* Pictures by path, decoded on all threads.
  *   out    [n][d]; rows of pictures that failed are zero
  *   good   [n] 1 or 0; failures go to opts->failure */

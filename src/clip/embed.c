@@ -66,3 +66,43 @@ out:
     reco_scratch_release(ctx, mark);
     return status;
 }
+
+/* How many tokens of a row the model has to read: what stands behind the end token it does not see. */
+static size_t length_of(const reco_model *model, const int32_t *ids)
+{
+    size_t context = model->spec.context, n = 0;
+    if (model->spec.pad || !model->spec.causal) return context;
+    int32_t eos = reco_tokenizer_get_info(model->tokenizer).eos;
+    while (n < context && ids[n] != eos) n++;
+    return n < context ? n + 1 : context;
+}
+
+reco_status reco_model_embed_tokens(reco_ctx *ctx, const reco_model *model, const int32_t *ids, size_t n,
+                                    float *out)
+{
+    RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
+    size_t context = model->spec.context, vocab = model->spec.vocab,
+           most = reco_max(1, CHUNK_TOKENS / context);
+    for (size_t i = 0; i < n * context; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= vocab)
+            return reco_fail(ctx, RECO_E_ARG, "%s: token %d of text %zu, want 0..%zu", model->dir, ids[i],
+                             i / context, vocab - 1);
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    int32_t *packed = reco_scratch(ctx, most * context, sizeof *packed, "token ids");
+    size_t *starts = reco_scratch(ctx, most + 1, sizeof *starts, "starts");
+    if (!packed || !starts) RECO_GO(RECO_E_NOMEM);
+    for (size_t first = 0; first < n; first += most) {
+        size_t m = reco_min(most, n - first);
+        starts[0] = 0;
+        for (size_t i = 0; i < m; i++) {
+            const int32_t *row = ids + (first + i) * context;
+            starts[i + 1] = starts[i] + length_of(model, row);
+            memcpy(packed + starts[i], row, (starts[i + 1] - starts[i]) * sizeof *row);
+        }
+        RECO_GO(reco_text_tower(ctx, model, packed, starts, m, out + first * model->spec.d));
+    }
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}

@@ -231,26 +231,46 @@ reco_status reco_model_need(reco_ctx *ctx, const reco_model *model, const reco_t
                      model->dir, image ? "image" : "text", image ? "image" : "text");
 }
 
-reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model, const char *path, const void *data,
-                                 size_t bytes, const reco_image_limits *limits, float *out)
+/* Of a file (data NULL), of a file's content (height 0), or of pixels. */
+static reco_status pixels_of(reco_ctx *ctx, const reco_model *model, const char *path, const void *data,
+                             size_t bytes, size_t height, size_t width, const reco_image_limits *limits,
+                             float *out)
 {
     RECO_TRY(reco_model_need(ctx, model, &model->spec.image));
     size_t side = model->spec.image_size;
+    const reco_preprocess *pre = &model->preprocess;
     reco_mark mark = reco_scratch_mark(ctx);
     uint8_t *rgb = reco_scratch(ctx, side * side, 3, "pixels");
     reco_status status = RECO_E_NOMEM;
     if (rgb)
-        status = data ? reco_image_decode_rgb(ctx, rgb, path, data, bytes, &model->preprocess, limits)
-                      : reco_image_load_rgb(ctx, rgb, path, &model->preprocess, limits);
-    if (status == RECO_OK) reco_image_normalize(out, rgb, side, &model->preprocess);
+        status = !data    ? reco_image_load_rgb(ctx, rgb, path, pre, limits)
+                 : height ? reco_image_shape_rgb(ctx, rgb, path, data, height, width, pre, limits)
+                          : reco_image_decode_rgb(ctx, rgb, path, data, bytes, pre, limits);
+    if (status == RECO_OK) reco_image_normalize(out, rgb, side, pre);
     reco_scratch_release(ctx, mark);
     return status;
+}
+
+reco_status reco_model_pixels_of(reco_ctx *ctx, const reco_model *model, const char *path, const void *data,
+                                 size_t bytes, const reco_image_limits *limits, float *out)
+{
+    return pixels_of(ctx, model, path, data, bytes, 0, 0, limits, out);
+}
+
+reco_status reco_model_pixels_rgb(reco_ctx *ctx, const reco_model *model, const char *name,
+                                  const uint8_t *rgb, size_t height, size_t width,
+                                  const reco_image_limits *limits, float *out)
+{
+    if (!rgb || height < 1 || width < 1)
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %zu x %zu pixels, want at least one", name, width,
+                         height);
+    return pixels_of(ctx, model, name, rgb, 0, height, width, limits, out);
 }
 
 reco_status reco_model_pixels(reco_ctx *ctx, const reco_model *model, const char *path,
                               const reco_image_limits *limits, float *out)
 {
-    return reco_model_pixels_of(ctx, model, path, NULL, 0, limits, out);
+    return pixels_of(ctx, model, path, NULL, 0, 0, 0, limits, out);
 }
 
 reco_status reco_model_ids(reco_ctx *ctx, const reco_model *model, const char *text, size_t bytes,

@@ -79,24 +79,20 @@ static reco_status pad(reco_ctx *ctx, reco_picture *pic, const reco_picture *par
     return RECO_OK;
 }
 
-reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const char *path, const void *data,
-                                  size_t bytes, const reco_preprocess *pre, const reco_image_limits *limits)
+/* Convert, resize, crop. *pic is worn out by it. */
+static reco_status shape(reco_ctx *ctx, uint8_t *out, const char *path, reco_picture *pic,
+                         const reco_preprocess *pre)
 {
-    RECO_TRY(check_preprocess(ctx, pre));
-    size_t max_pixels = limits && limits->max_pixels ? limits->max_pixels : RECO_IMAGE_MAX_PIXELS;
     size_t crop = pre->crop ? pre->crop : pre->size;
-    reco_encoded in = {path, data, bytes, max_pixels, pre->upright != 0};
-    reco_picture pic = {0}, part = {0}, whole = {0};
+    reco_picture part = {0}, whole = {0};
     reco_window win;
-    reco_mark mark = reco_scratch_mark(ctx);
     reco_status status;
-    RECO_GO(reco_decode(ctx, &pic, &in));
-    if (pre->convert_first) RECO_GO(reco_picture_flatten(ctx, &pic, true));
-    RECO_GO(target(ctx, path, &pic, pre, &win));
+    if (pre->convert_first) RECO_GO(reco_picture_flatten(ctx, pic, true));
+    RECO_GO(target(ctx, path, pic, pre, &win));
     placement px = place(win.width, crop, pre->crop_floor), py = place(win.height, crop, pre->crop_floor);
     win.x = px.skip, win.w = px.len;
     win.y = py.skip, win.h = py.len;
-    status = reco_resize(ctx, &part, &pic, pre->filter, &win);
+    status = reco_resize(ctx, &part, pic, pre->filter, &win);
     if (status != RECO_OK) {
         reco_fail_prefix(ctx, status, path);
         goto out;
@@ -108,6 +104,44 @@ reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const char *path,
 out:
     reco_buffer_drop(&whole.pixels);
     reco_buffer_drop(&part.pixels);
+    return status;
+}
+
+static size_t most_pixels(const reco_image_limits *limits)
+{
+    return limits && limits->max_pixels ? limits->max_pixels : RECO_IMAGE_MAX_PIXELS;
+}
+
+reco_status reco_image_decode_rgb(reco_ctx *ctx, uint8_t *out, const char *path, const void *data,
+                                  size_t bytes, const reco_preprocess *pre, const reco_image_limits *limits)
+{
+    RECO_TRY(check_preprocess(ctx, pre));
+    reco_encoded in = {path, data, bytes, most_pixels(limits), pre->upright != 0};
+    reco_picture pic = {0};
+    reco_mark mark = reco_scratch_mark(ctx);
+    reco_status status;
+    RECO_GO(reco_decode(ctx, &pic, &in));
+    RECO_GO(shape(ctx, out, path, &pic, pre));
+out:
+    reco_buffer_drop(&pic.pixels);
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+reco_status reco_image_shape_rgb(reco_ctx *ctx, uint8_t *out, const char *name, const uint8_t *pixels,
+                                 size_t height, size_t width, const reco_preprocess *pre,
+                                 const reco_image_limits *limits)
+{
+    RECO_TRY(check_preprocess(ctx, pre));
+    reco_encoded in = {.path = name, .max_pixels = most_pixels(limits)};
+    RECO_TRY(reco_picture_check(ctx, &in, width, height));
+    reco_picture pic = {.mode = RECO_MODE_RGB, .width = width, .height = height};
+    reco_mark mark = reco_scratch_mark(ctx);
+    reco_status status;
+    RECO_GO(reco_picture_alloc(ctx, &pic)); /* a copy: resizing reads past the end of it */
+    memcpy(pic.pixels.data, pixels, height * width * 3);
+    RECO_GO(shape(ctx, out, name, &pic, pre));
+out:
     reco_buffer_drop(&pic.pixels);
     reco_scratch_release(ctx, mark);
     return status;

@@ -116,7 +116,7 @@ static reco_status flush(reco_ctx *ctx, loader *l)
     if (!rows) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < l->nheld; i++) {
         paths[i] = l->held[i].place;
-        data[i] = (reco_picture_bytes){l->held[i].data, l->held[i].bytes};
+        data[i] = (reco_picture_bytes){.data = l->held[i].data, .bytes = l->held[i].bytes};
     }
     if (l->nheld) RECO_GO(reco_decoder_embed(ctx, l->decoder, paths, data, l->nheld, rows, reasons));
     for (size_t i = 0; i < l->nheld; i++)

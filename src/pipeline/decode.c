@@ -67,10 +67,12 @@ static void decode_one(const args *a, size_t i, int worker, float *to)
 {
     reco_decoder *d = a->decoder;
     reco_ctx *ctx = d->workers[worker];
-    reco_status status = a->data && a->data[i].data
-                             ? reco_model_pixels_of(ctx, d->model, a->paths[i], a->data[i].data,
-                                                    a->data[i].bytes, &d->limits, to)
-                             : reco_model_pixels(ctx, d->model, a->paths[i], &d->limits, to);
+    const reco_picture_bytes *in = a->data && a->data[i].data ? &a->data[i] : NULL;
+    reco_status status = !in          ? reco_model_pixels(ctx, d->model, a->paths[i], &d->limits, to)
+                         : in->height ? reco_model_pixels_rgb(ctx, d->model, a->paths[i], in->data,
+                                                              in->height, in->width, &d->limits, to)
+                                      : reco_model_pixels_of(ctx, d->model, a->paths[i], in->data,
+                                                             in->bytes, &d->limits, to);
     if (status == RECO_OK) return;
     a->reasons[i] = reco_strdup(ctx, reco_ctx_error(ctx));
     if (!a->reasons[i]) d->status[worker] = RECO_E_NOMEM;
@@ -213,33 +215,4 @@ reco_status reco_decoder_embed(reco_ctx *ctx, reco_decoder *d, const char *const
     pieces = (pieces + d->n - 1) / d->n * d->n; /* all threads end together */
     reco_parallel(ctx, n, (n + pieces - 1) / pieces, embed_piece, &a);
     return outcome(ctx, d);
-}
-
-reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char *const *paths, size_t n,
-                             const reco_stream_opts *opts, float *out, unsigned char *good)
-{
-    reco_decoder *decoder = NULL;
-    reco_status status = RECO_OK;
-    reco_mark mark = reco_scratch_mark(ctx);
-    size_t d = reco_model_get_info(model).d, batch = reco_min(reco_batch(ctx, opts), n);
-    RECO_GO(reco_decoder_create(ctx, &decoder, model, opts));
-    char **reasons = reco_scratch(ctx, batch, sizeof *reasons, "reasons");
-    if (!reasons) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < n; i += batch) {
-        size_t m = reco_min(batch, n - i);
-        RECO_GO(reco_progress(ctx, "embedding", i, n));
-        status = reco_decoder_embed(ctx, decoder, paths + i, NULL, m, out + i * d, reasons);
-        for (size_t j = 0; j < m; j++) {
-            good[i + j] = !reasons[j];
-            if (reasons[j] && opts && opts->failure)
-                opts->failure(opts->user, i + j, paths[i + j], reasons[j]);
-            reco_free(reasons[j]);
-        }
-        RECO_GO(status);
-    }
-    RECO_GO(reco_progress(ctx, "embedding", n, n));
-out:
-    reco_scratch_release(ctx, mark);
-    reco_decoder_free(decoder);
-    return status;
 }

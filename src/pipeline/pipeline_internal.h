@@ -64,10 +64,10 @@ typedef struct reco_decoder reco_decoder;
 reco_status reco_decoder_create(reco_ctx *ctx, reco_decoder **out, const reco_model *model,
                                 const reco_stream_opts *opts);
 void reco_decoder_free(reco_decoder *decoder);
-/* A picture's file in memory. */
+/* A picture in memory: the content of its file, or, where height is not 0, pixels [height][width][3]. */
 typedef struct reco_picture_bytes {
     const void *data; /* NULL: read the file instead */
-    size_t bytes;
+    size_t bytes, height, width;
 } reco_picture_bytes;
 /* rows [n][d], zeros where reasons[i] says why there is none; else as below. Decoding and embedding overlap. */
 reco_status reco_decoder_embed(reco_ctx *ctx, reco_decoder *decoder, const char *const *paths,

@@ -50,7 +50,7 @@ static reco_status read_contents(reco_ctx *ctx, reco_sink *s)
         const reco_sink_entry *e = &s->entries[i];
         if (e->fate == RECO_SINK_FAIL || e->leader != i) continue;
         paths[n] = e->row.path;
-        data[n] = (reco_picture_bytes){e->row.data, e->row.bytes};
+        data[n] = (reco_picture_bytes){.data = e->row.data, .bytes = e->row.bytes};
         at[n++] = i;
     }
     reco_decoder_hash(ctx, s->decoder, paths, data, n, hashes, good);
@@ -125,7 +125,7 @@ static reco_status embed(reco_ctx *ctx, reco_sink *s, const size_t *at, size_t n
     for (size_t i = 0; i < n; i++) {
         const reco_sink_entry *e = &s->entries[s->entries[at[i]].leader];
         paths[i] = e->row.path;
-        data[i] = (reco_picture_bytes){e->row.data, e->row.bytes};
+        data[i] = (reco_picture_bytes){.data = e->row.data, .bytes = e->row.bytes};
     }
     status = reco_decoder_embed(ctx, s->decoder, paths, data, n, rows, reasons);
     for (size_t i = 0; i < n; i++) {

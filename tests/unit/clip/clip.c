@@ -50,6 +50,38 @@ static void test_texts(void **state)
     assert_int_equal(reco_model_embed_texts(ctx, model, texts, 0, all, NULL), RECO_OK);
 }
 
+/* Token ids, padded with zeros or with the end token, are the text that they are of. */
+static void test_tokens(void **state)
+{
+    (void)state;
+    enum { N = 300 };
+    reco_model_info info = reco_model_get_info(model);
+    int32_t *ids = reco_alloc(ctx, N * info.context, sizeof *ids, "test");
+    float *got = reco_alloc(ctx, N * info.d, sizeof *got, "test"), want[16];
+    char text[64];
+    for (int i = 0; i < N; i++) {
+        size_t n;
+        int32_t *row = ids + (size_t)i * info.context;
+        snprintf(text, sizeof text, "%.*s %d", i % 37, "a cat and a dog and a very long photo", i);
+        assert_int_equal(reco_model_tokens(ctx, model, text, strlen(text), row, &n), RECO_OK);
+        for (; i % 2 && n < info.context; n++) row[n] = reco_model_pad(model);
+    }
+    assert_int_equal(reco_model_embed_tokens(ctx, model, ids, N, got), RECO_OK);
+    for (int i = 0; i < N; i += 7) {
+        const char *one = text;
+        snprintf(text, sizeof text, "%.*s %d", i % 37, "a cat and a dog and a very long photo", i);
+        assert_int_equal(reco_model_embed_texts(ctx, model, &one, 1, want, NULL), RECO_OK);
+        assert_memory_equal(want, got + (size_t)i * info.d, sizeof want);
+    }
+    ids[2 * info.context + 3] = (int32_t)info.vocab;
+    assert_int_equal(reco_model_embed_tokens(ctx, model, ids, N, got), RECO_E_ARG);
+    assert_non_null(strstr(reco_ctx_error(ctx), "of text 2, want 0.."));
+    ids[2 * info.context + 3] = -1;
+    assert_int_equal(reco_model_embed_tokens(ctx, model, ids, N, got), RECO_E_ARG);
+    reco_free(ids);
+    reco_free(got);
+}
+
 static void test_pixels(void **state)
 {
     (void)state;
@@ -183,8 +215,8 @@ static void test_sides(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_pixels),
-                                       cmocka_unit_test(test_rows), cmocka_unit_test(test_info),
-                                       cmocka_unit_test(test_sides)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts),  cmocka_unit_test(test_tokens),
+                                       cmocka_unit_test(test_pixels), cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_info),   cmocka_unit_test(test_sides)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
