@@ -14,6 +14,8 @@
 #include <sys/resource.h>
 
 static reco_ctx *ctx;
+static const char *const isa_name[] = {
+    [RECO_ISA_PLAIN] = "plain", [RECO_ISA_AVX2] = "avx2", [RECO_ISA_AVX512] = "avx512"};
 
 static void check(reco_status status)
 {
@@ -39,22 +41,16 @@ static float *read_all(const char *folder, const char *name, int side, size_t fl
 typedef struct trainer {
     size_t B, k, d, total, step;
     reco_fusion *fusion;
-    reco_tape *tapes[2];
-    float *x[2], *R[2], *y[2], *dy[2], *scores, *vector, *gradient, *m, *v;
+    reco_gradients gradients;
+    reco_batch batch; /* borrows nothing from a job: items stay NULL */
+    float *scores, *vector, *gradient, *m, *v;
 } trainer;
 
 static double step(trainer *t)
 {
     double loss, norm;
     float *logit_scale = t->vector + t->total - 1;
-    memset(t->gradient, 0, t->total * sizeof *t->gradient);
-    for (int side = 0; side < 2; side++)
-        check(reco_fusion_forward(ctx, t->fusion, (reco_side)side, t->x[side], t->R[side], t->scores, NULL,
-                                  t->B, t->k, t->y[side], t->tapes[side]));
-    check(reco_train_loss(ctx, &loss, t->dy[0], t->dy[1], t->gradient + t->total - 1, t->y[0], t->y[1],
-                          t->x[0], t->x[1], *logit_scale, NULL, NULL, t->B, t->d));
-    for (int side = 0; side < 2; side++)
-        check(reco_fusion_backward(ctx, t->fusion, t->tapes[side], t->dy[side], t->gradient));
+    check(reco_gradients_take(ctx, &t->gradients, &loss, t->gradient, &t->batch, NULL));
     const reco_adamw adamw = {
         .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .decay = 0.1, .clip = 1};
     check(reco_adamw_step(ctx, &norm, t->fusion, t->gradient, t->m, t->v, &adamw, ++t->step));
@@ -72,10 +68,9 @@ int main(int argc, char **argv)
         .B = strtoul(argv[2], NULL, 10), .k = strtoul(argv[3], NULL, 10), .d = strtoul(argv[4], NULL, 10)};
     int threads = atoi(argv[5]);
     const char *cap = getenv("RECO_MAX_ISA"); /* as the command line's */
-    reco_isa isa = !cap                         ? RECO_ISA_AUTO
-                   : strcmp(cap, "avx2") == 0   ? RECO_ISA_AVX2
-                   : strcmp(cap, "avx512") == 0 ? RECO_ISA_AVX512
-                                                : RECO_ISA_PLAIN;
+    reco_isa isa = RECO_ISA_AUTO;
+    if (cap && strcmp(cap, "avx2") == 0) isa = RECO_ISA_AVX2;
+    if (cap && strcmp(cap, "plain") == 0) isa = RECO_ISA_PLAIN;
     if (reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = threads, .max_isa = isa}) != RECO_OK) return 1;
     reco_fusion_config config = {.layer = RECO_LAYER_TRANSFORMER, .d = t.d, .k = t.k, .min_similarity = -1};
     check(reco_fusion_create(ctx, &t.fusion, &config, 30, 1));
@@ -95,15 +90,15 @@ int main(int argc, char **argv)
     for (int i = 0; i < 3; i++)
         if (!(*arrays[i] = calloc(t.total, sizeof(float)))) return 1;
     if (!(t.scores = calloc(t.B * t.k, sizeof(float)))) return 1;
+    t.batch.n = t.B;
     for (int side = 0; side < 2; side++) {
-        t.x[side] = read_all(argv[1], "x", side, t.B * t.d);
-        t.R[side] = read_all(argv[1], "r", side, t.B * t.k * t.d);
-        t.y[side] = calloc(t.B * t.d, sizeof(float));
-        t.dy[side] = calloc(t.B * t.d, sizeof(float));
-        if (!t.y[side] || !t.dy[side]) return 1;
-        check(reco_tape_create(ctx, &t.tapes[side], t.fusion, t.B, t.k));
+        t.batch.x[side] = read_all(argv[1], "x", side, t.B * t.d);
+        t.batch.R[side] = read_all(argv[1], "r", side, t.B * t.k * t.d);
+        t.batch.s[side] = t.scores;
     }
-    printf("{\"reco\": \"%s\", \"threads\": %d, \"parameters\": %zu}\n", reco_version(), threads, t.total);
+    check(reco_gradients_create(ctx, &t.gradients, t.fusion, t.B, t.k, RECO_TAPES_BYTES));
+    printf("{\"reco\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"parameters\": %zu}\n", reco_version(),
+           threads, isa_name[reco_ctx_isa(ctx)], t.total);
     fflush(stdout);
     for (char line[256]; fgets(line, sizeof line, stdin);) {
         double start = reco_now(), loss = step(&t);
@@ -113,10 +108,8 @@ int main(int argc, char **argv)
                usage.ru_maxrss / 1024);
         fflush(stdout);
     }
-    for (int side = 0; side < 2; side++) {
-        reco_tape_free(t.tapes[side]);
-        free(t.x[side]), free(t.R[side]), free(t.y[side]), free(t.dy[side]);
-    }
+    for (int side = 0; side < 2; side++) free(t.batch.x[side]), free(t.batch.R[side]);
+    reco_gradients_clear(&t.gradients);
     free(t.scores), free(t.gradient), free(t.m), free(t.v);
     reco_fusion_free(t.fusion);
     reco_ctx_free(ctx);

@@ -55,7 +55,7 @@ def compare(a, layer):
     apart = max(abs(o["loss"] - p["loss"]) / p["loss"] for o, p in steps)
     t, p = ([pair[i]["seconds"] for pair in steps[2:]] for i in (0, 1))
     ratio = statistics.median(p) / statistics.median(t)
-    print(json.dumps({"case": layer, "batch": a.batch, "k": a.k, "d": a.d, "threads": a.threads,
+    print(json.dumps({"case": layer, "batch": a.batch, "k": a.k, "d": a.d, "threads": a.threads, "isa": ours.about["isa"],
                       "seconds": round(statistics.median(t), 4), "least": round(min(t), 4),
                       "torch": round(statistics.median(p), 4), "torch_least": round(min(p), 4), "ratio": round(ratio, 2),
                       "wanted": WANTED[layer], "losses_apart": float(f"{apart:.2g}"), "version": peer.about["torch"]}), flush=True)

@@ -102,7 +102,8 @@ typedef struct reco_train_result {
  * Same seed, same inputs: same bytes, with any number of threads. Another instruction set may round otherwise. An
  * interrupted run (kill -9 too) resumes when it is started again with the same inputs and options. Memory: pairs * (8d + 36k +
  * 12 max(3k, 100)) bytes, of which the 8d are the caller's where the pairs are (but not with judged pairs), and for the relational layer pairs * 36k^2 more where that is
- * 1 GiB at most, beside the map and a batch.
+ * 1 GiB at most, beside the map and a batch: 8B^2 bytes of logits, 8B(k + 3)d of vectors, and activations of the layer, of which
+ * 256 MiB are kept and what is beyond is computed twice, to the same bytes.
  * Returns RECO_OK; RECO_E_ARG; RECO_E_MISMATCH (d); RECO_E_CANCELLED; RECO_E_IO. */
 RECO_API reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pairs *pairs,
                                 const char *path, const reco_train_opts *opts, reco_train_result *result);

@@ -33,6 +33,7 @@ typedef struct reco_tape reco_tape;
 reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n,
                              size_t max_k);
 void reco_tape_free(reco_tape *tape);
+size_t reco_tape_bytes(const reco_tape *tape);
 
 /* Inner products that forward of a relational layer then need not take: c [n][k] of each neighbour with x, a [n][k] the mean
  * of each with the others that count. They are looked at in every forward until they are NULL. */

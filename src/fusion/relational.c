@@ -219,6 +219,17 @@ static void unweigh(void *arg, size_t begin, size_t end, int worker)
     }
 }
 
+/* Long sums in pieces, as those of nets are. */
+static float add_up(float sum, float factor, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += ROWS) {
+        double piece = 0;
+        for (size_t q = i; q < reco_min(n, i + ROWS); q++) piece += (double)x[q];
+        sum += (float)((double)factor * piece);
+    }
+    return sum;
+}
+
 reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *t, float *dz,
                                      float *dvector)
 {
@@ -238,17 +249,15 @@ reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_t
     j.db = reco_scratch(ctx, n, sizeof(float), "fusion backward");
     if (!de || !dw || !j.dp || !j.dlog || !j.db) RECO_GO(RECO_E_NOMEM);
     reco_parallel(ctx, n, 16, unfuse, &j);
-    double dgamma = 0, db = 0;
-    for (size_t i = 0; i < n; i++) {
-        dgamma += (double)j.dlog[i];
-        dw[i] = 3 * j.dlog[i];
-    }
-    *reco_fusion_grad(f, dvector, t->side, 0, P_REL_GAMMA) += (float)dgamma;
-    *reco_fusion_grad(f, dvector, t->side, 0, P_W2_B) += (float)(3 * dgamma);
+    for (size_t i = 0; i < n; i++) dw[i] = 3 * j.dlog[i];
+    float *dgamma = reco_fusion_grad(f, dvector, t->side, 0, P_REL_GAMMA),
+          *dbias = reco_fusion_grad(f, dvector, t->side, 0, P_W2_B),
+          *db = reco_fusion_grad(f, dvector, t->side, 0, P_REL_B);
+    *dgamma = add_up(*dgamma, 1, j.dlog, n);
+    *dbias = add_up(*dbias, 3, j.dlog, n);
     RECO_GO(net_backward(ctx, f, t, NET_W, dvector, de, dw, t->rel.e, n));
     reco_parallel(ctx, n, 64, unweigh, &j);
-    for (size_t i = 0; i < n; i++) db += (double)j.db[i];
-    *reco_fusion_grad(f, dvector, t->side, 0, P_REL_B) += (float)db;
+    *db = add_up(*db, 1, j.db, n);
     RECO_GO(net_backward(ctx, f, t, NET_U, dvector, NULL, j.dp, t->rel.f, n * k));
 out:
     reco_scratch_release(ctx, mark);

@@ -96,6 +96,7 @@ reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *
     }
     t->memory = reco_alloc(ctx, need.used, sizeof(float), "fusion tape");
     if (!t->memory) goto out;
+    t->floats = need.used;
     lay_out(t, c, &(carve){.base = t->memory});
     *out = t;
     return RECO_OK;
@@ -112,6 +113,8 @@ void reco_tape_free(reco_tape *t)
     reco_free(t->valid);
     reco_free(t);
 }
+
+size_t reco_tape_bytes(const reco_tape *t) { return t->floats * sizeof *t->memory; }
 
 void reco_tape_know(reco_tape *tape, const float *c, const float *a)
 {

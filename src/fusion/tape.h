@@ -40,7 +40,8 @@ struct reco_tape {
     float *norms;                        /* [n] of z */
     reco_block_tape *blocks; /* [layers]; of the mlp one, of which b to g are used, with tq = 1 */
     reco_relation_tape rel;
-    float *memory; /* all of the above floats */
+    float *memory; /* [floats] all of the above */
+    size_t floats;
 };
 
 /* z [n][d] from tape->x, retrieved, scores, valid. */

@@ -4,7 +4,7 @@ reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
 {
     reco_ctx *ctx = job->ctx;
     size_t k = job->o.k, d = job->d;
-    *b = (reco_batch){.max = max};
+    *b = (reco_batch){.max = max, .known = job->products[0] != NULL};
     b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
     b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
     b->picked = reco_alloc(ctx, k, sizeof *b->picked, "batch");

@@ -13,22 +13,12 @@ reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusio
     l->gradient = reco_alloc(ctx, state->total, sizeof *l->gradient, "training");
     if (!l->pool || !l->gradient) return RECO_E_NOMEM;
     RECO_TRY(reco_batch_create(job, &l->batch, B));
-    for (int side = 0; side < 2; side++) {
-        RECO_TRY(reco_tape_create(ctx, &l->tapes[side], fusion, B, job->o.k));
-        l->y[side] = reco_alloc(ctx, B * job->d, sizeof(float), "training");
-        l->dy[side] = reco_alloc(ctx, B * job->d, sizeof(float), "training");
-        if (!l->y[side] || !l->dy[side]) return RECO_E_NOMEM;
-    }
-    return RECO_OK;
+    return reco_gradients_create(ctx, &l->gradients, fusion, B, job->o.k, RECO_TAPES_BYTES);
 }
 
 void reco_learner_clear(reco_learner *l)
 {
-    for (int side = 0; side < 2; side++) {
-        reco_tape_free(l->tapes[side]);
-        reco_free(l->y[side]);
-        reco_free(l->dy[side]);
-    }
+    reco_gradients_clear(&l->gradients);
     reco_batch_clear(&l->batch);
     reco_free(l->gradient);
     reco_mask_clear(&l->hidden);
@@ -76,21 +66,11 @@ reco_status reco_learner_step(reco_learner *l)
     reco_rng rng;
     reco_rng_seed(&rng, seed_of(job, s->run, s->step));
     begin(l, s->run); /* the pool's order is part of what is random: start from the same */
-    size_t B = draw(l, &rng), d = job->d;
+    size_t B = draw(l, &rng);
     for (size_t i = 0; i < B; i++) l->hidden.picture[job->same.picture[b->items[i]]] = 1;
     RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, &rng));
     if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
-    memset(l->gradient, 0, s->total * sizeof *l->gradient);
-    for (int side = 0; side < 2; side++) {
-        if (job->products[side]) reco_tape_know(l->tapes[side], b->c[side], b->a[side]);
-        RECO_TRY(reco_fusion_forward(ctx, l->fusion, (reco_side)side, b->x[side], b->R[side], b->s[side],
-                                     b->valid[side], B, o->k, l->y[side], l->tapes[side]));
-    }
-    float *logit_scale = s->vector + s->total - 1; /* the last parameter */
-    RECO_TRY(reco_train_loss(ctx, &s->loss, l->dy[0], l->dy[1], l->gradient + s->total - 1, l->y[0],
-                             l->y[1], b->x[0], b->x[1], *logit_scale, &job->same, b->items, B, d));
-    for (int side = 0; side < 2; side++)
-        RECO_TRY(reco_fusion_backward(ctx, l->fusion, l->tapes[side], l->dy[side], l->gradient));
+    RECO_TRY(reco_gradients_take(ctx, &l->gradients, &s->loss, l->gradient, b, &job->same));
     if (!isfinite(s->loss))
         return reco_fail(ctx, RECO_E_ARG,
                          "train: the loss is %g at step %zu; lower the learning "
@@ -100,6 +80,7 @@ reco_status reco_learner_step(reco_learner *l)
     const reco_adamw adamw = {
         .lr = l->lr, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .decay = o->weight_decay, .clip = o->clip};
     RECO_TRY(reco_adamw_step(ctx, &l->norm, l->fusion, l->gradient, s->m, s->v, &adamw, s->step + 1));
+    float *logit_scale = s->vector + s->total - 1; /* the last parameter */
     *logit_scale = fminf(*logit_scale, logf(100));
     return RECO_OK;
 }

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+enum { ROWS = 4096 }; /* turned at once */
+
 /* Rows of a Gaussian matrix made orthonormal one by one (twice, which is enough for f32): uniform over all rotations
  * and reflections. */
 static void random_orthogonal(float *Q, size_t d, reco_rng *rng)
@@ -21,10 +23,14 @@ static void random_orthogonal(float *Q, size_t d, reco_rng *rng)
     }
 }
 
+/* scratch [ROWS][d] */
 static reco_status turn(reco_ctx *ctx, float *x, float *scratch, const float *Q, size_t n, size_t d)
 {
-    RECO_TRY(reco_gemm(ctx, scratch, d, x, d, false, Q, d, true, n, d, d, 1, 0));
-    memcpy(x, scratch, n * d * sizeof *x);
+    for (size_t i = 0; i < n; i += ROWS) {
+        size_t m = reco_min(ROWS, n - i);
+        RECO_TRY(reco_gemm(ctx, scratch, d, x + i * d, d, false, Q, d, true, m, d, d, 1, 0));
+        memcpy(x + i * d, scratch, m * d * sizeof *x);
+    }
     return RECO_OK;
 }
 
@@ -35,7 +41,7 @@ reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng)
     reco_mark mark = reco_scratch_mark(ctx);
     size_t d = job->d, rows = b->n * job->o.k;
     float *Q = reco_scratch(ctx, d * d, sizeof *Q, "rotation"); /* [d][d] */
-    float *scratch = reco_scratch(ctx, rows * d, sizeof *scratch, "rotation");
+    float *scratch = reco_scratch(ctx, reco_min(ROWS, rows) * d, sizeof *scratch, "rotation");
     if (!Q || !scratch) RECO_GO(RECO_E_NOMEM);
     random_orthogonal(Q, d, rng);
     for (int side = 0; side < 2; side++) {

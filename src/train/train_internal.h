@@ -150,7 +150,8 @@ typedef struct reco_batch {
     float *s[2];      /* [n][k] */
     size_t *valid[2]; /* [n] */
     float *c[2],
-        *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are kept */
+        *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are known */
+    bool known;
     int64_t *ids;     /* [n][k] scratch */
     uint32_t *picked; /* [k] scratch */
 } reco_batch;
@@ -269,6 +270,28 @@ reco_status reco_state_save(const reco_state *s, const reco_job *job, const char
 /* *found false: no file, or one of another job; s is then as it was. */
 reco_status reco_state_load(reco_state *s, const reco_job *job, const char *path, bool *found);
 
+/* ---- gradient.c: a batch's loss, and its gradient by all parameters ---- */
+
+typedef struct reco_gradients {
+    reco_fusion *fusion;
+    size_t d, k;
+    size_t n;            /* tapes */
+    reco_tape **tapes;   /* [n] */
+    float *y[2], *dy[2]; /* [max][d] by side: refined, and what the loss wants of it */
+} reco_gradients;
+
+/* What training keeps. */
+#define RECO_TAPES_BYTES ((size_t)256 << 20)
+
+/* For batches of at most max. Tapes that do not fit in `bytes` are made again when they are needed, which costs a second forward of
+ * theirs and changes no bit. */
+reco_status reco_gradients_create(reco_ctx *ctx, reco_gradients *g, reco_fusion *fusion, size_t max,
+                                  size_t k, size_t bytes);
+void reco_gradients_clear(reco_gradients *g);
+/* gradient [total] is overwritten. answers NULL: each text is right for its own picture alone. */
+reco_status reco_gradients_take(reco_ctx *ctx, reco_gradients *g, double *loss, float *gradient,
+                                const reco_batch *b, const reco_answers *answers);
+
 /* ---- learn.c ---- */
 
 typedef struct reco_learner {
@@ -276,10 +299,9 @@ typedef struct reco_learner {
     reco_fusion *fusion;
     reco_state *state;
     reco_batch batch;
-    reco_tape *tapes[2];
-    float *y[2], *dy[2]; /* [batch][d] */
-    float *gradient;     /* [total] */
-    uint32_t *pool;      /* [npool] the pairs trained on in this run */
+    reco_gradients gradients;
+    float *gradient; /* [total] */
+    uint32_t *pool;  /* [npool] the pairs trained on in this run */
     size_t npool;
     reco_mask hidden;
     double lr, norm; /* of the last step: learning rate, and the gradient's norm before clipping */

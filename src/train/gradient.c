@@ -1,0 +1,82 @@
+#include "train/train_internal.h"
+
+/* Items of a tape. Sums over a batch are cut there, whatever is kept: memory changes no bit. All sums below are cut at a divisor
+ * of it, too, so that a tape of the whole batch would come to the same. */
+enum { BLOCK = 1024 };
+
+/* The loss needs all of a batch at once, but of a refined embedding no more than its d numbers. So blocks are refined, the loss says
+ * what it wants of each embedding, and what a tape no longer holds is refined once more. (Gradient caching: Gao et al., 2021.) */
+typedef struct pass {
+    reco_ctx *ctx;
+    const reco_gradients *g;
+    const reco_batch *b;
+    size_t parts; /* blocks of both sides */
+} pass;
+
+static reco_tape *tape_of(const pass *p, size_t part) { return p->g->tapes[reco_min(part, p->g->n - 1)]; }
+
+/* Is the part still on its tape when backward comes to it? */
+static bool is_kept(const pass *p, size_t part) { return part + 1 < p->g->n || p->parts <= p->g->n; }
+
+static reco_status forward(const pass *p, size_t part)
+{
+    const reco_gradients *g = p->g;
+    const reco_batch *b = p->b;
+    size_t side = part % 2, i = part / 2 * BLOCK, n = reco_min(BLOCK, b->n - i), k = g->k, d = g->d;
+    reco_tape *tape = tape_of(p, part);
+    if (b->known) reco_tape_know(tape, b->c[side] + i * k, b->a[side] + i * k);
+    return reco_fusion_forward(p->ctx, g->fusion, (reco_side)side, b->x[side] + i * d,
+                               b->R[side] + i * k * d, b->s[side] + i * k,
+                               b->valid[side] ? b->valid[side] + i : NULL, n, k, g->y[side] + i * d, tape);
+}
+
+static reco_status backward(const pass *p, size_t part, float *gradient)
+{
+    const reco_gradients *g = p->g;
+    if (!is_kept(p, part)) RECO_TRY(forward(p, part));
+    return reco_fusion_backward(p->ctx, g->fusion, tape_of(p, part),
+                                g->dy[part % 2] + part / 2 * BLOCK * g->d, gradient);
+}
+
+reco_status reco_gradients_create(reco_ctx *ctx, reco_gradients *g, reco_fusion *fusion, size_t max,
+                                  size_t k, size_t bytes)
+{
+    size_t most = 2 * ((max + BLOCK - 1) / BLOCK);
+    *g = (reco_gradients){.fusion = fusion, .d = reco_fusion_get_config(fusion).d, .k = k};
+    g->tapes = reco_alloc(ctx, most, sizeof(reco_tape *), "gradient");
+    if (!g->tapes) return RECO_E_NOMEM;
+    for (int side = 0; side < 2; side++) {
+        g->y[side] = reco_alloc(ctx, max * g->d, sizeof(float), "gradient");
+        g->dy[side] = reco_alloc(ctx, max * g->d, sizeof(float), "gradient");
+        if (!g->y[side] || !g->dy[side]) return RECO_E_NOMEM;
+    }
+    for (size_t each = 0; g->n < most && (g->n == 0 || (g->n + 1) * each <= bytes); g->n++) {
+        RECO_TRY(reco_tape_create(ctx, &g->tapes[g->n], fusion, reco_min(max, BLOCK), k));
+        each = reco_tape_bytes(g->tapes[g->n]);
+    }
+    return RECO_OK;
+}
+
+void reco_gradients_clear(reco_gradients *g)
+{
+    for (size_t i = 0; i < g->n; i++) reco_tape_free(g->tapes[i]);
+    reco_free(g->tapes);
+    for (int side = 0; side < 2; side++) {
+        reco_free(g->y[side]);
+        reco_free(g->dy[side]);
+    }
+}
+
+reco_status reco_gradients_take(reco_ctx *ctx, reco_gradients *g, double *loss, float *gradient,
+                                const reco_batch *b, const reco_answers *answers)
+{
+    pass p = {.ctx = ctx, .g = g, .b = b, .parts = 2 * ((b->n + BLOCK - 1) / BLOCK)};
+    size_t total;
+    const float *logit_scale = reco_fusion_vector(g->fusion, &total) + --total; /* the last parameter */
+    memset(gradient, 0, total * sizeof *gradient);
+    for (size_t part = 0; part < p.parts; part++) RECO_TRY(forward(&p, part));
+    RECO_TRY(reco_train_loss(ctx, loss, g->dy[0], g->dy[1], gradient + total, g->y[0], g->y[1], b->x[0],
+                             b->x[1], *logit_scale, answers, b->items, b->n, g->d));
+    for (size_t part = 0; part < p.parts; part++) RECO_TRY(backward(&p, part, gradient));
+    return RECO_OK;
+}
