@@ -92,6 +92,21 @@ static const uint16_t *row_of(const scan *s, const reco_scan_block *b, size_t ro
     return s->bank->segments[b->segment].vectors[s->opts->side] + (b->first + row) * s->bank->info.d;
 }
 
+/* Asked of the few rows that would be among the best. */
+static bool is_excluded(const scan *s, size_t q, size_t position)
+{
+    const size_t n = s->opts->nexclude, *exclude = s->opts->exclude + q * n;
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (exclude[middle] < position)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && exclude[low] == position;
+}
+
 /* The f32 score first: a row that fails by more than f32 can be wrong is done with. */
 static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size_t q)
 {
@@ -104,6 +119,7 @@ static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size
     float exact = (float)reco_dot_wide(s->ctx, query, w->row, d);
     if (!isfinite(exact) || !(exact >= best)) return;
     size_t position = s->bank->segments[b->segment].base + b->first + row;
+    if (is_excluded(s, q, position)) return;
     reco_topk_offer(w->scores + q * k, w->positions + q * k, &w->counts[q], k, exact, (int64_t)position);
     if (w->counts[q] < k) return;
     raise_best(s, q, w->scores[q * k + k - 1]);

@@ -4,6 +4,7 @@
 #include "kernels/scan.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define DEFAULT_K 10
 #define PASS_BYTES                                                                                         \
@@ -23,6 +24,20 @@ static reco_status check_queries(reco_ctx *ctx, const float *queries, size_t nq,
     return RECO_OK;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Where the rows are that each query of a pass does not find, in order. */
+static void find_excluded(const reco_bank *bank, const int64_t *ids, size_t nq, size_t n, size_t *positions)
+{
+    for (size_t i = 0; i < nq * n; i++)
+        if (!reco_bank_find(bank, ids[i], &positions[i])) positions[i] = SIZE_MAX;
+    for (size_t q = 0; q < nq; q++) qsort(positions + q * n, n, sizeof *positions, ascending);
+}
+
 /* Queries of one pass: as many as fit, in passes of equal size. */
 static size_t pass_queries(const reco_ctx *ctx, size_t nq, size_t k, size_t d)
 {
@@ -37,11 +52,12 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
 {
     size_t d = bank->info.d, k = opts && opts->k ? opts->k : DEFAULT_K;
     bool use_min = opts && (opts->use_min || opts->min_similarity != 0);
-    const reco_scan_opts scan = {
+    reco_scan_opts scan = {
         .side = side,
         .filter = opts ? opts->filter : NULL,
         .k = k,
         .least = use_min ? opts->min_similarity : -INFINITY,
+        .nexclude = opts ? opts->nexclude : 0,
     };
     if (k > RECO_BANK_MAX_K)
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", k, RECO_BANK_MAX_K);
@@ -56,10 +72,14 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     reco_status status = RECO_E_NOMEM;
     int64_t *positions = reco_scratch(ctx, pass * k, sizeof *positions, "search");
     size_t *counts = reco_scratch(ctx, pass, sizeof *counts, "search");
-    if (!positions || !counts) goto out;
+    size_t *excluded = reco_scratch(ctx, pass, scan.nexclude * sizeof *excluded, "search");
+    if (!positions || !counts || !excluded) goto out;
+    scan.exclude = excluded;
     for (size_t q = 0; q < nq; q += pass) {
         size_t n = reco_min(pass, nq - q);
         float *scores = hits.scores + q * k;
+        if (scan.nexclude)
+            find_excluded(bank, opts->exclude + q * scan.nexclude, n, scan.nexclude, excluded);
         RECO_GO(reco_bank_scan(ctx, bank, &scan, queries + q * d, n, scores, positions, counts));
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < k; j++) {

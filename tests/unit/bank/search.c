@@ -108,7 +108,8 @@ static reco_bank_filter *filter_some(const reco_bank *bank, size_t n)
 
 /* The definition: every live row scored in double, sorted by score in f32, then id. */
 static size_t brute_force(const reco_bank *bank, reco_side side, const reco_bank_filter *filter,
-                          const float *query, size_t k, int64_t *ids, float *scores)
+                          const int64_t *exclude, size_t nexclude, const float *query, size_t k,
+                          int64_t *ids, float *scores)
 {
     size_t d = bank->info.d, found = 0;
     float *x = malloc(d * sizeof *x);
@@ -117,6 +118,9 @@ static size_t brute_force(const reco_bank *bank, reco_side side, const reco_bank
         assert_true(reco_bank_find(bank, id, &p));
         if (reco_bank_is_deleted(bank, p)) continue;
         if (filter && !(filter->bits[p / 64] >> p % 64 & 1)) continue;
+        bool excluded = false;
+        for (size_t i = 0; i < nexclude; i++) excluded |= exclude[i] == id;
+        if (excluded) continue;
         ok(reco_bank_gather(ctx, bank, side, &id, 1, x));
         float score = (float)reco_dot(query, x, d);
         long double sum = 0;
@@ -139,19 +143,28 @@ static void check_search(const reco_bank *bank, reco_side side, const reco_bank_
     float *want_scores = malloc(k * sizeof *want_scores);
     int64_t *ids = malloc(nq * k * sizeof *ids), *want = malloc(k * sizeof *want);
     size_t *counts = malloc(nq * sizeof *counts);
-    for (size_t q = 0; q < nq; q++)
+    /* Half of the time without some rows, among them the one that a query is near, and ids that may be anything. */
+    enum { EXCLUDED = 4 };
+    int64_t *exclude = malloc(nq * EXCLUDED * sizeof *exclude);
+    size_t nexclude = reco_rng_below(rng, 2) ? EXCLUDED : 0;
+    for (size_t q = 0; q < nq; q++) {
+        int64_t id = (int64_t)reco_rng_below(rng, (size_t)bank->info.next_id);
+        const int64_t some[EXCLUDED] = {id, INT64_MAX, -1,
+                                        (int64_t)reco_rng_below(rng, (size_t)bank->info.next_id)};
+        memcpy(exclude + q * EXCLUDED, some, sizeof some);
         if (q % 2) { /* near a row */
-            int64_t id = (int64_t)reco_rng_below(rng, (size_t)bank->info.next_id);
             ok(reco_bank_gather(ctx, bank, side, &id, 1, queries + q * d));
             double norm = sqrt(reco_dot(queries + q * d, queries + q * d, d));
             for (size_t i = 0; i < d; i++) queries[q * d + i] /= (float)norm;
         } else
             random_unit(queries + q * d, d, rng);
+    }
 
-    reco_search_opts opts = {.k = k, .filter = filter};
+    reco_search_opts opts = {.k = k, .filter = filter, .exclude = exclude, .nexclude = nexclude};
     ok(reco_bank_search(ctx, bank, side, queries, nq, &opts, (reco_hits){ids, scores, counts}));
     for (size_t q = 0; q < nq; q++) {
-        size_t n = brute_force(bank, side, filter, queries + q * d, k, want, want_scores);
+        size_t n = brute_force(bank, side, filter, exclude + q * EXCLUDED, nexclude, queries + q * d, k,
+                               want, want_scores);
         assert_int_equal(counts[q], n);
         for (size_t i = 0; i < n; i++) {
             assert_int_equal(ids[q * k + i], want[i]);
@@ -159,6 +172,7 @@ static void check_search(const reco_bank *bank, reco_side side, const reco_bank_
         }
         for (size_t i = n; i < k; i++) assert_true(ids[q * k + i] == -1 && scores[q * k + i] == 0);
     }
+    free(exclude);
     free(counts);
     free(want);
     free(ids);
