@@ -107,7 +107,7 @@ static json_t *predict_mixed(cli *c, const zero_shot *z, size_t i, const float *
         plain[j] = (float)sum[0];
         refined[j] = (float)sum[1];
     }
-    if (plain && reco_mixture_posterior(c->ctx, &z->mixture, plain, refined,
+    if (plain && reco_mixture_posterior(c->ctx, &z->s.mixture, plain, refined,
                                         zero_shot_votes(z) ? &votes : NULL, 1, n, p) == RECO_OK)
         list = json_array();
     for (size_t m = 0; list && m < top && m < n; m++) {
@@ -169,7 +169,7 @@ static json_t *name_it(cli *c, args *a, pictures *p, size_t i, float scale)
     const float *x = p->rows + i * z->d, *y = p->improved + i * z->d;
     size_t first = 0;
     json_t *clip = predict(z, x, z->plain, a->top, scale, NULL),
-           *cosines = predict(z, z->sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale, &first),
+           *cosines = predict(z, z->s.sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale, &first),
            *reco = cosines, *found = NULL;
     if (zero_shot_mixes(z))
         reco = predict_mixed(c, z, i, x, y, a->top, &first);
@@ -219,10 +219,10 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
     json_t *results = json_array();
     if (!c->json && zero_shot_mixes(z)) {
         fputs("mixture: ", stdout);
-        cli_print_mixture(&z->mixture);
+        cli_print_mixture(&z->s.mixture);
         putchar('\n');
     }
-    if (!c->json && z->sides == RECO_SIDES_NONE) printf("refined: %s\n", zero_shot_refined(z));
+    if (!c->json && z->s.sides == RECO_SIDES_NONE) printf("refined: %s\n", zero_shot_refined(z));
     for (size_t i = 0; i < n && status == RECO_OK; i++) {
         if (!p->good[i]) {
             ++*failures;
@@ -241,8 +241,8 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
         }
     }
     if (c->json && status == RECO_OK)
-        cli_print(json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->sides),
-                            "mixture", cli_mixture(&z->mixture), "results", results, "truncated",
+        cli_print(json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->s.sides),
+                            "mixture", cli_mixture(&z->s.mixture), "results", results, "truncated",
                             (json_int_t)c->truncated, "failures", (json_int_t)*failures, "failed",
                             c->failed));
     json_decref(results);

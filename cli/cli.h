@@ -142,17 +142,15 @@ reco_status cli_file_end(cli_file *f, reco_status status);
 typedef struct cli_readout {
     const char *how;
     float weights[2]; /* of CLIP and of what is refined */
+    reco_mixture mixture;
 } cli_readout;
 #define CLI_CLIP_SCALE 100 /* of an encoder that is not known */
 #define CLI_MIXTURE_HELP                                                                                   \
     "Weights of CLIP and of the refined, A,B (the vote has what is left), off, or auto (default: auto, "   \
     "what training chose)"
-bool cli_readout_is_auto(const cli_readout *readout);
 void cli_parse_readout(struct argp_state *state, cli_readout *readout, const char *arg);
-/* The mixture that is meant where `sides` are refined, auto being what training found where these are the sides that it found
- * it with; scale[0] = 0: none. scale: the model's own, or 0. */
-reco_mixture cli_choose_mixture(const cli_readout *readout, const reco_fusion *fusion, reco_sides sides,
-                                float scale);
+/* How a memory is read out, which refers to the readout then. scale: the model's own, or 0. */
+void cli_set_mixture(cli_readout *readout, reco_memory *memory, float scale);
 json_t *cli_weight(float value); /* a number of 6 digits */
 /* {"clip": a, "refined": b, "vote": ..., "scales": [...]}, or null where there is none. */
 json_t *cli_mixture(const reco_mixture *mixture);

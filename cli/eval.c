@@ -189,7 +189,7 @@ static reco_status judge(cli *c, eval_work *w, int which, reco_class_scores *sco
     reco_votes votes = {z->scores, z->of, z->heard, z->reach};
     reco_class_scores mixed;
     if (which == 2)
-        return reco_eval_mixture(c->ctx, scores, w->top[2], &z->mixture, &rows,
+        return reco_eval_mixture(c->ctx, scores, w->top[2], &z->s.mixture, &rows,
                                  zero_shot_votes(z) ? &votes : NULL, w->labels);
     reco_status status =
         reco_eval_classes(c->ctx, scores, w->top[which], which ? w->improved : w->rows, w->n,

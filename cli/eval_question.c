@@ -171,8 +171,8 @@ static reco_status embed_prompts(cli *c, const zero_shot *z, const reco_class_li
     if (!(q->prompts = calloc(q->m * each + 1, sizeof(float)))) return RECO_E_NOMEM;
     reco_status status = RECO_OK;
     for (size_t t = 0; t < q->m && status == RECO_OK; t++) {
-        status = reco_embed_classes(c->ctx, z->model, NULL, NULL, reco_class_list_texts(list), q->c,
-                                    (const char *const *)z->templates + t, z->ntemplates ? 1 : 0, NULL,
+        status = reco_embed_classes(c->ctx, z->model, NULL, reco_class_list_texts(list), q->c,
+                                    (const char *const *)z->templates + t, z->ntemplates ? 1 : 0,
                                     q->prompts + t * each, NULL, &cut);
         if (status == RECO_OK) c->truncated += cut;
     }

@@ -67,9 +67,9 @@ void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class
             "images", (json_int_t)w->n, "classes", (json_int_t)w->z->nclasses, "classes_merged",
             (json_int_t)merged, "classes_without_pictures", empty, "labels", a->how, "truncated",
             (json_int_t)c->truncated, "failures", (json_int_t)(w->total - w->n), "failed", c->failed,
-            "refined", cli_sides_name(w->z->sides), "clip", scores_json(&s[0]), "reco",
+            "refined", cli_sides_name(w->z->s.sides), "clip", scores_json(&s[0]), "reco",
             scores_json(&s[eval_answer(w)]), "cosines", scores_json(&s[1]), "mixture",
-            cli_mixture(&w->z->mixture), "calibration_error", "clip", share(s[0].calibration), "reco",
+            cli_mixture(&w->z->s.mixture), "calibration_error", "clip", share(s[0].calibration), "reco",
             share(s[eval_answer(w)].calibration), "cosines", share(s[1].calibration)));
         json_decref(empty);
         return;
@@ -82,7 +82,7 @@ void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class
     printf(", refined: %s", zero_shot_refined(w->z));
     if (zero_shot_mixes(w->z)) {
         fputs(", mixture: ", stdout);
-        cli_print_mixture(&w->z->mixture);
+        cli_print_mixture(&w->z->s.mixture);
     }
     putchar('\n');
     if (w->n == 0) {

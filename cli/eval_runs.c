@@ -13,6 +13,7 @@ typedef struct bench {
     const eval_question *q;
     reco_bank *bank;
     reco_fusion *fusion;
+    reco_memory memory;
     float scale;                          /* CLIP's own */
     float *images, *candidates, *prompts; /* refined: [n][d], [c][d], and room for [m][c][d] */
     reco_votes votes;
@@ -160,23 +161,23 @@ void eval_join(float *x, const float *y, size_t n, size_t d)
 }
 
 /* Neighbours of the pictures that have a say, and whose captions they are. */
-static reco_status hear(bench *b, const eval_run *run, reco_bank_filter *filter)
+static reco_status hear(bench *b)
 {
     const eval_question *q = b->q;
-    size_t k = run->mixture.voters ? run->mixture.voters : run->k, n = q->n;
-    reco_fusion_config config = reco_fusion_get_config(b->fusion);
+    reco_settings s;
+    reco_memory_settle(&b->memory, RECO_IMAGE, RECO_TEXT, &s);
+    size_t k = s.voters, n = q->n;
+    if (k == 0) return RECO_OK;
     float *scores = calloc(n * k + 1, sizeof *scores);
     uint32_t *of = calloc(n * k + 1, sizeof *of);
     size_t *counts = calloc(n + 1, sizeof *counts);
     b->ids = calloc(n * k + 1, sizeof *b->ids);
     b->votes = (reco_votes){scores, of, counts, k};
     if (!scores || !of || !counts || !b->ids) return RECO_E_NOMEM;
-    reco_status status = reco_bank_search(b->c->ctx, b->bank, reco_modality_side(config.search, RECO_IMAGE),
-                                          q->images, n, &(reco_search_opts){.k = k, .filter = filter},
-                                          (reco_hits){b->ids, scores, counts});
+    reco_status status =
+        reco_refine(b->c->ctx, &b->memory, &(reco_question){.side = RECO_IMAGE, .x = q->images, .n = n},
+                    &(reco_refined){.reach = k, .hits = {b->ids, scores, counts}});
     if (status != RECO_OK) return status;
-    for (size_t i = 0; i < n; i++)
-        while (counts[i] && scores[i * k + counts[i] - 1] < config.min_similarity) counts[i]--;
     reco_candidates candidates = {(const char *const *)q->names, q->prompts, q->c, q->m, q->d};
     return reco_candidate_votes(b->c->ctx, b->bank, &candidates, b->ids, n * k, of);
 }
@@ -189,38 +190,32 @@ static void hush(bench *b)
 }
 
 /* Rows of one side, refined where that side is. */
-static reco_status refine_rows(bench *b, const eval_run *run, reco_bank_filter *filter, reco_side side,
-                               const float *x, size_t n, float *out)
+static reco_status refine_rows(bench *b, reco_side side, const float *x, size_t n, float *out)
 {
-    reco_refine_opts opts = {.k = run->k, .filter = filter};
-    if (run->layer != RECO_LAYER_NONE && (int)run->sides >> side & 1)
-        return reco_refine(b->c->ctx, b->bank, b->fusion, side, x, n, &opts, out, (reco_hits){0});
-    memcpy(out, x, n * b->q->d * sizeof *out);
-    return RECO_OK;
+    return reco_refine(b->c->ctx, &b->memory, &(reco_question){.side = side, .x = x, .n = n},
+                       &(reco_refined){.rows = out});
 }
 
 /* What is added to rows of the other side, likewise. */
-static reco_status join(bench *b, const eval_run *run, reco_bank_filter *filter, reco_side side,
-                        const float *x, size_t n, float *to)
+static reco_status join(bench *b, reco_side side, const float *x, size_t n, float *to)
 {
     if (!x) return RECO_OK;
     float *rows = calloc(n * b->q->d + 1, sizeof *rows);
-    reco_status status = rows ? refine_rows(b, run, filter, side, x, n, rows) : RECO_E_NOMEM;
+    reco_status status = rows ? refine_rows(b, side, x, n, rows) : RECO_E_NOMEM;
     if (status == RECO_OK) eval_join(to, rows, n, b->q->d);
     free(rows);
     return status;
 }
 
-static reco_status refine(bench *b, const eval_run *run, reco_bank_filter *filter)
+static reco_status refine(bench *b)
 {
     const eval_question *q = b->q;
     float *prompts = q->m > 1 ? b->prompts : b->candidates;
-    reco_status status = refine_rows(b, run, filter, RECO_IMAGE, q->images, q->n, b->images);
-    if (status == RECO_OK)
-        status = refine_rows(b, run, filter, RECO_TEXT, q->prompts, q->m * q->c, prompts);
+    reco_status status = refine_rows(b, RECO_IMAGE, q->images, q->n, b->images);
+    if (status == RECO_OK) status = refine_rows(b, RECO_TEXT, q->prompts, q->m * q->c, prompts);
     if (status == RECO_OK && q->m > 1) eval_average(q, prompts, b->candidates);
-    if (status == RECO_OK) status = join(b, run, filter, RECO_TEXT, q->asked, q->n, b->images);
-    if (status == RECO_OK) status = join(b, run, filter, RECO_IMAGE, q->shown, q->c, b->candidates);
+    if (status == RECO_OK) status = join(b, RECO_TEXT, q->asked, q->n, b->images);
+    if (status == RECO_OK) status = join(b, RECO_IMAGE, q->shown, q->c, b->candidates);
     return status;
 }
 
@@ -235,12 +230,21 @@ static reco_status open_run(bench *b, const reco_model *model, eval_run *run)
                   a->embeddings ? a->embeddings : run->bank, b->q->d, reco_bank_get_info(b->bank).d);
         return RECO_E_MISMATCH;
     }
-    reco_fusion_config config = reco_fusion_get_config(b->fusion);
-    run->layer = config.layer;
-    run->own = a->z.own || a->z.sides == RECO_SIDES_DEFAULT;
-    run->sides = run->own ? config.sides : a->z.sides;
-    if (!run->k) run->k = config.k;
-    if (!run->control) run->mixture = cli_choose_mixture(&a->z.readout, b->fusion, run->sides, b->scale);
+    cli_readout off = {.how = "off"}, readout = run->control ? off : a->z.readout;
+    reco_settings settings;
+    b->memory = (reco_memory)RECO_MEMORY_INIT;
+    b->memory.bank = b->bank;
+    b->memory.fusion = b->fusion;
+    b->memory.k = run->k;
+    b->memory.sides = a->z.memory.sides;
+    cli_set_mixture(&readout, &b->memory, b->scale);
+    reco_memory_settle(&b->memory, RECO_IMAGE, RECO_TEXT, &settings);
+    run->layer = reco_fusion_get_config(b->fusion).layer;
+    run->own = b->memory.sides == RECO_SIDES_DEFAULT;
+    run->sides = settings.sides;
+    run->k = settings.k;
+    run->mixture = settings.mixture;
+    b->memory.mixture = &run->mixture;
     return RECO_OK;
 }
 
@@ -261,9 +265,10 @@ static reco_status ask(bench *b, const reco_model *model, eval_runs *r, eval_run
     reco_status status = open_run(b, model, run);
     if (status == RECO_OK && b->a->z.where)
         status = reco_bank_filter_where(b->c->ctx, &filter, b->bank, b->a->z.where);
-    if (status == RECO_OK) status = refine(b, run, filter);
+    b->memory.filter = filter;
+    if (status == RECO_OK) status = refine(b);
     if (status == RECO_OK) status = judge(b, b->images, b->candidates, NULL, &run->cosines);
-    if (status == RECO_OK && reco_mixture_votes(&run->mixture)) status = hear(b, run, filter);
+    if (status == RECO_OK) status = hear(b);
     if (status == RECO_OK)
         status = judge(b, b->images, b->candidates, run->mixture.scale[0] > 0 ? &run->mixture : NULL,
                        &run->reco);

@@ -8,7 +8,7 @@ const char *const explain_experts[4] = {"CLIP", "refined", "vote", "RECO"};
 
 reco_mixture explain_mixture(const zero_shot *z, int expert)
 {
-    reco_mixture m = z->mixture;
+    reco_mixture m = z->s.mixture;
     bool mixes = zero_shot_mixes(z);
     float scale = z->model ? reco_model_get_info(z->model).logit_scale : 0;
     if (!mixes) m = (reco_mixture){0, 1, {scale, scale, scale}, 0}; /* the refined cosines decide */
@@ -56,9 +56,8 @@ void explain_place(cli *c, json_t *object, const reco_pair *pair)
 json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text, reco_hits hits,
                           const float *weights)
 {
-    float least = reco_fusion_get_config(z->fusion).min_similarity;
     json_t *rows = json_array();
-    for (size_t j = 0; j < *hits.counts && !(hits.scores[j] < least); j++) {
+    for (size_t j = 0; j < *hits.counts; j++) {
         reco_pair pair;
         if (reco_bank_get(c->ctx, z->bank, hits.ids[j], &pair) != RECO_OK) {
             json_decref(rows);
@@ -82,7 +81,7 @@ json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char
 
 void explain_votes(const zero_shot *z, json_t *rows, const float *scores, size_t n)
 {
-    double scale = (double)z->mixture.scale[2], sum = 0;
+    double scale = (double)z->s.mixture.scale[2], sum = 0;
     json_t *row;
     size_t i;
     for (size_t h = 0; h < n; h++) sum += exp(scale * (double)(scores[h] - scores[0]));
@@ -96,9 +95,10 @@ void explain_votes(const zero_shot *z, json_t *rows, const float *scores, size_t
 json_t *explain_facts(const zero_shot *z)
 {
     reco_bank_info bank = reco_bank_get_info(z->bank);
-    return json_pack(
-        "{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
-        reco_model_get_info(z->model).name, "bank", cli_text(z->bank_dir), "rows", (json_int_t)bank.rows,
-        "layer", reco_layer_name(reco_fusion_get_config(z->fusion).layer), "refined",
-        cli_sides_name(z->sides), "mixture", cli_mixture(&z->mixture), "classes", (json_int_t)z->nclasses);
+    return json_pack("{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
+                     reco_model_get_info(z->model).name, "bank", cli_text(z->bank_dir), "rows",
+                     (json_int_t)bank.rows, "layer",
+                     reco_layer_name(reco_fusion_get_config(z->fusion).layer), "refined",
+                     cli_sides_name(z->s.sides), "mixture", cli_mixture(&z->s.mixture), "classes",
+                     (json_int_t)z->nclasses);
 }

@@ -76,14 +76,14 @@ static void add_classes(const zero_shot *z, const candidates *s, json_t *rows)
 
 static json_t *by_picture(cli *c, const zero_shot *z, const candidates *s, size_t i, const float *x)
 {
-    size_t k = z->k, at = i * z->reach, n = z->counts[i] < k ? z->counts[i] : k;
+    size_t k = z->s.k, at = i * z->reach, n = z->counts[i] < k ? z->counts[i] : k;
     float *weights = calloc(k + 1, sizeof *weights);
     json_t *list = NULL;
     bool good = weights != NULL;
     reco_hits hits = {z->ids + at, z->scores + at, &n};
-    if (good) weights[0] = 1;
-    if (good && z->took & RECO_SIDES_IMAGE)
-        good = reco_weigh(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, &z->refine, hits, weights) == RECO_OK;
+    if (good)
+        good = reco_refine(c->ctx, &z->memory, &(reco_question){.side = RECO_IMAGE, .x = x, .n = 1},
+                           &(reco_refined){.weights = weights}) == RECO_OK;
     if (good) list = explain_retrieved(c, z, "image", NULL, hits, weights);
     if (list && s->votes_count)
         explain_votes(z, json_object_get(list, "rows"), s->votes.scores, *s->votes.counts);
@@ -94,15 +94,15 @@ static json_t *by_picture(cli *c, const zero_shot *z, const candidates *s, size_
 
 static json_t *by_class(cli *c, const zero_shot *z, size_t class)
 {
-    size_t k = z->k, n = 0;
+    size_t k = z->s.k, n = 0;
     float *weights = calloc(2 * k + 1, sizeof *weights);
     int64_t *ids = calloc(k, sizeof *ids);
     json_t *list = NULL;
     if (weights && ids) {
         reco_hits hits = {ids, weights + k + 1, &n};
-        if (reco_weigh_class(c->ctx, z->model, z->bank, z->fusion, reco_class_list_texts(z->list)[class],
-                             (const char *const *)z->templates, z->ntemplates, &z->refine, hits,
-                             weights) == RECO_OK)
+        if (reco_class_neighbours(c->ctx, z->model, &z->memory, reco_class_list_texts(z->list)[class],
+                                  (const char *const *)z->templates, z->ntemplates,
+                                  &(reco_refined){.hits = hits, .weights = weights}) == RECO_OK)
             list = explain_retrieved(c, z, "class", z->classes[class], hits, weights);
     }
     free(weights);

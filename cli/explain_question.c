@@ -14,14 +14,11 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
     size_t n, shown = 0;
     reco_mixture m = explain_mixture(z, which);
     reco_side side = own == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
-    reco_ask_opts opts = {.search = {.k = ASKED, .filter = z->filter},
-                          .distinct = side == RECO_IMAGE,
-                          .fusion = z->fusion,
-                          .sides = z->sides,
-                          .mixture = &m,
-                          .neighbours = z->k};
-    if (reco_ask(c->ctx, z->bank, own, side, x, 1, &opts, -1,
-                 (reco_answer_list){.ids = ids, .scores = scores, .counts = &n}) != RECO_OK)
+    reco_memory memory = z->memory;
+    memory.mixture = &m;
+    reco_find_opts opts = {.in = side, .k = ASKED, .distinct = side == RECO_IMAGE};
+    if (reco_ask(c->ctx, &memory, &(reco_question){.side = own, .x = x, .n = 1}, &opts,
+                 (reco_answer){.ids = ids, .scores = scores, .counts = &n}) != RECO_OK)
         return NULL;
     json_t *list = json_array();
     float before = -1;
@@ -46,37 +43,23 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
 
 static json_t *retrieved(cli *c, const zero_shot *z, reco_side own, const float *x, bool votes)
 {
-    size_t n, most = z->mixture.voters ? z->mixture.voters : z->k;
-    float *weights = calloc(2 * z->k + 1, sizeof *weights), *scores = calloc(most, sizeof *scores);
-    int64_t *ids = calloc(z->k, sizeof *ids), *voters = calloc(most, sizeof *voters);
+    size_t n = 0, reach = z->reach, fused, voting;
+    float *weights = calloc(z->s.k + 1, sizeof *weights), *scores = calloc(reach, sizeof *scores);
+    int64_t *ids = calloc(reach, sizeof *ids);
     json_t *list = NULL;
-    if (weights && ids && scores && voters) {
-        reco_hits hits = {ids, weights + z->k + 1, &n};
-        bool good = reco_weigh(c->ctx, z->bank, z->fusion, own, x, &z->refine, hits, weights) == RECO_OK;
-        if (!((int)z->took >> own & 1)) { /* they vote, and refine nothing */
-            memset(weights, 0, (z->k + 1) * sizeof *weights);
-            weights[0] = 1;
-        }
-        if (good) list = explain_retrieved(c, z, own == RECO_IMAGE ? "image" : "text", NULL, hits, weights);
-        if (list && votes) {
-            reco_side searched = reco_modality_side(reco_fusion_get_config(z->fusion).search, own);
-            good = reco_bank_search(c->ctx, z->bank, searched, x, 1,
-                                    &(reco_search_opts){.k = most, .filter = z->filter},
-                                    (reco_hits){voters, scores, &n}) == RECO_OK;
-            float least = reco_fusion_get_config(z->fusion).min_similarity;
-            while (n && scores[n - 1] < least) n--;
-            if (good)
-                explain_votes(z, json_object_get(list, "rows"), scores, n);
-            else {
-                json_decref(list);
-                list = NULL;
-            }
-        }
+    if (weights && ids && scores &&
+        reco_refine(c->ctx, &z->memory, &(reco_question){.side = own, .x = x, .n = 1},
+                    &(reco_refined){.reach = reach, .hits = {ids, scores, &n}, .weights = weights}) ==
+            RECO_OK) {
+        fused = n < z->s.k ? n : z->s.k;
+        voting = n < z->s.voters ? n : z->s.voters;
+        list = explain_retrieved(c, z, own == RECO_IMAGE ? "image" : "text", NULL,
+                                 (reco_hits){ids, scores, &fused}, weights);
+        if (list && votes) explain_votes(z, json_object_get(list, "rows"), scores, voting);
     }
     free(weights);
     free(scores);
     free(ids);
-    free(voters);
     return list;
 }
 

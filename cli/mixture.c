@@ -5,10 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of the vote, where neither a checkpoint nor the user says it. */
-#define VOTE_SCALE 40
-
-bool cli_readout_is_auto(const cli_readout *r) { return !r->how || strcmp(r->how, "auto") == 0; }
+static bool cli_readout_is_auto(const cli_readout *r) { return !r->how || strcmp(r->how, "auto") == 0; }
 
 void cli_parse_readout(struct argp_state *state, cli_readout *r, const char *arg)
 {
@@ -27,18 +24,12 @@ void cli_parse_readout(struct argp_state *state, cli_readout *r, const char *arg
                arg);
 }
 
-reco_mixture cli_choose_mixture(const cli_readout *r, const reco_fusion *fusion, reco_sides sides,
-                                float scale)
+void cli_set_mixture(cli_readout *r, reco_memory *memory, float scale)
 {
-    reco_fusion_config config = reco_fusion_get_config(fusion);
-    reco_mixture m = {0};
-    if (cli_readout_is_auto(r)) return sides == config.sides ? config.mixture : m;
-    if (strcmp(r->how, "off") == 0) return m;
-    if (scale <= 0) scale = CLI_CLIP_SCALE;
-    m = config.mixture.scale[0] > 0 ? config.mixture : (reco_mixture){.scale = {scale, scale, VOTE_SCALE}};
-    m.clip = r->weights[0];
-    m.refined = r->weights[1];
-    return m;
+    memory->mixture = cli_readout_is_auto(r) ? NULL : &r->mixture;
+    r->mixture = (reco_mixture){0};
+    if (memory->mixture && strcmp(r->how, "off") != 0)
+        reco_mixture_of(&r->mixture, memory->fusion, r->weights[0], r->weights[1], scale);
 }
 
 void cli_print_mixture(const reco_mixture *m)

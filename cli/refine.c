@@ -16,8 +16,7 @@ enum {
 typedef struct args {
     cli *common;
     const char *bank, *fusion, *embeddings, *out, *where;
-    reco_sides sides;
-    reco_refine_opts refine;
+    reco_memory memory;
     reco_stream_opts stream;
     bool concat;  /* the original beside the refined */
     float weight; /* of the original; below 0: what training chose */
@@ -43,15 +42,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->out = arg;
         return 0;
     case KEY_REFINE:
-        a->sides = cli_sides(state, arg);
+        a->memory.sides = cli_sides(state, arg);
         return 0;
     case KEY_DTYPE:
         a->stream.dtype = cli_dtype(state, arg);
         a->stream.keep_dtype = 0;
         return 0;
     case KEY_MIN:
-        a->refine.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
-        a->refine.use_min = 1;
+        a->memory.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
         return 0;
     case KEY_ENCODER:
         a->stream.encoder = arg;
@@ -68,7 +66,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->where = arg;
         return 0;
     case 'k':
-        a->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        a->memory.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         return 0;
     case ARGP_KEY_END:
         cli_need(state, a->bank, "--bank");
@@ -118,7 +116,7 @@ int cmd_refine(int argc, char **argv)
 {
     cli c = {0};
     args a = {.common = &c,
-              .sides = RECO_SIDES_DEFAULT,
+              .memory = RECO_MEMORY_INIT,
               .weight = -1,
               .stream = {.keep_dtype = 1, .failure = cli_failure, .user = &c}};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
@@ -130,20 +128,21 @@ int cmd_refine(int argc, char **argv)
     int strict = 0;
     reco_status status = cli_output(&c, a.out, RECO_OUT_FOLDER, NULL,
                                     (const char *const[]){a.embeddings, a.bank, a.fusion}, 3);
-    if (status == RECO_OK) status = cli_open_memory(&c, NULL, &bank, a.bank, &fusion, a.fusion, a.refine.k);
+    if (status == RECO_OK) status = cli_open_memory(&c, NULL, &bank, a.bank, &fusion, a.fusion, a.memory.k);
     if (status == RECO_OK && a.where) status = reco_bank_filter_where(c.ctx, &filter, bank, a.where);
     if (status == RECO_OK) {
-        a.refine.filter = filter;
-        bool own = a.sides == RECO_SIDES_DEFAULT;
-        if (own) a.sides = reco_fusion_get_config(fusion).sides;
+        a.memory.bank = bank;
+        a.memory.fusion = fusion;
+        a.memory.filter = filter;
+        bool own = a.memory.sides == RECO_SIDES_DEFAULT;
+        if (own) a.memory.sides = reco_fusion_get_config(fusion).sides;
         if (a.concat && a.weight < 0) status = reco_fusion_get_concat(c.ctx, fusion, &a.weight);
         if (status == RECO_E_ARG)
             cli_error("%s: training left no weight to concatenate with; say it with --concat=A", a.fusion);
         if (a.concat) a.stream.concat = &a.weight;
-        refined = cli_refined(fusion, a.sides, own);
+        refined = cli_refined(fusion, a.memory.sides, own);
         if (status == RECO_OK)
-            status = reco_refine_folder(c.ctx, bank, fusion, a.sides, a.embeddings, a.out, &a.refine,
-                                        &a.stream, &result);
+            status = reco_refine_folder(c.ctx, &a.memory, a.embeddings, a.out, &a.stream, &result);
     }
     reco_fusion_free(fusion);
     reco_bank_filter_free(filter);
@@ -152,7 +151,7 @@ int cmd_refine(int argc, char **argv)
         strict = cli_skipped(&c, result.failures, "failures.jsonl");
         if (c.json)
             cli_print(json_pack("{s:I, s:s, s:o, s:I, s:f}", "rows", (json_int_t)result.rows, "refined",
-                                cli_sides_name(a.sides), "concat",
+                                cli_sides_name(a.memory.sides), "concat",
                                 a.concat ? cli_weight(a.weight) : json_null(), "failures",
                                 (json_int_t)result.failures, "seconds", result.seconds));
         else {

@@ -46,7 +46,7 @@ static void check(cli_search *a, struct argp_state *state)
                    : a->encoder ? "--encoder"
                                 : "--query-side");
     if (embeds) cli_need(state, a->model, "--model");
-    if (a->readout.how || (a->ask.sides != RECO_SIDES_NONE && a->ask.sides != RECO_SIDES_DEFAULT))
+    if (a->readout.how || (a->memory.sides != RECO_SIDES_NONE && a->memory.sides != RECO_SIDES_DEFAULT))
         cli_need(state, a->fusion, "--fusion");
 }
 
@@ -76,7 +76,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->file = arg;
         return 0;
     case KEY_DISTINCT:
-        a->ask.distinct = 1;
+        a->find.distinct = 1;
         return 0;
     case KEY_ENCODER:
         a->encoder = arg;
@@ -91,7 +91,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->fusion = arg;
         return 0;
     case KEY_REFINE:
-        a->ask.sides = cli_sides(state, arg);
+        a->memory.sides = cli_sides(state, arg);
         return 0;
     case KEY_IN:
     case KEY_SIDE:
@@ -104,11 +104,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         cli_parse_readout(state, &a->readout, arg);
         return 0;
     case KEY_MIN:
-        a->ask.search.min_similarity = cli_similarity(state, "--min-similarity", arg);
-        a->ask.search.use_min = 1;
+        a->find.min_similarity = cli_similarity(state, "--min-similarity", arg);
+        a->find.use_min = 1;
         return 0;
     case 'k':
-        a->ask.search.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        a->find.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         return 0;
     case ARGP_KEY_END:
         check(a, state);
@@ -201,8 +201,7 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
 }
 
 /* Rows that were found, as an array or as lines of text; those of a mixture show their cosines, too. */
-static reco_status print(cli *c, const reco_bank *bank, const reco_answer_list *list, bool mixed,
-                         json_t *hits)
+static reco_status print(cli *c, const reco_bank *bank, const reco_answer *list, bool mixed, json_t *hits)
 {
     for (size_t i = 0; i < *list->counts; i++) {
         reco_pair pair;
@@ -240,17 +239,22 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     int64_t ids[RECO_BANK_MAX_K];
     float scores[3][RECO_BANK_MAX_K];
     size_t n;
-    reco_mixture mixture = reco_ask_mixture(&a->ask, own, side);
-    bool mixed = mixture.scale[0] > 0, refined = a->ask.fusion && ((int)a->ask.sides >> own & 1);
-    reco_answer_list list = {
+    reco_settings settings;
+    reco_memory_settle(&a->memory, own, side, &settings);
+    bool mixed = settings.mixture.scale[0] > 0;
+    reco_answer list = {
         .ids = ids, .scores = scores[0], .counts = &n, .plain = scores[1], .refined = scores[2]};
     if (!mixed) list.plain = list.refined = NULL;
-    status = reco_ask(c->ctx, bank, own, side, x, 1, &a->ask, q->kind == QUERY_ROW ? q->id : -1, list);
+    reco_question question = {own, x, 1, &q->id, q->kind == QUERY_ROW};
+    reco_find_opts find = a->find;
+    find.in = side;
+    status = reco_ask(c->ctx, &a->memory, &question, &find, list);
     if (status != RECO_OK) return status;
     json_t *hits = json_array();
     if (mixed && !c->json && n) puts("p       plain   refined");
     status = print(c, bank, &list, mixed, hits);
-    *out = json_pack("{s:b, s:o, s:o}", "refined", refined, "mixture", cli_mixture(&mixture), "hits", hits);
+    *out = json_pack("{s:b, s:o, s:o}", "refined", (int)settings.sides >> own & 1, "mixture",
+                     cli_mixture(&settings.mixture), "hits", hits);
     return status;
 }
 
@@ -296,11 +300,9 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
 /* What the options leave to the layer. */
 static void settle(cli_search *a, const reco_fusion *fusion, float scale)
 {
-    a->ask.fusion = fusion;
-    if (a->ask.sides == RECO_SIDES_DEFAULT) a->ask.sides = reco_fusion_get_config(fusion).sides;
-    if (cli_readout_is_auto(&a->readout)) return;
-    a->given = cli_choose_mixture(&a->readout, fusion, a->ask.sides, scale);
-    a->ask.mixture = &a->given;
+    a->memory.fusion = fusion;
+    if (a->memory.sides == RECO_SIDES_DEFAULT) a->memory.sides = reco_fusion_get_config(fusion).sides;
+    cli_set_mixture(&a->readout, &a->memory, scale);
 }
 
 static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
@@ -315,9 +317,10 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
     if (status == RECO_OK) status = cli_open_memory(c, *model, bank, a->bank, fusion, a->fusion, 0);
     if (status == RECO_OK && a->where) status = reco_bank_filter_where(c->ctx, filter, *bank, a->where);
     if (status != RECO_OK) return status;
-    a->ask.search.filter = *filter;
+    a->memory.bank = *bank;
+    a->memory.filter = *filter;
     if (*fusion) settle(a, *fusion, reco_bank_get_info(*bank).logit_scale);
-    if (a->file) return cli_search_file(c, a, *bank, failures);
+    if (a->file) return cli_search_file(c, a, failures);
     float *x = calloc(reco_bank_get_info(*bank).d, sizeof *x);
     if (!x) return RECO_E_NOMEM;
     status = search_all(c, a, *model, *bank, x, failures);
@@ -328,8 +331,7 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
 int cmd_search(int argc, char **argv)
 {
     cli c = {0};
-    cli_search a = {
-        .common = &c, .in = -1, .own = -1, .ask = {.sides = RECO_SIDES_DEFAULT, .search = {.k = 10}}};
+    cli_search a = {.common = &c, .in = -1, .own = -1, .memory = RECO_MEMORY_INIT, .find = {.k = 10}};
     a.queries = calloc((size_t)argc, sizeof *a.queries);
     if (!a.queries || !cli_begin(&c, argc, argv, &argp, &a)) {
         free(a.queries);

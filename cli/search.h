@@ -20,8 +20,8 @@ typedef struct cli_search {
     uint64_t nrows; /* of the file */
     int in, own;    /* reco_side, or -1: the query's own; of the file's rows, or -1: the same */
     cli_readout readout;
-    reco_mixture given; /* --mixture, where it is not auto; ask refers to it */
-    reco_ask_opts ask;
+    reco_memory memory;
+    reco_find_opts find;
 } cli_search;
 
 /* The sides of a model that embedding the queries takes. */
@@ -30,6 +30,6 @@ reco_sides cli_query_sides(const cli_query *queries, size_t n);
 reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
                             reco_side side, float *out);
 /* --queries. */
-reco_status cli_search_file(cli *c, cli_search *a, const reco_bank *bank, uint64_t *failures);
+reco_status cli_search_file(cli *c, cli_search *a, uint64_t *failures);
 
 #endif

@@ -1,23 +1,23 @@
 #include "search.h"
 
-reco_status cli_search_file(cli *c, cli_search *a, const reco_bank *bank, uint64_t *failures)
+reco_status cli_search_file(cli *c, cli_search *a, uint64_t *failures)
 {
     reco_search_result r;
     reco_side own = (reco_side)(a->own < 0 ? a->in : a->own);
     reco_stream_opts stream = {.failure = cli_failure, .user = c, .encoder = a->encoder};
-    reco_mixture mixture = reco_ask_mixture(&a->ask, own, (reco_side)a->in);
-    reco_status status =
-        reco_search_file(c->ctx, bank, own, (reco_side)a->in, a->file, a->out, &a->ask, &stream, &r);
+    reco_settings settings;
+    a->find.in = (reco_side)a->in;
+    reco_memory_settle(&a->memory, own, a->find.in, &settings);
+    reco_status status = reco_search_file(c->ctx, &a->memory, own, a->file, a->out, &a->find, &stream, &r);
     if (status != RECO_OK) return status;
     *failures = r.failures;
     a->nrows = r.queries;
     cli_clear_bar(c);
     if (c->json)
         cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:b, s:o}", "queries", (json_int_t)r.queries,
-                            "k", (json_int_t)a->ask.search.k, "normalised", (json_int_t)r.normalised,
-                            "failures", (json_int_t)r.failures, "failed", c->failed, "seconds", r.seconds,
-                            "refined", a->ask.fusion && ((int)a->ask.sides >> own & 1), "mixture",
-                            cli_mixture(&mixture)));
+                            "k", (json_int_t)a->find.k, "normalised", (json_int_t)r.normalised, "failures",
+                            (json_int_t)r.failures, "failed", c->failed, "seconds", r.seconds, "refined",
+                            (int)settings.sides >> own & 1, "mixture", cli_mixture(&settings.mixture)));
     else {
         char more[80] = "";
         if (r.normalised)

@@ -42,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         z->template_file = arg;
         return 0;
     case KEY_REFINE:
-        z->sides = cli_sides(state, arg);
+        z->memory.sides = cli_sides(state, arg);
         return 0;
     case KEY_IMAGES:
         z->images = arg;
@@ -57,12 +57,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         z->where = arg;
         return 0;
     case 'k':
-        z->refine.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
+        z->memory.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         if (z->nks == ZERO_SHOT_MOST) argp_error(state, "want at most %d of -k", ZERO_SHOT_MOST);
-        z->ks[z->nks++] = z->refine.k;
+        z->ks[z->nks++] = z->memory.k;
         return 0;
     case ARGP_KEY_INIT:
-        z->sides = RECO_SIDES_DEFAULT;
+        z->memory = (reco_memory)RECO_MEMORY_INIT;
         return 0;
     case ARGP_KEY_END:
         if (!z->embedded) cli_need(state, z->model_dir, "--model");
@@ -111,17 +111,14 @@ static reco_status open_classes(cli *c, zero_shot *z)
     return z->of_class ? RECO_OK : RECO_E_NOMEM;
 }
 
-bool zero_shot_votes(const zero_shot *z) { return reco_mixture_votes(&z->mixture); }
-
 reco_status zero_shot_open(cli *c, zero_shot *z)
 {
     reco_status status = cli_open_model(c, &z->model, z->model_dir, RECO_SIDES_BOTH);
     if (status == RECO_OK)
         status =
-            cli_open_memory(c, z->model, &z->bank, z->bank_dir, &z->fusion, z->fusion_name, z->refine.k);
+            cli_open_memory(c, z->model, &z->bank, z->bank_dir, &z->fusion, z->fusion_name, z->memory.k);
     if (status == RECO_OK && z->where)
         status = reco_bank_filter_where(c->ctx, &z->filter, z->bank, z->where);
-    z->refine.filter = z->filter;
     if (status == RECO_OK && (z->class_file || z->images)) status = open_classes(c, z);
     if (status == RECO_OK && z->template_file)
         status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
@@ -130,19 +127,19 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     for (size_t i = 0; i < z->nclasses; i++) repaired += cli_not_utf8(z->classes[i]);
     for (size_t i = 0; i < z->ntemplates; i++) repaired += cli_not_utf8(z->templates[i]);
     cli_repaired(c, repaired);
-    reco_fusion_config config = reco_fusion_get_config(z->fusion);
     z->d = reco_model_get_info(z->model).d;
-    z->k = z->refine.k ? z->refine.k : config.k;
-    z->own = z->sides == RECO_SIDES_DEFAULT;
-    if (z->own) z->sides = config.sides;
-    z->took = config.layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->sides;
-    z->mixture =
-        cli_choose_mixture(&z->readout, z->fusion, z->sides, reco_model_get_info(z->model).logit_scale);
-    z->reach = zero_shot_votes(z) && z->mixture.voters > z->k ? z->mixture.voters : z->k;
+    z->own = z->memory.sides == RECO_SIDES_DEFAULT;
+    z->memory.bank = z->bank;
+    z->memory.fusion = z->fusion;
+    z->memory.filter = z->filter;
+    cli_set_mixture(&z->readout, &z->memory, reco_model_get_info(z->model).logit_scale);
+    reco_memory_settle(&z->memory, RECO_IMAGE, RECO_TEXT, &z->s);
+    z->took = reco_fusion_get_config(z->fusion).layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->s.sides;
+    z->reach = z->s.voters > z->s.k ? z->s.voters : z->s.k;
     return RECO_OK;
 }
 
-const char *zero_shot_refined(const zero_shot *z) { return cli_refined(z->fusion, z->sides, z->own); }
+const char *zero_shot_refined(const zero_shot *z) { return cli_refined(z->fusion, z->s.sides, z->own); }
 
 reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
 {
@@ -156,42 +153,25 @@ reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
     if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts || !z->of || !z->heard)
         return RECO_E_NOMEM;
     memset(z->ids, 0xff, n * z->reach * sizeof *z->ids); /* -1: no row */
-    bool refines = z->sides & RECO_SIDES_TEXT;
-    reco_status status = reco_class_list_embed(c->ctx, z->list, z->model, z->bank, z->fusion,
-                                               (const char *const *)z->templates, z->ntemplates, &z->refine,
-                                               z->plain, refines ? z->refined : NULL, &c->truncated);
-    if (!refines) memcpy(z->refined, z->plain, z->nclasses * z->d * sizeof(float));
-    return status;
+    return reco_class_list_embed(c->ctx, z->list, z->model, &z->memory, (const char *const *)z->templates,
+                                 z->ntemplates, z->plain, z->refined, &c->truncated);
 }
 
 reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t first, size_t n,
                              float *improved)
 {
-    const float *x = rows + first * z->d;
-    float *y = improved + first * z->d;
-    reco_hits hits = {z->ids + first * z->reach, z->scores + first * z->reach, z->counts + first};
-    bool fuses = z->took & RECO_SIDES_IMAGE, more = z->reach > z->k;
-    reco_status status = RECO_OK;
-    if (fuses)
-        status = reco_refine(c->ctx, z->bank, z->fusion, RECO_IMAGE, x, n, &z->refine, y,
-                             more ? (reco_hits){0} : hits);
-    else
-        memcpy(y, x, n * z->d * sizeof *y);
-    if (status != RECO_OK || !zero_shot_votes(z) || (fuses && !more)) return status;
-    reco_side searched = reco_modality_side(reco_fusion_get_config(z->fusion).search, RECO_IMAGE);
-    return reco_bank_search(c->ctx, z->bank, searched, x, n,
-                            &(reco_search_opts){.k = z->reach, .filter = z->filter}, hits);
+    reco_question question = {.side = RECO_IMAGE, .x = rows + first * z->d, .n = n};
+    reco_refined refined = {.rows = improved + first * z->d, .reach = z->reach};
+    if (z->s.refines || z->s.voters)
+        refined.hits =
+            (reco_hits){z->ids + first * z->reach, z->scores + first * z->reach, z->counts + first};
+    return reco_refine(c->ctx, &z->memory, &question, &refined);
 }
 
 reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n)
 {
-    float least = reco_fusion_get_config(z->fusion).min_similarity;
-    size_t most = z->mixture.voters ? z->mixture.voters : z->k;
     if (!zero_shot_votes(z) || n == 0) return RECO_OK;
-    for (size_t i = 0; i < n; i++)
-        while (z->heard[i] < z->counts[i] && z->heard[i] < most &&
-               !(z->scores[i * z->reach + z->heard[i]] < least))
-            z->heard[i]++;
+    for (size_t i = 0; i < n; i++) z->heard[i] = z->counts[i] < z->s.voters ? z->counts[i] : z->s.voters;
     return reco_class_list_votes(c->ctx, z->list, z->model, z->bank, z->ids, n * z->reach, z->of);
 }
 
@@ -211,9 +191,8 @@ void zero_shot_close(zero_shot *z)
 
 static json_t *rows(cli *c, const zero_shot *z, const int64_t *ids, const float *scores, size_t n)
 {
-    float least = reco_fusion_get_config(z->fusion).min_similarity;
     json_t *list = json_array();
-    for (size_t j = 0; list && j < n && !(scores[j] < least); j++) {
+    for (size_t j = 0; list && j < n; j++) {
         reco_pair pair;
         if (reco_bank_get(c->ctx, z->bank, ids[j], &pair) != RECO_OK) {
             json_decref(list);
@@ -233,9 +212,9 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
     int64_t ids[RECO_BANK_MAX_K];
     float scores[RECO_BANK_MAX_K];
     size_t n;
-    if (reco_class_neighbours(c->ctx, z->model, z->bank, z->fusion, reco_class_list_texts(z->list)[class],
-                              (const char *const *)z->templates, z->ntemplates, &z->refine,
-                              (reco_hits){ids, scores, &n}) != RECO_OK)
+    if (reco_class_neighbours(c->ctx, z->model, &z->memory, reco_class_list_texts(z->list)[class],
+                              (const char *const *)z->templates, z->ntemplates,
+                              &(reco_refined){.hits = {ids, scores, &n}}) != RECO_OK)
         return NULL;
     z->of_class[class] = rows(c, z, ids, scores, n);
     return json_incref(z->of_class[class]);
@@ -243,10 +222,9 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
 
 json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class)
 {
-    const size_t at = picture * z->reach, n = z->counts[picture] < z->k ? z->counts[picture] : z->k;
-    json_t *image = z->took & RECO_SIDES_IMAGE || zero_shot_votes(z)
-                        ? rows(c, z, z->ids + at, z->scores + at, n)
-                        : json_array();
+    const size_t at = picture * z->reach, n = z->counts[picture] < z->s.k ? z->counts[picture] : z->s.k;
+    json_t *image =
+        z->s.refines || zero_shot_votes(z) ? rows(c, z, z->ids + at, z->scores + at, n) : json_array();
     json_t *text = z->took & RECO_SIDES_TEXT ? rows_of_class(c, z, class) : json_array();
     if (image && text) return json_pack("{s:o, s:o}", "image", image, "text", text);
     json_decref(image);

@@ -17,34 +17,32 @@ typedef struct zero_shot {
     bool merge; /* classes of one name */
     bool open;  /* classes may be left out: nclasses is then 0, and embed, refine and vote are not for it */
     cli_readout readout;
-    reco_sides sides; /* RECO_SIDES_DEFAULT: the layer's own */
-    reco_refine_opts refine;
+    reco_memory memory;
     /* after zero_shot_open */
     reco_model *model;
     reco_bank *bank;
     reco_fusion *fusion;
-    reco_bank_filter *filter; /* of --where; refine holds it too */
+    reco_bank_filter *filter; /* of --where */
+    reco_settings s;          /* of pictures among texts */
     reco_class_list *list;
     const char *const *classes; /* [nclasses] names, of list */
     char **templates;
-    size_t nclasses, ntemplates, d, k;
+    size_t nclasses, ntemplates, d;
     reco_sides took;   /* sides on which neighbours take part: none where the layer is `none` */
     bool own;          /* the sides are what training chose */
     json_t **of_class; /* [nclasses] neighbours of its text, once they were asked for */
     /* after zero_shot_embed */
     float *plain, *refined; /* [nclasses][d] */
-    size_t reach;           /* neighbours of a picture that are found: those fused, or more, that vote */
+    size_t reach;           /* neighbours of a picture that are found: those fused, and those that vote */
     int64_t *ids;           /* room for the neighbours of n pictures: [n][reach] */
     float *scores;          /* [n][reach] */
     size_t *counts;         /* [n] */
-    reco_mixture mixture;   /* scale[0] = 0: there is none */
     uint32_t *of;           /* [n][reach] whose captions the neighbours of pictures have */
     size_t *heard;          /* [n] how many of these vote */
 } zero_shot;
 
-static inline bool zero_shot_mixes(const zero_shot *z) { return z->mixture.scale[0] > 0; }
-/* Does the vote have a say? */
-bool zero_shot_votes(const zero_shot *z);
+static inline bool zero_shot_mixes(const zero_shot *z) { return z->s.mixture.scale[0] > 0; }
+static inline bool zero_shot_votes(const zero_shot *z) { return z->s.voters > 0; }
 
 /* --model, --bank, --fusion, --classes, --images, --merge-classes, --templates, --refine, -k, --where as a child parser; its input is the zero_shot. */
 extern const struct argp zero_shot_options;

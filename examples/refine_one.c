@@ -35,10 +35,13 @@ int main(int argc, char **argv)
     int64_t ids[K];
     float scores[K], *refined = embedding + d, cosine = 0;
     size_t found;
-    reco_hits hits = {ids, scores, &found};
-    reco_refine_opts opts = {.k = K};
-    if (reco_refine(ctx, bank, fusion, RECO_IMAGE, embedding, 1, &opts, refined, hits) != RECO_OK)
-        goto fail;
+    reco_memory memory = RECO_MEMORY_INIT;
+    memory.bank = bank;
+    memory.fusion = fusion;
+    memory.k = K;
+    reco_question question = {.side = RECO_IMAGE, .x = embedding, .n = 1};
+    reco_refined out = {.rows = refined, .hits = {ids, scores, &found}};
+    if (reco_refine(ctx, &memory, &question, &out) != RECO_OK) goto fail;
     for (size_t i = 0; i < d; i++) cosine += embedding[i] * refined[i];
     printf("%s: refined, cosine to the original %.4f\n", path, (double)cosine);
     for (size_t i = 0; i < found; i++) {

@@ -86,10 +86,6 @@ RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out,
 RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                             const char *where);
 
-/* Those of another set, or all live rows where it is NULL, but for these. Ids that are not there are passed over. */
-RECO_API reco_status reco_bank_filter_without(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
-                                              const reco_bank_filter *of, const int64_t *ids, size_t n);
-
 /* How many rows are in the set. */
 RECO_API size_t reco_bank_filter_count(const reco_bank_filter *filter);
 RECO_API void reco_bank_filter_free(reco_bank_filter *filter); /* NULL is fine */

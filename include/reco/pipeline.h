@@ -10,6 +10,7 @@
 #include "reco/clip.h"
 #include "reco/fusion.h"
 #include "reco/io.h"
+#include "reco/query.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -207,71 +208,6 @@ RECO_API reco_status reco_bank_export(reco_ctx *ctx, const reco_bank *bank, cons
 RECO_API reco_status reco_bank_export_pairs(reco_ctx *ctx, const reco_bank *bank, const char *out,
                                             const char *where, uint64_t *rows);
 
-/* As reco_bank_search, each picture once: of rows of the same picture the best, and so many more that k pictures are found where
- * there are as many. Two rows are of the same picture when their image vectors are equal, or when their URIs are and the
- * vectors differ by rounding alone (cosine above 0.999).
- *   but  a row whose picture is left out, or -1 */
-RECO_API reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side,
-                                          const float *queries, size_t nq, const reco_search_opts *opts,
-                                          int64_t but, reco_hits hits);
-
-typedef struct reco_refine_opts {
-    size_t k; /* 0 = the layer's own */
-    float
-        min_similarity; /* with use_min: neighbours below do not count (the layer's own threshold counts too) */
-    int use_min;
-    const reco_bank_filter *filter; /* rows that are fused, of this bank; NULL: all live rows */
-} reco_refine_opts;
-
-/* Search the bank with each embedding, fuse what it finds.
- *   out   [n][d] unit rows; may alias x
- *   x     [n][d] unit rows of `side`
- *   hits  what was found, [n][k]; all NULL when not wanted
- * An item for which no neighbour counts comes back unchanged, bit for bit. With a filter the result is that of a bank
- * which holds its rows alone.
- * RECO_E_MISMATCH when d or the encoder of bank and fusion differ; RECO_E_ARG for a filter of another bank. */
-RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
-                                 reco_side side, const float *x, size_t n, const reco_refine_opts *opts,
-                                 float *out, reco_hits hits);
-
-/* How a question is put to the memory. {0}: the cosines of the query alone. */
-typedef struct reco_ask_opts {
-    reco_search_opts search;     /* k, filter and least cosine of what is found */
-    int distinct;                /* 1: as reco_search_distinct */
-    const reco_fusion *fusion;   /* NULL: nothing is refined and nothing mixed */
-    reco_sides sides;            /* queries of these are refined; RECO_SIDES_DEFAULT: what training chose */
-    const reco_mixture *mixture; /* NULL: as reco_ask_mixture says; scale[0] = 0: none */
-    size_t neighbours;           /* that a query is refined with, or that vote; 0 = the layer's own */
-} reco_ask_opts;
-
-/* The mixture that is read out: the one given, else what training found, where pictures are asked for with texts or captions with
- * pictures, and the sides refined are those that it found it with. Of queries on the side that they search training knows
- * nothing: there the refined cosines decide. scale[0] = 0: there is none. */
-RECO_API reco_mixture reco_ask_mixture(const reco_ask_opts *opts, reco_side own, reco_side side);
-
-/* [nq][k], best first; places without an answer hold id -1 and zeros. */
-typedef struct reco_answer_list {
-    int64_t *ids;
-    float *scores;          /* probabilities where there is a mixture, else cosines of the refined query */
-    float *plain, *refined; /* cosines of the query as it came and as it was refined; NULL: not wanted */
-    size_t *counts;         /* [nq]; may be NULL */
-} reco_answer_list;
-
-/* Ask the memory: refine the queries, and read out the mixture.
- *   own   what the queries embed; side: whose vectors of the rows they are compared with
- *   x     [nq][d] unit rows
- *   but   a row that is neither found nor fused with, or -1
- * Without a mixture the answers are the rows nearest to the refined query. With one, the candidates are the best 128 rows of
- * the query and the best 128 of the refined query (1,024 where k is above 128; with `distinct`, of so many pictures), and the rows
- * whose captions vote; scores are reco_mixture_posterior over them, rows of equal vectors being one candidate. Rows are
- * compared as they are stored, not refined. The vote is for captions, by the neighbours of pictures: it has a say where own is
- * RECO_IMAGE and side RECO_TEXT. The least cosine must be reached by the query as it came or as it was refined.
- * Equal scores order by smaller id. RECO_E_MISMATCH when d or the encoder of bank and fusion differ; otherwise as
- * reco_bank_search. */
-RECO_API reco_status reco_ask(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side,
-                              const float *x, size_t nq, const reco_ask_opts *opts, int64_t but,
-                              reco_answer_list out);
-
 typedef struct reco_search_result {
     uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
     uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */
@@ -279,7 +215,7 @@ typedef struct reco_search_result {
 } reco_search_result;
 
 /* Queries from a file, hits to files; no model needed.
- *   own, side, opts  as for reco_ask
+ *   side     what the queries are embeddings of; memory, opts: as for reco_ask
  *   queries  a .npy of [nq][d], float32 or float16
  *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
  *            queries, hold id -1 and score 0. Both files appear when all is done; a killed process leaves both, or those
@@ -287,54 +223,20 @@ typedef struct reco_search_result {
  *   stream   failure hook alone; may be NULL
  * Memory: 16 MiB of queries at a time, and their hits.
  * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */
-RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side,
-                                      const char *queries, const char *out, const reco_ask_opts *opts,
+RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side side,
+                                      const char *queries, const char *out, const reco_find_opts *opts,
                                       const reco_stream_opts *stream, reco_search_result *result);
 
 /* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata. Rows that
  * no neighbour changed keep their bytes. With stream->concat rows are of norm 1 and have both, on both sides, and reco.json says so;
  * embeddings that are concatenated already are refused wherever embeddings are read (RECO_E_UNSUPPORTED). `out` gets reco.json when `in` has it, or stream->encoder says whose they are.
- *   sides   RECO_SIDES_DEFAULT = what training chose
  *   stream  dtype and keep_dtype (1 where stream is NULL), concat, encoder, failure hook
  * RECO_E_EXISTS where `out` is `in` or lies within it; RECO_E_MISMATCH where the embeddings are of another encoder. */
-RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
-                                        reco_sides sides, const char *in, const char *out,
-                                        const reco_refine_opts *opts, const reco_stream_opts *stream,
+RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const char *in,
+                                        const char *out, const reco_stream_opts *stream,
                                         reco_stream_result *result);
 
-/* One embedding per class: every template embedded, refined or not, normalised, averaged, normalised.
- *   plain, refined  [n][d]; either may be NULL, and bank and fusion where refined is
- *   classes    [n] names
- *   templates  [m], each with {} where the name goes; m 0 = the name alone
- *   truncated  how many of the n m prompts are longer than the model's context and were cut; may be NULL */
-RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
-                                        const reco_fusion *fusion, const char *const *classes, size_t n,
-                                        const char *const *templates, size_t m,
-                                        const reco_refine_opts *opts, float *plain, float *refined,
-                                        uint64_t *truncated);
-
-/* The rows of the bank that took part in refining a class, of all its templates the k best.
- *   hits  [1][k], all three; k as in opts or of the layer. Those below the layer's own threshold are not among them */
-RECO_API reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
-                                           const reco_fusion *fusion, const char *name,
-                                           const char *const *templates, size_t m,
-                                           const reco_refine_opts *opts, reco_hits hits);
-
-/* What reco_refine makes of one embedding: its neighbours, and with what weight they take part.
- *   hits     [1][k], ids and scores; counts may be NULL
- *   weights  [k+1] of the original, then of each hit, as in reco_fusion_weights */
-RECO_API reco_status reco_weigh(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
-                                reco_side side, const float *x, const reco_refine_opts *opts,
-                                reco_hits hits, float *weights);
-/* The same of a class: the mean over its templates, of whose rows the k with the greatest weights are listed; hits all three. */
-RECO_API reco_status reco_weigh_class(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
-                                      const reco_fusion *fusion, const char *name,
-                                      const char *const *templates, size_t m, const reco_refine_opts *opts,
-                                      reco_hits hits, float *weights);
-
-/* ---- classes and labels ---- */
-
-typedef struct reco_class_list reco_class_list;
+/* ---- classes, labels, queries ---- */
 
 /* Classes of a file, one name a line. Blank lines are dropped, and blanks around names. Said in the log and never silent:
  *   - where all lines begin with a number and a tab or one of ":,.)", or with 0, 1, 2, ... and a blank, or with WordNet's name of
@@ -346,52 +248,6 @@ RECO_API reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, 
 /* The folders directly in `folder`, sorted as bytes, hidden ones left out: the layout of torchvision's ImageFolder. The model
  * reads their names with blanks for underscores. */
 RECO_API reco_status reco_class_list_folders(reco_ctx *ctx, reco_class_list **out, const char *folder);
-/* Of names in memory; path: what messages call them. */
-RECO_API reco_status reco_class_list_from(reco_ctx *ctx, reco_class_list **out, const char *const *names,
-                                          size_t n, const char *path);
-/* Once, before what follows: find names that are one class. Two are when the model's tokenizer makes the same tokens of
- * them, cut included, so that they have the same embedding; or when they differ in case, Unicode form or blanks alone.
- *   model  NULL, here and below: what tokens say is not known, and words are compared alone
- *   merge  1: they become one class, of the first one's name; 0: RECO_E_EXISTS, which names both lines */
-RECO_API reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
-                                            int merge);
-RECO_API void reco_class_list_free(reco_class_list *list); /* NULL is fine */
-RECO_API size_t reco_class_list_count(const reco_class_list *list);
-RECO_API size_t
-reco_class_list_merged(const reco_class_list *list); /* names that became part of another class */
-/* [count + merged] all names, in the order of the file or folders; borrowed. */
-RECO_API const char *const *reco_class_list_entries(const reco_class_list *list);
-/* [count + merged] the class of each; borrowed. */
-RECO_API const uint32_t *reco_class_list_of(const reco_class_list *list);
-/* [count] to show, and for the model; borrowed. */
-RECO_API const char *const *reco_class_list_names(const reco_class_list *list);
-RECO_API const char *const *reco_class_list_texts(const reco_class_list *list);
-
-#define RECO_NO_CLASS UINT32_MAX
-/* Which class each label means.
- *   classes  [n] RECO_NO_CLASS where it is none
- *   how      a static string: "names" (or "folders"), "numbers", "order"
- * A label is a name, as it is or as reco_class_list_settle compares, _ and - being blanks too. Where all labels are whole
- * numbers (or synsets) and none is a name, they are the numbers of the file, or where it has none the positions of its
- * names, from 0. Where some are names, names they are. folders 1: labels are names of folders in their order; synsets that the
- * file does not have are then taken in that order, when there are as many. */
-RECO_API reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list,
-                                           const reco_model *model, const char *const *labels, size_t n,
-                                           int folders, uint32_t *classes, const char **how);
-/* As reco_embed_classes, of the classes of a list that is settled; it remembers what the prompts say. */
-RECO_API reco_status reco_class_list_embed(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
-                                           const reco_bank *bank, const reco_fusion *fusion,
-                                           const char *const *templates, size_t m,
-                                           const reco_refine_opts *opts, float *plain, float *refined,
-                                           uint64_t *truncated);
-/* Once it is embedded. classes [n]: whose caption each row of the bank has, or RECO_NO_CLASS: a name of a class, or one of its
- * prompts, when the model's tokenizer makes the same tokens of both, or they differ in case, Unicode form or blanks alone.
- *   ids  [n]; -1 is no row */
-RECO_API reco_status reco_class_list_votes(reco_ctx *ctx, const reco_class_list *list,
-                                           const reco_model *model, const reco_bank *bank,
-                                           const int64_t *ids, size_t n, uint32_t *classes);
-/* The name that is nearest to a label by edit distance; borrowed. */
-RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const char *label);
 
 /* Pictures below a folder, sorted by path. Free with reco_lines_free. */
 RECO_API reco_status reco_list_pictures(reco_ctx *ctx, const char *folder, char ***paths, size_t *n);
@@ -422,6 +278,32 @@ RECO_API reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model,
 RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char *const *paths,
                                       size_t n, const reco_stream_opts *opts, float *out,
                                       unsigned char *good);
+
+/* Embeddings that are asked with. Free with reco_query_set_free. */
+enum { RECO_QUERY_IMAGE, RECO_QUERY_TEXT, RECO_QUERY_LABEL, RECO_QUERY_GROUP, RECO_QUERY_VALUES };
+typedef struct reco_query_set {
+    size_t n, d, total; /* rows, of so many that were there */
+    float *rows[2];     /* [n][d] unit rows by reco_side; NULL: that side is not there */
+    char **values
+        [RECO_QUERY_VALUES];     /* [n] what the metadata say: its place, its caption, ...; NULL: nothing */
+    uint64_t *at;                /* [n] row of the file */
+    float logit_scale;           /* of the encoder; 0: not known */
+    uint64_t skipped, truncated; /* samples of a data set that could not be used; captions that were cut */
+} reco_query_set;
+/* From a folder in clip-retrieval's layout, or a .npy [n][d], which is of `side`. Rows that are zero or not finite are told to
+ * stream->failure, and left out. RECO_E_FORMAT where none is left.
+ *   group  the column of RECO_QUERY_GROUP; NULL: none. The others are columns with a known name, or that `table` gives */
+RECO_API reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *path,
+                                         reco_side side, const char *group, const reco_table_opts *table,
+                                         const reco_stream_opts *stream);
+/* From a data set as CLIP_benchmark has it in tars (DIR/test/nshards.txt, DIR/test/0.tar, ...), embedded by the model: pictures
+ * with their .cls as labels, or, for retrieval, a row for each line of their .txt. */
+RECO_API reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
+                                         const char *dir, int retrieval, const reco_stream_opts *stream);
+RECO_API void reco_query_set_free(reco_query_set *set);
+/* Labels in order: whole numbers of a .npy, the column `label` of a table, or the lines of a text. Free with reco_lines_free. */
+RECO_API reco_status reco_read_labels(reco_ctx *ctx, const char *path, const reco_table_opts *table,
+                                      char ***labels, size_t *n);
 
 /* Training pairs in memory: unit rows, and hashes of what they say and show (reco_train_pairs). Free with
  * reco_pair_set_free. */
@@ -458,11 +340,6 @@ RECO_API reco_status reco_check_output(reco_ctx *ctx, const char *out, int kind,
  * Two encoders are the same when their fingerprints are; where one has none, when their names are. */
 RECO_API reco_status reco_check_embeddings(reco_ctx *ctx, const char *embeddings, const char *encoder,
                                            const reco_bank *bank, const reco_fusion *fusion);
-
-/* RECO_E_MISMATCH, naming both encoders, unless model, bank and fusion were made with the same one. Any may be NULL; an
- * encoder that is not recorded matches all. */
-RECO_API reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
-                                        const reco_fusion *fusion);
 
 /* A text file's lines, for class names and templates; blank lines dropped. Free with reco_lines_free. */
 RECO_API reco_status reco_read_lines(reco_ctx *ctx, const char *path, char ***lines, size_t *n);

@@ -1,44 +1,191 @@
-/* reco/query.h: embeddings that are asked with, their labels, and whose captions their neighbours have. */
+/* reco/query.h: questions to a memory: what it finds, what that makes of an embedding, and which class or row the answer is.
+ *
+ * The command line, Python and a server ask through these functions, so that all of them give the same answer. */
 #ifndef RECO_QUERY_H
 #define RECO_QUERY_H
 
 #include "reco/bank.h"
 #include "reco/base.h"
 #include "reco/clip.h"
-#include "reco/io.h"
+#include "reco/fusion.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-struct reco_stream_opts; /* of reco/pipeline.h */
+/* What is asked, and how. Everything is borrowed, and may be shared between threads. RECO_MEMORY_INIT sets the defaults. */
+typedef struct reco_memory {
+    const reco_bank *bank;
+    const reco_fusion *fusion; /* NULL: nothing is refined and nothing mixed */
+    const reco_bank_filter
+        *filter; /* rows that are found, are fused and vote; NULL: all live rows of the bank */
+    size_t k;    /* neighbours that an embedding is fused with; 0: the layer's own number */
+    float
+        min_similarity; /* neighbours of smaller cosine do not count; the layer's own threshold counts, too */
+    reco_sides sides;   /* embeddings of these are refined; RECO_SIDES_DEFAULT: what training chose */
+    const reco_mixture
+        *mixture; /* how answers are read out; scale[0] = 0: by the refined cosines alone; NULL: as training
+                                    found it, where `sides` are those that it found it with */
+} reco_memory;
+#define RECO_MEMORY_INIT                                                                                   \
+    {                                                                                                      \
+        .min_similarity = -1, .sides = RECO_SIDES_DEFAULT                                                  \
+    }
 
-/* Embeddings that are asked with. Free with reco_query_set_free. */
-enum { RECO_QUERY_IMAGE, RECO_QUERY_TEXT, RECO_QUERY_LABEL, RECO_QUERY_GROUP, RECO_QUERY_VALUES };
-typedef struct reco_query_set {
-    size_t n, d, total; /* rows, of so many that were there */
-    float *rows[2];     /* [n][d] unit rows by reco_side; NULL: that side is not there */
-    char **values
-        [RECO_QUERY_VALUES];     /* [n] what the metadata say: its place, its caption, ...; NULL: nothing */
-    uint64_t *at;                /* [n] row of the file */
-    float logit_scale;           /* of the encoder; 0: not known */
-    uint64_t skipped, truncated; /* samples of a data set that could not be used; captions that were cut */
-} reco_query_set;
-/* From a folder in clip-retrieval's layout, or a .npy [n][d], which is of `side`. Rows that are zero or not finite are told to
- * stream->failure, and left out. RECO_E_FORMAT where none is left.
- *   group  the column of RECO_QUERY_GROUP; NULL: none. The others are columns with a known name, or that `table` gives */
-RECO_API reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *path,
-                                         reco_side side, const char *group, const reco_table_opts *table,
-                                         const struct reco_stream_opts *stream);
-/* From a data set as CLIP_benchmark has it in tars (DIR/test/nshards.txt, DIR/test/0.tar, ...), embedded by the model: pictures
- * with their .cls as labels, or, for retrieval, a row for each line of their .txt. */
-RECO_API reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
-                                         const char *dir, int retrieval,
-                                         const struct reco_stream_opts *stream);
-RECO_API void reco_query_set_free(reco_query_set *set);
-/* Labels in order: whole numbers of a .npy, the column `label` of a table, or the lines of a text. Free with reco_lines_free. */
-RECO_API reco_status reco_read_labels(reco_ctx *ctx, const char *path, const reco_table_opts *table,
-                                      char ***labels, size_t *n);
+/* What the fields of a memory come to for questions of one kind. */
+typedef struct reco_settings {
+    reco_sides sides;     /* as in the memory, or as training chose */
+    int refines;          /* 1: embeddings of the question's side are changed */
+    size_t k;             /* neighbours that are fused */
+    float min_similarity; /* of both thresholds the greater */
+    reco_mixture mixture; /* scale[0] = 0: there is none */
+    size_t voters;        /* neighbours whose captions have a say; 0: none have */
+} reco_settings;
+/* For questions of `own` that are compared with vectors of `in`. What training found holds for pictures among texts and texts among
+ * pictures; of pictures among pictures it knows nothing. Only neighbours of pictures vote, for captions. */
+RECO_API void reco_memory_settle(const reco_memory *memory, reco_side own, reco_side in,
+                                 reco_settings *settings);
+
+/* The mixture of these two weights, the vote having what is left, with the scales that training found; else with CLIP's own scale
+ * (`logit_scale`; 100 where it is 0), and 40 for the vote. */
+RECO_API void reco_mixture_of(reco_mixture *mixture, const reco_fusion *fusion, float clip, float refined,
+                              float logit_scale);
+
+/* RECO_E_MISMATCH, naming both encoders, unless model, bank and fusion were made with the same one. Any may be NULL; an
+ * encoder that is not recorded matches all. */
+RECO_API reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const reco_bank *bank,
+                                        const reco_fusion *fusion);
+
+/* Embeddings that are asked with. */
+typedef struct reco_question {
+    reco_side side; /* what they are embeddings of */
+    const float *x; /* [n][d] unit rows */
+    size_t n;
+    const int64_t *
+        exclude; /* [n][nexclude] rows of the bank that each neither finds nor is refined with; -1: none; may be NULL
+                               where nexclude is 0 */
+    size_t nexclude;
+} reco_question;
+
+/* ---- refining ---- */
+
+/* What the memory makes of embeddings: arrays of the caller, NULL where one is not wanted. */
+typedef struct reco_refined {
+    float *
+        rows; /* [n][d] unit rows; may be the question's x. Where nothing is refined, or no neighbour counts, a row is
+                        what it was, bit for bit */
+    size_t reach;   /* neighbours to list; 0: as many as are fused */
+    reco_hits hits; /* [n][reach] the neighbours that count, best first */
+    float
+        *weights; /* [n][k + 1] of the original and of each neighbour, as reco_fusion_weights gives them */
+} reco_refined;
+/* Search the bank with each embedding, and fuse what is found. With a filter the result is that of a bank that holds its rows alone.
+ * RECO_E_MISMATCH when the width or the encoder of bank and layer differ; RECO_E_ARG for a filter of another bank, or k or reach
+ * above RECO_BANK_MAX_K. */
+RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_question *question,
+                                 const reco_refined *out);
+
+/* ---- which rows answer? ---- */
+
+typedef struct reco_find_opts {
+    reco_side in; /* whose vectors of the rows are compared with the question */
+    size_t k;     /* answers; 0 = 10 */
+    float
+        min_similarity; /* with use_min: the question as it came or as it was refined must reach this cosine */
+    int use_min;
+    int distinct; /* 1: each picture once, as reco_search_distinct */
+} reco_find_opts;
+
+/* [n][k], best first; places without an answer hold id -1 and zeros. */
+typedef struct reco_answer {
+    int64_t *ids;
+    float *scores; /* probabilities where there is a mixture, else cosines of the refined question */
+    float *plain, *refined; /* cosines of the question as it came and as it was refined; NULL: not wanted */
+    size_t *counts;         /* [n]; may be NULL */
+} reco_answer;
+
+/* Which rows of the memory answer, and how probably.
+ * Without a mixture the answers are the rows nearest to the refined question. With one, the candidates are the best 128 rows of
+ * the question and the best 128 of the refined one (1,024 where k is above 128; with `distinct`, of so many pictures), and the rows
+ * whose captions vote; scores are reco_mixture_posterior over them, rows of equal vectors being one candidate. Rows are
+ * compared as they are stored, not refined. Equal scores order by smaller id. With `distinct`, the pictures of rows that are excluded
+ * are excluded, too.
+ * Errors as of reco_refine and reco_bank_search. */
+RECO_API reco_status reco_ask(reco_ctx *ctx, const reco_memory *memory, const reco_question *question,
+                              const reco_find_opts *opts, reco_answer out);
+
+/* As reco_bank_search, each picture once: of rows of the same picture the best, and so many more that k pictures are found where
+ * there are as many. Two rows are of the same picture when their image vectors are equal, or when their URIs are and the
+ * vectors differ by rounding alone (cosine above 0.999). The pictures of rows that are excluded are excluded, too; such rows must be
+ * there (RECO_E_NOTFOUND). */
+RECO_API reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                          const float *queries, size_t nq, const reco_search_opts *opts,
+                                          reco_hits hits);
+
+/* ---- classes and labels ---- */
+
+typedef struct reco_class_list reco_class_list;
+
+/* Of names in memory; path: what messages call them. */
+RECO_API reco_status reco_class_list_from(reco_ctx *ctx, reco_class_list **out, const char *const *names,
+                                          size_t n, const char *path);
+/* Once, before what follows: find names that are one class. Two are when the model's tokenizer makes the same tokens of
+ * them, cut included, so that they have the same embedding; or when they differ in case, Unicode form or blanks alone.
+ *   model  NULL, here and below: what tokens say is not known, and words are compared alone
+ *   merge  1: they become one class, of the first one's name; 0: RECO_E_EXISTS, which names both lines */
+RECO_API reco_status reco_class_list_settle(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
+                                            int merge);
+RECO_API void reco_class_list_free(reco_class_list *list); /* NULL is fine */
+RECO_API size_t reco_class_list_count(const reco_class_list *list);
+RECO_API size_t
+reco_class_list_merged(const reco_class_list *list); /* names that became part of another class */
+/* [count + merged] all names, in the order of the file or folders; borrowed. */
+RECO_API const char *const *reco_class_list_entries(const reco_class_list *list);
+/* [count + merged] the class of each; borrowed. */
+RECO_API const uint32_t *reco_class_list_of(const reco_class_list *list);
+/* [count] to show, and for the model; borrowed. */
+RECO_API const char *const *reco_class_list_names(const reco_class_list *list);
+RECO_API const char *const *reco_class_list_texts(const reco_class_list *list);
+
+#define RECO_NO_CLASS UINT32_MAX
+/* Which class each label means.
+ *   classes  [n] RECO_NO_CLASS where it is none
+ *   how      a static string: "names" (or "folders"), "numbers", "order"
+ * A label is a name, as it is or as reco_class_list_settle compares, _ and - being blanks too. Where all labels are whole
+ * numbers (or synsets) and none is a name, they are the numbers of the file, or where it has none the positions of its
+ * names, from 0. Where some are names, names they are. folders 1: labels are names of folders in their order; synsets that the
+ * file does not have are then taken in that order, when there are as many. */
+RECO_API reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list,
+                                           const reco_model *model, const char *const *labels, size_t n,
+                                           int folders, uint32_t *classes, const char **how);
+/* The name that is nearest to a label by edit distance; borrowed. */
+RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const char *label);
+
+/* One embedding per class: every template embedded, refined or not, normalised, averaged, normalised.
+ *   plain, refined  [n][d]; either may be NULL, and memory where refined is
+ *   classes    [n] names
+ *   templates  [m], each with {} (or {c}) where the name goes; m 0 = the name alone
+ *   truncated  how many of the n m prompts are longer than the model's context and were cut; may be NULL */
+RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const reco_memory *memory,
+                                        const char *const *classes, size_t n, const char *const *templates,
+                                        size_t m, float *plain, float *refined, uint64_t *truncated);
+/* The same of the classes of a list that is settled; it remembers what the prompts say. */
+RECO_API reco_status reco_class_list_embed(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
+                                           const reco_memory *memory, const char *const *templates,
+                                           size_t m, float *plain, float *refined, uint64_t *truncated);
+/* Once it is embedded. classes [n]: whose caption each row of the bank has, or RECO_NO_CLASS: a name of a class, or one of its
+ * prompts, when the model's tokenizer makes the same tokens of both, or they differ in case, Unicode form or blanks alone.
+ *   ids  [n]; -1 is no row */
+RECO_API reco_status reco_class_list_votes(reco_ctx *ctx, const reco_class_list *list,
+                                           const reco_model *model, const reco_bank *bank,
+                                           const int64_t *ids, size_t n, uint32_t *classes);
+
+/* The rows of the bank that took part in refining a class, of all its templates the k best: by their scores, or with weights by
+ * those, each the mean over the templates.
+ *   out  hits, all three [1][k]; weights [k + 1] or NULL; rows and reach are not looked at */
+RECO_API reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model,
+                                           const reco_memory *memory, const char *name,
+                                           const char *const *templates, size_t m, const reco_refined *out);
 
 /* Captions, or classes, that a vote can be for.
  *   names    [n] texts of the candidates, or NULL

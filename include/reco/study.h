@@ -6,6 +6,7 @@
 #include "reco/clip.h"
 #include "reco/eval.h"
 #include "reco/pipeline.h"
+#include "reco/query.h"
 #include "reco/train.h"
 
 #ifdef __cplusplus

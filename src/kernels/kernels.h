@@ -92,6 +92,8 @@ void reco_store(const reco_ctx *ctx, void *y, reco_dtype yt, const float *x, siz
 void reco_activate(reco_ctx *ctx, float *y, const float *x, size_t n, reco_act act);
 /* dx = dy * gelu'(x) (exact erf form); dx may alias dy. */
 void reco_gelu_backward(reco_ctx *ctx, float *dx, const float *dy, const float *x, size_t n);
+/* Make a row of length 1; false where it is zero or not finite. */
+bool reco_unit_row(float *row, size_t d);
 /* Unit rows: y = x / |x|; a zero row stays zero. norms [n] kept when not NULL. May alias. */
 void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d, float *norms);
 /* Softmax of one row in place; may be called by bodies of reco_parallel. */

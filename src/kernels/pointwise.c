@@ -77,6 +77,15 @@ float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t 
     return reco_vec_of(ctx)->dot(a, b, d);
 }
 
+bool reco_unit_row(float *row, size_t d)
+{
+    double norm = sqrt(reco_dot(row, row, d));
+    if (!(norm > 1e-6) || !isfinite(norm)) return false;
+    double inverse = 1 / norm;
+    for (size_t i = 0; i < d; i++) row[i] = (float)((double)row[i] * inverse);
+    return true;
+}
+
 void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d, float *norms)
 {
     (void)ctx;

@@ -1,5 +1,6 @@
 /* Class names, from a file or from folders; class_match.c finds labels among them. */
-#include "pipeline/class_list.h"
+#include "pipeline/pipeline_internal.h"
+#include "query/class_list.h"
 
 #include <ctype.h>
 #include <dirent.h>

@@ -5,15 +5,6 @@
 #define IDS 4096
 
 /* Row by row: f16 files are normalised only to three digits. */
-bool reco_unit_row(float *row, size_t d)
-{
-    double norm = sqrt(reco_dot(row, row, d));
-    if (!(norm > 1e-6) || !isfinite(norm)) return false;
-    double inverse = 1 / norm;
-    for (size_t i = 0; i < d; i++) row[i] = (float)((double)row[i] * inverse);
-    return true;
-}
-
 static reco_status room(reco_ctx *ctx, reco_pair_set *set, size_t n, size_t d)
 {
     size_t count;

@@ -5,6 +5,7 @@
 #include "io/embeddings.h"
 #include "io/io.h"
 #include "kernels/kernels.h"
+#include "query/query.h"
 #include "reco/pipeline.h"
 
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. */
@@ -173,31 +174,13 @@ static inline uint64_t reco_count_cut(const unsigned char *cut, size_t n)
     return sum;
 }
 
-/* ---- search_distinct.c ---- */
-
-/* Pictures, each once, with a row that shows it. */
-typedef struct reco_pictures {
-    const reco_bank *bank;
-    size_t d, n;
-    float *vectors; /* [n][d] */
-    int64_t *ids;   /* [n] */
-} reco_pictures;
-/* Add the picture of a row, whose image vector this is, unless it is there. The arrays have room. */
-reco_status reco_pictures_add(reco_ctx *ctx, reco_pictures *p, int64_t id, const float *vector,
-                              bool *added);
-
-/* Make a row of length 1; false where it is zero or not finite. */
-bool reco_unit_row(float *row, size_t d);
-
 static inline size_t reco_batch(const reco_ctx *ctx, const reco_stream_opts *opts)
 {
     return opts && opts->batch ? opts->batch : reco_max(64, 16 * (size_t)reco_ctx_threads(ctx));
 }
 
-/* classes.c: the name in place of the first {}, to be freed; a template without one is an error that names it. */
 /* read.c: the value of a record as text, a number as it is written; NULL: it has none. name as for reco_read_columns. */
 reco_status reco_row_value(reco_ctx *ctx, const json_t *row, const char *name, const reco_table_opts *table,
                            char **out);
-char *reco_fill_template(reco_ctx *ctx, const char *template, const char *name);
 
 #endif

@@ -11,13 +11,6 @@
 
 static const char *const side_names[] = {"image", "text"};
 
-bool reco_encoder_matches(const char *name, const char *print, const char *other_name,
-                          const char *other_print)
-{
-    if (*print && *other_print) return strcmp(print, other_print) == 0;
-    return !*name || !*other_name || strcasecmp(name, other_name) == 0;
-}
-
 /* ---- reading ---- */
 
 static bool text_of(const json_t *json, const char *key, char *out, size_t room)

@@ -31,9 +31,4 @@ reco_status reco_provenance_write(reco_ctx *ctx, const char *dir, const reco_pro
 reco_status reco_provenance_check(reco_ctx *ctx, const reco_provenance *p, const char *what,
                                   const reco_bank *bank, const reco_fusion *fusion);
 
-/* Can these be the same encoder? By their fingerprints, where both are known, else by their names; what is not known
- * matches all. */
-bool reco_encoder_matches(const char *name, const char *print, const char *other_name,
-                          const char *other_print);
-
 #endif

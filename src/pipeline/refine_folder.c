@@ -8,9 +8,7 @@
 static bool is_unit(const float *row, size_t d) { return fabs(reco_dot(row, row, d) - 1) < 1e-3; }
 
 typedef struct folder {
-    const reco_bank *bank;
-    const reco_fusion *fusion;
-    const reco_refine_opts *opts;
+    const reco_memory *memory;
     const float *concat;
     reco_embeddings *e;
     reco_failures failures;
@@ -47,8 +45,8 @@ static reco_status block(reco_ctx *ctx, folder *f, reco_side side, bool refine, 
     RECO_TRY(mend(ctx, f, side, first, n, bad));
     const float *refined = f->unit;
     if (refine) {
-        RECO_TRY(
-            reco_refine(ctx, f->bank, f->fusion, side, f->unit, n, f->opts, f->refined, (reco_hits){0}));
+        RECO_TRY(reco_refine(ctx, f->memory, &(reco_question){.side = side, .x = f->unit, .n = n},
+                             &(reco_refined){.rows = f->refined}));
         refined = f->refined;
     }
     if (f->concat) {
@@ -153,19 +151,17 @@ out:
     return status;
 }
 
-reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_fusion *fusion,
-                               reco_sides sides, const char *in, const char *out,
-                               const reco_refine_opts *opts, const reco_stream_opts *stream,
-                               reco_stream_result *result)
+reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const char *in, const char *out,
+                               const reco_stream_opts *stream, reco_stream_result *result)
 {
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;
     reco_provenance p, none = {0};
-    reco_fusion_config config = reco_fusion_get_config(fusion);
-    folder f = {.bank = bank, .fusion = fusion, .opts = opts, .d = config.d};
+    reco_fusion_config config = reco_fusion_get_config(memory->fusion);
+    reco_sides sides = memory->sides == RECO_SIDES_DEFAULT ? config.sides : memory->sides;
+    folder f = {.memory = memory, .d = config.d};
     if (stream) f.concat = stream->concat;
-    if (sides == RECO_SIDES_DEFAULT) sides = config.sides;
     if (f.concat && !(*f.concat >= 0 && *f.concat <= 1))
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "refine: concat = %g, want 0..1", (double)*f.concat));
     RECO_GO(reco_check_output(ctx, out, RECO_OUT_FOLDER, &in, 1));
@@ -174,7 +170,7 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_bank *bank, const reco_
     if (reco_embeddings_width(f.e) != config.d)
         RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the fusion layer takes %zu", in,
                           reco_embeddings_width(f.e), config.d));
-    RECO_GO(reco_provenance_check(ctx, &p, in, bank, fusion));
+    RECO_GO(reco_provenance_check(ctx, &p, in, memory->bank, memory->fusion));
     if (p.refined & (int)sides)
         reco_log(ctx, RECO_LOG_WARN, "%s: has been refined already, and is refined once more", in);
     RECO_GO(check_usable(ctx, f.e, in, config.d));

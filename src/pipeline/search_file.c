@@ -9,9 +9,9 @@
 #define NORM_TOLERANCE 1e-3 /* of the search */
 
 typedef struct search {
-    const reco_bank *bank;
-    reco_side own, side;
-    reco_ask_opts opts;
+    const reco_memory *memory;
+    reco_side side;
+    reco_find_opts opts;
     const reco_stream_opts *stream;
     reco_search_result *result;
     size_t d, k;
@@ -64,8 +64,10 @@ static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t f
     RECO_TRY(reco_npy_rows(ctx, npy, from, n, s->rows));
     size_t kept = keep_good(s, from, n);
     double start = reco_now();
-    reco_answer_list list = {.ids = s->ids, .scores = s->scores};
-    if (kept) RECO_TRY(reco_ask(ctx, s->bank, s->own, s->side, s->rows, kept, &s->opts, -1, list));
+    reco_question question = {.side = s->side, .x = s->rows, .n = kept};
+    if (kept)
+        RECO_TRY(reco_ask(ctx, s->memory, &question, &s->opts,
+                          (reco_answer){.ids = s->ids, .scores = s->scores}));
     s->result->seconds += reco_now() - start;
     spread(s, kept, n);
     return RECO_OK;
@@ -79,24 +81,24 @@ static reco_status forget(reco_ctx *ctx, const char *ids, const char *dir)
     return errno == ENOENT ? RECO_OK : reco_fail_errno(ctx, RECO_E_IO, "%s", ids);
 }
 
-reco_status reco_search_file(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side side,
-                             const char *queries, const char *out, const reco_ask_opts *opts,
-                             const reco_stream_opts *stream, reco_search_result *result)
+reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side side, const char *queries,
+                             const char *out, const reco_find_opts *opts, const reco_stream_opts *stream,
+                             reco_search_result *result)
 {
     *result = (reco_search_result){0};
     reco_npy npy = {0};
     reco_npy_writer *ids = NULL, *scores = NULL;
     char *ids_path = NULL, *scores_path = NULL;
-    search s = {.bank = bank, .own = own, .side = side, .stream = stream, .result = result};
-    if (opts) s.opts = *opts;
-    if (s.opts.search.k == 0) s.opts.search.k = 10;
-    s.k = s.opts.search.k;
-    s.d = reco_bank_get_info(bank).d;
+    search s = {.memory = memory, .side = side, .opts = *opts, .stream = stream, .result = result};
+    if (s.opts.k == 0) s.opts.k = 10;
+    s.k = s.opts.k;
+    s.d = reco_bank_get_info(memory->bank).d;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_OK;
     if (s.k > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K));
-    RECO_GO(reco_check_embeddings(ctx, queries, stream ? stream->encoder : NULL, bank, s.opts.fusion));
+    RECO_GO(
+        reco_check_embeddings(ctx, queries, stream ? stream->encoder : NULL, memory->bank, memory->fusion));
     RECO_GO(reco_npy_open(ctx, &npy, queries));
     if (npy.dtype != RECO_DTYPE_F16 && npy.dtype != RECO_DTYPE_F32 && npy.dtype != RECO_DTYPE_F64)
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16, F32 or F64", queries,

@@ -11,38 +11,27 @@ typedef struct asking {
     reco_ctx *ctx;
     const study_spec *spec;
     const study_data *data;
-    const study_bank *bank;
-    const reco_bank_filter *filter;
+    reco_memory memory;
+    reco_settings s;
     reco_fusion *fusion;
-    reco_sides sides;
-    reco_mixture mixture;
     float *images, *classes; /* [n][d], [c][d] refined */
-    int64_t *ids;            /* [n][k] of who votes, like the rest */
+    int64_t *ids;            /* [n][voters], like the rest */
     float *cosines;
     size_t *counts;
     uint32_t *of;
 } asking;
-
-static reco_refine_opts refining(const asking *a)
-{
-    return (reco_refine_opts){.k = a->spec->k,
-                              .min_similarity = a->spec->min_similarity,
-                              .use_min = a->spec->use_min,
-                              .filter = a->filter};
-}
 
 /* Each prompt refined, normalised, averaged, normalised. */
 static reco_status refine_classes(asking *a)
 {
     const study_data *data = a->data;
     const size_t m = data->ntemplates ? data->ntemplates : 1, row = data->c * data->d;
-    const reco_refine_opts opts = refining(a);
     float *one = reco_alloc(a->ctx, row, sizeof *one, "classes");
     if (!one) return RECO_E_NOMEM;
     reco_status status = RECO_OK;
     for (size_t t = 0; t < m && status == RECO_OK; t++) {
-        status = reco_refine(a->ctx, a->bank->bank, a->fusion, RECO_TEXT, data->prompts + t * row, data->c,
-                             &opts, one, (reco_hits){0});
+        reco_question question = {.side = RECO_TEXT, .x = data->prompts + t * row, .n = data->c};
+        status = reco_refine(a->ctx, &a->memory, &question, &(reco_refined){.rows = one});
         for (size_t i = 0; i < row; i++) a->classes[i] += one[i];
     }
     for (size_t i = 0; i < data->c && m > 1; i++) {
@@ -55,64 +44,55 @@ static reco_status refine_classes(asking *a)
     return status;
 }
 
-static reco_status find_voters(asking *a, size_t k)
-{
-    reco_fusion_config c = reco_fusion_get_config(a->fusion);
-    float least = a->spec->use_min ? fmaxf(c.min_similarity, a->spec->min_similarity) : c.min_similarity;
-    const size_t n = a->data->n;
-    a->ids = reco_alloc(a->ctx, n * k, sizeof *a->ids, "neighbours");
-    a->cosines = reco_alloc(a->ctx, n * k, sizeof *a->cosines, "neighbours");
-    a->counts = reco_alloc(a->ctx, n, sizeof *a->counts, "neighbours");
-    a->of = reco_alloc(a->ctx, n * k, sizeof *a->of, "neighbours");
-    if (!a->ids || !a->cosines || !a->counts || !a->of) return RECO_E_NOMEM;
-    reco_search_opts opts = {.k = k, .min_similarity = least, .use_min = 1, .filter = a->filter};
-    RECO_TRY(reco_bank_search(a->ctx, a->bank->bank, reco_modality_side(c.search, RECO_IMAGE),
-                              a->data->rows, n, &opts, (reco_hits){a->ids, a->cosines, a->counts}));
-    return study_votes(a->ctx, a->data, a->bank->bank, a->ids, n * k, a->of);
-}
-
 static reco_status ask(asking *a, reco_class_scores *scores, int64_t *top)
 {
     const study_data *data = a->data;
     reco_ctx *ctx = a->ctx;
-    reco_fusion_config c = reco_fusion_get_config(a->fusion);
-    const reco_refine_opts opts = refining(a);
-    a->images = reco_alloc(ctx, data->n * data->d, sizeof *a->images, "queries");
+    const size_t n = data->n, k = a->s.voters;
+    a->images = reco_alloc(ctx, n * data->d, sizeof *a->images, "queries");
     a->classes = reco_alloc(ctx, data->c * data->d, sizeof *a->classes, "classes");
-    if (!a->images || !a->classes) return RECO_E_NOMEM;
-    a->sides = a->spec->sides == RECO_SIDES_DEFAULT ? c.sides : a->spec->sides;
-    if (a->spec->mixture && a->sides == c.sides) a->mixture = c.mixture;
-    if (a->sides & RECO_SIDES_IMAGE)
-        RECO_TRY(reco_refine(ctx, a->bank->bank, a->fusion, RECO_IMAGE, data->rows, data->n, &opts,
-                             a->images, (reco_hits){0}));
-    else
-        memcpy(a->images, data->rows, data->n * data->d * sizeof *a->images);
-    if (a->sides & RECO_SIDES_TEXT)
+    a->ids = reco_alloc(ctx, n * k, sizeof *a->ids, "neighbours");
+    a->cosines = reco_alloc(ctx, n * k, sizeof *a->cosines, "neighbours");
+    a->counts = reco_alloc(ctx, n, sizeof *a->counts, "neighbours");
+    a->of = reco_alloc(ctx, n * k, sizeof *a->of, "neighbours");
+    if (!a->images || !a->classes || !a->ids || !a->cosines || !a->counts || !a->of) return RECO_E_NOMEM;
+    reco_question question = {.side = RECO_IMAGE, .x = data->rows, .n = n};
+    reco_refined refined = {.rows = a->images, .reach = k};
+    if (k) refined.hits = (reco_hits){a->ids, a->cosines, a->counts};
+    RECO_TRY(reco_refine(ctx, &a->memory, &question, &refined));
+    if (a->s.sides & RECO_SIDES_TEXT)
         RECO_TRY(refine_classes(a));
     else
         memcpy(a->classes, data->plain, data->c * data->d * sizeof *a->classes);
-    if (!(a->mixture.scale[0] > 0))
-        return reco_eval_classes(ctx, scores, top, a->images, data->n, a->classes, data->c, data->d,
+    if (!(a->s.mixture.scale[0] > 0))
+        return reco_eval_classes(ctx, scores, top, a->images, n, a->classes, data->c, data->d,
                                  data->labels);
-    size_t k = a->mixture.voters ? a->mixture.voters : a->spec->k ? a->spec->k : c.k;
-    if (reco_mixture_votes(&a->mixture)) RECO_TRY(find_voters(a, k));
+    if (k) RECO_TRY(study_votes(ctx, data, a->memory.bank, a->ids, n * k, a->of));
     reco_votes heard = {a->cosines, a->of, a->counts, k};
-    reco_readout_rows rows = {data->rows, data->plain, a->images, a->classes, data->n, data->c, data->d};
-    return reco_eval_mixture(ctx, scores, top, &a->mixture, &rows,
-                             reco_mixture_votes(&a->mixture) ? &heard : NULL, data->labels);
+    reco_readout_rows rows = {data->rows, data->plain, a->images, a->classes, n, data->c, data->d};
+    return reco_eval_mixture(ctx, scores, top, &a->s.mixture, &rows, k ? &heard : NULL, data->labels);
 }
 
 static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, study_cell *cell,
                              const study_spec *spec, const study_data *data, const study_bank *bank,
                              const reco_bank_filter *filter, const char *fusion)
 {
-    asking a = {.ctx = ctx, .spec = spec, .data = data, .bank = bank, .filter = filter};
+    static const reco_mixture none = {0};
+    asking a = {.ctx = ctx, .spec = spec, .data = data, .memory = RECO_MEMORY_INIT};
     reco_status status;
     RECO_GO(
         reco_fusion_open(ctx, &a.fusion, spec->control ? spec->control : fusion, data->d, spec->train.k));
+    a.memory.bank = bank->bank;
+    a.memory.fusion = a.fusion;
+    a.memory.filter = filter;
+    a.memory.k = spec->k;
+    if (spec->use_min) a.memory.min_similarity = spec->min_similarity;
+    a.memory.sides = spec->sides;
+    if (!spec->mixture) a.memory.mixture = &none;
+    reco_memory_settle(&a.memory, RECO_IMAGE, RECO_TEXT, &a.s);
     RECO_GO(reco_check_encoder(ctx, data->model, bank->bank, a.fusion));
     RECO_GO(ask(&a, scores, top));
-    snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[a.sides & 3]);
+    snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[a.s.sides & 3]);
 out:
     reco_free(a.images);
     reco_free(a.classes);

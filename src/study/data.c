@@ -184,11 +184,11 @@ static reco_status embed_classes(reco_ctx *ctx, study_data *data)
     data->plain = reco_alloc(ctx, row, sizeof(float), "classes");
     data->prompts = reco_alloc(ctx, all, sizeof(float), "prompts");
     if (!data->plain || !data->prompts) return RECO_E_NOMEM;
-    RECO_TRY(reco_class_list_embed(ctx, data->list, data->model, NULL, NULL, templates, data->ntemplates,
-                                   NULL, data->plain, NULL, NULL));
+    RECO_TRY(reco_class_list_embed(ctx, data->list, data->model, NULL, templates, data->ntemplates,
+                                   data->plain, NULL, NULL));
     if (m == 1) memcpy(data->prompts, data->plain, row * sizeof(float));
     for (size_t t = 0; t < m && m > 1; t++)
-        RECO_TRY(reco_embed_classes(ctx, data->model, NULL, NULL, texts, data->c, templates + t, 1, NULL,
+        RECO_TRY(reco_embed_classes(ctx, data->model, NULL, texts, data->c, templates + t, 1,
                                     data->prompts + t * row, NULL, NULL));
     return RECO_OK;
 }

@@ -29,25 +29,6 @@ reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const re
     return RECO_OK;
 }
 
-reco_status reco_bank_filter_without(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
-                                     const reco_bank_filter *of, const int64_t *ids, size_t n)
-{
-    RECO_TRY(reco_bank_filter_new(ctx, out, bank));
-    reco_bank_filter *f = *out;
-    for (size_t p = 0; p < bank->positions; p++) {
-        bool in = of ? of->bits[p / 64] >> p % 64 & 1 : !reco_bank_is_deleted(bank, p);
-        if (in) f->bits[p / 64] |= (uint64_t)1 << p % 64;
-        f->count += in;
-    }
-    for (size_t i = 0; i < n; i++) {
-        size_t p;
-        if (!reco_bank_find(bank, ids[i], &p) || !(f->bits[p / 64] >> p % 64 & 1)) continue;
-        f->bits[p / 64] &= ~((uint64_t)1 << p % 64);
-        f->count--;
-    }
-    return RECO_OK;
-}
-
 size_t reco_bank_filter_count(const reco_bank_filter *filter) { return filter->count; }
 
 void reco_bank_filter_free(reco_bank_filter *filter)

@@ -15,7 +15,8 @@ typedef struct reco_scan_opts {
     const reco_bank_filter *filter; /* NULL: all live rows */
     size_t k;
     float least; /* score that a hit must reach; -INFINITY: none */
-    const size_t *exclude; /* [nq][nexclude] positions that each query does not find, ascending; SIZE_MAX: none */
+    const size_t
+        *exclude; /* [nq][nexclude] positions that each query does not find, ascending; SIZE_MAX: none */
     size_t nexclude;
     /* Where to look, each row at most once; blocks NULL: everywhere. A list of fewer blocks is what an approximate
      * index would give. */

@@ -1,6 +1,6 @@
 /* Classes and labels, who made embeddings, and where output may go; whole commands are tested in tests/cli. */
-#include "pipeline/class_list.h"
 #include "pipeline/provenance.h"
+#include "query/class_list.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -160,13 +160,15 @@ static void test_embedded(void **state)
     reco_class_list *list = read_classes("c.txt", "red disc\nblue box\n12\n", 21, RECO_OK);
     good(reco_class_list_settle(ctx, list, model, 0));
     assert_int_equal(reco_class_list_votes(ctx, list, model, bank, ids, 8, classes), RECO_E_ARG);
+    reco_memory memory = RECO_MEMORY_INIT;
+    memory.bank = bank;
+    memory.fusion = fusion;
     for (size_t m = 0; m <= TEMPLATES; m += TEMPLATES) {
-        good(reco_class_list_embed(ctx, list, model, bank, fusion, templates, m, NULL, plain, refined,
-                                   NULL));
+        good(reco_class_list_embed(ctx, list, model, &memory, templates, m, plain, refined, NULL));
         const char *const *names = reco_class_list_texts(list);
         for (int r = 0; r < 2; r++) {
-            good(reco_embed_classes(ctx, model, bank, fusion, names, CLASSES, templates, m, NULL,
-                                    r ? NULL : alone[0], r ? alone[1] : NULL, NULL));
+            good(reco_embed_classes(ctx, model, &memory, names, CLASSES, templates, m, r ? NULL : alone[0],
+                                    r ? alone[1] : NULL, NULL));
             assert_memory_equal(alone[r], r ? refined : plain, CLASSES * d * sizeof *plain);
         }
         assert_true(memcmp(plain, refined, CLASSES * d * sizeof *plain) != 0);

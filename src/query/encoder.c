@@ -1,6 +1,13 @@
-#include "pipeline/provenance.h"
+#include "query/query.h"
 
 #include <strings.h>
+
+bool reco_encoder_matches(const char *name, const char *print, const char *other_name,
+                          const char *other_print)
+{
+    if (*print && *other_print) return strcmp(print, other_print) == 0;
+    return !*name || !*other_name || strcasecmp(name, other_name) == 0;
+}
 
 static const char *named(const char *name) { return name && *name ? name : "unnamed"; }
 

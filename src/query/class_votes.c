@@ -1,5 +1,6 @@
 /* Which class the caption of a row of the memory is. */
-#include "pipeline/class_list.h"
+#include "io/io.h"
+#include "query/class_list.h"
 
 #include <stdlib.h>
 

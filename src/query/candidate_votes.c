@@ -1,7 +1,7 @@
 /* Which of some candidates, captions or classes, a row of the memory says. */
+#include "io/io.h"
 #include "kernels/kernels.h"
-#include "pipeline/pipeline_internal.h"
-#include "reco/query.h"
+#include "query/query.h"
 
 #include <stdlib.h>
 

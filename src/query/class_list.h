@@ -1,8 +1,8 @@
-/* pipeline/class_list.h: what reading classes and matching labels share. */
+/* query/class_list.h: what reading classes and matching labels share. */
 #ifndef RECO_SRC_CLASS_LIST_H
 #define RECO_SRC_CLASS_LIST_H
 
-#include "pipeline/pipeline_internal.h"
+#include "query/query.h"
 
 #include <strings.h>
 

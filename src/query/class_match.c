@@ -1,5 +1,6 @@
 /* Which classes are one, and which class a label means. */
-#include "pipeline/class_list.h"
+#include "io/io.h"
+#include "query/class_list.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* Hits of which each is of another picture: several captions of one picture are several rows. */
-#include "pipeline/pipeline_internal.h"
+#include "kernels/kernels.h"
+#include "query/query.h"
 
 #define BLOCK ((size_t)64) /* queries at a time */
 #define NEARLY 0.999       /* the same picture under one URI, but for rounding */
@@ -9,10 +10,9 @@ typedef struct distinct {
     reco_side side;
     reco_search_opts opts; /* k: of the next search */
     size_t d, k;
-    int64_t but;
     /* of one query */
-    reco_pictures chosen; /* [k + 1] what is left out and what was chosen */
-    int64_t *seen;        /* rows that were looked at: [room] */
+    reco_pictures chosen; /* [nexclude + k] what is left out and what was chosen */
+    int64_t *seen;        /* rows that are left out or were looked at: [room] */
     size_t nseen, room;
 } distinct;
 
@@ -53,8 +53,24 @@ reco_status reco_pictures_add(reco_ctx *ctx, reco_pictures *p, int64_t id, const
     return RECO_OK;
 }
 
+reco_status reco_pictures_add_rows(reco_ctx *ctx, reco_pictures *p, const int64_t *ids, size_t n)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *vectors = reco_scratch(ctx, n * p->d, sizeof *vectors, "vectors");
+    bool added;
+    if (!vectors) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_bank_gather(ctx, p->bank, RECO_IMAGE, ids, n, vectors));
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= 0) RECO_GO(reco_pictures_add(ctx, p, ids[i], vectors + i * p->d, &added));
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
 static reco_status remember(reco_ctx *ctx, distinct *s, const int64_t *ids, size_t n)
 {
+    if (n == 0) return RECO_OK;
     if (s->nseen + n > s->room) {
         size_t room = 2 * (s->nseen + n);
         int64_t *grown = reco_alloc(ctx, room, sizeof *grown, "rows");
@@ -92,37 +108,28 @@ out:
 }
 
 /* One query, whose first n hits are there; searches on, without the rows that were seen, until there are enough. */
-static reco_status one(reco_ctx *ctx, distinct *s, const float *query, int64_t *ids, float *scores,
-                       size_t n, int64_t *out, float *out_scores, size_t *count)
+static reco_status one(reco_ctx *ctx, distinct *s, const float *query, const int64_t *exclude, int64_t *ids,
+                       float *scores, size_t n, int64_t *out, float *out_scores, size_t *count)
 {
-    reco_status status = RECO_OK;
     reco_search_opts opts = s->opts;
-    reco_bank_filter *rest = NULL;
     *count = s->chosen.n = s->nseen = 0;
-    if (s->but >= 0) {
-        RECO_GO(reco_bank_gather(ctx, s->bank, RECO_IMAGE, &s->but, 1, s->chosen.vectors));
-        s->chosen.ids[s->chosen.n++] = s->but;
-    }
+    RECO_TRY(reco_pictures_add_rows(ctx, &s->chosen, exclude, opts.nexclude));
+    RECO_TRY(remember(ctx, s, exclude, opts.nexclude));
     for (;;) {
-        RECO_GO(sift(ctx, s, ids, scores, n, out, out_scores, count));
-        if (n < opts.k || *count == s->k) break;
-        reco_bank_filter_free(rest);
-        rest = NULL;
-        RECO_GO(reco_bank_filter_without(ctx, &rest, s->bank, s->opts.filter, s->seen, s->nseen));
-        opts.filter = rest;
-        RECO_GO(reco_bank_search(ctx, s->bank, s->side, query, 1, &opts, (reco_hits){ids, scores, &n}));
+        RECO_TRY(sift(ctx, s, ids, scores, n, out, out_scores, count));
+        if (n < opts.k || *count == s->k) return RECO_OK;
+        opts.exclude = s->seen;
+        opts.nexclude = s->nseen;
+        RECO_TRY(reco_bank_search(ctx, s->bank, s->side, query, 1, &opts, (reco_hits){ids, scores, &n}));
     }
-out:
-    reco_bank_filter_free(rest);
-    return status;
 }
 
 reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                                 size_t nq, const reco_search_opts *opts, int64_t but, reco_hits hits)
+                                 size_t nq, const reco_search_opts *opts, reco_hits hits)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    distinct s = {.bank = bank, .side = side, .d = reco_bank_get_info(bank).d, .but = but};
+    distinct s = {.bank = bank, .side = side, .d = reco_bank_get_info(bank).d};
     if (opts) s.opts = *opts;
     s.k = s.opts.k ? s.opts.k : 10;
     if (s.k > RECO_BANK_MAX_K)
@@ -131,18 +138,22 @@ reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side
     int64_t *ids = reco_scratch(ctx, block * most, sizeof *ids, "hits");
     float *scores = reco_scratch(ctx, block * most, sizeof *scores, "hits");
     size_t *counts = reco_scratch(ctx, block, sizeof *counts, "hits");
-    s.chosen = (reco_pictures){bank, s.d, 0, reco_scratch(ctx, (s.k + 1) * s.d, sizeof(float), "vectors"),
-                               reco_scratch(ctx, s.k + 1, sizeof(int64_t), "hits")};
+    const int64_t *exclude = s.opts.exclude;
+    size_t nexclude = s.opts.nexclude;
+    s.chosen =
+        (reco_pictures){bank, s.d, 0, reco_scratch(ctx, s.k + nexclude, s.d * sizeof(float), "vectors"),
+                        reco_scratch(ctx, s.k + nexclude, sizeof(int64_t), "hits")};
     if (!ids || !scores || !counts || !s.chosen.vectors || !s.chosen.ids) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < nq; i += block) {
         size_t n = reco_min(block, nq - i), found;
+        if (nexclude) s.opts.exclude = exclude + i * nexclude;
         RECO_GO(reco_bank_search(ctx, bank, side, queries + i * s.d, n, &s.opts,
                                  (reco_hits){ids, scores, counts}));
         for (size_t q = 0; q < n; q++) {
             int64_t *out = hits.ids + (i + q) * s.k;
             float *out_scores = hits.scores + (i + q) * s.k;
-            RECO_GO(one(ctx, &s, queries + (i + q) * s.d, ids + q * most, scores + q * most, counts[q], out,
-                        out_scores, &found));
+            RECO_GO(one(ctx, &s, queries + (i + q) * s.d, nexclude ? exclude + (i + q) * nexclude : NULL,
+                        ids + q * most, scores + q * most, counts[q], out, out_scores, &found));
             if (hits.counts) hits.counts[i + q] = found;
             for (size_t j = found; j < s.k; j++) {
                 out[j] = -1;

@@ -1,0 +1,113 @@
+#include "kernels/kernels.h"
+#include "query/query.h"
+
+/* Items at a time: k vectors are gathered for each. */
+#define ITEMS 256
+
+typedef struct work {
+    const reco_memory *memory;
+    const reco_question *q;
+    reco_settings s;
+    reco_fusion_config config;
+    reco_side searched;
+    size_t d, reach, fetch; /* neighbours that are listed, that are looked for */
+} work;
+
+/* The first `want` of `have` places each. */
+static void narrow(reco_hits to, size_t want, reco_hits from, size_t have, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (to.ids) memcpy(to.ids + i * want, from.ids + i * have, want * sizeof *to.ids);
+        if (to.scores) memcpy(to.scores + i * want, from.scores + i * have, want * sizeof *to.scores);
+        if (to.counts) to.counts[i] = reco_min(from.counts[i], want);
+    }
+}
+
+/* Of n items and their neighbours the weights, and the refined rows. */
+static reco_status fuse(reco_ctx *ctx, const work *w, const float *x, reco_hits found, size_t n,
+                        float *rows, float *weights)
+{
+    const size_t k = w->s.k;
+    reco_side side = w->q->side, fused = reco_modality_side(w->config.fuse, side);
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *retrieved = reco_scratch(ctx, n * k * w->d, sizeof *retrieved, "retrieved");
+    reco_hits near = found;
+    if (!retrieved) RECO_GO(RECO_E_NOMEM);
+    if (w->fetch > k) {
+        near = (reco_hits){reco_scratch(ctx, n * k, sizeof *near.ids, "hits"),
+                           reco_scratch(ctx, n * k, sizeof *near.scores, "hits"),
+                           reco_scratch(ctx, n, sizeof *near.counts, "hits")};
+        if (!near.ids || !near.scores || !near.counts) RECO_GO(RECO_E_NOMEM);
+        narrow(near, k, found, w->fetch, n);
+    }
+    RECO_GO(reco_bank_gather(ctx, w->memory->bank, fused, near.ids, n * k, retrieved));
+    if (weights)
+        RECO_GO(reco_fusion_weights(ctx, w->memory->fusion, side, x, retrieved, near.scores, near.counts, n,
+                                    k, weights));
+    if (rows)
+        RECO_GO(reco_fusion_refine(ctx, w->memory->fusion, side, x, retrieved, near.scores, near.counts, n,
+                                   k, rows));
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, const reco_refined *out)
+{
+    const float *x = w->q->x + from * w->d;
+    float *rows = out->rows ? out->rows + from * w->d : NULL,
+          *weights = out->weights ? out->weights + from * (w->s.k + 1) : NULL;
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    reco_search_opts search = {.k = w->fetch,
+                               .min_similarity = w->s.min_similarity,
+                               .use_min = 1,
+                               .filter = w->memory->filter,
+                               .exclude = w->q->exclude ? w->q->exclude + from * w->q->nexclude : NULL,
+                               .nexclude = w->q->nexclude};
+    reco_hits found = {reco_scratch(ctx, n * w->fetch, sizeof *found.ids, "hits"),
+                       reco_scratch(ctx, n * w->fetch, sizeof *found.scores, "hits"),
+                       reco_scratch(ctx, n, sizeof *found.counts, "hits")},
+              listed = {out->hits.ids ? out->hits.ids + from * w->reach : NULL,
+                        out->hits.scores ? out->hits.scores + from * w->reach : NULL,
+                        out->hits.counts ? out->hits.counts + from : NULL};
+    if (!found.ids || !found.scores || !found.counts) RECO_GO(RECO_E_NOMEM);
+    if (w->fetch) RECO_GO(reco_bank_search(ctx, w->memory->bank, w->searched, x, n, &search, found));
+    if (w->s.refines && w->fetch)
+        RECO_GO(fuse(ctx, w, x, found, n, rows, weights));
+    else if (w->s.refines) /* a layer that looks at no neighbours */
+        RECO_GO(
+            reco_fusion_refine(ctx, w->memory->fusion, w->q->side, x, NULL, NULL, NULL, n, w->s.k, rows));
+    else {
+        if (rows && rows != x) memcpy(rows, x, n * w->d * sizeof *rows);
+        for (size_t i = 0; weights && i < n * (w->s.k + 1); i++) weights[i] = i % (w->s.k + 1) == 0;
+    }
+    narrow(listed, w->reach, found, w->fetch, n);
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_question *question,
+                        const reco_refined *out)
+{
+    work w = {.memory = memory, .q = question, .searched = question->side};
+    RECO_TRY(reco_check_encoder(ctx, NULL, memory->bank, memory->fusion));
+    reco_memory_settle(memory, question->side, question->side, &w.s);
+    w.d = reco_bank_get_info(memory->bank).d;
+    if (memory->fusion) {
+        w.config = reco_fusion_get_config(memory->fusion);
+        w.searched = reco_modality_side(w.config.search, question->side);
+    }
+    bool lists = out->hits.ids || out->hits.scores || out->hits.counts,
+         fuses = w.s.refines && (out->weights || (out->rows && w.config.layer != RECO_LAYER_MLP));
+    w.reach = out->reach ? out->reach : w.s.k;
+    w.fetch = reco_max(fuses ? w.s.k : 0, lists ? w.reach : 0);
+    if (reco_max(w.s.k, w.reach) > RECO_BANK_MAX_K)
+        return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", reco_max(w.s.k, w.reach),
+                         RECO_BANK_MAX_K);
+    for (size_t i = 0; i < question->n; i += ITEMS)
+        RECO_TRY(block(ctx, &w, i, reco_min(ITEMS, question->n - i), out));
+    return RECO_OK;
+}
