@@ -27,6 +27,11 @@ typedef struct cli {
     reco_table_opts table; /* of commands that read tables, through cli_table_options */
     bool bar;              /* a progress bar is on the line */
     bool bytes;            /* progress counts bytes */
+    /* Of a job of many parts, which is at work, "" for none, and the share that is done: on a terminal the bar is the job's, and
+     * elsewhere its parts say nothing. Their information is dropped, and of their warnings each is said once. */
+    char within[96];
+    double whole;
+    json_t *said;
 } cli;
 
 /* Each takes argv[0] = "reco COMMAND" and returns the exit code. */
@@ -160,6 +165,7 @@ void cli_print_mixture(const reco_mixture *mixture); /* its weights, without an 
 int cli_progress(void *user, const char *what, uint64_t done, uint64_t total);
 void cli_log(void *user, reco_log_level level, const char *message);
 void cli_clear_bar(cli *c);
+void cli_clock(char text[32], double seconds); /* "1:02:03", "2:03" */
 void cli_catch_signals(void);
 extern const char cli_help_text[];
 

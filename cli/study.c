@@ -125,14 +125,35 @@ static reco_status write_reports(const args *a, const report *r)
     return status;
 }
 
+/* A line for each cell that was not there. */
+static void step(void *user, const reco_study_step *s)
+{
+    cli *c = user;
+    char left[32], name[128];
+    snprintf(name, sizeof name, "%s%s%s", study_group_title(s->row->group), ": ", s->row->name);
+    reco_text_clean(name);
+    if (!s->done) {
+        snprintf(c->within, sizeof c->within, "%zu/%zu, %.60s", s->at, s->cells, name);
+        c->whole = (double)(s->at - 1) / (double)s->cells;
+        return;
+    }
+    if (c->quiet || s->reused) return;
+    cli_clear_bar(c);
+    cli_clock(left, s->left);
+    fprintf(stderr, "reco: %zu/%zu, %s, seed %llu: %.1f %%, %.1f s, about %s left\n", s->at, s->cells, name,
+            (unsigned long long)s->seed, 100 * s->top1, s->seconds, left);
+}
+
 static reco_status run(cli *c, const args *a, reco_study *study, reco_study_result *result)
 {
     size_t n;
     const char *const *inputs = reco_study_inputs(study, &n);
-    reco_model_opts model = {.precision = c->precision, .exif = c->exif};
     reco_stream_opts stream = {.failure = cli_failure, .user = c, .table = &c->table};
+    reco_study_opts opts = {
+        .model = {.precision = c->precision, .exif = c->exif}, .stream = &stream, .step = step, .user = c};
     reco_status status = cli_output(c, a->out, RECO_OUT_FOLDER, NULL, inputs, n);
-    if (status == RECO_OK) status = reco_study_run(c->ctx, study, a->out, &model, &stream, result);
+    if (status == RECO_OK) status = reco_study_run(c->ctx, study, a->out, &opts, result);
+    *c->within = 0;
     report r = {study, result};
     if (status == RECO_OK) status = write_reports(a, &r);
     if (status != RECO_OK) return status;
@@ -156,6 +177,7 @@ int cmd_study(int argc, char **argv)
     reco_study *study = NULL;
     reco_study_result result = {0};
     int strict = 0;
+    c.said = json_object();
     reco_status status = reco_study_open(c.ctx, &study, a.config);
     if (status == RECO_OK && a.dry)
         print_plan(&c, study);
@@ -163,6 +185,7 @@ int cmd_study(int argc, char **argv)
         status = run(&c, &a, study, &result);
     if (status == RECO_OK && !a.dry) strict = cli_skipped(&c, result.failures, NULL);
     reco_study_close(study);
+    json_decref(c.said);
     int code = cli_end(&c, status);
     return code ? code : strict;
 }

@@ -176,10 +176,10 @@ static void cell(FILE *out, double mean, double deviation)
 
 static void table(FILE *out, const reco_study *study)
 {
-    size_t n = reco_study_get_plan(study).rows, columns = 4;
+    size_t n = reco_study_get_plan(study).rows, columns = 5;
     const char *group = "";
     fputs("<div style=\"overflow-x:auto\"><table><thead><tr><th>row</th><th "
-          "class=\"n\">seeds</th><th>sides</th>",
+          "class=\"n\">seeds</th><th>sides</th><th>chosen</th>",
           out);
     for (int m = 0; m < RECO_STUDY_METRICS; m++) {
         if (!study_shows(study, (reco_study_metric)m)) continue;
@@ -194,7 +194,8 @@ static void table(FILE *out, const reco_study *study)
         group = row.group;
         fputs("<tr><td>", out);
         page_text(out, row.name);
-        fprintf(out, "</td><td class=\"n\">%zu</td><td>%s</td>", row.seeds, row.sides);
+        fprintf(out, "</td><td class=\"n\">%zu</td><td>%s</td><td>%s</td>", row.seeds, row.sides,
+                row.chosen);
         for (int m = 0; m < RECO_STUDY_METRICS; m++)
             if (study_shows(study, (reco_study_metric)m)) cell(out, row.mean[m], row.deviation[m]);
         fprintf(out, "<td class=\"n\">%+.1f <span class=\"soft\">[%+.1f, %+.1f]</span></td></tr>\n",

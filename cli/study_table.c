@@ -52,10 +52,11 @@ static json_t *row_json(const reco_study *study, const reco_study_row *row)
             json_object_set_new(values, reco_study_metric_name((reco_study_metric)m),
                                 json_pack("{s:o, s:o}", "mean", percent(row->mean[m]), "deviation",
                                           percent(row->deviation[m])));
-    return json_pack("{s:s, s:o, s:o, s:I, s:s, s:o, s:{s:o, s:o, s:o}}", "group", row->group, "name",
+    return json_pack("{s:s, s:o, s:o, s:I, s:s, s:o, s:o, s:{s:o, s:o, s:o}}", "group", row->group, "name",
                      cli_text(row->name), "x", isnan(row->x) ? json_null() : json_real(row->x), "seeds",
-                     (json_int_t)row->seeds, "refined", row->sides, "scores", values, "gain", "mean",
-                     percent(row->gain.mean), "low", percent(row->gain.low), "high",
+                     (json_int_t)row->seeds, "refined", row->sides, "chosen",
+                     *row->chosen ? json_string(row->chosen) : json_null(), "scores", values, "gain",
+                     "mean", percent(row->gain.mean), "low", percent(row->gain.low), "high",
                      percent(row->gain.high));
 }
 
@@ -88,7 +89,7 @@ void study_text(const reco_study *study, FILE *out)
 {
     size_t n = reco_study_get_plan(study).rows;
     const char *group = "";
-    fprintf(out, "%-34s %5s %-6s", "top-1 accuracy, %", "seeds", "sides");
+    fprintf(out, "%-34s %5s %-6s %-6s", "top-1 accuracy, %", "seeds", "sides", "chosen");
     for (int m = 0; m < RECO_STUDY_METRICS; m++)
         if (study_shows(study, (reco_study_metric)m))
             fprintf(out, " %13s", study_heading((reco_study_metric)m));
@@ -100,7 +101,7 @@ void study_text(const reco_study *study, FILE *out)
         char name[256];
         snprintf(name, sizeof name, "%s", row.name);
         reco_text_clean(name);
-        fprintf(out, "  %-32s %5zu %-6s", name, row.seeds, row.sides);
+        fprintf(out, "  %-32s %5zu %-6s %-6s", name, row.seeds, row.sides, row.chosen);
         for (int m = 0; m < RECO_STUDY_METRICS; m++) {
             char text[48];
             figure(text, row.mean[m], row.deviation[m], " +- ");
@@ -134,7 +135,7 @@ static void csv_number(FILE *out, double share)
 void study_csv(const reco_study *study, FILE *out)
 {
     size_t n = reco_study_get_plan(study).rows;
-    fputs("group,name,x,seeds,refined", out);
+    fputs("group,name,x,seeds,refined,chosen", out);
     for (int m = 0; m < RECO_STUDY_METRICS; m++)
         if (study_shows(study, (reco_study_metric)m))
             fprintf(out, ",%s,%s_deviation", reco_study_metric_name((reco_study_metric)m),
@@ -146,7 +147,7 @@ void study_csv(const reco_study *study, FILE *out)
         csv_cell(out, row.name);
         fputc(',', out);
         if (!isnan(row.x)) fprintf(out, "%g", row.x);
-        fprintf(out, ",%zu,%s", row.seeds, row.sides);
+        fprintf(out, ",%zu,%s,%s", row.seeds, row.sides, row.chosen);
         for (int m = 0; m < RECO_STUDY_METRICS; m++) {
             if (!study_shows(study, (reco_study_metric)m)) continue;
             csv_number(out, row.mean[m]);
@@ -190,9 +191,10 @@ void study_latex(const reco_study *study, FILE *out)
     for (int m = 0; m < RECO_STUDY_METRICS; m++) columns += study_shows(study, (reco_study_metric)m);
     fputs("% ", out);
     latex(out, reco_study_title(study));
-    fputs("\n\\begin{tabular}{l", out);
+    fputs("\n\\begin{tabular}{ll", out);
     for (size_t m = 0; m < columns; m++) fputc('r', out);
     fputs("r}\n\\hline\n", out);
+    fputs(" & sides", out);
     for (int m = 0; m < RECO_STUDY_METRICS; m++)
         if (study_shows(study, (reco_study_metric)m))
             fprintf(out, " & %s", study_heading((reco_study_metric)m));
@@ -200,10 +202,11 @@ void study_latex(const reco_study *study, FILE *out)
     for (size_t i = 0; i < n; i++) {
         reco_study_row row = reco_study_get_row(study, i);
         if (strcmp(group, row.group) != 0)
-            fprintf(out, "\\hline\n\\multicolumn{%zu}{l}{\\textit{%s}} \\\\\n", columns + 2,
+            fprintf(out, "\\hline\n\\multicolumn{%zu}{l}{\\textit{%s}} \\\\\n", columns + 3,
                     study_group_title(row.group));
         group = row.group;
         latex(out, row.name);
+        fprintf(out, " & %s", row.sides);
         for (int m = 0; m < RECO_STUDY_METRICS; m++) {
             char text[48];
             figure(text, row.mean[m], row.deviation[m], " \\pm ");

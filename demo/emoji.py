@@ -220,6 +220,10 @@ def write_demo(found, out):
     write_csv(out / "labels_old.csv", ("image", "label"), labelled(old))
     write_csv(out / "labels_new.csv", ("image", "label"), labelled(new))
     write_csv(out / "labels.csv", ("image", "label"), labelled(old + new))
+    # study.toml asks of old emoji that no layer has seen: every third
+    write_csv(out / "study_train.csv", columns,
+              described("emojione", [emoji for i, emoji in enumerate(old) if i % 3]))
+    write_csv(out / "study_old.csv", ("image", "label"), labelled(old[::3]))
     (out / "classes.txt").write_text("".join(emoji.name + "\n" for emoji in old + new),
                                      encoding="utf-8")
 

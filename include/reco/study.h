@@ -35,7 +35,8 @@ typedef struct reco_study_row {
     double mean[RECO_STUDY_METRICS], deviation[RECO_STUDY_METRICS]; /* sample deviation; NaN of one seed */
     reco_interval
         gain; /* of top-1 over all queries against CLIP, paired bootstrap; a query's score is its mean over the seeds */
-    const char *sides; /* that were refined, of the first seed */
+    const char *sides; /* that were refined: "none", "image", "text", "both"; "varies" where seeds differ */
+    const char *chosen; /* that training chose, likewise; "" of what was not trained */
 } reco_study_row;
 
 /* What is to be done. */
@@ -64,19 +65,40 @@ RECO_API const char *const *reco_study_inputs(const reco_study *study, size_t *n
 /* i = 0..rows-1; scores are there once it has run. */
 RECO_API reco_study_row reco_study_get_row(const reco_study *study, size_t i);
 
+/* A cell that begins (done 0), or is there (1). */
+typedef struct reco_study_step {
+    const reco_study_row *row;
+    uint64_t seed;
+    size_t at, cells; /* the at-th, from 1, of so many */
+    int done;
+    int reused;     /* it was there already */
+    double top1;    /* of all queries, as a fraction */
+    double seconds; /* that it took */
+    double left;    /* seconds that the rest takes, about */
+} reco_study_step;
+typedef void (*reco_study_step_fn)(void *user, const reco_study_step *step);
+
+typedef struct reco_study_opts {
+    reco_model_opts model;
+    const reco_stream_opts *stream; /* failure hook, and table options of all tables; may be NULL */
+    reco_study_step_fn step;        /* may be NULL */
+    void *user;
+} reco_study_opts;
+
 /* Do what is not done yet.
- *   out     folder, made when it is missing:
- *             cells/HASH.json                      what one evaluation of one layer gave
- *             checkpoints/HASH.safetensors         trained layers
- *             banks/HASH.bank, queries/HASH.npy    embedded once, of tables of pairs and of the queries
- *           names are hashes of all that the content depends on, so that a study that was cut off goes on, and another
- *           configuration takes over what it shares with this one
- *   stream  failure hook, and table options of the tables; may be NULL
- * Each file appears when it is whole. The same bytes with any number of threads.
- * RECO_E_CANCELLED, RECO_E_IO, RECO_E_MISMATCH (a bank of another encoder). */
+ *   out   folder, made when it is missing:
+ *           cells/HASH.json                      what one evaluation of one layer gave
+ *           checkpoints/HASH.safetensors         trained layers
+ *           banks/HASH.bank, queries/HASH.npy    embedded once, of tables of pairs, of embeddings and of the queries
+ *         names are hashes of all that the content depends on (of pictures and embeddings, of every file's content), so that a
+ *         study that was cut off, by kill -9 too, goes on, and another configuration takes over what it shares with this one
+ *   opts  NULL = {0}
+ * Each file appears when it is whole. The same bytes with any number of threads. Nothing is written before model, classes,
+ * templates, labels and embedded queries have been read and are good.
+ * RECO_E_CANCELLED, RECO_E_IO, RECO_E_MISMATCH (a bank or embeddings of another encoder), RECO_E_BUSY (another study is at work
+ * in the folder). */
 RECO_API reco_status reco_study_run(reco_ctx *ctx, reco_study *study, const char *out,
-                                    const reco_model_opts *model, const reco_stream_opts *stream,
-                                    reco_study_result *result);
+                                    const reco_study_opts *opts, reco_study_result *result);
 
 #ifdef __cplusplus
 }

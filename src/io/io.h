@@ -79,6 +79,13 @@ reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64
                             const char *except);
 void reco_found_free(reco_found *found, size_t n);
 
+/* ---- lock.c ---- */
+
+/* The advisory lock of a folder's one writer, DIR/writer.lock, for which ctx waits as long as its options say: RECO_E_BUSY says
+ * who holds it. It ends with the process, however that ends. */
+reco_status reco_dir_lock(reco_ctx *ctx, int *fd, const char *dir);
+void reco_dir_unlock(int fd); /* -1 is fine */
+
 /* ---- safetensors_read.c, safetensors_write.c ---- */
 
 typedef struct reco_tensor {

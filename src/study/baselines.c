@@ -6,7 +6,9 @@
 reco_status study_votes(reco_ctx *ctx, const study_data *data, const reco_bank *bank, const int64_t *ids,
                         size_t n, uint32_t *of)
 {
-    return reco_class_list_votes(ctx, data->list, data->model, bank, ids, n, of);
+    const reco_candidates classes = {reco_class_list_names(data->list), data->prompts, data->c, 1, data->d};
+    return data->class_set.n ? reco_candidate_votes(ctx, bank, &classes, ids, n, of)
+                             : reco_class_list_votes(ctx, data->list, data->model, bank, ids, n, of);
 }
 
 reco_status study_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const study_spec *spec,
@@ -71,9 +73,8 @@ reco_status study_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, co
                       const study_bank *bank, const study_bank *known, const study_bank *pairs)
 {
     float *images = NULL, *old = NULL;
-    reco_tip tip = {.scale = reco_model_get_info(data->model).logit_scale};
+    reco_tip tip = {.scale = data->scale};
     reco_tip_cache cache, before;
-    if (!(tip.scale > 0)) tip.scale = 100;
     reco_status status;
     RECO_GO(cache_of(ctx, &cache, &images, bank, data->d));
     RECO_GO(cache_of(ctx, &before, &old, known, data->d));

@@ -93,6 +93,9 @@ static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *
     RECO_GO(reco_check_encoder(ctx, data->model, bank->bank, a.fusion));
     RECO_GO(ask(&a, scores, top));
     snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[a.s.sides & 3]);
+    if (!spec->control)
+        snprintf(cell->chosen, sizeof cell->chosen, "%s",
+                 sides_names[reco_fusion_get_config(a.fusion).sides & 3]);
 out:
     reco_free(a.images);
     reco_free(a.classes);
@@ -145,17 +148,20 @@ out:
 reco_status study_cell_load(reco_ctx *ctx, study_cell *cell, const char *path, size_t n)
 {
     json_t *root;
-    const char *right, *sides;
+    const char *right, *sides, *chosen;
     *cell = (study_cell){0};
     RECO_TRY(reco_json_load(ctx, &root, path));
     reco_status status = RECO_OK;
-    if (json_unpack(root, "{s:F, s:F, s:F, s:s, s:s}", "acc1", &cell->acc1, "acc5", &cell->acc5,
-                    "mean_per_class", &cell->per_class, "sides", &sides, "right", &right) != 0 ||
-        strlen(right) != n || strspn(right, "01") != n || strlen(sides) >= sizeof cell->sides)
+    if (json_unpack(root, "{s:F, s:F, s:F, s:s, s:s, s:s}", "acc1", &cell->acc1, "acc5", &cell->acc5,
+                    "mean_per_class", &cell->per_class, "sides", &sides, "chosen", &chosen, "right",
+                    &right) != 0 ||
+        strlen(right) != n || strspn(right, "01") != n || strlen(sides) >= sizeof cell->sides ||
+        strlen(chosen) >= sizeof cell->chosen)
         status =
             reco_fail(ctx, RECO_E_FORMAT, "%s: is no cell of a study of %zu queries; remove it", path, n);
     if (status == RECO_OK) {
         snprintf(cell->sides, sizeof cell->sides, "%s", sides);
+        snprintf(cell->chosen, sizeof cell->chosen, "%s", chosen);
         cell->right = reco_strdup(ctx, right);
         if (!cell->right) status = RECO_E_NOMEM;
     }
@@ -165,8 +171,9 @@ reco_status study_cell_load(reco_ctx *ctx, study_cell *cell, const char *path, s
 
 reco_status study_cell_save(reco_ctx *ctx, const study_cell *cell, const char *path)
 {
-    json_t *root = json_pack("{s:f, s:f, s:f, s:s, s:s}", "acc1", cell->acc1, "acc5", cell->acc5,
-                             "mean_per_class", cell->per_class, "sides", cell->sides, "right", cell->right);
+    json_t *root = json_pack("{s:f, s:f, s:f, s:s, s:s, s:s}", "acc1", cell->acc1, "acc5", cell->acc5,
+                             "mean_per_class", cell->per_class, "sides", cell->sides, "chosen",
+                             cell->chosen, "right", cell->right);
     char *text = root ? reco_json_dump(ctx, root) : NULL;
     reco_status status = text ? reco_write_file(ctx, path, text, strlen(text)) : RECO_E_NOMEM;
     reco_free(text);

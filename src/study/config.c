@@ -3,9 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 
-static const char *const top_keys[] = {"title",   "model",     "bank",    "memory", "pairs",
-                                       "classes", "templates", "queries", "new",    "seeds",
-                                       "rows",    "mixture",   NULL};
+static const char *const top_keys[] = {
+    "title",   "model", "bank",   "memory",     "pairs", "classes", "class_embeddings", "templates",
+    "queries", "new",   "labels", "new_labels", "seeds", "rows",    "mixture",          NULL};
 static const char *const train_keys[] = {"layer",
                                          "k",
                                          "batch",
@@ -256,6 +256,38 @@ static reco_status train_value(study_reader *r, const reco_toml_entry *e)
     return RECO_OK;
 }
 
+bool study_is_embeddings(const char *path)
+{
+    size_t n = strlen(path);
+    return reco_path_is_dir(path) || (n > 4 && strcmp(path + n - 4, ".npy") == 0);
+}
+
+/* What has to be embedded wants a model, and names of classes one that reads. */
+static reco_status check_inputs(const study_reader *r)
+{
+    const reco_study *s = r->study;
+    static const char *const labels[] = {"labels", "new_labels"}, *const queries[] = {"queries", "new"};
+    const char *why = s->class_embeddings ? NULL : "classes";
+    if (!s->classes && !s->class_embeddings)
+        return reco_fail(r->ctx, RECO_E_FORMAT, "%s: classes is missing, or class_embeddings", r->path);
+    if (s->templates && s->class_embeddings)
+        return study_bad(r, study_find(r, "", "templates"),
+                         "none, since class_embeddings are embedded already");
+    for (int i = 0; i < 2; i++) {
+        if (s->labels[i] && (!s->queries[i] || !study_is_embeddings(s->queries[i])))
+            return study_bad(r, study_find(r, "", labels[i]),
+                             "none, since the labels of pictures stand in their table");
+        if (s->queries[i] && !study_is_embeddings(s->queries[i])) why = queries[i];
+    }
+    if (s->pairs && !reco_path_is_dir(s->pairs)) why = "pairs";
+    for (size_t m = 0; m < s->nmemories; m++)
+        for (size_t i = 0; i < s->memories[m].n; i++)
+            if (!reco_path_is_dir(s->memories[m].paths[i])) why = s->memories[m].name;
+    return s->model || !why ? RECO_OK
+                            : reco_fail(r->ctx, RECO_E_FORMAT,
+                                        "%s: model is missing, and %s has to be embedded", r->path, why);
+}
+
 /* Lines of what is trained with, for the estimate; 1,000 where it is no table. */
 static reco_status count_pairs(study_reader *r)
 {
@@ -284,13 +316,17 @@ static reco_status read_all(study_reader *r)
     RECO_TRY(check_keys(r));
     RECO_TRY(text(r, "title", &s->title));
     if (!s->title && !(s->title = reco_strdup(r->ctx, "Study"))) return RECO_E_NOMEM;
-    RECO_TRY(path_of(r, "model", true, &s->model));
+    RECO_TRY(path_of(r, "model", false, &s->model));
     RECO_TRY(memories(r));
     RECO_TRY(path_of(r, "pairs", false, &s->pairs));
-    RECO_TRY(path_of(r, "classes", true, &s->classes));
+    RECO_TRY(path_of(r, "classes", false, &s->classes));
+    RECO_TRY(path_of(r, "class_embeddings", false, &s->class_embeddings));
     RECO_TRY(path_of(r, "templates", false, &s->templates));
     RECO_TRY(path_of(r, "queries", true, &s->queries[0]));
     RECO_TRY(path_of(r, "new", false, &s->queries[1]));
+    RECO_TRY(path_of(r, "labels", false, &s->labels[0]));
+    RECO_TRY(path_of(r, "new_labels", false, &s->labels[1]));
+    RECO_TRY(check_inputs(r));
     RECO_TRY(seeds(r));
     const reco_toml_entry *mixture = study_find(r, "", "mixture");
     if (mixture && !json_is_boolean(mixture->value)) return study_bad(r, mixture, "true or false");
@@ -326,8 +362,9 @@ reco_status reco_study_open(reco_ctx *ctx, reco_study **out, const char *config)
 void reco_study_close(reco_study *s)
 {
     if (!s) return;
-    char *const texts[] = {s->path,    s->title,     s->model,      s->pairs,
-                           s->classes, s->templates, s->queries[0], s->queries[1]};
+    char *const texts[] = {
+        s->path,      s->title,      s->model,      s->pairs,     s->classes,  s->class_embeddings,
+        s->templates, s->queries[0], s->queries[1], s->labels[0], s->labels[1]};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) reco_free(texts[i]);
     for (size_t i = 0; i < s->nmemories; i++) {
         reco_free(s->memories[i].name);

@@ -1,13 +1,12 @@
+/* The banks of a study: what a path becomes, what a bank holds, and parts of it. */
 #include "study/study_internal.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#define BLOCK ((size_t)1024)
+/* ---- paths to banks ---- */
 
-/* ---- tables to banks ---- */
-
-reco_status study_is_bank(reco_ctx *ctx, const char *path, bool *bank)
+static reco_status is_bank(reco_ctx *ctx, const char *path, bool *bank)
 {
     char *file = reco_path_join(ctx, path, "bank.sqlite");
     if (!file) return RECO_E_NOMEM;
@@ -16,33 +15,19 @@ reco_status study_is_bank(reco_ctx *ctx, const char *path, bool *bank)
     return RECO_OK;
 }
 
-/* The bank that this is, or that its pairs become, once, below dir. */
-static reco_status as_bank(reco_ctx *ctx, char **out, const char *path, const study_data *data,
-                           const char *dir, const reco_stream_opts *stream)
+reco_status study_as_bank(reco_ctx *ctx, char **out, const char *path, const study_data *data,
+                          const char *dir, const reco_stream_opts *stream)
 {
-    bool bank;
-    char hash[33];
-    RECO_TRY(study_is_bank(ctx, path, &bank));
+    bool bank, folder = reco_path_is_dir(path);
+    char key[33];
+    RECO_TRY(is_bank(ctx, path, &bank));
     if (bank) return (*out = reco_strdup(ctx, path)) ? RECO_OK : RECO_E_NOMEM;
-    if (reco_path_is_dir(path))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: is no bank; want one, or a table of pairs", path);
-    RECO_TRY(reco_hash_file(ctx, path, hash));
-    char *whole = reco_place_resolve(ctx, NULL, path);
-    if (!whole) return RECO_E_NOMEM;
-    uint64_t place = reco_hash64(whole, strlen(whole), 0);
-    reco_free(whole);
-    *out = reco_format(ctx, "%s/banks/%.16s%016llx.bank", dir, hash, (unsigned long long)place);
-    if (!*out) return RECO_E_NOMEM;
+    RECO_TRY(folder ? study_folder_key(ctx, path, data, key)
+                    : study_table_key(ctx, path, data, stream ? stream->table : NULL, key));
+    if (!(*out = reco_format(ctx, "%s/banks/%s.bank", dir, key))) return RECO_E_NOMEM;
     reco_stream_result result;
-    return reco_bank_ingest_pairs(ctx, data->model, path, *out, 1, stream, &result);
-}
-
-reco_status study_pairs_path(reco_ctx *ctx, char **path, const reco_study *study, const study_data *data,
-                             const char *dir, const reco_stream_opts *stream)
-{
-    bool embeddings = reco_path_is_dir(study->pairs);
-    if (embeddings) return (*path = reco_strdup(ctx, study->pairs)) ? RECO_OK : RECO_E_NOMEM;
-    return as_bank(ctx, path, study->pairs, data, dir, stream);
+    return folder ? reco_bank_ingest_embeddings(ctx, data->model, path, *out, 1, stream, &result)
+                  : reco_bank_ingest_pairs(ctx, data->model, path, *out, 1, stream, &result);
 }
 
 /* ---- what a bank holds ---- */
@@ -54,161 +39,57 @@ static reco_status live_ids(reco_ctx *ctx, const reco_bank *bank, int64_t **ids,
     return *ids ? reco_bank_ids(ctx, bank, 0, most + 1, *ids, n) : RECO_E_NOMEM;
 }
 
-/* Vectors by the checksums of their files, captions by themselves. */
+static void hash_pair(reco_hash *h, const reco_pair *pair)
+{
+    const char *const texts[] = {pair->caption, pair->uri, pair->base};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (texts[i]) reco_hash_update(h, texts[i], strlen(texts[i]));
+        reco_hash_update(h, "", 1);
+    }
+    if (pair->place) reco_hash_update(h, pair->place, RECO_BANK_HASH);
+    if (pair->content) reco_hash_update(h, pair->content, RECO_BANK_HASH);
+}
+
+/* Live rows in their order: vectors, captions and pictures. Not the files, which are others after a build that was cut off. */
 static reco_status key_of(reco_ctx *ctx, study_bank *b)
 {
-    reco_bank_info info = reco_bank_get_info(b->bank);
-    reco_hash *h;
-    RECO_TRY(reco_hash_new(ctx, &h));
-    reco_status status = RECO_OK;
-    for (size_t i = 0; i < info.segments; i++) {
-        reco_segment_info segment = reco_bank_get_segment(b->bank, i);
-        reco_hash_update(h, segment.xxh3, strlen(segment.xxh3));
+    enum { BLOCK = 1024 };
+    const size_t d = reco_bank_get_info(b->bank).d;
+    reco_hash *h = NULL;
+    float *rows = reco_alloc(ctx, BLOCK * d, sizeof *rows, "rows");
+    reco_status status = rows ? reco_hash_new(ctx, &h) : RECO_E_NOMEM;
+    for (size_t i = 0; i < b->n && status == RECO_OK; i += BLOCK) {
+        const size_t m = reco_min(BLOCK, b->n - i);
+        for (int side = 0; side < 2 && status == RECO_OK; side++) {
+            status = reco_bank_gather(ctx, b->bank, (reco_side)side, b->ids + i, m, rows);
+            if (status == RECO_OK) reco_hash_update(h, rows, m * d * sizeof *rows);
+        }
+        for (size_t j = 0; j < m && status == RECO_OK; j++) {
+            reco_pair pair = {0};
+            status = reco_bank_get(ctx, b->bank, b->ids[i + j], &pair);
+            if (status == RECO_OK) hash_pair(h, &pair);
+            reco_pair_free(&pair);
+        }
     }
-    reco_hash_update(h, b->ids, b->n * sizeof *b->ids);
-    for (size_t i = 0; i < b->n && status == RECO_OK; i++) {
-        reco_pair pair;
-        status = reco_bank_get(ctx, b->bank, b->ids[i], &pair);
-        if (status != RECO_OK) break;
-        reco_hash_update(h, pair.caption, strlen(pair.caption) + 1);
-        reco_pair_free(&pair);
-    }
-    reco_hash_hex(h, b->key);
+    if (h) reco_hash_hex(h, b->key);
+    reco_free(rows);
     return status;
-}
-
-/* ---- derived banks: several joined, and captions that are another row's ---- */
-
-typedef struct source {
-    reco_bank *bank;
-    int64_t *ids;
-    size_t n;
-} source;
-
-typedef struct derivation {
-    source *from;
-    size_t nfrom, total, d;
-    uint32_t *says; /* [total] the row whose caption and text vector each row gets */
-} derivation;
-
-static void row_of(const derivation *v, size_t i, reco_bank **bank, int64_t *id)
-{
-    size_t s = 0;
-    for (; i >= v->from[s].n; s++) i -= v->from[s].n;
-    *bank = v->from[s].bank;
-    *id = v->from[s].ids[i];
-}
-
-/* Of a random n % each gets the caption of the next one. */
-static reco_status mix_up(reco_ctx *ctx, derivation *v, double wrong)
-{
-    uint32_t *order = reco_alloc(ctx, v->total + 1, sizeof *order, "rows");
-    v->says = reco_alloc(ctx, v->total + 1, sizeof *v->says, "rows");
-    if (!order || !v->says) return reco_free(order), RECO_E_NOMEM;
-    for (size_t i = 0; i < v->total; i++) order[i] = v->says[i] = (uint32_t)i;
-    reco_rng rng;
-    reco_rng_seed(&rng, 1);
-    reco_rng_shuffle(&rng, order, v->total);
-    size_t m = (size_t)llround(wrong / 100 * (double)v->total);
-    for (size_t i = 0; i < m; i++) v->says[order[i]] = order[(i + 1) % m];
-    reco_free(order);
-    return RECO_OK;
-}
-
-static reco_status copy_row(reco_ctx *ctx, const derivation *v, reco_bank_writer *w, size_t i,
-                            float *vectors)
-{
-    reco_bank *pictured, *told;
-    int64_t picture, text;
-    row_of(v, i, &pictured, &picture);
-    row_of(v, v->says[i], &told, &text);
-    RECO_TRY(reco_bank_gather(ctx, pictured, RECO_IMAGE, &picture, 1, vectors));
-    RECO_TRY(reco_bank_gather(ctx, told, RECO_TEXT, &text, 1, vectors + v->d));
-    reco_pair a = {0}, b = {0};
-    reco_status status = reco_bank_get(ctx, pictured, picture, &a);
-    if (status == RECO_OK) status = reco_bank_get(ctx, told, text, &b);
-    if (status == RECO_OK) {
-        reco_pair pair = {
-            .caption = b.caption, .uri = a.uri, .base = a.base, .place = a.place, .content = a.content};
-        status = reco_bank_append(ctx, w, vectors, vectors + v->d, &pair, 1);
-    }
-    reco_pair_free(&a);
-    reco_pair_free(&b);
-    return status;
-}
-
-static reco_status write_bank(reco_ctx *ctx, const derivation *v, const char *path, const char *job)
-{
-    reco_bank_info info = reco_bank_get_info(v->from[0].bank);
-    reco_bank_spec spec = {info.d, *info.encoder ? info.encoder : NULL,
-                           *info.fingerprint ? info.fingerprint : NULL, info.logit_scale};
-    reco_bank_writer *w = NULL;
-    uint64_t next = 0;
-    int done = 0;
-    float *vectors = reco_alloc(ctx, 2 * v->d, sizeof *vectors, "row");
-    reco_status status = vectors ? RECO_OK : RECO_E_NOMEM;
-    if (status == RECO_OK) status = reco_bank_writer_open(ctx, &w, path, &spec, job, &next, &done);
-    for (size_t i = (size_t)next; i < v->total && !done && status == RECO_OK; i++) {
-        status = copy_row(ctx, v, w, i, vectors);
-        if (status == RECO_OK && (i + 1) % 65536 == 0) status = reco_bank_commit(ctx, w, i + 1, 0);
-    }
-    if (status == RECO_OK && !done) status = reco_bank_commit(ctx, w, v->total, 1);
-    reco_bank_writer_close(w);
-    reco_free(vectors);
-    return status;
-}
-
-static reco_status derive(reco_ctx *ctx, derivation *v, char *const *paths, const study_data *data,
-                          double wrong, const char *dir, char **out)
-{
-    char hash[33];
-    reco_hash *h;
-    study_bank b;
-    RECO_TRY(reco_hash_new(ctx, &h));
-    reco_hash_update(h, &wrong, sizeof wrong);
-    reco_status status = RECO_OK;
-    for (size_t i = 0; i < v->nfrom && status == RECO_OK; i++) {
-        source *s = &v->from[i];
-        status = reco_bank_open(ctx, &s->bank, paths[i]);
-        if (status == RECO_OK) status = reco_check_encoder(ctx, data->model, s->bank, NULL);
-        if (status == RECO_OK) status = live_ids(ctx, s->bank, &s->ids, &s->n);
-        b = (study_bank){.bank = s->bank, .ids = s->ids, .n = s->n};
-        if (status == RECO_OK) status = key_of(ctx, &b);
-        if (status != RECO_OK) break;
-        reco_hash_update(h, b.key, 32);
-        v->total += s->n;
-    }
-    reco_hash_hex(h, hash);
-    if (status != RECO_OK) return status;
-    v->d = reco_bank_get_info(v->from[0].bank).d;
-    if (v->total > UINT32_MAX)
-        return reco_fail(ctx, RECO_E_UNSUPPORTED, "study: %zu rows are too many to derive from", v->total);
-    RECO_TRY(mix_up(ctx, v, wrong));
-    *out = reco_format(ctx, "%s/banks/%s.bank", dir, hash);
-    return *out ? write_bank(ctx, v, *out, hash) : RECO_E_NOMEM;
 }
 
 /* The folder of the memory's bank. */
 static reco_status find(reco_ctx *ctx, char **out, const study_memory *m, const study_data *data,
-                        double wrong, const char *dir, const reco_stream_opts *stream)
+                        double wrong, uint64_t seed, const char *dir, const reco_stream_opts *stream)
 {
     char *paths[STUDY_MOST_VALUES] = {0};
-    source from[STUDY_MOST_VALUES] = {{0}};
-    derivation v = {.from = from, .nfrom = m->n};
     reco_status status = RECO_OK;
     for (size_t i = 0; i < m->n && status == RECO_OK; i++)
-        status = as_bank(ctx, &paths[i], m->paths[i], data, dir, stream);
+        status = study_as_bank(ctx, &paths[i], m->paths[i], data, dir, stream);
     if (status == RECO_OK && m->n == 1 && wrong <= 0) {
         *out = paths[0];
         paths[0] = NULL;
     } else if (status == RECO_OK)
-        status = derive(ctx, &v, paths, data, wrong, dir, out);
-    for (size_t i = 0; i < m->n; i++) {
-        reco_bank_close(from[i].bank);
-        reco_free(from[i].ids);
-        reco_free(paths[i]);
-    }
-    reco_free(v.says);
+        status = study_derive(ctx, out, paths, m->n, data, wrong, seed, dir);
+    for (size_t i = 0; i < m->n; i++) reco_free(paths[i]);
     return status;
 }
 
@@ -217,16 +98,20 @@ reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const 
     *b = (study_bank){0};
     RECO_TRY(reco_bank_open(ctx, &b->bank, path));
     RECO_TRY(reco_check_encoder(ctx, data->model, b->bank, NULL));
+    if (reco_bank_get_info(b->bank).d != data->d)
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: vectors of %zu, the queries are of %zu", path,
+                         reco_bank_get_info(b->bank).d, data->d);
     RECO_TRY(live_ids(ctx, b->bank, &b->ids, &b->n));
     return key_of(ctx, b);
 }
 
 reco_status study_bank_open(reco_ctx *ctx, study_bank *b, const reco_study *study, const study_data *data,
-                            size_t memory, double wrong, const char *dir, const reco_stream_opts *stream)
+                            size_t memory, double wrong, uint64_t seed, const char *dir,
+                            const reco_stream_opts *stream)
 {
     char *path = NULL;
     *b = (study_bank){0};
-    reco_status status = find(ctx, &path, &study->memories[memory], data, wrong, dir, stream);
+    reco_status status = find(ctx, &path, &study->memories[memory], data, wrong, seed, dir, stream);
     if (status == RECO_OK) status = study_bank_at(ctx, b, path, data);
     reco_free(path);
     return status;

@@ -9,17 +9,19 @@ const char *const study_groups[] = {
 
 bool study_is_random(const study_spec *spec)
 {
-    return (spec->kind == STUDY_LAYER && !spec->control) || (spec->share > 0 && spec->share < 100);
+    return (spec->kind == STUDY_LAYER && !spec->control) || (spec->share > 0 && spec->share < 100) ||
+           spec->wrong > 0;
 }
 
-/* The row that the others are changes of: the layer of [train], asked as it was trained. */
+/* The row that the others are changes of: the layer of [train], both sides refined, so that each shows its layer or memory and
+ * not what training chose of it. With `mixture` all are asked as training chose, which is what the mixture belongs to. */
 static study_spec base(const reco_study *s, const char *group)
 {
     return (study_spec){.group = group,
                         .x = NAN,
                         .kind = STUDY_LAYER,
                         .train = s->train,
-                        .sides = RECO_SIDES_DEFAULT,
+                        .sides = s->mixture ? RECO_SIDES_DEFAULT : RECO_SIDES_BOTH,
                         .mixture = s->mixture,
                         .share = 100};
 }
@@ -41,6 +43,7 @@ static reco_status control(const study_reader *r, const char *name)
 {
     study_spec spec = base(r->study, "controls");
     spec.mixture = 0;
+    spec.sides = RECO_SIDES_BOTH;
     if (strcmp(name, "clip") == 0) return RECO_OK; /* always there */
     if (strcmp(name, "vote") == 0) {
         spec.control = "vote";
@@ -114,6 +117,7 @@ static reco_status without(const study_reader *r, const char *name)
 static reco_status mixture(const study_reader *r, const char *name)
 {
     study_spec spec = base(r->study, "mixture");
+    spec.sides = RECO_SIDES_DEFAULT;
     spec.mixture = strcmp(name, "on") == 0;
     return add(r, spec, spec.mixture ? "mixture" : "cosines alone");
 }
@@ -309,20 +313,29 @@ static double seconds_of(const study_spec *spec)
     }
 }
 
+static bool is_trained(const study_spec *spec) { return spec->kind == STUDY_LAYER && !spec->control; }
+
+/* Is it the first row of its training? */
+static bool trains(const reco_study *s, size_t row)
+{
+    bool first = is_trained(&s->specs[row]);
+    for (size_t j = 0; j < row && first; j++)
+        first = !is_trained(&s->specs[j]) || !same_training(&s->specs[row].train, &s->specs[j].train);
+    return first;
+}
+
+double study_seconds(const reco_study *s, size_t row)
+{
+    return 0.5 + (trains(s, row) ? seconds_of(&s->specs[row]) * s->pairs_known / 880 : 0);
+}
+
 reco_study_plan reco_study_get_plan(const reco_study *s)
 {
     reco_study_plan p = {.rows = s->nrows};
     for (size_t i = 0; i < s->nrows; i++) {
-        const study_spec *spec = &s->specs[i];
-        bool first = spec->kind == STUDY_LAYER && !spec->control;
-        for (size_t j = 0; j < i && first; j++)
-            first = s->specs[j].kind != STUDY_LAYER || s->specs[j].control ||
-                    !same_training(&spec->train, &s->specs[j].train);
         p.cells += s->rows[i].seeds;
-        p.minutes += (double)s->rows[i].seeds * 0.5 / 60;
-        if (!first) continue;
-        p.trainings += s->nseeds;
-        p.minutes += (double)s->nseeds * seconds_of(spec) * s->pairs_known / 880 / 60;
+        p.minutes += (double)s->rows[i].seeds * study_seconds(s, i) / 60;
+        if (trains(s, i)) p.trainings += s->nseeds;
     }
     return p;
 }

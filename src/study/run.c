@@ -14,20 +14,22 @@ typedef struct running {
     reco_ctx *ctx;
     reco_study *study;
     const char *dir;
-    const reco_stream_opts *stream;
+    const reco_study_opts *opts;
     reco_study_result *result;
     study_data data;
-    study_bank pairs;          /* what is trained on, where it is a bank */
+    study_bank pairs;          /* what is trained on; empty: the memory's own rows */
     study_bank trained, asked; /* asked: of the memory and share of wrong captions below */
     size_t memory;
     double wrong;
-    bool ready; /* asked is open */
+    uint64_t drawn; /* by which seed captions are wrong */
+    bool ready;     /* asked is open */
     reco_pair_set set;
-    bool loaded;
-    char pairs_key[33];
     char checkpoints[STUDY_MOST_ROWS][33]; /* that were used, each once */
     size_t ncheckpoints;
-    size_t done, total;
+    int lock;
+    size_t at, total;
+    double cost[3]; /* estimates: of all cells, of those that are there, of those that were done now */
+    double worked;  /* seconds that the last took */
 } running;
 
 static reco_status folder(const running *r, const char *name)
@@ -43,33 +45,14 @@ static reco_status folder(const running *r, const char *name)
 
 static reco_status load_pairs(running *r)
 {
-    if (r->loaded) return RECO_OK;
     char *path = NULL;
-    reco_hash *h;
-    if (r->study->pairs) {
-        RECO_TRY(study_pairs_path(r->ctx, &path, r->study, &r->data, r->dir, r->stream));
-        reco_status status = reco_pair_set_load(r->ctx, &r->set, path);
-        bool bank = false;
-        if (status == RECO_OK) status = study_is_bank(r->ctx, path, &bank);
-        if (status == RECO_OK && bank) status = study_bank_at(r->ctx, &r->pairs, path, &r->data);
-        if (status == RECO_OK && bank) status = study_bank_classes(r->ctx, &r->pairs, &r->data);
-        reco_free(path);
-        if (status != RECO_OK) return status;
-        if (r->set.d != r->data.d)
-            return reco_fail(r->ctx, RECO_E_MISMATCH, "%s: vectors of %zu, want the model's %zu",
-                             r->study->pairs, r->set.d, r->data.d);
-    }
-    RECO_TRY(reco_hash_new(r->ctx, &h));
-    size_t n = r->set.n, d = r->set.d;
-    if (n) {
-        reco_hash_update(h, r->set.image, n * d * sizeof(float));
-        reco_hash_update(h, r->set.text, n * d * sizeof(float));
-        reco_hash_update(h, r->set.captions, n * sizeof *r->set.captions);
-        reco_hash_update(h, r->set.pictures, n * sizeof *r->set.pictures);
-    }
-    reco_hash_hex(h, r->pairs_key);
-    r->loaded = true;
-    return RECO_OK;
+    if (!r->study->pairs) return RECO_OK;
+    reco_status status = study_as_bank(r->ctx, &path, r->study->pairs, &r->data, r->dir, r->opts->stream);
+    if (status == RECO_OK) status = study_bank_at(r->ctx, &r->pairs, path, &r->data);
+    if (status == RECO_OK) status = study_bank_classes(r->ctx, &r->pairs, &r->data);
+    if (status == RECO_OK) status = reco_pair_set_load(r->ctx, &r->set, path);
+    reco_free(path);
+    return status;
 }
 
 static reco_status train_key(const running *r, const study_spec *spec, uint64_t seed, char key[33])
@@ -79,7 +62,7 @@ static reco_status train_key(const running *r, const study_spec *spec, uint64_t 
     char text[512];
     int n = snprintf(text, sizeof text,
                      "%s %s %s %d %zu %zu %zu %.17g %.17g %.17g %.9g %.9g %d %d %d %d %d %d %d %.17g %llu",
-                     RECO_VERSION, r->trained.key, r->pairs_key, (int)t->layer, t->k, t->batch, t->steps,
+                     RECO_VERSION, r->trained.key, r->pairs.key, (int)t->layer, t->k, t->batch, t->steps,
                      t->lr, t->weight_decay, t->neighbour_dropout, (double)t->max_similarity,
                      (double)t->min_similarity, t->use_min_similarity, t->no_scores, t->rotate, t->heads,
                      t->layers, (int)t->search, (int)t->fuse, t->validation, (unsigned long long)seed);
@@ -113,16 +96,18 @@ static reco_status trained(running *r, const study_spec *spec, uint64_t seed, co
 
 /* ---- cells ---- */
 
-static reco_status need_bank(running *r, const study_spec *spec)
+static reco_status need_bank(running *r, const study_spec *spec, uint64_t seed)
 {
-    if (r->ready && r->memory == spec->memory && r->wrong == spec->wrong)
+    const uint64_t drawn = spec->wrong > 0 ? seed : 0;
+    if (r->ready && r->memory == spec->memory && r->wrong == spec->wrong && r->drawn == drawn)
         return study_bank_classes(r->ctx, &r->asked, &r->data);
     study_bank_close(&r->asked);
     r->ready = false;
-    RECO_TRY(study_bank_open(r->ctx, &r->asked, r->study, &r->data, spec->memory, spec->wrong, r->dir,
-                             r->stream));
+    RECO_TRY(study_bank_open(r->ctx, &r->asked, r->study, &r->data, spec->memory, spec->wrong, drawn,
+                             r->dir, r->opts->stream));
     r->memory = spec->memory;
     r->wrong = spec->wrong;
+    r->drawn = drawn;
     r->ready = true;
     return study_bank_classes(r->ctx, &r->asked, &r->data);
 }
@@ -136,7 +121,7 @@ static reco_status cell_key(const running *r, const study_spec *spec, const char
     bool drawn = spec->share > 0 && spec->share < 100;
     char chosen[80] = "";
     if (spec->kind == STUDY_TIP) { /* what it is chosen by counts, as for a layer what it is trained with */
-        snprintf(chosen, sizeof chosen, "%s %s", r->trained.key, r->pairs_key);
+        snprintf(chosen, sizeof chosen, "%s %s", r->trained.key, r->pairs.key);
         layer = chosen;
     }
     int n = snprintf(text, sizeof text, "%s cell %s %s %d %s %s %zu %zu %d %d %.9g %d %.17g %d %llu",
@@ -167,10 +152,11 @@ out:
     return status;
 }
 
-static reco_status get_cell(running *r, study_cell *cell, const study_spec *spec, uint64_t seed)
+static reco_status find_cell(running *r, study_cell *cell, const study_spec *spec, uint64_t seed,
+                             bool *reused)
 {
     char layer[33] = "", key[33];
-    RECO_TRY(need_bank(r, spec));
+    RECO_TRY(need_bank(r, spec, seed));
     if (spec->kind == STUDY_LAYER && !spec->control) {
         RECO_TRY(train_key(r, spec, seed, layer));
         note_checkpoint(r, layer);
@@ -178,16 +164,37 @@ static reco_status get_cell(running *r, study_cell *cell, const study_spec *spec
     RECO_TRY(cell_key(r, spec, layer, seed, key));
     char *file = reco_format(r->ctx, "%s/cells/%s.json", r->dir, key);
     if (!file) return RECO_E_NOMEM;
-    r->result->cells++;
-    reco_status status;
-    if (reco_path_exists(file)) {
-        r->result->reused++;
-        status = study_cell_load(r->ctx, cell, file, r->data.n);
-    } else
-        status = fill(r, cell, spec, layer, seed, file);
+    *reused = reco_path_exists(file);
+    reco_status status =
+        *reused ? study_cell_load(r->ctx, cell, file, r->data.n) : fill(r, cell, spec, layer, seed, file);
     reco_free(file);
-    if (status == RECO_OK) status = reco_progress(r->ctx, "study", ++r->done, r->total);
     return status;
+}
+
+static void tell(const running *r, const reco_study_step *step)
+{
+    if (r->opts->step) r->opts->step(r->opts->user, step);
+}
+
+static reco_status get_cell(running *r, study_cell *cell, size_t row, uint64_t seed)
+{
+    const double begin = reco_now(), cost = study_seconds(r->study, row);
+    bool reused = false;
+    reco_study_step step = {.row = &r->study->rows[row], .seed = seed, .at = ++r->at, .cells = r->total};
+    tell(r, &step);
+    RECO_TRY(find_cell(r, cell, &r->study->specs[row], seed, &reused));
+    step.seconds = reco_now() - begin;
+    step.done = 1;
+    step.reused = reused;
+    step.top1 = cell->acc1;
+    r->cost[1] += cost;
+    r->cost[2] += reused ? 0 : cost;
+    r->worked += reused ? 0 : step.seconds;
+    step.left = (r->cost[0] - r->cost[1]) * (r->cost[2] > 0 ? r->worked / r->cost[2] : 1);
+    tell(r, &step);
+    r->result->cells++;
+    r->result->reused += reused;
+    return reco_progress(r->ctx, "study", r->at, r->total);
 }
 
 /* ---- rows ---- */
@@ -221,12 +228,14 @@ static void summarise(reco_study_row *row, double (*values)[RECO_STUDY_METRICS])
     }
 }
 
-static const char *side_text(const char *sides)
+/* One of a few names, for rows outlive the cells; old: of the seeds before, NULL for none. */
+static const char *side_text(const char *sides, const char *old)
 {
-    static const char *const names[] = {"none", "image", "text", "both"};
-    for (int i = 0; i < 4; i++)
-        if (strcmp(names[i], sides) == 0) return names[i];
-    return "?";
+    static const char *const names[] = {"", "none", "image", "text", "both"};
+    const char *name = "?";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], sides) == 0) name = names[i];
+    return old && strcmp(old, name) != 0 ? "varies" : name;
 }
 
 /* One query's score is its mean over the seeds. */
@@ -235,12 +244,14 @@ static reco_status run_row(running *r, size_t at, float *score, const float *cli
     reco_study_row *row = &r->study->rows[at];
     double values[STUDY_MOST_SEEDS][RECO_STUDY_METRICS];
     memset(score, 0, r->data.n * sizeof *score);
+    row->sides = row->chosen = NULL;
     for (size_t i = 0; i < row->seeds; i++) {
         study_cell cell = {0};
-        reco_status status = get_cell(r, &cell, &r->study->specs[at], r->study->seeds[i]);
+        reco_status status = get_cell(r, &cell, at, r->study->seeds[i]);
         if (status == RECO_OK) {
             metrics(r, &cell, values[i]);
-            if (i == 0) row->sides = side_text(cell.sides);
+            row->sides = side_text(cell.sides, row->sides);
+            row->chosen = side_text(cell.chosen, row->chosen);
             for (size_t q = 0; q < r->data.n; q++)
                 score[q] += (float)(cell.right[q] == '1') / (float)row->seeds;
         }
@@ -251,19 +262,42 @@ static reco_status run_row(running *r, size_t at, float *score, const float *cli
     return reco_eval_interval(r->ctx, &row->gain, score, clip ? clip : score, r->data.n, 0);
 }
 
-static reco_status run_all(running *r, const reco_model_opts *model)
+static reco_status check_embeddings(const running *r)
 {
-    static const char *const folders[] = {NULL, "cells", "checkpoints", "banks"};
+    const reco_study *s = r->study;
+    const char *const paths[] = {s->queries[0], s->queries[1], s->class_embeddings};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (paths[i] && study_is_embeddings(paths[i]))
+            RECO_TRY(reco_check_embeddings(r->ctx, paths[i], NULL, r->trained.bank, NULL));
+    return RECO_OK;
+}
+
+static reco_status begin(running *r)
+{
+    static const char *const folders[] = {"cells", "checkpoints", "banks", "queries"};
     reco_study *s = r->study;
-    for (size_t i = 0; i < 4; i++) RECO_TRY(folder(r, folders[i]));
-    RECO_TRY(study_data_load(r->ctx, &r->data, s, r->dir, model, r->stream));
-    RECO_TRY(study_bank_open(r->ctx, &r->trained, s, &r->data, 1, 0, r->dir, r->stream));
+    RECO_TRY(study_data_read(r->ctx, &r->data, s, r->opts));
+    RECO_TRY(folder(r, NULL));
+    RECO_TRY(reco_dir_lock(r->ctx, &r->lock, r->dir));
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) RECO_TRY(folder(r, folders[i]));
+    RECO_TRY(study_data_embed(r->ctx, &r->data, r->dir, r->opts->stream));
+    RECO_TRY(study_bank_open(r->ctx, &r->trained, s, &r->data, 1, 0, 0, r->dir, r->opts->stream));
     RECO_TRY(study_bank_classes(r->ctx, &r->trained, &r->data));
-    RECO_TRY(load_pairs(r));
+    RECO_TRY(check_embeddings(r));
+    return load_pairs(r);
+}
+
+static reco_status run_all(running *r)
+{
+    reco_study *s = r->study;
+    RECO_TRY(begin(r));
     float *clip = reco_alloc(r->ctx, r->data.n, sizeof *clip, "scores");
     float *score = reco_alloc(r->ctx, r->data.n, sizeof *score, "scores");
     reco_status status = clip && score ? RECO_OK : RECO_E_NOMEM;
-    for (size_t i = 0; i < s->nrows; i++) r->total += s->rows[i].seeds;
+    for (size_t i = 0; i < s->nrows; i++) {
+        r->total += s->rows[i].seeds;
+        r->cost[0] += (double)s->rows[i].seeds * study_seconds(s, i);
+    }
     for (size_t i = 0; i < s->nrows && status == RECO_OK; i++)
         status = i ? run_row(r, i, score, clip) : run_row(r, i, clip, NULL);
     reco_free(clip);
@@ -271,15 +305,17 @@ static reco_status run_all(running *r, const reco_model_opts *model)
     return status;
 }
 
-reco_status reco_study_run(reco_ctx *ctx, reco_study *study, const char *out, const reco_model_opts *model,
-                           const reco_stream_opts *stream, reco_study_result *result)
+reco_status reco_study_run(reco_ctx *ctx, reco_study *study, const char *out, const reco_study_opts *opts,
+                           reco_study_result *result)
 {
+    static const reco_study_opts none;
     reco_study_result own = {0};
     double start = reco_now();
     running *r = reco_alloc(ctx, 1, sizeof *r, "study");
     if (!r) return RECO_E_NOMEM;
-    *r = (running){.ctx = ctx, .study = study, .dir = out, .stream = stream, .result = &own};
-    reco_status status = run_all(r, model);
+    *r = (running){
+        .ctx = ctx, .study = study, .dir = out, .opts = opts ? opts : &none, .result = &own, .lock = -1};
+    reco_status status = run_all(r);
     own.queries = r->data.n;
     own.failures = r->data.failures;
     own.classes = r->data.c;
@@ -291,6 +327,7 @@ reco_status reco_study_run(reco_ctx *ctx, reco_study *study, const char *out, co
     study_bank_close(&r->trained);
     study_bank_close(&r->asked);
     study_data_free(&r->data);
+    reco_dir_unlock(r->lock);
     reco_free(r);
     return status;
 }

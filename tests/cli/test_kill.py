@@ -71,6 +71,46 @@ class Kill(Case):
         left = sorted(p.name for p in self.dir.iterdir() if p.name.startswith("f"))
         self.assertEqual(left, sorted(f"f{i}.safetensors" for i in range(MOMENTS)))
 
+    def test_study(self):
+        """What was cut off goes on to the same tables, cells and layers, and leaves nothing else."""
+        self.pairs(24)
+        (self.dir / "classes.txt").write_text("".join(f"thing {i}, a thing\n" for i in range(24)))
+        (self.dir / "labels.csv").write_text("image,label\n" + "".join(f'pictures/{i:04d}.png,"thing {i}, a thing"\n' for i in range(24)))
+        (self.dir / "s.toml").write_text(f'''model = "{MODEL}"
+classes = "classes.txt"
+bank = "pairs.csv"
+queries = "labels.csv"
+seeds = [0, 1]
+[train]
+steps = 20
+[rows]
+controls = true
+k = [1, 3]
+wrong = [50]
+''')
+        command = ["study", "s.toml", "--out"]
+
+        def files(out):
+            """But for banks, whose segments are as they were committed, and whose content the cells are named by."""
+            return {str(p.relative_to(self.dir / out)): p.read_bytes() for p in (self.dir / out).rglob("*")
+                    if p.is_file() and "banks" not in p.parts and p.name != "writer.lock"}
+
+        span = self.span(*command, "want")
+        want = files("want")
+        self.assertEqual(sum(name.startswith("checkpoints/") for name in want), 4, want.keys())
+        rng = random.Random(6)
+        for i in range(MOMENTS):
+            out = f"s{i}"
+            for _ in range(rng.randrange(1, 3)):
+                self.killed([*command, out], rng.random() * span)
+            self.reco(*command, out)
+            got = files(out)
+            self.assertEqual(got.keys(), want.keys())
+            for name, content in want.items():
+                self.assertEqual(got[name], content, name)
+            self.assertEqual(sorted(p.name for p in (self.dir / out / "banks").iterdir()),
+                             sorted(p.name for p in (self.dir / "want/banks").iterdir()))
+
     def test_embed(self):
         self.pictures(60)
         command = ["embed", "--model", MODEL, "--images", "pictures", "--out"]

@@ -1,4 +1,3 @@
-#include "bank/write/lock.h"
 #include "bank/write/writer.h"
 
 #include <unistd.h>
@@ -101,7 +100,7 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
                          uint64_t *next, int *done)
 {
     RECO_TRY(check_folder(ctx, w->dir, spec != NULL));
-    RECO_TRY(reco_bank_lock(ctx, &w->lock, w->dir));
+    RECO_TRY(reco_dir_lock(ctx, &w->lock, w->dir));
     reco_status status = reco_catalog_open(ctx, &w->catalog, w->dir, true);
     if (status == RECO_E_NOTFOUND && spec) {
         RECO_TRY(reco_catalog_create(ctx, w->dir, spec, job));
@@ -184,7 +183,7 @@ void reco_bank_writer_close(reco_bank_writer *w)
     }
     reco_bank_close(w->bank);
     reco_catalog_close(w->catalog);
-    reco_bank_unlock(w->lock);
+    reco_dir_unlock(w->lock);
     reco_free(w->held[0]);
     reco_free(w->held[1]);
     reco_free(w->behind.vectors[0]);

@@ -4,7 +4,6 @@
 
 #include "bank/search/filter.h"
 #include "bank/search/scan.h"
-#include "bank/write/lock.h"
 #include "bank/write/writer.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-#include "bank/write/lock.h"
+#include "io/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +39,7 @@ static reco_status take(reco_ctx *ctx, int file, const char *path, const char *d
 
 /* flock, not SQLite's lock: it is held for hours while files are written, ends with the process however that ends,
  * and leaves SQLite free for readers. The file stays: removing it would let two writers lock two files. */
-reco_status reco_bank_lock(reco_ctx *ctx, int *fd, const char *dir)
+reco_status reco_dir_lock(reco_ctx *ctx, int *fd, const char *dir)
 {
     char *path = reco_path_join(ctx, dir, "writer.lock"), text[64];
     *fd = -1;
@@ -59,7 +59,7 @@ out:
     return status;
 }
 
-void reco_bank_unlock(int fd)
+void reco_dir_unlock(int fd)
 {
     if (fd >= 0) close(fd);
 }
