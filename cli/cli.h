@@ -57,6 +57,7 @@ int cmd_classify(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_study(int argc, char **argv);
+int cmd_serve(int argc, char **argv); /* where libmicrohttpd was there */
 
 /* --json, --threads, --quiet as a child parser; its input is the cli. */
 extern const struct argp cli_common;
@@ -71,6 +72,9 @@ extern const struct argp cli_table_options, cli_labels_options;
 /* A warning when values of the user's columns were lost. */
 void cli_table_result(cli *c, const reco_stream_result *r);
 
+/* The library reads no environment; RECO_MAX_ISA is for trying out here what another processor does. false: it is no level, which was
+ * said. */
+bool cli_capped(reco_isa *isa);
 /* Parse with `options`; usage errors exit with 2. Then create the context; NULL when that failed. */
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input);
 /* Print the error if there is one, release; returns the exit code. */

@@ -198,8 +198,7 @@ const struct argp cli_bank = {common_options, parse_bank, NULL, NULL, NULL, NULL
 const struct argp cli_model_options = {precision_options, parse_precision, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_strict_option = {strict_options, parse_strict, NULL, NULL, NULL, NULL, NULL};
 
-/* The library reads no environment; this is for trying out here what another processor does. */
-static bool capped(reco_isa *isa)
+bool cli_capped(reco_isa *isa)
 {
     static const char *const names[] = {
         [RECO_ISA_PLAIN] = "plain", [RECO_ISA_AVX2] = "avx2", [RECO_ISA_AVX512] = "avx512"};
@@ -218,7 +217,7 @@ bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *inp
     cli_catch_signals();
     reco_ctx_opts opts = {
         .threads = c->threads, .log = cli_log, .progress = cli_progress, .user = c, .wait = c->wait};
-    if (!capped(&opts.max_isa)) return false;
+    if (!cli_capped(&opts.max_isa)) return false;
     c->failed = json_array();
     if (reco_ctx_create(&c->ctx, &opts) == RECO_OK && c->failed) return true;
     cli_error("out of memory");

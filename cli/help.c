@@ -16,6 +16,9 @@ const char cli_help_text[] =
     "  reco eval --model M --bank B ...            CLIP and RECO side by side\n"
     "  reco explain --model M --bank B ...         why an answer comes out, as a page\n"
     "  reco study CONFIG.toml --out DIR            a grid of ablations, one table, plots\n"
+#ifdef RECO_SERVE
+    "  reco serve --model M --bank B ...           answer many clients over HTTP, with a page\n"
+#endif
     "\n"
     "Every command has --help with an example, --json and --threads. Exit codes: 0 done, 1 failed, 2 "
     "usage.\n";

@@ -9,6 +9,9 @@ static const struct {
     {"model", cmd_model},     {"embed", cmd_embed},   {"bank", cmd_bank},         {"search", cmd_search},
     {"train", cmd_train},     {"refine", cmd_refine}, {"classify", cmd_classify}, {"eval", cmd_eval},
     {"explain", cmd_explain}, {"study", cmd_study},
+#ifdef RECO_SERVE
+    {"serve", cmd_serve},
+#endif
 };
 
 int main(int argc, char **argv)

@@ -73,6 +73,12 @@ RECO_API reco_status reco_image_shape_rgb(reco_ctx *ctx, uint8_t *out, const cha
 RECO_API reco_status reco_image_thumbnail(reco_ctx *ctx, const char *path, const reco_image_limits *limits,
                                           size_t edge, int upright, unsigned char **jpeg, size_t *bytes);
 
+/* How many pixels wide and high a picture in memory is; it is decoded for that. path: what messages call it; upright and errors as
+ * above. */
+RECO_API reco_status reco_image_size(reco_ctx *ctx, const char *path, const void *data, size_t bytes,
+                                     const reco_image_limits *limits, int upright, size_t *width,
+                                     size_t *height);
+
 typedef enum reco_image_kind {
     RECO_IMAGE_UNKNOWN = 0,
     RECO_IMAGE_PICTURE = 1, /* of a format that this build may read or not */

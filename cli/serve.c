@@ -1,0 +1,162 @@
+/* reco serve */
+#include "cli.h"
+
+#include "server.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    KEY_MODEL = 1,
+    KEY_BANK,
+    KEY_FUSION,
+    KEY_LISTEN,
+    KEY_READ_ONLY,
+    KEY_TOKENS,
+    KEY_CERT,
+    KEY_KEY,
+    KEY_ORIGIN,
+    KEY_BODY,
+    KEY_QUEUE,
+    KEY_TIMEOUT,
+    KEY_PORT_FILE,
+    KEY_CONTENT
+};
+
+typedef struct args {
+    cli *common;
+    serve_opts serve;
+    const char **banks;
+    char *host;
+} args;
+
+/* HOST:PORT, [HOST]:PORT or PORT. */
+static void listen_on(args *a, struct argp_state *state, char *text)
+{
+    char *colon = strrchr(text, ':'), *port = colon ? colon + 1 : text;
+    a->serve.port = (unsigned)cli_size(state, "--listen: port", port, 0, 65535);
+    if (!colon) return;
+    *colon = 0;
+    size_t n = strlen(text);
+    bool bracket = n > 1 && *text == '[' && text[n - 1] == ']';
+    if (bracket) text[n - 1] = 0;
+    if (*text) a->serve.host = text + bracket;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        for (int i = 0; i < 2; i++) state->child_inputs[i] = a->common;
+        return 0;
+    case KEY_MODEL:
+        a->serve.model = arg;
+        return 0;
+    case KEY_BANK:
+        a->banks[a->serve.nbanks++] = arg;
+        return 0;
+    case KEY_FUSION:
+        a->serve.fusion = arg;
+        return 0;
+    case KEY_LISTEN:
+        listen_on(a, state, arg);
+        return 0;
+    case KEY_READ_ONLY:
+        a->serve.read_only = true;
+        return 0;
+    case KEY_TOKENS:
+        a->serve.token_file = arg;
+        return 0;
+    case KEY_CERT:
+        a->serve.cert = arg;
+        return 0;
+    case KEY_KEY:
+        a->serve.key = arg;
+        return 0;
+    case KEY_ORIGIN:
+        a->serve.origin = arg;
+        return 0;
+    case KEY_BODY:
+        a->serve.body = cli_size(state, "--max-body", arg, 1, 1024) << 20;
+        return 0;
+    case KEY_QUEUE:
+        a->serve.queue = cli_size(state, "--queue", arg, 1, 100000);
+        return 0;
+    case KEY_TIMEOUT:
+        a->serve.patience = cli_number(state, "--timeout", arg, 0.001, 3600);
+        return 0;
+    case KEY_PORT_FILE:
+        a->serve.port_file = arg;
+        return 0;
+    case KEY_CONTENT:
+        a->serve.show_content = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->serve.model && !a->serve.nbanks) argp_error(state, "want --model, --bank or both");
+        if (a->serve.fusion && !a->serve.nbanks) argp_error(state, "--fusion goes with --bank");
+        if (!a->serve.cert != !a->serve.key) argp_error(state, "--tls-cert and --tls-key go together");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {"model", KEY_MODEL, "DIR", 0, "Model folder; without one, vectors and rows can be asked with", 1},
+    {"bank", KEY_BANK, "BANK", 0, "A memory (may be given again; the first is the default)", 1},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0, "Layer that queries are refined with", 1},
+    {"listen", KEY_LISTEN, "[HOST:]PORT", 0,
+     "Where to listen (default 127.0.0.1:1234; port 0: any that is free)", 2},
+    {"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to this file once the server listens", 2},
+    {"token-file", KEY_TOKENS, "FILE", 0,
+     "Who may ask: lines \"NAME TOKEN\"; wanted where other machines can reach the server", 2},
+    {"tls-cert", KEY_CERT, "PEM", 0, "Certificate, with --tls-key", 2},
+    {"tls-key", KEY_KEY, "PEM", 0, "Its key", 2},
+    {"cors", KEY_ORIGIN, "ORIGIN", 0,
+     "Pages that may use clip-retrieval's endpoints (default *; an empty one: none but the server's own)",
+     2},
+    {"read-only", KEY_READ_ONLY, NULL, 0, "Refuse to add and delete pairs", 2},
+    {"max-body", KEY_BODY, "MIB", 0, "Largest request (default 32 MiB)", 3},
+    {"queue", KEY_QUEUE, "N", 0, "Requests that may wait; more get 503 (default 1024)", 3},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "How long a request may wait (default 60)", 3},
+    {"log-content", KEY_CONTENT, NULL, 0, "The log shows what was asked (default: only how and by whom)",
+     3},
+    {0},
+};
+static const struct argp_child children[] = {
+    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+    options,
+    parse,
+    NULL,
+    "Answer many clients over HTTP: search, refine, embed, and change the memory.\v"
+    "The page is at http://127.0.0.1:1234/. Logs one JSON object a request on standard error, unless "
+    "--quiet. SIGHUP reads "
+    "the fusion layer and the tokens anew; SIGTERM finishes what runs.\n"
+    "Example:\n  reco serve --model clip/ --bank shop.bank --fusion fusion.safetensors",
+    children,
+    NULL,
+    NULL};
+
+int cmd_serve(int argc, char **argv)
+{
+    cli c = {0};
+    args a = {.common = &c, .serve = {.port = 1234}};
+    a.banks = calloc((size_t)argc, sizeof *a.banks);
+    if (!a.banks || !cli_begin(&c, argc, argv, &argp, &a)) {
+        free(a.banks);
+        return 1;
+    }
+    a.serve.banks = a.banks;
+    a.serve.precision = c.precision;
+    a.serve.exif = c.exif;
+    a.serve.threads = c.threads;
+    a.serve.log = c.quiet ? NULL : stderr;
+    (void)cli_capped(&a.serve.max_isa); /* cli_begin has complained already */
+    char error[SERVE_ERROR_BYTES];
+    reco_status status = serve_run(&a.serve, error);
+    if (status != RECO_OK) cli_error("%s", *error ? error : reco_status_name(status));
+    free(a.banks);
+    return cli_end(&c, status);
+}

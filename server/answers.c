@@ -1,0 +1,62 @@
+/* What answers are made of. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+json_t *serve_score(float score)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.9g", (double)score);
+    return json_real(strtod(text, NULL));
+}
+
+json_t *serve_vector(const float *x, size_t d)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < d; i++) json_array_append_new(list, serve_score(x[i]));
+    return list;
+}
+
+json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id)
+{
+    reco_pair pair;
+    if (reco_bank_get(ctx, bank->now, id, &pair) != RECO_OK) return NULL;
+    json_t *meta = pair.meta ? json_loads(pair.meta, 0, NULL) : NULL;
+    json_t *row = json_pack("{s:I, s:s, s:s?, s:o}", "id", (json_int_t)pair.id, "caption", pair.caption,
+                            "uri", pair.uri, "meta", meta ? meta : json_null());
+    reco_pair_free(&pair);
+    return row;
+}
+
+/* The file of a row's picture on this machine; NULL where it is none. To be freed. */
+char *serve_picture_path(reco_ctx *ctx, const serve_bank *bank, int64_t id)
+{
+    reco_pair pair;
+    char *path = NULL;
+    if (reco_bank_get(ctx, bank->now, id, &pair) != RECO_OK) return NULL;
+    if (pair.uri && !strstr(pair.uri, "://")) {
+        bool whole = *pair.uri == '/' || !pair.base;
+        if (asprintf(&path, "%s%s%s", whole ? "" : pair.base, whole ? "" : "/", pair.uri) < 0) path = NULL;
+    }
+    reco_pair_free(&pair);
+    return path;
+}
+
+unsigned char *serve_read_file(const char *path, size_t most, size_t *bytes)
+{
+    FILE *in = fopen(path, "rb");
+    unsigned char *data = NULL;
+    *bytes = 0;
+    if (!in) return NULL;
+    if (fseek(in, 0, SEEK_END) == 0) {
+        long size = ftell(in);
+        if (size > 0 && (size_t)size <= most && fseek(in, 0, SEEK_SET) == 0) data = malloc((size_t)size);
+        if (data) *bytes = fread(data, 1, (size_t)size, in);
+        if (data && *bytes != (size_t)size) {
+            free(data);
+            data = NULL;
+        }
+    }
+    fclose(in);
+    return data;
+}

@@ -1,0 +1,495 @@
+/* HTTP: bodies in, answers out. A request whose body is there is parsed here, suspended while the engine or the writer works on
+ * it, and resumed with its answer. */
+#include "internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+enum { BODY = 32 << 20, CONNECTIONS = 12000, IDLE_SECONDS = 30, FIELD = 1 << 20 };
+
+double serve_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+const char *serve_header(const serve_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+const char *serve_parameter(const serve_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+bool serve_is_gone(const serve_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (!info) return false;
+    struct pollfd p = {.fd = info->connect_fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+void serve_resume(serve_request *r) { MHD_resume_connection(r->connection); }
+
+static void release_item(serve_item *item)
+{
+    void *const all[] = {item->text, item->bytes,  item->vector, item->error,
+                         item->ids,  item->scores, item->plain,  item->refined};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void release(serve_request *r)
+{
+    for (size_t i = 0; i < r->nitems; i++) release_item(&r->items[i]);
+    free(r->items);
+    free(r->body);
+    free(r->file);
+    free(r->where);
+    free(r->answer);
+    for (size_t i = 0; i < r->npaths; i++) free(r->paths[i]);
+    free(r->paths);
+    json_decref(r->value);
+    json_decref(r->json);
+    json_decref(r->fields);
+    if (r->form) MHD_destroy_post_processor(r->form);
+    free(r);
+}
+
+/* The caller's address may be a proxy's; what it may say of others is not looked at. */
+static void log_request(serve *s, const serve_request *r)
+{
+    if (!s->opts->log) return;
+    char at[32] = "";
+    time_t now = time(NULL);
+    struct tm tm;
+    if (gmtime_r(&now, &tm)) strftime(at, sizeof at, "%FT%TZ", &tm);
+    json_t *line =
+        json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:I}", "time", at, "method", r->route->method, "path",
+                  r->route->path, "status", r->status, "ms", 1e3 * (serve_now() - r->began), "bytes",
+                  (json_int_t)r->bytes, "items", (json_int_t)r->nitems);
+    if (!line) return;
+    if (*r->who) json_object_set_new(line, "who", json_string(r->who));
+    if (s->opts->show_content && r->nitems && r->items[0].text)
+        json_object_set_new(line, "text", json_string(r->items[0].text));
+    flockfile(s->opts->log);
+    json_dumpf(line, s->opts->log, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    putc_unlocked('\n', s->opts->log);
+    fflush(s->opts->log);
+    funlockfile(s->opts->log);
+    json_decref(line);
+}
+
+static void completed(void *user, struct MHD_Connection *connection, void **state,
+                      enum MHD_RequestTerminationCode why)
+{
+    (void)connection;
+    (void)why;
+    serve *s = user;
+    serve_request *r = *state;
+    *state = NULL;
+    if (!r) return;
+    atomic_fetch_add(&s->metrics.requests, 1);
+    if (r->status >= 400) atomic_fetch_add(&s->metrics.errors, 1);
+    if (r->route) log_request(s, r);
+    release(r);
+}
+
+void serve_reply(serve_request *r, int status, json_t *value)
+{
+    free(r->answer);
+    r->fixed = NULL;
+    r->type = NULL;
+    r->status = status;
+    r->answer = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY) : NULL;
+    if (!r->answer) {
+        r->status = 500;
+        r->answer = strdup("{\"error\":\"out of memory\"}");
+    }
+    r->answer_bytes = r->answer ? strlen(r->answer) : 0;
+    json_decref(value);
+}
+
+void serve_fail(serve_request *r, int status, const char *format, ...)
+{
+    char *message;
+    va_list args;
+    va_start(args, format);
+    int n = vasprintf(&message, format, args);
+    va_end(args);
+    if (n < 0) message = NULL;
+    if (message) reco_text_clean(message);
+    const char *text = message ? message : "out of memory";
+    json_t *said = json_string(text);
+    if (!said) said = json_string("the request is not valid UTF-8");
+    if (r->route && r->route->errors == SERVE_ERRORS_OPENAI)
+        serve_reply(r, status,
+                    json_pack("{s:{s:o, s:s, s:n, s:n}}", "error", "message", said, "type",
+                              status >= 500 ? "server_error" : "invalid_request_error", "param", "code"));
+    else if (r->route && r->route->errors == SERVE_ERRORS_PLAIN)
+        serve_reply(r, status, json_pack("{s:o}", "detail", said));
+    else
+        serve_reply(r, status, json_pack("{s:o}", "error", said));
+    r->retry = status == 503;
+    free(message);
+}
+
+int serve_http_status(reco_status status)
+{
+    switch (status) {
+    case RECO_OK:
+        return 200;
+    case RECO_E_NOTFOUND:
+        return 404;
+    case RECO_E_MISMATCH:
+    case RECO_E_EXISTS:
+        return 409;
+    case RECO_E_BUSY:
+        return 503;
+    case RECO_E_ARG:
+    case RECO_E_FORMAT:
+    case RECO_E_UNSUPPORTED:
+        return 400;
+    default:
+        return 500;
+    }
+}
+
+void serve_fail_status(serve_request *r, reco_ctx *ctx, reco_status status)
+{
+    serve_fail(r, serve_http_status(status), "%s",
+               *reco_ctx_error(ctx) ? reco_ctx_error(ctx) : reco_status_name(status));
+}
+
+bool serve_enqueue(serve *s, serve_queue *q, serve_request *r)
+{
+    size_t most = s->opts->queue ? s->opts->queue : 1024;
+    pthread_mutex_lock(&s->lock);
+    bool ok = r->suspended || (!s->stopping && q->n < most); /* what is under way goes on */
+    if (ok) {
+        if (!r->suspended) MHD_suspend_connection(r->connection);
+        r->suspended = true;
+        r->next = NULL;
+        *q->last = r;
+        q->last = &r->next;
+        q->n++;
+        pthread_cond_signal(&q->more);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (ok) return true;
+    atomic_fetch_add(&s->metrics.rejected, 1);
+    serve_fail(r, 503, "%s", s->stopping ? "the server is stopping" : "too many requests are waiting");
+    return false;
+}
+
+/* Is the request of a page of this server, or of no page at all? A page of another origin could otherwise write with the rights of
+ * who looks at it; and by a name of its own that leads to this machine (DNS rebinding) it could read, too. */
+static bool same_origin(const serve_request *r)
+{
+    const char *origin = serve_header(r, "Origin"), *host = serve_header(r, "Host");
+    if (!origin) return true;
+    const char *name = strstr(origin, "://");
+    return name && host && strcasecmp(name + 3, host) == 0;
+}
+
+static bool is_loopback(const char *host)
+{
+    static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
+    for (size_t i = 0; i < 3; i++) {
+        size_t n = strlen(names[i]);
+        if (strncasecmp(host, names[i], n) == 0 && (host[n] == 0 || host[n] == ':')) return true;
+    }
+    return false;
+}
+
+static bool admit(serve *s, serve_request *r)
+{
+    const char *token = serve_header(r, "Authorization"), *host = serve_header(r, "Host");
+    if (token && strncasecmp(token, "Bearer ", 7) == 0) token += 7;
+    bool known = serve_who(s, token, r->who);
+    if (!known && !r->route->guest) {
+        serve_fail(r, 401, "this server wants a token: send \"Authorization: Bearer TOKEN\"");
+        return false;
+    }
+    if (s->ntokens == 0 && host && !is_loopback(host) && !r->route->guest) {
+        serve_fail(r, 403, "a server without tokens answers to localhost alone, not to \"%s\"", host);
+        return false;
+    }
+    if (r->route->writes && s->opts->read_only) {
+        serve_fail(r, 403, "this server is read-only");
+        return false;
+    }
+    if (!same_origin(r) && (r->route->writes || !r->route->shared)) {
+        serve_fail(r, 403, "pages of other origins may not do this");
+        return false;
+    }
+    return true;
+}
+
+static enum MHD_Result field(void *user, enum MHD_ValueKind kind, const char *key, const char *filename,
+                             const char *type, const char *encoding, const char *data, uint64_t offset,
+                             size_t size)
+{
+    (void)kind;
+    (void)type;
+    (void)encoding;
+    serve_request *r = user;
+    if (filename || strcmp(key, "image") == 0) {
+        if (offset != r->file_bytes) return MHD_YES; /* one picture; of another nothing is kept */
+        unsigned char *grown = realloc(r->file, r->file_bytes + size + 1);
+        if (!grown) return MHD_NO;
+        memcpy(grown + r->file_bytes, data, size);
+        r->file = grown;
+        r->file_bytes += size;
+        return MHD_YES;
+    }
+    const char *before = json_string_value(json_object_get(r->fields, key));
+    size_t n = before && offset ? strlen(before) : 0;
+    if (n + size > FIELD) return MHD_NO;
+    char *text = malloc(n + size + 1);
+    if (!text) return MHD_NO;
+    if (n) memcpy(text, before, n);
+    memcpy(text + n, data, size);
+    json_t *value = json_stringn_nocheck(text, n + size);
+    free(text);
+    return value && json_object_set_new_nocheck(r->fields, key, value) == 0 ? MHD_YES : MHD_NO;
+}
+
+/* Another piece of the body. */
+static void take(serve *s, serve_request *r, const char *data, size_t size)
+{
+    size_t most = s->opts->body ? s->opts->body : BODY;
+    if (r->status) return; /* it has its answer, and waits for the end of the body */
+    if (size > most - r->bytes) {
+        serve_fail(r, 413, "the body has more than %zu bytes", most);
+        return;
+    }
+    if (serve_now() - r->began > 10 * IDLE_SECONDS) {
+        serve_fail(r, 408, "the body did not come in time");
+        return;
+    }
+    r->bytes += size;
+    if (r->form) {
+        if (MHD_post_process(r->form, data, size) != MHD_YES) serve_fail(r, 400, "the form can't be read");
+        return;
+    }
+    if (r->bytes > r->room) {
+        size_t room = r->room ? 2 * r->room : 16384;
+        while (room < r->bytes) room *= 2;
+        char *grown = realloc(r->body, room + 1);
+        if (!grown) {
+            serve_fail(r, 503, "out of memory");
+            return;
+        }
+        r->body = grown;
+        r->room = room;
+    }
+    memcpy(r->body + r->bytes - size, data, size);
+}
+
+static void cross_origin(const serve *s, const serve_request *r, struct MHD_Response *response)
+{
+    const char *origin = s->opts->origin ? s->opts->origin : "*";
+    if (!r->route || !r->route->shared || !*origin) return;
+    MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
+    MHD_add_response_header(response, "Access-Control-Allow-Headers", "Content-Type, Authorization");
+    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+}
+
+static enum MHD_Result answer(serve *s, serve_request *r)
+{
+    const char *seen = serve_header(r, "If-None-Match");
+    bool same = r->etag && r->status == 200 && seen && strcmp(seen, r->etag) == 0;
+    size_t n = same ? 0 : r->answer_bytes;
+    struct MHD_Response *response =
+        r->fixed
+            ? MHD_create_response_from_buffer(n, (void *)(uintptr_t)r->fixed, MHD_RESPMEM_PERSISTENT)
+            : MHD_create_response_from_buffer(n, r->answer ? r->answer : "",
+                                              r->answer ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!response) return MHD_NO;
+    if (!r->fixed) r->answer = NULL;
+    const char *const headers[][2] = {{"Content-Type", r->type ? r->type : "application/json"},
+                                      {"X-Content-Type-Options", "nosniff"},
+                                      {"Referrer-Policy", "no-referrer"},
+                                      {"Content-Security-Policy",
+                                       "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; "
+                                       "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"},
+                                      {"Cache-Control", r->etag ? "no-cache" : "no-store"}};
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
+        MHD_add_response_header(response, headers[i][0], headers[i][1]);
+    if (r->etag) MHD_add_response_header(response, "ETag", r->etag);
+    if (r->retry) MHD_add_response_header(response, "Retry-After", "1");
+    if (r->status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
+    if (r->status == 408 || r->status == 413) MHD_add_response_header(response, "Connection", "close");
+    cross_origin(s, r, response);
+    enum MHD_Result done = MHD_queue_response(r->connection, same ? 304U : (unsigned)r->status, response);
+    MHD_destroy_response(response);
+    return done;
+}
+
+static const serve_route *find_route(const char *method, const char *path, int *status,
+                                     const char **allowed)
+{
+    *status = 404;
+    bool head = strcmp(method, "HEAD") == 0;
+    for (size_t i = 0; i < serve_nroutes; i++) {
+        const serve_route *route = &serve_routes[i];
+        size_t n = strlen(route->path);
+        bool tail = n && route->path[n - 1] == '*'; /* what follows is the route's business */
+        if (tail ? strncmp(route->path, path, n - 1) != 0 : strcmp(route->path, path) != 0) continue;
+        if (strcmp(head ? "GET" : method, route->method) == 0) return route;
+        *status = 405;
+        *allowed = route->method;
+    }
+    return NULL;
+}
+
+static const serve_route unknown_route = {.method = "?", .path = "?", .guest = true};
+static const serve_route preflight = {.method = "OPTIONS", .path = "?", .guest = true, .shared = true};
+
+/* The headers are there. */
+static serve_request *begin(serve *s, struct MHD_Connection *connection, const char *method,
+                            const char *path)
+{
+    serve_request *r = calloc(1, sizeof *r);
+    if (!r) return NULL;
+    r->connection = connection;
+    r->began = serve_now();
+    snprintf(r->path, sizeof r->path, "%s", path);
+    int status;
+    const char *allowed = NULL, *length, *type;
+    r->route = find_route(method, path, &status, &allowed);
+    if (!r->route) {
+        bool asks = strcmp(method, "OPTIONS") == 0 && status == 405;
+        r->route = asks ? &preflight : &unknown_route;
+        if (asks)
+            serve_reply(r, 200, json_object());
+        else if (status == 405)
+            serve_fail(r, 405, "%s wants %s, not %s", path, allowed, method);
+        else
+            serve_fail(r, 404, "there is nothing at %s", path);
+        return r;
+    }
+    if (!admit(s, r)) return r;
+    length = serve_header(r, "Content-Length");
+    type = serve_header(r, "Content-Type");
+    size_t most = s->opts->body ? s->opts->body : BODY;
+    if (length && strtoull(length, NULL, 10) > most) {
+        serve_fail(r, 413, "the body has %s bytes, want at most %zu", length, most);
+        return r;
+    }
+    if (type && strncasecmp(type, "multipart/form-data", 19) == 0) {
+        r->fields = json_object();
+        r->form = MHD_create_post_processor(connection, 65536, field, r);
+        if (!r->form || !r->fields) serve_fail(r, 400, "the form has no boundary");
+    }
+    return r;
+}
+
+static enum MHD_Result handle(void *user, struct MHD_Connection *connection, const char *path,
+                              const char *method, const char *version, const char *data, size_t *size,
+                              void **state)
+{
+    (void)version;
+    serve *s = user;
+    serve_request *r = *state;
+    if (!r) {
+        *state = r = begin(s, connection, method, path);
+        if (!r) return MHD_NO;
+        /* What is refused by its length alone is not read. */
+        return r->status == 413 ? answer(s, r) : MHD_YES;
+    }
+    if (*size) {
+        take(s, r, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    if (!r->status && !r->suspended) {
+        if (r->form) MHD_destroy_post_processor(r->form);
+        r->form = NULL;
+        if (r->body) r->body[r->bytes] = 0;
+        r->route->parse(s, r);
+        if (r->suspended) return MHD_YES;
+        if (!r->status) serve_fail(r, 500, "no answer");
+    }
+    return answer(s, r);
+}
+
+/* The address to listen on. */
+static bool resolve(const serve_opts *o, struct sockaddr_storage *at, char *error)
+{
+    char port[8];
+    snprintf(port, sizeof port, "%u", o->port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+                    *found = NULL;
+    int bad = getaddrinfo(o->host ? o->host : "127.0.0.1", port, &hints, &found);
+    if (bad) {
+        snprintf(error, SERVE_ERROR_BYTES, "--listen: \"%s\": %s", o->host, gai_strerror(bad));
+        return false;
+    }
+    memcpy(at, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return true;
+}
+
+static bool is_local(const struct sockaddr_storage *at)
+{
+    if (at->ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)at)->sin_addr.s_addr) >> 24 == 127;
+    return at->ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)at)->sin6_addr);
+}
+
+static char *read_pem(const char *path, char *error)
+{
+    FILE *in = fopen(path, "r");
+    char *text = calloc(1, 1 << 20);
+    size_t n = in && text ? fread(text, 1, (1 << 20) - 1, in) : 0;
+    if (in) fclose(in);
+    if (n) return text;
+    snprintf(error, SERVE_ERROR_BYTES, "%s can't be read", path);
+    free(text);
+    return NULL;
+}
+
+reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error)
+{
+    const serve_opts *o = s->opts;
+    struct sockaddr_storage at = {0};
+    char *cert = NULL, *key = NULL;
+    reco_status status = RECO_E_ARG;
+    if (!resolve(o, &at, error)) return status;
+    if (!is_local(&at) && s->ntokens == 0) {
+        snprintf(error, SERVE_ERROR_BYTES,
+                 "--listen: %s can be reached from other machines; want --token-file too", o->host);
+        return status;
+    }
+    if (o->cert && (!(cert = read_pem(o->cert, error)) || !(key = read_pem(o->key, error)))) goto out;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (cert ? MHD_USE_TLS : 0U) |
+                     (at.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0U);
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, cert},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, key},
+                                   {MHD_OPTION_END, 0, NULL}};
+    *daemon = MHD_start_daemon(
+        flags, (uint16_t)o->port, NULL, NULL, handle, s, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&at,
+        MHD_OPTION_NOTIFY_COMPLETED, completed, s, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(o->connections ? o->connections : CONNECTIONS), MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)65536,
+        MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024U, MHD_OPTION_ARRAY, cert ? tls : &tls[2], MHD_OPTION_END);
+    status = *daemon ? RECO_OK : RECO_E_IO;
+    if (!*daemon)
+        snprintf(error, SERVE_ERROR_BYTES, "can't listen on %s:%u: %s", o->host ? o->host : "127.0.0.1",
+                 o->port, strerror(errno));
+out:
+    free(cert); /* it has copies of its own */
+    free(key);
+    return status;
+}

@@ -1,0 +1,246 @@
+/* server/internal.h: how a request goes through the server. HTTP's threads read it and parse it (http.c, route.c); the engine
+ * answers what waits in batches (engine.c); changes of banks are made one after another by the writer (writer.c). */
+#ifndef RECO_SERVER_INTERNAL_H
+#define RECO_SERVER_INTERNAL_H
+
+#include "server.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+struct MHD_Connection;
+struct MHD_Daemon;
+
+/* ---- state.c: what is served ---- */
+
+enum { SERVE_FILTERS = 16, SERVE_CLASSIFIERS = 8, SERVE_NAME_BYTES = 128 };
+
+typedef struct serve_filter {
+    char *where;
+    reco_bank_filter *filter;
+    uint64_t used;
+} serve_filter;
+
+/* A bank as it is read. The engine alone reads `now`; who has written leaves a newer snapshot in `next`. */
+typedef struct serve_bank {
+    char name[SERVE_NAME_BYTES];
+    char *path;
+    reco_bank *now;
+    reco_bank_info info; /* of now, under the lock */
+    reco_bank *next;     /* under the lock */
+    serve_filter filters[SERVE_FILTERS];
+    struct timespec changed[2]; /* of the database and its log when it was opened */
+    off_t bytes[2];
+} serve_bank;
+
+typedef struct serve_token {
+    char *name, *token;
+} serve_token;
+
+typedef struct serve_metrics {
+    _Atomic uint64_t requests, errors, rejected, texts, pictures, searches, batches, batched, added,
+        deleted, answered, micros; /* answered, micros: of questions that the engine answered */
+    _Atomic uint64_t waiting, connections;
+} serve_metrics;
+
+typedef struct serve_queue {
+    struct serve_request *first, **last;
+    size_t n;
+    pthread_cond_t more;
+} serve_queue;
+
+typedef struct serve {
+    const serve_opts *opts;
+    reco_model *model;
+    reco_model_info model_info;
+    char fingerprint[33];
+    reco_fusion *fusion;      /* the engine's; */
+    reco_fusion *next_fusion; /* put here, under the lock, by who has read a newer one */
+    bool fusion_changed;
+    serve_bank *banks;
+    size_t nbanks;
+    size_t d;
+    serve_token *tokens; /* [ntokens], under the lock */
+    size_t ntokens;
+    pthread_mutex_t lock; /* of queues, tokens, snapshots and names */
+    serve_queue questions, changes, pictures;
+    bool stopping;
+    serve_metrics metrics;
+    time_t began;
+    reco_ctx *engine_ctx, *writer_ctx, *picture_ctx;
+    void *batch; /* the engine's */
+} serve;
+
+reco_status serve_state_open(serve *s, reco_ctx *ctx);
+void serve_state_close(serve *s);
+/* The bank of this name, or the first where it is NULL; NULL: there is none. */
+serve_bank *serve_find_bank(serve *s, const char *name);
+/* Open what is committed now, for the engine to read from its next batch on. */
+reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx);
+/* The engine: read from now on what is newest. `look`: also whether another process has written. */
+void serve_adopt(serve *s, reco_ctx *ctx, bool look);
+/* A filter of the bank's present snapshot; kept for the next request, borrowed. */
+reco_status serve_where(serve_bank *bank, reco_ctx *ctx, const char *where,
+                        const reco_bank_filter **filter);
+reco_status serve_read_tokens(serve *s, reco_ctx *ctx, char *error);
+/* The name of who has this token, copied to name; false: nobody. With no tokens everybody is "". */
+bool serve_who(serve *s, const char *token, char name[SERVE_NAME_BYTES]);
+
+/* ---- requests ---- */
+
+typedef enum serve_kind { SERVE_TEXT, SERVE_PICTURE, SERVE_VECTOR, SERVE_ROW } serve_kind;
+
+/* One embedding that a request needs. */
+typedef struct serve_item {
+    serve_kind kind;
+    reco_side own;        /* whose space it is in */
+    char *text;           /* of a text */
+    unsigned char *bytes; /* of a picture's file */
+    size_t nbytes;
+    int64_t row;
+    float *vector; /* [d], given, or made by the engine */
+    int cut, width, height;
+    reco_status status; /* of this item alone */
+    char *error;
+    size_t n; /* what was found */
+    int64_t *ids;
+    float *scores, *plain, *refined; /* plain, refined: where there is a mixture */
+} serve_item;
+
+/* How the items are to be looked up; requests of equal ones share a scan. */
+typedef struct serve_ask {
+    bool search;    /* else they are embedded alone */
+    bool refine;    /* with the fusion layer */
+    bool only_rows; /* 1: no search; rows are wanted by id */
+    reco_side side; /* whose vectors of the rows */
+    size_t k;
+    int use_min, distinct;
+    float least;
+} serve_ask;
+
+typedef struct serve_request serve_request;
+typedef struct serve_route {
+    const char *method, *path;
+    /* Parse the body; in a thread of HTTP. On an error, or where there is nothing for the engine to do, it answers. */
+    void (*parse)(serve *s, serve_request *r);
+    /* Answer, in the engine once the items are there, or in the writer, which does all the work here. Without an answer the request
+     * goes on to the pictures' thread. */
+    void (*finish)(serve *s, serve_request *r, reco_ctx *ctx);
+    void (*late)(serve *s, serve_request *r, reco_ctx *ctx); /* there */
+    bool writes, guest;                                      /* guest: no token is needed */
+    bool shared;                                             /* pages of other origins may ask (CORS) */
+    int errors;                                              /* how errors look: SERVE_ERRORS_... */
+} serve_route;
+enum { SERVE_ERRORS_OWN, SERVE_ERRORS_OPENAI, SERVE_ERRORS_PLAIN };
+
+struct serve_request {
+    struct MHD_Connection *connection;
+    struct MHD_PostProcessor *form; /* of multipart bodies */
+    const serve_route *route;
+    char path[256]; /* that was asked for */
+    char who[SERVE_NAME_BYTES];
+    char *body;
+    size_t bytes, room;
+    double began;
+    json_t *json, *fields; /* the body; of a form, its fields of text */
+    unsigned char *file;   /* of a form: its picture */
+    size_t file_bytes;
+    serve_bank *bank;
+    char *where;
+    int64_t id;
+    size_t edge;
+    int explain;
+    json_t *value; /* an answer that lacks its pictures, */
+    char **paths;  /* [npaths] which are these, by element of `value`; NULL: none */
+    size_t npaths;
+    serve_item *items;
+    size_t nitems;
+    serve_ask ask;
+    bool suspended, cancelled;
+    serve_request *next;
+    size_t batch; /* how many requests were answered with it */
+    /* the answer */
+    int status;
+    char *answer;
+    size_t answer_bytes;
+    const char *type;  /* of the answer; NULL = JSON */
+    const void *fixed; /* instead of answer: lives as long as the program */
+    const char *etag;
+    bool retry;
+};
+
+/* ---- http.c ---- */
+
+extern const serve_route serve_routes[];
+extern const size_t serve_nroutes;
+reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error);
+/* A header's value, or NULL. */
+const char *serve_header(const serve_request *r, const char *name);
+const char *serve_parameter(const serve_request *r, const char *name);
+/* Has the client gone? */
+bool serve_is_gone(const serve_request *r);
+/* The answer is there: HTTP's threads go on. */
+void serve_resume(serve_request *r);
+/* Answers. The JSON is released. */
+void serve_reply(serve_request *r, int status, json_t *value);
+void serve_fail(serve_request *r, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* An error of the library as HTTP has it. */
+void serve_fail_status(serve_request *r, reco_ctx *ctx, reco_status status);
+int serve_http_status(reco_status status);
+/* Into a queue; false: it is full, and the request has its answer. */
+bool serve_enqueue(serve *s, serve_queue *q, serve_request *r);
+double serve_now(void);
+
+/* ---- engine.c, writer.c ---- */
+
+bool serve_engine_create(serve *s); /* what the engine works in; false: memory ran out */
+void serve_engine_free(serve *s);
+/* Threads. */
+void *serve_engine(void *s);
+void *serve_writer(void *s);
+void *serve_painter(void *s);
+/* The next one of a queue, when there is one; NULL: the server stops. */
+serve_request *serve_dequeue(serve *s, serve_queue *q);
+/* A picture made small, as a JPEG; kept for the next time. To be freed; NULL: it can't be read. */
+unsigned char *serve_thumbnail(serve *s, reco_ctx *ctx, const char *path, size_t edge, size_t *bytes);
+
+/* ---- parse.c: what many bodies have ---- */
+
+/* Members of r->json, which is an object. On a wrong type the request fails and the answer is false. */
+bool serve_get_text(serve_request *r, const json_t *object, const char *key, const char **out);
+bool serve_get_size(serve_request *r, const json_t *object, const char *key, size_t low, size_t high,
+                    size_t *out);
+bool serve_get_number(serve_request *r, const json_t *object, const char *key, double low, double high,
+                      double *out, bool *given);
+bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int *out);
+/* Room for n items. */
+bool serve_room(serve_request *r, size_t n);
+/* Items from values; false: the request has failed. */
+bool serve_put_json(serve_request *r); /* the body into r->json, an object */
+bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text);
+bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char *base64);
+bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers);
+/* Where the request's bank is named: NULL is the first. */
+bool serve_put_bank(serve *s, serve_request *r, const char *name);
+/* NULL: it is none, or memory ran out. Blanks, and the lack of padding, are fine; "data:...;base64," before it too. */
+unsigned char *serve_base64(const char *text, size_t *bytes);
+char *serve_to_base64(const void *data, size_t bytes);
+/* The answer waits for the engine. */
+void serve_ask_engine(serve *s, serve_request *r);
+
+/* ---- answers.c ---- */
+
+/* {"id", "caption", "uri", "meta"} of a row; NULL: it is not there. */
+json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id);
+json_t *serve_score(float score);
+/* A vector as a list of numbers; as base64 of little-endian f32. */
+json_t *serve_vector(const float *x, size_t d);
+/* The file of a row's picture on this machine, to be freed; NULL where there is none. */
+char *serve_picture_path(reco_ctx *ctx, const serve_bank *bank, int64_t id);
+unsigned char *serve_read_file(const char *path, size_t most, size_t *bytes);
+
+#endif

@@ -1,0 +1,316 @@
+/* reco's own questions: /v1/search, /v1/refine, /v1/banks, GET /v1/pairs, /v1/pictures. */
+#include "routes.h"
+
+#include <stdlib.h>
+
+enum { QUERIES = 256, K = 10, EDGE = 256, LIST = 100 };
+
+/* {"text"} or {"image"} or {"vector", "side"} or {"id"}, exactly one of them. */
+static bool put_query(serve *s, serve_request *r, serve_item *item, const json_t *query, bool *sided)
+{
+    const char *text = NULL, *image = NULL, *side = NULL;
+    const json_t *vector = json_object_get(query, "vector"), *id = json_object_get(query, "id");
+    if (!serve_get_text(r, query, "text", &text) || !serve_get_text(r, query, "image", &image) ||
+        !serve_get_text(r, query, "side", &side))
+        return false;
+    int given =
+        (text != NULL) + (image != NULL) + (vector && !json_is_null(vector)) + (id && !json_is_null(id));
+    if (given != 1) {
+        serve_fail(r, 400, "a query has %d of text, image, vector and id, want one", given);
+        return false;
+    }
+    *sided = text || image;
+    if (text) return serve_put_text(s, r, item, text);
+    if (image) return serve_put_picture(s, r, item, image);
+    if (side && strcmp(side, "image") != 0 && strcmp(side, "text") != 0) {
+        serve_fail(r, 400, "\"side\" is \"%s\", want image or text", side);
+        return false;
+    }
+    *sided = side;
+    item->own = side && *side == 't' ? RECO_TEXT : RECO_IMAGE;
+    if (vector && !json_is_null(vector)) return serve_put_vector(s, r, item, vector);
+    item->kind = SERVE_ROW;
+    item->row = json_integer_value(id);
+    if (json_is_integer(id) && item->row >= 0) return true;
+    serve_fail(r, 400, "\"id\" is not a row's number");
+    return false;
+}
+
+static bool put_queries(serve *s, serve_request *r, bool *sided)
+{
+    const json_t *list = json_object_get(r->json, "queries");
+    size_t n = json_is_array(list) ? json_array_size(list) : 1;
+    if (list && (!json_is_array(list) || n < 1 || n > QUERIES)) {
+        serve_fail(r, 400, "\"queries\" is not a list of 1 to %d queries", QUERIES);
+        return false;
+    }
+    if (!serve_room(r, n)) return false;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *query = list ? json_array_get(list, i) : r->json;
+        if (!json_is_object(query)) {
+            serve_fail(r, 400, "a query is not an object");
+            return false;
+        }
+        if (!put_query(s, r, &r->items[i], query, sided)) return false;
+    }
+    return true;
+}
+
+void serve_search_parse(serve *s, serve_request *r)
+{
+    const char *bank, *where, *in;
+    bool sided = true;
+    int refine = s->opts->fusion != NULL;
+    double least = 0;
+    bool given;
+    r->ask = (serve_ask){.search = true, .k = K};
+    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
+        !serve_get_text(r, r->json, "where", &where) || !serve_get_text(r, r->json, "in", &in) ||
+        !serve_get_size(r, r->json, "k", 1, RECO_BANK_MAX_K, &r->ask.k) ||
+        !serve_get_bool(r, r->json, "refine", &refine) ||
+        !serve_get_bool(r, r->json, "explain", &r->explain) ||
+        !serve_get_bool(r, r->json, "distinct", &r->ask.distinct) ||
+        !serve_get_number(r, r->json, "min_similarity", -1, 1, &least, &given) ||
+        !put_queries(s, r, &sided))
+        return;
+    if (in && strcmp(in, "image") != 0 && strcmp(in, "text") != 0) {
+        serve_fail(r, 400, "\"in\" is \"%s\", want image or text", in);
+        return;
+    }
+    if (refine && !s->opts->fusion && json_object_get(r->json, "refine")) {
+        serve_fail(r, 400, "this server has no fusion layer to refine with");
+        return;
+    }
+    for (size_t i = 1; i < r->nitems && !in; i++)
+        if (r->items[i].own != r->items[0].own) {
+            serve_fail(r, 400, "queries of both sides want \"in\": which vectors of the rows to search");
+            return;
+        }
+    r->ask.refine = refine;
+    r->ask.side = in ? (*in == 't' ? RECO_TEXT : RECO_IMAGE) : r->items[0].own;
+    for (size_t i = 0; i < r->nitems; i++) /* rows are asked with the vector that is compared */
+        if (r->items[i].kind == SERVE_ROW && !sided) r->items[i].own = r->ask.side;
+    r->ask.least = (float)least;
+    r->ask.use_min = given;
+    r->where = where ? strdup(where) : NULL;
+    if (where && !r->where)
+        serve_fail(r, 503, "out of memory");
+    else
+        serve_ask_engine(s, r);
+}
+
+/* What took part in refining the query, with weights. */
+static json_t *explain(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
+{
+    reco_fusion_config c = reco_fusion_get_config(s->fusion);
+    int64_t ids[RECO_BANK_MAX_K];
+    float scores[RECO_BANK_MAX_K], weights[RECO_BANK_MAX_K + 1];
+    size_t n = 0;
+    reco_refine_opts opts = {0};
+    json_t *list = json_array();
+    if (!((int)c.sides >> item->own & 1)) return json_pack("{s:n, s:o}", "own", "neighbours", list);
+    if (serve_where(r->bank, ctx, r->where, &opts.filter) != RECO_OK ||
+        reco_weigh(ctx, r->bank->now, s->fusion, item->own, item->vector, &opts,
+                   (reco_hits){.ids = ids, .scores = scores, .counts = &n}, weights) != RECO_OK) {
+        json_decref(list);
+        return json_pack("{s:s}", "error", reco_ctx_error(ctx));
+    }
+    for (size_t i = 0; i < n; i++) {
+        json_t *row = serve_row(ctx, r->bank, ids[i]);
+        if (!row) continue;
+        json_object_set_new(row, "score", serve_score(scores[i]));
+        json_object_set_new(row, "weight", serve_score(weights[i + 1]));
+        json_array_append_new(list, row);
+    }
+    return json_pack("{s:o, s:o}", "own", serve_score(weights[0]), "neighbours", list);
+}
+
+static json_t *result(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
+{
+    if (item->status != RECO_OK)
+        return json_pack("{s:s, s:i}", "error", item->error ? item->error : "out of memory", "status",
+                         serve_http_status(item->status));
+    json_t *hits = json_array();
+    for (size_t i = 0; i < item->n; i++) {
+        json_t *hit = serve_row(ctx, r->bank, item->ids[i]);
+        if (!hit) continue;
+        json_object_set_new(hit, "score", serve_score(item->scores[i]));
+        if (item->plain) json_object_set_new(hit, "plain", serve_score(item->plain[i]));
+        if (item->refined) json_object_set_new(hit, "refined", serve_score(item->refined[i]));
+        json_array_append_new(hits, hit);
+    }
+    bool refined =
+        r->ask.refine && s->fusion && ((int)reco_fusion_get_config(s->fusion).sides >> item->own & 1);
+    json_t *out =
+        json_pack("{s:b, s:b, s:o}", "refined", refined, "mixture", item->plain != NULL, "hits", hits);
+    if (item->kind == SERVE_TEXT) json_object_set_new(out, "truncated", json_boolean(item->cut));
+    if (r->explain && s->fusion) json_object_set_new(out, "explanation", explain(s, r, item, ctx));
+    return out;
+}
+
+void serve_search_finish(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    if (!json_object_get(r->json, "queries")) {
+        json_t *one = result(s, r, &r->items[0], ctx);
+        const serve_item *item = &r->items[0];
+        serve_reply(r, item->status == RECO_OK ? 200 : serve_http_status(item->status), one);
+        return;
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->nitems; i++) json_array_append_new(list, result(s, r, &r->items[i], ctx));
+    serve_reply(r, 200, json_pack("{s:o}", "results", list));
+}
+
+void serve_refine_parse(serve *s, serve_request *r)
+{
+    const char *bank;
+    bool sided = true;
+    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
+        !put_queries(s, r, &sided))
+        return;
+    if (!s->opts->fusion)
+        serve_fail(r, 400, "this server has no fusion layer to refine with");
+    else if (!sided)
+        serve_fail(r, 400, "a vector or a row wants \"side\": image or text");
+    else
+        serve_ask_engine(s, r);
+}
+
+static json_t *refined(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
+{
+    float *out = malloc(s->d * sizeof *out);
+    reco_status status = out ? item->status : RECO_E_NOMEM;
+    bool takes = (int)reco_fusion_get_config(s->fusion).sides >> item->own & 1;
+    if (status == RECO_OK && takes)
+        status = reco_refine(ctx, r->bank->now, s->fusion, item->own, item->vector, 1, NULL, out,
+                             (reco_hits){0});
+    json_t *value = status != RECO_OK
+                        ? json_pack("{s:s}", "error", item->error ? item->error : reco_ctx_error(ctx))
+                        : json_pack("{s:b, s:o}", "refined", takes, "vector",
+                                    serve_vector(takes ? out : item->vector, s->d));
+    free(out);
+    return value;
+}
+
+void serve_refine_finish(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    if (!json_object_get(r->json, "queries")) {
+        json_t *one = refined(s, r, &r->items[0], ctx);
+        bool failed = json_object_get(one, "error");
+        serve_reply(r, failed ? 400 : 200, one);
+        return;
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->nitems; i++) json_array_append_new(list, refined(s, r, &r->items[i], ctx));
+    serve_reply(r, 200, json_pack("{s:o}", "results", list));
+}
+
+void serve_banks_parse(serve *s, serve_request *r)
+{
+    json_t *list = json_array();
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->nbanks; i++) {
+        const reco_bank_info *b = &s->banks[i].info;
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "name", s->banks[i].name,
+                                              "rows", (json_int_t)b->rows, "deleted",
+                                              (json_int_t)b->deleted, "d", (json_int_t)b->d, "encoder",
+                                              b->encoder, "fingerprint", b->fingerprint));
+    }
+    pthread_mutex_unlock(&s->lock);
+    serve_reply(r, 200,
+                json_pack("{s:o, s:s?, s:b, s:b}", "banks", list, "model",
+                          s->model ? s->model_info.name : NULL, "fusion", s->opts->fusion != NULL,
+                          "read_only", s->opts->read_only));
+}
+
+/* A number of the query string; -1: it is none. */
+static int64_t number(const serve_request *r, const char *name, int64_t otherwise)
+{
+    const char *text = serve_parameter(r, name);
+    if (!text) return otherwise;
+    char *end;
+    long long value = strtoll(text, &end, 10);
+    return *text && !*end && value >= 0 ? value : -1;
+}
+
+void serve_rows_parse(serve *s, serve_request *r)
+{
+    const char *where = serve_parameter(r, "where");
+    int64_t max = number(r, "max", LIST);
+    if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
+    r->id = number(r, serve_parameter(r, "id") ? "id" : "from", 0);
+    if (r->id < 0 || max < 1 || max > RECO_BANK_MAX_K) {
+        serve_fail(r, 400, "id and from are rows' numbers, max is 1..%d", RECO_BANK_MAX_K);
+        return;
+    }
+    r->ask = (serve_ask){.only_rows = true, .k = serve_parameter(r, "id") ? 0 : (size_t)max};
+    r->where = where ? strdup(where) : NULL;
+    serve_ask_engine(s, r);
+}
+
+void serve_rows_finish(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    (void)s;
+    if (r->ask.k == 0) {
+        json_t *row = serve_row(ctx, r->bank, r->id);
+        if (row)
+            serve_reply(r, 200, row);
+        else
+            serve_fail(r, 404, "the bank has no row %lld", (long long)r->id);
+        return;
+    }
+    int64_t ids[RECO_BANK_MAX_K];
+    size_t n = 0;
+    reco_status status = reco_bank_select(ctx, r->bank->now, r->where, r->id, r->ask.k, ids, &n);
+    if (status != RECO_OK) {
+        serve_fail_status(r, ctx, status);
+        return;
+    }
+    json_t *rows = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *row = serve_row(ctx, r->bank, ids[i]);
+        if (row) json_array_append_new(rows, row);
+    }
+    bool more = n == r->ask.k;
+    serve_reply(
+        r, 200,
+        json_pack("{s:o, s:o}", "rows", rows, "next", more ? json_integer(ids[n - 1] + 1) : json_null()));
+}
+
+void serve_picture_parse(serve *s, serve_request *r)
+{
+    int64_t edge = number(r, "edge", EDGE);
+    if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
+    r->id = number(r, "id", -1);
+    if (r->id < 0 || edge < 1 || edge > 4096) {
+        serve_fail(r, 400, "want id, a row's number, and edge 1..4096");
+        return;
+    }
+    r->edge = (size_t)edge;
+    r->ask = (serve_ask){.only_rows = true};
+    serve_ask_engine(s, r);
+}
+
+void serve_picture_finish(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    (void)s;
+    r->paths = calloc(1, sizeof *r->paths);
+    if (r->paths) r->paths[0] = serve_picture_path(ctx, r->bank, r->id);
+    r->npaths = r->paths != NULL;
+    if (!r->paths || !r->paths[0])
+        serve_fail(r, 404, "row %lld has no picture on this machine", (long long)r->id);
+}
+
+void serve_picture_late(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    size_t bytes = 0;
+    unsigned char *jpeg = serve_thumbnail(s, ctx, r->paths[0], r->edge, &bytes);
+    if (!jpeg) {
+        serve_fail(r, 404, "the picture of row %lld can't be read", (long long)r->id);
+        return;
+    }
+    r->status = 200;
+    r->answer = (char *)jpeg;
+    r->answer_bytes = bytes;
+    r->type = "image/jpeg";
+}

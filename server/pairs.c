@@ -1,0 +1,239 @@
+/* Pairs come and go: POST and DELETE /v1/pairs, in the writer's thread. What was written is seen by every request that comes after the
+ * answer. */
+#include "routes.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { PAIRS = 4096 };
+
+void serve_add_parse(serve *s, serve_request *r)
+{
+    const char *bank, *encoder;
+    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+        !serve_get_text(r, r->json, "encoder", &encoder) || !serve_put_bank(s, r, bank))
+        return;
+    const json_t *pairs = json_object_get(r->json, "pairs");
+    size_t n = json_is_array(pairs) ? json_array_size(pairs) : 0;
+    pthread_mutex_lock(&s->lock);
+    bool other = encoder && strcmp(encoder, r->bank->info.encoder) != 0 &&
+                 strcmp(encoder, r->bank->info.fingerprint) != 0;
+    pthread_mutex_unlock(&s->lock);
+    if (n < 1 || n > PAIRS)
+        serve_fail(r, 400, "\"pairs\" is not a list of 1 to %d pairs", PAIRS);
+    else if (other)
+        serve_fail(r, 409, "the bank \"%s\" is of another encoder than \"%s\"", r->bank->name, encoder);
+    else if (!s->model)
+        serve_fail(r, 400, "this server has no model to embed pairs with");
+    else
+        (void)serve_enqueue(s, &s->changes, r);
+}
+
+/* A picture of a request, kept in the bank's folder under a name made of its content. */
+static char *keep_picture(const char *folder, const char *base64, const char **reason)
+{
+    size_t bytes = 0;
+    unsigned char *data = serve_base64(base64, &bytes);
+    char *name = NULL, *path = NULL, *temp = NULL;
+    *reason = "the picture is not base64";
+    if (!data) return NULL;
+    *reason = "not a picture";
+    const char *kind = NULL;
+    if (reco_image_sniff(data, bytes < RECO_IMAGE_SNIFF ? bytes : RECO_IMAGE_SNIFF, &kind) !=
+        RECO_IMAGE_PICTURE)
+        goto out;
+    XXH128_hash_t hash = XXH3_128bits(data, bytes);
+    *reason = "it can't be written";
+    if (asprintf(&name, "%016llx%016llx.img", (unsigned long long)hash.high64,
+                 (unsigned long long)hash.low64) < 0)
+        name = NULL;
+    if (!name || asprintf(&path, "%s/%s", folder, name) < 0 || asprintf(&temp, "%s.part", path) < 0)
+        goto bad;
+    if (access(path, F_OK) == 0) goto out;
+    FILE *out = fopen(temp, "wb");
+    bool fine = out && fwrite(data, 1, bytes, out) == bytes && fflush(out) == 0 && fsync(fileno(out)) == 0;
+    if (out) fine &= fclose(out) == 0;
+    if (fine && rename(temp, path) == 0) goto out;
+    unlink(temp);
+bad:
+    free(name);
+    name = NULL;
+out:
+    free(data);
+    free(path);
+    free(temp);
+    return name;
+}
+
+/* A line of the pairs file that the bank is given; NULL: the pair is bad. */
+static json_t *record(const char *folder, const json_t *pair, const char **reason)
+{
+    const char *text = json_string_value(json_object_get(pair, "text")),
+               *image = json_string_value(json_object_get(pair, "image"));
+    *reason = !json_is_object(pair) ? "it is not an object"
+              : !text               ? "\"text\" is not a string"
+                                    : "\"image\" is not base64";
+    if (!text || !image) return NULL;
+    char *name = keep_picture(folder, image, reason);
+    if (!name) return NULL;
+    json_t *out = json_copy((json_t *)(uintptr_t)pair);
+    json_object_set_new(out, "image", json_string(name));
+    free(name);
+    return out;
+}
+
+typedef struct job {
+    serve_request *r;
+    size_t *at; /* [n] which pair of the request each record is */
+    size_t n;
+    json_t *failures;
+} job;
+
+static void fail_pair(job *j, size_t pair, const char *reason)
+{
+    json_array_append_new(j->failures, json_pack("{s:I, s:s}", "pair", (json_int_t)pair, "reason", reason));
+}
+
+static void on_failure(void *user, uint64_t row, const char *item, const char *reason)
+{
+    (void)item;
+    job *j = user;
+    fail_pair(j, row < j->n ? j->at[row] : (size_t)row, reason);
+}
+
+/* The pairs as a file, in the folder where its pictures are. */
+static bool write_job(serve_request *r, const char *folder, const char *path, job *j)
+{
+    const json_t *pairs = json_object_get(r->json, "pairs");
+    size_t n = json_array_size(pairs);
+    FILE *out = fopen(path, "w");
+    j->at = calloc(n, sizeof *j->at);
+    bool fine = out && j->at && j->failures;
+    for (size_t i = 0; i < n && fine; i++) {
+        const char *reason;
+        json_t *line = record(folder, json_array_get(pairs, i), &reason);
+        if (!line) {
+            fail_pair(j, i, reason);
+            continue;
+        }
+        j->at[j->n++] = i;
+        fine = json_dumpf(line, out, JSON_COMPACT) == 0 && putc('\n', out) != EOF;
+        json_decref(line);
+    }
+    if (out) fine &= fclose(out) == 0;
+    if (!fine) serve_fail(r, 507, "%s can't be written: %s", path, strerror(errno));
+    return fine;
+}
+
+static json_t *new_ids(reco_ctx *ctx, const char *path, int64_t from)
+{
+    reco_bank *bank = NULL;
+    json_t *list = json_array();
+    int64_t ids[1024];
+    size_t n = 0;
+    if (reco_bank_open(ctx, &bank, path) == RECO_OK)
+        while (reco_bank_ids(ctx, bank, from, 1024, ids, &n) == RECO_OK && n) {
+            for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
+            from = ids[n - 1] + 1;
+        }
+    reco_bank_close(bank);
+    return list;
+}
+
+static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job *j)
+{
+    reco_stream_result result = {0};
+    reco_stream_opts opts = {.failure = on_failure, .user = j, .several_captions = 1};
+    reco_bank *before = NULL;
+    reco_status status = reco_bank_open(ctx, &before, r->bank->path);
+    int64_t from = status == RECO_OK ? reco_bank_get_info(before).next_id : 0;
+    reco_bank_close(before);
+    if (status == RECO_OK && j->n)
+        status = reco_bank_ingest_pairs(ctx, s->model, path, r->bank->path, 0, &opts, &result);
+    if (status == RECO_E_NOTFOUND) status = RECO_OK; /* not one was good: each has its reason */
+    if (status == RECO_OK) status = serve_refresh(s, r->bank, ctx);
+    if (status != RECO_OK) {
+        serve_fail_status(r, ctx, status);
+        return;
+    }
+    atomic_fetch_add(&s->metrics.added, result.rows);
+    json_t *ids = result.rows ? new_ids(ctx, r->bank->path, from) : json_array();
+    bool none = !result.rows && !result.duplicates && !result.changed;
+    serve_reply(r, none ? 400 : 200,
+                json_pack("{s:I, s:I, s:I, s:o, s:O}", "added", (json_int_t)result.rows, "changed",
+                          (json_int_t)result.changed, "unchanged", (json_int_t)result.duplicates, "ids",
+                          ids, "failures", j->failures));
+}
+
+void serve_add_finish(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    char *folder = NULL, *path = NULL;
+    job j = {.r = r, .failures = json_array()};
+    if (asprintf(&folder, "%s/pictures", r->bank->path) < 0) folder = NULL;
+    if (!folder || asprintf(&path, "%s/.request-%ld.jsonl", folder, (long)getpid()) < 0) path = NULL;
+    if (!path)
+        serve_fail(r, 503, "out of memory");
+    else if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        serve_fail(r, 507, "%s: %s", folder, strerror(errno));
+    else if (write_job(r, folder, path, &j))
+        add(s, r, ctx, path, &j);
+    if (path) unlink(path);
+    json_decref(j.failures);
+    free(j.at);
+    free(folder);
+    free(path);
+}
+
+void serve_delete_parse(serve *s, serve_request *r)
+{
+    const char *bank, *where;
+    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+        !serve_get_text(r, r->json, "where", &where) || !serve_put_bank(s, r, bank))
+        return;
+    const json_t *ids = json_object_get(r->json, "ids");
+    bool list = json_is_array(ids) && json_array_size(ids) > 0;
+    for (size_t i = 0; list && i < json_array_size(ids); i++)
+        list = json_is_integer(json_array_get(ids, i));
+    if (!list == !where)
+        serve_fail(r, 400, "want \"ids\", a list of rows' numbers, or \"where\", a condition");
+    else
+        (void)serve_enqueue(s, &s->changes, r);
+}
+
+void serve_delete_finish(serve *s, serve_request *r, reco_ctx *ctx)
+{
+    const json_t *ids = json_object_get(r->json, "ids");
+    const char *where = json_string_value(json_object_get(r->json, "where"));
+    reco_bank_deletion *d = NULL;
+    uint64_t deleted = 0, missing = 0, picked = 0;
+    reco_status status = reco_bank_deletion_open(ctx, &d, r->bank->path);
+    if (status == RECO_OK && where) status = reco_bank_deletion_where(ctx, d, where, &picked);
+    for (size_t i = 0; i < json_array_size(ids) && status == RECO_OK; i++) {
+        status = reco_bank_deletion_id(ctx, d, json_integer_value(json_array_get(ids, i)), &picked);
+        missing += status == RECO_OK && picked == 0;
+    }
+    bool doubtful =
+        status == RECO_OK && reco_bank_deletion_doubts(d) && !json_is_true(json_object_get(r->json, "yes"));
+    if (status == RECO_OK && !doubtful) status = reco_bank_deletion_commit(ctx, d, &deleted);
+    if (doubtful)
+        serve_fail(
+            r, 400,
+            "the condition compares a text with a number, which is hardly what is meant; \"yes\": true "
+            "deletes the %llu rows all the same",
+            (unsigned long long)picked);
+    else if (status != RECO_OK)
+        serve_fail_status(r, ctx, status);
+    reco_bank_deletion_close(d); /* before anything reads the bank anew */
+    if (r->status) return;
+    status = serve_refresh(s, r->bank, ctx);
+    atomic_fetch_add(&s->metrics.deleted, deleted);
+    if (status != RECO_OK)
+        serve_fail_status(r, ctx, status);
+    else
+        serve_reply(
+            r, 200,
+            json_pack("{s:I, s:I}", "deleted", (json_int_t)deleted, "missing", (json_int_t)missing));
+}

@@ -1,0 +1,209 @@
+/* What bodies are made of: JSON's members, texts, pictures, vectors. */
+#include "internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+bool serve_get_text(serve_request *r, const json_t *object, const char *key, const char **out)
+{
+    const json_t *value = json_object_get(object, key);
+    *out = json_string_value(value);
+    if (!value || json_is_null(value) || json_is_string(value)) return true;
+    serve_fail(r, 400, "\"%s\" is not a string", key);
+    return false;
+}
+
+bool serve_get_size(serve_request *r, const json_t *object, const char *key, size_t low, size_t high,
+                    size_t *out)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!value || json_is_null(value)) return true;
+    if (json_is_integer(value) && json_integer_value(value) >= (json_int_t)low &&
+        json_integer_value(value) <= (json_int_t)high) {
+        *out = (size_t)json_integer_value(value);
+        return true;
+    }
+    serve_fail(r, 400, "\"%s\" is not a whole number from %zu to %zu", key, low, high);
+    return false;
+}
+
+bool serve_get_number(serve_request *r, const json_t *object, const char *key, double low, double high,
+                      double *out, bool *given)
+{
+    const json_t *value = json_object_get(object, key);
+    *given = value && !json_is_null(value);
+    if (!*given) return true;
+    *out = json_number_value(value);
+    if (json_is_number(value) && *out >= low && *out <= high) return true;
+    serve_fail(r, 400, "\"%s\" is not a number from %g to %g", key, low, high);
+    return false;
+}
+
+bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int *out)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!value || json_is_null(value)) return true;
+    *out = json_is_true(value);
+    if (json_is_boolean(value)) return true;
+    serve_fail(r, 400, "\"%s\" is not true or false", key);
+    return false;
+}
+
+bool serve_room(serve_request *r, size_t n)
+{
+    r->items = calloc(n ? n : 1, sizeof *r->items);
+    r->nitems = r->items ? n : 0;
+    if (!r->items) serve_fail(r, 503, "out of memory");
+    return r->items;
+}
+
+static bool has_model(serve *s, serve_request *r, reco_side side)
+{
+    if (s->model && (side == RECO_TEXT ? s->model_info.has_text && *s->model_info.tokenizer.kind
+                                       : s->model_info.has_image))
+        return true;
+    serve_fail(r, 400,
+               s->model ? "the model has nothing that reads %s"
+                        : "this server has no model for %s: ask with vectors or rows",
+               side == RECO_TEXT ? "texts" : "pictures");
+    return false;
+}
+
+bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text)
+{
+    item->kind = SERVE_TEXT;
+    item->own = RECO_TEXT;
+    if (!has_model(s, r, RECO_TEXT)) return false;
+    if (strlen(text) > RECO_CAPTION_MAX) {
+        serve_fail(r, 400, "a text has %zu bytes, want at most %d", strlen(text), RECO_CAPTION_MAX);
+        return false;
+    }
+    item->text = strdup(text);
+    if (!item->text) serve_fail(r, 503, "out of memory");
+    return item->text;
+}
+
+bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char *base64)
+{
+    item->kind = SERVE_PICTURE;
+    item->own = RECO_IMAGE;
+    if (!has_model(s, r, RECO_IMAGE)) return false;
+    item->bytes = serve_base64(base64, &item->nbytes);
+    if (!item->bytes) serve_fail(r, 400, "a picture is not base64");
+    return item->bytes;
+}
+
+bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers)
+{
+    item->kind = SERVE_VECTOR;
+    if (!json_is_array(numbers) || json_array_size(numbers) != s->d) {
+        serve_fail(r, 400, "a vector has %zu numbers, want %zu", json_array_size(numbers), s->d);
+        return false;
+    }
+    item->vector = malloc(s->d * sizeof *item->vector);
+    if (!item->vector) {
+        serve_fail(r, 503, "out of memory");
+        return false;
+    }
+    double sum = 0;
+    bool fine = true;
+    for (size_t i = 0; i < s->d; i++) {
+        const json_t *x = json_array_get(numbers, i);
+        double value = json_number_value(x);
+        fine &= json_is_number(x) && fabs(value) < 1e18;
+        sum += value * value;
+        item->vector[i] = (float)value;
+    }
+    if (!fine || !(sum > 1e-30)) {
+        serve_fail(r, 400, fine ? "a vector is zero" : "a vector holds what is not a number");
+        return false;
+    }
+    for (size_t i = 0; i < s->d; i++) item->vector[i] = (float)((double)item->vector[i] / sqrt(sum));
+    return true;
+}
+
+bool serve_put_bank(serve *s, serve_request *r, const char *name)
+{
+    r->bank = serve_find_bank(s, name);
+    if (r->bank) return true;
+    if (name)
+        serve_fail(r, 404, "there is no bank \"%s\"", name);
+    else
+        serve_fail(r, 404, "this server has no bank");
+    return false;
+}
+
+bool serve_put_json(serve_request *r)
+{
+    json_error_t error;
+    r->json = r->body ? json_loadb(r->body, r->bytes, JSON_REJECT_DUPLICATES, &error) : NULL;
+    if (json_is_object(r->json)) return true;
+    if (r->json || !r->body)
+        serve_fail(r, 400, "the body is not a JSON object");
+    else
+        serve_fail(r, 400, "the body is not JSON: %s (at byte %d)", error.text, error.position);
+    return false;
+}
+
+static int digit(unsigned char c)
+{
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    if (c == '+' || c == '-') return 62; /* the second of each: the alphabet for URLs */
+    return c == '/' || c == '_' ? 63 : -1;
+}
+
+unsigned char *serve_base64(const char *text, size_t *bytes)
+{
+    const char *comma = strncmp(text, "data:", 5) == 0 ? strstr(text, ";base64,") : NULL;
+    if (comma) text = comma + 8;
+    size_t n = strlen(text), m = 0, digits = 0;
+    unsigned char *out = malloc(n / 4 * 3 + 4);
+    uint32_t bits = 0;
+    bool ended = false;
+    for (size_t i = 0; i < n && out; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '\n' || c == '\r' || c == ' ') continue;
+        int value = digit(c);
+        if (c == '=') ended = true;
+        if (c != '=' && (value < 0 || ended)) {
+            free(out);
+            return NULL;
+        }
+        if (c == '=') continue;
+        bits = bits << 6 | (uint32_t)value;
+        if (++digits % 4 == 0)
+            for (int shift = 16; shift >= 0; shift -= 8) out[m++] = (unsigned char)(bits >> shift);
+    }
+    if (!out) return NULL;
+    if (digits % 4 >= 2) out[m++] = (unsigned char)(bits >> (digits % 4 == 2 ? 4 : 10));
+    if (digits % 4 == 3) out[m++] = (unsigned char)(bits >> 2);
+    if (m == 0 || digits % 4 == 1) {
+        free(out);
+        return NULL;
+    }
+    *bytes = m;
+    return out;
+}
+
+char *serve_to_base64(const void *data, size_t bytes)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = data;
+    char *out = malloc((bytes + 2) / 3 * 4 + 1), *at = out;
+    if (!out) return NULL;
+    for (size_t i = 0; i < bytes; i += 3) {
+        size_t left = bytes - i;
+        uint32_t bits = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0U) |
+                        (left > 2 ? (uint32_t)in[i + 2] : 0U);
+        *at++ = digits[bits >> 18];
+        *at++ = digits[bits >> 12 & 63];
+        *at++ = left > 1 ? digits[bits >> 6 & 63] : '=';
+        *at++ = left > 2 ? digits[bits & 63] : '=';
+    }
+    *at = 0;
+    return out;
+}
+
+void serve_ask_engine(serve *s, serve_request *r) { (void)serve_enqueue(s, &s->questions, r); }

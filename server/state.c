@@ -1,0 +1,196 @@
+/* What is served: the model, banks as they were last committed, the fusion layer, and who may ask. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+static void name_bank(serve_bank *bank)
+{
+    const char *end = bank->path + strlen(bank->path);
+    while (end > bank->path && end[-1] == '/') end--;
+    const char *from = end;
+    while (from > bank->path && from[-1] != '/') from--;
+    size_t n = (size_t)(end - from);
+    if (n > 5 && strncmp(end - 5, ".bank", 5) == 0) n -= 5;
+    snprintf(bank->name, sizeof bank->name, "%.*s", (int)n, from);
+}
+
+/* When the database and its log were written. */
+static void note_time(const serve_bank *bank, struct timespec changed[2], off_t bytes[2])
+{
+    static const char *const files[] = {"bank.sqlite", "bank.sqlite-wal"};
+    for (int i = 0; i < 2; i++) {
+        char *path;
+        struct stat at;
+        if (asprintf(&path, "%s/%s", bank->path, files[i]) < 0) continue;
+        bool there = stat(path, &at) == 0;
+        changed[i] = there ? at.st_mtim : (struct timespec){0};
+        bytes[i] = there ? at.st_size : 0;
+        free(path);
+    }
+}
+
+static void drop_filters(serve_bank *bank)
+{
+    for (int i = 0; i < SERVE_FILTERS; i++) {
+        reco_bank_filter_free(bank->filters[i].filter);
+        free(bank->filters[i].where);
+        bank->filters[i] = (serve_filter){0};
+    }
+}
+
+static reco_status open_banks(serve *s, reco_ctx *ctx)
+{
+    const serve_opts *o = s->opts;
+    s->banks = calloc(o->nbanks, sizeof *s->banks);
+    if (!s->banks) return RECO_E_NOMEM;
+    for (size_t i = 0; i < o->nbanks; i++) {
+        serve_bank *bank = &s->banks[i];
+        s->nbanks = i + 1;
+        bank->path = strdup(o->banks[i]);
+        if (!bank->path) return RECO_E_NOMEM;
+        name_bank(bank);
+        note_time(bank, bank->changed, bank->bytes);
+        reco_status status = reco_bank_open(ctx, &bank->now, bank->path);
+        if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, bank->now, s->fusion);
+        if (status != RECO_OK) return status;
+        bank->info = reco_bank_get_info(bank->now);
+    }
+    return RECO_OK;
+}
+
+reco_status serve_state_open(serve *s, reco_ctx *ctx)
+{
+    const serve_opts *o = s->opts;
+    reco_status status = RECO_OK;
+    if (o->model) {
+        reco_model_opts opts = {.precision = o->precision, .exif = o->exif};
+        status = reco_model_open(ctx, &s->model, o->model, &opts);
+        if (status == RECO_OK) s->model_info = reco_model_get_info(s->model);
+        if (status == RECO_OK) status = reco_model_fingerprint(ctx, s->model, s->fingerprint);
+    }
+    if (status == RECO_OK) status = open_banks(s, ctx);
+    if (status != RECO_OK) return status;
+    s->d = s->banks ? s->banks[0].info.d : s->model_info.d;
+    if (o->fusion) status = reco_fusion_open(ctx, &s->fusion, o->fusion, s->d, 0);
+    for (size_t i = 0; i < s->nbanks && status == RECO_OK; i++)
+        status = reco_check_encoder(ctx, s->model, s->banks[i].now, s->fusion);
+    return status;
+}
+
+void serve_state_close(serve *s)
+{
+    for (size_t i = 0; i < s->nbanks; i++) {
+        drop_filters(&s->banks[i]);
+        reco_bank_close(s->banks[i].now);
+        reco_bank_close(s->banks[i].next);
+        free(s->banks[i].path);
+    }
+    free(s->banks);
+    reco_fusion_free(s->fusion);
+    reco_fusion_free(s->next_fusion);
+    reco_model_close(s->model);
+    for (size_t i = 0; i < s->ntokens; i++) {
+        free(s->tokens[i].name);
+        free(s->tokens[i].token);
+    }
+    free(s->tokens);
+}
+
+serve_bank *serve_find_bank(serve *s, const char *name)
+{
+    if (!name) return s->nbanks ? &s->banks[0] : NULL;
+    for (size_t i = 0; i < s->nbanks; i++)
+        if (strcmp(s->banks[i].name, name) == 0) return &s->banks[i];
+    return NULL;
+}
+
+reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
+{
+    reco_bank *fresh = NULL;
+    struct timespec changed[2];
+    off_t bytes[2];
+    note_time(bank, changed, bytes);
+    reco_status status = reco_bank_open(ctx, &fresh, bank->path);
+    if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, fresh, NULL);
+    if (status != RECO_OK) {
+        reco_bank_close(fresh);
+        return status;
+    }
+    pthread_mutex_lock(&s->lock);
+    reco_bank *stale = bank->next;
+    bank->next = fresh;
+    memcpy(bank->changed, changed, sizeof changed);
+    memcpy(bank->bytes, bytes, sizeof bytes);
+    pthread_mutex_unlock(&s->lock);
+    reco_bank_close(stale);
+    return RECO_OK;
+}
+
+static bool has_changed(serve *s, const serve_bank *bank)
+{
+    struct timespec changed[2];
+    off_t bytes[2];
+    note_time(bank, changed, bytes);
+    bool same = true;
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < 2; i++)
+        same &= changed[i].tv_sec == bank->changed[i].tv_sec &&
+                changed[i].tv_nsec == bank->changed[i].tv_nsec && bytes[i] == bank->bytes[i];
+    pthread_mutex_unlock(&s->lock);
+    return !same;
+}
+
+void serve_adopt(serve *s, reco_ctx *ctx, bool look)
+{
+    for (size_t i = 0; i < s->nbanks; i++) {
+        serve_bank *bank = &s->banks[i];
+        /* A bank that is just being replaced keeps its old snapshot until the new one can be opened. */
+        if (look && has_changed(s, bank)) (void)serve_refresh(s, bank, ctx);
+        pthread_mutex_lock(&s->lock);
+        reco_bank *fresh = bank->next, *stale = fresh ? bank->now : NULL;
+        bank->next = NULL;
+        if (fresh) bank->now = fresh;
+        if (fresh) bank->info = reco_bank_get_info(fresh);
+        pthread_mutex_unlock(&s->lock);
+        if (fresh) drop_filters(bank);
+        reco_bank_close(stale);
+    }
+    pthread_mutex_lock(&s->lock);
+    reco_fusion *stale = s->fusion_changed ? s->fusion : NULL;
+    if (s->fusion_changed) s->fusion = s->next_fusion;
+    if (s->fusion_changed) s->next_fusion = NULL;
+    s->fusion_changed = false;
+    pthread_mutex_unlock(&s->lock);
+    reco_fusion_free(stale);
+}
+
+reco_status serve_where(serve_bank *bank, reco_ctx *ctx, const char *where, const reco_bank_filter **filter)
+{
+    static uint64_t clock; /* the engine's alone */
+    serve_filter *oldest = bank->filters;
+    *filter = NULL;
+    if (!where) return RECO_OK;
+    for (int i = 0; i < SERVE_FILTERS; i++) {
+        serve_filter *f = &bank->filters[i];
+        if (f->where && strcmp(f->where, where) == 0) {
+            f->used = ++clock;
+            *filter = f->filter;
+            return RECO_OK;
+        }
+        if (f->used < oldest->used) oldest = f;
+    }
+    reco_bank_filter *made = NULL;
+    reco_status status = reco_bank_filter_where(ctx, &made, bank->now, where);
+    if (status != RECO_OK) return status;
+    char *text = strdup(where);
+    if (!text) {
+        reco_bank_filter_free(made);
+        return RECO_E_NOMEM;
+    }
+    reco_bank_filter_free(oldest->filter);
+    free(oldest->where);
+    *oldest = (serve_filter){text, made, ++clock};
+    *filter = made;
+    return RECO_OK;
+}
