@@ -10,6 +10,31 @@ json_t *serve_score(float score)
     return json_real(strtod(text, NULL));
 }
 
+/* Are 15 digits enough for every number? Of ours they always are; a user's may have more. */
+static bool is_short(const json_t *value)
+{
+    const char *key;
+    json_t *member;
+    size_t i;
+    bool fine = true;
+    if (json_is_real(value)) {
+        char text[32];
+        snprintf(text, sizeof text, "%.15g", json_real_value(value));
+        return !(strtod(text, NULL) < json_real_value(value)) &&
+               !(strtod(text, NULL) > json_real_value(value));
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, member) fine &= is_short(member);
+    json_array_foreach(value, i, member) fine &= is_short(member);
+    return fine;
+}
+
+char *serve_dump(const json_t *value)
+{
+    if (!value) return NULL;
+    return json_dumps(value,
+                      JSON_COMPACT | JSON_ENCODE_ANY | (is_short(value) ? JSON_REAL_PRECISION(15) : 0));
+}
+
 json_t *serve_vector(const float *x, size_t d)
 {
     json_t *list = json_array();

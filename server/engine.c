@@ -86,31 +86,30 @@ static void embed_texts(serve *s, batch *b, reco_ctx *ctx)
     hand_out(s, b, ctx, status);
 }
 
+static void on_failure(void *user, uint64_t row, const char *item, const char *reason)
+{
+    (void)item;
+    serve_item *bad = ((batch *)user)->items[row];
+    bad->status = RECO_E_FORMAT;
+    bad->error = strdup(reason);
+}
+
 static void embed_pictures(serve *s, batch *b, reco_ctx *ctx)
 {
+    reco_picture_input pictures[ITEMS];
+    size_t rows[ITEMS], good = 0;
+    reco_stream_opts opts = {.failure = on_failure, .user = b};
     collect(b, SERVE_PICTURE);
     if (!b->nitems) return;
-    size_t edge = s->model_info.image_size, each = 3 * edge * edge, good = 0, all = b->nitems;
-    atomic_fetch_add(&s->metrics.pictures, all);
-    float *pixels = malloc(16 * each * sizeof *pixels);
-    serve_item *kept[16];
-    for (size_t i = 0; i < all; i++) {
-        serve_item *item = b->items[i];
-        reco_status status = pixels ? reco_model_pixels_of(ctx, s->model, "picture", item->bytes,
-                                                           item->nbytes, NULL, pixels + good * each)
-                                    : RECO_E_NOMEM;
-        if (status == RECO_OK)
-            kept[good++] = item;
-        else
-            blame(item, ctx, status);
-        if (good == 0 || (good < 16 && i + 1 < all)) continue;
-        status = reco_model_embed_pixels(ctx, s->model, pixels, good, b->rows);
-        batch part = {.nitems = good, .rows = b->rows};
-        memcpy(part.items, kept, good * sizeof *kept);
-        hand_out(s, &part, ctx, status);
-        good = 0;
-    }
-    free(pixels);
+    atomic_fetch_add(&s->metrics.pictures, b->nitems);
+    for (size_t i = 0; i < b->nitems; i++)
+        pictures[i] = (reco_picture_input){
+            .name = "the picture", .data = b->items[i]->bytes, .bytes = b->items[i]->nbytes};
+    reco_status status =
+        reco_embed_pictures(ctx, s->model, pictures, b->nitems, &opts, b->rows, rows, &good);
+    for (size_t i = 0; i < good; i++) b->items[i] = b->items[rows[i]];
+    b->nitems = status == RECO_OK ? good : b->nitems;
+    hand_out(s, b, ctx, status);
 }
 
 /* Vectors of rows that are asked with. */
@@ -128,6 +127,7 @@ static void gather_rows(serve *s, batch *b, reco_ctx *ctx)
             if (status == RECO_OK && !item->vector) status = RECO_E_NOMEM;
             if (status == RECO_OK)
                 status = reco_bank_gather(ctx, r->bank->now, item->own, &item->row, 1, item->vector);
+            if (status == RECO_OK) (void)serve_unit(item->vector, s->d); /* it is stored in halves */
             if (status != RECO_OK) blame(item, ctx, status);
         }
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { BODY = 32 << 20, CONNECTIONS = 12000, IDLE_SECONDS = 30, FIELD = 1 << 20 };
+enum { BODY = 32 << 20, CONNECTIONS = 12000, IDLE_SECONDS = 30, FIELD = 1 << 20, WASTE = 64 << 20 };
 
 double serve_now(void)
 {
@@ -110,7 +110,7 @@ void serve_reply(serve_request *r, int status, json_t *value)
     r->fixed = NULL;
     r->type = NULL;
     r->status = status;
-    r->answer = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY) : NULL;
+    r->answer = serve_dump(value);
     if (!r->answer) {
         r->status = 500;
         r->answer = strdup("{\"error\":\"out of memory\"}");
@@ -268,7 +268,7 @@ static enum MHD_Result field(void *user, enum MHD_ValueKind kind, const char *ke
 static void take(serve *s, serve_request *r, const char *data, size_t size)
 {
     size_t most = s->opts->body ? s->opts->body : BODY;
-    if (r->status) return; /* it has its answer, and waits for the end of the body */
+    if (r->status) return; /* it has its answer */
     if (size > most - r->bytes) {
         serve_fail(r, 413, "the body has more than %zu bytes", most);
         return;
@@ -405,10 +405,11 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
     if (!r) {
         *state = r = begin(s, connection, method, path);
         if (!r) return MHD_NO;
-        /* What is refused by its length alone is not read. */
-        return r->status == 413 ? answer(s, r) : MHD_YES;
+        return MHD_YES;
     }
     if (*size) {
+        /* Most clients listen only when they have sent all: some of what is refused is read, and thrown away. */
+        if (r->status && (r->wasted += *size) > WASTE) return MHD_NO;
         take(s, r, data, *size);
         *size = 0;
         return MHD_YES;

@@ -143,7 +143,7 @@ struct serve_request {
     char path[256]; /* that was asked for */
     char who[SERVE_NAME_BYTES];
     char *body;
-    size_t bytes, room;
+    size_t bytes, room, wasted;
     double began;
     json_t *json, *fields; /* the body; of a form, its fields of text */
     unsigned char *file;   /* of a form: its picture */
@@ -224,6 +224,8 @@ bool serve_put_json(serve_request *r); /* the body into r->json, an object */
 bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text);
 bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char *base64);
 bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers);
+/* To norm 1; false: it is zero. */
+bool serve_unit(float *x, size_t d);
 /* Where the request's bank is named: NULL is the first. */
 bool serve_put_bank(serve *s, serve_request *r, const char *name);
 /* NULL: it is none, or memory ran out. Blanks, and the lack of padding, are fine; "data:...;base64," before it too. */
@@ -237,6 +239,8 @@ void serve_ask_engine(serve *s, serve_request *r);
 /* {"id", "caption", "uri", "meta"} of a row; NULL: it is not there. */
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id);
 json_t *serve_score(float score);
+/* As text, numbers as they were written; NULL when memory ran out. To be freed. */
+char *serve_dump(const json_t *value);
 /* A vector as a list of numbers; as base64 of little-endian f32. */
 json_t *serve_vector(const float *x, size_t d);
 /* The file of a row's picture on this machine, to be freed; NULL where there is none. */

@@ -66,13 +66,24 @@ static json_t *embedding(const serve *s, const float *x, bool base64)
     return value;
 }
 
+static size_t count_tokens(const serve *s, reco_ctx *ctx, const char *text)
+{
+    size_t n = 0;
+    int32_t *ids = malloc(s->model_info.context * sizeof *ids);
+    if (!ids || reco_model_tokens(ctx, s->model, text, strlen(text), ids, &n) != RECO_OK) n = 0;
+    free(ids);
+    return n;
+}
+
 void serve_embeddings_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     const char *format = json_string_value(json_object_get(r->json, "encoding_format"));
     const json_t *model = json_object_get(r->json, "model");
     json_t *data = json_array();
+    size_t tokens = 0;
     for (size_t i = 0; i < r->nitems; i++) {
         serve_item *item = &r->items[i];
+        if (item->text) tokens += count_tokens(s, ctx, item->text);
         if (item->status == RECO_OK && r->explain &&
             ((int)reco_fusion_get_config(s->fusion).sides >> item->own & 1)) {
             item->status = reco_refine(ctx, r->bank->now, s->fusion, item->own, item->vector, 1, NULL,
@@ -90,9 +101,9 @@ void serve_embeddings_finish(serve *s, serve_request *r, reco_ctx *ctx)
                                         "embedding", embedding(s, item->vector, format && *format == 'b')));
     }
     serve_reply(r, 200,
-                json_pack("{s:s, s:o, s:s, s:{s:i, s:i}}", "object", "list", "data", data, "model",
+                json_pack("{s:s, s:o, s:s, s:{s:I, s:I}}", "object", "list", "data", data, "model",
                           json_is_string(model) ? json_string_value(model) : s->model_info.name, "usage",
-                          "prompt_tokens", 0, "total_tokens", 0));
+                          "prompt_tokens", (json_int_t)tokens, "total_tokens", (json_int_t)tokens));
 }
 
 void serve_models_parse(serve *s, serve_request *r)

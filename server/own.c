@@ -60,7 +60,7 @@ void serve_search_parse(serve *s, serve_request *r)
 {
     const char *bank, *where, *in;
     bool sided = true;
-    int refine = s->opts->fusion != NULL;
+    int refine = -1;
     double least = 0;
     bool given;
     r->ask = (serve_ask){.search = true, .k = K};
@@ -77,7 +77,7 @@ void serve_search_parse(serve *s, serve_request *r)
         serve_fail(r, 400, "\"in\" is \"%s\", want image or text", in);
         return;
     }
-    if (refine && !s->opts->fusion && json_object_get(r->json, "refine")) {
+    if (refine > 0 && !s->opts->fusion) {
         serve_fail(r, 400, "this server has no fusion layer to refine with");
         return;
     }
@@ -86,10 +86,11 @@ void serve_search_parse(serve *s, serve_request *r)
             serve_fail(r, 400, "queries of both sides want \"in\": which vectors of the rows to search");
             return;
         }
-    r->ask.refine = refine;
     r->ask.side = in ? (*in == 't' ? RECO_TEXT : RECO_IMAGE) : r->items[0].own;
     for (size_t i = 0; i < r->nitems; i++) /* rows are asked with the vector that is compared */
         if (r->items[i].kind == SERVE_ROW && !sided) r->items[i].own = r->ask.side;
+    /* Asked across the sides, the layer knows more; on one side, what is equal is to come first. */
+    r->ask.refine = refine >= 0 ? refine : s->opts->fusion && r->items[0].own != r->ask.side;
     r->ask.least = (float)least;
     r->ask.use_min = given;
     r->where = where ? strdup(where) : NULL;

@@ -93,6 +93,15 @@ bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char 
     return item->bytes;
 }
 
+bool serve_unit(float *x, size_t d)
+{
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += (double)x[i] * (double)x[i];
+    if (!(sum > 1e-30)) return false;
+    for (size_t i = 0; i < d; i++) x[i] = (float)((double)x[i] / sqrt(sum));
+    return true;
+}
+
 bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers)
 {
     item->kind = SERVE_VECTOR;
@@ -105,21 +114,15 @@ bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t
         serve_fail(r, 503, "out of memory");
         return false;
     }
-    double sum = 0;
     bool fine = true;
     for (size_t i = 0; i < s->d; i++) {
         const json_t *x = json_array_get(numbers, i);
-        double value = json_number_value(x);
-        fine &= json_is_number(x) && fabs(value) < 1e18;
-        sum += value * value;
-        item->vector[i] = (float)value;
+        item->vector[i] = (float)json_number_value(x);
+        fine &= json_is_number(x) && fabs(json_number_value(x)) < 1e18;
     }
-    if (!fine || !(sum > 1e-30)) {
-        serve_fail(r, 400, fine ? "a vector is zero" : "a vector holds what is not a number");
-        return false;
-    }
-    for (size_t i = 0; i < s->d; i++) item->vector[i] = (float)((double)item->vector[i] / sqrt(sum));
-    return true;
+    if (fine && serve_unit(item->vector, s->d)) return true;
+    serve_fail(r, 400, fine ? "a vector is zero" : "a vector holds what is not a number");
+    return false;
 }
 
 bool serve_put_bank(serve *s, serve_request *r, const char *name)

@@ -1,0 +1,315 @@
+"""reco serve: its own questions, and those of clip-retrieval's, OpenAI's and Immich's clients as they send them."""
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+import unittest
+
+from common import MODEL, RECO, Case, png
+
+
+class Serve(Case):
+    N = 12
+
+    def setUp(self):
+        super().setUp()
+        (self.dir / "p").mkdir()
+        rows = []
+        for i in range(self.N):
+            png(self.dir / f"p/{i}.png", i)
+            rows.append({"image": f"{i}.png", "text": f"thing number {i}", "price": i / 10, "when": 1732752000.123456})
+        (self.dir / "p/pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p/pairs.jsonl", "--out", "shop.bank")
+        self.server = None
+
+    def tearDown(self):
+        if self.server and self.server.poll() is None:
+            self.stop()
+        super().tearDown()
+
+    def start(self, *args, host="127.0.0.1"):
+        port = self.dir / "port"
+        port.unlink(missing_ok=True)
+        self.log = open(self.dir / "log", "wb")
+        self.server = subprocess.Popen([RECO, "serve", "--model", str(MODEL), "--bank", "shop.bank", "--listen", f"{host}:0",
+                                        "--port-file", "port", *map(str, args)], cwd=self.dir, stderr=self.log)
+        for _ in range(600):
+            if port.exists() and port.read_text().endswith("\n"):
+                break
+            self.assertIsNone(self.server.poll(), (self.dir / "log").read_text())
+            time.sleep(0.05)
+        self.port = int(port.read_text())
+
+    def stop(self, how=signal.SIGTERM):
+        self.server.send_signal(how)
+        code = self.server.wait(timeout=60)
+        self.log.close()
+        return code
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, headers, answer)"""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        data = json.dumps(body) if isinstance(body, (dict, list)) else body
+        connection.request(method, path, data, headers or {})
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        if response.headers["Content-Type"] == "application/json":
+            content = json.loads(content)
+        return response.status, response.headers, content
+
+    def post(self, path, body, status=200, **headers):
+        code, _, answer = self.ask("POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        self.assertEqual(code, status, answer)
+        return answer
+
+    def picture(self, i):
+        return base64.b64encode((self.dir / f"p/{i}.png").read_bytes()).decode()
+
+    def test_search_is_what_the_command_says(self):
+        self.reco("train", "--bank", "shop.bank", "--out", "f.safetensors", "--steps", "5", "--refine", "both")
+        self.start("--fusion", "f.safetensors")
+        base = ["search", "--model", MODEL, "--bank", "shop.bank", "-k", "3", "--json"]
+        layer = ["--fusion", "f.safetensors"]
+        for asked, command in [
+                ({"text": "thing number 3"}, ["--text", "thing number 3"]),
+                ({"text": "thing number 3", "in": "image"}, ["--text", "thing number 3", "--in", "image", *layer]),
+                ({"image": self.picture(4), "in": "text"}, ["--image", "p/4.png", "--in", "text", *layer]),
+                ({"image": self.picture(4), "in": "text", "refine": False}, ["--image", "p/4.png", "--in", "text"]),
+                ({"id": 5, "in": "image"}, ["--near", "5", "--in", "image"]),
+                ({"image": self.picture(4), "where": "json_extract(meta,'$.price') > 0.5"},
+                 ["--image", "p/4.png", "--where", "json_extract(meta,'$.price') > 0.5"])]:
+            want = json.loads(self.reco(*base, *command).stdout)
+            got = self.post("/v1/search", {"k": 3, **asked})
+            self.assertEqual([h["id"] for h in got["hits"]], [h["id"] for h in want["hits"]], asked)
+            for a, b in zip(got["hits"], want["hits"]):
+                self.assertAlmostEqual(a["score"], b["score"], 6)
+                self.assertEqual(a["meta"], b["meta"])
+                self.assertEqual(a["caption"], b["caption"])
+        told = self.post("/v1/search", {"text": "thing number 3", "in": "image", "explain": True})["explanation"]
+        weights = [told["own"], *[n["weight"] for n in told["neighbours"]]]
+        self.assertAlmostEqual(sum(weights), 1, 5)
+        many = self.post("/v1/search", {"in": "image", "queries": [{"text": "a"}, {"image": "AAAA"}, {"id": 400}, {"id": 3}]})
+        self.assertEqual([r.get("status", 200) for r in many["results"]], [200, 400, 404, 200])
+
+    def test_refine_and_vectors(self):
+        self.reco("train", "--bank", "shop.bank", "--out", "f.safetensors", "--steps", "5", "--refine", "both")
+        self.start("--fusion", "f.safetensors")
+        plain = self.post("/v1/embeddings", {"input": "thing number 3"})["data"][0]["embedding"]
+        refined = self.post("/v1/embeddings", {"input": "thing number 3", "model": "x+reco"})["data"][0]["embedding"]
+        self.assertNotEqual(plain, refined)
+        self.assertEqual(self.post("/v1/refine", {"text": "thing number 3"})["vector"], refined)
+        again = self.post("/v1/refine", {"vector": plain, "side": "text"})["vector"]
+        for a, b in zip(again, refined):
+            self.assertAlmostEqual(a, b, 5)
+        self.post("/v1/refine", {"vector": plain}, 400)
+
+    def test_pairs_come_and_go(self):
+        self.start()
+        png(self.dir / "new.png", 99)
+        new = base64.b64encode((self.dir / "new.png").read_bytes()).decode()
+        answer = self.post("/v1/pairs", {"pairs": [{"text": "a new thing", "image": new, "price": 7}, {"text": "no picture"},
+                                                   {"text": "b", "image": "AAAA"}, 5]})
+        self.assertEqual((answer["added"], answer["ids"]), (1, [self.N]))
+        self.assertEqual([f["pair"] for f in answer["failures"]], [1, 2, 3])
+        hit = self.post("/v1/search", {"text": "a new thing", "k": 1})["hits"][0]
+        self.assertEqual((hit["id"], hit["caption"], hit["meta"]), (self.N, "a new thing", {"price": 7}))
+        status, headers, jpeg = self.ask("GET", f"/v1/pictures?id={self.N}&edge=16")
+        self.assertEqual((status, headers["Content-Type"], jpeg[:2]), (200, "image/jpeg", b"\xff\xd8"))
+        again = self.post("/v1/pairs", {"pairs": [{"text": "a new thing", "image": new, "price": 7}]})
+        self.assertEqual((again["added"], again["unchanged"]), (0, 1))
+        self.post("/v1/pairs", {"encoder": "another", "pairs": [{"text": "x", "image": new}]}, 409)
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [self.N, 999]})[2], {"deleted": 1, "missing": 1})
+        self.assertNotEqual(self.post("/v1/search", {"text": "a new thing", "k": 1})["hits"][0]["id"], self.N)
+        self.assertEqual(self.ask("GET", f"/v1/pairs?id={self.N}")[0], 404)
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"where": "caption > 3"})[0], 400)
+        rows = self.ask("GET", "/v1/pairs?max=5&from=2")[2]
+        self.assertEqual(([r["id"] for r in rows["rows"]], rows["next"]), ([2, 3, 4, 5, 6], 7))
+        self.assertEqual(rows["rows"][0]["meta"], {"price": 0.2, "when": 1732752000.123456})
+        self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+        # What another process writes is seen, too.
+        self.reco("bank", "delete", "shop.bank", "--id", "3")
+        for _ in range(100):
+            if self.ask("GET", "/v1/pairs?id=3")[0] == 404:
+                break
+            time.sleep(0.1)
+        self.assertEqual(self.ask("GET", "/v1/pairs?id=3")[0], 404)
+
+    def test_nothing_acknowledged_is_lost(self):
+        self.start()
+        kept = []
+        for i in range(4):
+            png(self.dir / "new.png", 200 + i)
+            new = base64.b64encode((self.dir / "new.png").read_bytes()).decode()
+            kept += self.post("/v1/pairs", {"pairs": [{"text": f"added {i}", "image": new}]})["ids"]
+            self.stop(signal.SIGKILL)
+            self.start()
+        for i, row in enumerate(kept):
+            self.assertEqual(self.ask("GET", f"/v1/pairs?id={row}")[2]["caption"], f"added {i}")
+        self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+        self.assertEqual(self.stop(), 0)
+
+    def test_clip_retrieval(self):
+        self.start()
+        asked = {"text": None, "image": None, "image_url": None, "embedding_input": None, "deduplicate": False,
+                 "use_safety_model": True, "use_violence_detector": True, "indice_name": "shop", "use_mclip": False,
+                 "aesthetic_score": 9, "aesthetic_weight": 0.5, "modality": "image", "num_images": 2, "num_result_ids": 5}
+        hits = self.post("/knn-service", {**asked, "image": self.picture(7)})
+        self.assertEqual([hits[0]["id"], hits[0]["caption"], len(hits)], [7, "thing number 7", 5])
+        self.assertEqual(sorted(hits[0]), ["caption", "id", "image", "image_path", "price", "similarity", "when"])
+        self.assertEqual(sorted(hits[2]), ["id", "similarity"])
+        self.assertEqual(base64.b64decode(hits[0]["image"])[:2], b"\xff\xd8")
+        vector = self.post("/v1/embeddings", {"input": "thing number 3"})["data"][0]["embedding"]
+        self.assertEqual(self.post("/knn-service", {**asked, "embedding_input": vector, "modality": "text"})[0]["id"], 3)
+        self.assertEqual(self.post("/knn-service", {**asked, "text": "thing number 3", "modality": "text", "indice_name": None})[0]["id"], 3)
+        self.post("/knn-service", asked, 400)
+        self.post("/knn-service", {**asked, "image_url": "http://localhost/x"}, 400)
+        self.post("/knn-service", {**asked, "text": "a", "indice_name": "none"}, 404)
+        status, headers, names = self.ask("GET", "/indices-list", headers={"Origin": "http://page"})
+        self.assertEqual((status, headers["Access-Control-Allow-Origin"], names), (200, "*", ["shop"]))
+        told = self.post("/metadata", {"ids": [2, 3], "indice_name": "shop"})
+        self.assertEqual([(m["id"], m["metadata"]["caption"]) for m in told], [(2, "thing number 2"), (3, "thing number 3")])
+        self.assertEqual(self.ask("OPTIONS", "/knn-service", headers={"Origin": "http://page"})[0], 200)
+        self.assertIn(b"Among", self.ask("GET", "/metrics-summary")[2])
+
+    def test_openai_and_immich(self):
+        self.start()
+        plain = self.post("/v1/embeddings", {"input": ["a", "b"], "model": "m"})
+        packed = self.post("/v1/embeddings", {"input": ["a", "b"], "model": "m", "encoding_format": "base64"})
+        for x, y in zip(plain["data"], packed["data"]):
+            raw = base64.b64decode(y["embedding"])
+            for a, b in zip(x["embedding"], struct.unpack(f"<{len(raw) // 4}f", raw)):
+                self.assertAlmostEqual(a, b, 7)
+        self.assertEqual([d["index"] for d in plain["data"]], [0, 1])
+        self.assertGreater(plain["usage"]["prompt_tokens"], 2)
+        image = self.post("/v1/embeddings", {"input": ["data:image/png;base64," + self.picture(1)], "modality": "image"})
+        self.assertEqual(len(image["data"][0]["embedding"]), len(plain["data"][0]["embedding"]))
+        error = self.post("/v1/embeddings", {"input": [[1, 2]]}, 400)["error"]
+        self.assertEqual(sorted(error), ["code", "message", "param", "type"])
+        self.post("/v1/embeddings", {"input": "a", "dimensions": 3}, 400)
+        self.assertEqual(self.ask("GET", "/v1/models")[2]["data"][0]["object"], "model")
+        self.assertEqual(self.ask("GET", "/ping")[2], b"pong")
+
+        def form(**fields):
+            body = b""
+            for name, value in fields.items():
+                file = '; filename="x.png"\r\nContent-Type: image/png' if isinstance(value, bytes) else ""
+                value = value if isinstance(value, bytes) else value.encode()
+                body += f'--boundary\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + value + b"\r\n"
+            status, _, answer = self.ask("POST", "/predict", body + b"--boundary--\r\n", {"Content-Type": "multipart/form-data; boundary=boundary"})
+            return status, answer
+
+        visual, textual = ('{"clip": {"%s": {"modelName": "x", "options": {}}}}' % kind for kind in ("visual", "textual"))
+        status, answer = form(entries=visual, image=(self.dir / "p/1.png").read_bytes())
+        self.assertEqual(status, 200, answer)
+        self.assertEqual((answer.get("imageHeight"), answer.get("imageWidth")), (26, 30))
+        for a, b in zip(json.loads(answer["clip"]), image["data"][0]["embedding"]):
+            self.assertAlmostEqual(a, b, 6)
+        status, answer = form(entries=textual, text="a")
+        self.assertEqual((status, sorted(answer)), (200, ["clip"]))
+        self.assertEqual(form(entries=visual), (400, {"detail": "Either image or text must be provided"}))
+        self.assertEqual(form(entries="{", text="a"), (422, {"detail": "Invalid request format."}))
+        self.assertEqual(form(entries=visual, image=b"no picture")[0], 400)
+
+    def test_who_may_ask(self):
+        self.assertEqual(self.reco("serve", "--bank", "shop.bank", "--listen", "0.0.0.0:0", code=1).stderr,
+                         "reco: --listen: 0.0.0.0 can be reached from other machines; want --token-file too\n")
+        (self.dir / "tokens").write_text("short\n")
+        self.assertIn("want 16 or more", self.reco("serve", "--bank", "shop.bank", "--token-file", "tokens", code=1).stderr)
+        self.start()
+        self.assertEqual(self.ask("GET", "/v1/banks", headers={"Host": "evil.example"})[0], 403)
+        self.assertEqual(self.ask("GET", "/v1/banks", headers={"Origin": "http://evil.example"})[0], 403)
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [1]}, {"Origin": "http://evil.example"})[0], 403)
+        self.stop()
+        (self.dir / "tokens").write_text("alice 0123456789abcdef\nbob fedcba9876543210\n")
+        self.start("--token-file", "tokens", "--read-only")
+        self.assertEqual(self.ask("GET", "/health")[0], 200)
+        status, headers, _ = self.ask("GET", "/v1/banks")
+        self.assertEqual((status, headers["WWW-Authenticate"]), (401, "Bearer"))
+        for token, status in [("0123456789abcdef", 200), ("0123456789abcdeF", 401), ("0123456789abcdef0", 401), ("", 401)]:
+            self.assertEqual(self.ask("GET", "/v1/banks", headers={"Authorization": "Bearer " + token})[0], status, token)
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [1]}, {"Authorization": "Bearer 0123456789abcdef"})[0], 403)
+        (self.dir / "tokens").write_text("carol 00001111222233334444\n")
+        self.server.send_signal(signal.SIGHUP)
+        for _ in range(100):
+            if self.ask("GET", "/v1/banks", headers={"Authorization": "Bearer 0123456789abcdef"})[0] == 401:
+                break
+            time.sleep(0.05)
+        self.assertEqual(self.ask("GET", "/v1/banks", headers={"Authorization": "Bearer 00001111222233334444"})[0], 200)
+        self.stop()
+        lines = [json.loads(line) for line in (self.dir / "log").read_text().splitlines()]
+        self.assertIn("alice", [line.get("who") for line in lines])
+        self.assertNotIn("0123456789abcdef", (self.dir / "log").read_text())
+
+    def test_bad_requests(self):
+        self.start("--max-body", "1")
+        for body, say in [("", "JSON object"), ("{", "not JSON"), ("[1]", "JSON object"), ('{"a":1,"a":2}', "duplicate"),
+                          ({"k": 3}, "0 of text"), ({"text": "a", "id": 3}, "2 of text"), ({"text": 5}, "not a string"),
+                          ({"text": "a", "k": 0}, "1 to 1024"), ({"text": "a", "in": "x"}, "want image or text"),
+                          ({"text": "a", "where": "nonsense"}, "nonsense"), ({"text": "a", "refine": True}, "no fusion layer"),
+                          ({"vector": [1, 2]}, "has 2 numbers"), ({"queries": []}, "1 to 256"), ({"text": "a", "bank": "x"}, 'no bank "x"')]:
+            status, _, answer = self.ask("POST", "/v1/search", body)
+            self.assertIn(status, (400, 404), body)
+            self.assertIn(say, answer["error"], body)
+        self.assertEqual(self.ask("GET", "/nowhere")[0], 404)
+        self.assertEqual(self.ask("PUT", "/v1/search")[0], 405)
+        self.assertEqual(self.ask("POST", "/v1/search", "x" * (2 << 20))[0], 413)
+        # A header that never ends, half a request, and a client that goes away, leave the server as it was.
+        for raw in (b"GET / HTTP/1.1\r\nX: " + b"a" * 100000, b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{",
+                    b"\0\1\2\3\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", self.port)) as s:
+                try:
+                    s.sendall(raw)
+                except OSError:
+                    pass
+        self.assertEqual(self.ask("GET", "/health")[0], 200)
+        self.assertIn(b"reco_requests_total", self.ask("GET", "/metrics")[2])
+        self.assertEqual(self.stop(), 0)
+
+    def test_many_at_once(self):
+        self.start()
+        alone = [self.post("/v1/search", {"text": f"thing number {i}", "k": 3}) for i in range(8)]
+        wrong, threads = [], []
+
+        def client(i):
+            for _ in range(10):
+                if self.post("/v1/search", {"text": f"thing number {i}", "k": 3}) != alone[i]:
+                    wrong.append(i)
+
+        for i in range(8):
+            threads.append(threading.Thread(target=client, args=(i,)))
+            threads[-1].start()
+        for t in threads:
+            t.join()
+        self.assertEqual(wrong, [])
+        numbers = dict(line.split() for line in self.ask("GET", "/metrics")[2].decode().splitlines() if line[0] != "#" and "{" not in line)
+        self.assertEqual(int(numbers["reco_searches_total"]), 88)
+        self.assertLess(int(numbers["reco_batches_total"]), 88)
+
+    def test_full_queue(self):
+        self.start("--queue", "1")
+        codes, threads = [], []
+
+        def client():
+            codes.append(self.ask("POST", "/v1/search", {"queries": [{"text": f"thing {i}"} for i in range(100)]})[:2])
+
+        for _ in range(24):
+            threads.append(threading.Thread(target=client))
+            threads[-1].start()
+        for t in threads:
+            t.join()
+        self.assertLessEqual({c for c, _ in codes}, {200, 503})
+        self.assertIn(200, {c for c, _ in codes})
+        for code, headers in codes:
+            if code == 503:
+                self.assertEqual(headers["Retry-After"], "1")
+
+
+if __name__ == "__main__":
+    unittest.main()
