@@ -132,17 +132,25 @@ static void gather_rows(serve *s, batch *b, reco_ctx *ctx)
         }
 }
 
-/* Do items of these requests differ in their vectors alone? Rows are asked with one by one, since each is left out. */
+/* Do items of these requests differ in their vectors alone? */
 static bool alike(const serve_request *a, const serve_item *x, const serve_request *b, const serve_item *y)
 {
     const serve_ask *p = &a->ask, *q = &b->ask;
-    return a->bank == b->bank && x->own == y->own && x->kind != SERVE_ROW && y->kind != SERVE_ROW &&
-           p->refine == q->refine && p->side == q->side && p->k == q->k && p->use_min == q->use_min &&
-           p->distinct == q->distinct && !(p->least < q->least) && !(p->least > q->least) &&
+    return a->bank == b->bank && x->own == y->own && p->refine == q->refine && p->side == q->side &&
+           p->k == q->k && p->use_min == q->use_min && p->distinct == q->distinct &&
+           !(p->least < q->least) && !(p->least > q->least) &&
            (a->where == b->where || (a->where && b->where && strcmp(a->where, b->where) == 0));
 }
 
-static void keep(serve_item *item, size_t k, const reco_answer_list *list, size_t at, size_t n, bool mixed)
+reco_memory serve_memory(const serve *s, const serve_bank *bank, bool refine)
+{
+    reco_memory m = RECO_MEMORY_INIT;
+    m.bank = bank->now;
+    if (refine) m.fusion = s->fusion;
+    return m;
+}
+
+static void keep(serve_item *item, size_t k, const reco_answer *list, size_t at, size_t n, bool mixed)
 {
     item->n = n;
     item->ids = malloc((n ? n : 1) * sizeof *item->ids);
@@ -163,26 +171,31 @@ static void keep(serve_item *item, size_t k, const reco_answer_list *list, size_
 static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
 {
     const serve_ask *ask = &r->ask;
-    const serve_item *first = b->items[0];
     size_t n = b->nitems, k = ask->k;
-    reco_ask_opts opts = {.search = {.k = k, .min_similarity = ask->least, .use_min = ask->use_min},
-                          .distinct = ask->distinct,
-                          .fusion = ask->refine ? s->fusion : NULL,
-                          .sides = RECO_SIDES_DEFAULT};
-    for (size_t i = 0; i < n; i++) memcpy(b->rows + i * s->d, b->items[i]->vector, s->d * sizeof(float));
-    int64_t *ids = malloc(n * k * sizeof *ids);
+    reco_memory memory = serve_memory(s, r->bank, ask->refine);
+    reco_find_opts find = {.in = ask->side,
+                           .k = k,
+                           .min_similarity = ask->least,
+                           .use_min = ask->use_min,
+                           .distinct = ask->distinct};
+    int64_t *ids = malloc(n * (k + 1) * sizeof *ids), *exclude = ids ? ids + n * k : NULL;
     float *scores = malloc(3 * n * k * sizeof *scores);
     size_t *counts = malloc(n * sizeof *counts);
     reco_status status = ids && scores && counts ? RECO_OK : RECO_E_NOMEM;
-    if (status == RECO_OK) status = serve_where(r->bank, ctx, r->where, &opts.search.filter);
-    reco_mixture mixture = reco_ask_mixture(&opts, first->own, ask->side);
-    bool mixed = mixture.scale[0] > 0;
-    reco_answer_list list = {.ids = ids, .scores = scores, .counts = counts};
+    reco_question question = {
+        .side = b->items[0]->own, .x = b->rows, .n = n, .exclude = exclude, .nexclude = 1};
+    for (size_t i = 0; i < n && status == RECO_OK; i++) {
+        memcpy(b->rows + i * s->d, b->items[i]->vector, s->d * sizeof(float));
+        exclude[i] = b->items[i]->kind == SERVE_ROW ? b->items[i]->row : -1;
+    }
+    if (status == RECO_OK) status = serve_where(r->bank, ctx, r->where, &memory.filter);
+    reco_settings settings;
+    reco_memory_settle(&memory, question.side, ask->side, &settings);
+    bool mixed = settings.mixture.scale[0] > 0;
+    reco_answer list = {.ids = ids, .scores = scores, .counts = counts};
     if (mixed) list.plain = scores + n * k;
     if (mixed) list.refined = scores + 2 * n * k;
-    if (status == RECO_OK)
-        status = reco_ask(ctx, r->bank->now, first->own, ask->side, b->rows, n, &opts,
-                          first->kind == SERVE_ROW ? first->row : -1, list);
+    if (status == RECO_OK) status = reco_ask(ctx, &memory, &question, &find, list);
     for (size_t i = 0; i < n; i++)
         if (status == RECO_OK)
             keep(b->items[i], k, &list, i, counts[i], mixed);

@@ -32,6 +32,7 @@ typedef struct serve_bank {
     reco_bank_info info; /* of now, under the lock */
     reco_bank *next;     /* under the lock */
     serve_filter filters[SERVE_FILTERS];
+    uint64_t snapshot;          /* how many were opened */
     struct timespec changed[2]; /* of the database and its log when it was opened */
     off_t bytes[2];
 } serve_bank;
@@ -63,6 +64,8 @@ typedef struct serve {
     serve_bank *banks;
     size_t nbanks;
     size_t d;
+    uint64_t layers;     /* how many fusion layers were read */
+    void *classifiers;   /* classify.c's */
     serve_token *tokens; /* [ntokens], under the lock */
     size_t ntokens;
     pthread_mutex_t lock; /* of queues, tokens, snapshots and names */
@@ -172,6 +175,13 @@ struct serve_request {
     bool retry;
 };
 
+/* ---- what the engine asks with ---- */
+
+/* What is asked, for the engine: the bank, and with `refine` the layer, as training chose to use it. */
+reco_memory serve_memory(const serve *s, const serve_bank *bank, bool refine);
+/* item->vector as the memory refines it, to out [d], which may be the vector itself. *refined 0: nothing was done. */
+reco_status serve_refine(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
+                         float *out, int *refined);
 /* ---- http.c ---- */
 
 extern const serve_route serve_routes[];
@@ -200,6 +210,7 @@ double serve_now(void);
 bool serve_engine_create(serve *s); /* what the engine works in; false: memory ran out */
 void serve_engine_free(serve *s);
 /* Threads. */
+void serve_classifiers_free(serve *s);
 void *serve_engine(void *s);
 void *serve_writer(void *s);
 void *serve_painter(void *s);

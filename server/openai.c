@@ -84,10 +84,9 @@ void serve_embeddings_finish(serve *s, serve_request *r, reco_ctx *ctx)
     for (size_t i = 0; i < r->nitems; i++) {
         serve_item *item = &r->items[i];
         if (item->text) tokens += count_tokens(s, ctx, item->text);
-        if (item->status == RECO_OK && r->explain &&
-            ((int)reco_fusion_get_config(s->fusion).sides >> item->own & 1)) {
-            item->status = reco_refine(ctx, r->bank->now, s->fusion, item->own, item->vector, 1, NULL,
-                                       item->vector, (reco_hits){0});
+        int refined;
+        if (item->status == RECO_OK && r->explain) {
+            item->status = serve_refine(s, r, item, ctx, item->vector, &refined);
             if (item->status != RECO_OK) item->error = strdup(reco_ctx_error(ctx));
         }
         if (item->status != RECO_OK) {

@@ -100,30 +100,38 @@ void serve_search_parse(serve *s, serve_request *r)
         serve_ask_engine(s, r);
 }
 
-/* What took part in refining the query, with weights. */
-static json_t *explain(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
+/* Rows that took part in refining, with their cosines and weights. */
+json_t *serve_neighbours(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, const float *scores,
+                         const float *weights, size_t n)
 {
-    reco_fusion_config c = reco_fusion_get_config(s->fusion);
-    int64_t ids[RECO_BANK_MAX_K];
-    float scores[RECO_BANK_MAX_K], weights[RECO_BANK_MAX_K + 1];
-    size_t n = 0;
-    reco_refine_opts opts = {0};
     json_t *list = json_array();
-    if (!((int)c.sides >> item->own & 1)) return json_pack("{s:n, s:o}", "own", "neighbours", list);
-    if (serve_where(r->bank, ctx, r->where, &opts.filter) != RECO_OK ||
-        reco_weigh(ctx, r->bank->now, s->fusion, item->own, item->vector, &opts,
-                   (reco_hits){.ids = ids, .scores = scores, .counts = &n}, weights) != RECO_OK) {
-        json_decref(list);
-        return json_pack("{s:s}", "error", reco_ctx_error(ctx));
-    }
     for (size_t i = 0; i < n; i++) {
-        json_t *row = serve_row(ctx, r->bank, ids[i]);
+        json_t *row = serve_row(ctx, bank, ids[i]);
         if (!row) continue;
         json_object_set_new(row, "score", serve_score(scores[i]));
         json_object_set_new(row, "weight", serve_score(weights[i + 1]));
         json_array_append_new(list, row);
     }
     return json_pack("{s:o, s:o}", "own", serve_score(weights[0]), "neighbours", list);
+}
+
+static json_t *explain(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
+{
+    int64_t ids[RECO_BANK_MAX_K];
+    float scores[RECO_BANK_MAX_K], weights[RECO_BANK_MAX_K + 1];
+    size_t n = 0;
+    reco_memory memory = serve_memory(s, r->bank, true);
+    reco_settings settings;
+    int64_t exclude = item->kind == SERVE_ROW ? item->row : -1;
+    reco_memory_settle(&memory, item->own, r->ask.side, &settings);
+    if (!settings.refines) return json_pack("{s:i, s:[]}", "own", 1, "neighbours");
+    reco_question question = {
+        .side = item->own, .x = item->vector, .n = 1, .exclude = &exclude, .nexclude = 1};
+    reco_refined out = {.hits = {.ids = ids, .scores = scores, .counts = &n}, .weights = weights};
+    if (serve_where(r->bank, ctx, r->where, &memory.filter) != RECO_OK ||
+        reco_refine(ctx, &memory, &question, &out) != RECO_OK)
+        return json_pack("{s:s}", "error", reco_ctx_error(ctx));
+    return serve_neighbours(ctx, r->bank, ids, scores, weights, n);
 }
 
 static json_t *result(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
@@ -177,18 +185,28 @@ void serve_refine_parse(serve *s, serve_request *r)
         serve_ask_engine(s, r);
 }
 
+reco_status serve_refine(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
+                         float *out, int *refined)
+{
+    reco_memory memory = serve_memory(s, r->bank, true);
+    reco_settings settings;
+    int64_t exclude = item->kind == SERVE_ROW ? item->row : -1;
+    reco_question question = {
+        .side = item->own, .x = item->vector, .n = 1, .exclude = &exclude, .nexclude = 1};
+    reco_memory_settle(&memory, item->own, item->own == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE, &settings);
+    *refined = settings.refines;
+    return reco_refine(ctx, &memory, &question, &(reco_refined){.rows = out});
+}
+
 static json_t *refined(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
 {
     float *out = malloc(s->d * sizeof *out);
     reco_status status = out ? item->status : RECO_E_NOMEM;
-    bool takes = (int)reco_fusion_get_config(s->fusion).sides >> item->own & 1;
-    if (status == RECO_OK && takes)
-        status = reco_refine(ctx, r->bank->now, s->fusion, item->own, item->vector, 1, NULL, out,
-                             (reco_hits){0});
-    json_t *value = status != RECO_OK
-                        ? json_pack("{s:s}", "error", item->error ? item->error : reco_ctx_error(ctx))
-                        : json_pack("{s:b, s:o}", "refined", takes, "vector",
-                                    serve_vector(takes ? out : item->vector, s->d));
+    int takes = 0;
+    if (status == RECO_OK) status = serve_refine(s, r, item, ctx, out, &takes);
+    json_t *value = status == RECO_OK
+                        ? json_pack("{s:b, s:o}", "refined", takes, "vector", serve_vector(out, s->d))
+                        : json_pack("{s:s}", "error", item->error ? item->error : reco_ctx_error(ctx));
     free(out);
     return value;
 }

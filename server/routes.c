@@ -4,6 +4,10 @@
 const serve_route serve_routes[] = {
     {.method = "POST", .path = "/v1/search", .parse = serve_search_parse, .finish = serve_search_finish},
     {.method = "POST", .path = "/v1/refine", .parse = serve_refine_parse, .finish = serve_refine_finish},
+    {.method = "POST",
+     .path = "/v1/classify",
+     .parse = serve_classify_parse,
+     .finish = serve_classify_finish},
     {.method = "GET", .path = "/v1/banks", .parse = serve_banks_parse},
     {.method = "GET", .path = "/v1/pairs", .parse = serve_rows_parse, .finish = serve_rows_finish},
     {.method = "POST",

@@ -164,6 +164,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     }
     stop(&s, threads, running);
     if (daemon) MHD_stop_daemon(daemon);
+    serve_classifiers_free(&s);
     serve_state_close(&s);
     serve_engine_free(&s);
     reco_ctx_free(ctx);

@@ -153,6 +153,7 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look)
         if (fresh) bank->now = fresh;
         if (fresh) bank->info = reco_bank_get_info(fresh);
         pthread_mutex_unlock(&s->lock);
+        bank->snapshot += fresh != NULL;
         if (fresh) drop_filters(bank);
         reco_bank_close(stale);
     }
@@ -160,6 +161,7 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look)
     reco_fusion *stale = s->fusion_changed ? s->fusion : NULL;
     if (s->fusion_changed) s->fusion = s->next_fusion;
     if (s->fusion_changed) s->next_fusion = NULL;
+    s->layers += s->fusion_changed;
     s->fusion_changed = false;
     pthread_mutex_unlock(&s->lock);
     reco_fusion_free(stale);
