@@ -327,6 +327,7 @@ static enum MHD_Result answer(serve *s, serve_request *r)
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
         MHD_add_response_header(response, headers[i][0], headers[i][1]);
     if (r->etag) MHD_add_response_header(response, "ETag", r->etag);
+    if (r->status == 405) MHD_add_response_header(response, "Allow", r->allowed);
     if (r->retry) MHD_add_response_header(response, "Retry-After", "1");
     if (r->status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (r->status == 408 || r->status == 413) MHD_add_response_header(response, "Connection", "close");
@@ -336,19 +337,20 @@ static enum MHD_Result answer(serve *s, serve_request *r)
     return done;
 }
 
-static const serve_route *find_route(const char *method, const char *path, int *status,
-                                     const char **allowed)
+/* The route, or NULL and 404, or 405 and what the path does want. */
+static const serve_route *find_route(const char *method, const char *path, int *status, char allowed[64])
 {
     *status = 404;
-    bool head = strcmp(method, "HEAD") == 0;
+    *allowed = 0;
     for (size_t i = 0; i < serve_nroutes; i++) {
         const serve_route *route = &serve_routes[i];
         size_t n = strlen(route->path);
         bool tail = n && route->path[n - 1] == '*'; /* what follows is the route's business */
         if (tail ? strncmp(route->path, path, n - 1) != 0 : strcmp(route->path, path) != 0) continue;
-        if (strcmp(head ? "GET" : method, route->method) == 0) return route;
+        if (strcmp(strcmp(method, "HEAD") == 0 ? "GET" : method, route->method) == 0) return route;
         *status = 405;
-        *allowed = route->method;
+        size_t at = strlen(allowed);
+        snprintf(allowed + at, 64 - at, "%s%s", at ? ", " : "", route->method);
     }
     return NULL;
 }
@@ -366,15 +368,15 @@ static serve_request *begin(serve *s, struct MHD_Connection *connection, const c
     r->began = serve_now();
     snprintf(r->path, sizeof r->path, "%s", path);
     int status;
-    const char *allowed = NULL, *length, *type;
-    r->route = find_route(method, path, &status, &allowed);
+    const char *length, *type;
+    r->route = find_route(method, path, &status, r->allowed);
     if (!r->route) {
         bool asks = strcmp(method, "OPTIONS") == 0 && status == 405;
         r->route = asks ? &preflight : &unknown_route;
         if (asks)
             serve_reply(r, 200, json_object());
         else if (status == 405)
-            serve_fail(r, 405, "%s wants %s, not %s", path, allowed, method);
+            serve_fail(r, 405, "%s wants %s, not %s", path, r->allowed, method);
         else
             serve_fail(r, 404, "there is nothing at %s", path);
         return r;

@@ -172,6 +172,7 @@ struct serve_request {
     const char *type;  /* of the answer; NULL = JSON */
     const void *fixed; /* instead of answer: lives as long as the program */
     const char *etag;
+    char allowed[64]; /* methods of the path, where the answer is 405 */
     bool retry;
 };
 
@@ -232,6 +233,8 @@ bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int
 bool serve_room(serve_request *r, size_t n);
 /* Items from values; false: the request has failed. */
 bool serve_put_json(serve_request *r); /* the body into r->json, an object */
+bool serve_put_own_json(serve_request *r); /* likewise, whose members are none of them null */
+bool serve_no_nulls(serve_request *r, const json_t *object);
 bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text);
 bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char *base64);
 bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers);

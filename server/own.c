@@ -40,6 +40,12 @@ static bool put_queries(serve *s, serve_request *r, bool *sided)
 {
     const json_t *list = json_object_get(r->json, "queries");
     size_t n = json_is_array(list) ? json_array_size(list) : 1;
+    static const char *const alone[] = {"text", "image", "vector", "id"};
+    for (size_t i = 0; list && i < 4; i++)
+        if (json_object_get(r->json, alone[i])) {
+            serve_fail(r, 400, "\"%s\" stands beside \"queries\", want one of them", alone[i]);
+            return false;
+        }
     if (list && (!json_is_array(list) || n < 1 || n > QUERIES)) {
         serve_fail(r, 400, "\"queries\" is not a list of 1 to %d queries", QUERIES);
         return false;
@@ -51,7 +57,7 @@ static bool put_queries(serve *s, serve_request *r, bool *sided)
             serve_fail(r, 400, "a query is not an object");
             return false;
         }
-        if (!put_query(s, r, &r->items[i], query, sided)) return false;
+        if (!serve_no_nulls(r, query) || !put_query(s, r, &r->items[i], query, sided)) return false;
     }
     return true;
 }
@@ -64,8 +70,9 @@ void serve_search_parse(serve *s, serve_request *r)
     double least = 0;
     bool given;
     r->ask = (serve_ask){.search = true, .k = K};
-    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
-        !serve_get_text(r, r->json, "where", &where) || !serve_get_text(r, r->json, "in", &in) ||
+    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+        !serve_put_bank(s, r, bank) || !serve_get_text(r, r->json, "where", &where) ||
+        !serve_get_text(r, r->json, "in", &in) ||
         !serve_get_size(r, r->json, "k", 1, RECO_BANK_MAX_K, &r->ask.k) ||
         !serve_get_bool(r, r->json, "refine", &refine) ||
         !serve_get_bool(r, r->json, "explain", &r->explain) ||
@@ -174,8 +181,8 @@ void serve_refine_parse(serve *s, serve_request *r)
 {
     const char *bank;
     bool sided = true;
-    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
-        !put_queries(s, r, &sided))
+    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+        !serve_put_bank(s, r, bank) || !put_queries(s, r, &sided))
         return;
     if (!s->opts->fusion)
         serve_fail(r, 400, "this server has no fusion layer to refine with");

@@ -13,11 +13,21 @@ enum { PAIRS = 4096 };
 void serve_add_parse(serve *s, serve_request *r)
 {
     const char *bank, *encoder;
-    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
         !serve_get_text(r, r->json, "encoder", &encoder) || !serve_put_bank(s, r, bank))
         return;
     const json_t *pairs = json_object_get(r->json, "pairs");
     size_t n = json_is_array(pairs) ? json_array_size(pairs) : 0;
+    for (size_t i = 0; i < n && n <= PAIRS; i++) {
+        const json_t *pair = json_array_get(pairs, i);
+        const char *text, *image;
+        if (json_is_object(pair) &&
+            (!serve_get_text(r, pair, "text", &text) || !serve_get_text(r, pair, "image", &image)))
+            return;
+        if (json_is_object(pair) && text && image) continue;
+        serve_fail(r, 400, "pair %zu is not an object of \"text\" and \"image\"", i);
+        return;
+    }
     pthread_mutex_lock(&s->lock);
     bool other = encoder && strcmp(encoder, r->bank->info.encoder) != 0 &&
                  strcmp(encoder, r->bank->info.fingerprint) != 0;
@@ -71,12 +81,7 @@ out:
 /* A line of the pairs file that the bank is given; NULL: the pair is bad. */
 static json_t *record(const char *folder, const json_t *pair, const char **reason)
 {
-    const char *text = json_string_value(json_object_get(pair, "text")),
-               *image = json_string_value(json_object_get(pair, "image"));
-    *reason = !json_is_object(pair) ? "it is not an object"
-              : !text               ? "\"text\" is not a string"
-                                    : "\"image\" is not base64";
-    if (!text || !image) return NULL;
+    const char *image = json_string_value(json_object_get(pair, "image"));
     char *name = keep_picture(folder, image, reason);
     if (!name) return NULL;
     json_t *out = json_copy((json_t *)(uintptr_t)pair);
@@ -161,8 +166,7 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
     }
     atomic_fetch_add(&s->metrics.added, result.rows);
     json_t *ids = result.rows ? new_ids(ctx, r->bank->path, from) : json_array();
-    bool none = !result.rows && !result.duplicates && !result.changed;
-    serve_reply(r, none ? 400 : 200,
+    serve_reply(r, 200,
                 json_pack("{s:I, s:I, s:I, s:o, s:O}", "added", (json_int_t)result.rows, "changed",
                           (json_int_t)result.changed, "unchanged", (json_int_t)result.duplicates, "ids",
                           ids, "failures", j->failures));
@@ -190,8 +194,10 @@ void serve_add_finish(serve *s, serve_request *r, reco_ctx *ctx)
 void serve_delete_parse(serve *s, serve_request *r)
 {
     const char *bank, *where;
-    if (!serve_put_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
-        !serve_get_text(r, r->json, "where", &where) || !serve_put_bank(s, r, bank))
+    int yes;
+    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+        !serve_get_text(r, r->json, "where", &where) || !serve_get_bool(r, r->json, "yes", &yes) ||
+        !serve_put_bank(s, r, bank))
         return;
     const json_t *ids = json_object_get(r->json, "ids");
     bool list = json_is_array(ids) && json_array_size(ids) > 0;

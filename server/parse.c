@@ -8,8 +8,9 @@ bool serve_get_text(serve_request *r, const json_t *object, const char *key, con
 {
     const json_t *value = json_object_get(object, key);
     *out = json_string_value(value);
-    if (!value || json_is_null(value) || json_is_string(value)) return true;
-    serve_fail(r, 400, "\"%s\" is not a string", key);
+    bool whole = !*out || strlen(*out) == json_string_length(value);
+    if (whole && (!value || json_is_null(value) || json_is_string(value))) return true;
+    serve_fail(r, 400, whole ? "\"%s\" is not a string" : "\"%s\" holds U+0000", key);
     return false;
 }
 
@@ -139,13 +140,29 @@ bool serve_put_bank(serve *s, serve_request *r, const char *name)
 bool serve_put_json(serve_request *r)
 {
     json_error_t error;
-    r->json = r->body ? json_loadb(r->body, r->bytes, JSON_REJECT_DUPLICATES, &error) : NULL;
+    r->json =
+        r->body ? json_loadb(r->body, r->bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;
     if (json_is_object(r->json)) return true;
     if (r->json || !r->body)
         serve_fail(r, 400, "the body is not a JSON object");
     else
         serve_fail(r, 400, "the body is not JSON: %s (at byte %d)", error.text, error.position);
     return false;
+}
+
+bool serve_put_own_json(serve_request *r) { return serve_put_json(r) && serve_no_nulls(r, r->json); }
+
+bool serve_no_nulls(serve_request *r, const json_t *object)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        if (!json_is_null(value)) continue;
+        serve_fail(r, 400, "\"%s\" is null: leave out what is not meant", key);
+        return false;
+    }
+    return true;
 }
 
 static int digit(unsigned char c)

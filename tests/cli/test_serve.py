@@ -114,10 +114,12 @@ class Serve(Case):
         self.start()
         png(self.dir / "new.png", 99)
         new = base64.b64encode((self.dir / "new.png").read_bytes()).decode()
-        answer = self.post("/v1/pairs", {"pairs": [{"text": "a new thing", "image": new, "price": 7}, {"text": "no picture"},
-                                                   {"text": "b", "image": "AAAA"}, 5]})
+        answer = self.post("/v1/pairs", {"pairs": [{"text": "a new thing", "image": new, "price": 7},
+                                                   {"text": "b", "image": "AAAA"}, {"text": "c", "image": "?"}]})
         self.assertEqual((answer["added"], answer["ids"]), (1, [self.N]))
-        self.assertEqual([f["pair"] for f in answer["failures"]], [1, 2, 3])
+        self.assertEqual([f["pair"] for f in answer["failures"]], [1, 2])
+        for bad in ([], [5], [{"text": "no picture"}], [{"text": 3, "image": new}], "x"):
+            self.post("/v1/pairs", {"pairs": bad}, 400)
         hit = self.post("/v1/search", {"text": "a new thing", "k": 1})["hits"][0]
         self.assertEqual((hit["id"], hit["caption"], hit["meta"]), (self.N, "a new thing", {"price": 7}))
         status, headers, jpeg = self.ask("GET", f"/v1/pictures?id={self.N}&edge=16")
