@@ -232,7 +232,7 @@ bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int
 /* Room for n items. */
 bool serve_room(serve_request *r, size_t n);
 /* Items from values; false: the request has failed. */
-bool serve_put_json(serve_request *r); /* the body into r->json, an object */
+bool serve_put_json(serve_request *r);     /* the body into r->json, an object */
 bool serve_put_own_json(serve_request *r); /* likewise, whose members are none of them null */
 bool serve_no_nulls(serve_request *r, const json_t *object);
 bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text);
