@@ -85,11 +85,29 @@ static void figure(char text[48], double mean, double deviation, const char *bet
         snprintf(text, 48, "%.1f%s%.1f", 100 * mean, between, 100 * deviation);
 }
 
+/* Of text on one line of a terminal, in columns. */
+static size_t name_text(char name[256], const reco_study_row *row)
+{
+    int control;
+    size_t columns = 0;
+    snprintf(name, 256, "%s", row->name);
+    reco_text_clean(name);
+    for (size_t at = 0, left = strlen(name), m; left; at += m, left -= m, columns++)
+        m = reco_text_next(name + at, left, &control);
+    return columns;
+}
+
 void study_text(const reco_study *study, FILE *out)
 {
-    size_t n = reco_study_get_plan(study).rows;
+    size_t n = reco_study_get_plan(study).rows, width = 15;
     const char *group = "";
-    fprintf(out, "%-34s %5s %-6s %-6s", "top-1 accuracy, %", "seeds", "sides", "chosen");
+    char name[256];
+    for (size_t i = 0; i < n; i++) {
+        const reco_study_row row = reco_study_get_row(study, i);
+        size_t columns = name_text(name, &row);
+        if (columns > width) width = columns;
+    }
+    fprintf(out, "%-*s %5s %-6s %-6s", (int)width + 2, "top-1 accuracy, %", "seeds", "sides", "chosen");
     for (int m = 0; m < RECO_STUDY_METRICS; m++)
         if (study_shows(study, (reco_study_metric)m))
             fprintf(out, " %13s", study_heading((reco_study_metric)m));
@@ -98,10 +116,8 @@ void study_text(const reco_study *study, FILE *out)
         reco_study_row row = reco_study_get_row(study, i);
         if (strcmp(group, row.group) != 0) fprintf(out, "\n%s\n", study_group_title(row.group));
         group = row.group;
-        char name[256];
-        snprintf(name, sizeof name, "%s", row.name);
-        reco_text_clean(name);
-        fprintf(out, "  %-32s %5zu %-6s %-6s", name, row.seeds, row.sides, row.chosen);
+        int gap = (int)(width - name_text(name, &row));
+        fprintf(out, "  %s%*s %5zu %-6s %-6s", name, gap, "", row.seeds, row.sides, row.chosen);
         for (int m = 0; m < RECO_STUDY_METRICS; m++) {
             char text[48];
             figure(text, row.mean[m], row.deviation[m], " +- ");

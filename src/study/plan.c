@@ -209,7 +209,7 @@ static const struct group {
      false,
      {NAN}},
     {"memory", "names of [memories], \"memory\" or \"bank\"", {NULL}, memory, 0, 0, false, {NAN}},
-    {"min_similarity", "numbers -1..1", {NULL}, NULL, -1, 1, false, {0.3, 0.5, 0.7, 0.9, NAN}},
+    {"min_similarity", "numbers -1..1", {NULL}, NULL, -1, 1, false, {0.5, 0.6, 0.7, 0.8, 0.9, NAN}},
     {"mixture", "\"off\" or \"on\"", {"off", "on"}, mixture, 0, 0, false, {NAN}},
 };
 
