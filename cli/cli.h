@@ -171,6 +171,7 @@ void cli_log(void *user, reco_log_level level, const char *message);
 void cli_clear_bar(cli *c);
 void cli_clock(char text[32], double seconds); /* "1:02:03", "2:03" */
 void cli_catch_signals(void);
+bool cli_stopped(void); /* a signal has asked to stop */
 extern const char cli_help_text[];
 
 #endif

@@ -23,6 +23,8 @@ void cli_catch_signals(void)
     signal(SIGPIPE, SIG_DFL);
 }
 
+bool cli_stopped(void) { return stopped; }
+
 static double now(void)
 {
     struct timespec t;

@@ -126,7 +126,7 @@ static reco_status write_reports(const args *a, const report *r)
 }
 
 /* A line for each cell that was not there. */
-static void step(void *user, const reco_study_step *s)
+static int step(void *user, const reco_study_step *s)
 {
     cli *c = user;
     char left[32], name[128];
@@ -135,13 +135,14 @@ static void step(void *user, const reco_study_step *s)
     if (!s->done) {
         snprintf(c->within, sizeof c->within, "%zu/%zu, %.60s", s->at, s->cells, name);
         c->whole = (double)(s->at - 1) / (double)s->cells;
-        return;
+        return cli_stopped();
     }
-    if (c->quiet || s->reused) return;
+    if (c->quiet || s->reused) return cli_stopped();
     cli_clear_bar(c);
     cli_clock(left, s->left);
     fprintf(stderr, "reco: %zu/%zu, %s, seed %llu: %.1f %%, %.1f s, about %s left\n", s->at, s->cells, name,
             (unsigned long long)s->seed, 100 * s->top1, s->seconds, left);
+    return cli_stopped();
 }
 
 static reco_status run(cli *c, const args *a, reco_study *study, reco_study_result *result)

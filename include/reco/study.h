@@ -76,7 +76,8 @@ typedef struct reco_study_step {
     double seconds; /* that it took */
     double left;    /* seconds that the rest takes, about */
 } reco_study_step;
-typedef void (*reco_study_step_fn)(void *user, const reco_study_step *step);
+/* Non-zero asks to stop, with RECO_E_CANCELLED. */
+typedef int (*reco_study_step_fn)(void *user, const reco_study_step *step);
 
 typedef struct reco_study_opts {
     reco_model_opts model;

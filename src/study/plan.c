@@ -306,6 +306,7 @@ static double seconds_of(const study_spec *spec)
     switch (spec->train.layer) {
     case RECO_LAYER_RELATIONAL:
         return 10;
+    case RECO_LAYER_MLP:
     case RECO_LAYER_TRANSFORMER:
         return 30.0 * (spec->train.layers > 1 ? spec->train.layers * 4 : 1);
     default:

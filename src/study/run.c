@@ -171,9 +171,11 @@ static reco_status find_cell(running *r, study_cell *cell, const study_spec *spe
     return status;
 }
 
-static void tell(const running *r, const reco_study_step *step)
+static reco_status tell(const running *r, const reco_study_step *step)
 {
-    if (r->opts->step) r->opts->step(r->opts->user, step);
+    if (!r->opts->step || !r->opts->step(r->opts->user, step)) return RECO_OK;
+    return reco_fail(r->ctx, RECO_E_CANCELLED, "study: interrupted at cell %zu of %zu", step->at,
+                     step->cells);
 }
 
 static reco_status get_cell(running *r, study_cell *cell, size_t row, uint64_t seed)
@@ -181,7 +183,7 @@ static reco_status get_cell(running *r, study_cell *cell, size_t row, uint64_t s
     const double begin = reco_now(), cost = study_seconds(r->study, row);
     bool reused = false;
     reco_study_step step = {.row = &r->study->rows[row], .seed = seed, .at = ++r->at, .cells = r->total};
-    tell(r, &step);
+    RECO_TRY(tell(r, &step));
     RECO_TRY(find_cell(r, cell, &r->study->specs[row], seed, &reused));
     step.seconds = reco_now() - begin;
     step.done = 1;
@@ -191,10 +193,9 @@ static reco_status get_cell(running *r, study_cell *cell, size_t row, uint64_t s
     r->cost[2] += reused ? 0 : cost;
     r->worked += reused ? 0 : step.seconds;
     step.left = (r->cost[0] - r->cost[1]) * (r->cost[2] > 0 ? r->worked / r->cost[2] : 1);
-    tell(r, &step);
     r->result->cells++;
     r->result->reused += reused;
-    return reco_progress(r->ctx, "study", r->at, r->total);
+    return tell(r, &step);
 }
 
 /* ---- rows ---- */
