@@ -1,4 +1,5 @@
 /* The banks of a study: what a path becomes, what a bank holds, and parts of it. */
+#include "io/embeddings.h"
 #include "study/study_internal.h"
 
 #include <math.h>
@@ -15,6 +16,16 @@ static reco_status is_bank(reco_ctx *ctx, const char *path, bool *bank)
     return RECO_OK;
 }
 
+/* Embeddings of both sides want none. */
+static reco_status needs_model(reco_ctx *ctx, const char *path, const reco_model **model)
+{
+    reco_embeddings *e;
+    RECO_TRY(reco_embeddings_open(ctx, &e, path));
+    if (reco_embeddings_has(e, RECO_IMAGE) && reco_embeddings_has(e, RECO_TEXT)) *model = NULL;
+    reco_embeddings_close(e);
+    return RECO_OK;
+}
+
 reco_status study_as_bank(reco_ctx *ctx, char **out, const char *path, const study_data *data,
                           const char *dir, const reco_stream_opts *stream)
 {
@@ -26,8 +37,10 @@ reco_status study_as_bank(reco_ctx *ctx, char **out, const char *path, const stu
                     : study_table_key(ctx, path, data, stream ? stream->table : NULL, key));
     if (!(*out = reco_format(ctx, "%s/banks/%s.bank", dir, key))) return RECO_E_NOMEM;
     reco_stream_result result;
-    return folder ? reco_bank_ingest_embeddings(ctx, data->model, path, *out, 1, stream, &result)
-                  : reco_bank_ingest_pairs(ctx, data->model, path, *out, 1, stream, &result);
+    const reco_model *model = data->model;
+    if (!folder) return reco_bank_ingest_pairs(ctx, model, path, *out, 1, stream, &result);
+    RECO_TRY(needs_model(ctx, path, &model));
+    return reco_bank_ingest_embeddings(ctx, model, path, *out, 1, stream, &result);
 }
 
 /* ---- what a bank holds ---- */

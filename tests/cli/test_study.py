@@ -144,6 +144,10 @@ class Study(Case):
         self.reco("study", "s.toml", "--out", "m")
         for row, want in zip(self.table("m"), self.table("o")):
             self.assertAlmostEqual(float(row["all"]), float(want["all"]), delta=5)  # the memory's vectors are halves
+        # a memory and pairs of embeddings, asked by pictures
+        self.config((CONFIG % MODEL).replace('bank = "pairs.csv"', 'bank = "memory"\npairs = "memory"'))
+        self.reco("study", "s.toml", "--out", "p")
+        self.assertEqual(self.table("p")[:3], self.table("o")[:3])
         for change, says in (
             (('class_embeddings = "c"', 'class_embeddings = "q"'), ["q: has no text_emb"]),
             (('class_embeddings = "c"', 'class_embeddings = "more"'), ["more", "classes.txt", "24"]),
@@ -156,6 +160,17 @@ class Study(Case):
             self.config(by_list.replace(*change))
             self.fails("study", "s.toml", "--out", "bad", says=says)
             self.assertFalse((self.dir / "bad").exists(), change)
+
+    def test_encoders(self):
+        """Embeddings of another encoder are refused by both names, as is a bank."""
+        self.reco("bank", "build", "--model", OTHER_MODEL, "--pairs", "pairs.csv", "--out", "b")
+        self.reco("bank", "export", "b", "--out", "other")
+        text = CONFIG % MODEL
+        for change in (('bank = "pairs.csv"', 'bank = "b"'), ('bank = "pairs.csv"', 'bank = "other"'), ('"labels.csv"', '"other"')):
+            self.config(text.replace(*change))
+            said = self.reco("study", "s.toml", "--out", "o", code=1).stderr
+            self.assertIn("hf-quickgelu", said)
+            self.assertIn("hf-gelu-bf16", said)
 
     def test_names(self):
         """A name comes out of every table as it went in, and obeyed by none."""
