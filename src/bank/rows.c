@@ -1,5 +1,7 @@
 #include "bank/bank_internal.h"
 
+#include <stdatomic.h>
+
 size_t reco_bank_segment_at(const reco_bank *bank, size_t position)
 {
     size_t lo = 0, hi = bank->nsegments; /* the last whose base is at or below position */
@@ -74,22 +76,42 @@ reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t 
     return RECO_OK;
 }
 
+typedef struct gathering {
+    const reco_bank *bank;
+    reco_side side;
+    const int64_t *ids;
+    float *out;
+    atomic_size_t missing; /* the first id that is no row's */
+} gathering;
+
+static void gather(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    gathering *g = arg;
+    size_t d = g->bank->info.d, position;
+    for (size_t i = begin; i < end; i++) {
+        if (g->ids[i] == -1) {
+            memset(g->out + i * d, 0, d * sizeof *g->out);
+        } else if (reco_bank_find(g->bank, g->ids[i], &position)) {
+            size_t segment = reco_bank_segment_at(g->bank, position);
+            reco_f16_to_f32_n(g->out + i * d, reco_bank_row(g->bank, g->side, position, &segment), d);
+        } else {
+            size_t first = atomic_load(&g->missing);
+            while (i < first && !atomic_compare_exchange_weak(&g->missing, &first, i)) continue;
+            return;
+        }
+    }
+}
+
 reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
                              size_t n, float *out)
 {
     if (side != RECO_IMAGE && side != RECO_TEXT)
         return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
-    size_t d = bank->info.d;
-    for (size_t i = 0; i < n; i++) {
-        size_t position;
-        if (ids[i] == -1) {
-            memset(out + i * d, 0, d * sizeof *out);
-            continue;
-        }
-        if (!reco_bank_find(bank, ids[i], &position))
-            return reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row of id %lld", (long long)ids[i]);
-        size_t segment = reco_bank_segment_at(bank, position);
-        reco_f16_to_f32_n(out + i * d, reco_bank_row(bank, side, position, &segment), d);
-    }
-    return RECO_OK;
+    gathering g = {.bank = bank, .side = side, .ids = ids, .out = out, .missing = n};
+    reco_parallel(ctx, n, 1 + (1 << 18) / bank->info.d, gather, &g);
+    size_t missing = atomic_load(&g.missing);
+    return missing == n
+               ? RECO_OK
+               : reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row of id %lld", (long long)ids[missing]);
 }

@@ -178,6 +178,18 @@ static bool parse_config(const json_t *json, reco_fusion_config *c)
            get_modality(json, "search", &c->search) && get_modality(json, "fuse", &c->fuse);
 }
 
+/* Are all finite? Exponents alone are looked at, many at once. */
+static bool is_finite(const float *x, size_t n)
+{
+    unsigned bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
+}
+
 static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_fusion *f)
 {
     const char *path = reco_safetensors_path(st);
@@ -194,7 +206,7 @@ static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_f
     for (size_t i = 0; i < f->nparams; i++) {
         const reco_param *p = &f->params[i];
         RECO_TRY(reco_tensor_f32(ctx, reco_safetensors_find(st, p->name), 0, p->count, p->value));
-        for (size_t j = 0; j < p->count; j++)
+        for (size_t j = 0; j < p->count && !is_finite(p->value, p->count); j++)
             if (!isfinite(p->value[j]))
                 return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s holds %g at %zu, want finite numbers",
                                  path, p->name, (double)p->value[j], j);

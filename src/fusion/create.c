@@ -120,7 +120,7 @@ out:
 
 reco_status reco_fusion_allocate(reco_ctx *ctx, reco_fusion *f)
 {
-    f->vector = reco_alloc(ctx, f->total, sizeof *f->vector, "fusion parameters");
+    f->vector = reco_alloc_raw(ctx, f->total, sizeof *f->vector, "fusion parameters");
     if (!f->vector) return RECO_E_NOMEM;
     float *at = f->vector;
     for (size_t i = 0; i < f->nparams; i++) {

@@ -5,16 +5,10 @@
 
 #include <stdlib.h>
 
-/* op(b) [k][n] by where b lies, which says what it is. */
-typedef struct reco_weight_copy {
-    const float *b;
-    size_t n;
-    reco_packed *packed;
-} copy;
-
+/* Weights are known by where they lie, and how many columns. */
 static int by_place(const void *a, const void *b)
 {
-    const copy *x = a, *y = b;
+    const reco_packed *x = a, *y = b;
     if (x->b != y->b) return x->b < y->b ? -1 : 1;
     return x->n < y->n ? -1 : x->n > y->n;
 }
@@ -23,44 +17,58 @@ reco_status reco_fusion_product(reco_ctx *ctx, const reco_fusion *f, float *c, s
                                 size_t lda, const float *b, size_t ldb, bool tb, size_t m, size_t n,
                                 size_t k, float beta)
 {
-    const copy *found =
-        f->ncopies ? bsearch(&(copy){.b = b, .n = n}, f->copies, f->ncopies, sizeof *f->copies, by_place)
-                   : NULL;
-    return found ? reco_gemm_packed(ctx, c, ldc, a, lda, found->packed, m, 1, beta)
+    const reco_packed *found = f->ncopies ? bsearch(&(reco_packed){.b = b, .n = n}, f->copies, f->ncopies,
+                                                    sizeof *f->copies, by_place)
+                                          : NULL;
+    return found ? reco_gemm_packed(ctx, c, ldc, a, lda, found, m, 1, beta)
                  : reco_gemm(ctx, c, ldc, a, lda, false, b, ldb, tb, m, n, k, 1, beta);
 }
 
 void reco_fusion_unpack(reco_fusion *f)
 {
-    for (size_t i = 0; i < f->ncopies; i++) reco_packed_free(f->copies[i].packed);
+    reco_free(f->panels);
     reco_free(f->copies);
+    f->panels = NULL;
     f->copies = NULL;
     f->ncopies = 0;
 }
 
-static reco_status add(reco_ctx *ctx, reco_fusion *f, const float *b, size_t ldb, bool tb, size_t n,
-                       size_t k)
+static void add(reco_fusion *f, const float *b, size_t ldb, bool tb, size_t n, size_t k)
 {
-    copy *to = &f->copies[f->ncopies];
-    RECO_TRY(reco_pack(ctx, &to->packed, b, ldb, tb, n, k));
-    to->b = b;
-    to->n = n;
-    f->ncopies++;
-    return RECO_OK;
+    f->copies[f->ncopies++] = (reco_packed){.b = b, .ldb = ldb, .tb = tb, .n = n, .k = k};
 }
 
-static reco_status add_attention(reco_ctx *ctx, reco_fusion *f, reco_side side, size_t l)
+static void add_attention(reco_fusion *f, reco_side side, size_t l)
 {
     const reco_fusion_config *c = &f->config;
     size_t d = c->d, w = d / c->heads;
     const float *q = reco_fusion_at(f, side, l, P_QKV_W), *k = q + d * d, *v = k + d * d;
-    RECO_TRY(add(ctx, f, q, d, true, d, d));
-    if (!reco_layer_pools(c, l)) RECO_TRY(add(ctx, f, k, d, true, 2 * d, d));
+    add(f, q, d, true, d, d);
+    if (!reco_layer_pools(c, l)) add(f, k, d, true, 2 * d, d);
     for (size_t h = 0; h < c->heads && reco_layer_pools(c, l); h++) {
-        RECO_TRY(add(ctx, f, k + h * w * d, d, false, d, w));
-        RECO_TRY(add(ctx, f, v + h * w * d, d, true, w, d));
+        add(f, k + h * w * d, d, false, d, w);
+        add(f, v + h * w * d, d, true, w, d);
     }
-    return add(ctx, f, reco_fusion_at(f, side, l, P_OUT_W), d, true, d, d);
+    add(f, reco_fusion_at(f, side, l, P_OUT_W), d, true, d, d);
+}
+
+/* One allocation for all: large ones get huge pages, and many small ones as many faults. */
+static reco_status pack_all(reco_ctx *ctx, reco_fusion *f)
+{
+    size_t floats, all = 0;
+    for (size_t i = 0; i < f->ncopies; i++)
+        if (!reco_packed_floats(&floats, f->copies[i].n, f->copies[i].k) || !reco_add(all, floats, &all))
+            return reco_fail_nomem(ctx, SIZE_MAX, "packed weights");
+    if (!(f->panels = reco_alloc_raw(ctx, all, sizeof *f->panels, "packed weights"))) return RECO_E_NOMEM;
+    float *to = f->panels;
+    for (size_t i = 0; i < f->ncopies; i++) {
+        reco_packed *copy = &f->copies[i];
+        copy->panels = to;
+        reco_pack(ctx, to, copy);
+        reco_packed_floats(&floats, copy->n, copy->k);
+        to += floats;
+    }
+    return RECO_OK;
 }
 
 reco_status reco_fusion_pack(reco_ctx *ctx, reco_fusion *f)
@@ -71,15 +79,14 @@ reco_status reco_fusion_pack(reco_ctx *ctx, reco_fusion *f)
     if (!transformer && c->layer != RECO_LAYER_MLP) return RECO_OK;
     f->copies = reco_alloc(ctx, 2 * layers * (5 + 2 * c->heads), sizeof *f->copies, "packed weights");
     if (!f->copies) return RECO_E_NOMEM;
-    for (int side = 0; side < 2; side++)
+    for (int s = 0; s < 2; s++)
         for (size_t l = 0; l < layers; l++) {
-            if (transformer) RECO_TRY(add_attention(ctx, f, (reco_side)side, l));
-            RECO_TRY(add(ctx, f, reco_fusion_at(f, (reco_side)side, l, transformer ? P_FC_W : P_MLP_FC_W),
-                         d, true, c->mlp, d));
-            RECO_TRY(add(ctx, f,
-                         reco_fusion_at(f, (reco_side)side, l, transformer ? P_PROJ_W : P_MLP_PROJ_W),
-                         c->mlp, true, d, c->mlp));
+            reco_side side = (reco_side)s;
+            if (transformer) add_attention(f, side, l);
+            add(f, reco_fusion_at(f, side, l, transformer ? P_FC_W : P_MLP_FC_W), d, true, c->mlp, d);
+            add(f, reco_fusion_at(f, side, l, transformer ? P_PROJ_W : P_MLP_PROJ_W), c->mlp, true, d,
+                c->mlp);
         }
     qsort(f->copies, f->ncopies, sizeof *f->copies, by_place);
-    return RECO_OK;
+    return pack_all(ctx, f);
 }

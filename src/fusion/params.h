@@ -73,14 +73,15 @@ struct reco_fusion {
     size_t per_layer;          /* transformer: tensors of one layer */
     float *vector;             /* [total] */
     size_t total;
-    struct reco_weight_copy *copies; /* [ncopies] of pack.c: none where the vector may change */
+    struct reco_packed *copies; /* [ncopies] of pack.c: none where the vector may change */
     size_t ncopies;
-    json_t *meta; /* provenance, an object of strings */
+    float *panels; /* what they have packed */
+    json_t *meta;  /* provenance, an object of strings */
 };
 
 /* Fill in defaults and check every field. */
 reco_status reco_fusion_resolve(reco_ctx *ctx, reco_fusion_config *config);
-/* Names and shapes, no values yet; then values, zero. */
+/* Names and shapes, no values yet; then room for values. */
 reco_status reco_fusion_layout(reco_ctx *ctx, reco_fusion **out, const reco_fusion_config *config);
 reco_status reco_fusion_allocate(reco_ctx *ctx, reco_fusion *fusion);
 

@@ -157,10 +157,11 @@ static void fuse(void *arg, size_t begin, size_t end, int worker)
     size_t d = j->d, k = j->t->k;
     for (size_t i = begin; i < end; i++) {
         const float *R = j->t->retrieved + i * k * d, *p = j->t->rel.p + i * k;
-        float *restrict z = j->t->z + i * d, g = j->t->rel.gate[i];
+        float *z = j->t->z + i * d, g = j->t->rel.gate[i], w[1024]; /* k is at most 1024 */
+        size_t m = j->t->valid[i];
         memcpy(z, j->t->x + i * d, d * sizeof *z);
-        for (size_t n = 0; n < j->t->valid[i]; n++)
-            for (size_t q = 0; q < d; q++) z[q] += g * p[n] * R[n * d + q];
+        for (size_t n = 0; n < m; n++) w[n] = g * p[n];
+        reco_mix(j->ctx, z, R, d, w, m, d);
     }
 }
 

@@ -41,6 +41,7 @@ typedef struct job {
     size_t at, k;        /* the piece of the sums: at .. at + k */
     size_t first, width; /* the columns that are packed */
     float *panels;       /* of op(b), each [k][columns + RECO_PANEL_SPARE] */
+    const float *packed; /* all of these, or NULL */
     float *rows;         /* of op(a) where that is transposed, [m][k + RECO_PANEL_SPARE] */
     size_t tiles;
     float *scratch;
@@ -48,9 +49,9 @@ typedef struct job {
     atomic_bool failed;
 } job;
 
-static float *panel_at(const job *j, size_t panel)
+static size_t panel_at(const job *j, size_t panel)
 {
-    return j->panels + j->k * panel * (RECO_PANEL + RECO_PANEL_SPARE);
+    return j->k * panel * (RECO_PANEL + RECO_PANEL_SPARE);
 }
 
 /* to [n][m] = from [m][n] transposed, square by square, so that lines stay in a cache. */
@@ -69,7 +70,7 @@ static void pack(void *arg, size_t begin, size_t end, int worker)
     for (size_t p = 0; p * RECO_PANEL < j->width; p++) {
         size_t columns = reco_min(RECO_PANEL, j->width - p * RECO_PANEL), ld = columns + RECO_PANEL_SPARE,
                column = j->first + p * RECO_PANEL;
-        float *to = panel_at(j, p) + begin * ld;
+        float *to = j->panels + panel_at(j, p) + begin * ld;
         if (j->tb) transpose(to, ld, j->b + column * j->ldb + j->at + begin, j->ldb, columns, end - begin);
         for (size_t l = begin; l < end && !j->tb; l++, to += ld)
             memcpy(to, j->b + (j->at + l) * j->ldb + column, columns * sizeof *to);
@@ -88,11 +89,11 @@ static void multiply(void *arg, size_t begin, size_t end, int worker)
 {
     job *j = arg;
     size_t lda = j->ta ? j->k + RECO_PANEL_SPARE : j->lda;
-    const float *a = j->ta ? j->rows : j->a + j->at;
+    const float *a = j->ta ? j->rows : j->a + j->at, *b = j->packed ? j->packed : j->panels;
     for (size_t task = begin; task < end; task++) {
         size_t row = task % j->tiles * RECO_TILE, p = task / j->tiles;
         if (!reco_tile(j->c + row * j->ldc + j->first + p * RECO_PANEL, j->ldc, a + row * lda, lda,
-                       panel_at(j, p), reco_min(RECO_TILE, j->m - row),
+                       b + panel_at(j, p), reco_min(RECO_TILE, j->m - row),
                        reco_min(RECO_PANEL, j->width - p * RECO_PANEL), j->k, j->alpha, j->at ? 1 : j->beta,
                        j->scratch + (size_t)worker * j->per_worker))
             atomic_store(&j->failed, true);
@@ -108,10 +109,9 @@ static size_t piece(size_t width, size_t k)
 static reco_status run(reco_ctx *ctx, job *j, size_t k)
 {
     size_t most = reco_min(j->n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH);
-    float *packed = j->panels;
     j->tiles = (j->m + RECO_TILE - 1) / RECO_TILE;
     j->per_worker = reco_tile_scratch(part);
-    if (!packed) j->panels = reco_scratch(ctx, piece(most, part), sizeof(float), "product");
+    j->panels = reco_scratch(ctx, j->packed ? 0 : piece(most, part), sizeof(float), "product");
     j->rows = reco_scratch(ctx, j->ta ? j->m * (part + RECO_PANEL_SPARE) : 0, sizeof(float), "product");
     j->scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * j->per_worker, sizeof(float), "product");
     if (!j->panels || !j->rows || !j->scratch) return RECO_E_NOMEM;
@@ -120,12 +120,9 @@ static reco_status run(reco_ctx *ctx, job *j, size_t k)
         if (j->ta) reco_parallel(ctx, j->m, SQUARE, pack_rows, j);
         for (j->first = 0; j->first < j->n; j->first += j->width) {
             j->width = reco_min(most, j->n - j->first);
-            if (packed) {
-                j->panels = packed;
-                packed += piece(j->width, j->k);
-            } else
-                reco_parallel(ctx, j->k, SQUARE, pack, j);
+            if (!j->packed) reco_parallel(ctx, j->k, SQUARE, pack, j);
             reco_parallel(ctx, j->tiles * ((j->width + RECO_PANEL - 1) / RECO_PANEL), 1, multiply, j);
+            if (j->packed) j->packed += piece(j->width, j->k);
         }
     }
     return RECO_OK;
@@ -170,46 +167,25 @@ reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_
 
 /* ---- packed beforehand ---- */
 
-struct reco_packed {
-    const float *b;
-    size_t ldb, n, k;
-    bool tb;
-    float *panels; /* piece after piece, as run wants them */
-};
-
-reco_status reco_pack(reco_ctx *ctx, reco_packed **out, const float *b, size_t ldb, bool tb, size_t n,
-                      size_t k)
+bool reco_packed_floats(size_t *floats, size_t n, size_t k)
 {
-    size_t most = reco_min(n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH), width, count;
-    *out = NULL;
-    if (!reco_add(n, (n / RECO_PANEL + n / most + 1) * RECO_PANEL_SPARE, &width) ||
-        !reco_mul(width, k, &count))
-        return reco_fail_nomem(ctx, SIZE_MAX, "packed weights");
-    reco_packed *p = reco_alloc(ctx, 1, sizeof *p, "packed weights");
-    if (!p) return RECO_E_NOMEM;
-    *p = (reco_packed){.b = b, .ldb = ldb, .n = n, .k = k, .tb = tb};
-    if (!(p->panels = reco_alloc_raw(ctx, count, sizeof(float), "packed weights"))) {
-        reco_free(p);
-        return RECO_E_NOMEM;
-    }
-    job j = {.b = b, .ldb = ldb, .tb = tb, .n = n, .panels = p->panels};
-    for (; j.at < k; j.at += j.k) {
-        j.k = reco_min(part, k - j.at);
-        for (j.first = 0; j.first < n; j.first += j.width) {
-            j.width = reco_min(most, n - j.first);
+    size_t most = reco_min(n, PANELS * RECO_PANEL), width;
+    return reco_add(n, (n / RECO_PANEL + n / reco_max(1, most) + 1) * RECO_PANEL_SPARE, &width) &&
+           reco_mul(width, k, floats);
+}
+
+void reco_pack(reco_ctx *ctx, float *panels, const reco_packed *p)
+{
+    size_t most = reco_min(p->n, PANELS * RECO_PANEL), part = reco_min(p->k, DEPTH);
+    job j = {.b = p->b, .ldb = p->ldb, .tb = p->tb, .n = p->n, .panels = panels};
+    for (; j.at < p->k; j.at += j.k) {
+        j.k = reco_min(part, p->k - j.at);
+        for (j.first = 0; j.first < p->n; j.first += j.width) {
+            j.width = reco_min(most, p->n - j.first);
             reco_parallel(ctx, j.k, SQUARE, pack, &j);
             j.panels += piece(j.width, j.k);
         }
     }
-    *out = p;
-    return RECO_OK;
-}
-
-void reco_packed_free(reco_packed *packed)
-{
-    if (!packed) return;
-    reco_free(packed->panels);
-    reco_free(packed);
 }
 
 reco_status reco_gemm_packed(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda,
@@ -226,6 +202,6 @@ reco_status reco_gemm_packed(reco_ctx *ctx, float *c, size_t ldc, const float *a
              .tb = b->tb,
              .alpha = alpha,
              .beta = beta,
-             .panels = b->panels};
+             .packed = b->panels};
     return product(ctx, &j, b->k);
 }

@@ -25,10 +25,15 @@ reco_status reco_gemm(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_
 
 /* b as reco_gemm would pack it: by the same b, k x n, products come to the same bits without that work. b is borrowed, and may not
  * change. Immutable, so that any number of threads may use it. */
-typedef struct reco_packed reco_packed;
-reco_status reco_pack(reco_ctx *ctx, reco_packed **out, const float *b, size_t ldb, bool tb, size_t n,
-                      size_t k);
-void reco_packed_free(reco_packed *packed);
+typedef struct reco_packed {
+    const float *b;
+    size_t ldb, n, k;
+    bool tb;
+    const float *panels; /* [reco_packed_floats], piece after piece as products want them; the caller's */
+} reco_packed;
+bool reco_packed_floats(size_t *floats, size_t n, size_t k); /* false: too many to count */
+/* panels from all the others. */
+void reco_pack(reco_ctx *ctx, float *panels, const reco_packed *packed);
 reco_status reco_gemm_packed(reco_ctx *ctx, float *c, size_t ldc, const float *a, size_t lda,
                              const reco_packed *b, size_t m, float alpha, float beta);
 

@@ -38,6 +38,41 @@ static reco_status backward(const pass *p, size_t part, float *gradient)
                                 g->dy[part % 2] + part / 2 * BLOCK * g->d, gradient);
 }
 
+/* With two threads each takes a side: most of a step of a small layer would else go by in threads that wait for one another. */
+typedef struct sides {
+    const pass *p;
+    float *gradient; /* NULL: forward */
+    reco_status status[2];
+} sides;
+
+static void one_side(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    sides *s = arg;
+    for (size_t side = begin; side < end; side++) {
+        pass p = *s->p;
+        p.ctx = p.g->workers[side];
+        for (size_t part = side; part < p.parts && s->status[side] == RECO_OK; part += 2)
+            s->status[side] = s->gradient ? backward(&p, part, s->gradient) : forward(&p, part);
+    }
+}
+
+/* All parts: forward, or backward into gradient. */
+static reco_status run(const pass *p, float *gradient)
+{
+    if (!p->g->workers[0] || p->parts > p->g->n) {
+        for (size_t part = 0; part < p->parts; part++)
+            RECO_TRY(gradient ? backward(p, part, gradient) : forward(p, part));
+        return RECO_OK;
+    }
+    sides s = {.p = p, .gradient = gradient};
+    reco_parallel(p->ctx, 2, 1, one_side, &s);
+    for (int side = 0; side < 2; side++)
+        if (s.status[side] != RECO_OK)
+            return reco_fail(p->ctx, s.status[side], "%s", reco_ctx_error(p->g->workers[side]));
+    return RECO_OK;
+}
+
 reco_status reco_gradients_create(reco_ctx *ctx, reco_gradients *g, reco_fusion *fusion, size_t max,
                                   size_t k, size_t bytes)
 {
@@ -49,6 +84,7 @@ reco_status reco_gradients_create(reco_ctx *ctx, reco_gradients *g, reco_fusion 
         g->y[side] = reco_alloc(ctx, max * g->d, sizeof(float), "gradient");
         g->dy[side] = reco_alloc(ctx, max * g->d, sizeof(float), "gradient");
         if (!g->y[side] || !g->dy[side]) return RECO_E_NOMEM;
+        if (reco_ctx_threads(ctx) == 2) RECO_TRY(reco_ctx_worker(ctx, &g->workers[side]));
     }
     for (size_t each = 0; g->n < most && (g->n == 0 || (g->n + 1) * each <= bytes); g->n++) {
         RECO_TRY(reco_tape_create(ctx, &g->tapes[g->n], fusion, reco_min(max, BLOCK), k));
@@ -64,6 +100,7 @@ void reco_gradients_clear(reco_gradients *g)
     for (int side = 0; side < 2; side++) {
         reco_free(g->y[side]);
         reco_free(g->dy[side]);
+        reco_ctx_free(g->workers[side]);
     }
 }
 
@@ -74,9 +111,8 @@ reco_status reco_gradients_take(reco_ctx *ctx, reco_gradients *g, double *loss, 
     size_t total;
     const float *logit_scale = reco_fusion_vector(g->fusion, &total) + --total; /* the last parameter */
     memset(gradient, 0, total * sizeof *gradient);
-    for (size_t part = 0; part < p.parts; part++) RECO_TRY(forward(&p, part));
+    RECO_TRY(run(&p, NULL));
     RECO_TRY(reco_train_loss(ctx, loss, g->dy[0], g->dy[1], gradient + total, g->y[0], g->y[1], b->x[0],
                              b->x[1], *logit_scale, answers, b->items, b->n, g->d));
-    for (size_t part = 0; part < p.parts; part++) RECO_TRY(backward(&p, part, gradient));
-    return RECO_OK;
+    return run(&p, gradient);
 }

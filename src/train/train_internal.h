@@ -275,9 +275,10 @@ reco_status reco_state_load(reco_state *s, const reco_job *job, const char *path
 typedef struct reco_gradients {
     reco_fusion *fusion;
     size_t d, k;
-    size_t n;            /* tapes */
-    reco_tape **tapes;   /* [n] */
-    float *y[2], *dy[2]; /* [max][d] by side: refined, and what the loss wants of it */
+    size_t n;             /* tapes */
+    reco_tape **tapes;    /* [n] */
+    float *y[2], *dy[2];  /* [max][d] by side: refined, and what the loss wants of it */
+    reco_ctx *workers[2]; /* of two threads, one for each side; else NULL */
 } reco_gradients;
 
 /* What training keeps. */
