@@ -8,6 +8,7 @@ Standard library and Pillow (for emoji.py) alone. Writes OUT/results.json and OU
 import argparse
 import csv
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def main():
     parser.add_argument("--reco", required=True)
     parser.add_argument("--out", default=DEMO / "out")
     parser.add_argument("--model", default=DEMO / "model", help="another model folder")
+    parser.add_argument("--serve", action="store_true", help="then show it at http://127.0.0.1:1234/, new emoji in memory")
     arguments = parser.parse_args()
     start = time.time()
     demo = Demo(arguments.reco, arguments.out, arguments.model)
@@ -127,6 +129,13 @@ def main():
     print()
     print(page.text_table(results))
     print(f"\n{demo.out / 'results.json'} and {demo.out / 'index.html'}, {time.time() - start:.0f} s")
+    if not arguments.serve:
+        print("scripts/demo --serve shows a page to search and classify with, at http://127.0.0.1:1234/")
+        return
+    demo.run("bank", "undelete", demo.memory, "--all")
+    print("http://127.0.0.1:1234/ until Ctrl-C", flush=True)
+    os.execv(demo.reco, [str(demo.reco), "serve", "--quiet", "--model", str(demo.model), "--bank", str(demo.memory), "--fusion",
+                         str(demo.out / "relational.safetensors")])
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ static void release_item(serve_item *item)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-static void release(serve_request *r)
+void serve_release(serve_request *r)
 {
     for (size_t i = 0; i < r->nitems; i++) release_item(&r->items[i]);
     free(r->items);
@@ -101,7 +101,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
     atomic_fetch_add(&s->metrics.requests, 1);
     if (r->status >= 400) atomic_fetch_add(&s->metrics.errors, 1);
     if (r->route) log_request(s, r);
-    release(r);
+    serve_release(r);
 }
 
 void serve_reply(serve_request *r, int status, json_t *value)

@@ -191,6 +191,7 @@ reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error);
 /* A header's value, or NULL. */
 const char *serve_header(const serve_request *r, const char *name);
 const char *serve_parameter(const serve_request *r, const char *name);
+void serve_release(serve_request *r);
 /* Has the client gone? */
 bool serve_is_gone(const serve_request *r);
 /* The answer is there: HTTP's threads go on. */
