@@ -134,6 +134,8 @@ class Serve(Case):
         rows = self.ask("GET", "/v1/pairs?max=5&from=2")[2]
         self.assertEqual(([r["id"] for r in rows["rows"]], rows["next"]), ([2, 3, 4, 5, 6], 7))
         self.assertEqual(rows["rows"][0]["meta"], {"price": 0.2, "when": 1732752000.123456})
+        audit = [json.loads(line) for line in (self.dir / "shop.bank/audit.jsonl").read_text().splitlines()]
+        self.assertEqual([(a["what"], a["ids"]) for a in audit], [("add", [self.N]), ("delete", [self.N, 999])])
         self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
         # What another process writes is seen, too.
         self.reco("bank", "delete", "shop.bank", "--id", "3")
