@@ -212,7 +212,8 @@ async function search(s, turn) {
   if (both) $("results").append(make("details", {}, make("summary", {}, "What the memory said of the query"), neighbours(refined.explanation)));
   showFilters([...plain.hits, ...(both ? refined.hits : [])]);
   const cut = plain.truncated ? " The text is longer than the model reads, and was cut." : "";
-  say(`${plain.hits.length} ${s.in === "text" ? "captions" : "pictures"} found.${cut}`);
+  const n = plain.hits.length;
+  say(`${n} ${s.in === "text" ? "caption" : "picture"}${n === 1 ? "" : "s"} found.${cut}`);
 }
 
 function answers(title, list) {

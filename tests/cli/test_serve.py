@@ -3,6 +3,7 @@ import base64
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -12,6 +13,8 @@ import time
 import unittest
 
 from common import MODEL, RECO, Case, png
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Serve(Case):
@@ -275,6 +278,33 @@ class Serve(Case):
         self.assertEqual(self.ask("GET", "/health")[0], 200)
         self.assertIn(b"reco_requests_total", self.ask("GET", "/metrics")[2])
         self.assertEqual(self.stop(), 0)
+
+    def browse(self, view, *options):
+        """What the page at this address has become, and nothing that it asked for was refused or came from elsewhere."""
+        (self.dir / "profile").mkdir(exist_ok=True)
+        done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={self.dir}/profile",
+                               "--virtual-time-budget=20000", "--enable-logging=stderr", *options, "--dump-dom", f"http://127.0.0.1:{self.port}/{view}"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+        for word in ("Refused", "Uncaught", "Content Security Policy"):
+            self.assertNotIn(word, done.stderr)
+        return done.stdout
+
+    @unittest.skipUnless(BROWSER, "SKIPPED: no chromium to open the page in")
+    def test_page_in_a_browser(self):
+        (self.dir / "p/hostile.csv").write_text('image,text\n0.png,"<img src=x onerror=alert(1)>"\n')
+        self.reco("bank", "add", "--model", MODEL, "--pairs", "p/hostile.csv", "--several-captions", "shop.bank")
+        self.reco("train", "--bank", "shop.bank", "--out", "f.safetensors", "--steps", "5", "--refine", "both")
+        self.start("--fusion", "f.safetensors")
+        shown = self.browse("#text=thing+number+3&in=text")
+        self.assertIn("CLIP alone", shown)
+        self.assertIn("With the memory", shown)
+        self.assertIn("thing number 3", shown)
+        self.assertIn("13 captions found.", shown)
+        self.assertIn("&lt;img src=x onerror=alert(1)&gt;", shown)
+        self.assertNotIn('src="x"', shown)
+        shown = self.browse("#id=5&in=image&where=" + "json_extract(meta,'%24.%22price%22')+%3D+0.3")
+        self.assertIn("1 picture found.", shown)
+        self.assertIn("nonsense", self.browse("#text=a&where=nonsense"))
 
     def test_many_at_once(self):
         self.start()
