@@ -30,12 +30,22 @@ static double at(const axis *a, double v)
     return a->from + (high > low ? (v - low) / (high - low) : 0.5) * (a->to - a->from);
 }
 
-static double step_of(double high)
+static double step_of(double range)
 {
     static const double steps[] = {1, 2, 5, 10, 20};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
-        if (high / steps[i] <= 6) return steps[i];
+        if (range / steps[i] <= 6) return steps[i];
     return 20;
+}
+
+/* From 0, unless all of it lies in the upper half. */
+static void round_axis(axis *y)
+{
+    if (y->high < 1) y->high = 1;
+    if (y->low < y->high / 2) y->low = 0;
+    double step = step_of(y->high - y->low);
+    y->low = floor(y->low / step) * step;
+    y->high = fmax(ceil(y->high / step) * step, y->low + step);
 }
 
 static void text_at(FILE *out, double x, double y, const char *anchor, const char *text)
@@ -82,8 +92,8 @@ static void draw_grid(FILE *out, const char *title, const reco_study_row *rows, 
                       const axis *y)
 {
     char text[32];
-    double step = step_of(y->high);
-    for (double v = 0; v <= y->high + 1e-9; v += step) {
+    double step = step_of(y->high - y->low);
+    for (double v = y->low; v <= y->high + 1e-9; v += step) {
         fprintf(out, "<path d=\"M%d %.1fH%d\" stroke=\"currentColor\" stroke-opacity=\".15\"/>\n", LEFT,
                 at(y, v), WIDTH - RIGHT);
         snprintf(text, sizeof text, "%g", v);
@@ -127,16 +137,16 @@ static void draw(FILE *out, const reco_study *study, const char *group, const ch
     size_t n = points(study, group, rows);
     if (n < 2) return;
     axis x = {rows[0].x, rows[n - 1].x, strcmp(group, "k") == 0, LEFT + 12, WIDTH - RIGHT - 12};
-    axis y = {0, 100 * reco_study_get_row(study, 0).mean[RECO_STUDY_ALL], false, HEIGHT - BOTTOM, TOP};
+    const double clip = 100 * reco_study_get_row(study, 0).mean[RECO_STUDY_ALL];
+    axis y = {clip, clip, false, HEIGHT - BOTTOM, TOP};
     for (size_t i = 0; i < n; i++)
         for (int l = 0; l < LINES; l++) {
-            double top =
-                100 * (rows[i].mean[lines[l].metric] +
-                       (rows[i].deviation[lines[l].metric] > 0 ? rows[i].deviation[lines[l].metric] : 0));
-            if (top > y.high) y.high = top;
+            double mean = 100 * rows[i].mean[lines[l].metric],
+                   sd = 100 * rows[i].deviation[lines[l].metric];
+            y.low = fmin(y.low, mean - fmax(sd, 0)); /* of NaN fmin and fmax take the other */
+            y.high = fmax(y.high, mean + fmax(sd, 0));
         }
-    if (y.high < 1) y.high = 1;
-    y.high = ceil(y.high / step_of(y.high)) * step_of(y.high);
+    round_axis(&y);
     fputs("<section class=\"card\"><h3>", out);
     page_text(out, study_group_title(group));
     fprintf(out,
@@ -211,7 +221,8 @@ void study_page(const reco_study *study, const reco_study_result *result, FILE *
             "<p>Top-1 accuracy in percent of %zu picture%s among %zu classes: the mean over seeds &plusmn; "
             "their standard deviation. The last column is "
             "the difference to CLIP over all pictures, with its 95&nbsp;%% interval by a paired "
-            "bootstrap.</p>\n<h2>Plots</h2>\n<div "
+            "bootstrap. &ldquo;Sides&rdquo; were refined, &ldquo;chosen&rdquo; is what training would have "
+            "refined.</p>\n<h2>Plots</h2>\n<div "
             "style=\"display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1rem\">\n",
             result->queries, cli_s(result->queries), result->classes);
     draw(out, study, "k", "neighbours, k");
