@@ -126,7 +126,10 @@ static reco_status memory(const study_reader *r, const char *name)
 {
     study_spec spec = base(r->study, "memory");
     while (strcmp(r->study->memories[spec.memory].name, name) != 0) spec.memory++;
-    return add(r, spec, name);
+    return add(r, spec,
+               spec.memory == 0   ? "the memory, as above"
+               : spec.memory == 1 ? "the memory of training"
+                                  : name);
 }
 
 static reco_status numbered(const study_reader *r, const char *group, double v)

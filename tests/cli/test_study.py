@@ -181,8 +181,8 @@ class Study(Case):
                     + "".join(f'{json.dumps(n)} = "pairs.csv"\n' for n in (name, formula, odd)))
         self.reco("study", "s.toml", "--out", "o", "--json")
         rows = json.loads((self.dir / "o/table.json").read_text())["rows"]
-        self.assertEqual([r["name"] for r in rows], ["CLIP", "memory", "bank", name, formula, odd])
-        self.assertEqual([r["name"] for r in self.table("o")], ["CLIP", "memory", "bank", name, "'" + formula, odd])
+        self.assertEqual([r["name"] for r in rows], ["CLIP", "the memory, as above", "the memory of training", name, formula, odd])
+        self.assertEqual([r["name"] for r in self.table("o")], ["CLIP", "the memory, as above", "the memory of training", name, "'" + formula, odd])
         latex = (self.dir / "o/table.tex").read_text()
         self.assertIn("\na,\"b\" $<$i$>$\\&\\_\\%\\$\\#\\{\\}\\textasciitilde{}\\textasciicircum{}\\textbackslash{} é & both & $", latex)
         self.assertIn("\ntab?here? & ", latex)
