@@ -71,7 +71,7 @@ static reco_status read_classes(reco_ctx *ctx, study_data *data, const reco_stud
     if (!study->templates) return RECO_OK;
     RECO_TRY(reco_read_lines(ctx, study->templates, &data->templates, &data->ntemplates));
     for (size_t i = 0; i < data->ntemplates; i++)
-        if (!strstr(data->templates[i], "{}"))
+        if (!strstr(data->templates[i], "{}") && !strstr(data->templates[i], "{c}"))
             return reco_fail(ctx, RECO_E_ARG, "%s: template \"%.100s\" has no {} for the class name",
                              study->templates, data->templates[i]);
     return RECO_OK;
