@@ -1,0 +1,499 @@
+"""The memory: image-text pairs, embedded, in a folder that grows and shrinks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Sequence, TypeVar, Union, overload
+
+import numpy as np
+
+from . import _arrays, _core, _images, _sources, errors
+from ._arrays import ArrayLike, Floats, Ids, Path
+from ._progress import Progress, Shown
+from ._sources import Pairs
+from .model import Failure, Model
+
+if TYPE_CHECKING:
+    from .fusion import Fusion
+
+T = TypeVar("T")
+_MISSING = re.compile(r"no such column: ([A-Za-z_][A-Za-z0-9_]*)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pair of the memory."""
+
+    id: int
+    caption: str
+    uri: Optional[str] = None  #: the picture, as it was named
+    meta: dict[str, Any] = field(default_factory=dict)  #: the other columns
+    base: Optional[str] = None  #: the folder that a relative uri is to be taken from
+
+    @property
+    def path(self) -> Optional[str]:
+        """Where the picture is."""
+        return os.path.join(self.base, self.uri) if self.base and self.uri else self.uri
+
+
+class Hits(NamedTuple):
+    """What a search found, best first."""
+
+    scores: Floats  #: [nq][k] cosines; 0 where there is nothing
+    ids: Ids  #: [nq][k]; -1 where there is nothing
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What a build, an addition or an update did."""
+
+    rows: int  #: added
+    failed: tuple[Failure, ...] = ()  #: what was skipped, and why
+    changed: int = 0
+    duplicates: int = 0  #: were there already
+    counts: dict[str, Any] = field(default_factory=dict)  #: all that the library counts
+
+
+class Filter:
+    """Rows to search among; made once, used often: ``bank.filter("price < 100")``. Of one opening of a bank."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __len__(self) -> int:
+        return _core.bank_filter_count(self._handle)
+
+
+def column_condition(error: errors.Error, where: str) -> Optional[str]:
+    """Names that SQLite does not know are columns of the user's, which lie in meta."""
+    found = _MISSING.search(str(error))
+    if not found:
+        return None
+    name = re.compile(rf"(?<![\w.$'\"]){re.escape(found[1])}(?![\w(])")
+    parts = re.split(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")", where)
+    parts[::2] = [name.sub(f"json_extract(meta, '$.\"{found[1]}\"')", part) for part in parts[::2]]
+    made = "".join(parts)
+    return made if made != where else None
+
+
+def with_columns(call: Callable[[Optional[str]], T], where: Optional[str]) -> T:
+    """Call with a condition in which columns of the user's may stand by name."""
+    for _ in range(64):
+        try:
+            return call(where)
+        except errors.InvalidArgument as error:
+            longer = column_condition(error, where) if where is not None else None
+            if longer is None:
+                raise
+            where = longer
+    raise errors.InvalidArgument("too many columns in a condition")
+
+
+class Bank:
+    """A bank, open: what was committed when it was opened is what it sees, and what it wrote itself.
+
+    A bank may be shared between threads. :meth:`refresh` makes it see what others have committed since.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.fsdecode(path)
+        self.last: Optional[WriteReport] = None  #: of the last build, add or update through this object
+        self._lock = threading.Lock()  # one thread at a time reads the database of an open bank
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: Path) -> "Bank":
+        """The same as ``Bank(path)``."""
+        return cls(path)
+
+    def refresh(self) -> None:
+        """See what has been committed until now. Calls at work and filters keep what they began with."""
+        handle = _core.bank_open(self.path)
+        self.info: dict[str, Any] = _core.bank_info(handle)  #: rows, deleted, d, encoder, fingerprint, segments, ...
+        self._handle = handle
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bank, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"<reco.Bank {self.path!r}: {len(self)} pairs, d = {self.d}>"
+
+    # ---- writing ----
+
+    @classmethod
+    def build(cls, path: Path, *, model: Optional[Model] = None, pairs: Optional[Pairs] = None, tars: Union[None, Path, Sequence[Path]] = None,
+              embeddings: Optional[Path] = None, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None,
+              image_column: Optional[str] = None, text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> "Bank":
+        """Make a bank.
+
+        Parameters
+        ----------
+        path
+            The folder; it must not be there, unless a build of the same file was cut off, which goes on.
+        model
+            Embeds the pairs.
+        pairs
+            A file (CSV, TSV, JSONL, Parquet), a DataFrame, a table of pyarrow, or an iterable of dicts. Columns ``image`` (a path, or
+            a picture in memory) and ``text``; others are kept as ``meta``.
+        tars
+            Webdataset tars, or patterns of them.
+        embeddings
+            A folder in clip-retrieval's layout.
+        image, text
+            Vectors [n][d] of both sides, with ``pairs`` for their captions (a record each; ``image`` a name, if any); no model is needed.
+        options
+            ``dedup``, ``several_captions``, ``batch``, ``commit``: as of ``reco bank build``.
+
+        Pairs that cannot be used are skipped, and ``.last.failed`` tells which and why. A build of records in memory that is cut off
+        can't go on, unless they come as a file.
+        """
+        report = _write(path, True, model, pairs, tars, embeddings, image, text, image_column, text_column, progress, options)
+        bank = cls(path)
+        bank.last = report
+        return bank
+
+    def add(self, pairs: Optional[Pairs] = None, *, model: Optional[Model] = None, tars: Union[None, Path, Sequence[Path]] = None,
+            embeddings: Optional[Path] = None, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None,
+            image_column: Optional[str] = None, text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> WriteReport:
+        """Add pairs, from the same sources as :meth:`build` takes."""
+        try:
+            self.last = _write(self.path, False, model, pairs, tars, embeddings, image, text, image_column, text_column, progress, options)
+        finally:
+            self.refresh()  # what was committed before an error is there
+        return self.last
+
+    def update(self, pairs: Pairs, *, model: Model, key: Optional[str] = None, image_column: Optional[str] = None,
+               text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> WriteReport:
+        """Rows are to be as the pairs say: only what differs is embedded again, and ids stay. ``key`` names a column by which rows are
+        known; without it they are known by their picture."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="reco-") as folder:
+                source = _as_file(pairs, folder)
+                if source is None:
+                    raise TypeError("an update takes pictures by path")
+                self.last = _ingest("update", model, [source], self.path, False, key, image_column, text_column, progress, options)
+        finally:
+            self.refresh()
+        return self.last
+
+    def delete(self, ids: Optional[ArrayLike] = None, *, where: Optional[str] = None, uris: Sequence[str] = ()) -> int:
+        """Delete rows by id, condition or uri; how many there were. :meth:`restore` brings them back until :meth:`compact`."""
+        return self._delete(False, ids, where, uris)
+
+    def restore(self, ids: Optional[ArrayLike] = None, *, where: Optional[str] = None, uris: Sequence[str] = ()) -> int:
+        """Bring deleted rows back; how many there were."""
+        return self._delete(True, ids, where, uris)
+
+    def _delete(self, restore: bool, ids: Optional[ArrayLike], where: Optional[str], uris: Sequence[str]) -> int:
+        if ids is None and where is None and not len(uris):
+            raise ValueError("which rows? want ids, where or uris")
+        if isinstance(uris, str):
+            raise TypeError("uris: want a list")
+        which = None if ids is None else np.atleast_1d(_arrays.ids(ids)).reshape(-1)
+        n = 0 if which is None else which.size
+        count = with_columns(lambda condition: _core.bank_delete(self.path, restore, which, n, list(uris), condition), where)
+        self.refresh()
+        return count
+
+    def compact(self, *, progress: Progress = None) -> dict[str, Any]:
+        """Make deleted rows go for good, and many small vector files few."""
+        with Shown(progress) as hook:
+            result = _core.bank_compact(self.path, hook)
+        self.refresh()
+        return result
+
+    # ---- reading ----
+
+    @property
+    def d(self) -> int:
+        """Width of the vectors."""
+        return int(self.info["d"])
+
+    def __len__(self) -> int:
+        """Live rows."""
+        return int(self.info["rows"])
+
+    def ids(self, where: Optional[str] = None) -> Ids:
+        """Ids [n] of the live rows, ascending, or of those for which the condition is true."""
+        return with_columns(self._select, where)
+
+    def _select(self, where: Optional[str]) -> Ids:
+        handle, rows, first = self._handle, len(self), 0
+        pages: list[Ids] = []
+        with self._lock:
+            while True:
+                page = np.empty(max(1, rows if where is None else min(rows, 65536)), np.int64)
+                n = _core.bank_select(handle, where, first, page.size, page, False)
+                pages.append(page[:n])
+                if n < page.size:
+                    return pages[0] if len(pages) == 1 else np.concatenate(pages)
+                first = int(page[n - 1]) + 1
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[int(i)] for i in self.ids())
+
+    def __contains__(self, id: object) -> bool:
+        try:
+            return isinstance(id, (int, np.integer)) and self[int(id)] is not None
+        except errors.NotFound:
+            return False
+
+    @overload
+    def __getitem__(self, id: int) -> Row: ...
+    @overload
+    def __getitem__(self, id: ArrayLike) -> Union[Row, list[Row]]: ...
+    def __getitem__(self, id: Union[int, ArrayLike]) -> Union[Row, list[Row]]:
+        """The row of an id, or a list of those of several; NotFound where one is not there."""
+        if isinstance(id, (int, np.integer)):
+            with self._lock:
+                number, caption, uri, meta, base = _core.bank_get(self._handle, int(id))
+            return Row(number, caption, uri, json.loads(meta) if meta else {}, base)
+        if isinstance(id, slice):
+            raise TypeError("rows go by id, which has gaps: bank[[3, 5, 8]]")
+        return [self[int(i)] for i in _arrays.ids(id).reshape(-1)]
+
+    def filter(self, where: Optional[str] = None, *, ids: Optional[ArrayLike] = None) -> Filter:
+        """Rows to search among, by a condition or by ids, to be used in several searches."""
+        if (where is None) == (ids is None):
+            raise ValueError("want a condition or ids")
+        if ids is not None:
+            which = _arrays.ids(ids).reshape(-1)
+            return Filter(_core.bank_filter(self._handle, which, which.size))
+
+        def make(condition: Optional[str]) -> Filter:
+            with self._lock:
+                return Filter(_core.bank_filter(self._handle, condition or "", 0))
+
+        return with_columns(make, where)
+
+    def filter_handle(self, where: Union[None, str, Filter]) -> Any:
+        """For the other modules: the handle of a condition."""
+        if where is None:
+            return None
+        return (where if isinstance(where, Filter) else self.filter(where))._handle
+
+    def search(self, queries: ArrayLike, k: int = 10, *, side: str = "image", where: Union[None, str, Filter] = None,
+               min_similarity: Optional[float] = None, distinct: bool = False, fusion: Optional["Fusion"] = None,
+               query_side: Optional[str] = None, refine: str = "auto", mixture: bool = True, progress: Progress = False) -> Hits:
+        """The k rows of greatest cosine to each query, exactly; of equal ones the smaller id first.
+
+        Parameters
+        ----------
+        queries
+            [nq][d] or [d], unit rows (within 1e-3).
+        side
+            Whose vectors they are compared with: ``"image"`` or ``"text"``.
+        where
+            Rows to search among: a condition over id, caption, uri and the columns of the user's, or a :class:`Filter`.
+        min_similarity
+            Leave out what has a smaller cosine.
+        distinct
+            Each picture once, with its best row.
+        fusion
+            Refine the queries first, and read out the mixture where there is one: scores are probabilities among the answers then
+            (``mixture=False``: cosines of the refined queries). ``query_side`` says what the queries embed (default: ``side``),
+            ``refine`` which sides are refined.
+
+        Returns
+        -------
+        (scores, ids)
+            float32 and int64 [nq][k] (or [k] of one query), in faiss's order: best first, -1 and 0 where there is nothing.
+        """
+        x, single = _arrays.rows(queries, self.d, "queries")
+        if k < 1:
+            raise errors.InvalidArgument(f"k = {k}, want 1..1024")
+        n = len(x)
+        handle, rows = self._handle, self.filter_handle(where)
+        scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
+        with Shown(progress) as hook:
+            if fusion is None:
+                _core.bank_search(handle, side, x, n, k, min_similarity, rows, distinct, ids, scores, hook)
+            else:
+                mix = None if mixture else (0.0, 0.0, 0.0, 0.0, 0.0, 0)
+                _core.bank_ask(handle, query_side or side, side, x, n, k, min_similarity, rows, distinct, fusion._handle, refine, mix, ids,
+                               scores, None, None, hook)
+        return Hits(scores[0], ids[0]) if single else Hits(scores, ids)
+
+    def partners(self, ids: ArrayLike, side: str = "text") -> Floats:
+        """Vectors of rows: float32 [...][d] of ids [...]; zeros for -1."""
+        which = _arrays.ids(ids)
+        out = np.empty((*which.shape, self.d), np.float32)
+        _core.bank_gather(self._handle, side, which, which.size, out)
+        return out
+
+    def verify(self, *, progress: Progress = None) -> list[str]:
+        """Read every byte and check it; what is wrong, a sentence each. Empty: the bank is whole."""
+        with Shown(progress) as hook:
+            found = _core.bank_verify(self.path, hook)
+        return [f"{file} {what}" + (f" (bytes {at}..{at + size})" if size else "") for file, what, at, size, _, _ in found]
+
+    def export(self, out: Path, *, where: Optional[str] = None, progress: Progress = None) -> int:
+        """To a folder of embeddings in clip-retrieval's layout, or to a pairs file where ``out`` ends in .csv or .jsonl; how many rows."""
+        pairs = os.fsdecode(out).endswith((".csv", ".jsonl"))
+
+        def write(condition: Optional[str]) -> int:
+            with self._lock, Shown(progress) as hook:
+                return _core.bank_export(self._handle, os.fsdecode(out), condition, pairs, hook)
+
+        return with_columns(write, where)
+
+
+# ---- writing ----
+
+
+def _ingest(kind: str, model: Optional[Model], sources: list[str], bank: str, build: bool, key: Optional[str], image_column: Optional[str],
+            text_column: Optional[str], progress: Progress, options: dict[str, Any]) -> WriteReport:
+    numbers = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}
+    with Shown(progress) as hook:
+        counts, bad = _core.bank_ingest(kind, model._handle if model is not None else None, sources, bank, build, numbers, key,
+                                        (image_column, text_column), hook)
+    failed = tuple(Failure(*entry) for entry in bad)
+    return WriteReport(counts["rows"], failed, counts["changed"], counts["duplicates"], counts)
+
+
+def _as_file(pairs: Pairs, folder: str) -> Optional[str]:
+    """A file that the library reads; None: the pictures are in memory."""
+    if _sources.is_path(pairs) and not _sources.is_parquet(pairs):
+        return os.fsdecode(pairs)
+    rows = _sources.records(pairs)
+    path = os.path.join(folder, "pairs.jsonl")
+    _sources.write_jsonl(path, rows)
+    return path
+
+
+def _write(path: Path, build: bool, model: Optional[Model], pairs: Optional[Pairs], tars: Union[None, Path, Sequence[Path]],
+           embeddings: Optional[Path], image: Optional[ArrayLike], text: Optional[ArrayLike], image_column: Optional[str],
+           text_column: Optional[str], progress: Progress, options: dict[str, Any]) -> WriteReport:
+    bank = os.fsdecode(path)
+    vectors = image is not None or text is not None
+    if (pairs is not None) + (tars is not None) + (embeddings is not None) != 1 or (vectors and pairs is None):
+        raise ValueError("want one of pairs, tars and embeddings, and with vectors pairs for their captions")
+    if model is None and not vectors and embeddings is None:
+        raise ValueError("want a model to embed with")
+
+    def ingest(kind: str, sources: list[str]) -> WriteReport:
+        return _ingest(kind, model, sources, bank, build, None, image_column, text_column, progress, options)
+
+    if tars is not None:
+        return ingest("tars", [os.fsdecode(t) for t in _sources.paths(tars)])
+    if embeddings is not None:
+        return ingest("embeddings", [os.fsdecode(embeddings)])
+    if vectors:
+        return _write_vectors(bank, build, model, pairs, image, text, text_column, image_column, options)
+    if pairs is not None and _sources.is_path(pairs) and not _sources.is_parquet(pairs):
+        return ingest("pairs", [os.fsdecode(pairs)])
+    rows = _sources.records(pairs)
+    first = next(rows, None)
+    if first is None:
+        raise errors.NotFound("no pairs")
+    rows = itertools.chain([first], rows)
+    key = _sources.image_key(first, image_column)
+    if key is not None:
+        assert model is not None
+        return _write_pictures(bank, build, model, rows, key, _sources.text_key(first, text_column), progress, options)
+    with tempfile.TemporaryDirectory(prefix="reco-") as folder:
+        file = os.path.join(folder, "pairs.jsonl")
+        _sources.write_jsonl(file, rows)
+        return ingest("pairs", [file])
+
+
+def _no_options(options: dict[str, Any], what: str) -> None:
+    if options:
+        raise TypeError(f"{what} take no option {', '.join(options)}")
+
+
+class _Writer:
+    """A writer of rows from memory, which takes the bank back where nothing came into it."""
+
+    def __init__(self, bank: str, build: bool, d: int, model: Optional[Model]) -> None:
+        spec = (d, model.name, model.fingerprint(), model.logit_scale) if model is not None else (d, None, None, 0.0)
+        if build and os.path.exists(bank) and os.listdir(bank):
+            raise errors.Exists(f"{bank}: is there already; add to it, or name another folder")
+        if not build:
+            theirs = Bank(bank)
+            if theirs.d != d:
+                raise errors.Mismatch(f"{bank}: holds vectors of {theirs.d}, not {d}")
+            if model is not None:
+                _core.check_encoder(model._handle, theirs._handle, None)
+        self._handle = _core.writer_open(bank, spec if build else None, "")
+        self.d, self.rows = d, 0
+
+    def append(self, image: Floats, text: Floats, captions: list[str], uris: list[Optional[str]], metas: list[Optional[str]]) -> None:
+        _core.writer_append(self._handle, self.d, image, text, captions, uris, metas)
+        self.rows += len(captions)
+
+    def commit(self) -> None:
+        _core.writer_commit(self._handle, 0, True)
+
+    def close(self) -> None:
+        self._handle = None
+
+
+def _json(record: dict[str, Any], but: set[str]) -> Optional[str]:
+    meta = _sources.plain({k: v for k, v in record.items() if k not in but})
+    return json.dumps(meta) if meta else None
+
+
+def _write_vectors(bank: str, build: bool, model: Optional[Model], pairs: Pairs, image: Optional[ArrayLike], text: Optional[ArrayLike],
+                   text_column: Optional[str], image_column: Optional[str], options: dict[str, Any]) -> WriteReport:
+    _no_options(options, "vectors")
+    if image is None or text is None:
+        raise ValueError("want vectors of both sides, image and text")
+    d = _arrays.to_numpy(image).shape[-1]
+    v, t = _arrays.rows(image, d, "image")[0], _arrays.rows(text, d, "text")[0]
+    rows = list(_sources.records(pairs))
+    if not len(rows) == len(v) == len(t):
+        raise ValueError(f"{len(v)} vectors of images, {len(t)} of texts and {len(rows)} pairs")
+    if not rows:
+        raise errors.NotFound("no pairs")
+    key = _sources.text_key(rows[0], text_column)
+    name = image_column or "image"
+    writer = _Writer(bank, build, d, model)
+    try:
+        for i in range(0, len(rows), 8192):
+            part = rows[i:i + 8192]
+            uris = [None if r.get(name) is None else os.fsdecode(r[name]) for r in part]
+            writer.append(v[i:i + 8192], t[i:i + 8192], [str(r[key]) for r in part], uris, [_json(r, {key, name}) for r in part])
+        writer.commit()
+    finally:
+        writer.close()
+    return WriteReport(writer.rows)
+
+
+def _write_pictures(bank: str, build: bool, model: Model, rows: Iterator[dict[str, Any]], image: str, text: str, progress: Progress,
+                    options: dict[str, Any]) -> WriteReport:
+    """Pictures in memory: embedded here, since the library has no place to find them at later."""
+    _no_options(options, "pictures in memory")
+    failed: list[Failure] = []
+    base = 0
+    writer = _Writer(bank, build, model.d, model)
+    try:
+        with Shown(progress) as hook:
+            while part := list(itertools.islice(rows, 1024)):
+                good: list[int] = []
+                for i, record in enumerate(part):
+                    if isinstance(record.get(text), str) and record[text].strip() and record.get(image) is not None:
+                        good.append(i)
+                    else:
+                        failed.append(Failure(base + i, _images.name_of(record.get(image)), "no text or no image"))
+                v, index, bad = model._embed_images([part[i][image] for i in good], 0, hook, (0, 0))
+                failed += [Failure(base + good[f.index], f.item, f.reason) for f in bad]
+                kept = [part[good[int(i)]] for i in index]
+                t = model.encode_text([r[text] for r in kept])
+                uris = [r[image]["path"] if isinstance(r[image], dict) else os.fsdecode(r[image])
+                        if isinstance(r[image], (str, os.PathLike)) else None for r in kept]
+                writer.append(v, t, [r[text] for r in kept], uris, [_json(r, {image, text}) for r in kept])
+                base += len(part)
+        if writer.rows:
+            writer.commit()
+    finally:
+        writer.close()
+    if not writer.rows:
+        raise errors.NotFound(f"none of {base} pairs could be used" + (f", the first: {failed[0].reason}" if failed else ""))
+    return WriteReport(writer.rows, tuple(failed))

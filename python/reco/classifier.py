@@ -1,0 +1,342 @@
+"""Zero-shot classification with a memory, with scikit-learn's methods."""
+
+from __future__ import annotations
+
+import base64
+import html
+import inspect
+from dataclasses import dataclass
+from typing import Any, Iterable, Optional, Sequence, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arrays, _core, _images
+from ._arrays import Floats, Ids
+from .bank import Bank, Filter, Row
+from .fusion import Fusion, Mixture
+from .model import Model, _all_good
+
+_NO_CLASS = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A row that took part."""
+
+    row: Row
+    score: float  #: cosine that it was retrieved with
+    weight: float  #: its share of the refined embedding
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an answer comes out. It shows itself in a notebook."""
+
+    label: Any  #: the answer
+    clip: list[tuple[Any, float]]  #: the best classes by CLIP alone, and their probabilities
+    reco: list[tuple[Any, float]]  #: the same with the memory
+    image: list[Neighbour]  #: what the picture retrieved
+    text: list[Neighbour]  #: what the prompts of the answer retrieved
+    picture: Optional[bytes] = None
+
+    def __str__(self) -> str:
+        def best(rows: list[tuple[Any, float]]) -> str:
+            return ", ".join(f"{name} {100 * p:.1f}%" for name, p in rows)
+
+        def found(rows: list[Neighbour]) -> str:
+            return ", ".join(f"{n.row.caption} ({n.score:.2f})" for n in rows)
+
+        lines = [f"clip  {best(self.clip)}", f"reco  {best(self.reco)}"]
+        lines += [f"{side} like {found(rows)}" for side, rows in (("image", self.image), ("text", self.text)) if rows]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+            cells = "".join(f"<tr><td>{html.escape(a)}</td><td style='text-align:right'>{b}</td></tr>" for a, b in rows)
+            return f"<table style='display:inline-table;vertical-align:top;margin-right:2em'><caption>{title}</caption>{cells}</table>"
+
+        def classes(rows: list[tuple[Any, float]]) -> Iterable[tuple[str, str]]:
+            return ((str(name), f"{100 * p:.1f} %") for name, p in rows)
+
+        def neighbours(rows: list[Neighbour]) -> Iterable[tuple[str, str]]:
+            return ((n.row.caption, f"{n.score:.2f} &times; {n.weight:.2f}") for n in rows)
+
+        parts = [table("CLIP", classes(self.clip)), table("with the memory", classes(self.reco))]
+        if self.image:
+            parts.append(table("the picture retrieved", neighbours(self.image)))
+        if self.text:
+            parts.append(table("the answer's prompts retrieved", neighbours(self.text)))
+        if self.picture is not None:
+            kind = "png" if self.picture.startswith(b"\x89PNG") else "jpeg"
+            parts.insert(0, f"<img style='max-width:160px;vertical-align:top;margin-right:2em' "
+                            f"src='data:image/{kind};base64,{base64.b64encode(self.picture).decode()}'>")
+        return f"<div>{''.join(parts)}</div>"
+
+
+class Classifier:
+    """Names pictures: CLIP's zero-shot classifier, refined by the memory and read out through the layer's mixture.
+
+    Parameters
+    ----------
+    model, bank, fusion
+        What answers; without bank and fusion it is plain CLIP.
+    classes
+        Names [c]. None: :meth:`fit` takes them from y.
+    templates
+        Prompts with ``{}`` for the name; none: the name alone.
+    refine
+        ``"auto"``: the sides that training chose; ``"image"``, ``"text"``, ``"both"`` or ``"none"``.
+    mixture
+        ``"auto"``: the readout that training chose; ``"off"``: cosines decide; or a :class:`~reco.fusion.Mixture`.
+    k
+        Neighbours; 0: the layer's own.
+    where
+        Ask only rows of the memory for which this is true.
+    merge
+        Names that mean one class (the tokenizer makes the same of them) are one; else they are an error.
+
+    ``X`` is a list of pictures (what :meth:`Model.encode_image` takes) or their embeddings, float [n][d]. A picture that cannot be read is
+    an error, since every answer has its place.
+    """
+
+    _estimator_type = "classifier"
+
+    def __init__(self, model: Optional[Model] = None, bank: Optional[Bank] = None, fusion: Optional[Fusion] = None,
+                 classes: Optional[Sequence[Any]] = None, templates: Optional[Sequence[str]] = None, *, refine: str = "auto",
+                 mixture: Any = "auto", k: int = 0, where: Union[None, str, Filter] = None, merge: bool = False) -> None:
+        self.model = model
+        self.bank = bank
+        self.fusion = fusion
+        self.classes = classes
+        self.templates = templates
+        self.refine = refine
+        self.mixture = mixture
+        self.k = k
+        self.where = where
+        self.merge = merge
+
+    # ---- scikit-learn's manners ----
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **params: Any) -> "Classifier":
+        for name, value in params.items():
+            if name not in _PARAMETERS:
+                raise ValueError(f"Invalid parameter {name!r} for estimator {self!r}. Valid parameters are: {list(_PARAMETERS)!r}.")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        given = [f"{n}={v!r}" for n, v in self.get_params().items() if not _is_default(n, v) and n != "classes"]
+        if self.classes is not None:
+            given.append(f"classes=[{len(self.classes)}]")
+        return f"Classifier({', '.join(given)})"
+
+    def __sklearn_clone__(self) -> "Classifier":
+        return Classifier(**self.get_params())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_list")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(estimator_type="classifier", target_tags=TargetTags(required=False), classifier_tags=ClassifierTags(),
+                    input_tags=InputTags(two_d_array=False, string=True), requires_fit=False)
+
+    def fit(self, X: Any = None, y: Optional[Sequence[Any]] = None) -> "Classifier":
+        """Embed the classes: those given, else the values of y. Nothing is learned from X, which is not looked at."""
+        if self.model is None:
+            raise ValueError("want a model")
+        if self.classes is None and y is None:
+            raise ValueError("This Classifier requires y to be passed, but the target y is None: want classes or y")
+        labels = np.asarray(list(self.classes)) if self.classes is not None else np.unique(np.asarray(y))
+        handle, names, of = _core.classes_open([str(label) for label in labels], self.model._handle, self.merge)
+        _core.check_encoder(self.model._handle, self.bank and self.bank._handle, self.fusion and self.fusion._handle)
+        first = [of.index(i) for i in range(len(names))]
+        #: [c] classes, in the order of the columns of predict_proba
+        self.classes_ = labels[first]
+        self.n_features_in_ = self.model.d
+        self._settle()
+        self._plain = np.empty((len(names), self.model.d), np.float32)
+        refined = np.empty_like(self._plain) if self._sides in ("text", "both") else None
+        bank, fusion = (self.bank, self.fusion) if refined is not None else (None, None)
+        self._prompts = [] if self.templates is None else list(self.templates)
+        rows = self.bank.filter_handle(self.where) if self.bank is not None else None
+        #: prompts that are longer than the model's context
+        self.truncated_ = _core.classes_embed(handle, self.model._handle, bank and bank._handle, fusion and fusion._handle, self._prompts,
+                                              self.k, None, rows, self._plain, refined, None)
+        self._refined = self._plain if refined is None else refined
+        self._list = handle
+        return self
+
+    def _settle(self) -> None:
+        """Which sides are refined and how is read out."""
+        if (self.bank is None) != (self.fusion is None):
+            raise ValueError("bank and fusion go together")
+        self._sides, self._mixture = "none", None
+        self._mix: Optional[Mixture] = None
+        if self.fusion is None:
+            return
+        if self.refine not in ("auto", "none", "image", "text", "both"):
+            raise ValueError(f"refine = {self.refine!r}, want auto, none, image, text or both")
+        self._sides = self.fusion.sides if self.refine == "auto" else self.refine
+        if isinstance(self.mixture, tuple):
+            self._mix = Mixture(*self.mixture)
+        elif self.mixture == "auto":
+            self._mix = self.fusion.mixture if self._sides == self.fusion.sides else None
+        elif self.mixture != "off":
+            raise ValueError(f"mixture = {self.mixture!r}, want auto, off or a Mixture")
+
+    def _fitted(self) -> "Classifier":
+        if not hasattr(self, "_list"):
+            self.fit()
+        return self
+
+    # ---- answers ----
+
+    def _embeddings(self, X: Any) -> Floats:
+        assert self.model is not None
+        if not _images.is_one(X) or getattr(X, "ndim", 0) == 2:
+            a = X if hasattr(X, "ndim") else np.asarray(X) if len(X) and isinstance(X[0], (list, tuple)) else None
+            if a is not None and a.ndim == 2 and getattr(a.dtype, "kind", "f") == "f":
+                return _arrays.rows(a, self.model.d)[0]
+        if isinstance(X, np.ndarray) and X.dtype.kind in "OU":
+            X = X.reshape(-1).tolist()
+        return np.asarray(_all_good(self.model.encode_image(X)))
+
+    def _neighbours(self, x: Floats) -> tuple[Floats, Optional[tuple[Ids, Floats, Ids]]]:
+        """Refined pictures, and the neighbours (ids [n][k], scores [n][k], counts [n]) that were fused or vote."""
+        if self.fusion is None or self.bank is None:
+            return x, None
+        y = x
+        hits: Optional[tuple[Ids, Floats, Ids]] = None
+        fuses = self._sides in ("image", "both") and self.fusion.layer != "none"
+        if fuses:
+            y, ids, scores, counts = self.fusion._refine(self.bank, "image", x, self.k, self.where, None)
+            hits = ids, scores, counts
+        if self._mix is not None and self._mix.votes:
+            k = self.k or self.fusion.k
+            reach = max(k, self._mix.voters)
+            if not fuses or reach > k:
+                side = "text" if self.fusion.config["search"] == "cross" else "image"
+                scores, ids = self.bank.search(x, reach, side=side, where=self.where)
+                hits = ids, scores, np.asarray((ids >= 0).sum(axis=1), np.int64)
+        return y, hits
+
+    def _votes(self, hits: tuple[Ids, Floats, Ids]) -> tuple[Floats, NDArray[np.uint32], Ids, int]:
+        assert self.fusion is not None and self.bank is not None and self.model is not None and self._mix is not None
+        ids, scores, counts = hits
+        k = ids.shape[1]
+        of = np.empty(ids.shape, np.uint32)
+        with self.bank._lock:
+            _core.classes_votes(self._list, self.model._handle, self.bank._handle, np.where(ids < 0, -1, ids), ids.size, of)
+        most = self._mix.voters or self.k or self.fusion.k
+        far = (scores < self.fusion.config["min_similarity"]) | (np.arange(k)[None] >= np.minimum(counts, most)[:, None])
+        heard = np.where(far.any(axis=1), far.argmax(axis=1), k).astype(np.int64)
+        return scores, of, heard, k
+
+    def _scores(self, x: Floats) -> tuple[Floats, Floats, Optional[tuple[Ids, Floats, Ids]]]:
+        """(plain and refined cosines [n][c], neighbours)"""
+        y, hits = self._neighbours(x)
+        return np.ascontiguousarray(x @ self._plain.T), np.ascontiguousarray(y @ self._refined.T), hits
+
+    def decision_function(self, X: Any) -> Floats:
+        """Refined cosines [n][c]."""
+        self._fitted()
+        return self._scores(self._embeddings(X))[1]
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Probabilities [n][c]: the mixture's, or softmax of the refined cosines at the model's own scale."""
+        self._fitted()
+        return self._proba(self._embeddings(X))[0]
+
+    def _proba(self, x: Floats) -> tuple[Floats, Floats, Optional[tuple[Ids, Floats, Ids]]]:
+        plain, refined, hits = self._scores(x)
+        if self._mix is None:
+            return _softmax(self._scale() * refined), plain, hits
+        votes = self._votes(hits) if self._mix.votes and hits is not None else None
+        p = np.empty_like(plain)
+        _core.posterior(self._mix, plain, refined, votes, p.shape[0], p.shape[1], p)
+        return p, plain, hits
+
+    def _scale(self) -> float:
+        assert self.model is not None
+        return self.model.logit_scale or 100.0
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class of each picture [n]."""
+        answers: NDArray[Any] = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[answers])
+
+    def score(self, X: Any, y: Sequence[Any], sample_weight: Optional[Any] = None) -> float:
+        """Accuracy, 0..1."""
+        return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+
+    def explain(self, image: Any, *, top: int = 5) -> Explanation:
+        """Why a picture (or its embedding [d]) gets its name."""
+        self._fitted()
+        assert self.model is not None
+        is_vector = getattr(image, "ndim", 0) == 1 and getattr(image.dtype, "kind", "f") == "f"
+        x = _arrays.rows(image, self.model.d)[0] if is_vector else self._embeddings([image])
+        p, plain, hits = self._proba(x)
+        best = int(p[0].argmax())
+        seen: list[Neighbour] = []
+        read: list[Neighbour] = []
+        if self.fusion is not None and self.bank is not None:
+            if self._sides in ("image", "both"):
+                seen = self._rows(*self.fusion.weigh(self.bank, "image", x[0], k=self.k))
+            elif hits is not None:
+                ids, scores, counts = hits
+                n = min(int(counts[0]), self.k or self.fusion.k)
+                seen = self._rows(ids[0][:n], scores[0][:n], np.zeros(n + 1, np.float32))
+            if self._sides in ("text", "both"):
+                k = self.k or self.fusion.k
+                ids, scores, weights = np.empty(k, np.int64), np.empty(k, np.float32), np.empty(k + 1, np.float32)
+                n = _core.classes_weigh(self._list, best, self.model._handle, self.bank._handle, self.fusion._handle, self._prompts, self.k,
+                                        self.bank.filter_handle(self.where), ids, scores, weights)
+                read = self._rows(ids[:n], scores[:n], weights[:n + 1])
+        return Explanation(self.classes_[best].item(), self._best(_softmax(self._scale() * plain)[0], top), self._best(p[0], top), seen, read,
+                           None if is_vector else _picture(image))
+
+    def _best(self, p: Floats, top: int) -> list[tuple[Any, float]]:
+        return [(self.classes_[i].item(), float(p[i])) for i in np.argsort(-p, kind="stable")[:top]]
+
+    def _rows(self, ids: Ids, scores: Floats, weights: Floats) -> list[Neighbour]:
+        assert self.bank is not None
+        return [Neighbour(self.bank[int(i)], float(s), float(w)) for i, s, w in zip(ids, scores, weights[1:])]
+
+
+_PARAMETERS = tuple(name for name in inspect.signature(Classifier.__init__).parameters if name != "self")
+
+
+def _is_default(name: str, value: Any) -> bool:
+    default = inspect.signature(Classifier.__init__).parameters[name].default
+    return value is default or (isinstance(value, (str, int, bool)) and value == default)
+
+
+def _softmax(logits: Floats) -> Floats:
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True), np.float32)
+
+
+def _picture(image: Any) -> Optional[bytes]:
+    """Its file, for a notebook; None where that is not at hand."""
+    try:
+        item = _images.item_of(image)
+        if isinstance(item, str):
+            with open(item, "rb") as file:
+                item = file.read()
+        if isinstance(item, bytes):
+            return item
+        import io
+
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.fromarray(item).save(buffer, "PNG")
+        return buffer.getvalue()
+    except (ImportError, OSError):
+        return None

@@ -1,0 +1,306 @@
+#include "core.h"
+
+#include <string.h>
+
+/* A checkpoint or the name of a control, d, k -> fusion */
+static PyObject *fusion_open(PyObject *module, PyObject *args)
+{
+    PyObject *path, *capsule = NULL;
+    Py_ssize_t d, k;
+    reco_fusion *fusion = NULL;
+    reco_status status;
+    if (!PyArg_ParseTuple(args, "O&nn", PyUnicode_FSConverter, &path, &d, &k)) return NULL;
+    call *c = call_begin(module, NULL);
+    if (c) {
+        WORK(c, status, reco_fusion_open(c->ctx, &fusion, PyBytes_AsString(path), (size_t)d, (size_t)k));
+        if (call_end(c, status) == 0)
+            capsule = wrap(fusion, fusion_name, NULL);
+        else
+            reco_fusion_free(fusion);
+    }
+    Py_DECREF(path);
+    return capsule;
+}
+
+static PyObject *mixture_from(const reco_mixture *m)
+{
+    if (!(m->scale[0] > 0)) Py_RETURN_NONE;
+    return Py_BuildValue("fffffI", m->clip, m->refined, m->scale[0], m->scale[1], m->scale[2], m->voters);
+}
+
+static const field config_fields[] = {FIELD_OF(reco_fusion_config, layer, FIELD_LAYER),
+                                      FIELD(reco_fusion_config, d),
+                                      FIELD(reco_fusion_config, k),
+                                      FIELD(reco_fusion_config, layers),
+                                      FIELD(reco_fusion_config, heads),
+                                      FIELD(reco_fusion_config, mlp),
+                                      FIELD(reco_fusion_config, hidden),
+                                      FIELD_OF(reco_fusion_config, search, FIELD_MODALITY),
+                                      FIELD_OF(reco_fusion_config, fuse, FIELD_MODALITY),
+                                      FIELD(reco_fusion_config, scores),
+                                      FIELD(reco_fusion_config, min_similarity),
+                                      FIELD_OF(reco_fusion_config, sides, FIELD_SIDES),
+                                      FIELDS_END};
+
+static PyObject *fusion_config(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *capsule;
+    const reco_fusion *fusion;
+    if (!PyArg_ParseTuple(args, "O", &capsule) || !(fusion = unwrap(capsule, fusion_name))) return NULL;
+    reco_fusion_config config = reco_fusion_get_config(fusion);
+    PyObject *dict = fields_get(&config, config_fields), *mixture = mixture_from(&config.mixture);
+    if (!dict || !mixture || PyDict_SetItemString(dict, "mixture", mixture) != 0) Py_CLEAR(dict);
+    Py_XDECREF(mixture);
+    return dict;
+}
+
+static PyObject *fusion_meta(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *capsule;
+    const char *key;
+    const reco_fusion *fusion;
+    if (!PyArg_ParseTuple(args, "Os", &capsule, &key) || !(fusion = unwrap(capsule, fusion_name)))
+        return NULL;
+    return text_from(reco_fusion_meta(fusion, key));
+}
+
+/* bank, fusion, side, x [n][d], n, k, least, filter, out [n][d], ids [n][K], scores [n][K] or None, counts uint64 [n] or None, hook; K is k, or
+ * the layer's own where it is 0 */
+static PyObject *refine(PyObject *module, PyObject *args)
+{
+    PyObject *b, *f, *x, *k, *least, *filter, *rows, *o[3], *hook;
+    reco_side side;
+    Py_ssize_t n;
+    int done = -1;
+    reco_refine_opts opts;
+    const reco_bank *bank;
+    const reco_fusion *fusion;
+    if (!PyArg_ParseTuple(args, "OOO&OnOOOOOOOO", &b, &f, to_side, &side, &x, &n, &k, &least, &filter,
+                          &rows, &o[0], &o[1], &o[2], &hook) ||
+        !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
+        !to_refine_opts(&opts, k, least, filter))
+        return NULL;
+    size_t d = reco_bank_get_info(bank).d, reach = opts.k ? opts.k : reco_fusion_get_config(fusion).k;
+    if (n < 0 || reach > RECO_BANK_MAX_K ||
+        (size_t)n > (size_t)PY_SSIZE_T_MAX / 8 / (d + RECO_BANK_MAX_K)) {
+        PyErr_Format(PyExc_ValueError, "n = %zd, k = %zu, want k of 1..%d", n, reach, RECO_BANK_MAX_K);
+        return NULL;
+    }
+    size_t places = (size_t)n * reach;
+    array in = {0}, out = {0}, ids = {0}, scores = {0}, counts = {0};
+    reco_hits hits = {0};
+    reco_status status;
+    const float *v = array_take(&in, x, 'f', (size_t)n * d, false, "embeddings");
+    float *y = v ? array_take(&out, rows, 'f', (size_t)n * d, true, "out") : NULL;
+    call *c = NULL;
+    if (y && array_maybe(&ids, &hits.ids, o[0], 'q', places, true, "ids") &&
+        array_maybe(&scores, &hits.scores, o[1], 'f', places, true, "scores") &&
+        array_maybe(&counts, &hits.counts, o[2], 'q', (size_t)n, true, "counts"))
+        c = call_begin(module, hook);
+    if (!c) goto out;
+    WORK(c, status, reco_refine(c->ctx, bank, fusion, side, v, (size_t)n, &opts, y, hits));
+    done = call_end(c, status);
+out:
+    array_drop(&in);
+    array_drop(&out);
+    array_drop(&ids);
+    array_drop(&scores);
+    array_drop(&counts);
+    return done == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* bank, fusion, side, x [d], k, filter, ids [k], scores [k], weights [k+1] */
+static PyObject *weigh(PyObject *module, PyObject *args)
+{
+    PyObject *b, *f, *x, *k, *filter, *o[3];
+    reco_side side;
+    int done = -1;
+    reco_refine_opts opts;
+    const reco_bank *bank;
+    const reco_fusion *fusion;
+    if (!PyArg_ParseTuple(args, "OOO&OOOOOO", &b, &f, to_side, &side, &x, &k, &filter, &o[0], &o[1],
+                          &o[2]) ||
+        !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
+        !to_refine_opts(&opts, k, Py_None, filter))
+        return NULL;
+    size_t reach = opts.k ? opts.k : reco_fusion_get_config(fusion).k, count;
+    array in = {0}, ids = {0}, scores = {0}, weights = {0};
+    reco_hits hits = {.counts = &count};
+    reco_status status;
+    float *w = NULL;
+    const float *v = array_take(&in, x, 'f', reco_bank_get_info(bank).d, false, "embedding");
+    if (v && (hits.ids = array_take(&ids, o[0], 'q', reach, true, "ids")) &&
+        (hits.scores = array_take(&scores, o[1], 'f', reach, true, "scores")))
+        w = array_take(&weights, o[2], 'f', reach + 1, true, "weights");
+    call *c = w ? call_begin(module, NULL) : NULL;
+    if (!c) goto out;
+    WORK(c, status, reco_weigh(c->ctx, bank, fusion, side, v, &opts, hits, w));
+    done = call_end(c, status);
+out:
+    array_drop(&in);
+    array_drop(&ids);
+    array_drop(&scores);
+    array_drop(&weights);
+    return done == 0 ? PyLong_FromSize_t(count) : NULL;
+}
+
+/* mixture, plain [n][c], refined [n][c], votes (scores [n][k], of uint32 [n][k], counts [n], k) or None, n, c, out [n][c] */
+static PyObject *posterior(PyObject *module, PyObject *args)
+{
+    PyObject *mix, *a[2], *vote, *p, *v[3];
+    Py_ssize_t n, c, k = 0;
+    reco_mixture mixture;
+    int done = -1;
+    if (!PyArg_ParseTuple(args, "OOOOnnO", &mix, &a[0], &a[1], &vote, &n, &c, &p) ||
+        !to_mixture(&mixture, mix) ||
+        (vote != Py_None && !PyArg_ParseTuple(vote, "OOOn", &v[0], &v[1], &v[2], &k)))
+        return NULL;
+    if (n < 0 || c < 1 || k < 0 || k > RECO_VOTES_MAX || n > PY_SSIZE_T_MAX / 8 / (c + RECO_VOTES_MAX)) {
+        PyErr_Format(PyExc_ValueError, "n = %zd, c = %zd, k = %zd", n, c, k);
+        return NULL;
+    }
+    size_t cells = (size_t)n * (size_t)c, hits = (size_t)n * (size_t)k;
+    array plain = {0}, refined = {0}, out = {0}, scores = {0}, of = {0}, counts = {0};
+    reco_votes votes = {.k = (size_t)k};
+    reco_status status;
+    float *to = NULL;
+    bool good = true;
+    const float *x = array_take(&plain, a[0], 'f', cells, false, "plain"),
+                *y = x ? array_take(&refined, a[1], 'f', cells, false, "refined") : NULL;
+    if (vote != Py_None)
+        good = y && (votes.scores = array_take(&scores, v[0], 'f', hits, false, "scores")) &&
+               (votes.of = array_take(&of, v[1], 'I', hits, false, "of")) &&
+               (votes.counts = array_take(&counts, v[2], 'q', (size_t)n, false, "counts"));
+    if (y && good) to = array_take(&out, p, 'f', cells, true, "out");
+    call *call_ = to ? call_begin(module, NULL) : NULL;
+    if (!call_) goto out;
+    WORK(call_, status,
+         reco_mixture_posterior(call_->ctx, &mixture, x, y, vote == Py_None ? NULL : &votes, (size_t)n,
+                                (size_t)c, to));
+    done = call_end(call_, status);
+out:
+    array_drop(&plain);
+    array_drop(&refined);
+    array_drop(&out);
+    array_drop(&scores);
+    array_drop(&of);
+    array_drop(&counts);
+    return done == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* model, bank, fusion, of which any may be None */
+static PyObject *check_encoder(PyObject *module, PyObject *args)
+{
+    PyObject *o[3];
+    const reco_model *model;
+    const reco_bank *bank;
+    const reco_fusion *fusion;
+    reco_status status;
+    if (!PyArg_ParseTuple(args, "OOO", &o[0], &o[1], &o[2]) || !unwrap_or_none(&model, o[0], model_name) ||
+        !unwrap_or_none(&bank, o[1], bank_name) || !unwrap_or_none(&fusion, o[2], fusion_name))
+        return NULL;
+    call *c = call_begin(module, NULL);
+    if (!c) return NULL;
+    WORK(c, status, reco_check_encoder(c->ctx, model, bank, fusion));
+    return call_end(c, status) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* ---- training ---- */
+
+static const field train_fields[] = {FIELD_OF(reco_train_opts, layer, FIELD_LAYER),
+                                     FIELD(reco_train_opts, k),
+                                     FIELD(reco_train_opts, batch),
+                                     FIELD(reco_train_opts, steps),
+                                     FIELD(reco_train_opts, lr),
+                                     FIELD(reco_train_opts, weight_decay),
+                                     FIELD(reco_train_opts, warmup),
+                                     FIELD(reco_train_opts, clip),
+                                     FIELD(reco_train_opts, neighbour_dropout),
+                                     FIELD(reco_train_opts, max_similarity),
+                                     FIELD(reco_train_opts, min_similarity),
+                                     FIELD(reco_train_opts, use_min_similarity),
+                                     FIELD(reco_train_opts, no_scores),
+                                     FIELD(reco_train_opts, rotate),
+                                     FIELD(reco_train_opts, heads),
+                                     FIELD(reco_train_opts, layers),
+                                     FIELD(reco_train_opts, hidden),
+                                     FIELD(reco_train_opts, mlp),
+                                     FIELD_OF(reco_train_opts, search, FIELD_MODALITY),
+                                     FIELD_OF(reco_train_opts, fuse, FIELD_MODALITY),
+                                     FIELD(reco_train_opts, validation),
+                                     FIELD(reco_train_opts, scale),
+                                     FIELD(reco_train_opts, seed),
+                                     FIELD(reco_train_opts, force_sides),
+                                     FIELD_OF(reco_train_opts, sides, FIELD_SIDES),
+                                     FIELD(reco_train_opts, fresh),
+                                     FIELDS_END};
+static const field trained_fields[] = {FIELD(reco_train_result, pairs),
+                                       FIELD(reco_train_result, validation_pairs),
+                                       FIELD(reco_train_result, steps),
+                                       FIELD(reco_train_result, best_step),
+                                       FIELD_OF(reco_train_result, layer, FIELD_LAYER),
+                                       FIELD(reco_train_result, clip),
+                                       FIELD(reco_train_result, image),
+                                       FIELD(reco_train_result, text),
+                                       FIELD(reco_train_result, both),
+                                       FIELD_OF(reco_train_result, sides, FIELD_SIDES),
+                                       FIELD(reco_train_result, concat),
+                                       FIELD(reco_train_result, loss),
+                                       FIELD(reco_train_result, seconds),
+                                       FIELD(reco_train_result, resumed),
+                                       FIELDS_END};
+
+/* bank, pairs (a bank or folder of embeddings) or None, judged likewise, out, options, log or None, hook -> result */
+static PyObject *train(PyObject *module, PyObject *args)
+{
+    PyObject *b, *path, *dict, *hook, *answer = NULL;
+    const char *from[2];
+    const reco_bank *bank;
+    reco_train_opts opts = {0};
+    if (!PyArg_ParseTuple(args, "OzzO&OzO", &b, &from[0], &from[1], PyUnicode_FSConverter, &path, &dict,
+                          &opts.log, &hook))
+        return NULL;
+    reco_pair_set set[2] = {{0}, {0}};
+    reco_train_result result = {0};
+    reco_status status = RECO_OK;
+    opts.command = "reco.train";
+    call *c = (bank = unwrap(b, bank_name)) && fields_set(&opts, train_fields, dict, "training")
+                  ? call_begin(module, hook)
+                  : NULL;
+    if (!c) goto out;
+    for (int i = 0; i < 2 && status == RECO_OK; i++)
+        if (from[i]) {
+            WORK(c, status, reco_check_embeddings(c->ctx, from[i], NULL, bank, NULL));
+            if (status == RECO_OK) WORK(c, status, reco_pair_set_load(c->ctx, &set[i], from[i]));
+        }
+    reco_train_pairs pairs[2];
+    for (int i = 0; i < 2; i++)
+        pairs[i] =
+            (reco_train_pairs){set[i].n, set[i].image, set[i].text, set[i].captions, set[i].pictures};
+    if (from[1]) opts.judged = &pairs[1];
+    if (status == RECO_OK)
+        WORK(c, status,
+             reco_train(c->ctx, bank, from[0] ? &pairs[0] : NULL, PyBytes_AsString(path), &opts, &result));
+    reco_pair_set_free(&set[0]);
+    reco_pair_set_free(&set[1]);
+    if (call_end(c, status) != 0) goto out;
+    answer = fields_get(&result, trained_fields);
+    PyObject *mixture = answer ? mixture_from(&result.mixture) : NULL;
+    if (!mixture || PyDict_SetItemString(answer, "mixture", mixture) != 0) Py_CLEAR(answer);
+    Py_XDECREF(mixture);
+out:
+    Py_DECREF(path);
+    return answer;
+}
+
+PyMethodDef fusion_methods[] = {{"fusion_open", fusion_open, METH_VARARGS, NULL},
+                                {"fusion_config", fusion_config, METH_VARARGS, NULL},
+                                {"fusion_meta", fusion_meta, METH_VARARGS, NULL},
+                                {"refine", refine, METH_VARARGS, NULL},
+                                {"weigh", weigh, METH_VARARGS, NULL},
+                                {"posterior", posterior, METH_VARARGS, NULL},
+                                {"check_encoder", check_encoder, METH_VARARGS, NULL},
+                                {"train", train, METH_VARARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
