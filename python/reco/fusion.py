@@ -117,7 +117,7 @@ class Fusion:
         return done[0] if len(done) == 1 else (done[0], done[1])
 
     def _refine(self, bank: Bank, side: str, x: ArrayLike, k: int, where: Union[None, str, Filter], least: Optional[float],
-                progress: Progress = False) -> tuple[Floats, Ids, Floats, Ids]:
+                progress: Progress = False, weights: Optional[Floats] = None) -> tuple[Floats, Ids, Floats, Ids]:
         """(refined [n][d], ids [n][k], scores [n][k], counts [n])"""
         rows, single = _arrays.rows(x, bank.d)
         if k < 0 or k > 1024:
@@ -126,7 +126,7 @@ class Fusion:
         out = np.empty_like(rows)
         ids, scores, counts = np.empty((n, reach), np.int64), np.empty((n, reach), np.float32), np.empty(n, np.int64)
         with Shown(progress) as hook:
-            _core.refine(bank._handle, self._handle, side, rows, n, k, least, bank.filter_handle(where), out, ids, scores, counts, hook)
+            _core.refine(bank._handle, self._handle, side, rows, n, k, least, bank.filter_handle(where), out, ids, scores, counts, weights, hook)
         return out[0] if single else out, ids, scores, counts
 
     def weigh(self, bank: Bank, side: str, x: ArrayLike, *, k: int = 0) -> tuple[Ids, Floats, Floats]:
@@ -134,10 +134,10 @@ class Fusion:
         rows, _ = _arrays.rows(x, bank.d)
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} embeddings, want one")
-        reach = k or self.k
-        ids, scores, weights = np.empty(reach, np.int64), np.empty(reach, np.float32), np.empty(reach + 1, np.float32)
-        m = _core.weigh(bank._handle, self._handle, side, rows, k, None, ids, scores, weights)
-        return ids[:m], scores[:m], weights[:m + 1]
+        weights = np.empty((1, (k or self.k) + 1), np.float32)
+        _, ids, scores, counts = self._refine(bank, side, rows, k, None, None, weights=weights)
+        m = int(counts[0])
+        return ids[0, :m], scores[0, :m], weights[0, :m + 1]
 
 
 def _reopen(path: str, d: int, k: int) -> Fusion:

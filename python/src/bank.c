@@ -37,6 +37,18 @@ static PyObject *bank_info(PyObject *module, PyObject *args)
     return fields_get(&info, info_fields);
 }
 
+static bool to_search_opts(reco_search_opts *opts, PyObject *k, PyObject *least, PyObject *filter)
+{
+    float min;
+    opts->k = PyLong_AsSize_t(k);
+    if (PyErr_Occurred() || !to_float_or_nan(least, &min)) return false;
+    if (least != Py_None) {
+        opts->min_similarity = min;
+        opts->use_min = 1;
+    }
+    return unwrap_or_none(&opts->filter, filter, filter_name);
+}
+
 /* (places, size) of hits [nq][k] and queries [nq][d], checked; false with an exception. */
 static bool sizes(const reco_bank *bank, Py_ssize_t nq, size_t k, size_t *places, size_t *numbers)
 {
@@ -74,7 +86,7 @@ static PyObject *bank_search(PyObject *module, PyObject *args)
     call *c = hits.scores ? call_begin(module, hook) : NULL;
     if (!c) goto out;
     WORK(c, status,
-         distinct ? reco_search_distinct(c->ctx, bank, side, q, (size_t)nq, &opts, -1, hits)
+         distinct ? reco_search_distinct(c->ctx, bank, side, q, (size_t)nq, &opts, hits)
                   : reco_bank_search(c->ctx, bank, side, q, (size_t)nq, &opts, hits));
     done = call_end(c, status);
 out:
@@ -87,34 +99,40 @@ out:
 /* bank, own, side, queries, nq, k, least, filter, distinct, fusion, sides, mixture (None: the layer's), ids, scores, plain, refined, hook */
 static PyObject *bank_ask(PyObject *module, PyObject *args)
 {
-    PyObject *capsule, *x, *k, *least, *filter, *layer, *mix, *o[4], *hook;
-    reco_side own, side;
+    PyObject *capsule, *k, *least, *filter, *layer, *mix, *x, *o[4], *hook;
     Py_ssize_t nq;
     int done = -1;
-    const reco_bank *bank;
-    reco_ask_opts opts = {0};
+    reco_memory memory = RECO_MEMORY_INIT;
+    reco_question question = {0};
+    reco_search_opts search = {0};
+    reco_find_opts find = {0};
     reco_mixture mixture;
     size_t places, numbers;
-    if (!PyArg_ParseTuple(args, "OO&O&OnOOOpOO&OOOOOO", &capsule, to_side, &own, to_side, &side, &x, &nq,
-                          &k, &least, &filter, &opts.distinct, &layer, to_sides, &opts.sides, &mix, &o[0],
-                          &o[1], &o[2], &o[3], &hook) ||
-        !(bank = unwrap(capsule, bank_name)) || !to_search_opts(&opts.search, k, least, filter) ||
-        !unwrap_or_none(&opts.fusion, layer, fusion_name) || !to_mixture(&mixture, mix) ||
-        !sizes(bank, nq, opts.search.k, &places, &numbers))
+    if (!PyArg_ParseTuple(args, "OO&O&OnOOOpOO&OOOOOO", &capsule, to_side, &question.side, to_side,
+                          &find.in, &x, &nq, &k, &least, &filter, &find.distinct, &layer, to_sides,
+                          &memory.sides, &mix, &o[0], &o[1], &o[2], &o[3], &hook) ||
+        !(memory.bank = unwrap(capsule, bank_name)) || !to_search_opts(&search, k, least, filter) ||
+        !unwrap_or_none(&memory.fusion, layer, fusion_name) || !to_mixture(&mixture, mix) ||
+        !sizes(memory.bank, nq, search.k, &places, &numbers))
         return NULL;
-    if (mix != Py_None) opts.mixture = &mixture;
+    memory.filter = search.filter;
+    if (mix != Py_None) memory.mixture = &mixture;
+    find.k = search.k;
+    find.min_similarity = search.min_similarity;
+    find.use_min = search.use_min;
     array queries = {0}, ids = {0}, scores = {0}, plain = {0}, refined = {0};
-    reco_answer_list answer = {0};
+    reco_answer answer = {0};
     reco_status status;
-    const float *q = array_take(&queries, x, 'f', numbers, false, "queries");
+    question.n = (size_t)nq;
+    question.x = array_take(&queries, x, 'f', numbers, false, "queries");
     call *c = NULL;
-    if (q && (answer.ids = array_take(&ids, o[0], 'q', places, true, "ids")) &&
+    if (question.x && (answer.ids = array_take(&ids, o[0], 'q', places, true, "ids")) &&
         (answer.scores = array_take(&scores, o[1], 'f', places, true, "scores")) &&
         array_maybe(&plain, &answer.plain, o[2], 'f', places, true, "plain") &&
         array_maybe(&refined, &answer.refined, o[3], 'f', places, true, "refined"))
         c = call_begin(module, hook);
     if (!c) goto out;
-    WORK(c, status, reco_ask(c->ctx, bank, own, side, q, (size_t)nq, &opts, -1, answer));
+    WORK(c, status, reco_ask(c->ctx, &memory, &question, &find, answer));
     done = call_end(c, status);
 out:
     array_drop(&queries);

@@ -53,15 +53,18 @@ static PyObject *classes_embed(PyObject *module, PyObject *args)
     const reco_model *model;
     const reco_bank *bank;
     const reco_fusion *fusion;
-    reco_refine_opts opts;
+    reco_memory memory;
     int done = -1;
     if (!PyArg_ParseTuple(args, "OOOOOOOOOOO", &l, &m, &b, &f, &sequence, &k, &least, &filter, &o[0], &o[1],
                           &hook))
         return NULL;
     reco_class_list *list = (reco_class_list *)(uintptr_t)unwrap(l, classes_name);
     if (!list || !(model = unwrap(m, model_name)) || !unwrap_or_none(&bank, b, bank_name) ||
-        !unwrap_or_none(&fusion, f, fusion_name) || !to_refine_opts(&opts, k, least, filter))
+        !unwrap_or_none(&fusion, f, fusion_name) || !to_memory(&memory, k, least, filter))
         return NULL;
+    memory.bank = bank;
+    memory.fusion = fusion;
+    memory.sides = fusion ? RECO_SIDES_TEXT : RECO_SIDES_NONE;
     strings templates = {0};
     array plain = {0}, refined = {0};
     uint64_t truncated = 0;
@@ -75,7 +78,7 @@ static PyObject *classes_embed(PyObject *module, PyObject *args)
         c = call_begin(module, hook);
     if (!c) goto out;
     WORK(c, status,
-         reco_class_list_embed(c->ctx, list, model, bank, fusion, templates.items, templates.n, &opts, x, y,
+         reco_class_list_embed(c->ctx, list, model, &memory, templates.items, templates.n, x, y,
                                &truncated));
     done = call_end(c, status);
 out:
@@ -121,33 +124,36 @@ static PyObject *classes_weigh(PyObject *module, PyObject *args)
     const reco_model *model;
     const reco_bank *bank;
     const reco_fusion *fusion;
-    reco_refine_opts opts;
+    reco_memory memory;
     int done = -1;
     if (!PyArg_ParseTuple(args, "OnOOOOOOOOO", &l, &at, &m, &b, &f, &sequence, &k, &filter, &o[0], &o[1],
                           &o[2]) ||
         !(list = unwrap(l, classes_name)) || !(model = unwrap(m, model_name)) ||
         !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
-        !to_refine_opts(&opts, k, Py_None, filter))
+        !to_memory(&memory, k, Py_None, filter))
         return NULL;
     if (at < 0 || (size_t)at >= reco_class_list_count(list)) {
         PyErr_Format(PyExc_IndexError, "class %zd of %zu", at, reco_class_list_count(list));
         return NULL;
     }
-    size_t reach = opts.k ? opts.k : reco_fusion_get_config(fusion).k, count = 0;
+    memory.bank = bank;
+    memory.fusion = fusion;
+    memory.sides = RECO_SIDES_TEXT;
+    size_t reach = memory.k ? memory.k : reco_fusion_get_config(fusion).k, count = 0;
     strings templates = {0};
     array ids = {0}, scores = {0}, weights = {0};
-    reco_hits hits = {.counts = &count};
+    reco_refined out = {.hits.counts = &count};
     reco_status status;
-    float *w = NULL;
+    call *c = NULL;
     if (strings_take(&templates, sequence, false, "template") &&
-        (hits.ids = array_take(&ids, o[0], 'q', reach, true, "ids")) &&
-        (hits.scores = array_take(&scores, o[1], 'f', reach, true, "scores")))
-        w = array_take(&weights, o[2], 'f', reach + 1, true, "weights");
-    call *c = w ? call_begin(module, NULL) : NULL;
+        (out.hits.ids = array_take(&ids, o[0], 'q', reach, true, "ids")) &&
+        (out.hits.scores = array_take(&scores, o[1], 'f', reach, true, "scores")))
+        out.weights = array_take(&weights, o[2], 'f', reach + 1, true, "weights");
+    if (out.weights) c = call_begin(module, NULL);
     if (!c) goto out;
     WORK(c, status,
-         reco_weigh_class(c->ctx, model, bank, fusion, reco_class_list_texts(list)[at], templates.items,
-                          templates.n, &opts, hits, w));
+         reco_class_neighbours(c->ctx, model, &memory, reco_class_list_texts(list)[at], templates.items,
+                               templates.n, &out));
     done = call_end(c, status);
 out:
     strings_drop(&templates);

@@ -152,9 +152,9 @@ bool unwrap_or_none(void *target, PyObject *capsule, const char *name);
 /* A capsule that frees the object; where keep is not NULL, that stays alive as long. On failure the object is freed. */
 PyObject *wrap(void *object, const char *name, PyObject *keep);
 
-/* Refinement and search: how many neighbours, of which rows. (k, min_similarity or None, filter or None) */
-bool to_search_opts(reco_search_opts *opts, PyObject *k, PyObject *least, PyObject *filter);
-bool to_refine_opts(reco_refine_opts *opts, PyObject *k, PyObject *least, PyObject *filter);
+/* What is asked: neighbours that are fused (0: the layer's own number), of which cosine at least (or None), of which rows (or
+ * None). */
+bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter);
 /* (clip, refined, scale, scale, scale, voters) or None, which is all zero. */
 bool to_mixture(reco_mixture *mixture, PyObject *object);
 

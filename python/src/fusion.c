@@ -66,41 +66,46 @@ static PyObject *fusion_meta(PyObject *module, PyObject *args)
     return text_from(reco_fusion_meta(fusion, key));
 }
 
-/* bank, fusion, side, x [n][d], n, k, least, filter, out [n][d], ids [n][K], scores [n][K] or None, counts uint64 [n] or None, hook; K is k, or
- * the layer's own where it is 0 */
+/* bank, fusion, side, x [n][d], n, k, least, filter, out [n][d], ids [n][K], scores [n][K], counts [n], weights [n][K+1], of which
+ * any may be None, hook; K is k, or the layer's own where it is 0. The side is refined whatever training chose. */
 static PyObject *refine(PyObject *module, PyObject *args)
 {
-    PyObject *b, *f, *x, *k, *least, *filter, *rows, *o[3], *hook;
-    reco_side side;
+    PyObject *b, *f, *x, *k, *least, *filter, *o[5], *hook;
     Py_ssize_t n;
     int done = -1;
-    reco_refine_opts opts;
+    reco_memory memory;
+    reco_question question = {0};
     const reco_bank *bank;
     const reco_fusion *fusion;
-    if (!PyArg_ParseTuple(args, "OOO&OnOOOOOOOO", &b, &f, to_side, &side, &x, &n, &k, &least, &filter,
-                          &rows, &o[0], &o[1], &o[2], &hook) ||
+    if (!PyArg_ParseTuple(args, "OOO&OnOOOOOOOOO", &b, &f, to_side, &question.side, &x, &n, &k, &least,
+                          &filter, &o[0], &o[1], &o[2], &o[3], &o[4], &hook) ||
         !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
-        !to_refine_opts(&opts, k, least, filter))
+        !to_memory(&memory, k, least, filter))
         return NULL;
-    size_t d = reco_bank_get_info(bank).d, reach = opts.k ? opts.k : reco_fusion_get_config(fusion).k;
+    memory.bank = bank;
+    memory.fusion = fusion;
+    memory.sides = question.side == RECO_IMAGE ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT;
+    size_t d = reco_bank_get_info(bank).d, reach = memory.k ? memory.k : reco_fusion_get_config(fusion).k;
     if (n < 0 || reach > RECO_BANK_MAX_K ||
         (size_t)n > (size_t)PY_SSIZE_T_MAX / 8 / (d + RECO_BANK_MAX_K)) {
         PyErr_Format(PyExc_ValueError, "n = %zd, k = %zu, want k of 1..%d", n, reach, RECO_BANK_MAX_K);
         return NULL;
     }
-    size_t places = (size_t)n * reach;
-    array in = {0}, out = {0}, ids = {0}, scores = {0}, counts = {0};
-    reco_hits hits = {0};
+    size_t count = (size_t)n, places = count * reach;
+    array in = {0}, out = {0}, ids = {0}, scores = {0}, counts = {0}, weights = {0};
+    reco_refined refined = {0};
     reco_status status;
-    const float *v = array_take(&in, x, 'f', (size_t)n * d, false, "embeddings");
-    float *y = v ? array_take(&out, rows, 'f', (size_t)n * d, true, "out") : NULL;
     call *c = NULL;
-    if (y && array_maybe(&ids, &hits.ids, o[0], 'q', places, true, "ids") &&
-        array_maybe(&scores, &hits.scores, o[1], 'f', places, true, "scores") &&
-        array_maybe(&counts, &hits.counts, o[2], 'q', (size_t)n, true, "counts"))
+    question.n = count;
+    question.x = array_take(&in, x, 'f', count * d, false, "embeddings");
+    if (question.x && array_maybe(&out, &refined.rows, o[0], 'f', count * d, true, "out") &&
+        array_maybe(&ids, &refined.hits.ids, o[1], 'q', places, true, "ids") &&
+        array_maybe(&scores, &refined.hits.scores, o[2], 'f', places, true, "scores") &&
+        array_maybe(&counts, &refined.hits.counts, o[3], 'q', count, true, "counts") &&
+        array_maybe(&weights, &refined.weights, o[4], 'f', places + count, true, "weights"))
         c = call_begin(module, hook);
     if (!c) goto out;
-    WORK(c, status, reco_refine(c->ctx, bank, fusion, side, v, (size_t)n, &opts, y, hits));
+    WORK(c, status, reco_refine(c->ctx, &memory, &question, &refined));
     done = call_end(c, status);
 out:
     array_drop(&in);
@@ -108,42 +113,8 @@ out:
     array_drop(&ids);
     array_drop(&scores);
     array_drop(&counts);
-    return done == 0 ? Py_NewRef(Py_None) : NULL;
-}
-
-/* bank, fusion, side, x [d], k, filter, ids [k], scores [k], weights [k+1] */
-static PyObject *weigh(PyObject *module, PyObject *args)
-{
-    PyObject *b, *f, *x, *k, *filter, *o[3];
-    reco_side side;
-    int done = -1;
-    reco_refine_opts opts;
-    const reco_bank *bank;
-    const reco_fusion *fusion;
-    if (!PyArg_ParseTuple(args, "OOO&OOOOOO", &b, &f, to_side, &side, &x, &k, &filter, &o[0], &o[1],
-                          &o[2]) ||
-        !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
-        !to_refine_opts(&opts, k, Py_None, filter))
-        return NULL;
-    size_t reach = opts.k ? opts.k : reco_fusion_get_config(fusion).k, count;
-    array in = {0}, ids = {0}, scores = {0}, weights = {0};
-    reco_hits hits = {.counts = &count};
-    reco_status status;
-    float *w = NULL;
-    const float *v = array_take(&in, x, 'f', reco_bank_get_info(bank).d, false, "embedding");
-    if (v && (hits.ids = array_take(&ids, o[0], 'q', reach, true, "ids")) &&
-        (hits.scores = array_take(&scores, o[1], 'f', reach, true, "scores")))
-        w = array_take(&weights, o[2], 'f', reach + 1, true, "weights");
-    call *c = w ? call_begin(module, NULL) : NULL;
-    if (!c) goto out;
-    WORK(c, status, reco_weigh(c->ctx, bank, fusion, side, v, &opts, hits, w));
-    done = call_end(c, status);
-out:
-    array_drop(&in);
-    array_drop(&ids);
-    array_drop(&scores);
     array_drop(&weights);
-    return done == 0 ? PyLong_FromSize_t(count) : NULL;
+    return done == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 /* mixture, plain [n][c], refined [n][c], votes (scores [n][k], of uint32 [n][k], counts [n], k) or None, n, c, out [n][c] */
@@ -299,7 +270,6 @@ PyMethodDef fusion_methods[] = {{"fusion_open", fusion_open, METH_VARARGS, NULL}
                                 {"fusion_config", fusion_config, METH_VARARGS, NULL},
                                 {"fusion_meta", fusion_meta, METH_VARARGS, NULL},
                                 {"refine", refine, METH_VARARGS, NULL},
-                                {"weigh", weigh, METH_VARARGS, NULL},
                                 {"posterior", posterior, METH_VARARGS, NULL},
                                 {"check_encoder", check_encoder, METH_VARARGS, NULL},
                                 {"train", train, METH_VARARGS, NULL},

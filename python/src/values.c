@@ -337,24 +337,14 @@ bool unwrap_or_none(void *target, PyObject *capsule, const char *name)
 
 /* ---- options that several calls take ---- */
 
-bool to_search_opts(reco_search_opts *opts, PyObject *k, PyObject *least, PyObject *filter)
+bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter)
 {
     float min;
-    opts->k = PyLong_AsSize_t(k);
+    *memory = (reco_memory)RECO_MEMORY_INIT;
+    memory->k = PyLong_AsSize_t(k);
     if (PyErr_Occurred() || !to_float_or_nan(least, &min)) return false;
-    if (least != Py_None) {
-        opts->min_similarity = min;
-        opts->use_min = 1;
-    }
-    return unwrap_or_none(&opts->filter, filter, filter_name);
-}
-
-bool to_refine_opts(reco_refine_opts *opts, PyObject *k, PyObject *least, PyObject *filter)
-{
-    reco_search_opts search = {0};
-    if (!to_search_opts(&search, k, least, filter)) return false;
-    *opts = (reco_refine_opts){search.k, search.min_similarity, search.use_min, search.filter};
-    return true;
+    if (least != Py_None) memory->min_similarity = min;
+    return unwrap_or_none(&memory->filter, filter, filter_name);
 }
 
 bool to_mixture(reco_mixture *m, PyObject *object)
