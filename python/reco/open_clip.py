@@ -6,8 +6,7 @@
 
 clip-benchmark takes it through its table of model types:
 
-    from clip_benchmark.models import TYPE2FUNC
-    TYPE2FUNC["reco"] = reco.open_clip.load_clip    # --model_type reco --model clip/ --pretrained bank=shop.bank,fusion=f.safetensors
+    reco.open_clip.register()    # then --model_type reco --model clip/ --pretrained bank=shop.bank,fusion=f.safetensors
 """
 
 from __future__ import annotations
@@ -125,6 +124,17 @@ def get_tokenizer(model_name: Path, **_: Any) -> Processor:
 
 
 def load_clip(model_name: str, pretrained: str = "", cache_dir: Any = None, device: Any = "cpu", **_: Any) -> tuple[CLIP, Processor, Processor]:
-    """For clip-benchmark's TYPE2FUNC. ``pretrained`` may say ``bank=PATH,fusion=PATH`` and ``refine=SIDES``."""
+    """As clip-benchmark loads a model. ``pretrained`` may say ``bank=PATH``, ``fusion=PATH``, ``refine=SIDES`` and ``precision=f32``,
+    with commas between."""
     given = dict(part.split("=", 1) for part in pretrained.split(",") if "=" in part) if isinstance(pretrained, str) else {}
-    return create_model_and_transforms(model_name, bank=given.get("bank"), fusion=given.get("fusion"), refine=given.get("refine", "auto"))
+    return create_model_and_transforms(model_name, None, given.get("precision", "auto"), bank=given.get("bank"), fusion=given.get("fusion"),
+                                       refine=given.get("refine", "auto"))
+
+
+def register(name: str = "reco") -> None:
+    """Enter reco into clip-benchmark's table of model types."""
+    from clip_benchmark import models
+
+    models.TYPE2FUNC[name] = load_clip
+    if name not in models.MODEL_TYPES:
+        models.MODEL_TYPES.append(name)

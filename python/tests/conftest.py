@@ -102,3 +102,12 @@ def cli() -> Callable[..., Any]:
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def demo() -> pathlib.Path:
+    """The demo's emoji: RECO_DEMO_DATA, or where the demo or scripts/test-python has put them."""
+    for folder in (os.environ.get("RECO_DEMO_DATA"), SOURCE / "demo" / "out" / "emoji", SOURCE / "build-python-venv" / "emoji"):
+        if folder and (pathlib.Path(folder) / "classes.txt").exists():
+            return pathlib.Path(folder)
+    pytest.skip("the demo's emoji are not there: scripts/demo makes them")
