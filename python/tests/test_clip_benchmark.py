@@ -11,6 +11,7 @@ import sys
 import tarfile
 from typing import Any
 
+import numpy as np
 import pytest
 
 import reco
@@ -46,11 +47,15 @@ def data(demo: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathli
     return folder
 
 
-@pytest.mark.parametrize("what", ["clip", "image", "trained"])
+@pytest.mark.parametrize("what", ["clip", "trained"])
 def test_same_numbers(demo: pathlib.Path, data: pathlib.Path, cli: Any, tmp_path: pathlib.Path, what: str) -> None:
     for name in ("torch", "clip_benchmark", "requests"):  # which it imports and does not ask for
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
+    try:
+        float(np.zeros(1))
+    except TypeError:
+        pytest.skip(f"clip-benchmark 1.6 makes numbers of arrays, which numpy {np.__version__} refuses: want numpy<2.4")
     model = reco.Model(POCKET, precision="f32")
     bank = reco.Bank.build(tmp_path / "bank", model=model, pairs=demo / "bank_old.csv")
     fusion, sides = ("mean", what) if what != "trained" else (reco.train(bank, tmp_path / "f", layer="relational", steps=30).path, "both")
