@@ -81,13 +81,15 @@ static void look_up(const reco_job *job, reco_batch *b, int side, size_t q, cons
 }
 
 /* The first of the `depth` nearest neighbours of pair i that are not masked, as places among them: at most k. */
-static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mask, size_t depth, size_t k,
-                   uint32_t *picked)
+static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mask, bool apart, size_t depth,
+                   size_t k, uint32_t *picked)
 {
     const uint32_t *near = job->near[side] + i * job->reach[side];
     const float *scores = job->scores[side] + i * job->reach[side];
+    const unsigned char *kin = apart && side == RECO_IMAGE && job->apart ? job->kin + i * job->reach[side] : NULL;
     size_t m = 0;
     for (size_t h = 0; h < depth && near[h] != RECO_NOTHING && m < k; h++) {
+        if (kin && kin[h]) continue;
         if (mask &&
             (mask->picture[job->same.picture[near[h]]] || mask->caption[job->same.caption[near[h]]]))
             continue;
@@ -97,11 +99,11 @@ static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mas
     return m;
 }
 
-size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, size_t k, float *scores,
-                       uint32_t *captions)
+size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, bool apart, size_t k,
+                       float *scores, uint32_t *captions)
 {
     size_t reach = job->reach[RECO_IMAGE];
-    size_t m = walk(job, RECO_IMAGE, i, mask, reach, k, captions);
+    size_t m = walk(job, RECO_IMAGE, i, mask, apart, reach, k, captions);
     for (size_t n = 0; n < m; n++) {
         size_t at = i * reach + captions[n];
         scores[n] = job->scores[RECO_IMAGE][at];
@@ -113,7 +115,7 @@ size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, siz
 /* The first k neighbours of pair i that are not masked, into slot q. A pair that is held out, or in the same batch, is
  * masked when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
  * compared with are not those that it retrieves. Training on anything else teaches that what is retrieved is wrong. */
-static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const reco_mask *mask,
+static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const reco_mask *mask, bool apart,
                  reco_rng *rng)
 {
     size_t k = job->o.k, i = b->items[q];
@@ -122,7 +124,7 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
     int64_t *to = b->ids + q * k;
     float *s = b->s[side] + q * k;
     uint32_t *picked = b->picked;
-    size_t m = walk(job, side, i, mask, job->depth, k, picked);
+    size_t m = walk(job, side, i, mask, apart, job->depth, k, picked);
     for (size_t n = 0; n < m; n++) {
         to[n] = job->id[near[picked[n]]];
         s[n] = scores[picked[n]];
@@ -147,13 +149,13 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
 }
 
 reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
-                            reco_rng *rng)
+                            bool apart, reco_rng *rng)
 {
     b->n = n;
     for (int side = 0; side < 2; side++) {
         for (size_t q = 0; q < n; q++) {
             memcpy(b->x[side] + q * job->d, job->rows[side] + b->items[q] * job->d, job->d * sizeof(float));
-            pick(job, b, side, q, mask, rng);
+            pick(job, b, side, q, mask, apart, rng);
         }
         RECO_TRY(reco_bank_gather(job->ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side),
                                   b->ids, n * job->o.k, b->R[side]));

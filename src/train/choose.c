@@ -1,6 +1,7 @@
 #include "train/train_internal.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { RESAMPLES = 400, LEAST_TWINS = 20 };
 /* A gain counts when it is above its standard error, and worth having at all. That is no proof, nor need it be: where
@@ -9,24 +10,62 @@ enum { RESAMPLES = 400, LEAST_TWINS = 20 };
 #define CLEAR 1.0
 #define LEAST_GAIN 0.004
 
-/* What each choice of sides is worth on the pairs picked [n]: the mean of 1/rank, which moves with every rank and so
- * is steadier than recall@1; or, where the memory holds the captions with other pictures, the harmonic mean of that
- * over the captions that CLIP knows and those it does not (docs/train.md says why). */
-static void scores_of(double score[RECO_CHOICES], const reco_outcome *o, const uint32_t *picked, size_t n,
-                      bool twins)
+/* Outcomes of one caption, added up. Pairs of one caption fare alike, and it is captions that come later: they are what is
+ * drawn anew, not pairs. */
+typedef struct concept {
+    double sum[3][RECO_CHOICES], count[3]; /* by kind */
+} concept;
+
+typedef struct member {
+    uint32_t caption, at; /* at: place among the outcomes */
+} member;
+
+static int by_caption(const void *a, const void *b)
 {
-    double sum[3][RECO_CHOICES] = {{0}}, count[3] = {0};
-    for (size_t i = 0; i < n; i++) {
-        const reco_outcome *x = &o[picked[i]];
-        int kind = twins ? (int)x->twin : 0;
-        for (int c = 0; c < RECO_CHOICES; c++) sum[kind][c] += (double)x->reciprocal[1][c];
-        count[kind]++;
+    const member *x = a, *y = b;
+    if (x->caption != y->caption) return x->caption < y->caption ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static void join(concept *to, const concept *c)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        for (int choice = 0; choice < RECO_CHOICES; choice++)
+            to->sum[kind][choice] += c->sum[kind][choice];
+        to->count[kind] += c->count[kind];
     }
+}
+
+/* concepts [n]; members [n] is scratch. Returns how many. */
+static size_t group(const reco_job *job, const reco_outcome *o, bool twins, member *members,
+                    concept *concepts)
+{
+    size_t n = job->nheld, count = 0;
+    for (size_t i = 0; i < n; i++)
+        members[i] = (member){job->same.caption[job->held[i]], (uint32_t)i};
+    qsort(members, n, sizeof *members, by_caption);
+    for (size_t i = 0; i < n; i++) {
+        const reco_outcome *x = &o[members[i].at];
+        concept one = {0};
+        int kind = twins ? (int)x->twin : 0;
+        for (int c = 0; c < RECO_CHOICES; c++) one.sum[kind][c] = (double)x->reciprocal[1][c];
+        one.count[kind] = 1;
+        if (i == 0 || members[i].caption != members[i - 1].caption) concepts[count++] = (concept){0};
+        join(&concepts[count - 1], &one);
+    }
+    return count;
+}
+
+/* What each choice of sides is worth: the mean of 1/rank, which moves with every rank and so is steadier than recall@1; or,
+ * where the memory holds the captions with other pictures, the harmonic mean of that over the captions that CLIP knows and
+ * those it does not (docs/train.md says why). */
+static void score_of(double score[RECO_CHOICES], const concept *all, bool twins)
+{
     for (int c = 0; c < RECO_CHOICES; c++) {
-        double unknown = sum[RECO_TWIN_UNKNOWN][c] / fmax(1, count[RECO_TWIN_UNKNOWN]);
-        double known = sum[RECO_TWIN_KNOWN][c] / fmax(1, count[RECO_TWIN_KNOWN]);
+        double unknown = all->sum[RECO_TWIN_UNKNOWN][c] / fmax(1, all->count[RECO_TWIN_UNKNOWN]);
+        double known = all->sum[RECO_TWIN_KNOWN][c] / fmax(1, all->count[RECO_TWIN_KNOWN]);
         if (!twins)
-            score[c] = sum[0][c] / fmax(1, count[0]);
+            score[c] = all->sum[0][c] / fmax(1, all->count[0]);
         else
             score[c] = unknown + known > 0 ? 2 * unknown * known / (unknown + known) : 0;
     }
@@ -40,54 +79,69 @@ static bool both_kinds(const reco_outcome *o, size_t n)
     return count[RECO_TWIN_UNKNOWN] >= LEAST_TWINS && count[RECO_TWIN_KNOWN] >= LEAST_TWINS;
 }
 
+/* Errors of gains against CLIP's score, and against that of both sides, by resampling: they are paired, so what choices share
+ * cancels. */
+static void resample(reco_verdict *v, const concept *concepts, size_t n, bool twins,
+                     double behind[RECO_CHOICES])
+{
+    double square[2][RECO_CHOICES] = {{0}}, score[RECO_CHOICES];
+    static const int base[2] = {RECO_SIDES_NONE, RECO_SIDES_BOTH};
+    reco_rng rng;
+    reco_rng_seed(&rng, n);
+    for (int r = 0; r < RESAMPLES; r++) {
+        concept drawn = {0};
+        for (size_t i = 0; i < n; i++) join(&drawn, &concepts[reco_rng_below(&rng, n)]);
+        score_of(score, &drawn, twins);
+        for (int b = 0; b < 2; b++)
+            for (int c = 0; c < RECO_CHOICES; c++) {
+                double off = score[c] - score[base[b]] - (v->score[c] - v->score[base[b]]);
+                square[b][c] += off * off;
+            }
+    }
+    for (int c = 0; c < RECO_CHOICES; c++) {
+        v->error[c] = sqrt(square[0][c] / (double)RESAMPLES);
+        behind[c] = sqrt(square[1][c] / (double)RESAMPLES);
+    }
+}
+
 reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome *o)
 {
     reco_ctx *ctx = job->ctx;
+    reco_status status = RECO_OK;
     size_t n = job->nheld;
+    double behind[RECO_CHOICES];
     reco_mark mark = reco_scratch_mark(ctx);
-    uint32_t *picked = reco_scratch(ctx, n, sizeof *picked, "verdict");
-    if (!picked) return RECO_E_NOMEM;
+    member *members = reco_scratch(ctx, n, sizeof *members, "verdict");
+    concept *concepts = reco_scratch(ctx, n, sizeof *concepts, "verdict"), all = {0};
+    if (!members || !concepts) RECO_GO(RECO_E_NOMEM);
     bool twins = job->twins && both_kinds(o, n);
-    double square[RECO_CHOICES] = {0};
     *v = (reco_verdict){.pairs = n};
-    for (size_t i = 0; i < n; i++) {
-        picked[i] = (uint32_t)i;
+    for (size_t i = 0; i < n; i++)
         for (int c = 0; c < RECO_CHOICES; c++) {
             v->recall[c] += 100 * (double)o[i].hit[c] / (double)n;
             for (int kind = 0; kind < 2; kind++)
                 v->kinds[kind][c] += (double)o[i].reciprocal[kind][c] / (double)n;
         }
-    }
-    scores_of(v->score, o, picked, n, twins);
-    for (int c = 1; c < RECO_CHOICES; c++) v->gain[c] = v->score[c] - v->score[0];
-    /* The error of a gain by resampling the pairs: they are paired, so what CLIP and the choice share cancels. */
-    reco_rng rng;
-    reco_rng_seed(&rng, n);
-    for (int r = 0; r < RESAMPLES; r++) {
-        double score[RECO_CHOICES];
-        for (size_t i = 0; i < n; i++) picked[i] = (uint32_t)reco_rng_below(&rng, n);
-        scores_of(score, o, picked, n, twins);
-        for (int c = 1; c < RECO_CHOICES; c++) {
-            double off = score[c] - score[0] - v->gain[c];
-            square[c] += off * off;
-        }
-    }
+    size_t captions = group(job, o, twins, members, concepts);
+    for (size_t i = 0; i < captions; i++) join(&all, &concepts[i]);
+    score_of(v->score, &all, twins);
+    resample(v, concepts, captions, twins, behind);
     for (int c = 1; c < RECO_CHOICES; c++) {
-        v->error[c] = sqrt(square[c] / (double)RESAMPLES);
+        v->gain[c] = v->score[c] - v->score[0];
         if (v->best == RECO_SIDES_NONE || v->gain[c] - v->error[c] > v->merit) {
             v->best = (reco_sides)c;
             v->merit = v->gain[c] - v->error[c];
         }
     }
-    /* Where the memory holds the captions, each side finds the concept by a search of its own. When one side is no
-     * better than both by more than the error, that is a tie, and both sides, the paper's own way, are refined. */
-    if (twins && v->gain[RECO_SIDES_BOTH] >= v->gain[v->best] - v->error[v->best]) {
+    /* Both sides, the paper's own way, are refined, unless one side alone is better by more than the error. */
+    if (v->score[v->best] - v->score[RECO_SIDES_BOTH] <= behind[v->best]) {
         v->best = RECO_SIDES_BOTH;
         v->merit = v->gain[v->best] - v->error[v->best];
     }
     bool clear = v->gain[v->best] >= LEAST_GAIN && v->gain[v->best] > CLEAR * v->error[v->best];
     if (!twins && v->recall[v->best] < v->recall[0]) clear = false;
     v->sides = clear ? v->best : RECO_SIDES_NONE;
+out:
     reco_scratch_release(ctx, mark);
-    return RECO_OK;
+    return status;
 }

@@ -68,7 +68,7 @@ reco_status reco_learner_step(reco_learner *l)
     begin(l, s->run); /* the pool's order is part of what is random: start from the same */
     size_t B = draw(l, &rng);
     for (size_t i = 0; i < B; i++) l->hidden.picture[job->same.picture[b->items[i]]] = 1;
-    RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, &rng));
+    RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, false, &rng));
     if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
     RECO_TRY(reco_gradients_take(ctx, &l->gradients, &s->loss, l->gradient, b, &job->same));
     if (!isfinite(s->loss))

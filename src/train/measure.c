@@ -99,7 +99,8 @@ static size_t list_candidates(const reco_job *job, uint32_t *items, size_t run)
 
 /* x, y [n][d] by side: originals and refined. */
 static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, const uint32_t *items,
-                              size_t n, const reco_mask *mask, float *const x[2], float *const y[2])
+                              size_t n, const reco_mask *mask, bool apart, float *const x[2],
+                              float *const y[2])
 {
     reco_status status = RECO_OK;
     reco_batch b = {0};
@@ -110,7 +111,7 @@ static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, co
     for (size_t i = 0; i < n; i += b.max) {
         size_t m = reco_min(b.max, n - i);
         memcpy(b.items, items + i, m * sizeof *items);
-        RECO_GO(reco_batch_fill(job, &b, m, mask, NULL));
+        RECO_GO(reco_batch_fill(job, &b, m, mask, apart, NULL));
         for (int side = 0; side < 2; side++) {
             memcpy(x[side] + i * d, b.x[side], m * d * sizeof(float));
             if (tape) {
@@ -128,20 +129,19 @@ out:
     return status;
 }
 
-/* Ranks of the first m pairs for each choice of sides, among all. */
+/* Add the ranks of the first m pairs for each choice of sides, among all, with a weight. */
 static reco_status measure_choices(reco_ctx *ctx, ranking *r, float *S, float *const x[2],
-                                   float *const y[2], size_t m, size_t d, bool known, reco_outcome *out)
+                                   float *const y[2], size_t m, size_t d, bool known, float weight,
+                                   reco_outcome *out)
 {
     for (int choice = 0; choice < RECO_CHOICES; choice++) {
         const float *v = choice & RECO_SIDES_IMAGE ? y[0] : x[0],
                     *t = choice & RECO_SIDES_TEXT ? y[1] : x[1];
-        for (size_t i = 0; i < m; i++) out[i].reciprocal[known][choice] = 0;
         for (int way = 0; way < 2; way++) {
             RECO_TRY(way ? ranks_of(ctx, r, S, t, v, m, true, d) : ranks_of(ctx, r, S, v, t, m, false, d));
             for (size_t i = 0; i < m; i++) {
-                if (way == 0) out[i].hit[choice] = 0;
-                out[i].hit[choice] += r->ranks[i] == 0 ? 0.5f : 0;
-                out[i].reciprocal[known][choice] += 0.5f / (1 + (float)r->ranks[i]);
+                out[i].hit[choice] += r->ranks[i] == 0 ? weight / 2 : 0;
+                out[i].reciprocal[known][choice] += weight / 2 / (1 + (float)r->ranks[i]);
             }
         }
     }
@@ -192,8 +192,15 @@ reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t 
     if (!r.ranks) RECO_GO(RECO_E_NOMEM);
     out += job->held_start[run];
     for (int known = 0; known < (job->twins ? 2 : 1); known++) {
-        RECO_GO(refine_all(job, fusion, s.items, s.n, known ? NULL : &s.mask, s.x, s.y));
-        RECO_GO(measure_choices(ctx, &r, s.S, s.x, s.y, s.m, job->d, known, out));
+        bool both = known && job->apart;
+        for (size_t i = 0; i < s.m; i++) {
+            memset(out[i].hit, 0, sizeof out[i].hit);
+            memset(out[i].reciprocal[known], 0, sizeof out[i].reciprocal[known]);
+        }
+        for (int apart = 0; apart <= both; apart++) {
+            RECO_GO(refine_all(job, fusion, s.items, s.n, known ? NULL : &s.mask, apart, s.x, s.y));
+            RECO_GO(measure_choices(ctx, &r, s.S, s.x, s.y, s.m, job->d, known, both ? 0.5f : 1, out));
+        }
     }
     for (size_t i = 0; i < s.m && !job->twins; i++)
         memcpy(out[i].reciprocal[1], out[i].reciprocal[0], sizeof out[i].reciprocal[1]);
@@ -204,7 +211,8 @@ out:
     return status;
 }
 
-/* ---- the readout's queries: where captions have twins, with all of the memory; else without what the fold shows and says ---- */
+/* ---- the readout's queries: where captions have twins, with all of the memory, and where there is kin, once more without; else
+ * without what the fold shows and says ---- */
 
 /* Query i: its own text, then each caption once that is not right for its picture. captions [voters]: what its neighbours
  * say. */
@@ -226,6 +234,7 @@ static void list_query(const reco_job *job, const stage *s, size_t i, const floa
         count++;
     }
     q->count[to] = count;
+    q->caption[to] = caption[s->items[i]];
     q->n++;
 }
 
@@ -238,20 +247,23 @@ reco_status reco_queries_add(const reco_job *job, const reco_fusion *fusion, siz
     stage s = {0};
     RECO_GO(set_stage(job, run, &s));
     const reco_mask *hidden = job->twins ? NULL : &s.mask;
-    size_t n = s.n, d = job->d, some = reco_min(s.m, reco_min(q->room / job->runs, q->room - q->n));
+    size_t n = s.n, d = job->d, times = job->apart ? 2 : 1,
+           some = reco_min(s.m, reco_min(q->room / job->runs, q->room - q->n) / times);
     float *refined = reco_scratch(ctx, s.m * n, sizeof *refined, "validation");
     uint32_t *captions = reco_scratch(ctx, q->voters, sizeof *captions, "validation");
     if (!refined || !captions) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(refine_all(job, fusion, s.items, n, hidden, s.x, s.y));
-    const float *v = sides & RECO_SIDES_IMAGE ? s.y[0] : s.x[0],
-                *t = sides & RECO_SIDES_TEXT ? s.y[1] : s.x[1];
-    RECO_GO(reco_gemm(ctx, s.S, n, s.x[0], d, false, s.x[1], d, true, s.m, n, d, 1, 0));
-    RECO_GO(reco_gemm(ctx, refined, n, v, d, false, t, d, true, s.m, n, d, 1, 0));
-    for (size_t j = 0; j < some; j++) {
-        size_t i = j * s.m / some;
-        q->valid[q->n] =
-            reco_job_voters(job, s.items[i], hidden, q->voters, q->near + q->n * q->voters, captions);
-        list_query(job, &s, i, s.S + i * n, refined + i * n, captions, q);
+    for (size_t apart = 0; apart < times; apart++) {
+        RECO_GO(refine_all(job, fusion, s.items, n, hidden, apart, s.x, s.y));
+        const float *v = sides & RECO_SIDES_IMAGE ? s.y[0] : s.x[0],
+                    *t = sides & RECO_SIDES_TEXT ? s.y[1] : s.x[1];
+        RECO_GO(reco_gemm(ctx, s.S, n, s.x[0], d, false, s.x[1], d, true, s.m, n, d, 1, 0));
+        RECO_GO(reco_gemm(ctx, refined, n, v, d, false, t, d, true, s.m, n, d, 1, 0));
+        for (size_t j = 0; j < some; j++) {
+            size_t i = j * s.m / some;
+            q->valid[q->n] = reco_job_voters(job, s.items[i], hidden, apart, q->voters,
+                                             q->near + q->n * q->voters, captions);
+            list_query(job, &s, i, s.S + i * n, refined + i * n, captions, q);
+        }
     }
 out:
     reco_mask_clear(&s.mask);

@@ -331,15 +331,16 @@ reco_status reco_queries_create(const reco_job *job, reco_queries *q)
     reco_ctx *ctx = job->ctx;
     q->voters = reco_max(job->o.k, reco_min(RECO_MOST_VOTERS, job->reach[RECO_IMAGE]));
     RECO_TRY(count_crowd(job, q));
-    q->room = reco_min(job->nheld, MOST_QUERIES);
+    q->room = reco_min(job->nheld * (job->apart ? 2 : 1), MOST_QUERIES);
     q->width = reco_min(job->n, RECO_MOST_JUDGED);
     q->count = reco_alloc(ctx, q->room, sizeof *q->count, "mixture");
     q->valid = reco_alloc(ctx, q->room, sizeof *q->valid, "mixture");
+    q->caption = reco_alloc(ctx, q->room, sizeof *q->caption, "mixture");
     q->near = reco_alloc(ctx, q->room * q->voters, sizeof *q->near, "mixture");
     q->of = reco_alloc(ctx, q->room * q->voters, sizeof *q->of, "mixture");
     q->plain = reco_alloc(ctx, q->room * q->width, sizeof *q->plain, "mixture");
     q->refined = reco_alloc(ctx, q->room * q->width, sizeof *q->refined, "mixture");
-    return q->count && q->valid && q->near && q->of && q->plain && q->refined ? RECO_OK : RECO_E_NOMEM;
+    return q->count && q->valid && q->caption && q->near && q->of && q->plain && q->refined ? RECO_OK : RECO_E_NOMEM;
 }
 
 void reco_queries_clear(reco_queries *q)
@@ -348,6 +349,7 @@ void reco_queries_clear(reco_queries *q)
     reco_free(q->plain);
     reco_free(q->of);
     reco_free(q->near);
+    reco_free(q->caption);
     reco_free(q->valid);
     reco_free(q->count);
 }

@@ -229,6 +229,7 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
                          : pairs ? load_pairs(job, pairs)
                                  : load_own(job);
     if (status == RECO_OK) status = list_neighbours(job);
+    if (status == RECO_OK) status = reco_job_find_kin(job);
     if (status == RECO_OK) status = reco_job_split(job);
     if (status == RECO_OK) status = reco_job_multiply(job);
     free_keys(job);
@@ -263,6 +264,7 @@ void reco_job_clear(reco_job *job)
         reco_free(job->near[list]);
         reco_free(job->scores[list]);
     }
+    reco_free(job->kin);
     reco_free(job->same.start);
     reco_free(job->same.of);
     reco_free(job->same.picture);

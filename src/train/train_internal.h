@@ -114,6 +114,9 @@ typedef struct reco_job {
      * then of these with one another, h with each l < h at depth + h(h-1)/2 + l. NULL: not kept. */
     float *products[2]; /* [n][reco_job_products] */
     bool twins;         /* the memory holds most of the captions, with other pictures */
+    /* Of the image's neighbours: is it in the nearer half of those of its caption? NULL without twins. */
+    unsigned char *kin; /* [n][reach] */
+    bool apart;         /* some are */
 } reco_job;
 
 /* options.c: defaults and ranges; n pairs, rows: neighbours that the bank can give. */
@@ -127,6 +130,9 @@ static inline size_t reco_job_products(const reco_job *job)
 {
     return job->depth + job->depth * (job->depth - 1) / 2;
 }
+/* kin.c: kin and apart. Pictures of a bank are often taken together, and a row that is held out finds those; a query seldom
+ * has any there. So a pair is asked twice: with all of the memory, and apart from its kin. */
+reco_status reco_job_find_kin(reco_job *job);
 /* products.c */
 reco_status reco_job_multiply(reco_job *job);
 /* Place in the list of a row of the bank, or RECO_NOTHING. */
@@ -168,12 +174,13 @@ void reco_mask_clear(reco_mask *mask);
 /* Mask what the pairs of a fold show and say, and nothing else. */
 void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool captions);
 
-/* Gather the pairs b->items[0..n). mask NULL: all rows count. rng NULL: no dropout. */
+/* Gather the pairs b->items[0..n). mask NULL: all rows count. apart: but their kin. rng NULL: no dropout; else half of the pairs,
+ * drawn, are apart. */
 reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
-                            reco_rng *rng);
+                            bool apart, reco_rng *rng);
 /* What votes for the captions of pair i: of the pictures most like its own, at most k; how many. */
-size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, size_t k, float *scores,
-                       uint32_t *captions);
+size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, bool apart, size_t k,
+                       float *scores, uint32_t *captions);
 /* Turn all of the batch by one random orthogonal matrix (rotate.c). */
 reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng);
 
@@ -205,6 +212,7 @@ typedef struct reco_queries {
     float *near;            /* [room][voters] cosines of neighbours */
     uint32_t *of;           /* [room][voters] the candidate whose caption it is, or RECO_NO_CANDIDATE */
     size_t *valid;          /* [room] how many neighbours count */
+    uint32_t *caption;      /* [room] the right one: number among the job's */
 } reco_queries;
 
 reco_status reco_queries_create(const reco_job *job, reco_queries *q);

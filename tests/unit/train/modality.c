@@ -100,7 +100,7 @@ static void check_batch(const reco_job *job, reco_modality fuse)
     reco_batch b;
     assert_int_equal(reco_batch_create(job, &b, N), RECO_OK);
     for (size_t i = 0; i < N; i++) b.items[i] = (uint32_t)i;
-    assert_int_equal(reco_batch_fill(job, &b, N, NULL, NULL), RECO_OK);
+    assert_int_equal(reco_batch_fill(job, &b, N, NULL, false, NULL), RECO_OK);
     for (int side = 0; side < 2; side++) {
         int partner = fuse == RECO_CROSS ? !side : side;
         for (size_t i = 0; i < N; i++)

@@ -62,7 +62,7 @@ static void same_bits(void **state)
     assert_int_equal(reco_mask_create(&job, &mask), RECO_OK);
     reco_mask_fold(&job, &mask, 1, true);
     for (size_t i = 0; i < N; i++) b.items[i] = (uint32_t)i;
-    assert_int_equal(reco_batch_fill(&job, &b, N, &mask, &rng), RECO_OK);
+    assert_int_equal(reco_batch_fill(&job, &b, N, &mask, false, &rng), RECO_OK);
     for (int side = 0; side < 2; side++) {
         assert_non_null(job.products[side]);
         float *out[] = {taken, known};

@@ -227,7 +227,7 @@ static void self_exclusion(void **state)
     reco_rng rng;
     reco_rng_seed(&rng, 1);
     size_t counts[11] = {0};
-    assert_int_equal(reco_batch_fill(&job, &b, 40, &mask, &rng), RECO_OK);
+    assert_int_equal(reco_batch_fill(&job, &b, 40, &mask, false, &rng), RECO_OK);
     for (size_t q = 0; q < 40; q++) { /* ids are the text side's, the last that was filled */
         counts[b.valid[RECO_TEXT][q]]++;
         for (size_t h = 0; h < b.valid[RECO_TEXT][q]; h++) {
