@@ -86,7 +86,8 @@ static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mas
 {
     const uint32_t *near = job->near[side] + i * job->reach[side];
     const float *scores = job->scores[side] + i * job->reach[side];
-    const unsigned char *kin = apart && side == RECO_IMAGE && job->apart ? job->kin + i * job->reach[side] : NULL;
+    const unsigned char *kin =
+        apart && side == RECO_IMAGE && job->apart ? job->kin + i * job->reach[side] : NULL;
     size_t m = 0;
     for (size_t h = 0; h < depth && near[h] != RECO_NOTHING && m < k; h++) {
         if (kin && kin[h]) continue;
@@ -148,8 +149,8 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
     }
 }
 
-reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
-                            bool apart, reco_rng *rng)
+reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask, bool apart,
+                            reco_rng *rng)
 {
     b->n = n;
     for (int side = 0; side < 2; side++) {

@@ -14,7 +14,8 @@ enum { RESAMPLES = 400, LEAST_TWINS = 20 };
  * drawn anew, not pairs. */
 typedef struct concept {
     double sum[3][RECO_CHOICES], count[3]; /* by kind */
-} concept;
+}
+concept;
 
 typedef struct member {
     uint32_t caption, at; /* at: place among the outcomes */
@@ -30,8 +31,7 @@ static int by_caption(const void *a, const void *b)
 static void join(concept *to, const concept *c)
 {
     for (int kind = 0; kind < 3; kind++) {
-        for (int choice = 0; choice < RECO_CHOICES; choice++)
-            to->sum[kind][choice] += c->sum[kind][choice];
+        for (int choice = 0; choice < RECO_CHOICES; choice++) to->sum[kind][choice] += c->sum[kind][choice];
         to->count[kind] += c->count[kind];
     }
 }
@@ -41,8 +41,7 @@ static size_t group(const reco_job *job, const reco_outcome *o, bool twins, memb
                     concept *concepts)
 {
     size_t n = job->nheld, count = 0;
-    for (size_t i = 0; i < n; i++)
-        members[i] = (member){job->same.caption[job->held[i]], (uint32_t)i};
+    for (size_t i = 0; i < n; i++) members[i] = (member){job->same.caption[job->held[i]], (uint32_t)i};
     qsort(members, n, sizeof *members, by_caption);
     for (size_t i = 0; i < n; i++) {
         const reco_outcome *x = &o[members[i].at];
@@ -79,29 +78,22 @@ static bool both_kinds(const reco_outcome *o, size_t n)
     return count[RECO_TWIN_UNKNOWN] >= LEAST_TWINS && count[RECO_TWIN_KNOWN] >= LEAST_TWINS;
 }
 
-/* Errors of gains against CLIP's score, and against that of both sides, by resampling: they are paired, so what choices share
- * cancels. */
-static void resample(reco_verdict *v, const concept *concepts, size_t n, bool twins,
-                     double behind[RECO_CHOICES])
+/* Errors of the gains, by resampling: they are paired, so what CLIP and the choice share cancels. */
+static void resample(reco_verdict *v, const concept *concepts, size_t n, bool twins)
 {
-    double square[2][RECO_CHOICES] = {{0}}, score[RECO_CHOICES];
-    static const int base[2] = {RECO_SIDES_NONE, RECO_SIDES_BOTH};
+    double square[RECO_CHOICES] = {0}, score[RECO_CHOICES];
     reco_rng rng;
     reco_rng_seed(&rng, n);
     for (int r = 0; r < RESAMPLES; r++) {
         concept drawn = {0};
         for (size_t i = 0; i < n; i++) join(&drawn, &concepts[reco_rng_below(&rng, n)]);
         score_of(score, &drawn, twins);
-        for (int b = 0; b < 2; b++)
-            for (int c = 0; c < RECO_CHOICES; c++) {
-                double off = score[c] - score[base[b]] - (v->score[c] - v->score[base[b]]);
-                square[b][c] += off * off;
-            }
+        for (int c = 1; c < RECO_CHOICES; c++) {
+            double off = score[c] - score[0] - v->gain[c];
+            square[c] += off * off;
+        }
     }
-    for (int c = 0; c < RECO_CHOICES; c++) {
-        v->error[c] = sqrt(square[0][c] / (double)RESAMPLES);
-        behind[c] = sqrt(square[1][c] / (double)RESAMPLES);
-    }
+    for (int c = 1; c < RECO_CHOICES; c++) v->error[c] = sqrt(square[c] / (double)RESAMPLES);
 }
 
 reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome *o)
@@ -109,7 +101,6 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
     reco_ctx *ctx = job->ctx;
     reco_status status = RECO_OK;
     size_t n = job->nheld;
-    double behind[RECO_CHOICES];
     reco_mark mark = reco_scratch_mark(ctx);
     member *members = reco_scratch(ctx, n, sizeof *members, "verdict");
     concept *concepts = reco_scratch(ctx, n, sizeof *concepts, "verdict"), all = {0};
@@ -125,16 +116,16 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
     size_t captions = group(job, o, twins, members, concepts);
     for (size_t i = 0; i < captions; i++) join(&all, &concepts[i]);
     score_of(v->score, &all, twins);
-    resample(v, concepts, captions, twins, behind);
-    for (int c = 1; c < RECO_CHOICES; c++) {
-        v->gain[c] = v->score[c] - v->score[0];
+    for (int c = 1; c < RECO_CHOICES; c++) v->gain[c] = v->score[c] - v->score[0];
+    resample(v, concepts, captions, twins);
+    for (int c = 1; c < RECO_CHOICES; c++)
         if (v->best == RECO_SIDES_NONE || v->gain[c] - v->error[c] > v->merit) {
             v->best = (reco_sides)c;
             v->merit = v->gain[c] - v->error[c];
         }
-    }
-    /* Both sides, the paper's own way, are refined, unless one side alone is better by more than the error. */
-    if (v->score[v->best] - v->score[RECO_SIDES_BOTH] <= behind[v->best]) {
+    /* Each side finds the concept by a search of its own. When one side is no better than both by more than the error, that is
+     * a tie, and both sides, the paper's own way, are refined. */
+    if (v->gain[RECO_SIDES_BOTH] >= v->gain[v->best] - v->error[v->best]) {
         v->best = RECO_SIDES_BOTH;
         v->merit = v->gain[v->best] - v->error[v->best];
     }

@@ -8,7 +8,7 @@ enum { TENTHS = 11 };
 
 /* What a weight of CLIP in the mixture of cosines does for the queries. */
 typedef struct point {
-    double share, won, reciprocal, error; /* error: of share less CLIP's */
+    double share, won, reciprocal;
 } point;
 
 /* How many candidates are before query i's right one, which is the first. */
@@ -24,7 +24,7 @@ static size_t rank_of(const reco_queries *q, size_t i, float weight)
 static point judge(const reco_queries *q, float weight)
 {
     point p = {0};
-    double wrong = 0, square = 0, off = 0, n = (double)q->n;
+    double wrong = 0, n = (double)q->n;
     for (size_t i = 0; i < q->n; i++) {
         size_t rank = rank_of(q, i, weight);
         int clip = rank_of(q, i, 1) == 0, hit = rank == 0;
@@ -32,23 +32,38 @@ static point judge(const reco_queries *q, float weight)
         p.reciprocal += 1 / (1 + (double)rank) / n;
         p.won += !clip && hit;
         wrong += !clip;
-        off += hit - clip;
-        square += hit != clip;
     }
     p.won /= fmax(1, wrong);
-    p.error = sqrt(fmax(0, square / n - off / n * off / n) / n);
     return p;
+}
+
+/* The error of what a weight gains over CLIP. */
+static reco_status error_of(const reco_job *job, const reco_queries *q, float weight, double *error)
+{
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(job->ctx);
+    float *hit = reco_scratch(job->ctx, q->n, sizeof *hit, "mixture"),
+          *clip = reco_scratch(job->ctx, q->n, sizeof *clip, "mixture");
+    if (!hit || !clip) RECO_GO(RECO_E_NOMEM);
+    for (size_t i = 0; i < q->n; i++) {
+        hit[i] = rank_of(q, i, weight) == 0;
+        clip[i] = rank_of(q, i, 1) == 0;
+    }
+    RECO_GO(reco_queries_error(job, q, hit, clip, error));
+out:
+    reco_scratch_release(job->ctx, mark);
+    return status;
 }
 
 /* By the rule that chooses the mixture of posteriors (mixture.c says why); 1/rank in the place of the likelihood, which cosines
  * do not have. */
-void reco_choose_concat(const reco_job *job, const reco_queries *q, float *weight)
+reco_status reco_choose_concat(const reco_job *job, const reco_queries *q, float *weight)
 {
     point at[TENTHS];
     double most = 0, won = 0;
     int best = TENTHS - 1;
     *weight = 1;
-    if (q->n == 0) return;
+    if (q->n == 0) return RECO_OK;
     for (int a = 0; a < TENTHS; a++) {
         at[a] = judge(q, (float)a / 10);
         most = fmax(most, at[a].share);
@@ -64,5 +79,8 @@ void reco_choose_concat(const reco_job *job, const reco_queries *q, float *weigh
             found = at[a].reciprocal;
             best = a;
         }
-    if (at[best].share - clip > at[best].error) *weight = (float)best / 10;
+    double error;
+    RECO_TRY(error_of(job, q, (float)best / 10, &error));
+    if (at[best].share - clip > error) *weight = (float)best / 10;
+    return RECO_OK;
 }

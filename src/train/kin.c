@@ -4,7 +4,7 @@ reco_status reco_job_find_kin(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
     size_t reach = job->reach[RECO_IMAGE], captions = job->same.captions;
-    if (!job->twins) return RECO_OK;
+    if (!job->twins || !job->inside || job->trained < job->n) return RECO_OK;
     job->kin = reco_alloc(ctx, job->n * reach, 1, "neighbours");
     uint32_t *rows = reco_alloc(ctx, 2 * captions, sizeof *rows, "neighbours"), *passed = rows + captions;
     if (!job->kin || !rows) {
@@ -22,7 +22,8 @@ reco_status reco_job_find_kin(reco_job *job)
             job->kin[i * reach + h] = nearer;
             job->apart |= nearer;
         }
-        for (size_t h = 0; h < n; h++) rows[job->same.caption[near[h]]] = passed[job->same.caption[near[h]]] = 0;
+        for (size_t h = 0; h < n; h++)
+            rows[job->same.caption[near[h]]] = passed[job->same.caption[near[h]]] = 0;
     }
     reco_free(rows);
     return RECO_OK;

@@ -8,9 +8,6 @@ enum { MOST_QUERIES = 2048 };
 
 static const float octaves[] = {10, 20, 40, 80};
 enum { OCTAVES = 4, THIRDS = 5, TENTHS = 11 };
-/* Of a vote of more neighbours than are fused: sharper, it would be that of the nearest alone. Held-out rows like that, since
- * pictures of a bank are often taken together; a query's seldom are. */
-#define SHARPEST_VOTE 40.0f
 /* Right answers as good as this part of the best count as beaten: products of the same vectors differ by less. */
 #define TIE (1 - 1e-6f)
 
@@ -161,11 +158,12 @@ static double mean_where_wrong(const float *x, const float *clip, size_t n)
 
 /* Where the memory holds the captions asked for, the mixture is to win what CLIP gets wrong, for that is what a concept that
  * comes later looks like, and to keep what it gets right. So of the points that keep at least half of what the best of them
- * is better than CLIP on all queries, those count that are right where CLIP is wrong as often as any, but for a standard
+ * is better than CLIP on all queries, and are no worse there than the refined cosines alone, those count that are right where CLIP is wrong as often as any, but for a standard
  * error; what is left is noise, and of these the one that finds the right answers likeliest is taken: that is smooth, and
- * calibrates. Elsewhere only the best on all queries count. clip NULL: it is not known yet. */
+ * calibrates. Elsewhere only the best on all queries count. clip and refined NULL: not known
+ * yet. */
 static reco_status best_of(const reco_job *job, const reco_queries *q, const grid *g, const result *clip,
-                           result *best)
+                           const result *refined, result *best)
 {
     reco_status status = RECO_OK;
     reco_ctx *ctx = job->ctx;
@@ -186,7 +184,8 @@ static reco_status best_of(const reco_job *job, const reco_queries *q, const gri
         most = fmax(most, all[p].share);
     }
     least = most;
-    if (clip && job->twins && most > clip->share) least = clip->share + (most - clip->share) / 2;
+    if (clip && job->twins && most > clip->share)
+        least = fmin(most, fmax(refined->share, clip->share + (most - clip->share) / 2));
     for (size_t p = 0; p < u.points; p++)
         if (all[p].share >= least && job->twins) won = fmax(won, all[p].won);
     if (job->twins && clip && clip->share < 1)
@@ -215,14 +214,11 @@ static void fix(grid *g, const reco_mixture *m)
     g->voters = m->voters;
 }
 
-static void spread(const reco_job *job, grid *g, int expert, const float *middle)
+static void spread(grid *g, int expert, const float *middle)
 {
-    bool broad = expert == 2 && g->voters > job->o.k;
-    g->scales[expert] = 0;
-    for (size_t i = 0; i < (middle ? THIRDS : OCTAVES); i++) {
-        float scale = middle ? *middle * exp2f(((float)i - 2) / 3) : octaves[i];
-        if (!broad || scale < SHARPEST_VOTE * 1.001f) g->scale[expert][g->scales[expert]++] = scale;
-    }
+    g->scales[expert] = middle ? THIRDS : OCTAVES;
+    for (size_t i = 0; i < g->scales[expert]; i++)
+        g->scale[expert][i] = middle ? *middle * exp2f(((float)i - 2) / 3) : octaves[i];
 }
 
 /* Tenths; without a vote, only those that leave it nothing. */
@@ -238,27 +234,28 @@ static void weigh(grid *g, bool vote)
 
 /* First the two scales with the share of CLIP, then the vote and all weights, then finer scales. Where no caption that is
  * asked for is in the memory, nothing can be told of the vote, and it gets nothing. */
-static reco_status search(const reco_job *job, const reco_queries *q, const result *clip, result *best)
+static reco_status search(const reco_job *job, const reco_queries *q, const result *clip,
+                          const result *refined, result *best)
 {
     grid g;
     best->m = (reco_mixture){1, 0, {octaves[2], octaves[2], octaves[2]}, q->crowd};
     fix(&g, &best->m);
-    spread(job, &g, 0, NULL);
-    spread(job, &g, 1, NULL);
+    spread(&g, 0, NULL);
+    spread(&g, 1, NULL);
     weigh(&g, false);
-    RECO_TRY(best_of(job, q, &g, clip, best));
+    RECO_TRY(best_of(job, q, &g, clip, refined, best));
     if (job->twins) {
         fix(&g, &best->m);
-        spread(job, &g, 2, NULL);
+        spread(&g, 2, NULL);
         weigh(&g, true);
-        RECO_TRY(best_of(job, q, &g, clip, best));
+        RECO_TRY(best_of(job, q, &g, clip, refined, best));
     }
     reco_mixture middle = best->m;
     fix(&g, &middle);
-    spread(job, &g, 0, &middle.scale[0]);
-    spread(job, &g, 1, &middle.scale[1]);
-    if (middle.clip + middle.refined < 0.95f) spread(job, &g, 2, &middle.scale[2]);
-    return best_of(job, q, &g, clip, best);
+    spread(&g, 0, &middle.scale[0]);
+    spread(&g, 1, &middle.scale[1]);
+    if (middle.clip + middle.refined < 0.95f) spread(&g, 2, &middle.scale[2]);
+    return best_of(job, q, &g, clip, refined, best);
 }
 
 /* CLIP, or the refined cosines, alone: only the scale is free. */
@@ -266,24 +263,27 @@ static reco_status alone(const reco_job *job, const reco_queries *q, bool refine
 {
     grid g;
     fix(&g, &(reco_mixture){refined ? 0 : 1, refined ? 1 : 0, {40, 40, 40}, q->crowd});
-    spread(job, &g, refined, NULL);
-    return best_of(job, q, &g, NULL, r);
+    spread(&g, refined, NULL);
+    return best_of(job, q, &g, NULL, NULL, r);
 }
 
-/* Of the difference of two shares of the same queries. */
-static double error_of(const float *x, const float *y, size_t n)
+reco_status reco_queries_error(const reco_job *job, const reco_queries *q, const float *x, const float *y,
+                               double *error)
 {
-    double sum = 0, square = 0;
-    for (size_t i = 0; i < n; i++) {
-        double off = (double)x[i] - (double)y[i];
-        sum += off;
-        square += off * off;
-    }
-    sum /= (double)n;
-    return sqrt(fmax(0, square / (double)n - sum * sum) / (double)n);
+    size_t n = q->n, captions = job->same.captions;
+    double mean = 0, square = 0, *off = reco_alloc(job->ctx, captions, sizeof *off, "mixture");
+    if (!off) return RECO_E_NOMEM;
+    for (size_t c = 0; c < captions; c++) off[c] = 0;
+    for (size_t i = 0; i < n; i++) mean += ((double)x[i] - (double)y[i]) / (double)n;
+    for (size_t i = 0; i < n; i++) off[q->caption[i]] += (double)x[i] - (double)y[i] - mean;
+    for (size_t c = 0; c < captions; c++) square += off[c] * off[c];
+    *error = sqrt(square) / (double)n;
+    reco_free(off);
+    return RECO_OK;
 }
 
-reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_readout *readout)
+reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_sides sides,
+                                reco_readout *readout)
 {
     reco_ctx *ctx = job->ctx;
     reco_status status = RECO_OK;
@@ -294,11 +294,11 @@ reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco
         if (!(all[r]->hit = reco_scratch(ctx, q->n, sizeof(float), "mixture"))) RECO_GO(RECO_E_NOMEM);
     RECO_GO(alone(job, q, false, &clip));
     RECO_GO(alone(job, q, true, &refined));
-    RECO_GO(search(job, q, &clip, &best));
-    *readout =
-        (reco_readout){best.m, clip.share, refined.share, best.share, error_of(best.hit, clip.hit, q->n)};
+    RECO_GO(search(job, q, &clip, &refined, &best));
+    *readout = (reco_readout){best.m, clip.share, refined.share, best.share, 0};
+    RECO_GO(reco_queries_error(job, q, best.hit, clip.hit, &readout->error));
     if (best.share - clip.share <= readout->error) {
-        const result *safe = refined.share > clip.share ? &refined : &clip;
+        const result *safe = sides == RECO_SIDES_NONE ? &clip : &refined;
         readout->mixture = safe->m;
         readout->mixed = safe->share;
     }
@@ -340,7 +340,8 @@ reco_status reco_queries_create(const reco_job *job, reco_queries *q)
     q->of = reco_alloc(ctx, q->room * q->voters, sizeof *q->of, "mixture");
     q->plain = reco_alloc(ctx, q->room * q->width, sizeof *q->plain, "mixture");
     q->refined = reco_alloc(ctx, q->room * q->width, sizeof *q->refined, "mixture");
-    return q->count && q->valid && q->caption && q->near && q->of && q->plain && q->refined ? RECO_OK : RECO_E_NOMEM;
+    return q->count && q->valid && q->caption && q->near && q->of && q->plain && q->refined ? RECO_OK
+                                                                                            : RECO_E_NOMEM;
 }
 
 void reco_queries_clear(reco_queries *q)

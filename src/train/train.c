@@ -205,9 +205,9 @@ static reco_status choose_readout(session *s, reco_sides sides)
     reco_status status = reco_queries_create(&s->job, &q);
     if (status == RECO_OK) status = ask(s, sides, &q);
     if (st->kept) memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
-    if (status == RECO_OK) status = reco_choose_mixture(&s->job, &q, &s->readout);
+    if (status == RECO_OK) status = reco_choose_mixture(&s->job, &q, sides, &s->readout);
     if (status == RECO_OK) status = reco_fusion_set_mixture(s->job.ctx, s->fusion, &s->readout.mixture);
-    if (status == RECO_OK) reco_choose_concat(&s->job, &q, &s->concat);
+    if (status == RECO_OK) status = reco_choose_concat(&s->job, &q, &s->concat);
     if (status == RECO_OK) status = reco_fusion_set_concat(s->job.ctx, s->fusion, s->concat);
     reco_queries_clear(&q);
     return status;

@@ -176,8 +176,8 @@ void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool capt
 
 /* Gather the pairs b->items[0..n). mask NULL: all rows count. apart: but their kin. rng NULL: no dropout; else half of the pairs,
  * drawn, are apart. */
-reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask,
-                            bool apart, reco_rng *rng);
+reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask, bool apart,
+                            reco_rng *rng);
 /* What votes for the captions of pair i: of the pictures most like its own, at most k; how many. */
 size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, bool apart, size_t k,
                        float *scores, uint32_t *captions);
@@ -227,14 +227,18 @@ typedef struct reco_readout {
     double error;                /* standard error of mixed - clip */
 } reco_readout;
 
-/* The mixture (mixture.c says how). Where its gain over CLIP is not above its error, the refined cosines or CLIP, whichever
- * is better. */
-reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_readout *readout);
+/* The mixture (mixture.c says how). Where its gain over CLIP is not above its error, the refined cosines alone; CLIP, where no
+ * side is refined. */
+reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_sides sides,
+                                reco_readout *readout);
+/* Standard error of the mean of x - y over the queries [n], by captions: pictures of one caption fare alike. */
+reco_status reco_queries_error(const reco_job *job, const reco_queries *q, const float *x, const float *y,
+                               double *error);
 
 /* ---- concat.c ---- */
 
 /* The weight of CLIP's cosine against the refined one, in tenths; 1 where its gain over CLIP is not above its error. */
-void reco_choose_concat(const reco_job *job, const reco_queries *q, float *weight);
+reco_status reco_choose_concat(const reco_job *job, const reco_queries *q, float *weight);
 
 /* ---- choose.c ---- */
 
