@@ -1,6 +1,5 @@
 #include "zero_shot.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,66 +59,30 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-typedef struct pictures {
-    float *rows, *improved; /* [n][d] */
-    unsigned char *good;
-} pictures;
+/* The first classes of a picture by one readout. */
+typedef struct listing {
+    int64_t *of;
+    float *p, *score; /* [n][top] */
+} listing;
 
-/* The `top` best classes with softmax probabilities at the model's own scale. */
-static json_t *predict(const zero_shot *w, const float *image, const float *classes, size_t top,
-                       float scale, size_t *first)
+static reco_status list_by(cli *c, const args *a, const reco_mixture *by, listing *l)
 {
-    double *scores = calloc(w->nclasses, sizeof *scores), best = -1, sum = 0;
-    json_t *list = json_array();
-    for (size_t j = 0; scores && j < w->nclasses; j++) {
-        for (size_t i = 0; i < w->d; i++) scores[j] += (double)image[i] * (double)classes[j * w->d + i];
-        if (scores[j] > best) best = scores[j];
-    }
-    for (size_t j = 0; scores && j < w->nclasses; j++) sum += exp((double)scale * (scores[j] - best));
-    for (size_t n = 0; scores && n < top && n < w->nclasses; n++) {
-        size_t at = 0;
-        for (size_t j = 1; j < w->nclasses; j++)
-            if (scores[j] > scores[at]) at = j;
-        if (first && n == 0) *first = at;
-        json_array_append_new(list, json_pack("{s:o, s:f, s:f}", "label", cli_text(w->classes[at]), "score",
-                                              scores[at], "probability",
-                                              exp((double)scale * (scores[at] - best)) / sum));
-        scores[at] = -INFINITY;
-    }
-    free(scores);
-    return list;
+    size_t places = a->z.found.n * a->top + 1;
+    l->of = calloc(places, sizeof *l->of);
+    l->p = calloc(places, sizeof *l->p);
+    l->score = calloc(places, sizeof *l->score);
+    if (!l->of || !l->p || !l->score) return RECO_E_NOMEM;
+    return reco_classifier_rank(c->ctx, a->z.classifier, &a->z.found, by,
+                                &(reco_ranking){.top = a->top, .of = l->of, .p = l->p, .score = l->score});
 }
 
-/* Picture i by the mixture: the `top` best classes; their scores are the refined cosines. NULL: the context has the reason. */
-static json_t *predict_mixed(cli *c, const zero_shot *z, size_t i, const float *x, const float *y,
-                             size_t top, size_t *first)
+static json_t *list_json(const args *a, const listing *l, size_t i)
 {
-    size_t n = z->nclasses, d = z->d;
-    float *plain = calloc(3 * n + 1, sizeof *plain), *refined = plain + n, *p = refined + n;
-    reco_votes votes = {z->scores + i * z->reach, z->of + i * z->reach, z->heard + i, z->reach};
-    json_t *list = NULL;
-    for (size_t j = 0; plain && j < n; j++) {
-        double sum[2] = {0};
-        for (size_t q = 0; q < d; q++) {
-            sum[0] += (double)x[q] * (double)z->plain[j * d + q];
-            sum[1] += (double)y[q] * (double)z->refined[j * d + q];
-        }
-        plain[j] = (float)sum[0];
-        refined[j] = (float)sum[1];
-    }
-    if (plain && reco_mixture_posterior(c->ctx, &z->s.mixture, plain, refined,
-                                        zero_shot_votes(z) ? &votes : NULL, 1, n, p) == RECO_OK)
-        list = json_array();
-    for (size_t m = 0; list && m < top && m < n; m++) {
-        size_t at = 0;
-        for (size_t j = 1; j < n; j++)
-            if (p[j] > p[at]) at = j;
-        if (m == 0) *first = at;
-        json_array_append_new(list, json_pack("{s:o, s:f, s:f}", "label", cli_text(z->classes[at]), "score",
-                                              (double)refined[at], "probability", (double)p[at]));
-        p[at] = -1;
-    }
-    free(plain);
+    json_t *list = json_array();
+    for (size_t t = i * a->top; t < (i + 1) * a->top && l->of[t] >= 0; t++)
+        json_array_append_new(list, json_pack("{s:o, s:f, s:f}", "label",
+                                              cli_text(zero_shot_name(&a->z, (size_t)l->of[t])), "score",
+                                              (double)l->score[t], "probability", (double)l->p[t]));
     return list;
 }
 
@@ -162,38 +125,64 @@ static void print_text(const json_t *result)
     print_rows(json_object_get(result, "neighbours"), "text");
 }
 
-/* The one picture's predictions; NULL where a row of the bank can't be read. */
-static json_t *name_it(cli *c, args *a, pictures *p, size_t i, float scale)
+enum { CLIP, COSINES, ANSWER, READOUTS };
+
+/* Picture i's predictions, `at` its place among those that could be read; NULL where a row of the bank can't be read. */
+static json_t *name_it(cli *c, args *a, const listing *l, size_t i, size_t at)
 {
     zero_shot *z = &a->z;
-    const float *x = p->rows + i * z->d, *y = p->improved + i * z->d;
-    size_t first = 0;
-    json_t *clip = predict(z, x, z->plain, a->top, scale, NULL),
-           *cosines = predict(z, z->s.sides & RECO_SIDES_IMAGE ? y : x, z->refined, a->top, scale, &first),
-           *reco = cosines, *found = NULL;
-    if (zero_shot_mixes(z))
-        reco = predict_mixed(c, z, i, x, y, a->top, &first);
-    else
-        cosines = json_null();
-    if (reco) found = zero_shot_neighbours(c, z, i, first);
-    if (!found) {
-        json_decref(clip);
-        json_decref(reco);
-        json_decref(cosines);
-        return NULL;
-    }
-    json_t *result = json_pack("{s:o, s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip", clip,
-                               "reco", reco, "cosines", cosines, "neighbours", found);
+    json_t *found = zero_shot_neighbours(c, z, at, (size_t)l[ANSWER].of[at * a->top]);
+    if (!found) return NULL;
+    json_t *result =
+        json_pack("{s:o, s:o, s:o, s:o, s:o}", "image", cli_text(a->images[i]), "clip",
+                  list_json(a, &l[CLIP], at), "reco", list_json(a, &l[ANSWER], at), "cosines",
+                  zero_shot_mixes(z) ? list_json(a, &l[COSINES], at) : json_null(), "neighbours", found);
     char *folder = z->images ? zero_shot_folder(z->images, a->images[i]) : NULL;
     if (folder) json_object_set_new(result, "folder", cli_text(folder));
     free(folder);
     return result;
 }
 
-static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
+static reco_status print_all(cli *c, args *a, const listing *l, const unsigned char *good,
+                             uint64_t failures)
 {
     zero_shot *z = &a->z;
+    json_t *results = json_array();
+    reco_status status = RECO_OK;
+    if (!c->json && zero_shot_mixes(z)) {
+        fputs("mixture: ", stdout);
+        cli_print_mixture(&z->s.mixture);
+        putchar('\n');
+    }
+    if (!c->json && z->s.sides == RECO_SIDES_NONE) printf("refined: %s\n", zero_shot_refined(z));
+    for (size_t i = 0, at = 0; i < a->nimages && status == RECO_OK; i++) {
+        if (!good[i]) continue;
+        json_t *result = name_it(c, a, l, i, at++);
+        if (!result)
+            status = RECO_E_FORMAT; /* the context has the reason */
+        else if (!c->json)
+            print_text(result);
+        json_array_append_new(results, result);
+        if (!c->json) json_array_clear(results);
+    }
+    if (c->json && status == RECO_OK)
+        cli_print(json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->s.sides),
+                            "mixture", cli_mixture(&z->s.mixture), "results", results, "truncated",
+                            (json_int_t)c->truncated, "failures", (json_int_t)failures, "failed",
+                            c->failed));
+    json_decref(results);
+    return status;
+}
+
+static reco_status run(cli *c, args *a, uint64_t *failures)
+{
+    zero_shot *z = &a->z;
+    listing lists[READOUTS] = {0};
+    float *rows = NULL;
+    unsigned char *good = NULL;
     reco_status status = zero_shot_open(c, z);
+    if (status == RECO_OK)
+        status = zero_shot_remember(c, z, z->bank_dir, z->fusion_name, z->memory.k, &z->readout);
     if (status == RECO_OK && z->images) {
         status = reco_list_pictures(c->ctx, z->images, &a->found, &a->nfound);
         free(a->images);
@@ -201,51 +190,20 @@ static reco_status run(cli *c, args *a, pictures *p, uint64_t *failures)
         a->nimages = a->nfound;
     }
     if (status != RECO_OK) return status;
-    size_t n = a->nimages;
-    p->rows = calloc(n * z->d, sizeof(float));
-    p->improved = calloc(n * z->d, sizeof(float));
-    p->good = calloc(n, 1);
-    if (!p->rows || !p->improved || !p->good) return RECO_E_NOMEM;
+    size_t n = a->nimages, d = z->among.d, read = 0;
+    if (!(rows = calloc(n * d, sizeof *rows)) || !(good = calloc(n, 1))) status = RECO_E_NOMEM;
     reco_stream_opts stream = {.failure = cli_failure, .user = c};
-    status = zero_shot_embed(c, z, n);
-    if (status == RECO_OK)
-        status = reco_embed_files(c->ctx, z->model, a->images, n, &stream, p->rows, p->good);
-    if (status != RECO_OK) return status;
+    if (status == RECO_OK) status = reco_embed_files(c->ctx, z->model, a->images, n, &stream, rows, good);
     for (size_t i = 0; i < n && status == RECO_OK; i++)
-        if (p->good[i]) status = zero_shot_refine(c, z, p->rows, i, 1, p->improved);
-    if (status == RECO_OK) status = zero_shot_vote(c, z, n);
-    if (status != RECO_OK) return status;
-    float scale = reco_model_get_info(z->model).logit_scale;
-    json_t *results = json_array();
-    if (!c->json && zero_shot_mixes(z)) {
-        fputs("mixture: ", stdout);
-        cli_print_mixture(&z->s.mixture);
-        putchar('\n');
-    }
-    if (!c->json && z->s.sides == RECO_SIDES_NONE) printf("refined: %s\n", zero_shot_refined(z));
-    for (size_t i = 0; i < n && status == RECO_OK; i++) {
-        if (!p->good[i]) {
-            ++*failures;
-            continue;
-        }
-        json_t *result = name_it(c, a, p, i, scale);
-        if (!result) {
-            status = RECO_E_FORMAT; /* the context has the reason */
-            break;
-        }
-        if (c->json)
-            json_array_append_new(results, result);
-        else {
-            print_text(result);
-            json_decref(result);
-        }
-    }
-    if (c->json && status == RECO_OK)
-        cli_print(json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->s.sides),
-                            "mixture", cli_mixture(&z->s.mixture), "results", results, "truncated",
-                            (json_int_t)c->truncated, "failures", (json_int_t)*failures, "failed",
-                            c->failed));
-    json_decref(results);
+        if (good[i] && read++ < i) memcpy(rows + (read - 1) * d, rows + i * d, d * sizeof *rows);
+    *failures = n - read;
+    if (status == RECO_OK) status = zero_shot_ask(c, z, rows, NULL, read);
+    if (status == RECO_OK) status = list_by(c, a, &zero_shot_clip, &lists[CLIP]);
+    if (status == RECO_OK) status = list_by(c, a, &zero_shot_cosines, &lists[COSINES]);
+    if (status == RECO_OK) status = list_by(c, a, NULL, &lists[ANSWER]);
+    if (status == RECO_OK) status = print_all(c, a, lists, good, *failures);
+    for (int r = 0; r < READOUTS; r++) free(lists[r].of), free(lists[r].p), free(lists[r].score);
+    free(rows), free(good);
     return status;
 }
 
@@ -253,14 +211,12 @@ int cmd_classify(int argc, char **argv)
 {
     cli c = {0};
     args a = {.common = &c, .top = 5};
-    pictures p = {0};
     uint64_t failures = 0;
     if (!(a.images = calloc((size_t)argc, sizeof *a.images)) || !cli_begin(&c, argc, argv, &argp, &a)) {
         free(a.images);
         return 1;
     }
-    reco_status status = run(&c, &a, &p, &failures);
-    free(p.rows), free(p.improved), free(p.good);
+    reco_status status = run(&c, &a, &failures);
     int strict = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
     zero_shot_close(&a.z);

@@ -1,4 +1,4 @@
-#include "eval_runs.h"
+#include "eval.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -26,12 +26,6 @@ static bool several(const eval_args *a)
     return z->nbanks > 1 || z->nfusions > 1 || z->nks > 1;
 }
 
-/* Are there more questions than one layer's accuracy? */
-static bool compares(const eval_args *a)
-{
-    return a->embeddings || several(a) || a->controls || a->groups || a->per_class || a->results;
-}
-
 static void check(eval_args *a, struct argp_state *state)
 {
     if (!a->explain != !a->page) argp_error(state, "--explain and --page go together");
@@ -50,9 +44,9 @@ static void check(eval_args *a, struct argp_state *state)
     if (a->retrieval && (a->labels || a->z.class_file || a->class_embeddings))
         argp_error(state, "--retrieval is among captions, and takes no classes and labels");
     if (a->groups && a->z.images) argp_error(state, "--groups goes with --embeddings or --labels");
-    if ((a->details || a->page) && compares(a))
-        argp_error(state, "--details and --explain are of one run over pictures");
     if (several(a)) a->controls = true;
+    if ((a->details || a->page) && (a->controls || a->retrieval))
+        argp_error(state, "--details and --explain are of one run among classes");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -179,95 +173,36 @@ static reco_status check_output(cli *c, const eval_args *a, const char *out)
                       inputs, sizeof inputs / sizeof *inputs);
 }
 
-/* CLIP, the refined cosines, or the mixture. Cosines decide by themselves; their probabilities are at the model's own scale. */
-static reco_status judge(cli *c, eval_work *w, int which, reco_class_scores *scores)
+static reco_status run(cli *c, eval_args *a, eval_question *q, eval_runs *r)
 {
-    const zero_shot *z = w->z;
-    float scale = reco_model_get_info(z->model).logit_scale;
-    reco_mixture mixture = {which == 0, which == 1, {scale, scale, scale}, 0};
-    reco_readout_rows rows = {w->rows, z->plain, w->improved, z->refined, w->n, z->nclasses, z->d};
-    reco_votes votes = {z->scores, z->of, z->heard, z->reach};
-    reco_class_scores mixed;
-    if (which == 2)
-        return reco_eval_mixture(c->ctx, scores, w->top[2], &z->s.mixture, &rows,
-                                 zero_shot_votes(z) ? &votes : NULL, w->labels);
-    reco_status status =
-        reco_eval_classes(c->ctx, scores, w->top[which], which ? w->improved : w->rows, w->n,
-                          which ? z->refined : z->plain, z->nclasses, z->d, w->labels);
-    if (status == RECO_OK)
-        status = reco_eval_mixture(c->ctx, &mixed, NULL, &mixture, &rows, NULL, w->labels);
-    if (status == RECO_OK) scores->calibration = mixed.calibration;
-    return status;
-}
-
-/* One question, several answers. w NULL: of embeddings. */
-static reco_status compare(cli *c, eval_args *a, eval_work *w)
-{
-    eval_question q = {.m = 1, .how = "names"};
-    eval_runs r = {0};
-    reco_status status = w ? eval_question_of(c, a, w, &q) : eval_question_load(c, a, &q);
-    if (status == RECO_OK) status = eval_runs_ask(c, a, &q, a->z.model, &r);
-    if (status == RECO_OK && a->results && q.n) status = eval_runs_write(c, a, &q, &r);
-    if (status == RECO_OK) eval_runs_print(c, a, &q, &r);
-    if (status == RECO_OK && !w) {
-        a->skipped = q.total - (q.retrieval ? q.c : q.n);
-        a->asked = q.n;
-    }
-    eval_runs_free(&r);
-    eval_question_free(&q);
-    return status;
-}
-
-static reco_status run(cli *c, eval_args *a, eval_work *w)
-{
-    zero_shot *z = w->z;
-    reco_class_scores scores[3];
     const char *const outputs[] = {a->details, a->page};
     reco_status status = RECO_OK;
     for (int o = 0; o < 2 && status == RECO_OK; o++)
         if (outputs[o]) status = check_output(c, a, outputs[o]);
     if (status == RECO_OK && a->dataset) status = eval_dataset(a);
-    if (status == RECO_OK && compares(a)) status = eval_runs_check(c, a);
-    if (status == RECO_OK && a->embeddings) return compare(c, a, NULL);
-    if (status == RECO_OK) status = eval_load(c, a, w);
-    for (int o = 0; o < 2 && status == RECO_OK; o++)
-        if (outputs[o]) /* the pictures are inputs, too */
-            status = reco_check_output(c->ctx, outputs[o], RECO_OUT_FILE | RECO_OUT_NO_PROBE,
-                                       (const char *const *)w->paths, w->n);
-    if (status == RECO_OK && compares(a)) {
-        if ((status = eval_embed(c, w)) == RECO_OK) status = compare(c, a, w);
-        return status;
-    }
-    if (status == RECO_OK) status = zero_shot_embed(c, z, w->n);
-    if (status == RECO_OK) status = eval_embed(c, w);
-    if (status == RECO_OK) status = zero_shot_refine(c, z, w->rows, 0, w->n, w->improved);
-    if (status == RECO_OK) status = zero_shot_vote(c, z, w->n);
-    if (status != RECO_OK) return status;
-    for (int r = 0; r <= eval_answer(w) && status == RECO_OK; r++) status = judge(c, w, r, &scores[r]);
-    if (status == RECO_OK && a->details && w->n) status = eval_write_details(c, a, w);
-    if (status == RECO_OK && a->page && w->n) status = eval_explain(c, a, w, scores);
-    if (status != RECO_OK) return status;
-    cli_clear_bar(c);
-    eval_print(c, a, w, scores);
-    return RECO_OK;
+    if (status == RECO_OK) status = eval_check(c, a);
+    if (status == RECO_OK)
+        status = a->embeddings ? eval_load_embeddings(c, a, q) : eval_load_pictures(c, a, q);
+    if (status == RECO_OK) status = eval_ask(c, a, q, r);
+    if (status == RECO_OK && a->results && q->n) status = eval_write_results(a, q, r);
+    if (status == RECO_OK) eval_print(c, a, q, r);
+    return status;
 }
 
 int cmd_eval(int argc, char **argv)
 {
     cli c = {0};
-    eval_args a = {.common = &c, .how = "names"};
+    eval_args a = {.common = &c};
+    eval_question q = {0};
+    eval_runs r = {0};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
-    eval_work w = {.z = &a.z};
-    reco_status status = run(&c, &a, &w);
-    if (!a.embeddings) {
-        a.skipped = w.total - w.n;
-        a.asked = w.n;
-    }
-    int strict = status == RECO_OK ? cli_skipped(&c, a.skipped, NULL) : 0;
+    reco_status status = run(&c, &a, &q, &r);
+    int strict = status == RECO_OK ? cli_skipped(&c, q.total - (q.retrieval ? a.z.among.n : q.n), NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
-    if (status == RECO_OK && a.asked == 0) strict = 1;
+    if (status == RECO_OK && q.n == 0) strict = 1;
     free(a.own[0]), free(a.own[1]);
-    eval_free(&w);
+    eval_runs_free(&r);
+    eval_question_free(&a, &q);
     zero_shot_close(&a.z);
     int code = cli_end(&c, status);
     return code ? code : strict;

@@ -1,4 +1,4 @@
-/* cli/eval.h: the parts of `reco eval`. */
+/* cli/eval.h: the parts of `reco eval`: a question is put to several memories, layers and numbers of neighbours, side by side. */
 #ifndef RECO_CLI_EVAL_H
 #define RECO_CLI_EVAL_H
 
@@ -10,40 +10,77 @@ typedef struct eval_args {
     const char *labels, *details, *page;
     const char *embeddings, *class_embeddings, *encoder, *groups, *results;
     bool retrieval, controls, per_class;
-    bool joint;   /* text_emb beside the pictures are questions, img_emb beside the classes show them */
-    bool dataset; /* embeddings is a data set of CLIP_benchmark's, to be embedded */
-    char *own[2]; /* its files of names and templates, where they were not given */
-    size_t skipped, asked; /* rows that could not be used; pictures that were asked about */
-    size_t explain;        /* pictures of the page */
-    const char *how;       /* labels are "names", "numbers", "folders" or "order" */
+    bool joint;     /* text_emb beside the pictures are questions, img_emb beside the classes show them */
+    bool dataset;   /* embeddings is a data set of CLIP_benchmark's, to be embedded */
+    char *own[2];   /* its files of names and templates, where they were not given */
+    size_t explain; /* pictures of the page */
 } eval_args;
 
-/* Pictures and their labels. All arrays are in step, and what cannot be used drops out of all of them. */
-typedef struct eval_work {
-    zero_shot *z;
-    char **groups;                   /* [total] of --groups; NULL: none asked for */
-    char **images, **names, **paths; /* [n] as typed, the labels, the files; [total] are allocated */
-    char **reasons;    /* [total] what is wrong with a row of --labels, or NULL; NULL: nothing */
-    uint64_t *rows_at; /* [n] row of the input, for messages */
-    uint32_t *labels;  /* [n] class of each */
-    size_t n, total;
-    float *rows, *improved; /* [n][d] */
-    unsigned char *ok;
-    int64_t *top[3]; /* [n][5] of CLIP, of the refined cosines, and of the mixture where there is one */
-    cli *c;
-} eval_work;
+/* Pictures, and what they are asked among, which stands in the zero_shot: classes, or the captions of all of them. */
+typedef struct eval_question {
+    bool retrieval;
+    size_t n, total;          /* pictures, rows that were there */
+    float *images;            /* [n][d] */
+    float *asked;             /* [n][d] of --joint: questions beside pictures; NULL: none */
+    uint32_t *labels;         /* [n] class of each, or */
+    uint32_t *of;             /* [candidates] picture of each caption */
+    char **places, **paths;   /* [n] what pictures are called, and where they lie; NULL: not known */
+    float *prompts, *shown;   /* of the candidates, where they are no others' */
+    char **captions;          /* [candidates], likewise */
+    char **groups;            /* [ngroups] names, ascending */
+    uint32_t *group;          /* [n] of each picture */
+    size_t ngroups, *group_n; /* [ngroups] how many pictures */
+    const char *how;          /* labels are "names", "numbers", "folders" or "order" */
+} eval_question;
 
-/* The pictures of --labels or --images, those whose label is no class reported and gone. */
-reco_status eval_load(cli *c, eval_args *a, eval_work *w);
-/* Of those that could be read, the embeddings. */
-reco_status eval_embed(cli *c, eval_work *w);
-void eval_free(eval_work *w);
-/* Which of top and scores is RECO's answer. */
-static inline int eval_answer(const eval_work *w) { return zero_shot_mixes(w->z) ? 2 : 1; }
-/* --details: atomic. */
-reco_status eval_write_details(cli *c, const eval_args *a, const eval_work *w);
-/* --explain: the page. */
-reco_status eval_explain(cli *c, const eval_args *a, eval_work *w, const reco_class_scores scores[3]);
-void eval_print(cli *c, const eval_args *a, const eval_work *w, const reco_class_scores scores[3]);
+/* The pictures of --labels or --images, or --embeddings. Those whose label is no class are reported and gone. */
+reco_status eval_load_pictures(cli *c, eval_args *a, eval_question *q);
+reco_status eval_load_embeddings(cli *c, eval_args *a, eval_question *q);
+/* --dataset: what its files say of classes, templates and the task, where the user does not. */
+reco_status eval_dataset(eval_args *a);
+/* names [n], NULL: no group. */
+reco_status eval_group(eval_question *q, char *const *names);
+void eval_question_free(const eval_args *a, eval_question *q);
+
+enum { EVAL_FIGURES = 6, EVAL_TOP = 5 };
+/* One method's answers. Figures are acc1, acc5, mean per class, calibration error; or recall@1, 5, 10 of captions, of pictures. */
+typedef struct eval_method {
+    double (*figures)[EVAL_FIGURES]; /* [1+ngroups] of all, of each group */
+    double mean[EVAL_FIGURES];       /* harmonic, of the groups */
+    float *hit[2];                   /* [n], [candidates]: is the first answer right; of classes only [n] */
+    int64_t *top;                    /* [n][EVAL_TOP] of classes only */
+} eval_method;
+
+typedef struct eval_run {
+    const char *bank, *fusion;
+    size_t k;
+    bool control;
+    reco_sides sides;
+    reco_layer layer;
+    reco_mixture mixture; /* scale[0] = 0: none */
+    eval_method cosines, reco;
+    reco_interval off[2]; /* to CLIP, of the first figure; of retrieval both ways */
+} eval_run;
+
+typedef struct eval_runs {
+    eval_method clip;
+    eval_run *runs;
+    size_t n;
+    char *refined; /* what was refined in the first run, in words */
+} eval_runs;
+
+/* Before the work: do all memories, layers and embeddings belong together, and can the results be written? */
+reco_status eval_check(cli *c, const eval_args *a);
+/* Every bank with every layer and k, then the controls; of the first one the details and the page. */
+reco_status eval_ask(cli *c, eval_args *a, eval_question *q, eval_runs *r);
+void eval_runs_free(eval_runs *r);
+void eval_print(cli *c, const eval_args *a, const eval_question *q, const eval_runs *r);
+/* --results: a file of each method, in CLIP_benchmark's shape. */
+reco_status eval_write_results(const eval_args *a, const eval_question *q, const eval_runs *r);
+/* --details, --explain: of a run whose memory the zero_shot holds. */
+reco_status eval_write_details(cli *c, eval_args *a, const eval_question *q, const eval_method *clip,
+                               const eval_method *reco);
+reco_status eval_explain(cli *c, eval_args *a, const eval_question *q, const eval_method *clip,
+                         const eval_run *run);
 
 #endif

@@ -1,5 +1,5 @@
 /* --dataset: CLIP_benchmark's folder. */
-#include "eval_runs.h"
+#include "eval.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -28,17 +28,30 @@ static int by_count(const void *a, const void *b)
     return by_classes(a, b);
 }
 
-/* [{"label", "answer", "clip", "reco"}]: how often pictures of label were taken for answer. */
-static json_t *confused(const eval_work *w)
+/* What is explained: a run, beside CLIP. */
+typedef struct story {
+    eval_args *a;
+    const eval_question *q;
+    const eval_method *methods[2]; /* of CLIP, of RECO */
+} story;
+
+static int64_t answer_of(const story *s, int method, size_t i)
 {
+    return s->methods[method]->top[i * EVAL_TOP];
+}
+
+/* [{"label", "answer", "clip", "reco"}]: how often pictures of label were taken for answer. */
+static json_t *confused(const story *s)
+{
+    const eval_question *q = s->q;
+    const zero_shot *z = &s->a->z;
     size_t n = 0, unique = 0;
-    const int64_t *const tops[2] = {w->top[0], w->top[eval_answer(w)]};
-    pair *pairs = calloc(2 * w->n + 1, sizeof *pairs);
+    pair *pairs = calloc(2 * q->n + 1, sizeof *pairs);
     json_t *list = json_array();
-    for (size_t i = 0; pairs && i < w->n; i++)
+    for (size_t i = 0; pairs && i < q->n; i++)
         for (int r = 0; r < 2; r++)
-            if (tops[r][i * 5] != (int64_t)w->labels[i]) {
-                pairs[n] = (pair){w->labels[i], (uint32_t)tops[r][i * 5], {0}};
+            if (answer_of(s, r, i) != (int64_t)q->labels[i]) {
+                pairs[n] = (pair){q->labels[i], (uint32_t)answer_of(s, r, i), {0}};
                 pairs[n++].count[r] = 1;
             }
     if (pairs) qsort(pairs, n, sizeof *pairs, by_classes);
@@ -50,8 +63,8 @@ static json_t *confused(const eval_work *w)
     if (pairs) qsort(pairs, unique, sizeof *pairs, by_count);
     for (size_t i = 0; i < unique && i < CONFUSED; i++)
         json_array_append_new(
-            list, json_pack("{s:o, s:o, s:I, s:I}", "label", cli_text(w->z->classes[pairs[i].label]),
-                            "answer", cli_text(w->z->classes[pairs[i].answer]), "clip",
+            list, json_pack("{s:o, s:o, s:I, s:I}", "label", cli_text(zero_shot_name(z, pairs[i].label)),
+                            "answer", cli_text(zero_shot_name(z, pairs[i].answer)), "clip",
                             (json_int_t)pairs[i].count[0], "reco", (json_int_t)pairs[i].count[1]));
     free(pairs);
     return list;
@@ -60,26 +73,28 @@ static json_t *confused(const eval_work *w)
 enum { WON, LOST, OTHER, GROUPS };
 static const char *const groups[GROUPS] = {"won", "lost", "other"};
 
-static int group_of(const eval_work *w, size_t i)
+static int group_of(const story *s, size_t i)
 {
-    int64_t label = (int64_t)w->labels[i];
-    bool clip = w->top[0][i * 5] == label, reco = w->top[eval_answer(w)][i * 5] == label;
+    bool clip = s->methods[0]->hit[0][i] > 0, reco = s->methods[1]->hit[0][i] > 0;
     return clip == reco ? OTHER : reco ? WON : LOST;
 }
 
 /* Up to `most` pictures of a group, spread evenly over those that are in it; how many. */
-static reco_status explain_group(cli *c, eval_work *w, int group, size_t most, json_t *list, size_t *shown)
+static reco_status explain_group(cli *c, const story *s, int group, size_t most, json_t *list,
+                                 size_t *shown)
 {
-    size_t all = 0, seen = 0, d = w->z->d;
-    for (size_t i = 0; i < w->n; i++) all += group_of(w, i) == group;
+    const eval_question *q = s->q;
+    size_t all = 0, seen = 0;
+    for (size_t i = 0; i < q->n; i++) all += group_of(s, i) == group;
     size_t some = all < most ? all : most;
     *shown = 0;
-    for (size_t i = 0; i < w->n && *shown < some; i++) {
-        if (group_of(w, i) != group) continue;
+    for (size_t i = 0; i < q->n && *shown < some; i++) {
+        if (group_of(s, i) != group) continue;
         if (seen++ != *shown * all / some) continue;
-        json_t *one = explain_picture(c, w->z, i, w->paths[i], w->rows + i * d, w->improved + i * d, 5);
+        json_t *one =
+            explain_picture(c, &s->a->z, i, s->a->embeddings ? q->places[i] : q->paths[i], q->paths[i], 5);
         if (!one) return RECO_E_FORMAT; /* the context has the reason */
-        json_object_set_new(one, "label", cli_text(w->z->classes[w->labels[i]]));
+        json_object_set_new(one, "label", cli_text(zero_shot_name(&s->a->z, q->labels[i])));
         json_object_set_new(one, "group", json_string(groups[group]));
         json_array_append_new(list, one);
         ++*shown;
@@ -87,33 +102,34 @@ static reco_status explain_group(cli *c, eval_work *w, int group, size_t most, j
     return RECO_OK;
 }
 
-static json_t *score_list(const eval_work *w, const reco_class_scores *scores)
+static void add_score(json_t *list, const char *name, const eval_method *m)
 {
-    static const char *const names[] = {"CLIP", "refined cosines", "RECO"};
-    json_t *list = json_array();
-    for (int r = 0; r <= eval_answer(w); r++)
-        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:f}", "name",
-                                              r == eval_answer(w) ? "RECO" : names[r], "acc1",
-                                              scores[r].acc1, "acc5", scores[r].acc5, "mean_per_class",
-                                              scores[r].mean_per_class));
-    return list;
+    const double *f = m->figures[0];
+    json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:f}", "name", name, "acc1", f[0], "acc5", f[1],
+                                          "mean_per_class", f[2]));
 }
 
-reco_status eval_explain(cli *c, const eval_args *a, eval_work *w, const reco_class_scores scores[3])
+reco_status eval_explain(cli *c, eval_args *a, const eval_question *q, const eval_method *clip,
+                         const eval_run *run)
 {
-    json_t *list = json_array();
+    const story s = {a, q, {clip, &run->reco}};
+    json_t *list = json_array(), *scores = json_array();
     size_t third = (a->explain + 2) / 3, won, lost, shown;
-    reco_status status = explain_group(c, w, WON, third, list, &won);
+    add_score(scores, "CLIP", clip);
+    if (run->mixture.scale[0] > 0) add_score(scores, "refined cosines", &run->cosines);
+    add_score(scores, "RECO", &run->reco);
+    reco_status status = explain_group(c, &s, WON, third, list, &won);
     if (status == RECO_OK)
         status =
-            explain_group(c, w, LOST, third < a->explain - won ? third : a->explain - won, list, &lost);
-    if (status == RECO_OK) status = explain_group(c, w, OTHER, a->explain - won - lost, list, &shown);
+            explain_group(c, &s, LOST, third < a->explain - won ? third : a->explain - won, list, &lost);
+    if (status == RECO_OK) status = explain_group(c, &s, OTHER, a->explain - won - lost, list, &shown);
     if (status == RECO_OK) {
-        json_t *page = json_pack("{s:o, s:o, s:o, s:O}", "facts", explain_facts(w->z), "scores",
-                                 score_list(w, scores), "confused", confused(w), "queries", list);
+        json_t *page = json_pack("{s:o, s:O, s:o, s:O}", "facts", explain_facts(&a->z), "scores", scores,
+                                 "confused", confused(&s), "queries", list);
         status = page ? explain_write(c, a->page, "What the memory changes", page) : RECO_E_NOMEM;
         json_decref(page);
     }
     json_decref(list);
+    json_decref(scores);
     return status;
 }

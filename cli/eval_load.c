@@ -1,7 +1,19 @@
+/* Pictures with labels, from a table or from class folders. */
 #include "eval.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Pictures and their labels. All arrays are in step, and what cannot be used drops out of all of them. */
+typedef struct eval_work {
+    char **groups;                   /* [total] of --groups; NULL: none asked for */
+    char **images, **names, **paths; /* [n] as typed, the labels, the files; [total] are allocated */
+    char **reasons;    /* [total] what is wrong with a row of --labels, or NULL; NULL: nothing */
+    uint64_t *rows_at; /* [n] row of the input, for messages */
+    uint32_t *labels;  /* [n] class of each */
+    size_t n, total;
+    cli *c;
+} eval_work;
 
 /* Of --images: the folder of each picture is its label. */
 static reco_status from_folder(cli *c, eval_args *a, eval_work *w)
@@ -77,7 +89,7 @@ static void report(cli *c, const eval_args *a, const eval_work *w, size_t i, uin
 }
 
 /* Class of each folder of --images, by its place among the folders, which are sorted. */
-static reco_status match_folders(cli *c, eval_args *a, eval_work *w)
+static reco_status match_folders(cli *c, eval_args *a, eval_work *w, const char **how)
 {
     reco_class_list *folders = NULL;
     uint32_t *classes = NULL;
@@ -88,7 +100,7 @@ static reco_status match_folders(cli *c, eval_args *a, eval_work *w)
     const char *const *names = reco_class_list_entries(folders);
     if (!(classes = calloc(n, sizeof *classes))) status = RECO_E_NOMEM;
     if (status == RECO_OK)
-        status = reco_class_list_match(c->ctx, a->z.list, a->z.model, names, n, 1, classes, &a->how);
+        status = reco_class_list_match(c->ctx, a->z.list, a->z.model, names, n, 1, classes, how);
     for (size_t i = 0; i < w->total && status == RECO_OK; i++) {
         w->labels[i] = RECO_NO_CLASS;
         for (size_t low = 0, high = n; w->names[i] && low < high;) {
@@ -109,7 +121,7 @@ out:
 }
 
 /* Rows without a label count for nothing when it is told what labels are. */
-static reco_status match_table(cli *c, eval_args *a, eval_work *w)
+static reco_status match_table(cli *c, eval_args *a, eval_work *w, const char **how)
 {
     const char **names = calloc(w->total + 1, sizeof *names);
     uint32_t *classes = calloc(w->total + 1, sizeof *classes);
@@ -118,7 +130,7 @@ static reco_status match_table(cli *c, eval_args *a, eval_work *w)
     for (size_t i = 0; i < w->total && status == RECO_OK; i++)
         if (!w->reasons[i]) names[n++] = w->names[i];
     if (status == RECO_OK && n)
-        status = reco_class_list_match(c->ctx, a->z.list, a->z.model, names, n, 0, classes, &a->how);
+        status = reco_class_list_match(c->ctx, a->z.list, a->z.model, names, n, 0, classes, how);
     for (size_t i = 0, j = 0; i < w->total && status == RECO_OK; i++)
         w->labels[i] = w->reasons[i] ? RECO_NO_CLASS : classes[j++];
     free(names);
@@ -126,19 +138,15 @@ static reco_status match_table(cli *c, eval_args *a, eval_work *w)
     return status;
 }
 
-reco_status eval_load(cli *c, eval_args *a, eval_work *w)
+static reco_status match(cli *c, eval_args *a, eval_question *q, eval_work *w)
 {
-    reco_status status = zero_shot_open(c, w->z);
-    if (status == RECO_OK) status = a->labels ? from_table(c, a, w) : from_folder(c, a, w);
-    if (status != RECO_OK) return status;
     uint64_t *lines = w->rows_at;
+    reco_status status = RECO_OK;
     w->rows_at = calloc(w->total + 1, sizeof *w->rows_at);
     w->labels = calloc(w->total + 1, sizeof *w->labels);
     if (!w->rows_at || !w->labels) status = RECO_E_NOMEM;
-    if (status == RECO_OK && a->labels)
-        status = match_table(c, a, w);
-    else if (status == RECO_OK)
-        status = match_folders(c, a, w);
+    if (status == RECO_OK)
+        status = a->labels ? match_table(c, a, w, &q->how) : match_folders(c, a, w, &q->how);
     for (size_t i = 0; i < w->total && status == RECO_OK; i++) {
         w->rows_at[i] = i;
         if (w->labels[i] == RECO_NO_CLASS)
@@ -150,44 +158,63 @@ reco_status eval_load(cli *c, eval_args *a, eval_work *w)
     return status;
 }
 
+/* The outputs are none of the pictures. */
+static reco_status check_outputs(cli *c, const eval_args *a, const eval_work *w)
+{
+    const char *const outputs[] = {a->details, a->page};
+    reco_status status = RECO_OK;
+    for (int o = 0; o < 2 && status == RECO_OK; o++)
+        if (outputs[o])
+            status = reco_check_output(c->ctx, outputs[o], RECO_OUT_FILE | RECO_OUT_NO_PROBE,
+                                       (const char *const *)w->paths, w->n);
+    return status;
+}
+
 static void failed(void *user, uint64_t row, const char *item, const char *reason)
 {
     eval_work *w = user;
     cli_failure(w->c, w->rows_at[row], item, reason);
 }
 
-reco_status eval_embed(cli *c, eval_work *w)
+/* Of those that could be read, the embeddings. */
+static reco_status embed(cli *c, eval_args *a, eval_question *q, eval_work *w)
 {
-    size_t d = w->z->d, good = 0;
-    w->c = c;
-    w->rows = calloc(w->n * d + 1, sizeof(float));
-    w->improved = calloc(w->n * d + 1, sizeof(float));
-    w->ok = calloc(w->n + 1, 1);
-    w->top[0] = calloc(w->n * 5 + 1, sizeof(int64_t));
-    w->top[1] = calloc(w->n * 5 + 1, sizeof(int64_t));
-    w->top[2] = calloc(w->n * 5 + 1, sizeof(int64_t));
-    if (!w->rows || !w->improved || !w->ok || !w->top[0] || !w->top[1] || !w->top[2]) return RECO_E_NOMEM;
+    size_t d = a->z.among.d, good = 0;
+    unsigned char *ok = calloc(w->n + 1, 1);
+    q->images = calloc(w->n * d + 1, sizeof(float));
     reco_stream_opts stream = {.failure = failed, .user = w};
-    reco_status status =
-        reco_embed_files(c->ctx, w->z->model, (const char *const *)w->paths, w->n, &stream, w->rows, w->ok);
-    if (status != RECO_OK) return status;
-    for (size_t i = 0; i < w->n; i++) {
-        if (!w->ok[i]) continue;
+    reco_status status = ok && q->images ? RECO_OK : RECO_E_NOMEM;
+    if (status == RECO_OK)
+        status = reco_embed_files(c->ctx, a->z.model, (const char *const *)w->paths, w->n, &stream,
+                                  q->images, ok);
+    for (size_t i = 0; i < w->n && status == RECO_OK; i++) {
+        if (!ok[i]) continue;
         size_t j = good++;
-        if (i != j) memcpy(w->rows + j * d, w->rows + i * d, d * sizeof(float));
+        if (i != j) memcpy(q->images + j * d, q->images + i * d, d * sizeof(float));
         move(w, j, i);
     }
     w->n = good;
-    return RECO_OK;
+    free(ok);
+    return status;
 }
 
-void eval_free(eval_work *w)
+reco_status eval_load_pictures(cli *c, eval_args *a, eval_question *q)
 {
-    reco_lines_free(w->groups, w->total);
-    reco_lines_free(w->images, w->total);
-    reco_lines_free(w->names, w->total);
-    reco_lines_free(w->paths, w->total);
-    reco_lines_free(w->reasons, w->total);
-    free(w->rows_at), free(w->labels);
-    free(w->rows), free(w->improved), free(w->ok), free(w->top[0]), free(w->top[1]), free(w->top[2]);
+    eval_work w = {.c = c};
+    reco_status status = zero_shot_open(c, &a->z);
+    if (status == RECO_OK) status = a->labels ? from_table(c, a, &w) : from_folder(c, a, &w);
+    if (status == RECO_OK) status = match(c, a, q, &w);
+    if (status == RECO_OK) status = check_outputs(c, a, &w);
+    if (status == RECO_OK) status = embed(c, a, q, &w);
+    q->n = w.n;
+    q->total = w.total;
+    q->labels = w.labels;
+    q->places = w.images;
+    q->paths = w.paths;
+    if (status == RECO_OK && w.groups) status = eval_group(q, w.groups);
+    reco_lines_free(w.groups, w.total);
+    reco_lines_free(w.names, w.total);
+    reco_lines_free(w.reasons, w.total);
+    free(w.rows_at);
+    return status;
 }

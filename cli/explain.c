@@ -94,43 +94,42 @@ static reco_status check_output(cli *c, const args *a)
     return status;
 }
 
-/* Of what could be embedded, the embedding x [n][d]. */
-static reco_status embed(cli *c, args *a, float *x, unsigned char *good)
+/* Of what could be embedded, the embedding x [n][d], one after another. */
+static reco_status embed(cli *c, args *a, float *x, unsigned char *good, size_t *n)
 {
     zero_shot *z = &a->z;
     reco_stream_opts stream = {.failure = cli_failure, .user = c};
     for (size_t i = 0; i < a->n; i++) {
         question *q = &a->questions[i];
         unsigned char cut = 0;
+        float *row = x + *n * z->among.d;
         reco_status status = RECO_OK;
         if (q->own == RECO_TEXT) {
-            status = reco_model_embed_texts(c->ctx, z->model, &q->text, 1, x + i * z->d, &cut);
+            status = reco_model_embed_texts(c->ctx, z->model, &q->text, 1, row, &cut);
             good[i] = 1;
             c->truncated += cut;
         } else
-            status = reco_embed_files(c->ctx, z->model, &q->text, 1, &stream, x + i * z->d, good + i);
+            status = reco_embed_files(c->ctx, z->model, &q->text, 1, &stream, row, good + i);
         if (status != RECO_OK) return status;
+        *n += good[i];
     }
     return RECO_OK;
 }
 
-static reco_status explain_all(cli *c, args *a, const float *x, float *y, const unsigned char *good,
+static reco_status explain_all(cli *c, args *a, const float *x, const unsigned char *good, size_t n,
                                json_t *list)
 {
     zero_shot *z = &a->z;
-    reco_status status = RECO_OK;
-    bool classes = z->nclasses > 0;
-    for (size_t i = 0; i < a->n && classes && status == RECO_OK; i++)
-        if (good[i]) status = zero_shot_refine(c, z, x, i, 1, y);
-    if (classes && status == RECO_OK) status = zero_shot_vote(c, z, a->n);
-    for (size_t i = 0; i < a->n && status == RECO_OK; i++) {
+    bool classes = z->among.n > 0;
+    reco_status status = classes ? zero_shot_ask(c, z, x, NULL, n) : RECO_OK;
+    for (size_t i = 0, at = 0; i < a->n && status == RECO_OK; i++) {
         const question *q = &a->questions[i];
-        const float *own = x + i * z->d;
         if (!good[i]) continue;
-        json_t *one = classes ? explain_picture(c, z, i, q->text, own, y + i * z->d, a->top)
-                              : explain_question(c, z, q->own, q->text, own, a->top);
+        json_t *one = classes ? explain_picture(c, z, at, q->text, q->text, a->top)
+                              : explain_question(c, z, q->own, q->text, x + at * z->among.d, a->top);
         if (!one) status = RECO_E_FORMAT; /* the context has the reason */
         json_array_append_new(list, one);
+        at++;
     }
     return status;
 }
@@ -140,15 +139,17 @@ static reco_status run(cli *c, args *a, uint64_t *failures)
     zero_shot *z = &a->z;
     reco_status status = check_output(c, a);
     if (status == RECO_OK) status = zero_shot_open(c, z);
+    if (status == RECO_OK)
+        status = zero_shot_remember(c, z, z->bank_dir, z->fusion_name, z->memory.k, &z->readout);
     if (status != RECO_OK) return status;
-    float *x = calloc(a->n * z->d, sizeof *x), *y = calloc(a->n * z->d, sizeof *y);
+    size_t n = 0;
+    float *x = calloc(a->n * z->among.d, sizeof *x);
     unsigned char *good = calloc(a->n, 1);
     json_t *list = json_array(), *page = NULL;
-    if (!x || !y || !good || !list) status = RECO_E_NOMEM;
-    if (status == RECO_OK && z->nclasses) status = zero_shot_embed(c, z, a->n);
-    if (status == RECO_OK) status = embed(c, a, x, good);
-    if (status == RECO_OK) status = explain_all(c, a, x, y, good, list);
-    for (size_t i = 0; good && i < a->n; i++) *failures += !good[i];
+    if (!x || !good || !list) status = RECO_E_NOMEM;
+    if (status == RECO_OK) status = embed(c, a, x, good, &n);
+    if (status == RECO_OK) status = explain_all(c, a, x, good, n, list);
+    *failures = a->n - n;
     if (status == RECO_OK) page = json_pack("{s:o, s:O}", "facts", explain_facts(z), "queries", list);
     if (status == RECO_OK && !page) status = RECO_E_NOMEM;
     if (status == RECO_OK && a->out && json_array_size(list))
@@ -165,7 +166,7 @@ static reco_status run(cli *c, args *a, uint64_t *failures)
     }
     json_decref(page);
     json_decref(list);
-    free(x), free(y), free(good);
+    free(x), free(good);
     return status;
 }
 

@@ -15,9 +15,8 @@
  *                    ("image" or "text") of the rows it was compared with and which were fused; own: the weight of the original
  * NULL: out of memory, or the context has the reason. */
 
-/* Picture i of z, as after zero_shot_vote, among its classes: its embedding x and, refined, y. */
-json_t *explain_picture(cli *c, zero_shot *z, size_t i, const char *image, const float *x, const float *y,
-                        size_t top);
+/* Picture i of z->found among its classes; path: where it may be read from, or NULL. */
+json_t *explain_picture(cli *c, zero_shot *z, size_t i, const char *image, const char *path, size_t top);
 /* A picture or a text of embedding x, and what the memory answers: captions to a picture, pictures to a text. */
 json_t *explain_question(cli *c, const zero_shot *z, reco_side own, const char *query, const float *x,
                          size_t top);
@@ -34,7 +33,8 @@ void explain_votes(const zero_shot *z, json_t *rows, const float *scores, size_t
 reco_mixture explain_mixture(const zero_shot *z, int expert); /* expert 0..2 alone; 3: the answer */
 extern const char *const explain_experts[4];
 json_t *explain_expert(const zero_shot *z, int expert, bool silent, json_t *top);
-json_t *explain_result(const char *kind, const char *query, json_t *experts, json_t *retrieved);
+json_t *explain_result(const char *kind, const char *query, const char *path, json_t *experts,
+                       json_t *retrieved);
 
 /* Write {"facts", "scores", "confused", "queries"} as a page, or, where the name ends in .json, as it is. Takes no reference. */
 reco_status explain_write(cli *c, const char *path, const char *title, const json_t *page);

@@ -31,12 +31,13 @@ static json_t *first_of(const json_t *experts, size_t i)
     return best ? json_incref(best) : json_null();
 }
 
-json_t *explain_result(const char *kind, const char *query, json_t *experts, json_t *retrieved)
+json_t *explain_result(const char *kind, const char *query, const char *path, json_t *experts,
+                       json_t *retrieved)
 {
     json_t *result = json_pack(
         "{s:o, s:o, s:o, s:O, s:O}", kind, cli_text(query), "before", first_of(experts, 0), "after",
         first_of(experts, json_array_size(experts) - 1), "experts", experts, "retrieved", retrieved);
-    if (result && strcmp(kind, "image") == 0) json_object_set_new(result, "path", cli_text(query));
+    if (result && path) json_object_set_new(result, "path", cli_text(path));
     return result;
 }
 
@@ -96,9 +97,9 @@ json_t *explain_facts(const zero_shot *z)
 {
     reco_bank_info bank = reco_bank_get_info(z->bank);
     return json_pack("{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
-                     reco_model_get_info(z->model).name, "bank", cli_text(z->bank_dir), "rows",
-                     (json_int_t)bank.rows, "layer",
+                     z->model ? reco_model_get_info(z->model).name : bank.encoder, "bank",
+                     cli_text(z->bank_dir), "rows", (json_int_t)bank.rows, "layer",
                      reco_layer_name(reco_fusion_get_config(z->fusion).layer), "refined",
                      cli_sides_name(z->s.sides), "mixture", cli_mixture(&z->s.mixture), "classes",
-                     (json_int_t)z->nclasses);
+                     (json_int_t)z->among.n);
 }

@@ -43,7 +43,7 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
 
 static json_t *retrieved(cli *c, const zero_shot *z, reco_side own, const float *x, bool votes)
 {
-    size_t n = 0, reach = z->reach, fused, voting;
+    size_t n = 0, reach = z->s.voters > z->s.k ? z->s.voters : z->s.k, fused, voting;
     float *weights = calloc(z->s.k + 1, sizeof *weights), *scores = calloc(reach, sizeof *scores);
     int64_t *ids = calloc(reach, sizeof *ids);
     json_t *list = NULL;
@@ -67,12 +67,14 @@ json_t *explain_question(cli *c, const zero_shot *z, reco_side own, const char *
                          size_t top)
 {
     json_t *experts = json_array(), *found = json_array(), *result = NULL;
-    bool good = true, votes = zero_shot_votes(z) && own == RECO_IMAGE;
+    bool good = true, votes = z->s.voters && own == RECO_IMAGE;
     for (int e = 0; e < 4 && good; e++)
         if (e != 2 || votes) good = json_array_append_new(experts, expert(c, z, own, x, e, top)) == 0;
     if (good && ((int)z->took >> own & 1 || votes))
         good = json_array_append_new(found, retrieved(c, z, own, x, votes)) == 0;
-    if (good) result = explain_result(own == RECO_IMAGE ? "image" : "text", query, experts, found);
+    if (good)
+        result = explain_result(own == RECO_IMAGE ? "image" : "text", query,
+                                own == RECO_IMAGE ? query : NULL, experts, found);
     json_decref(experts);
     json_decref(found);
     return result;

@@ -96,96 +96,108 @@ static const struct argp_option options[] = {
 };
 const struct argp zero_shot_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
 
-/* The names, each once. */
-static reco_status open_classes(cli *c, zero_shot *z)
+const reco_mixture zero_shot_clip = {.clip = 1}, zero_shot_cosines = {.refined = 1};
+
+reco_status zero_shot_settle(cli *c, zero_shot *z, bool merge)
 {
-    reco_status status = z->class_file ? reco_class_list_read(c->ctx, &z->list, z->class_file)
-                                       : reco_class_list_folders(c->ctx, &z->list, z->images);
-    if (status != RECO_OK) return status;
-    status = reco_class_list_settle(c->ctx, z->list, z->model, z->merge);
+    reco_status status = reco_class_list_settle(c->ctx, z->list, z->model, merge);
     if (status == RECO_E_EXISTS) cli_error("%s; --merge-classes makes them one", reco_ctx_error(c->ctx));
     if (status != RECO_OK) return status;
-    z->nclasses = reco_class_list_count(z->list);
-    z->classes = reco_class_list_names(z->list);
-    z->of_class = calloc(z->nclasses, sizeof *z->of_class);
-    return z->of_class ? RECO_OK : RECO_E_NOMEM;
+    z->among.list = z->list;
+    z->among.n = reco_class_list_count(z->list);
+    return RECO_OK;
+}
+
+reco_status zero_shot_templates(cli *c, zero_shot *z)
+{
+    if (!z->template_file) return RECO_OK;
+    reco_status status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
+    z->among.templates = (const char *const *)z->templates;
+    z->among.m = z->ntemplates;
+    return status;
 }
 
 reco_status zero_shot_open(cli *c, zero_shot *z)
 {
     reco_status status = cli_open_model(c, &z->model, z->model_dir, RECO_SIDES_BOTH);
-    if (status == RECO_OK)
-        status =
-            cli_open_memory(c, z->model, &z->bank, z->bank_dir, &z->fusion, z->fusion_name, z->memory.k);
-    if (status == RECO_OK && z->where)
-        status = reco_bank_filter_where(c->ctx, &z->filter, z->bank, z->where);
-    if (status == RECO_OK && (z->class_file || z->images)) status = open_classes(c, z);
-    if (status == RECO_OK && z->template_file)
-        status = reco_read_lines(c->ctx, z->template_file, &z->templates, &z->ntemplates);
+    if (status == RECO_OK && z->class_file)
+        status = reco_class_list_read(c->ctx, &z->list, z->class_file);
+    else if (status == RECO_OK && z->images)
+        status = reco_class_list_folders(c->ctx, &z->list, z->images);
+    if (status == RECO_OK && z->list) status = zero_shot_settle(c, z, z->merge);
+    if (status == RECO_OK) status = zero_shot_templates(c, z);
     if (status != RECO_OK) return status;
     uint64_t repaired = 0;
-    for (size_t i = 0; i < z->nclasses; i++) repaired += cli_not_utf8(z->classes[i]);
+    for (size_t i = 0; i < z->among.n; i++) repaired += cli_not_utf8(zero_shot_name(z, i));
     for (size_t i = 0; i < z->ntemplates; i++) repaired += cli_not_utf8(z->templates[i]);
     cli_repaired(c, repaired);
-    z->d = reco_model_get_info(z->model).d;
-    z->own = z->memory.sides == RECO_SIDES_DEFAULT;
-    z->memory.bank = z->bank;
-    z->memory.fusion = z->fusion;
-    z->memory.filter = z->filter;
-    cli_set_mixture(&z->readout, &z->memory, reco_model_get_info(z->model).logit_scale);
-    reco_memory_settle(&z->memory, RECO_IMAGE, RECO_TEXT, &z->s);
-    z->took = reco_fusion_get_config(z->fusion).layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->s.sides;
-    z->reach = z->s.voters > z->s.k ? z->s.voters : z->s.k;
+    z->among.model = z->model;
+    z->among.d = reco_model_get_info(z->model).d;
     return RECO_OK;
+}
+
+const char *zero_shot_name(const zero_shot *z, size_t class)
+{
+    if (z->list) return reco_class_list_names(z->list)[class];
+    return z->among.names ? z->among.names[class] : "";
 }
 
 const char *zero_shot_refined(const zero_shot *z) { return cli_refined(z->fusion, z->s.sides, z->own); }
 
-reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n)
+reco_status zero_shot_remember(cli *c, zero_shot *z, const char *bank, const char *fusion, size_t k,
+                               cli_readout *readout)
 {
-    z->plain = calloc(z->nclasses * z->d, sizeof(float));
-    z->refined = calloc(z->nclasses * z->d, sizeof(float));
-    z->ids = calloc(n * z->reach + 1, sizeof *z->ids);
-    z->scores = calloc(n * z->reach + 1, sizeof(float));
-    z->counts = calloc(n + 1, sizeof *z->counts);
-    z->of = calloc(n * z->reach + 1, sizeof *z->of);
-    z->heard = calloc(n + 1, sizeof *z->heard);
-    if (!z->plain || !z->refined || !z->ids || !z->scores || !z->counts || !z->of || !z->heard)
-        return RECO_E_NOMEM;
-    memset(z->ids, 0xff, n * z->reach * sizeof *z->ids); /* -1: no row */
-    return reco_class_list_embed(c->ctx, z->list, z->model, &z->memory, (const char *const *)z->templates,
-                                 z->ntemplates, z->plain, z->refined, &c->truncated);
+    reco_status status = cli_open_memory(c, z->model, &z->bank, bank, &z->fusion, fusion, k);
+    if (status == RECO_OK && z->where)
+        status = reco_bank_filter_where(c->ctx, &z->filter, z->bank, z->where);
+    if (status != RECO_OK) return status;
+    z->memory.bank = z->bank;
+    z->memory.fusion = z->fusion;
+    z->memory.filter = z->filter;
+    z->memory.k = k;
+    z->own = z->memory.sides == RECO_SIDES_DEFAULT;
+    float scale = z->among.scale;
+    if (!(scale > 0) && z->model) scale = reco_model_get_info(z->model).logit_scale;
+    if (!(scale > 0)) scale = reco_bank_get_info(z->bank).logit_scale;
+    cli_set_mixture(readout, &z->memory, scale);
+    reco_memory_settle(&z->memory, RECO_IMAGE, RECO_TEXT, &z->s);
+    z->took = reco_fusion_get_config(z->fusion).layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->s.sides;
+    if (z->among.n == 0) return RECO_OK;
+    uint64_t truncated = 0;
+    if (!(z->of_class = calloc(z->among.n, sizeof *z->of_class))) return RECO_E_NOMEM;
+    status = reco_classifier_create(c->ctx, &z->classifier, &z->memory, &z->among, &truncated);
+    c->truncated += truncated;
+    return status;
 }
 
-reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t first, size_t n,
-                             float *improved)
+void zero_shot_forget(zero_shot *z)
 {
-    reco_question question = {.side = RECO_IMAGE, .x = rows + first * z->d, .n = n};
-    reco_refined refined = {.rows = improved + first * z->d, .reach = z->reach};
-    if (z->s.refines || z->s.voters)
-        refined.hits =
-            (reco_hits){z->ids + first * z->reach, z->scores + first * z->reach, z->counts + first};
-    return reco_refine(c->ctx, &z->memory, &question, &refined);
+    for (size_t i = 0; z->of_class && i < z->among.n; i++) json_decref(z->of_class[i]);
+    free(z->of_class);
+    z->of_class = NULL;
+    reco_findings_free(&z->found);
+    reco_classifier_free(z->classifier);
+    z->classifier = NULL;
+    reco_fusion_free(z->fusion);
+    z->fusion = NULL;
+    reco_bank_filter_free(z->filter);
+    z->filter = NULL;
+    reco_bank_close(z->bank);
+    z->bank = NULL;
 }
 
-reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n)
+reco_status zero_shot_ask(cli *c, zero_shot *z, const float *rows, const float *texts, size_t n)
 {
-    if (!zero_shot_votes(z) || n == 0) return RECO_OK;
-    for (size_t i = 0; i < n; i++) z->heard[i] = z->counts[i] < z->s.voters ? z->counts[i] : z->s.voters;
-    return reco_class_list_votes(c->ctx, z->list, z->model, z->bank, z->ids, n * z->reach, z->of);
+    z->asked = rows;
+    return reco_classifier_ask(c->ctx, z->classifier,
+                               &(reco_question){.side = RECO_IMAGE, .x = rows, .n = n}, texts, &z->found);
 }
 
 void zero_shot_close(zero_shot *z)
 {
-    for (size_t i = 0; z->of_class && i < z->nclasses; i++) json_decref(z->of_class[i]);
-    free(z->of_class);
+    zero_shot_forget(z);
     reco_class_list_free(z->list);
     reco_lines_free(z->templates, z->ntemplates);
-    free(z->plain), free(z->refined), free(z->ids), free(z->scores), free(z->counts), free(z->of),
-        free(z->heard);
-    reco_fusion_free(z->fusion);
-    reco_bank_filter_free(z->filter);
-    reco_bank_close(z->bank);
     reco_model_close(z->model);
 }
 
@@ -212,9 +224,8 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
     int64_t ids[RECO_BANK_MAX_K];
     float scores[RECO_BANK_MAX_K];
     size_t n;
-    if (reco_class_neighbours(c->ctx, z->model, &z->memory, reco_class_list_texts(z->list)[class],
-                              (const char *const *)z->templates, z->ntemplates,
-                              &(reco_refined){.hits = {ids, scores, &n}}) != RECO_OK)
+    if (reco_classifier_neighbours(c->ctx, z->classifier, class,
+                                   &(reco_refined){.hits = {ids, scores, &n}}) != RECO_OK)
         return NULL;
     z->of_class[class] = rows(c, z, ids, scores, n);
     return json_incref(z->of_class[class]);
@@ -222,9 +233,9 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
 
 json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class)
 {
-    const size_t at = picture * z->reach, n = z->counts[picture] < z->s.k ? z->counts[picture] : z->s.k;
-    json_t *image =
-        z->s.refines || zero_shot_votes(z) ? rows(c, z, z->ids + at, z->scores + at, n) : json_array();
+    const reco_findings *f = &z->found;
+    const size_t at = picture * f->reach, n = f->counts[picture] < z->s.k ? f->counts[picture] : z->s.k;
+    json_t *image = rows(c, z, f->ids + at, f->scores + at, n);
     json_t *text = z->took & RECO_SIDES_TEXT ? rows_of_class(c, z, class) : json_array();
     if (image && text) return json_pack("{s:o, s:o}", "image", image, "text", text);
     json_decref(image);

@@ -1,4 +1,4 @@
-/* cli/zero_shot.h: what eval and classify share: a model, a memory, a layer, and classes told by their names. */
+/* cli/zero_shot.h: what eval, classify and explain share: a model, a memory, a layer, and classes told by their names. */
 #ifndef RECO_CLI_ZERO_SHOT_H
 #define RECO_CLI_ZERO_SHOT_H
 
@@ -15,47 +15,49 @@ typedef struct zero_shot {
     bool
         embedded; /* pictures, and what they are asked among, come as embeddings: no model and no classes are needed */
     bool merge; /* classes of one name */
-    bool open;  /* classes may be left out: nclasses is then 0, and embed, refine and vote are not for it */
+    bool open;  /* classes may be left out */
     cli_readout readout;
-    reco_memory memory;
     /* after zero_shot_open */
     reco_model *model;
+    reco_class_list *list;
+    char **templates;
+    size_t ntemplates;
+    reco_candidates among; /* the classes; none: n is 0 */
+    /* after zero_shot_remember */
+    reco_memory memory; /* k and sides are those of the options before */
     reco_bank *bank;
     reco_fusion *fusion;
     reco_bank_filter *filter; /* of --where */
     reco_settings s;          /* of pictures among texts */
-    reco_class_list *list;
-    const char *const *classes; /* [nclasses] names, of list */
-    char **templates;
-    size_t nclasses, ntemplates, d;
-    reco_sides took;   /* sides on which neighbours take part: none where the layer is `none` */
-    bool own;          /* the sides are what training chose */
-    json_t **of_class; /* [nclasses] neighbours of its text, once they were asked for */
-    /* after zero_shot_embed */
-    float *plain, *refined; /* [nclasses][d] */
-    size_t reach;           /* neighbours of a picture that are found: those fused, and those that vote */
-    int64_t *ids;           /* room for the neighbours of n pictures: [n][reach] */
-    float *scores;          /* [n][reach] */
-    size_t *counts;         /* [n] */
-    uint32_t *of;           /* [n][reach] whose captions the neighbours of pictures have */
-    size_t *heard;          /* [n] how many of these vote */
+    reco_sides took;          /* sides on which neighbours take part: none where the layer is `none` */
+    bool own;                 /* the sides are what training chose */
+    reco_classifier *classifier;
+    json_t **of_class; /* [among.n] neighbours of its text, once they were asked for */
+    /* after zero_shot_ask */
+    const float *asked; /* [n][d] the pictures as they came */
+    reco_findings found;
 } zero_shot;
 
 static inline bool zero_shot_mixes(const zero_shot *z) { return z->s.mixture.scale[0] > 0; }
-static inline bool zero_shot_votes(const zero_shot *z) { return z->s.voters > 0; }
+/* What CLIP alone says, and what the refined cosines say. */
+extern const reco_mixture zero_shot_clip, zero_shot_cosines;
 
 /* --model, --bank, --fusion, --classes, --images, --merge-classes, --templates, --refine, -k, --where as a child parser; its input is the zero_shot. */
 extern const struct argp zero_shot_options;
 
+/* The model, and the classes where there are any. */
 reco_status zero_shot_open(cli *c, zero_shot *z);
-/* The classes, by CLIP alone and with the memory; n: pictures to come. */
-reco_status zero_shot_embed(cli *c, zero_shot *z, size_t n);
-/* Of all pictures, those from `first` on: refined, where their side is, and their neighbours found. */
-reco_status zero_shot_refine(cli *c, zero_shot *z, const float *rows, size_t first, size_t n,
-                             float *improved);
-/* Then, once: which classes the neighbours of the n pictures vote for. */
-reco_status zero_shot_vote(cli *c, zero_shot *z, size_t n);
+/* Classes that are one become one, or an error that says how. */
+reco_status zero_shot_settle(cli *c, zero_shot *z, bool merge);
+reco_status zero_shot_templates(cli *c, zero_shot *z);
+/* A memory, and the classes refined with it; forget it before another one. */
+reco_status zero_shot_remember(cli *c, zero_shot *z, const char *bank, const char *fusion, size_t k,
+                               cli_readout *readout);
+void zero_shot_forget(zero_shot *z);
+/* What is known of n pictures. texts as of reco_classifier_ask. */
+reco_status zero_shot_ask(cli *c, zero_shot *z, const float *rows, const float *texts, size_t n);
 void zero_shot_close(zero_shot *z);
+const char *zero_shot_name(const zero_shot *z, size_t class); /* "" where nobody says */
 /* What took part in the prediction of a class for a picture: {"image": [...], "text": [...]}, of the sides that were refined;
  * NULL when a row cannot be read. */
 json_t *zero_shot_neighbours(cli *c, zero_shot *z, size_t picture, size_t class);

@@ -27,6 +27,16 @@ RECO_API reco_status reco_eval_classes(reco_ctx *ctx, reco_class_scores *scores,
                                        const float *images, size_t n, const float *classes, size_t c,
                                        size_t d, const uint32_t *labels);
 
+/* Count predictions.
+ *   top     [n][5] what was said of each picture, best first, -1: nothing
+ *   sure    [n][5] probabilities, of which the first counts; NULL: there are none
+ *   labels  [n], below c
+ *   which   [m] the pictures that are counted; NULL: the first m
+ * RECO_E_ARG for a label out of range. */
+RECO_API reco_status reco_eval_count(reco_ctx *ctx, reco_class_scores *scores, const int64_t *top,
+                                     const float *sure, const uint32_t *labels, const size_t *which,
+                                     size_t m, size_t c);
+
 /* What a mixture reads: images [n][d] and classes [c][d], unit rows, plain and refined. */
 typedef struct reco_readout_rows {
     const float *plain_images, *plain_classes, *refined_images, *refined_classes;

@@ -180,26 +180,92 @@ RECO_API reco_status reco_class_list_votes(reco_ctx *ctx, const reco_class_list 
                                            const reco_model *model, const reco_bank *bank,
                                            const int64_t *ids, size_t n, uint32_t *classes);
 
-/* The rows of the bank that took part in refining a class, of all its templates the k best: by their scores, or with weights by
- * those, each the mean over the templates.
- *   out  hits, all three [1][k]; weights [k + 1] or NULL; rows and reach are not looked at */
-RECO_API reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model,
-                                           const reco_memory *memory, const char *name,
-                                           const char *const *templates, size_t m, const reco_refined *out);
+/* ---- a closed set of answers ---- */
 
-/* Captions, or classes, that a vote can be for.
- *   names    [n] texts of the candidates, or NULL
- *   rows     [prompts][n][d] unit rows: each candidate in every template */
+/* What pictures are asked among: classes, or captions. Everything is borrowed, for as long as a classifier of it lives. */
 typedef struct reco_candidates {
-    const char *const *names;
-    const float *rows;
-    size_t n, prompts, d;
+    size_t n, d;
+    const char *const *names;    /* [n] what they are called; NULL: nobody says, or the list does */
+    const reco_class_list *list; /* settled, of n classes; NULL: there is none */
+    const reco_model *
+        model; /* embeds the prompts, and knows which captions it reads alike. May be NULL where rows are there */
+    const char *const *templates; /* [m] prompts, each with {} (or {c}) in the place of the name */
+    size_t m;                     /* 0: the name alone */
+    const float *
+        rows; /* [max(1, m)][n][d] unit rows: each candidate in every prompt; NULL: the model embeds them */
+    const float *
+        pictures; /* [n][d] unit rows of pictures of the candidates, that are added to their texts; NULL: none */
+    float scale; /* CLIP's own exp(logit_scale); 0: the model's, else the bank's, else 100 */
 } reco_candidates;
-/* of [n]: which candidate each row of the bank says, or RECO_NO_CANDIDATE: the first whose name is its caption, but for case, Unicode
- * form and blanks, else the one that it has the vector of, but for rounding. No model needed.
+
+/* rows [max(1, m)][n][d] of candidates that have none, embedded by their model.
+ *   truncated  how many of the prompts are longer than the model's context and were cut; may be NULL */
+RECO_API reco_status reco_embed_prompts(reco_ctx *ctx, const reco_candidates *candidates, float *rows,
+                                        uint64_t *truncated);
+
+/* Candidates, by CLIP alone and with a memory: every prompt refined or not, averaged, normalised. Immutable; may be shared between
+ * threads. */
+typedef struct reco_classifier reco_classifier;
+/*   memory     NULL: CLIP alone
+ *   truncated  as in reco_embed_prompts, of prompts that are embedded here; may be NULL
+ * Memory: 8 n d bytes, and 16 for each prompt. RECO_E_ARG for a template without a place for the name; otherwise as reco_refine. */
+RECO_API reco_status reco_classifier_create(reco_ctx *ctx, reco_classifier **out, const reco_memory *memory,
+                                            const reco_candidates *candidates, uint64_t *truncated);
+RECO_API void reco_classifier_free(reco_classifier *classifier); /* NULL is fine */
+/* [n][d] unit rows of the candidates, by CLIP alone and refined; borrowed. */
+RECO_API const float *reco_classifier_plain(const reco_classifier *classifier);
+RECO_API const float *reco_classifier_refined(const reco_classifier *classifier);
+/* Of pictures among these candidates. */
+RECO_API void reco_classifier_settings(const reco_classifier *classifier, reco_settings *settings);
+
+/* What is known of some pictures. Free with reco_findings_free. */
+typedef struct reco_findings {
+    size_t n,
+        reach; /* pictures; neighbours that are listed of each: those that are fused, and those that vote */
+    const float *plain,
+        *refined; /* [n][d] unit rows; where nothing changes them, the question's own, which must still be there */
+    float *rows[2]; /* those of them that are not */
+    int64_t *ids;   /* [n][reach] neighbours that count, best first, or -1; */
+    float *scores;  /* [n][reach] their cosines, */
+    size_t *counts; /* [n] how many there are, */
+    size_t *voters; /* [n] how many of the first vote, */
+    uint32_t *of;   /* [n][reach] and which candidate the caption of each voter is, or RECO_NO_CANDIDATE */
+} reco_findings;
+/* Refine pictures, and find their neighbours and whom those vote for: the candidate whose name or prompt is the caption, but for
+ * case, Unicode form and blanks, or by the model's tokenizer; or the one that it has the vector of, but for rounding.
+ *   texts  [n][d] unit rows of a text beside each picture, that is refined and added, as OVEN asks; NULL: none
+ * Errors as of reco_refine. */
+RECO_API reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *classifier,
+                                         const reco_question *question, const float *texts,
+                                         reco_findings *out);
+RECO_API void reco_findings_free(reco_findings *findings);
+
+/* The answers: arrays of the caller, NULL where one is not wanted. */
+typedef struct reco_ranking {
+    size_t top;  /* how many candidates are listed */
+    int64_t *of; /* [n][top] which, best first; -1 past the number of candidates */
+    float *p,
+        *score; /* [n][top] probabilities, and cosines of the refined (of CLIP's, where it alone decides) */
+    float *all; /* [n][candidates] all probabilities */
+} reco_ranking;
+/* Read out what is known of pictures.
+ *   by  NULL: the memory's mixture, else the refined cosines. Another one says what a single expert thinks: weight 1 of CLIP or of the
+ *       refined ranks by cosines. Scales that are 0 are CLIP's own
+ * Equal ones rank by smaller number. RECO_E_ARG for a mixture that is none. Scratch: 16 MiB times 3, or rows of n. */
+RECO_API reco_status reco_classifier_rank(reco_ctx *ctx, const reco_classifier *classifier,
+                                          const reco_findings *findings, const reco_mixture *by,
+                                          const reco_ranking *out);
+/* The rows of the memory that took part in refining a candidate, of all its prompts the k best: by their scores, or where weights are
+ * wanted by those, each the mean over the prompts.
+ *   out  hits, all three [1][k]; weights [k + 1] or NULL; rows and reach are not looked at */
+RECO_API reco_status reco_classifier_neighbours(reco_ctx *ctx, const reco_classifier *classifier,
+                                                size_t candidate, const reco_refined *out);
+
+/* of [n]: which candidate each row of a bank says, or RECO_NO_CANDIDATE.
  *   ids  [n]; -1 is no row */
-RECO_API reco_status reco_candidate_votes(reco_ctx *ctx, const reco_bank *bank, const reco_candidates *c,
-                                          const int64_t *ids, size_t n, uint32_t *of);
+RECO_API reco_status reco_classifier_votes(reco_ctx *ctx, const reco_classifier *classifier,
+                                           const reco_bank *bank, const int64_t *ids, size_t n,
+                                           uint32_t *of);
 
 #ifdef __cplusplus
 }

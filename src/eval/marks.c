@@ -27,10 +27,8 @@ void reco_marks_rank(reco_marks *m, size_t i, const float *p)
         reco_topk_offer(best, m->top + i * RECO_TOP, &count, RECO_TOP, p[j], (int64_t)j);
 }
 
-void reco_marks_add(reco_marks *m, size_t i, float sure)
+void reco_marks_count(reco_marks *m, const int64_t *top, uint32_t label, float sure)
 {
-    const int64_t *top = m->top + i * RECO_TOP;
-    uint32_t label = m->labels[i];
     bool right = top[0] == (int64_t)label;
     m->first += right;
     m->hits[label] += right;
@@ -57,4 +55,26 @@ void reco_marks_end(const reco_marks *m, reco_class_scores *scores)
     *scores =
         (reco_class_scores){m->n, (double)m->first / all, (double)m->five / all,
                             classes ? sum / (double)classes : all, m->probable ? off / all : (double)NAN};
+}
+
+reco_status reco_eval_count(reco_ctx *ctx, reco_class_scores *scores, const int64_t *top, const float *sure,
+                            const uint32_t *labels, const size_t *which, size_t m, size_t c)
+{
+    reco_marks marks = {.n = m, .c = c};
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    marks.hits = reco_scratch(ctx, 2 * c, sizeof *marks.hits, "classes");
+    if (!marks.hits) RECO_GO(RECO_E_NOMEM);
+    marks.seen = marks.hits + c;
+    memset(marks.hits, 0, 2 * c * sizeof *marks.hits);
+    for (size_t i = 0; i < m; i++) {
+        size_t at = which ? which[i] : i;
+        if (labels[at] >= c)
+            RECO_GO(reco_fail(ctx, RECO_E_ARG, "eval: label %u, want below %zu", labels[at], c));
+        reco_marks_count(&marks, top + at * RECO_TOP, labels[at], sure ? sure[at * RECO_TOP] : NAN);
+    }
+    reco_marks_end(&marks, scores);
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
 }

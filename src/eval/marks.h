@@ -22,8 +22,13 @@ reco_status reco_marks_begin(reco_ctx *ctx, reco_marks *m, int64_t *top, const u
                              size_t c);
 /* The classes of the five greatest of p [c] become top of picture i; equal ones rank by smaller index. */
 void reco_marks_rank(reco_marks *m, size_t i, const float *p);
-/* Count picture i, whose top is there. sure: the probability of the first, or NaN. */
-void reco_marks_add(reco_marks *m, size_t i, float sure);
+/* Count a picture of which this top was said. sure: the probability of the first, or NaN. */
+void reco_marks_count(reco_marks *m, const int64_t *top, uint32_t label, float sure);
+/* The same of picture i, whose top is there. */
+static inline void reco_marks_add(reco_marks *m, size_t i, float sure)
+{
+    reco_marks_count(m, m->top + i * RECO_TOP, m->labels[i], sure);
+}
 void reco_marks_end(const reco_marks *m, reco_class_scores *scores);
 
 #endif

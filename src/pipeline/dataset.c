@@ -207,8 +207,11 @@ static reco_status embed_captions(reco_ctx *ctx, loader *l)
     size_t count;
     if (!reco_mul(set->n, set->d, &count)) return reco_fail_nomem(ctx, SIZE_MAX, "captions");
     if (!(set->rows[RECO_TEXT] = reco_alloc(ctx, count, sizeof(float), "captions"))) return RECO_E_NOMEM;
-    return reco_embed_classes(ctx, l->model, NULL, (const char *const *)set->values[RECO_QUERY_TEXT],
-                              set->n, NULL, 0, set->rows[RECO_TEXT], NULL, &set->truncated);
+    reco_candidates captions = {.n = set->n,
+                                .d = set->d,
+                                .names = (const char *const *)set->values[RECO_QUERY_TEXT],
+                                .model = l->model};
+    return reco_embed_prompts(ctx, &captions, set->rows[RECO_TEXT], &set->truncated);
 }
 
 static reco_status count_shards(reco_ctx *ctx, const char *dir, size_t *n)

@@ -1,5 +1,5 @@
 /* What took part in refining a class, which is asked for in several prompts. */
-#include "query/query.h"
+#include "query/classifier.h"
 
 #include <stdlib.h>
 
@@ -32,32 +32,46 @@ static int by_score(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model, const reco_memory *memory,
-                                  const char *name, const char *const *templates, size_t m,
-                                  const reco_refined *out)
+/* x [m][d]: a candidate in every prompt. */
+static reco_status prompts_of(reco_ctx *ctx, const reco_classifier *c, size_t candidate, float *x)
 {
-    static const char *const plain[] = {"{}"};
-    reco_settings s;
-    reco_memory_settle(memory, RECO_TEXT, RECO_IMAGE, &s);
-    size_t k = s.k, count, n = 0, texts = reco_max(m, 1);
+    reco_candidates one = c->c;
+    const char *name = reco_candidate_text(&c->c, candidate);
+    one.n = 1;
+    one.list = NULL;
+    one.names = &name;
+    if (!c->c.rows) return reco_embed_prompts(ctx, &one, x, NULL);
+    for (size_t i = 0; i < c->m; i++)
+        memcpy(x + i * c->c.d, c->c.rows + (i * c->c.n + candidate) * c->c.d, c->c.d * sizeof *x);
+    return RECO_OK;
+}
+
+reco_status reco_classifier_neighbours(reco_ctx *ctx, const reco_classifier *c, size_t candidate,
+                                       const reco_refined *out)
+{
+    size_t m = c->m, d = c->c.d, n = 0;
+    reco_settings s = c->s;
     reco_status status = RECO_OK;
-    char *text = NULL;
     reco_mark mark = reco_scratch_mark(ctx);
-    float *row = reco_scratch(ctx, reco_bank_get_info(memory->bank).d, sizeof *row, "class embeddings"),
-          *scores = reco_scratch(ctx, k, sizeof *scores, "hits"),
-          *w = reco_scratch(ctx, k + 1, sizeof *w, "hits"), own = 0;
-    int64_t *ids = reco_scratch(ctx, k, sizeof *ids, "hits");
-    share *rows = reco_scratch(ctx, texts, k * sizeof *rows, "hits");
-    if (!row || !scores || !w || !ids || !rows) RECO_GO(RECO_E_NOMEM);
-    reco_question question = {.side = RECO_TEXT, .x = row, .n = 1};
-    reco_refined found = {.hits = {ids, scores, &count}, .weights = w};
-    for (size_t i = 0; i < texts; i++) {
-        reco_free(text);
-        if (!(text = reco_fill_template(ctx, m ? templates[i] : plain[0], name))) RECO_GO(RECO_E_ARG);
-        RECO_GO(reco_model_embed_texts(ctx, model, (const char *const *)&text, 1, row, NULL));
-        RECO_GO(reco_refine(ctx, memory, &question, &found));
-        own += w[0] / (float)texts;
-        for (size_t j = 0; j < count; j++) add(rows, &n, ids[j], scores[j], w[j + 1] / (float)texts);
+    size_t k = s.k, *counts = reco_scratch(ctx, m, sizeof *counts, "hits");
+    float *x = reco_scratch(ctx, m * d, sizeof *x, "prompts"),
+          *scores = reco_scratch(ctx, m * k, sizeof *scores, "hits"),
+          *w = reco_scratch(ctx, m * (k + 1), sizeof *w, "hits"), own = 0;
+    int64_t *ids = reco_scratch(ctx, m * k, sizeof *ids, "hits");
+    share *rows = reco_scratch(ctx, m * k, sizeof *rows, "hits");
+    *out->hits.counts = 0;
+    if (!counts || !x || !scores || !w || !ids || !rows) RECO_GO(RECO_E_NOMEM);
+    if (candidate >= c->c.n || !c->remembers)
+        RECO_GO(reco_fail(ctx, RECO_E_ARG, "classifier: candidate %zu, want below %zu, and a memory",
+                          candidate, c->c.n));
+    RECO_GO(prompts_of(ctx, c, candidate, x));
+    reco_question question = {.side = RECO_TEXT, .x = x, .n = m};
+    RECO_GO(reco_refine(ctx, &c->memory, &question,
+                        &(reco_refined){.hits = {ids, scores, counts}, .weights = w}));
+    for (size_t i = 0; i < m; i++) {
+        own += w[i * (k + 1)] / (float)m;
+        for (size_t j = 0; j < counts[i]; j++)
+            add(rows, &n, ids[i * k + j], scores[i * k + j], w[i * (k + 1) + j + 1] / (float)m);
     }
     qsort(rows, n, sizeof *rows, out->weights ? by_weight : by_score);
     *out->hits.counts = reco_min(n, k);
@@ -68,7 +82,6 @@ reco_status reco_class_neighbours(reco_ctx *ctx, const reco_model *model, const 
         if (out->weights) out->weights[j + 1] = rows[j].weight;
     }
 out:
-    reco_free(text);
     reco_scratch_release(ctx, mark);
     return status;
 }

@@ -5,23 +5,6 @@
 
 #define TEXTS 512
 
-/* {}, or {c} as CLIP_benchmark's files have it. */
-static const char *hole_of(const char *template)
-{
-    const char *hole = strstr(template, "{}");
-    return hole ? hole : strstr(template, "{c}");
-}
-
-char *reco_fill_template(reco_ctx *ctx, const char *template, const char *name)
-{
-    const char *hole = hole_of(template);
-    if (!hole) {
-        reco_fail(ctx, RECO_E_ARG, "template \"%s\" has no {} for the class name", template);
-        return NULL;
-    }
-    return reco_format(ctx, "%.*s%s%s", (int)(hole - template), template, name, strchr(hole, '}') + 1);
-}
-
 /* One block of prompts. */
 typedef struct prompts {
     char *texts[TEXTS];
@@ -38,7 +21,7 @@ static reco_status fill(reco_ctx *ctx, prompts *p, const char *const *classes, c
         const char *template = templates[(first + j) % m];
         reco_free(p->texts[j]);
         p->texts[j] = reco_fill_template(ctx, template, classes[(first + j) / m]);
-        if (!p->texts[j]) return hole_of(template) ? RECO_E_NOMEM : RECO_E_ARG;
+        if (!p->texts[j]) return RECO_E_ARG;
     }
     return RECO_OK;
 }

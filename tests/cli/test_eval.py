@@ -181,6 +181,28 @@ class Eval(Case):
             self.assertEqual(written["metrics"]["acc1"], found[method]["acc1"])
             self.assertEqual(written["metrics"]["mean_per_class_recall"], found[method]["mean_per_class"])
 
+    def test_details_and_page(self):
+        """Of embeddings, too: what each row was taken for, and what the memory had to do with it."""
+        mean = ["--bank", "bank", "--fusion", "mean", "-k", 3]
+        found = self.json("eval", *self.arrays, *mean, "--mixture", "0.2,0.3", "--details", "d.jsonl", "--explain", 6, "--page", "p.json")
+        rows = [json.loads(line) for line in (self.dir / "d.jsonl").read_text().splitlines()]
+        self.assertEqual([(r["image"], r["label"]) for r in rows], [(f"row {i}", NAMES[l]) for i, l in enumerate(self.labels)])
+        for method in ("clip", "reco"):
+            self.assertAlmostEqual(sum(r[method][0] == r["label"] for r in rows) / 60, found[method]["acc1"])
+        self.assertEqual([r["clip"][0] for r in rows], [NAMES[s] for s in self.said])
+        for r in rows:
+            scores = [n["score"] for n in r["neighbours"]["image"]]
+            self.assertEqual((len(scores), scores, len(r["neighbours"]["text"])), (3, sorted(scores, reverse=True), 3))
+        page = json.loads((self.dir / "p.json").read_text())
+        self.assertEqual((page["facts"]["classes"], len(page["queries"])), (4, 6))
+        by_row = {r["image"]: r for r in rows}
+        for q in page["queries"]:
+            self.assertEqual((q["before"]["label"], q["after"]["label"]), (by_row[q["image"]]["clip"][0], by_row[q["image"]]["reco"][0]))
+        alone = self.json("eval", "--embeddings", "asked", "--class-embeddings", "classes.npy", "--classes", "classes.txt", *mean, "--mixture", "0.2,0.3",
+                          "--groups", "half", "--details", "e.jsonl")
+        self.assertEqual((self.dir / "e.jsonl").read_text(), (self.dir / "d.jsonl").read_text())
+        self.assertEqual(alone["reco"]["acc1"], found["reco"]["acc1"])
+
     def test_bad(self):
         nan = [[math.nan] * D] * 3
         write_npy(self.dir / "nan.npy", nan)
@@ -203,7 +225,8 @@ class Eval(Case):
         self.assertIn("there is no accuracy", done.stdout)
         self.assertEqual(list(self.dir.glob("out-*")), [])
         self.fails("eval", *self.arrays, *self.memory, "--encoder", "another-clip", says=["another-clip", "test-clip"])
-        for usage in (["--retrieval", "--labels", "labels.npy"], ["--images", "."], ["--details", "d.jsonl"]):
+        for usage in (["--retrieval", "--labels", "labels.npy"], ["--images", "."], ["--details", "d.jsonl", "--controls"],
+                      ["--details", "d.jsonl", "-k", 1, "-k", 2], ["--explain", 3, "--page", "p.html", "--retrieval"]):
             self.reco("eval", "--embeddings", "images.npy", *self.memory, *usage, code=2)
         self.reco("eval", "--labels", "l.csv", "--class-embeddings", "classes.npy", "--model", MODEL, "--classes", "classes.txt", *self.memory, code=2)
 
@@ -246,11 +269,17 @@ class Pictures(Case):
     def test_runs_are_those_of_one_at_a_time(self):
         alone = self.json("eval", *self.options, "--labels", "l.csv", "-k", 3)
         self.assertAlmostEqual(alone["clip"]["acc1"], 8 / 12)
+        off = alone["difference"]["acc1"]
+        self.assertAlmostEqual(off["mean"], alone["reco"]["acc1"] - alone["clip"]["acc1"])
+        self.assertTrue(off["low"] <= off["mean"] <= off["high"])
+        text = self.reco("eval", *self.options, "--labels", "l.csv", "-k", 3).stdout
+        self.assertIn(f"{100 * off['mean']:+.2f} ({100 * off['low']:+.2f} to {100 * off['high']:+.2f})", text.splitlines()[-1])
         found = self.json("eval", *self.options, "--fusion", "none", "--labels", "l.csv", "-k", 3, "--groups", "half")
         for method in ("clip", "reco", "cosines"):
             for figure in ("acc1", "acc5", "mean_per_class"):
                 self.assertAlmostEqual(found[method][figure], alone[method][figure])
         self.assertEqual(sorted(found["clip"]["groups"]), ["0", "1"])
+        self.assertEqual(found["runs"][0]["difference"], alone["difference"])
         self.assertEqual([r["fusion"] for r in found["runs"]], ["mean", "none", "vote", "mean", "weighted"])
 
     def test_classification(self):

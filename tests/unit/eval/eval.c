@@ -33,6 +33,28 @@ static void test_classes(void **state)
 }
 
 /* Two pictures of four are right; both that are named 0 are so with 0.9, the others with 0.6. */
+/* Of some pictures alone, and of what an unknown answer is worth. */
+static void test_count(void **state)
+{
+    enum { PICTURES = 4, CLASSES = 7 };
+    static const int64_t top[PICTURES * 5] = {2,  1,  0,  3,  4, /* right */
+                                              0,  1,  2,  3,  4, /* second */
+                                              -1, -1, -1, -1, -1, 3, 0, 1, 2, 4};
+    static const float sure[PICTURES * 5] = {[0] = 0.9f, [5] = 0.5f, [10] = 0, [15] = 1};
+    static const uint32_t labels[PICTURES] = {2, 1, 2, 6};
+    static const size_t some[] = {3, 0};
+    reco_class_scores s;
+    assert_int_equal(reco_eval_count(*state, &s, top, sure, labels, NULL, PICTURES, CLASSES), RECO_OK);
+    assert_true(s.n == 4 && s.acc1 == 0.25 && s.acc5 == 0.5);
+    assert_true(fabs(s.mean_per_class - 0.5 / 3) < 1e-9); /* of class 2 one of two; of 1 and 6 none */
+    assert_true(fabs(s.calibration - (0.1 + 0.5 + 0 + 1) / 4) < 1e-6);
+    assert_int_equal(reco_eval_count(*state, &s, top, NULL, labels, some, 2, CLASSES), RECO_OK);
+    assert_true(s.n == 2 && s.acc1 == 0.5 && isnan(s.calibration));
+    assert_int_equal(reco_eval_count(*state, &s, top, NULL, labels, some, 0, CLASSES), RECO_OK);
+    assert_true(s.n == 0 && isnan(s.acc1));
+    assert_int_equal(reco_eval_count(*state, &s, top, NULL, labels, NULL, PICTURES, 6), RECO_E_ARG);
+}
+
 static void test_mixture(void **state)
 {
     static const float classes[] = {1, 0, 0, 1};
@@ -146,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_classes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_count, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mixture, setup, teardown),
         cmocka_unit_test_setup_teardown(test_recall, setup, teardown),
         cmocka_unit_test_setup_teardown(test_retrieval, setup, teardown),

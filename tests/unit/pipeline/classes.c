@@ -126,28 +126,29 @@ static void test_match(void **state)
     reco_class_list_free(list);
 }
 
-/* A list embeds its classes as reco_embed_classes does, plain and refined in one pass, and then knows what its prompts say. */
+/* Names that the model embeds, some prompts at a time, are what they are as rows that were embedded before; either way captions are
+ * known by the names and by what the prompts say. */
 static void test_embedded(void **state)
 {
     (void)state;
-    enum { CLASSES = 3, TEMPLATES = 2 };
-    static const char *const templates[TEMPLATES] = {"a photo of a {}.", "the {}"};
+    enum { CLASSES = 3, TEMPLATES = 2, K = 3 };
+    static const char *const templates[TEMPLATES] = {"a photo of a {}.", "the {c}"};
     static const char *const captions[] = {"red disc", "a photo of a  Blue Box.", "the 12",
                                            "a 12",     "photo of a 12.",          "THE RED DISC"};
     static const uint32_t want[] = {0, 1, 2, RECO_NO_CLASS, RECO_NO_CLASS, 0, RECO_NO_CLASS, 1};
     size_t d = reco_model_get_info(model).d, n = sizeof captions / sizeof *captions;
-    float *rows = calloc((2 * n + 4 * CLASSES) * d, sizeof *rows), *text = rows + n * d,
-          *plain = text + n * d, *refined = plain + CLASSES * d,
-          *alone[2] = {refined + CLASSES * d, refined + 2 * CLASSES * d};
-    uint64_t hashes[2], next;
+    float *text = calloc((n + TEMPLATES * CLASSES) * d, sizeof *text), *prompts = text + n * d,
+          weights[K + 1], scores[2][K];
+    uint64_t hashes[2], next, truncated = 7;
     uint32_t classes[8];
-    int64_t ids[8] = {0, 1, 2, 3, 4, 5, -1, 1};
+    int64_t ids[8] = {0, 1, 2, 3, 4, 5, -1, 1}, near[2][K];
+    size_t count[2];
     int done;
     reco_pair pairs[8] = {0};
     reco_bank_writer *writer;
     reco_bank *bank;
     reco_fusion *fusion;
-    assert_non_null(rows);
+    assert_non_null(text);
     char *path = reco_format(ctx, "%s/said.bank", folder);
     good(reco_model_embed_texts(ctx, model, captions, n, text, NULL));
     for (size_t i = 0; i < n; i++) pairs[i] = (reco_pair){.caption = captions[i]};
@@ -156,35 +157,63 @@ static void test_embedded(void **state)
     good(reco_bank_commit(ctx, writer, n, 1));
     reco_bank_writer_close(writer);
     good(reco_bank_open(ctx, &bank, path));
-    good(reco_fusion_open(ctx, &fusion, "mean", d, 3));
+    good(reco_fusion_open(ctx, &fusion, "mean", d, K));
     reco_class_list *list = read_classes("c.txt", "red disc\nblue box\n12\n", 21, RECO_OK);
     good(reco_class_list_settle(ctx, list, model, 0));
-    assert_int_equal(reco_class_list_votes(ctx, list, model, bank, ids, 8, classes), RECO_E_ARG);
     reco_memory memory = RECO_MEMORY_INIT;
     memory.bank = bank;
     memory.fusion = fusion;
     for (size_t m = 0; m <= TEMPLATES; m += TEMPLATES) {
-        good(reco_class_list_embed(ctx, list, model, &memory, templates, m, plain, refined, NULL));
-        const char *const *names = reco_class_list_texts(list);
+        reco_candidates c = {
+            .n = CLASSES, .d = d, .list = list, .model = model, .templates = templates, .m = m};
+        reco_classifier *made[2];
+        good(reco_classifier_create(ctx, &made[0], &memory, &c, &truncated));
+        assert_int_equal(truncated, 0);
+        good(reco_embed_prompts(ctx, &c, prompts, NULL));
+        c.rows = prompts;
+        good(reco_classifier_create(ctx, &made[1], &memory, &c, NULL));
+        assert_memory_equal(reco_classifier_plain(made[0]), reco_classifier_plain(made[1]),
+                            CLASSES * d * sizeof(float));
+        assert_memory_equal(reco_classifier_refined(made[0]), reco_classifier_refined(made[1]),
+                            CLASSES * d * sizeof(float));
+        assert_true(memcmp(reco_classifier_plain(made[0]), reco_classifier_refined(made[0]),
+                           CLASSES * d * sizeof(float)) != 0);
         for (int r = 0; r < 2; r++) {
-            good(reco_embed_classes(ctx, model, &memory, names, CLASSES, templates, m, r ? NULL : alone[0],
-                                    r ? alone[1] : NULL, NULL));
-            assert_memory_equal(alone[r], r ? refined : plain, CLASSES * d * sizeof *plain);
+            good(reco_classifier_votes(ctx, made[r], bank, ids, 8, classes));
+            for (size_t i = 0; i < 8; i++) /* without templates names alone */
+                assert_int_equal(classes[i], m || i == 0 ? want[i] : RECO_NO_CLASS);
+            reco_refined out = {.hits = {near[r], scores[r], &count[r]}};
+            good(reco_classifier_neighbours(ctx, made[r], 1, &out));
         }
-        assert_true(memcmp(plain, refined, CLASSES * d * sizeof *plain) != 0);
-        good(reco_class_list_votes(ctx, list, model, bank, ids, 8, classes));
-        for (size_t i = 0; i < 8; i++)
-            assert_int_equal(classes[i],
-                             m || i == 0 ? want[i] : RECO_NO_CLASS); /* without templates names alone */
+        assert_true(count[0] == K && count[1] == K);
+        assert_memory_equal(near[0], near[1], sizeof near[0]);
+        assert_true(scores[0][0] >= scores[0][1] && scores[0][1] >= scores[0][2]);
+        if (m) assert_int_equal(near[0][0], 1); /* one of its prompts */
+        good(reco_classifier_neighbours(
+            ctx, made[0], 1, &(reco_refined){.hits = {near[0], scores[0], &count[0]}, .weights = weights}));
+        assert_true(weights[0] > 0 && weights[1] >= weights[2] && weights[2] >= weights[3]);
+        assert_int_equal(
+            reco_classifier_neighbours(ctx, made[0], CLASSES,
+                                       &(reco_refined){.hits = {near[0], scores[0], &count[0]}}),
+            RECO_E_ARG);
+        reco_classifier_free(made[0]);
+        reco_classifier_free(made[1]);
     }
+    static const char *const bad[] = {"no place"};
+    reco_classifier *none;
+    reco_candidates c = {.n = CLASSES, .d = d, .list = list, .model = model, .templates = bad, .m = 1};
+    assert_int_equal(reco_classifier_create(ctx, &none, &memory, &c, NULL), RECO_E_ARG);
+    assert_non_null(strstr(reco_ctx_error(ctx), "no place"));
+    assert_null(none);
     good(reco_model_hash_tokens(ctx, model, "the 12", &hashes[0]));
-    good(reco_model_embed_hashed(ctx, model, (const char *const[]){"THE  12"}, 1, plain, NULL, &hashes[1]));
+    good(reco_model_embed_hashed(ctx, model, (const char *const[]){"THE  12"}, 1, prompts, NULL,
+                                 &hashes[1]));
     assert_true(hashes[0] == hashes[1]);
     reco_class_list_free(list);
     reco_fusion_free(fusion);
     reco_bank_close(bank);
     reco_free(path);
-    free(rows);
+    free(text);
 }
 
 static void test_encoders(void **state)
