@@ -1,6 +1,7 @@
 #include "eval.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 enum {
@@ -18,6 +19,8 @@ enum {
     KEY_RESULTS,
     KEY_DATASET,
     KEY_JOINT,
+    KEY_CACHE,
+    KEY_NO_CACHE,
 };
 
 static bool several(const eval_args *a)
@@ -40,6 +43,7 @@ static void check(eval_args *a, struct argp_state *state)
     if (a->dataset) cli_need(state, a->z.model_dir, "--model");
     if (a->dataset && (a->labels || a->class_embeddings || a->groups))
         argp_error(state, "--dataset brings its own labels and classes, and has no groups");
+    if (a->cache && a->no_cache) argp_error(state, "want one of --cache and --no-cache");
     if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
     if (a->retrieval && (a->labels || a->z.class_file || a->class_embeddings))
         argp_error(state, "--retrieval is among captions, and takes no classes and labels");
@@ -96,6 +100,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->embeddings = arg;
         a->dataset = a->z.embedded = true;
         return 0;
+    case KEY_CACHE:
+        if (!(a->cache = strdup(arg))) argp_error(state, "out of memory");
+        return 0;
+    case KEY_NO_CACHE:
+        a->no_cache = true;
+        return 0;
     case KEY_JOINT:
         a->joint = true;
         return 0;
@@ -140,6 +150,11 @@ static const struct argp_option options[] = {
      2},
     {"results", KEY_RESULTS, "PREFIX", 0,
      "Write PREFIXclip.json, PREFIXreco-0.json, ... as CLIP_benchmark does", 2},
+    {"cache", KEY_CACHE, "DIR", 0,
+     "Keep what is embedded here, so that it is embedded once (default: .reco-cache beside what --details, "
+     "--results or --page write)",
+     2},
+    {"no-cache", KEY_NO_CACHE, NULL, 0, "Keep nothing", 2},
     {"details", KEY_DETAILS, "FILE", 0, "Write each picture's predictions and neighbours here, as JSONL",
      2},
     {"explain", KEY_EXPLAIN, "N", 0, "Explain N of the pictures, and the classes confused most, on a page",
@@ -173,12 +188,30 @@ static reco_status check_output(cli *c, const eval_args *a, const char *out)
                       inputs, sizeof inputs / sizeof *inputs);
 }
 
+/* Where nobody says it: beside the first output that is a file. */
+static reco_status choose_cache(eval_args *a)
+{
+    const char *const outputs[] = {a->details, a->results, a->page};
+    struct stat info;
+    if (a->no_cache || a->cache) return RECO_OK;
+    for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
+        if (!outputs[o] || (stat(outputs[o], &info) == 0 && !S_ISREG(info.st_mode))) continue;
+        const char *slash = strrchr(outputs[o], '/');
+        int n = slash ? (int)(slash - outputs[o]) + 1 : 0;
+        if (asprintf(&a->cache, "%.*s.reco-cache", n, outputs[o]) >= 0) return RECO_OK;
+        a->cache = NULL;
+        return RECO_E_NOMEM;
+    }
+    return RECO_OK;
+}
+
 static reco_status run(cli *c, eval_args *a, eval_question *q, eval_runs *r)
 {
     const char *const outputs[] = {a->details, a->page};
     reco_status status = RECO_OK;
     for (int o = 0; o < 2 && status == RECO_OK; o++)
         if (outputs[o]) status = check_output(c, a, outputs[o]);
+    if (status == RECO_OK) status = choose_cache(a);
     if (status == RECO_OK && a->dataset) status = eval_dataset(a);
     if (status == RECO_OK) status = eval_check(c, a);
     if (status == RECO_OK)
@@ -200,7 +233,7 @@ int cmd_eval(int argc, char **argv)
     int strict = status == RECO_OK ? cli_skipped(&c, q.total - (q.retrieval ? a.z.among.n : q.n), NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
     if (status == RECO_OK && q.n == 0) strict = 1;
-    free(a.own[0]), free(a.own[1]);
+    free(a.own[0]), free(a.own[1]), free(a.cache);
     eval_runs_free(&r);
     eval_question_free(&a, &q);
     zero_shot_close(&a.z);

@@ -14,6 +14,8 @@ typedef struct eval_args {
     bool dataset;   /* embeddings is a data set of CLIP_benchmark's, to be embedded */
     char *own[2];   /* its files of names and templates, where they were not given */
     size_t explain; /* pictures of the page */
+    char *cache;    /* folder of what was embedded; NULL: nothing is kept */
+    bool no_cache;
 } eval_args;
 
 /* Pictures, and what they are asked among, which stands in the zero_shot: classes, or the captions of all of them. */

@@ -185,8 +185,8 @@ static reco_status embed(cli *c, eval_args *a, eval_question *q, eval_work *w)
     reco_stream_opts stream = {.failure = failed, .user = w};
     reco_status status = ok && q->images ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
-        status = reco_embed_files(c->ctx, a->z.model, (const char *const *)w->paths, w->n, &stream,
-                                  q->images, ok);
+        status = reco_embed_files_cached(c->ctx, a->z.model, (const char *const *)w->paths, w->n, a->cache,
+                                         &stream, q->images, ok);
     for (size_t i = 0; i < w->n && status == RECO_OK; i++) {
         if (!ok[i]) continue;
         size_t j = good++;

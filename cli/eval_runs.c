@@ -255,8 +255,9 @@ static reco_status embed_prompts(cli *c, eval_args *a, eval_question *q)
     uint64_t truncated = 0;
     if (among->rows) return RECO_OK;
     q->prompts = calloc((among->m ? among->m : 1) * among->n * among->d + 1, sizeof(float));
-    reco_status status =
-        q->prompts ? reco_embed_prompts(c->ctx, among, q->prompts, &truncated) : RECO_E_NOMEM;
+    reco_status status = q->prompts
+                             ? reco_embed_prompts_cached(c->ctx, among, a->cache, q->prompts, &truncated)
+                             : RECO_E_NOMEM;
     c->truncated += truncated;
     among->rows = q->prompts;
     return status;
@@ -266,7 +267,7 @@ reco_status eval_ask(cli *c, eval_args *a, eval_question *q, eval_runs *r)
 {
     reco_status status = check_width(c, a);
     if (status == RECO_OK) status = list_runs(a, r);
-    if (status == RECO_OK && r->n > 1) status = embed_prompts(c, a, q);
+    if (status == RECO_OK && (r->n > 1 || a->cache)) status = embed_prompts(c, a, q);
     for (size_t i = 0; i < r->n && status == RECO_OK; i++) status = ask(c, a, q, r, &r->runs[i]);
     return status;
 }

@@ -2,33 +2,35 @@
  * of classes are kept, until the bank or the layer changes. */
 #include "routes.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 enum { CLASSES = 10000, TEMPLATES = 100, TOP = 5, PICTURES = 64 };
 
-typedef struct classifier {
+/* Classes as one request named them. */
+typedef struct named {
     char *key; /* the request's classes and templates as JSON */
     const serve_bank *bank;
     uint64_t snapshot, layers, used;
     reco_class_list *list;
-    float *plain, *refined; /* [n][d] */
-    size_t n;
+    json_t *what; /* holds the templates */
+    const char **templates;
+    reco_classifier *classifier;
     uint64_t truncated;
-} classifier;
+} named;
 
-static void drop(classifier *c)
+static void drop(named *c)
 {
+    reco_classifier_free(c->classifier);
     reco_class_list_free(c->list);
+    json_decref(c->what);
     free(c->key);
-    free(c->plain);
-    free(c->refined);
-    *c = (classifier){0};
+    free(c->templates);
+    *c = (named){0};
 }
 
 void serve_classifiers_free(serve *s)
 {
-    classifier *all = s->classifiers;
+    named *all = s->classifiers;
     for (int i = 0; all && i < SERVE_CLASSIFIERS; i++) drop(&all[i]);
     free(all);
 }
@@ -90,45 +92,45 @@ static const char **texts_of(const json_t *list)
     return out;
 }
 
-static reco_status fill(serve *s, const serve_request *r, reco_ctx *ctx, classifier *c)
+static reco_status fill(serve *s, const serve_request *r, reco_ctx *ctx, named *c)
 {
-    const json_t *classes = json_object_get(r->json, "classes"),
-                 *templates = json_object_get(r->json, "templates");
-    const char **names = texts_of(classes), **prompts = texts_of(templates);
+    const json_t *classes = json_array_get(c->what, 0), *templates = json_array_get(c->what, 1);
+    const char **names = texts_of(classes);
     reco_memory memory = serve_memory(s, r->bank, true);
-    reco_status status = names && prompts ? RECO_OK : RECO_E_NOMEM;
+    c->templates = texts_of(templates);
+    reco_status status = names && c->templates ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
         status = reco_class_list_from(ctx, &c->list, names, json_array_size(classes), "\"classes\"");
     if (status == RECO_OK) status = reco_class_list_settle(ctx, c->list, s->model, 1);
-    c->n = status == RECO_OK ? reco_class_list_count(c->list) : 0;
-    c->plain = calloc(c->n * s->d + 1, sizeof(float));
-    c->refined = calloc(c->n * s->d + 1, sizeof(float));
-    if (status == RECO_OK && (!c->plain || !c->refined)) status = RECO_E_NOMEM;
-    if (status == RECO_OK)
-        status = reco_class_list_embed(ctx, c->list, s->model, &memory, prompts, json_array_size(templates),
-                                       c->plain, c->refined, &c->truncated);
     free(names);
-    free(prompts);
-    return status;
+    if (status != RECO_OK) return status;
+    reco_candidates among = {.n = reco_class_list_count(c->list),
+                             .d = s->d,
+                             .list = c->list,
+                             .model = s->model,
+                             .templates = c->templates,
+                             .m = json_array_size(templates)};
+    return reco_classifier_create(ctx, &c->classifier, &memory, &among, &c->truncated);
 }
 
-static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, classifier **out)
+static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, named **out)
 {
     static uint64_t clock; /* the engine's alone */
-    if (!s->classifiers) s->classifiers = calloc(SERVE_CLASSIFIERS, sizeof(classifier));
-    classifier *all = s->classifiers, *oldest = all;
+    if (!s->classifiers) s->classifiers = calloc(SERVE_CLASSIFIERS, sizeof(named));
+    named *all = s->classifiers, *oldest = all;
     json_t *what =
         json_pack("[O, O?]", json_object_get(r->json, "classes"), json_object_get(r->json, "templates"));
     char *key = what ? json_dumps(what, JSON_COMPACT) : NULL;
-    json_decref(what);
     if (!all || !key) {
+        json_decref(what);
         free(key);
         return RECO_E_NOMEM;
     }
     for (int i = 0; i < SERVE_CLASSIFIERS; i++) {
-        classifier *c = &all[i];
+        named *c = &all[i];
         if (c->key && c->bank == r->bank && c->snapshot == r->bank->snapshot && c->layers == s->layers &&
             strcmp(c->key, key) == 0) {
+            json_decref(what);
             free(key);
             c->used = ++clock;
             *out = c;
@@ -137,116 +139,82 @@ static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, classifi
         if (c->used < oldest->used) oldest = c;
     }
     drop(oldest);
-    *oldest = (classifier){
-        .key = key, .bank = r->bank, .snapshot = r->bank->snapshot, .layers = s->layers, .used = ++clock};
+    *oldest = (named){.key = key,
+                      .what = what,
+                      .bank = r->bank,
+                      .snapshot = r->bank->snapshot,
+                      .layers = s->layers,
+                      .used = ++clock};
     reco_status status = fill(s, r, ctx, oldest);
     if (status != RECO_OK) drop(oldest);
     *out = oldest;
     return status;
 }
 
-static void cosines(float *out, const float *x, const float *rows, size_t n, size_t d)
+/* The `top` likeliest of one picture by a readout. */
+static json_t *best(reco_ctx *ctx, const named *c, const reco_findings *found, const reco_mixture *by,
+                    size_t top)
 {
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0;
-        for (size_t j = 0; j < d; j++) sum += (double)x[j] * (double)rows[i * d + j];
-        out[i] = (float)sum;
-    }
-}
-
-static void softmax(float *p, const float *x, size_t n, float scale)
-{
-    float most = -2;
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) most = fmaxf(most, x[i]);
-    for (size_t i = 0; i < n; i++) sum += p[i] = expf(scale * (x[i] - most));
-    for (size_t i = 0; i < n; i++) p[i] = (float)(p[i] / sum);
-}
-
-/* The `top` of greatest probability, which are taken out of p. */
-static json_t *best(const classifier *c, float *p, const float *scores, size_t top)
-{
-    json_t *list = json_array();
-    for (size_t m = 0; m < top && m < c->n; m++) {
-        size_t at = 0;
-        for (size_t i = 1; i < c->n; i++)
-            if (p[i] > p[at]) at = i;
-        json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "label",
-                                              reco_class_list_names(c->list)[at], "score",
-                                              serve_score(scores[at]), "probability", serve_score(p[at])));
-        p[at] = -1;
-    }
+    int64_t *of = calloc(top, sizeof *of);
+    float *p = calloc(top, sizeof *p), *scores = calloc(top, sizeof *scores);
+    json_t *list = NULL;
+    reco_ranking ranking = {.top = top, .of = of, .p = p, .score = scores};
+    if (of && p && scores && reco_classifier_rank(ctx, c->classifier, found, by, &ranking) == RECO_OK)
+        list = json_array();
+    for (size_t t = 0; list && t < top && of[t] >= 0; t++)
+        json_array_append_new(list,
+                              json_pack("{s:s, s:o, s:o}", "label", reco_class_list_names(c->list)[of[t]],
+                                        "score", serve_score(scores[t]), "probability", serve_score(p[t])));
+    free(of);
+    free(p);
+    free(scores);
     return list;
 }
 
-typedef struct work {
-    float *y;                     /* [d] */
-    float *plain, *refined, *p;   /* [n] */
-    int64_t ids[RECO_VOTES_MAX];  /* neighbours, */
-    float scores[RECO_VOTES_MAX]; /* */
-    uint32_t of[RECO_VOTES_MAX];  /* and their classes */
+/* What the picture was refined with; null where it is not. */
+static json_t *explain(serve *s, const serve_request *r, const reco_question *question, reco_ctx *ctx,
+                       const reco_findings *found, const reco_settings *set)
+{
     float weights[RECO_BANK_MAX_K + 1];
-} work;
+    reco_memory memory = serve_memory(s, r->bank, true);
+    if (!set->refines) return json_null();
+    if (reco_refine(ctx, &memory, question, &(reco_refined){.weights = weights}) != RECO_OK) return NULL;
+    size_t n = *found->counts < set->k ? *found->counts : set->k;
+    return serve_neighbours(ctx, r->bank, found->ids, found->scores, weights, n);
+}
 
 static reco_status name_it(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
-                           const classifier *c, work *w, json_t **out)
+                           const named *c, json_t **out)
 {
-    reco_memory memory = serve_memory(s, r->bank, true);
-    reco_settings set;
-    size_t count = 0;
+    static const reco_mixture clip = {.clip = 1};
     reco_question question = {.side = RECO_IMAGE, .x = item->vector, .n = 1};
-    reco_memory_settle(&memory, RECO_IMAGE, RECO_TEXT, &set);
-    size_t reach = set.voters > set.k ? set.voters : set.k;
-    reco_refined refined = {.rows = w->y, .reach = reach};
-    if (reach) refined.hits = (reco_hits){w->ids, w->scores, &count};
-    if (set.refines) refined.weights = w->weights;
-    reco_status status = reco_refine(ctx, &memory, &question, &refined);
+    reco_findings found;
+    reco_settings set;
+    reco_status status = reco_classifier_ask(ctx, c->classifier, &question, NULL, &found);
     if (status != RECO_OK) return status;
-    size_t heard = count < set.voters ? count : set.voters;
-    if (heard) status = reco_class_list_votes(ctx, c->list, s->model, r->bank->now, w->ids, heard, w->of);
-    cosines(w->plain, item->vector, c->plain, c->n, s->d);
-    cosines(w->refined, w->y, c->refined, c->n, s->d);
-    float scale = s->model_info.logit_scale;
-    softmax(w->p, w->plain, c->n, scale);
-    json_t *clip = best(c, w->p, w->plain, r->edge);
-    reco_votes votes = {w->scores, w->of, &heard, heard};
-    if (set.mixture.scale[0] > 0)
-        status = reco_mixture_posterior(ctx, &set.mixture, w->plain, w->refined, heard ? &votes : NULL, 1,
-                                        c->n, w->p);
-    else
-        softmax(w->p, w->refined, c->n, scale);
-    if (status != RECO_OK) {
-        json_decref(clip);
-        return status;
-    }
-    json_t *found = set.refines ? serve_neighbours(ctx, r->bank, w->ids, w->scores, w->weights,
-                                                   count < set.k ? count : set.k)
-                                : json_null();
-    *out = json_pack("{s:o, s:o, s:o}", "clip", clip, "reco", best(c, w->p, w->refined, r->edge),
-                     "explanation", found);
-    return RECO_OK;
+    reco_classifier_settings(c->classifier, &set);
+    *out = json_pack("{s:o, s:o, s:o}", "clip", best(ctx, c, &found, &clip, r->edge), "reco",
+                     best(ctx, c, &found, NULL, r->edge), "explanation",
+                     explain(s, r, &question, ctx, &found, &set));
+    reco_findings_free(&found);
+    return *out ? RECO_OK : RECO_E_NOMEM;
 }
 
 void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
-    classifier *c = NULL;
+    named *c = NULL;
     reco_status status = get(s, r, ctx, &c);
     if (status != RECO_OK) {
         serve_fail_status(r, ctx, status);
         return;
     }
-    work *w = malloc(sizeof *w);
-    float *rows = malloc((s->d + 3 * c->n) * sizeof *rows);
     json_t *results = json_array();
-    if (w && rows)
-        *w = (work){
-            .y = rows, .plain = rows + s->d, .refined = rows + s->d + c->n, .p = rows + s->d + 2 * c->n};
     for (size_t i = 0; i < r->nitems; i++) {
         const serve_item *item = &r->items[i];
         json_t *one = NULL;
-        status = !w || !rows ? RECO_E_NOMEM : item->status;
+        status = item->status;
         const char *why = item->error ? item->error : "out of memory";
-        if (status == RECO_OK && (status = name_it(s, r, item, ctx, c, w, &one)) != RECO_OK)
+        if (status == RECO_OK && (status = name_it(s, r, item, ctx, c, &one)) != RECO_OK)
             why = reco_ctx_error(ctx);
         if (status != RECO_OK && r->nitems == 1 && !json_object_get(r->json, "images")) {
             serve_fail(r, serve_http_status(status), "%s", why);
@@ -255,8 +223,6 @@ void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
         if (status != RECO_OK) one = json_pack("{s:s}", "error", why);
         json_array_append_new(results, one);
     }
-    free(w);
-    free(rows);
     if (!r->status && json_object_get(r->json, "images"))
         serve_reply(r, 200,
                     json_pack("{s:O, s:I}", "results", results, "truncated", (json_int_t)c->truncated));

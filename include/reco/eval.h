@@ -18,15 +18,6 @@ typedef struct reco_class_scores {
                               probabilities */
 } reco_class_scores;
 
-/* Predict for each picture the class of greatest cosine.
- *   top      [n][5] class indexes, best first, -1 past the number of classes; may be NULL
- *   images   [n][d], classes [c][d] unit rows
- *   labels   [n], below c
- * Equal cosines rank by smaller index. RECO_E_ARG for a label out of range. */
-RECO_API reco_status reco_eval_classes(reco_ctx *ctx, reco_class_scores *scores, int64_t *top,
-                                       const float *images, size_t n, const float *classes, size_t c,
-                                       size_t d, const uint32_t *labels);
-
 /* Count predictions.
  *   top     [n][5] what was said of each picture, best first, -1: nothing
  *   sure    [n][5] probabilities, of which the first counts; NULL: there are none
@@ -37,25 +28,13 @@ RECO_API reco_status reco_eval_count(reco_ctx *ctx, reco_class_scores *scores, c
                                      const float *sure, const uint32_t *labels, const size_t *which,
                                      size_t m, size_t c);
 
-/* What a mixture reads: images [n][d] and classes [c][d], unit rows, plain and refined. */
-typedef struct reco_readout_rows {
-    const float *plain_images, *plain_classes, *refined_images, *refined_classes;
-    size_t n, c, d;
-} reco_readout_rows;
-
-/* Predict for each picture the class of the greatest probability (reco_mixture_posterior). votes may be NULL; the rest is as
- * for reco_eval_classes. Memory: 16 MiB times 4, or rows of c. */
-RECO_API reco_status reco_eval_mixture(reco_ctx *ctx, reco_class_scores *scores, int64_t *top,
-                                       const reco_mixture *mixture, const reco_readout_rows *rows,
-                                       const reco_votes *votes, const uint32_t *labels);
-
 /* ---- baselines: what a memory gives without refining anything ---- */
 
 /* The label vote of k nearest neighbours: predict for each picture the class that has the greatest share of them; of equal
  * shares the one whose neighbour is nearest. With scale 0 every neighbour has one vote (Fix and Hodges 1951, Cover and Hart
  * 1967); else neighbour i has exp(scale s_i), as Wu et al. (arXiv 1805.01978) and DINO (arXiv 2104.14294, scale 1/0.07) have it.
  *   votes   the neighbours, those of no class too: they have no say
- *   top     as above; -1 past the classes that any neighbour has
+ *   top     [n][5] as above, may be NULL; -1 past the classes that any neighbour has
  *   labels  [n], below c
  * Of a picture that no neighbour has a class for nothing is said, which is wrong. Calibration is that of the shares.
  * RECO_E_ARG as reco_mixture_posterior of votes, or scale is not 0 or more. */
@@ -77,7 +56,7 @@ typedef struct reco_tip_cache {
     size_t m;
 } reco_tip_cache;
 
-/* Predict for each picture the class of the greatest logit; the rest is as for reco_eval_classes, and calibration that of softmax of
+/* Predict for each picture the class of the greatest logit; the rest is as above, and calibration that of softmax of
  * the logits. Costs n m d multiply-adds; memory 32 MiB, or two rows of c. */
 RECO_API reco_status reco_eval_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top,
                                    const reco_tip *tip, const reco_tip_cache *cache, const float *images,

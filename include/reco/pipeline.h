@@ -278,6 +278,16 @@ RECO_API reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model,
 RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char *const *paths,
                                       size_t n, const reco_stream_opts *opts, float *out,
                                       unsigned char *good);
+/* The same, of rows that are kept in a folder: CACHE/HASH.safetensors, whose name is made of the encoder, its precision and the content
+ * of all these pictures. Those that fail are tried, and told of, each time. Files appear when they are whole; where they
+ * are damaged or can't be written, a warning is logged, and all is embedded.
+ *   cache  made when it is missing; NULL: nothing is kept */
+RECO_API reco_status reco_embed_files_cached(reco_ctx *ctx, const reco_model *model,
+                                             const char *const *paths, size_t n, const char *cache,
+                                             const reco_stream_opts *opts, float *out, unsigned char *good);
+/* Likewise of reco_embed_prompts. */
+RECO_API reco_status reco_embed_prompts_cached(reco_ctx *ctx, const reco_candidates *candidates,
+                                               const char *cache, float *rows, uint64_t *truncated);
 
 /* Embeddings that are asked with. Free with reco_query_set_free. */
 enum { RECO_QUERY_IMAGE, RECO_QUERY_TEXT, RECO_QUERY_LABEL, RECO_QUERY_GROUP, RECO_QUERY_VALUES };

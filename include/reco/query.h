@@ -161,25 +161,6 @@ RECO_API reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list 
 /* The name that is nearest to a label by edit distance; borrowed. */
 RECO_API const char *reco_class_list_nearest(const reco_class_list *list, const char *label);
 
-/* One embedding per class: every template embedded, refined or not, normalised, averaged, normalised.
- *   plain, refined  [n][d]; either may be NULL, and memory where refined is
- *   classes    [n] names
- *   templates  [m], each with {} (or {c}) where the name goes; m 0 = the name alone
- *   truncated  how many of the n m prompts are longer than the model's context and were cut; may be NULL */
-RECO_API reco_status reco_embed_classes(reco_ctx *ctx, const reco_model *model, const reco_memory *memory,
-                                        const char *const *classes, size_t n, const char *const *templates,
-                                        size_t m, float *plain, float *refined, uint64_t *truncated);
-/* The same of the classes of a list that is settled; it remembers what the prompts say. */
-RECO_API reco_status reco_class_list_embed(reco_ctx *ctx, reco_class_list *list, const reco_model *model,
-                                           const reco_memory *memory, const char *const *templates,
-                                           size_t m, float *plain, float *refined, uint64_t *truncated);
-/* Once it is embedded. classes [n]: whose caption each row of the bank has, or RECO_NO_CLASS: a name of a class, or one of its
- * prompts, when the model's tokenizer makes the same tokens of both, or they differ in case, Unicode form or blanks alone.
- *   ids  [n]; -1 is no row */
-RECO_API reco_status reco_class_list_votes(reco_ctx *ctx, const reco_class_list *list,
-                                           const reco_model *model, const reco_bank *bank,
-                                           const int64_t *ids, size_t n, uint32_t *classes);
-
 /* ---- a closed set of answers ---- */
 
 /* What pictures are asked among: classes, or captions. Everything is borrowed, for as long as a classifier of it lives. */

@@ -23,7 +23,6 @@ void reco_class_list_free(reco_class_list *list)
     reco_free(list->of_entry);
     reco_free(list->exact);
     reco_free(list->known);
-    reco_free(list->said);
     reco_free(list->lines);
     reco_free(list->path);
     reco_free(list);

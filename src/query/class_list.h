@@ -32,10 +32,6 @@ struct reco_class_list {
     uint32_t *of_entry;                     /* [entries] */
     struct reco_class_index *exact, *known; /* sorted by hash */
     size_t nexact, nknown;
-    /* after reco_class_list_embed: what its prompts say, of two hashes each; entry: the class */
-    bool embedded;
-    struct reco_class_index *said; /* sorted by hash */
-    size_t nsaid;
 };
 
 /* class_match.c: a hash of the words of a text without case, Unicode form and width of blanks, _ and - being blanks too where
@@ -43,8 +39,5 @@ struct reco_class_list {
 reco_status reco_class_hash_words(reco_ctx *ctx, const char *name, bool loose, uint64_t *hash);
 /* Where the first entry of this hash stands among n sorted ones; n where there is none. */
 size_t reco_class_first(const struct reco_class_index *index, size_t n, uint64_t hash);
-/* The class of this hash among sorted entries; RECO_NO_CLASS where there is none, or several. */
-uint32_t reco_class_look_up(const struct reco_class_list *list, const struct reco_class_index *index,
-                            size_t n, uint64_t hash);
 
 #endif

@@ -166,8 +166,9 @@ size_t reco_class_first(const struct reco_class_index *index, size_t n, uint64_t
     return low < n && index[low].hash == hash ? low : n;
 }
 
-uint32_t reco_class_look_up(const reco_class_list *list, const struct reco_class_index *index, size_t n,
-                            uint64_t hash)
+/* The class of this hash among sorted entries; RECO_NO_CLASS where there is none, or several. */
+static uint32_t look_up(const reco_class_list *list, const struct reco_class_index *index, size_t n,
+                        uint64_t hash)
 {
     size_t low = reco_class_first(index, n, hash);
     if (low == n) return RECO_NO_CLASS;
@@ -181,13 +182,13 @@ static reco_status by_words(reco_ctx *ctx, const reco_class_list *list, const re
                             const char *label, uint32_t *found)
 {
     uint64_t hash;
-    *found = reco_class_look_up(list, list->exact, list->nexact, hash_exact(label));
+    *found = look_up(list, list->exact, list->nexact, hash_exact(label));
     if (*found != RECO_NO_CLASS) return RECO_OK;
     RECO_TRY(hash_tokens(ctx, model, label, &hash));
-    *found = reco_class_look_up(list, list->known, list->nknown, hash);
+    *found = look_up(list, list->known, list->nknown, hash);
     for (int loose = 0; loose < 2 && *found == RECO_NO_CLASS; loose++) {
         RECO_TRY(reco_class_hash_words(ctx, label, loose, &hash));
-        *found = reco_class_look_up(list, list->known, list->nknown, hash);
+        *found = look_up(list, list->known, list->nknown, hash);
     }
     return RECO_OK;
 }

@@ -3,14 +3,6 @@
 /* As DINO weighs neighbours (reco_eval_knn). */
 #define KNN_SCALE (1 / 0.07f)
 
-reco_status study_votes(reco_ctx *ctx, const study_data *data, const reco_bank *bank, const int64_t *ids,
-                        size_t n, uint32_t *of)
-{
-    const reco_candidates classes = {reco_class_list_names(data->list), data->prompts, data->c, 1, data->d};
-    return data->class_set.n ? reco_candidate_votes(ctx, bank, &classes, ids, n, of)
-                             : reco_class_list_votes(ctx, data->list, data->model, bank, ids, n, of);
-}
-
 reco_status study_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const study_spec *spec,
                       const study_data *data, const study_bank *bank, const reco_bank_filter *filter)
 {
@@ -25,7 +17,7 @@ reco_status study_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, co
     if (status != RECO_OK) goto out;
     RECO_GO(reco_bank_search(ctx, bank->bank, RECO_IMAGE, data->rows, n, &opts,
                              (reco_hits){ids, cosines, counts}));
-    RECO_GO(study_votes(ctx, data, bank->bank, ids, n * k, of));
+    RECO_GO(reco_classifier_votes(ctx, data->clip, bank->bank, ids, n * k, of));
     RECO_GO(reco_eval_knn(ctx, scores, top, KNN_SCALE, &votes, n, data->c, data->labels));
 out:
     reco_free(ids);
@@ -51,7 +43,8 @@ static reco_status choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_cache *ca
     }
     if (status == RECO_OK && n) status = reco_bank_gather(ctx, pairs->bank, RECO_IMAGE, ids, n, images);
     if (status == RECO_OK && n)
-        status = reco_eval_tip_choose(ctx, tip, cache, images, n, data->plain, data->c, data->d, labels);
+        status = reco_eval_tip_choose(ctx, tip, cache, images, n, reco_classifier_plain(data->clip),
+                                      data->c, data->d, labels);
     reco_free(ids);
     reco_free(labels);
     reco_free(images);
@@ -81,9 +74,10 @@ reco_status study_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, co
     if (pairs->bank)
         RECO_GO(choose(ctx, &tip, &before, data, pairs));
     else
-        RECO_GO(reco_eval_tip_choose(ctx, &tip, &before, NULL, 0, data->plain, data->c, data->d, NULL));
-    RECO_GO(reco_eval_tip(ctx, scores, top, &tip, &cache, data->rows, data->n, data->plain, data->c,
-                          data->d, data->labels));
+        RECO_GO(reco_eval_tip_choose(ctx, &tip, &before, NULL, 0, reco_classifier_plain(data->clip),
+                                     data->c, data->d, NULL));
+    RECO_GO(reco_eval_tip(ctx, scores, top, &tip, &cache, data->rows, data->n,
+                          reco_classifier_plain(data->clip), data->c, data->d, data->labels));
 out:
     reco_free(images);
     reco_free(old);

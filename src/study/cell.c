@@ -1,109 +1,54 @@
 #include "study/study_internal.h"
 
-#include <math.h>
 #include <stdio.h>
 
 static const char *const sides_names[] = {"none", "image", "text", "both"};
 
-/* ---- one layer, asked ---- */
+enum { TOP = 5 };
 
-typedef struct asking {
-    reco_ctx *ctx;
-    const study_spec *spec;
-    const study_data *data;
-    reco_memory memory;
-    reco_settings s;
-    reco_fusion *fusion;
-    float *images, *classes; /* [n][d], [c][d] refined */
-    int64_t *ids;            /* [n][voters], like the rest */
-    float *cosines;
-    size_t *counts;
-    uint32_t *of;
-} asking;
-
-/* Each prompt refined, normalised, averaged, normalised. */
-static reco_status refine_classes(asking *a)
+/* The queries among the classes, read out: by CLIP alone, or as the memory says. */
+static reco_status ask(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const study_data *data,
+                       const reco_classifier *classifier)
 {
-    const study_data *data = a->data;
-    const size_t m = data->ntemplates ? data->ntemplates : 1, row = data->c * data->d;
-    float *one = reco_alloc(a->ctx, row, sizeof *one, "classes");
-    if (!one) return RECO_E_NOMEM;
-    reco_status status = RECO_OK;
-    for (size_t t = 0; t < m && status == RECO_OK; t++) {
-        reco_question question = {.side = RECO_TEXT, .x = data->prompts + t * row, .n = data->c};
-        status = reco_refine(a->ctx, &a->memory, &question, &(reco_refined){.rows = one});
-        for (size_t i = 0; i < row; i++) a->classes[i] += one[i];
-    }
-    for (size_t i = 0; i < data->c && m > 1; i++) {
-        float *x = a->classes + i * data->d;
-        double norm = 0;
-        for (size_t j = 0; j < data->d; j++) norm += (double)x[j] * (double)x[j];
-        for (size_t j = 0; j < data->d && norm > 0; j++) x[j] = (float)((double)x[j] / sqrt(norm));
-    }
-    reco_free(one);
+    reco_question question = {.side = RECO_IMAGE, .x = data->rows, .n = data->n};
+    reco_findings found = {0};
+    reco_status status;
+    RECO_GO(reco_classifier_ask(ctx, classifier, &question, NULL, &found));
+    RECO_GO(reco_classifier_rank(ctx, classifier, &found, NULL, &(reco_ranking){.top = TOP, .of = top}));
+    status = reco_eval_count(ctx, scores, top, NULL, data->labels, NULL, data->n, data->c);
+out:
+    reco_findings_free(&found);
     return status;
-}
-
-static reco_status ask(asking *a, reco_class_scores *scores, int64_t *top)
-{
-    const study_data *data = a->data;
-    reco_ctx *ctx = a->ctx;
-    const size_t n = data->n, k = a->s.voters;
-    a->images = reco_alloc(ctx, n * data->d, sizeof *a->images, "queries");
-    a->classes = reco_alloc(ctx, data->c * data->d, sizeof *a->classes, "classes");
-    a->ids = reco_alloc(ctx, n * k, sizeof *a->ids, "neighbours");
-    a->cosines = reco_alloc(ctx, n * k, sizeof *a->cosines, "neighbours");
-    a->counts = reco_alloc(ctx, n, sizeof *a->counts, "neighbours");
-    a->of = reco_alloc(ctx, n * k, sizeof *a->of, "neighbours");
-    if (!a->images || !a->classes || !a->ids || !a->cosines || !a->counts || !a->of) return RECO_E_NOMEM;
-    reco_question question = {.side = RECO_IMAGE, .x = data->rows, .n = n};
-    reco_refined refined = {.rows = a->images, .reach = k};
-    if (k) refined.hits = (reco_hits){a->ids, a->cosines, a->counts};
-    RECO_TRY(reco_refine(ctx, &a->memory, &question, &refined));
-    if (a->s.sides & RECO_SIDES_TEXT)
-        RECO_TRY(refine_classes(a));
-    else
-        memcpy(a->classes, data->plain, data->c * data->d * sizeof *a->classes);
-    if (!(a->s.mixture.scale[0] > 0))
-        return reco_eval_classes(ctx, scores, top, a->images, n, a->classes, data->c, data->d,
-                                 data->labels);
-    if (k) RECO_TRY(study_votes(ctx, data, a->memory.bank, a->ids, n * k, a->of));
-    reco_votes heard = {a->cosines, a->of, a->counts, k};
-    reco_readout_rows rows = {data->rows, data->plain, a->images, a->classes, n, data->c, data->d};
-    return reco_eval_mixture(ctx, scores, top, &a->s.mixture, &rows, k ? &heard : NULL, data->labels);
 }
 
 static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, study_cell *cell,
                              const study_spec *spec, const study_data *data, const study_bank *bank,
-                             const reco_bank_filter *filter, const char *fusion)
+                             const reco_bank_filter *filter, const char *path)
 {
     static const reco_mixture none = {0};
-    asking a = {.ctx = ctx, .spec = spec, .data = data, .memory = RECO_MEMORY_INIT};
+    reco_memory memory = RECO_MEMORY_INIT;
+    reco_fusion *fusion = NULL;
+    reco_classifier *classifier = NULL;
+    reco_settings settings;
     reco_status status;
-    RECO_GO(
-        reco_fusion_open(ctx, &a.fusion, spec->control ? spec->control : fusion, data->d, spec->train.k));
-    a.memory.bank = bank->bank;
-    a.memory.fusion = a.fusion;
-    a.memory.filter = filter;
-    a.memory.k = spec->k;
-    if (spec->use_min) a.memory.min_similarity = spec->min_similarity;
-    a.memory.sides = spec->sides;
-    if (!spec->mixture) a.memory.mixture = &none;
-    reco_memory_settle(&a.memory, RECO_IMAGE, RECO_TEXT, &a.s);
-    RECO_GO(reco_check_encoder(ctx, data->model, bank->bank, a.fusion));
-    RECO_GO(ask(&a, scores, top));
-    snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[a.s.sides & 3]);
+    RECO_GO(reco_fusion_open(ctx, &fusion, spec->control ? spec->control : path, data->d, spec->train.k));
+    memory.bank = bank->bank;
+    memory.fusion = fusion;
+    memory.filter = filter;
+    memory.k = spec->k;
+    if (spec->use_min) memory.min_similarity = spec->min_similarity;
+    memory.sides = spec->sides;
+    if (!spec->mixture) memory.mixture = &none;
+    RECO_GO(reco_classifier_create(ctx, &classifier, &memory, &data->among, NULL));
+    RECO_GO(ask(ctx, scores, top, data, classifier));
+    reco_classifier_settings(classifier, &settings);
+    snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[settings.sides & 3]);
     if (!spec->control)
         snprintf(cell->chosen, sizeof cell->chosen, "%s",
-                 sides_names[reco_fusion_get_config(a.fusion).sides & 3]);
+                 sides_names[reco_fusion_get_config(fusion).sides & 3]);
 out:
-    reco_free(a.images);
-    reco_free(a.classes);
-    reco_free(a.ids);
-    reco_free(a.cosines);
-    reco_free(a.counts);
-    reco_free(a.of);
-    reco_fusion_free(a.fusion);
+    reco_classifier_free(classifier);
+    reco_fusion_free(fusion);
     return status;
 }
 
@@ -113,14 +58,13 @@ reco_status study_evaluate(reco_ctx *ctx, study_cell *cell, const study_spec *sp
 {
     *cell = (study_cell){.sides = "none"};
     reco_class_scores scores = {0};
-    int64_t *top = reco_alloc(ctx, data->n * 5, sizeof *top, "predictions");
+    int64_t *top = reco_alloc(ctx, data->n * TOP, sizeof *top, "predictions");
     reco_status status = RECO_E_NOMEM;
     cell->right = reco_alloc(ctx, data->n + 1, 1, "predictions");
     if (!top || !cell->right) goto out;
     switch (spec->kind) {
     case STUDY_CLIP:
-        status = reco_eval_classes(ctx, &scores, top, data->rows, data->n, data->plain, data->c, data->d,
-                                   data->labels);
+        status = ask(ctx, &scores, top, data, data->clip);
         break;
     case STUDY_KNN:
         status = study_knn(ctx, &scores, top, spec, data, bank, filter);
@@ -134,7 +78,7 @@ reco_status study_evaluate(reco_ctx *ctx, study_cell *cell, const study_spec *sp
     }
     if (status != RECO_OK) goto out;
     for (size_t i = 0; i < data->n; i++)
-        cell->right[i] = top[i * 5] == (int64_t)data->labels[i] ? '1' : '0';
+        cell->right[i] = top[i * TOP] == (int64_t)data->labels[i] ? '1' : '0';
     cell->acc1 = scores.acc1;
     cell->acc5 = scores.acc5;
     cell->per_class = scores.mean_per_class;

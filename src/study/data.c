@@ -97,24 +97,22 @@ static reco_status embed_queries(reco_ctx *ctx, study_data *data, const char *di
 
 static reco_status embed_classes(reco_ctx *ctx, study_data *data)
 {
-    const size_t m = data->ntemplates ? data->ntemplates : 1, row = data->c * data->d;
-    const char *const *texts = reco_class_list_texts(data->list);
-    const char *const *templates = (const char *const *)data->templates;
-    size_t all;
-    if (!reco_mul(m, row, &all)) return reco_fail_nomem(ctx, SIZE_MAX, "prompts");
-    data->plain = reco_alloc(ctx, row, sizeof(float), "classes");
-    data->prompts = reco_alloc(ctx, all, sizeof(float), "prompts");
-    if (!data->plain || !data->prompts) return RECO_E_NOMEM;
-    if (data->class_set.n)
-        memcpy(data->plain, data->class_set.rows[RECO_TEXT], row * sizeof(float));
-    else
-        RECO_TRY(reco_class_list_embed(ctx, data->list, data->model, NULL, templates, data->ntemplates,
-                                       data->plain, NULL, NULL));
-    if (m == 1) memcpy(data->prompts, data->plain, row * sizeof(float));
-    for (size_t t = 0; t < m && m > 1; t++)
-        RECO_TRY(reco_embed_classes(ctx, data->model, NULL, texts, data->c, templates + t, 1,
-                                    data->prompts + t * row, NULL, NULL));
-    return RECO_OK;
+    size_t all, m = data->ntemplates ? data->ntemplates : 1;
+    reco_candidates *c = &data->among;
+    *c = (reco_candidates){.n = data->c,
+                           .d = data->d,
+                           .list = data->list,
+                           .model = data->model,
+                           .templates = (const char *const *)data->templates,
+                           .m = data->ntemplates,
+                           .rows = data->class_set.rows[RECO_TEXT]};
+    if (!c->rows) {
+        if (!reco_mul(m, data->c * data->d, &all)) return reco_fail_nomem(ctx, SIZE_MAX, "prompts");
+        if (!(data->prompts = reco_alloc(ctx, all, sizeof(float), "prompts"))) return RECO_E_NOMEM;
+        RECO_TRY(reco_embed_prompts(ctx, c, data->prompts, NULL));
+        c->rows = data->prompts;
+    }
+    return reco_classifier_create(ctx, &data->clip, NULL, c, NULL);
 }
 
 static reco_status make_key(reco_ctx *ctx, study_data *data)
@@ -126,7 +124,7 @@ static reco_status make_key(reco_ctx *ctx, study_data *data)
     reco_hash_update(h, data->rows, data->n * data->d * sizeof(float));
     reco_hash_update(h, data->labels, data->n * sizeof *data->labels);
     reco_hash_update(h, data->is_new, data->n);
-    reco_hash_update(h, data->prompts, m * data->c * data->d * sizeof(float));
+    reco_hash_update(h, data->among.rows, m * data->c * data->d * sizeof(float));
     for (size_t i = 0; i < data->c; i++) reco_hash_update(h, names[i], strlen(names[i]) + 1);
     for (size_t i = 0; i < data->ntemplates; i++)
         reco_hash_update(h, data->templates[i], strlen(data->templates[i]) + 1);
@@ -155,6 +153,6 @@ void study_data_free(study_data *data)
     reco_free(data->labels);
     reco_free(data->is_new);
     reco_free(data->prompts);
-    reco_free(data->plain);
+    reco_classifier_free(data->clip);
     *data = (study_data){0};
 }

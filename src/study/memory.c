@@ -134,7 +134,7 @@ reco_status study_bank_classes(reco_ctx *ctx, study_bank *b, const study_data *d
 {
     if (b->of) return RECO_OK;
     b->of = reco_alloc(ctx, b->n + 1, sizeof *b->of, "classes of rows");
-    return b->of ? study_votes(ctx, data, b->bank, b->ids, b->n, b->of) : RECO_E_NOMEM;
+    return b->of ? reco_classifier_votes(ctx, data->clip, b->bank, b->ids, b->n, b->of) : RECO_E_NOMEM;
 }
 
 void study_bank_close(study_bank *b)

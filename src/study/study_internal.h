@@ -69,8 +69,9 @@ typedef struct study_data {
     float *rows;           /* [n][d] */
     uint32_t *labels;      /* [n] */
     unsigned char *is_new; /* [n] */
-    float *prompts;        /* [max(1, ntemplates)][c][d] */
-    float *plain;          /* [c][d] */
+    reco_candidates among; /* the classes, their prompts embedded */
+    float *prompts;        /* [max(1, ntemplates)][c][d] of them, where they were embedded here */
+    reco_classifier *clip; /* CLIP alone */
     char key[33];          /* of all that */
 } study_data;
 
@@ -166,7 +167,5 @@ reco_status study_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, co
 reco_status study_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const study_data *data,
                       const study_bank *bank, const study_bank *known, const study_bank *pairs);
 /* of [n]: the class whose name the caption of each row is, RECO_NO_CLASS where there is none */
-reco_status study_votes(reco_ctx *ctx, const study_data *data, const reco_bank *bank, const int64_t *ids,
-                        size_t n, uint32_t *of);
 
 #endif

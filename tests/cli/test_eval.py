@@ -282,6 +282,28 @@ class Pictures(Case):
         self.assertEqual(found["runs"][0]["difference"], alone["difference"])
         self.assertEqual([r["fusion"] for r in found["runs"]], ["mean", "none", "vote", "mean", "weighted"])
 
+    def test_cache(self):
+        """What was embedded is kept beside the output, where that is a file; it changes nothing that is said."""
+        options = ["eval", *self.options, "--labels", "l.csv"]
+        (self.dir / "l.csv").write_text((self.dir / "l.csv").read_text() + f"none.png,{NAMES[0]},0\n")
+        self.assertEqual(self.json(*options), (want := self.json(*options, "--details", "/dev/null")))
+        self.assertFalse((self.dir / ".reco-cache").exists())
+        os.makedirs(self.dir / "out")
+        for more in (["--details", "out/d.jsonl"], ["--details", "out/d.jsonl"], ["--cache", "kept", "--results", "out/r-"]):
+            found = self.json(*options, *more)
+            for method in ("clip", "reco"):
+                self.assertEqual(found[method]["acc1"], want[method]["acc1"])
+            self.assertEqual((found["failures"], found["difference"]), (1, want["difference"]))
+        for where in ("out/.reco-cache", "kept"):  # pictures and prompts
+            self.assertEqual([p.suffix for p in (self.dir / where).iterdir()], [".safetensors"] * 2)
+        for file in (self.dir / "kept").iterdir():
+            file.write_bytes(file.read_bytes()[:-1] + b"?")
+        again = self.reco(*options, "--cache", "kept", "--json")
+        self.assertEqual((json.loads(again.stdout), again.stderr.count("is damaged, and made anew")), (want, 2))
+        self.json(*options, "--details", "e.jsonl", "--no-cache")
+        self.assertFalse((self.dir / ".reco-cache").exists())
+        self.reco(*options, "--cache", "kept", "--no-cache", code=2)
+
     def test_classification(self):
         self.dataset(lambda i: ("cls", f"{self.labels[i]}\n"))
         (self.dir / "set/classnames.txt").write_text("\n".join(NAMES) + "\n")

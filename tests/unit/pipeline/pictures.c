@@ -1,6 +1,7 @@
 /* Pictures from files, from their content and from pixels give the same rows, side by side, in any mixture and batch. */
 #include "pipeline/pipeline_internal.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -164,8 +165,100 @@ static void test_failures(void **state)
     for (int i = 0; i < D; i++) assert_true(got[0][i] == 0);
 }
 
+/* The one file of a folder. */
+static char *file_in(const char *dir)
+{
+    char *found = NULL;
+    DIR *stream = opendir(dir);
+    for (const struct dirent *e; stream && (e = readdir(stream));)
+        if (*e->d_name != '.') {
+            assert_null(found);
+            found = reco_path_join(ctx, dir, e->d_name);
+        }
+    if (stream) closedir(stream);
+    return found;
+}
+
+/* Kept rows are used when they are whole and of these very pictures, and failures are told of each time. */
+static void test_kept(void **state)
+{
+    (void)state;
+    enum { PICTURES = 3 };
+    static float want[PICTURES * D], got[PICTURES * D];
+    static failures f;
+    unsigned char ok[PICTURES];
+    char cache[96], path[2][128];
+    snprintf(cache, sizeof cache, "%s/kept/deep", folder);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/kept-%d.bmp", folder, i);
+        good(reco_write_file(ctx, path[i], bmp[i], FILE_BYTES));
+    }
+    const char *paths[PICTURES] = {path[0], "/none/there.png", path[1]};
+    reco_stream_opts opts = {.failure = note, .user = &f};
+    good(reco_embed_files(ctx, model, paths, PICTURES, NULL, want, ok));
+    for (int again = 0; again < 2; again++) {
+        memset(&f, 0, sizeof f);
+        good(reco_embed_files_cached(ctx, model, paths, PICTURES, cache, &opts, got, ok));
+        assert_memory_equal(got, want, sizeof want);
+        assert_true(ok[0] && !ok[1] && ok[2] && f.n == 1 && f.rows[0] == 1);
+    }
+    /* Others in their place: it is they that are used, until a byte of them is wrong. */
+    char *file = file_in(cache), sum[33] = "";
+    unsigned char hash[16];
+    float rows[PICTURES * D];
+    for (size_t i = 0; i < PICTURES * D; i++) rows[i] = (float)i;
+    reco_hash128(rows, sizeof rows, hash);
+    for (int i = 0; i < 16; i++) snprintf(sum + 2 * i, 3, "%02x", hash[i]);
+    const reco_tensor tensor = {
+        .name = "rows", .dtype = RECO_DTYPE_F32, .rank = 2, .shape = {PICTURES, D}, .data = rows};
+    for (int damaged = 0; damaged < 2; damaged++) {
+        good(reco_safetensors_write(ctx, file, &tensor, 1,
+                                    (const reco_meta[]){{"xxh3", sum}, {"truncated", "0"}}, 2));
+        good(reco_embed_files_cached(ctx, model, paths, PICTURES, cache, NULL, got, ok));
+        assert_memory_equal(got, damaged ? want : rows, sizeof rows);
+        sum[0] ^= 1;
+    }
+    good(reco_embed_files_cached(ctx, model, paths, PICTURES, cache, NULL, got, ok));
+    assert_memory_equal(got, want, sizeof want);
+    reco_free(file);
+    /* Another picture under a name is another question. */
+    good(reco_write_file(ctx, path[0], bmp[2], FILE_BYTES));
+    good(reco_embed_files_cached(ctx, model, paths, PICTURES, cache, NULL, got, ok));
+    assert_true(memcmp(got, want, D * sizeof *want) != 0);
+    assert_memory_equal(got + 2 * D, want + 2 * D, D * sizeof *want);
+    /* A folder that can't be made costs nothing but time. */
+    good(reco_embed_files_cached(ctx, model, paths, PICTURES, path[1], NULL, got, ok));
+    assert_memory_equal(got + 2 * D, want + 2 * D, D * sizeof *want);
+}
+
+static void test_kept_prompts(void **state)
+{
+    (void)state;
+    enum { NAMES = 2, PROMPTS = 2, ROWS = NAMES * PROMPTS };
+    static const char *const names[] = {"red", "blue"}, *const templates[] = {"a {}", "the {}"};
+    float want[ROWS * D], got[ROWS * D];
+    uint64_t truncated = 7;
+    char cache[96];
+    reco_candidates c = {
+        .n = NAMES, .d = D, .names = names, .model = model, .templates = templates, .m = PROMPTS};
+    snprintf(cache, sizeof cache, "%s/prompts", folder);
+    good(reco_embed_prompts(ctx, &c, want, NULL));
+    for (int again = 0; again < 2; again++) {
+        good(reco_embed_prompts_cached(ctx, &c, cache, got, &truncated));
+        assert_memory_equal(got, want, sizeof want);
+        assert_int_equal(truncated, 0);
+    }
+    char *file = file_in(cache);
+    assert_non_null(file);
+    reco_free(file);
+    c.m = 1; /* other prompts */
+    good(reco_embed_prompts_cached(ctx, &c, cache, got, NULL));
+    assert_memory_equal(got, want, NAMES * D * sizeof *want);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms), cmocka_unit_test(test_failures)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms), cmocka_unit_test(test_failures),
+                                       cmocka_unit_test(test_kept), cmocka_unit_test(test_kept_prompts)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
