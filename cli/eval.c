@@ -21,6 +21,7 @@ enum {
     KEY_JOINT,
     KEY_CACHE,
     KEY_NO_CACHE,
+    KEY_CLASSIFIER,
 };
 
 static bool several(const eval_args *a)
@@ -49,8 +50,8 @@ static void check(eval_args *a, struct argp_state *state)
         argp_error(state, "--retrieval is among captions, and takes no classes and labels");
     if (a->groups && a->z.images) argp_error(state, "--groups goes with --embeddings or --labels");
     if (several(a)) a->controls = true;
-    if ((a->details || a->page) && (a->controls || a->retrieval))
-        argp_error(state, "--details and --explain are of one run among classes");
+    if ((a->details || a->page || a->classifier) && (a->controls || a->retrieval))
+        argp_error(state, "--details, --explain and --save-classifier are of one run among classes");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -102,6 +103,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_CACHE:
         if (!(a->cache = strdup(arg))) argp_error(state, "out of memory");
+        return 0;
+    case KEY_CLASSIFIER:
+        a->classifier = arg;
         return 0;
     case KEY_NO_CACHE:
         a->no_cache = true;
@@ -155,6 +159,10 @@ static const struct argp_option options[] = {
      "--results or --page write)",
      2},
     {"no-cache", KEY_NO_CACHE, NULL, 0, "Keep nothing", 2},
+    {"save-classifier", KEY_CLASSIFIER, "NPY", 0,
+     "Write the classes' refined embeddings here, [classes][d]: their greatest cosine to a refined picture "
+     "is the answer without a mixture",
+     2},
     {"details", KEY_DETAILS, "FILE", 0, "Write each picture's predictions and neighbours here, as JSONL",
      2},
     {"explain", KEY_EXPLAIN, "N", 0, "Explain N of the pictures, and the classes confused most, on a page",
@@ -191,7 +199,7 @@ static reco_status check_output(cli *c, const eval_args *a, const char *out)
 /* Where nobody says it: beside the first output that is a file. */
 static reco_status choose_cache(eval_args *a)
 {
-    const char *const outputs[] = {a->details, a->results, a->page};
+    const char *const outputs[] = {a->details, a->results, a->page, a->classifier};
     struct stat info;
     if (a->no_cache || a->cache) return RECO_OK;
     for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
@@ -207,9 +215,9 @@ static reco_status choose_cache(eval_args *a)
 
 static reco_status run(cli *c, eval_args *a, eval_question *q, eval_runs *r)
 {
-    const char *const outputs[] = {a->details, a->page};
+    const char *const outputs[] = {a->details, a->page, a->classifier};
     reco_status status = RECO_OK;
-    for (int o = 0; o < 2 && status == RECO_OK; o++)
+    for (int o = 0; o < 3 && status == RECO_OK; o++)
         if (outputs[o]) status = check_output(c, a, outputs[o]);
     if (status == RECO_OK) status = choose_cache(a);
     if (status == RECO_OK && a->dataset) status = eval_dataset(a);

@@ -8,7 +8,7 @@ typedef struct eval_args {
     cli *common;
     zero_shot z;
     const char *labels, *details, *page;
-    const char *embeddings, *class_embeddings, *encoder, *groups, *results;
+    const char *embeddings, *class_embeddings, *encoder, *groups, *results, *classifier;
     bool retrieval, controls, per_class;
     bool joint;     /* text_emb beside the pictures are questions, img_emb beside the classes show them */
     bool dataset;   /* embeddings is a data set of CLIP_benchmark's, to be embedded */

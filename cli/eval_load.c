@@ -161,9 +161,9 @@ static reco_status match(cli *c, eval_args *a, eval_question *q, eval_work *w)
 /* The outputs are none of the pictures. */
 static reco_status check_outputs(cli *c, const eval_args *a, const eval_work *w)
 {
-    const char *const outputs[] = {a->details, a->page};
+    const char *const outputs[] = {a->details, a->page, a->classifier};
     reco_status status = RECO_OK;
-    for (int o = 0; o < 2 && status == RECO_OK; o++)
+    for (int o = 0; o < 3 && status == RECO_OK; o++)
         if (outputs[o])
             status = reco_check_output(c->ctx, outputs[o], RECO_OUT_FILE | RECO_OUT_NO_PROBE,
                                        (const char *const *)w->paths, w->n);

@@ -166,6 +166,8 @@ static reco_status ask(cli *c, eval_args *a, const eval_question *q, eval_runs *
     if (status == RECO_OK) status = compare(c, a, q, r, run);
     if (status == RECO_OK && first && a->details && q->n)
         status = eval_write_details(c, a, q, &r->clip, &run->reco);
+    if (status == RECO_OK && first && a->classifier && q->n)
+        status = reco_classifier_save(c->ctx, a->z.classifier, a->classifier);
     if (status == RECO_OK && first && a->page && q->n) status = eval_explain(c, a, q, &r->clip, run);
     forget_top(&run->cosines);
     forget_top(&run->reco);

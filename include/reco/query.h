@@ -196,6 +196,9 @@ RECO_API void reco_classifier_free(reco_classifier *classifier); /* NULL is fine
 /* [n][d] unit rows of the candidates, by CLIP alone and refined; borrowed. */
 RECO_API const float *reco_classifier_plain(const reco_classifier *classifier);
 RECO_API const float *reco_classifier_refined(const reco_classifier *classifier);
+/* The refined rows as a .npy [n][d] of float32, for who ranks by cosine elsewhere. Atomic. */
+RECO_API reco_status reco_classifier_save(reco_ctx *ctx, const reco_classifier *classifier,
+                                          const char *path);
 /* Of pictures among these candidates. */
 RECO_API void reco_classifier_settings(const reco_classifier *classifier, reco_settings *settings);
 

@@ -1,4 +1,5 @@
 #include "query/classifier.h"
+#include "io/io.h"
 #include "kernels/kernels.h"
 
 #include <stdlib.h>
@@ -128,6 +129,12 @@ const float *reco_classifier_refined(const reco_classifier *classifier) { return
 void reco_classifier_settings(const reco_classifier *classifier, reco_settings *settings)
 {
     *settings = classifier->s;
+}
+
+reco_status reco_classifier_save(reco_ctx *ctx, const reco_classifier *classifier, const char *path)
+{
+    const size_t shape[2] = {classifier->c.n, classifier->c.d};
+    return reco_npy_write(ctx, path, RECO_DTYPE_F32, 2, shape, classifier->refined);
 }
 
 /* ---- pictures ---- */

@@ -357,6 +357,42 @@ class Pictures(Case):
             self.assertAlmostEqual(float(row["acc1"]), found[method]["acc1"])
             self.assertAlmostEqual(float(row["mean_per_class_recall"]), found[method]["mean_per_class"])
 
+    def test_evaluation_of_clip_benchmark(self):
+        """Its own evaluation of the exported classifier, over refined pictures, gives the figures of the cosines."""
+        options = [*self.options, "--labels", "l.csv", "--no-cache"]
+        found = self.json("eval", *options, "--save-classifier", "classes.npy", "--mixture", "0.5,0.5")
+        self.reco("embed", "--model", MODEL, "--images", "test", "--out", "e")
+        self.reco("refine", "--bank", "b", "--fusion", "mean", "--embeddings", "e", "--out", "r", "--dtype", "float32")
+        rows, classes = (npy(self.dir / name)[1] for name in ("r/img_emb/img_emb_0.npy", "classes.npy"))
+        places = [json.loads(line)["image_path"] for line in (self.dir / "r/metadata/metadata_0.jsonl").read_text().splitlines()]
+        labels = dict(zip((pathlib.Path(p).name for p in self.images), self.labels))
+        labels = [labels[pathlib.Path(p).name] for p in places]
+        right = sum(best(row, classes) == label for row, label in zip(rows, labels))
+        self.assertAlmostEqual(right / 12, found["cosines"]["acc1"])
+        self.assertEqual((len(classes), len(classes[0])), (4, len(rows[0])))
+        program = shutil.which("clip_benchmark")
+        if not program: self.skipTest("clip_benchmark is not installed")
+        python = pathlib.Path(program).read_text().splitlines()[0][2:]
+        # 1.6.2 makes numbers of arrays of one, which numpy 2.4 refuses.
+        if subprocess.run([python, "-c", "import torch, sklearn, numpy; float(numpy.ones(1))"], capture_output=True).returncode:
+            self.skipTest("clip_benchmark lacks torch, or has a numpy that it can't use")
+        code = """
+import json, sys, numpy, torch
+from clip_benchmark.metrics.zeroshot_classification import evaluate
+class Model:
+    def encode_image(self, rows): return rows
+rows, labels = torch.from_numpy(numpy.load(sys.argv[1])), torch.tensor(json.loads(sys.argv[3]))
+torch.save(torch.from_numpy(numpy.load(sys.argv[2])).T, "classes.pt")
+data = torch.utils.data.TensorDataset(rows, labels)
+data.classes = json.loads(sys.argv[4])
+print(json.dumps(evaluate(Model(), torch.utils.data.DataLoader(data, batch_size=5), None, data.classes, [], "cpu", amp=False, load_clfs=["classes.pt"])))
+"""
+        done = subprocess.run([python, "-c", code, "r/img_emb/img_emb_0.npy", "classes.npy", json.dumps(labels), json.dumps(NAMES)],
+                              cwd=self.dir, capture_output=True, text=True, check=True)
+        said = json.loads(done.stdout)
+        self.assertAlmostEqual(said["acc1"], found["cosines"]["acc1"])
+        self.assertAlmostEqual(said["mean_per_class_recall"], found["cosines"]["mean_per_class"])
+
 
 if __name__ == "__main__":
     unittest.main()

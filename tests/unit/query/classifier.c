@@ -1,4 +1,5 @@
 /* A classifier against its definition, without a model. */
+#include "io/io.h"
 #include "kernels/kernels.h"
 #include "query/query.h"
 
@@ -122,6 +123,16 @@ static void test_rows(void **state)
     assert_memory_equal(reco_classifier_plain(c), want, sizeof want);
     average(&memory, want);
     assert_memory_equal(reco_classifier_refined(c), want, sizeof want);
+    char *path = reco_format(ctx, "%s/classes.npy", folder);
+    reco_npy npy;
+    float saved[C * D];
+    good(reco_classifier_save(ctx, c, path));
+    good(reco_npy_open(ctx, &npy, path));
+    assert_true(npy.rows == C && npy.cols == D);
+    good(reco_npy_rows(ctx, &npy, 0, C, saved));
+    assert_memory_equal(saved, want, sizeof want);
+    reco_npy_close(&npy);
+    reco_free(path);
     reco_classifier_settings(c, &s);
     assert_true(s.k == K && s.refines && s.voters == 0);
     reco_classifier_free(c);
