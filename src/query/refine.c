@@ -11,6 +11,7 @@ typedef struct work {
     reco_fusion_config config;
     reco_side searched;
     size_t d, reach, fetch; /* neighbours that are listed, that are looked for */
+    bool fuses;             /* neighbours take part */
 } work;
 
 /* The first `want` of `have` places each. */
@@ -74,9 +75,9 @@ static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, co
                         out->hits.counts ? out->hits.counts + from : NULL};
     if (!found.ids || !found.scores || !found.counts) RECO_GO(RECO_E_NOMEM);
     if (w->fetch) RECO_GO(reco_bank_search(ctx, w->memory->bank, w->searched, x, n, &search, found));
-    if (w->s.refines && w->fetch)
+    if (w->fuses)
         RECO_GO(fuse(ctx, w, x, found, n, rows, weights));
-    else if (w->s.refines) /* a layer that looks at no neighbours */
+    else if (w->s.refines && rows) /* a layer that looks at no neighbours */
         RECO_GO(
             reco_fusion_refine(ctx, w->memory->fusion, w->q->side, x, NULL, NULL, NULL, n, w->s.k, rows));
     else {
@@ -100,10 +101,10 @@ reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_que
         w.config = reco_fusion_get_config(memory->fusion);
         w.searched = reco_modality_side(w.config.search, question->side);
     }
-    bool lists = out->hits.ids || out->hits.scores || out->hits.counts,
-         fuses = w.s.refines && (out->weights || (out->rows && w.config.layer != RECO_LAYER_MLP));
+    bool lists = out->hits.ids || out->hits.scores || out->hits.counts;
+    w.fuses = w.s.refines && (out->weights || (out->rows && w.config.layer != RECO_LAYER_MLP));
     w.reach = out->reach ? out->reach : w.s.k;
-    w.fetch = reco_max(fuses ? w.s.k : 0, lists ? w.reach : 0);
+    w.fetch = reco_max(w.fuses ? w.s.k : 0, lists ? w.reach : 0);
     if (reco_max(w.s.k, w.reach) > RECO_BANK_MAX_K)
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", reco_max(w.s.k, w.reach),
                          RECO_BANK_MAX_K);

@@ -124,6 +124,18 @@ static void test_match(void **state)
     assert_memory_equal(classes, places, sizeof places);
     assert_string_equal(reco_class_list_nearest(list, "blu bocks"), "blue_box");
     reco_class_list_free(list);
+    /* Names in memory are what they are in a file: all of them, and the class of each. */
+    static const char *const given[] = {"red disc", "blue_box", "Red Disc", "12"};
+    static const uint32_t of[] = {0, 1, 0, 2};
+    good(reco_class_list_from(ctx, &list, given, 4, "these"));
+    good(reco_class_list_settle(ctx, list, NULL, 1));
+    assert_int_equal(reco_class_list_count(list), 3);
+    assert_memory_equal(reco_class_list_of(list), of, sizeof of);
+    for (size_t i = 0; i < 4; i++) assert_string_equal(reco_class_list_entries(list)[i], given[i]);
+    assert_string_equal(reco_class_list_texts(list)[2], "12");
+    reco_class_list_free(list);
+    assert_int_equal(reco_class_list_from(ctx, &list, NULL, 0, "these"), RECO_E_FORMAT);
+    assert_non_null(strstr(reco_ctx_error(ctx), "these"));
 }
 
 /* Names that the model embeds, some prompts at a time, are what they are as rows that were embedded before; either way captions are

@@ -220,6 +220,45 @@ static void test_excluded(void **state)
     }
 }
 
+/* Rows of one vector are one picture, of which the best answers; one that is left out takes the others with it. */
+static void test_distinct(void **state)
+{
+    (void)state;
+    enum { SAME = 6, OTHERS = 3, ROWS = SAME + OTHERS };
+    float rows[ROWS * D], said[ROWS * D], scores[ROWS];
+    int64_t ids[ROWS], exclude = 2;
+    size_t count;
+    unit_rows(rows, ROWS, 7);
+    unit_rows(said, ROWS, 8);
+    for (size_t i = 1; i < SAME; i++) memcpy(rows + i * D, rows, D * sizeof *rows);
+    char *path = reco_format(ctx, "%s/same", folder);
+    reco_bank_writer *writer;
+    reco_bank *same;
+    reco_pair pairs[ROWS];
+    uint64_t next;
+    int done;
+    for (size_t i = 0; i < ROWS; i++) pairs[i] = (reco_pair){.caption = "a caption"};
+    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){D, "", "", 0}, "test", &next, &done));
+    good(reco_bank_append(ctx, writer, rows, said, pairs, ROWS));
+    good(reco_bank_commit(ctx, writer, ROWS, 1));
+    reco_bank_writer_close(writer);
+    good(reco_bank_open(ctx, &same, path));
+    reco_hits hits = {ids, scores, &count};
+    reco_search_opts opts = {.k = ROWS};
+    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, hits));
+    assert_int_equal(count, 1 + OTHERS);
+    assert_true(ids[0] == 0 && scores[0] > 0.999f && ids[count] == -1 && scores[count] == 0);
+    opts.k = 1; /* found behind five rows that show the same */
+    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows + SAME * D, 1, &opts, hits));
+    assert_int_equal(ids[0], SAME);
+    opts = (reco_search_opts){.k = 2, .exclude = &exclude, .nexclude = 1};
+    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, hits));
+    assert_int_equal(count, 2);
+    assert_true(ids[0] >= SAME && ids[1] >= SAME);
+    reco_bank_close(same);
+    reco_free(path);
+}
+
 /* A side that is not refined comes back as it is, and so do its neighbours where they are asked for. */
 static void test_other_side(void **state)
 {
@@ -273,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_which_mixture), cmocka_unit_test(test_settings),
         cmocka_unit_test(test_answers),       cmocka_unit_test(test_excluded),
-        cmocka_unit_test(test_other_side),    cmocka_unit_test(test_refused)};
+        cmocka_unit_test(test_other_side),    cmocka_unit_test(test_distinct),
+        cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

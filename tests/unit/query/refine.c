@@ -226,6 +226,10 @@ static void test_modalities(void **state)
             good(reco_fusion_weights(ctx, f, side, x, R, scores, NULL, 1, K, same));
             assert_memory_equal(found, ids, K * sizeof *ids);
             for (size_t h = 0; h <= K; h++) assert_true(fabsf(weights[h] - same[h]) < 1e-6f);
+            good(reco_refine(ctx, &memory, &(reco_question){.side = side, .x = x, .n = Q},
+                             &(reco_refined){.rows = want, .reach = 1, .hits = {.ids = found}}));
+            assert_memory_equal(want, out, sizeof out); /* however many are listed */
+            for (size_t i = 0; i < Q; i++) assert_int_equal(found[i], ids[i * K]);
             good(refine(&memory, side, x, Q, want, (reco_hits){0}));
             assert_memory_equal(want, out, sizeof out); /* whether or not hits are wanted */
             reco_fusion_free(f);
