@@ -51,10 +51,19 @@ typedef struct reco_pair {
 /* ---- reading ---- */
 
 /* Open a snapshot of the bank at path: what is committed now is what this handle sees until it is closed.
- * Read-only media are fine. Returns RECO_OK; RECO_E_IO, RECO_E_FORMAT (file and reason), RECO_E_NOTFOUND (path is
+ * Any number of threads may use it at once, each with a context of its own, in every function that takes a const reco_bank;
+ * those that read the database (rows and conditions) take turns there. Read-only media are fine. Returns RECO_OK; RECO_E_IO, RECO_E_FORMAT (file and reason), RECO_E_NOTFOUND (path is
  * no bank), RECO_E_UNSUPPORTED (newer format), RECO_E_NOMEM. */
 RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path);
 RECO_API void reco_bank_close(reco_bank *bank);
+
+/* See what was committed since the bank was opened.
+ *   out  a newer snapshot of the same folder, to be closed as any other; NULL where nothing was committed, which is found out in
+ *        a microsecond. Opening one takes as long as reco_bank_open: a fraction of a millisecond, and more with many vector files
+ * The bank itself stays what it is. Who reads from it goes on, and its filters are its own: a search in the newer one refuses
+ * them, so make them anew. Close the older one when nobody reads from it any more; a compaction's files take up space until
+ * then. Errors as reco_bank_open. */
+RECO_API reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
 RECO_API reco_bank_info reco_bank_get_info(const reco_bank *bank);
 
 /* A vector file of the snapshot. */
@@ -81,8 +90,7 @@ RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out,
  * parameters; subqueries may read pair, json_each and json_tree; functions are SQLite's that compute. Values of more
  * than 1.2 MB (128 MB over the condition's names and calls, if that is less), more than 10^8 + 2,000 N steps of SQLite's and
  * more than 10 s + 0.2 ms N end it. Where a text is compared with a number, which says nothing of their values, a warning is logged.
- * RECO_E_ARG says what was refused; RECO_E_CANCELLED, RECO_E_NOMEM, RECO_E_IO, RECO_E_FORMAT. One thread at a time per
- * bank. */
+ * RECO_E_ARG says what was refused; RECO_E_CANCELLED, RECO_E_NOMEM, RECO_E_IO, RECO_E_FORMAT. */
 RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                             const char *where);
 
@@ -115,9 +123,9 @@ typedef struct reco_hits {
  *
  * Exact: scores are inner products with the stored f16 rows, in double, rounded to f32; equal ones order by smaller id.
  * Costs nq*N*d multiply-adds at most, in int8; scratch does not grow with N but for 24 bytes per 1,024 rows.
- * Thread-safe on a shared bank, each thread with a ctx of its own.
+ * A search that takes longer than tenths of a second calls the progress hook as it goes, and ends when that asks it to.
  * Returns RECO_OK; RECO_E_ARG (k out of range, a query not unit norm or not finite, a filter of another bank);
- * RECO_E_NOMEM. */
+ * RECO_E_CANCELLED; RECO_E_NOMEM. */
 RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                       const float *queries, size_t nq, const reco_search_opts *opts,
                                       reco_hits hits);
@@ -145,10 +153,14 @@ RECO_API reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco
                                       const float *query, float least, int64_t from, size_t max,
                                       int64_t *ids, float *scores, size_t *n);
 
-/* Caption, uri and meta of one row. The strings of *out live until reco_pair_free(out).
- * May be called from one thread at a time per bank. RECO_E_NOTFOUND. */
+/* Caption, uri and meta of one row. The strings of *out live until reco_pair_free(out). RECO_E_NOTFOUND. */
 RECO_API reco_status reco_bank_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out);
 RECO_API void reco_pair_free(reco_pair *pair);
+/* The same of many.
+ *   ids  [n], as reco_bank_search leaves them: of -1 comes a pair without strings
+ *   out  [n], each to be freed with reco_pair_free; none where an error is returned */
+RECO_API reco_status reco_bank_get_many(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n,
+                                        reco_pair *out);
 
 /* Rows that are deleted and not yet compacted: their ids, as reco_bank_ids, and what they said, as reco_bank_get (which
  * says RECO_E_NOTFOUND of a live one). */

@@ -5,6 +5,7 @@
 #include "bank/segment/segment.h"
 
 struct reco_bank {
+    char *path; /* of the folder, resolved: the working directory may change before a refresh */
     reco_catalog *catalog;
     reco_bank_info info;
     reco_segment *segments;

@@ -1,5 +1,8 @@
 #include "bank/bank_internal.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 #define MAX_ATTEMPTS 100
 
 /* *broken: the entry that could not be opened. */
@@ -90,6 +93,9 @@ static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, i
     reco_segment_list list = {0};
     int64_t next_segment;
     reco_status status;
+    if (!(bank->path = realpath(path, NULL)))
+        RECO_GO(
+            reco_fail_errno(ctx, errno == ENOENT ? RECO_E_NOTFOUND : RECO_E_IO, "%s: no bank there", path));
     RECO_GO(reco_catalog_open(ctx, &bank->catalog, path, false));
     RECO_GO(reco_catalog_info(ctx, bank->catalog, &bank->info, &next_segment));
     RECO_GO(reco_catalog_segments(ctx, bank->catalog, &list));
@@ -121,6 +127,14 @@ reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
     return status;
 }
 
+reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
+{
+    bool changed;
+    *out = NULL;
+    RECO_TRY(reco_catalog_changed(ctx, bank->catalog, &changed));
+    return changed ? reco_bank_open(ctx, out, bank->path) : RECO_OK;
+}
+
 void reco_bank_close(reco_bank *bank)
 {
     if (!bank) return;
@@ -129,6 +143,7 @@ void reco_bank_close(reco_bank *bank)
     reco_free(bank->entries);
     reco_free(bank->deleted);
     reco_catalog_close(bank->catalog);
+    free(bank->path);
     reco_free(bank);
 }
 

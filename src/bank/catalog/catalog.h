@@ -2,7 +2,7 @@
  * do is what another store of the same tables would have to do.
  *
  * A catalog opened for reading stays in one read transaction: it sees one snapshot until it is closed. Used by
- * one thread at a time. */
+ * one thread at a time, but for reco_catalog_pair, reco_catalog_where and reco_catalog_changed, in which threads take turns. */
 #ifndef RECO_SRC_BANK_CATALOG_H
 #define RECO_SRC_BANK_CATALOG_H
 
@@ -40,6 +40,8 @@ reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_
 /* RECO_E_NOTFOUND when dir holds no bank. */
 reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write);
 void reco_catalog_close(reco_catalog *c);
+/* Was anything committed since c was opened for reading? A microsecond. */
+reco_status reco_catalog_changed(reco_ctx *ctx, reco_catalog *c, bool *changed);
 
 /* ---- read.c ---- */
 

@@ -55,6 +55,10 @@ static reco_status connect_to(reco_ctx *ctx, reco_catalog *c, const char *name, 
 
 static void disconnect(reco_catalog *c)
 {
+    sqlite3_finalize(c->version);
+    sqlite3_close(c->watch);
+    c->version = NULL;
+    c->watch = NULL;
     for (size_t i = 0; i < RECO_SQL_COUNT; i++) {
         sqlite3_finalize(c->statements[i]);
         c->statements[i] = NULL;
@@ -67,6 +71,38 @@ static void disconnect(reco_catalog *c)
 static reco_status pin(reco_ctx *ctx, reco_catalog *c)
 {
     return reco_catalog_exec(ctx, c, "BEGIN; SELECT 1 FROM sqlite_schema");
+}
+
+/* SQLite's count of what others have committed, as the watch sees it. */
+static bool read_version(reco_catalog *c, int64_t *version)
+{
+    bool row = sqlite3_step(c->version) == SQLITE_ROW;
+    if (row) *version = sqlite3_column_int64(c->version, 0);
+    return sqlite3_reset(c->version) == SQLITE_OK && row;
+}
+
+/* Before the transaction begins: what is committed in between then counts as news, and is found to be none. */
+static bool begin_watch(reco_catalog *c)
+{
+    return sqlite3_open_v2(c->file, &c->watch, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) ==
+               SQLITE_OK &&
+           harden(c->watch) == SQLITE_OK &&
+           sqlite3_prepare_v2(c->watch, "PRAGMA data_version", -1, &c->version, NULL) == SQLITE_OK &&
+           read_version(c, &c->seen);
+}
+
+reco_status reco_catalog_changed(reco_ctx *ctx, reco_catalog *c, bool *changed)
+{
+    int64_t version = 0;
+    *changed = false;
+    if (!c->watch) return RECO_OK;
+    pthread_mutex_lock(&c->turn);
+    bool good = read_version(c, &version);
+    reco_status status =
+        good ? RECO_OK : reco_fail(ctx, RECO_E_IO, "%s: %s", c->file, sqlite3_errmsg(c->watch));
+    pthread_mutex_unlock(&c->turn);
+    *changed = version != c->seen;
+    return status;
 }
 
 /* "file:///path?immutable=1" with what a URI reserves escaped. */
@@ -88,8 +124,11 @@ static char *immutable_uri(reco_ctx *ctx, const char *file)
  * changes the file either, and it may be read as it is, provided that nothing is left in the log. */
 static reco_status connect_read_only(reco_ctx *ctx, reco_catalog *c, const char *dir)
 {
+    bool watched = begin_watch(c);
     reco_status status = connect_to(ctx, c, c->file, SQLITE_OPEN_READONLY);
     if (status == RECO_OK) status = pin(ctx, c);
+    if (status == RECO_OK && !watched)
+        return reco_fail(ctx, RECO_E_IO, "%s: %s", c->file, sqlite3_errmsg(c->watch));
     if (status != RECO_E_IO || access(dir, W_OK) == 0) return status;
 
     struct stat log;
@@ -184,7 +223,12 @@ reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir
 {
     *out = NULL;
     reco_catalog *c = reco_alloc(ctx, 1, sizeof *c, "bank");
+    pthread_mutexattr_t recursive; /* a progress hook may ask for rows while a condition runs */
     if (!c) return RECO_E_NOMEM;
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&c->turn, &recursive);
+    pthread_mutexattr_destroy(&recursive);
     /* An absolute path can't be taken for one of SQLite's "file:" names. */
     char *folder = realpath(dir, NULL);
     reco_status status = RECO_E_NOMEM;
@@ -217,6 +261,7 @@ void reco_catalog_close(reco_catalog *c)
 {
     if (!c) return;
     disconnect(c);
+    pthread_mutex_destroy(&c->turn);
     reco_free(c->file);
     reco_free(c->base);
     reco_free(c);

@@ -183,7 +183,7 @@ reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt 
     return RECO_OK;
 }
 
-reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, reco_pair *out)
+static reco_status read_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, reco_pair *out)
 {
     sqlite3_stmt *s;
     bool row;
@@ -205,6 +205,14 @@ reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool d
 out:
     sqlite3_reset(s);
     if (status != RECO_OK) reco_pair_free(out);
+    return status;
+}
+
+reco_status reco_catalog_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, reco_pair *out)
+{
+    pthread_mutex_lock(&c->turn);
+    reco_status status = read_pair(ctx, c, id, deleted, out);
+    pthread_mutex_unlock(&c->turn);
     return status;
 }
 

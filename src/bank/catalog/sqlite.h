@@ -4,6 +4,7 @@
 
 #include "bank/catalog/catalog.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 
 typedef enum reco_sql {
@@ -81,6 +82,11 @@ struct reco_catalog {
     reco_where_guard *guard; /* of the condition that runs; NULL: none */
     uint64_t said;           /* hash of the condition whose doubts were told last; 0: none */
     sqlite3_stmt *statements[RECO_SQL_COUNT];
+    pthread_mutex_t turn; /* of who reads a row or runs a condition */
+    /* Of one opened for reading: a connection without a transaction, and what it said when ours began. NULL: nobody writes there. */
+    sqlite3 *watch;
+    sqlite3_stmt *version;
+    int64_t seen;
 };
 
 /* Ending of the key under which an unfinished job remembers the id of its first row. */

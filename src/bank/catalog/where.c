@@ -213,32 +213,40 @@ static reco_status run_both(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g,
     return RECO_OK;
 }
 
+static reco_status run_guarded(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g,
+                               const reco_where_query *q, visitor *v)
+{
+    if (c->guard) return reco_fail(ctx, RECO_E_ARG, "where: a hook may not run a condition inside another");
+    limit limits[] = {{SQLITE_LIMIT_LENGTH, g->most_bytes},
+                      {SQLITE_LIMIT_COMPOUND_SELECT, 10},
+                      {SQLITE_LIMIT_EXPR_DEPTH, 500}};
+    c->guard = g;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        limits[i].value = sqlite3_limit(c->db, limits[i].which, limits[i].value);
+    sqlite3_progress_handler(c->db, STEPS_PER_CHECK, watch, g);
+    reco_status status = run_both(ctx, c, g, q, v);
+    sqlite3_progress_handler(c->db, 0, NULL, NULL);
+    c->guard = NULL;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        sqlite3_limit(c->db, limits[i].which, limits[i].value);
+    return status;
+}
+
 reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const reco_where_query *q,
                                reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough),
                                void *arg)
 {
     reco_where_text text;
-    reco_where_guard g = {.ctx = ctx,
-                          .text = &text,
-                          .most_steps = STEPS + q->rows * STEPS_PER_ROW,
-                          .deadline = reco_now() + SECONDS + (double)q->rows * SECONDS_PER_ROW};
+    reco_where_guard g = {.ctx = ctx, .text = &text, .most_steps = STEPS + q->rows * STEPS_PER_ROW};
+    visitor v = {.visit = visit, .arg = arg, .from = q->from};
     reco_status status = reco_where_cut(ctx, &text, q->where);
     if (status == RECO_OK) status = reco_where_compare(ctx, &text);
     g.most_bytes = (int)reco_min(MAX_VALUE, MAX_VALUES / reco_max(text.values, 1));
-    limit limits[] = {{SQLITE_LIMIT_LENGTH, g.most_bytes},
-                      {SQLITE_LIMIT_COMPOUND_SELECT, 10},
-                      {SQLITE_LIMIT_EXPR_DEPTH, 500}};
     if (status == RECO_OK) {
-        c->guard = &g;
-        for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-            limits[i].value = sqlite3_limit(c->db, limits[i].which, limits[i].value);
-        sqlite3_progress_handler(c->db, STEPS_PER_CHECK, watch, &g);
-        visitor v = {.visit = visit, .arg = arg, .from = q->from};
-        status = run_both(ctx, c, &g, q, &v);
-        sqlite3_progress_handler(c->db, 0, NULL, NULL);
-        c->guard = NULL;
-        for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-            sqlite3_limit(c->db, limits[i].which, limits[i].value);
+        pthread_mutex_lock(&c->turn);
+        g.deadline = reco_now() + SECONDS + (double)q->rows * SECONDS_PER_ROW;
+        status = run_guarded(ctx, c, &g, q, &v);
+        pthread_mutex_unlock(&c->turn);
     }
     reco_where_free(&text);
     return status;

@@ -16,6 +16,8 @@
 #define BLOCK_ROWS 1024
 #define DIRECT_QUERIES 8 /* up to here, scoring f16 rows is faster than encoding them */
 #define MEAN_ROWS 64     /* of a block that is encoded on the way, its mean is of so many */
+/* Products between two looks at the progress hook: tens of milliseconds. What is done sooner never looks. */
+#define SLICE_PRODUCTS ((size_t)1 << 32)
 
 typedef struct worker {
     float *scores;      /* [nq][k] */
@@ -38,7 +40,7 @@ typedef struct scan {
     const reco_bank *bank;
     const reco_scan_kernel *kernel;
     const reco_scan_opts *opts;
-    const reco_scan_block *blocks;
+    const reco_scan_block *blocks; /* those of a slice */
     const float *queries;
     reco_scan_queries q;
     uint32_t *best; /* [nq] bits of a float: the k-th best score known, shared */
@@ -323,6 +325,21 @@ static void merge_body(void *arg, size_t begin, size_t end, int number)
     }
 }
 
+/* Blocks slice by slice, since hooks are for the context's own thread. */
+static reco_status scan_slices(reco_ctx *ctx, scan *s, const reco_scan_block *blocks, size_t n)
+{
+    size_t d = s->bank->info.d, each = reco_scan_block_rows(d) * d * reco_max(1, s->q.n),
+           slice = reco_max(SLICE_PRODUCTS / each, 4 * (size_t)reco_ctx_threads(ctx));
+    for (size_t i = 0; i < n; i += slice) {
+        if (i)
+            RECO_TRY(
+                reco_progress(ctx, "searching", s->opts->pass * n + i, reco_max(1, s->opts->passes) * n));
+        s->blocks = blocks + i;
+        reco_parallel(ctx, reco_min(slice, n - i), 1, scan_block, s);
+    }
+    return RECO_OK;
+}
+
 reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan_opts *opts,
                            const float *queries, size_t nq, float *scores, int64_t *positions,
                            size_t *counts)
@@ -333,7 +350,6 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
         .bank = bank,
         .kernel = reco_scan_kernel_of(ctx),
         .opts = opts,
-        .blocks = opts->blocks,
         .queries = queries,
         /* d roundings of 2^-24 at most on the way of any product into its sum, and the last to f32; norms are within
          * 1.01 of 1. */
@@ -344,20 +360,19 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
     };
     reco_mark start = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
-    if (!s.blocks) s.blocks = all_blocks(ctx, bank, &nblocks);
+    const reco_scan_block *blocks = opts->blocks ? opts->blocks : all_blocks(ctx, bank, &nblocks);
     s.best = reco_scratch(ctx, nq, sizeof *s.best, "search");
     s.workers = reco_scratch(ctx, threads, sizeof *s.workers, "search");
     int8_t *codes = reco_scratch(ctx, nq, reco_scan_width(d), "search");
-    if (!s.blocks || !s.best || !s.workers || !codes) goto out;
+    if (!blocks || !s.best || !s.workers || !codes) goto out;
     RECO_GO(reco_scan_queries_new(ctx, &s.q, nq, d));
     status = RECO_E_NOMEM;
     for (size_t t = 0; t < threads; t++)
         if (!make_worker(ctx, &s.workers[t], nq, opts->k, d)) goto out;
     for (size_t q = 0; q < nq; q++) memcpy(&s.best[q], &opts->least, sizeof opts->least);
     reco_scan_encode_queries(s.kernel, &s.q, codes, queries, nq, d);
-    reco_parallel(ctx, nblocks, 1, scan_block, &s);
+    RECO_GO(scan_slices(ctx, &s, blocks, nblocks));
     reco_parallel(ctx, nq, 64, merge_body, &s);
-    status = RECO_OK;
 out:
     reco_scratch_release(ctx, start);
     return status;

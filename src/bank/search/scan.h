@@ -22,6 +22,7 @@ typedef struct reco_scan_opts {
      * index would give. */
     const reco_scan_block *blocks;
     size_t nblocks;
+    size_t pass, passes; /* for the progress hook: which of how many scans of the bank; 0 of 0: of one */
 } reco_scan_opts;
 /* The k best of those rows: position and score of each of nq queries [nq][k], counts [nq]. Scores are inner products
  * with the stored f16 rows in double, rounded to f32, equal ones by position: that does not depend on blocks, threads

@@ -75,11 +75,13 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     size_t *excluded = reco_scratch(ctx, pass, scan.nexclude * sizeof *excluded, "search");
     if (!positions || !counts || !excluded) goto out;
     scan.exclude = excluded;
+    scan.passes = (nq + pass - 1) / pass;
     for (size_t q = 0; q < nq; q += pass) {
         size_t n = reco_min(pass, nq - q);
         float *scores = hits.scores + q * k;
         if (scan.nexclude)
             find_excluded(bank, opts->exclude + q * scan.nexclude, n, scan.nexclude, excluded);
+        scan.pass = q / pass;
         RECO_GO(reco_bank_scan(ctx, bank, &scan, queries + q * d, n, scores, positions, counts));
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < k; j++) {
