@@ -58,7 +58,8 @@ static void without(reco_ctx *ctx, outputs *out, const inputs *in, reco_attn a)
 static void compare(const char *what, const float *a, const float *b, size_t n)
 {
     double most = 0;
-    for (size_t i = 0; i < n; i++) most = fmax(most, fabs((double)b[i]));
+    for (size_t i = 0; i < n; i++)
+        if (fabs((double)b[i]) > most) most = fabs((double)b[i]); /* gcc 12 breaks on fmax here for arm64 */
     for (size_t i = 0; i < n; i++)
         if (!(fabs((double)a[i] - (double)b[i]) <= 1e-5 * fmax(1, most)))
             fail_msg("%s[%zu] = %g, want %g", what, i, (double)a[i], (double)b[i]);
