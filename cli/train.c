@@ -50,7 +50,7 @@ static reco_layer layer(struct argp_state *state, const char *arg)
     static const struct {
         const char *name;
         reco_layer layer;
-    } names[] = {{"auto", RECO_LAYER_NONE},
+    } names[] = {{"auto", RECO_LAYER_AUTO},
                  {"relational", RECO_LAYER_RELATIONAL},
                  {"transformer", RECO_LAYER_TRANSFORMER},
                  {"weighted", RECO_LAYER_WEIGHTED},
@@ -222,8 +222,8 @@ static const struct argp_option options[] = {
      "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
      1},
     {"layer", KEY_LAYER, "NAME", 0,
-     "relational, transformer, weighted, mlp (no retrieval) or auto (default: relational below 100,000 "
-     "pairs)",
+     "relational, transformer, weighted, mlp (no retrieval), or auto: the first three are trained and "
+     "compared (default: relational, transformer from 100,000 pairs on)",
      2},
     {"k", 'k', "K", 0, "Neighbours (default 10)", 2},
     {"search", KEY_SEARCH, "uni|cross", 0,
@@ -314,19 +314,56 @@ static reco_status load_pairs(cli *c, const args *a, const reco_model *model, co
     return status;
 }
 
+/* The layers that were compared; NULL where there was one. */
+static json_t *compared(const reco_train_result *r)
+{
+    json_t *list = r->layers ? json_array() : NULL;
+    for (size_t i = 0; i < r->layers; i++) {
+        const reco_train_layer *l = &r->compared[i];
+        json_t *row =
+            json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f}", "layer", reco_layer_name(l->layer), "refine",
+                      cli_sides_name(l->sides), "pairs", (json_int_t)l->pairs, "best_step",
+                      (json_int_t)l->best_step, "clip", l->clip, "score", l->score, "seconds", l->seconds);
+        if (l->common)
+            json_object_update_new(
+                row, json_pack("{s:s, s:I, s:f, s:f}", "against", reco_layer_name(l->against), "common",
+                               (json_int_t)l->common, "gain", l->gain, "error", l->error));
+        json_array_append_new(list, row);
+    }
+    return list;
+}
+
+static void print_compared(const reco_train_result *r)
+{
+    if (r->layers == 0) return;
+    printf("%-12s %-7s %6s %8s %8s %9s  %s\n", "layer", "refined", "pairs", "CLIP", "score", "seconds",
+           "against the best before");
+    for (size_t i = 0; i < r->layers; i++) {
+        const reco_train_layer *l = &r->compared[i];
+        printf("%-12s %-7s %6zu %8.4f %8.4f %9.1f", reco_layer_name(l->layer), cli_sides_name(l->sides),
+               l->pairs, l->clip, l->score, l->seconds);
+        if (l->common)
+            printf("  %s: %+.4f, error %.4f, on %zu pair%s", reco_layer_name(l->against), l->gain, l->error,
+                   l->common, cli_s(l->common));
+        putchar('\n');
+    }
+}
+
 static void print(const cli *c, const args *a, const reco_train_result *r)
 {
     const char *name = reco_layer_name(r->layer);
     if (c->json) {
         cli_print(json_pack(
-            "{s:I, s:I, s:s, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:b, s:f, s:o}", "pairs",
-            (json_int_t)r->pairs, "validation_pairs", (json_int_t)r->validation_pairs, "layer", name,
-            "steps", (json_int_t)r->steps, "best_step", (json_int_t)r->best_step, "loss", r->loss,
-            "recall_at_1", "clip", r->clip, "image", r->image, "text", r->text, "both", r->both, "refine",
-            cli_sides_name(r->sides), "mixture", cli_mixture(&r->mixture), "concat", cli_weight(r->concat),
-            "resumed", r->resumed, "seconds", r->seconds, "out", cli_text(a->out)));
+            "{s:I, s:I, s:s, s:o*, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:b, s:f, s:o}",
+            "pairs", (json_int_t)r->pairs, "validation_pairs", (json_int_t)r->validation_pairs, "layer",
+            name, "layers", compared(r), "steps", (json_int_t)r->steps, "best_step",
+            (json_int_t)r->best_step, "loss", r->loss, "recall_at_1", "clip", r->clip, "image", r->image,
+            "text", r->text, "both", r->both, "refine", cli_sides_name(r->sides), "mixture",
+            cli_mixture(&r->mixture), "concat", cli_weight(r->concat), "resumed", r->resumed, "seconds",
+            r->seconds, "out", cli_text(a->out)));
         return;
     }
+    print_compared(r);
     printf("%s layer, %zu pair%s (%zu held out), %zu step%s, %.1f s\n", name, r->pairs, cli_s(r->pairs),
            r->validation_pairs, r->steps, cli_s(r->steps), r->seconds);
     printf("recall@1 on %s: CLIP %.1f, image refined %.1f, text refined %.1f, both %.1f\n",

@@ -17,6 +17,7 @@ extern "C" {
 #endif
 
 typedef enum reco_layer {
+    RECO_LAYER_AUTO = -1,    /* in reco_train_opts alone: several are trained and compared */
     RECO_LAYER_NONE = 0,     /* returns the original */
     RECO_LAYER_VOTE = 1,     /* norm(sum_i softmax(beta s)_i R_i): the neighbours alone */
     RECO_LAYER_MEAN = 2,     /* norm(x_0 + sum_i R_i): mean fusion, no training */

@@ -29,7 +29,9 @@ typedef struct reco_train_pairs {
 /* All zero = defaults; where two are given, they are of the relational layer and of the transformer; the layer mlp is trained as
  * the transformer is.
  *
- *   layer              RECO_LAYER_NONE: relational below 100,000 pairs, else transformer. Vote, mean and weighted have
+ *   layer              RECO_LAYER_NONE: relational below 100,000 pairs, else transformer. RECO_LAYER_AUTO: relational, weighted and
+ *                      transformer are trained in turn, and the one stays that none of the others is clearly better than on the
+ *                      held-out pairs that both were judged on; each has its own log, LOG.LAYER, and state, PATH.LAYER.state. Vote, mean and weighted have
  *                      nothing to learn: their two numbers come from a small grid
  *   k                  of a bank that cannot give as many neighbours, as many as it can; a message says so
  *   neighbour_dropout  share of items that lose a random number of neighbours; negative = none
@@ -79,6 +81,22 @@ typedef struct reco_train_opts {
     const char *log, *command;
 } reco_train_opts;
 
+/* How a layer fared that was compared with others.
+ *   pairs        that it was judged on
+ *   clip, score  of CLIP and of the sides it refines, on these: what sides are chosen by
+ *   against      the best layer before it; RECO_LAYER_NONE of the first, of which what follows is 0
+ *   common       pairs that both were judged on
+ *   gain, error  of score against that layer's, on these, and its standard error */
+typedef struct reco_train_layer {
+    reco_layer layer, against;
+    reco_sides sides;
+    size_t pairs, common, best_step;
+    double clip, score, gain, error;
+    double seconds;
+} reco_train_layer;
+
+enum { RECO_TRAIN_LAYERS = 3 };
+
 /* recall@1 in percent, mean of both ways, on the held-out captions. */
 typedef struct reco_train_result {
     size_t pairs, validation_pairs, steps, best_step;
@@ -89,7 +107,9 @@ typedef struct reco_train_result {
     float concat;                   /* and the weight of CLIP where cosines are mixed */
     double loss;                    /* of the last step */
     double seconds;
-    int resumed; /* went on from a state file */
+    int resumed;                                  /* went on from a state file */
+    reco_train_layer compared[RECO_TRAIN_LAYERS]; /* [layers], in the order in which they were trained */
+    size_t layers;                                /* 0: only one was trained */
 } reco_train_result;
 
 /* Train on pairs and write the checkpoint to path (atomic; training state in path + ".state" while it runs).
@@ -101,7 +121,7 @@ typedef struct reco_train_result {
  * the largest are left on both sides, and a message says so.
  * Same seed, same inputs: same bytes, with any number of threads. Another instruction set may round otherwise. An
  * interrupted run (kill -9 too) resumes when it is started again with the same inputs and options. Memory: pairs * (8d + 36k +
- * 12 max(3k, 100)) bytes, of which the 8d are the caller's where the pairs are (but not with judged pairs), and for the relational layer pairs * 36k^2 more where that is
+ * 13 max(3k, 100)) bytes, of which the 8d are the caller's where the pairs are (but not with judged pairs), and for the relational layer pairs * 36k^2 more where that is
  * 1 GiB at most, beside the map and a batch: 8B^2 bytes of logits, 8B(k + 3)d of vectors, and activations of the layer, of which
  * 256 MiB are kept and what is beyond is computed twice, to the same bytes.
  * Returns RECO_OK; RECO_E_ARG; RECO_E_MISMATCH (d); RECO_E_CANCELLED; RECO_E_IO. */

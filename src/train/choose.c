@@ -8,7 +8,6 @@ enum { RESAMPLES = 400, LEAST_TWINS = 20 };
  * retrieval says nothing the gate closes by itself, and what is chosen then by luck changes next to nothing. On 42
  * splits of real pairs, a bar of two errors halved what was won and one did not lose. */
 #define CLEAR 1.0
-#define LEAST_GAIN 0.004
 
 /* Outcomes of one caption, added up. Pairs of one caption fare alike, and it is captions that come later: they are what is
  * drawn anew, not pairs. */
@@ -129,7 +128,7 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
         v->best = RECO_SIDES_BOTH;
         v->merit = v->gain[v->best] - v->error[v->best];
     }
-    bool clear = v->gain[v->best] >= LEAST_GAIN && v->gain[v->best] > CLEAR * v->error[v->best];
+    bool clear = v->gain[v->best] >= RECO_LEAST_GAIN && v->gain[v->best] > CLEAR * v->error[v->best];
     if (!twins && v->recall[v->best] < v->recall[0]) clear = false;
     v->sides = clear ? v->best : RECO_SIDES_NONE;
 out:

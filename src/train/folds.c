@@ -127,9 +127,13 @@ static reco_status deal(reco_job *job, linking *l)
 }
 
 /* The pairs that each run holds out and judges; of a large fold a random part. */
-static reco_status list_held(reco_job *job)
+reco_status reco_job_hold(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
+    reco_free(job->held);
+    reco_free(job->held_start);
+    job->held = NULL;
+    job->held_start = NULL;
     job->runs = job->trained == job->n && !reco_layer_memorises(job->o.layer) && job->n <= CROSS_VALIDATED
                     ? job->folds
                     : 1;
@@ -160,7 +164,7 @@ static reco_status split_judged(reco_job *job)
     job->fold = reco_alloc(job->ctx, job->n, sizeof *job->fold, "training pairs");
     if (!job->fold) return RECO_E_NOMEM;
     for (size_t i = 0; i < job->n; i++) job->fold[i] = i < job->trained;
-    return list_held(job);
+    return reco_job_hold(job);
 }
 
 reco_status reco_job_split(reco_job *job)
@@ -171,7 +175,7 @@ reco_status reco_job_split(reco_job *job)
     job->fold = reco_alloc(job->ctx, job->n, sizeof *job->fold, "training pairs");
     reco_status status = job->fold ? link_pairs(job, &l) : RECO_E_NOMEM;
     if (status == RECO_OK) status = deal(job, &l);
-    if (status == RECO_OK) status = list_held(job);
+    if (status == RECO_OK) status = reco_job_hold(job);
     reco_free(l.seen);
     reco_free(l.size);
     reco_free(l.parent);

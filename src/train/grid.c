@@ -12,30 +12,25 @@ static reco_status judge(const reco_job *job, reco_fusion **fusion, const reco_f
     return reco_choose(job, verdict, outcomes);
 }
 
-reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_verdict *verdict)
+reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_outcome *outcomes,
+                            reco_verdict *verdict)
 {
-    reco_status status = RECO_OK;
     reco_fusion_config c = reco_fusion_get_config(*fusion), best = c;
     double score[2] = {-1, -1};
     size_t nb = sizeof betas / sizeof *betas,
            ng = c.layer == RECO_LAYER_WEIGHTED ? sizeof gains / sizeof *gains : 1;
-    reco_outcome *outcomes = reco_alloc(job->ctx, job->nheld, sizeof *outcomes, "validation");
-    if (!outcomes) return RECO_E_NOMEM;
     /* Each side by itself: what refines one says nothing of the other. */
     for (size_t i = 0; i < (c.layer == RECO_LAYER_MEAN ? 0 : nb * ng); i++) {
         c.beta[0] = c.beta[1] = betas[i % nb];
         c.gain[0] = c.gain[1] = gains[i / nb];
-        RECO_GO(judge(job, fusion, &c, outcomes, verdict));
+        RECO_TRY(judge(job, fusion, &c, outcomes, verdict));
         for (int side = 0; side < 2; side++)
             if (verdict->score[side + 1] > score[side]) {
                 score[side] = verdict->score[side + 1];
                 best.beta[side] = c.beta[side];
                 best.gain[side] = c.gain[side];
             }
-        RECO_GO(reco_progress(job->ctx, "grid", i + 1, nb * ng));
+        RECO_TRY(reco_progress(job->ctx, "grid", i + 1, nb * ng));
     }
-    RECO_GO(judge(job, fusion, &best, outcomes, verdict));
-out:
-    reco_free(outcomes);
-    return status;
+    return judge(job, fusion, &best, outcomes, verdict);
 }

@@ -236,6 +236,21 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     return status;
 }
 
+reco_status reco_job_turn(reco_job *job, const reco_train_opts *asked, reco_layer layer)
+{
+    size_t k = job->o.k; /* as many as the bank can give */
+    job->o = *asked;
+    job->o.layer = layer;
+    job->o.k = k;
+    for (int side = 0; side < 2; side++) {
+        reco_free(job->products[side]);
+        job->products[side] = NULL;
+    }
+    RECO_TRY(reco_train_resolve(job->ctx, &job->o, job->trained, job->d, 0));
+    RECO_TRY(reco_job_hold(job));
+    return reco_job_multiply(job);
+}
+
 size_t reco_job_index(const reco_job *job, int64_t id)
 {
     size_t first = job->own ? 0 : job->n, low = first, high = job->total;

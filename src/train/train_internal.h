@@ -124,6 +124,8 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
 /* pairs.c: all of the job, given ctx, bank and o. pairs NULL: the bank's own rows. */
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs);
 void reco_job_clear(reco_job *job);
+/* The same job for another layer, with the options that were asked for. */
+reco_status reco_job_turn(reco_job *job, const reco_train_opts *asked, reco_layer layer);
 /* The list of texts among texts. */
 static inline size_t reco_job_told(const reco_job *job) { return job->lists - 1; }
 static inline size_t reco_job_products(const reco_job *job)
@@ -140,8 +142,9 @@ size_t reco_job_index(const reco_job *job, int64_t id);
 
 /* same.c: number the pictures and captions of the list. */
 reco_status reco_job_number(reco_job *job);
-/* folds.c: fold and held. */
+/* folds.c: fold and held; the second held alone, which hangs on the layer. */
 reco_status reco_job_split(reco_job *job);
+reco_status reco_job_hold(reco_job *job);
 /* search.c: found and scores. Barred: the pair itself, rows of its picture, and rows whose image is above max_similarity to its
  * own. */
 reco_status reco_job_search(reco_job *job);
@@ -241,6 +244,9 @@ reco_status reco_queries_error(const reco_job *job, const reco_queries *q, const
 reco_status reco_choose_concat(const reco_job *job, const reco_queries *q, float *weight);
 
 /* ---- choose.c ---- */
+
+/* A smaller gain of score is not worth having. */
+#define RECO_LEAST_GAIN 0.004
 
 typedef struct reco_verdict {
     size_t pairs;
@@ -359,9 +365,55 @@ reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s,
 reco_status reco_train_log_end(reco_train_log *log, const reco_verdict *v, size_t best_step,
                                reco_sides sides, const reco_mixture *m);
 
+/* ---- session.c: one layer, trained, judged, and given its readout ---- */
+
+typedef struct reco_session {
+    reco_job *job;
+    char *state_path; /* owned, as log_path: NULL where the log is the job's own */
+    char *log_path;
+    bool keep_state; /* it stays when all is done: the session may be asked for again */
+    /* what learning finds */
+    reco_fusion *fusion;
+    reco_layer layer;
+    size_t steps, best_step, pairs;
+    uint32_t *held;         /* [pairs] that it was judged on */
+    reco_outcome *outcomes; /* [pairs] */
+    reco_verdict verdict;
+    reco_sides sides; /* the verdict's, unless others are asked for */
+    double loss, seconds;
+    bool resumed;
+    /* what finishing finds */
+    reco_readout readout;
+    float concat; /* weight of CLIP where cosines are mixed */
+    /* while it lasts */
+    reco_state state;
+    reco_learner learner;
+    float *initial; /* [total] where each run starts */
+    float *learned; /* [total] the parameters while a cautious copy is measured */
+    reco_train_log *log;
+    double saved_at;
+    size_t total_steps; /* of all runs, for progress */
+} reco_session;
+
+/* Train the job's layer, and judge it. Then, while the job is still for that layer, choose its readout and describe it. */
+reco_status reco_session_learn(reco_session *s);
+reco_status reco_session_finish(reco_session *s);
+/* Let go what only learning and finishing need. */
+void reco_session_rest(reco_session *s);
+void reco_session_clear(reco_session *s);
+
+/* ---- compare.c ---- */
+
+/* Train each layer in turn, and keep the one that the others are not clearly better than, finished. asked: the options. */
+reco_status reco_train_compare(reco_job *job, const reco_train_opts *asked, const char *path,
+                               reco_session *best, reco_train_result *result);
+/* Remove what comparing leaves beside path. */
+void reco_train_compared(reco_ctx *ctx, const char *path);
+
 /* ---- grid.c ---- */
 
-/* Set beta and gain of a layer without training to the best of a small grid; verdict of the result. */
-reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_verdict *verdict);
+/* Set beta and gain of a layer without training to the best of a small grid; outcomes [nheld] and verdict of the result. */
+reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_outcome *outcomes,
+                            reco_verdict *verdict);
 
 #endif

@@ -111,6 +111,19 @@ wrong = [50]
             self.assertEqual(sorted(p.name for p in (self.dir / out / "banks").iterdir()),
                              sorted(p.name for p in (self.dir / "want/banks").iterdir()))
 
+    def test_train_auto(self):
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(60), "--out", "b")
+        command = ["train", "--bank", "b", "--layer", "auto", "--steps", "30", "--out"]
+        span = self.span(*command, "want")
+        rng = random.Random(4)
+        for i in range(3):
+            for _ in range(2):
+                self.killed([*command, "f"], rng.random() * span)
+            self.reco(*command, "f")
+            self.assertEqual((self.dir / "f").read_bytes(), (self.dir / "want").read_bytes())
+            self.assertEqual([p.name for p in self.dir.iterdir() if p.name.startswith("f.")], [])
+            (self.dir / "f").unlink()
+
     def test_embed(self):
         self.pictures(60)
         command = ["embed", "--model", MODEL, "--images", "pictures", "--out"]

@@ -239,11 +239,43 @@ class Train(Case):
         self.assertEqual(jsonl(self.dir / "log.jsonl")[0]["options"]["steps"], 5)
         self.json("train", "--bank", "b", "--layer", "weighted", "--out", "f", "--log", "log.jsonl")
         self.assertEqual([line["event"] for line in jsonl(self.dir / "log.jsonl")], ["start", "end"])
+        made = self.json("train", "--bank", "b", "--layer", "transformer", "--heads", "4", "--steps", "100", "--out", "f", "--log", "log.jsonl")
+        checks = [line["step"] for line in jsonl(self.dir / "log.jsonl") if line["event"] == "validation"]
+        self.assertEqual(checks, [3, 6, 12, 25, 37, 50, 62, 75, 87, 100][:len(checks)])
+        stops = [step for step in checks if step >= 25 and step >= 8 * made["best_step"]] + [100]
+        self.assertIn(made["best_step"], checks)
+        self.assertEqual(checks[-1], stops[0])
         (self.dir / "folder").mkdir()
         for log, says in (("folder", "folder"), ("no/such/log", "no/such"), ("b", "b"), ("f", "--log and --out are one file")):
             before = (self.dir / "f").read_bytes()
             self.fails("train", "--bank", "b", "--steps", "5", "--out", "f", "--log", log, says=[says])
             self.assertEqual((self.dir / "f").read_bytes(), before)
+
+    def test_auto_compares(self):
+        """Each layer fares as it does alone, and the one stays that no other is clearly better than."""
+        self.world(150, 50, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        train = ["train", "--bank", "b", "--steps", "24"]
+        made = [self.json(*train, "--layer", "auto", "--out", f"a{threads}", "--threads", threads, "--log", "log") for threads in (1, 2)]
+        self.assertEqual((self.dir / "a1").read_bytes(), (self.dir / "a2").read_bytes())
+        rows, best = made[0]["layers"], None
+        self.assertEqual([row["layer"] for row in rows], ["relational", "weighted", "transformer"])
+        for row in rows:
+            alone = self.json(*train, "--layer", row["layer"], "--out", row["layer"])
+            self.assertEqual([row[key] for key in ("refine", "pairs", "best_step")],
+                             [alone[key] for key in ("refine", "validation_pairs", "best_step")])
+            self.assertEqual("against" in row, best is not None)
+            if best:
+                self.assertEqual((row["against"], row["common"]), (best, min(row["pairs"], 150)))
+            if not best or (row["refine"] != "none" and row["gain"] > row["error"] and row["gain"] >= 0.004):
+                best = row["layer"]
+            self.assertEqual([line["event"] for line in jsonl(self.dir / f"log.{row['layer']}")][0], "start")
+        self.assertEqual(made[0]["layer"], best)
+        self.assertEqual(checkpoint(self.dir / "a1"), checkpoint(self.dir / best))
+        self.assertEqual([p.name for p in self.dir.iterdir() if "state" in p.name], [])
+        table = self.reco(*train, "--layer", "auto", "--out", "a", "--quiet").stdout.splitlines()
+        self.assertEqual([line.split()[0] for line in table[:4]], ["layer", "relational", "weighted", "transformer"])
+        self.assertRegex(table[2], r"^weighted +\S+ +150 +0\.\d{4} +0\.\d{4} +\d+\.\d  relational: [+-]\d\.\d{4}, error \d\.\d{4}, on 150 pairs$")
 
     def test_validation_pairs(self):
         """They are what is judged on; all the others are trained on."""
