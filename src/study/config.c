@@ -210,10 +210,11 @@ static reco_status train_value(study_reader *r, const reco_toml_entry *e)
     }
     if (strcmp(e->key, "layer") == 0) {
         const char *s = json_string_value(e->value);
+        if (s && strcmp(s, "auto") == 0) return t->layer = RECO_LAYER_AUTO, RECO_OK;
         for (int layer = RECO_LAYER_WEIGHTED; layer <= RECO_LAYER_TRANSFORMER; layer++)
             if (s && strcmp(s, reco_layer_name((reco_layer)layer)) == 0)
                 return t->layer = (reco_layer)layer, RECO_OK;
-        return study_bad(r, e, "\"relational\", \"transformer\" or \"weighted\"");
+        return study_bad(r, e, "\"relational\", \"transformer\", \"weighted\" or \"auto\"");
     }
     size_t i = 0;
     double v;

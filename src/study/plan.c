@@ -101,8 +101,12 @@ static reco_status layer(const study_reader *r, const char *name)
     spec.train.no_scores = strcmp(name, "no-scores") == 0;
     spec.train.layer = strcmp(name, "relational") == 0 ? RECO_LAYER_RELATIONAL
                        : strcmp(name, "weighted") == 0 ? RECO_LAYER_WEIGHTED
+                       : strcmp(name, "auto") == 0     ? RECO_LAYER_AUTO
                                                        : RECO_LAYER_TRANSFORMER;
-    return add(r, spec, spec.train.no_scores ? "transformer, no scores" : name);
+    return add(r, spec,
+               spec.train.no_scores                  ? "transformer, no scores"
+               : spec.train.layer == RECO_LAYER_AUTO ? "auto, by held-out captions"
+                                                     : name);
 }
 
 static reco_status without(const study_reader *r, const char *name)
@@ -192,8 +196,8 @@ static const struct group {
      false,
      {NAN}},
     {"layers",
-     "\"relational\", \"transformer\", \"no-scores\" or \"weighted\"",
-     {"relational", "transformer", "no-scores", "weighted"},
+     "\"relational\", \"transformer\", \"no-scores\", \"weighted\" or \"auto\"",
+     {"relational", "transformer", "no-scores", "weighted", "auto"},
      layer,
      0,
      0,
@@ -309,6 +313,8 @@ static double seconds_of(const study_spec *spec)
     switch (spec->train.layer) {
     case RECO_LAYER_RELATIONAL:
         return 10;
+    case RECO_LAYER_AUTO:
+        return 45;
     case RECO_LAYER_MLP:
     case RECO_LAYER_TRANSFORMER:
         return 30.0 * (spec->train.layers > 1 ? spec->train.layers * 4 : 1);

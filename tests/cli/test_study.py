@@ -205,7 +205,7 @@ class Study(Case):
         for change, says in (
             (("seeds =", "seed ="), ["s.toml:6", '"seed"', '"seeds"']),
             (("k = 3\n", "k = 0\n"), ["s.toml:9"]),
-            (("k = 3\n", 'layer = "deep"\n'), ["s.toml:9", "deep", "relational"]),
+            (("k = 3\n", 'layer = "deep"\n'), ["s.toml:9", "deep", "relational", "auto"]),
             (('"vote"', '"votes"'), ["s.toml:13", "votes"]),
             (("k = [1, 3]", "k = [1, 3"), ["s.toml"]),
             (("k = [1, 3]", "k = [1, 1]"), ["s.toml:15", "once"]),
