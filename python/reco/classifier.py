@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import inspect
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ from ._arrays import Floats, Ids
 from .bank import Bank, Filter, Row
 from .fusion import Fusion, Mixture
 from .model import Model, _all_good
-
-_NO_CLASS = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -160,15 +159,16 @@ class Classifier:
         self.classes_ = labels[first]
         self.n_features_in_ = self.model.d
         self._settle()
-        self._plain = np.empty((len(names), self.model.d), np.float32)
-        refined = np.empty_like(self._plain) if self._sides in ("text", "both") else None
-        bank, fusion = (self.bank, self.fusion) if refined is not None else (None, None)
         self._prompts = [] if self.templates is None else list(self.templates)
         rows = self.bank.filter_handle(self.where) if self.bank is not None else None
+        self._named, truncated, self._reach = _core.classifier_make(handle, self.model._handle, self.bank and self.bank._handle,
+                                                                    self.fusion and self.fusion._handle, self._prompts, self._sides,
+                                                                    self._mix, self.k, rows, None)
         #: prompts that are longer than the model's context
-        self.truncated_ = _core.classes_embed(handle, self.model._handle, bank and bank._handle, fusion and fusion._handle, self._prompts,
-                                              self.k, None, rows, self._plain, refined, None)
-        self._refined = self._plain if refined is None else refined
+        self.truncated_ = truncated
+        self._plain = np.empty((len(names), self.model.d), np.float32)
+        self._refined = np.empty_like(self._plain)
+        _core.classifier_rows(self._named, self._plain, self._refined)
         self._list = handle
         return self
 
@@ -207,60 +207,25 @@ class Classifier:
             X = X.reshape(-1).tolist()
         return np.asarray(_all_good(self.model.encode_image(X)))
 
-    def _neighbours(self, x: Floats) -> tuple[Floats, Optional[tuple[Ids, Floats, Ids]]]:
-        """Refined pictures, and the neighbours (ids [n][k], scores [n][k], counts [n]) that were fused or vote."""
-        if self.fusion is None or self.bank is None:
-            return x, None
-        y = x
-        hits: Optional[tuple[Ids, Floats, Ids]] = None
-        fuses = self._sides in ("image", "both") and self.fusion.layer != "none"
-        if fuses:
-            y, ids, scores, counts = self.fusion._refine(self.bank, "image", x, self.k, self.where, None)
-            hits = ids, scores, counts
-        if self._mix is not None and self._mix.votes:
-            k = self.k or self.fusion.k
-            reach = max(k, self._mix.voters)
-            if not fuses or reach > k:
-                side = "text" if self.fusion.config["search"] == "cross" else "image"
-                scores, ids = self.bank.search(x, reach, side=side, where=self.where)
-                hits = ids, scores, np.asarray((ids >= 0).sum(axis=1), np.int64)
-        return y, hits
-
-    def _votes(self, hits: tuple[Ids, Floats, Ids]) -> tuple[Floats, NDArray[np.uint32], Ids, int]:
-        assert self.fusion is not None and self.bank is not None and self.model is not None and self._mix is not None
-        ids, scores, counts = hits
-        k = ids.shape[1]
-        of = np.empty(ids.shape, np.uint32)
-        with self.bank._lock:
-            _core.classes_votes(self._list, self.model._handle, self.bank._handle, np.where(ids < 0, -1, ids), ids.size, of)
-        most = self._mix.voters or self.k or self.fusion.k
-        far = (scores < self.fusion.config["min_similarity"]) | (np.arange(k)[None] >= np.minimum(counts, most)[:, None])
-        heard = np.where(far.any(axis=1), far.argmax(axis=1), k).astype(np.int64)
-        return scores, of, heard, k
-
-    def _scores(self, x: Floats) -> tuple[Floats, Floats, Optional[tuple[Ids, Floats, Ids]]]:
-        """(plain and refined cosines [n][c], neighbours)"""
-        y, hits = self._neighbours(x)
-        return np.ascontiguousarray(x @ self._plain.T), np.ascontiguousarray(y @ self._refined.T), hits
+    def _ask(self, x: Floats) -> tuple[Floats, Floats, Optional[tuple[Ids, Floats, Ids]]]:
+        """Probabilities [n][c], refined pictures, and the neighbours (ids [n][k], scores [n][k], counts [n]) that were fused or vote."""
+        n = len(x)
+        p, y = np.empty((n, len(self._plain)), np.float32), np.empty((n, self._plain.shape[1]), np.float32)
+        ids, scores = np.empty((n, self._reach), np.int64), np.empty((n, self._reach), np.float32)
+        counts = np.empty(n, np.int64)
+        with self.bank._lock if self.bank is not None else contextlib.nullcontext():
+            _core.classifier_ask(self._named, x, n, p, y, ids, scores, counts, None)
+        return p, y, (ids, scores, counts) if self._reach else None
 
     def decision_function(self, X: Any) -> Floats:
         """Refined cosines [n][c]."""
         self._fitted()
-        return self._scores(self._embeddings(X))[1]
+        return np.ascontiguousarray(self._ask(self._embeddings(X))[1] @ self._refined.T)
 
     def predict_proba(self, X: Any) -> Floats:
         """Probabilities [n][c]: the mixture's, or softmax of the refined cosines at the model's own scale."""
         self._fitted()
-        return self._proba(self._embeddings(X))[0]
-
-    def _proba(self, x: Floats) -> tuple[Floats, Floats, Optional[tuple[Ids, Floats, Ids]]]:
-        plain, refined, hits = self._scores(x)
-        if self._mix is None:
-            return _softmax(self._scale() * refined), plain, hits
-        votes = self._votes(hits) if self._mix.votes and hits is not None else None
-        p = np.empty_like(plain)
-        _core.posterior(self._mix, plain, refined, votes, p.shape[0], p.shape[1], p)
-        return p, plain, hits
+        return self._ask(self._embeddings(X))[0]
 
     def _scale(self) -> float:
         assert self.model is not None
@@ -281,7 +246,8 @@ class Classifier:
         assert self.model is not None
         is_vector = getattr(image, "ndim", 0) == 1 and getattr(image.dtype, "kind", "f") == "f"
         x = _arrays.rows(image, self.model.d)[0] if is_vector else self._embeddings([image])
-        p, plain, hits = self._proba(x)
+        p, _, hits = self._ask(x)
+        plain = x @ self._plain.T
         best = int(p[0].argmax())
         seen: list[Neighbour] = []
         read: list[Neighbour] = []
@@ -295,8 +261,7 @@ class Classifier:
             if self._sides in ("text", "both"):
                 k = self.k or self.fusion.k
                 ids, scores, weights = np.empty(k, np.int64), np.empty(k, np.float32), np.empty(k + 1, np.float32)
-                n = _core.classes_weigh(self._list, best, self.model._handle, self.bank._handle, self.fusion._handle, self._prompts, self.k,
-                                        self.bank.filter_handle(self.where), ids, scores, weights)
+                n = _core.classifier_weigh(self._named, best, ids, scores, weights)
                 read = self._rows(ids[:n], scores[:n], weights[:n + 1])
         return Explanation(self.classes_[best].item(), self._best(_softmax(self._scale() * plain)[0], top), self._best(p[0], top), seen, read,
                            None if is_vector else _picture(image))

@@ -1,5 +1,7 @@
 #include "core.h"
 
+#include <string.h>
+
 static PyObject *list_of(const char *const *items, size_t n)
 {
     PyObject *list = PyList_New(0);
@@ -46,117 +48,180 @@ out:
     return answer;
 }
 
-/* classes, model, bank or None, fusion or None, templates [m], k, least, filter, plain [n][d], refined [n][d] or None, hook -> truncated */
-static PyObject *classes_embed(PyObject *module, PyObject *args)
+/* A classifier, and what it borrows that no other object keeps. */
+typedef struct naming {
+    reco_classifier *classifier;
+    strings templates;
+    reco_mixture mixture;
+    size_t n, d, k, reach; /* classes, width; neighbours that are fused, that are listed */
+} naming;
+
+void naming_free(void *object)
 {
-    PyObject *l, *m, *b, *f, *sequence, *k, *least, *filter, *o[2], *hook;
+    naming *n = object;
+    if (!n) return;
+    reco_classifier_free(n->classifier);
+    strings_drop(&n->templates);
+    PyMem_Free(n);
+}
+
+/* classes, model, bank or None, fusion or None, templates [m], sides, mixture or None, k, filter, hook -> (classifier, truncated, reach) */
+static PyObject *classifier_make(PyObject *module, PyObject *args)
+{
+    PyObject *l, *m, *b, *f, *sequence, *mixture, *k, *filter, *hook, *keep = NULL;
     const reco_model *model;
     const reco_bank *bank;
     const reco_fusion *fusion;
+    const reco_class_list *list;
     reco_memory memory;
+    reco_sides sides;
+    reco_settings settings;
+    uint64_t truncated = 0;
+    reco_status status;
     int done = -1;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOOO", &l, &m, &b, &f, &sequence, &k, &least, &filter, &o[0], &o[1],
-                          &hook))
+    if (!PyArg_ParseTuple(args, "OOOOOO&OOOO", &l, &m, &b, &f, &sequence, to_sides, &sides, &mixture, &k,
+                          &filter, &hook) ||
+        !(list = unwrap(l, classes_name)) || !(model = unwrap(m, model_name)) ||
+        !unwrap_or_none(&bank, b, bank_name) || !unwrap_or_none(&fusion, f, fusion_name) ||
+        !to_memory(&memory, k, Py_None, filter))
         return NULL;
-    reco_class_list *list = (reco_class_list *)(uintptr_t)unwrap(l, classes_name);
-    if (!list || !(model = unwrap(m, model_name)) || !unwrap_or_none(&bank, b, bank_name) ||
-        !unwrap_or_none(&fusion, f, fusion_name) || !to_memory(&memory, k, least, filter))
-        return NULL;
+    naming *n = PyMem_Calloc(1, sizeof *n);
+    if (!n) return PyErr_NoMemory();
     memory.bank = bank;
     memory.fusion = fusion;
-    memory.sides = fusion ? RECO_SIDES_TEXT : RECO_SIDES_NONE;
-    strings templates = {0};
-    array plain = {0}, refined = {0};
-    uint64_t truncated = 0;
-    size_t cells = reco_class_list_count(list) * reco_model_get_info(model).d;
-    reco_status status;
-    float *x, *y;
+    memory.sides = sides;
+    memory.mixture = &n->mixture;
     call *c = NULL;
-    if (strings_take(&templates, sequence, false, "template") &&
-        (x = array_take(&plain, o[0], 'f', cells, true, "plain")) &&
-        array_maybe(&refined, &y, o[1], 'f', cells, true, "refined"))
+    if (to_mixture(&n->mixture, mixture) && strings_take(&n->templates, sequence, false, "template") &&
+        (keep = PyTuple_Pack(5, l, m, b, f, filter)))
         c = call_begin(module, hook);
-    if (!c) goto out;
-    WORK(c, status,
-         reco_class_list_embed(c->ctx, list, model, &memory, templates.items, templates.n, x, y,
-                               &truncated));
-    done = call_end(c, status);
-out:
-    strings_drop(&templates);
-    array_drop(&plain);
-    array_drop(&refined);
-    return done == 0 ? PyLong_FromUnsignedLongLong(truncated) : NULL;
+    if (c) {
+        n->n = reco_class_list_count(list);
+        n->d = reco_model_get_info(model).d;
+        reco_candidates among = {.n = n->n,
+                                 .d = n->d,
+                                 .list = list,
+                                 .model = model,
+                                 .templates = n->templates.items,
+                                 .m = n->templates.n};
+        WORK(c, status,
+             reco_classifier_create(c->ctx, &n->classifier, bank ? &memory : NULL, &among, &truncated));
+        done = call_end(c, status);
+    }
+    if (done != 0) {
+        naming_free(n);
+        Py_XDECREF(keep);
+        return NULL;
+    }
+    reco_classifier_settings(n->classifier, &settings);
+    n->k = settings.k;
+    if (settings.refines || settings.voters)
+        n->reach = settings.voters > settings.k ? settings.voters : settings.k;
+    size_t reach = n->reach;
+    PyObject *capsule = wrap(n, classifier_name, keep);
+    Py_XDECREF(keep);
+    return capsule ? Py_BuildValue("(NKn)", capsule, (unsigned long long)truncated, (Py_ssize_t)reach)
+                   : NULL;
 }
 
-/* classes, model, bank, ids [n], n, out uint32 [n] */
-static PyObject *classes_votes(PyObject *module, PyObject *args)
+/* classifier, plain [c][d], refined [c][d] */
+static PyObject *classifier_rows(PyObject *module, PyObject *args)
 {
-    PyObject *l, *m, *b, *rows, *to;
-    Py_ssize_t n;
-    const reco_class_list *list;
-    const reco_model *model;
-    const reco_bank *bank;
-    int done = -1;
-    if (!PyArg_ParseTuple(args, "OOOOnO", &l, &m, &b, &rows, &n, &to) ||
-        !(list = unwrap(l, classes_name)) || !(model = unwrap(m, model_name)) ||
-        !(bank = unwrap(b, bank_name)))
+    PyObject *o, *to[2];
+    const naming *n;
+    array out[2] = {0};
+    bool good = true;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOO", &o, &to[0], &to[1]) || !(n = unwrap(o, classifier_name)))
         return NULL;
-    array ids = {0}, of = {0};
+    for (int i = 0; i < 2 && good; i++) {
+        float *rows = array_take(&out[i], to[i], 'f', n->n * n->d, true, "rows");
+        const float *from =
+            i ? reco_classifier_refined(n->classifier) : reco_classifier_plain(n->classifier);
+        good = rows != NULL;
+        if (good) memcpy(rows, from, n->n * n->d * sizeof *rows);
+    }
+    array_drop(&out[0]);
+    array_drop(&out[1]);
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
+static reco_status ask(reco_ctx *ctx, const naming *n, const reco_question *question, float *all,
+                       float *refined, reco_hits hits)
+{
+    reco_findings found;
+    reco_status status = reco_classifier_ask(ctx, n->classifier, question, NULL, &found);
+    if (status != RECO_OK) return status;
+    status = reco_classifier_rank(ctx, n->classifier, &found, NULL, &(reco_ranking){.all = all});
+    memcpy(refined, found.refined, found.n * n->d * sizeof *refined);
+    memcpy(hits.ids, found.ids, found.n * found.reach * sizeof *hits.ids);
+    memcpy(hits.scores, found.scores, found.n * found.reach * sizeof *hits.scores);
+    memcpy(hits.counts, found.counts, found.n * sizeof *hits.counts);
+    reco_findings_free(&found);
+    return status;
+}
+
+/* classifier, pictures [n][d], n, probabilities [n][c], refined [n][d], ids [n][reach], scores [n][reach], counts [n], hook */
+static PyObject *classifier_ask(PyObject *module, PyObject *args)
+{
+    PyObject *o, *x, *to[5], *hook;
+    Py_ssize_t count;
+    const naming *n;
+    int done = -1;
+    if (!PyArg_ParseTuple(args, "OOnOOOOOO", &o, &x, &count, &to[0], &to[1], &to[2], &to[3], &to[4],
+                          &hook) ||
+        !(n = unwrap(o, classifier_name)))
+        return NULL;
+    size_t rows = (size_t)count;
+    array in = {0}, out[5] = {0};
+    reco_question question = {.side = RECO_IMAGE, .n = rows};
+    float *all = NULL, *refined = NULL;
+    reco_hits hits = {0};
     reco_status status;
-    const int64_t *which = array_take(&ids, rows, 'q', (size_t)n, false, "ids");
-    uint32_t *out = which ? array_take(&of, to, 'I', (size_t)n, true, "of") : NULL;
-    call *c = out ? call_begin(module, NULL) : NULL;
-    if (!c) goto out;
-    WORK(c, status, reco_class_list_votes(c->ctx, list, model, bank, which, (size_t)n, out));
-    done = call_end(c, status);
-out:
-    array_drop(&ids);
-    array_drop(&of);
+    call *c = NULL;
+    if ((question.x = array_take(&in, x, 'f', rows * n->d, false, "pictures")) &&
+        (all = array_take(&out[0], to[0], 'f', rows * n->n, true, "probabilities")) &&
+        (refined = array_take(&out[1], to[1], 'f', rows * n->d, true, "refined")) &&
+        (hits.ids = array_take(&out[2], to[2], 'q', rows * n->reach, true, "ids")) &&
+        (hits.scores = array_take(&out[3], to[3], 'f', rows * n->reach, true, "scores")) &&
+        (hits.counts = array_take(&out[4], to[4], 'q', rows, true, "counts")))
+        c = call_begin(module, hook);
+    if (c) {
+        WORK(c, status, ask(c->ctx, n, &question, all, refined, hits));
+        done = call_end(c, status);
+    }
+    array_drop(&in);
+    for (int i = 0; i < 5; i++) array_drop(&out[i]);
     return done == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-/* classes, index, model, bank, fusion, templates, k, filter, ids [k], scores [k], weights [k+1] -> count */
-static PyObject *classes_weigh(PyObject *module, PyObject *args)
+/* classifier, index, ids [k], scores [k], weights [k+1] -> count */
+static PyObject *classifier_weigh(PyObject *module, PyObject *args)
 {
-    PyObject *l, *m, *b, *f, *sequence, *k, *filter, *o[3];
+    PyObject *object, *o[3];
     Py_ssize_t at;
-    const reco_class_list *list;
-    const reco_model *model;
-    const reco_bank *bank;
-    const reco_fusion *fusion;
-    reco_memory memory;
+    const naming *n;
     int done = -1;
-    if (!PyArg_ParseTuple(args, "OnOOOOOOOOO", &l, &at, &m, &b, &f, &sequence, &k, &filter, &o[0], &o[1],
-                          &o[2]) ||
-        !(list = unwrap(l, classes_name)) || !(model = unwrap(m, model_name)) ||
-        !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
-        !to_memory(&memory, k, Py_None, filter))
+    if (!PyArg_ParseTuple(args, "OnOOO", &object, &at, &o[0], &o[1], &o[2]) ||
+        !(n = unwrap(object, classifier_name)))
         return NULL;
-    if (at < 0 || (size_t)at >= reco_class_list_count(list)) {
-        PyErr_Format(PyExc_IndexError, "class %zd of %zu", at, reco_class_list_count(list));
+    if (at < 0 || (size_t)at >= n->n) {
+        PyErr_Format(PyExc_IndexError, "class %zd of %zu", at, n->n);
         return NULL;
     }
-    memory.bank = bank;
-    memory.fusion = fusion;
-    memory.sides = RECO_SIDES_TEXT;
-    size_t reach = memory.k ? memory.k : reco_fusion_get_config(fusion).k, count = 0;
-    strings templates = {0};
+    size_t count = 0;
     array ids = {0}, scores = {0}, weights = {0};
     reco_refined out = {.hits.counts = &count};
     reco_status status;
     call *c = NULL;
-    if (strings_take(&templates, sequence, false, "template") &&
-        (out.hits.ids = array_take(&ids, o[0], 'q', reach, true, "ids")) &&
-        (out.hits.scores = array_take(&scores, o[1], 'f', reach, true, "scores")))
-        out.weights = array_take(&weights, o[2], 'f', reach + 1, true, "weights");
-    if (out.weights) c = call_begin(module, NULL);
-    if (!c) goto out;
-    WORK(c, status,
-         reco_class_neighbours(c->ctx, model, &memory, reco_class_list_texts(list)[at], templates.items,
-                               templates.n, &out));
-    done = call_end(c, status);
-out:
-    strings_drop(&templates);
+    if ((out.hits.ids = array_take(&ids, o[0], 'q', n->k, true, "ids")) &&
+        (out.hits.scores = array_take(&scores, o[1], 'f', n->k, true, "scores")) &&
+        (out.weights = array_take(&weights, o[2], 'f', n->k + 1, true, "weights")))
+        c = call_begin(module, NULL);
+    if (c) {
+        WORK(c, status, reco_classifier_neighbours(c->ctx, n->classifier, (size_t)at, &out));
+        done = call_end(c, status);
+    }
     array_drop(&ids);
     array_drop(&scores);
     array_drop(&weights);
@@ -164,7 +229,8 @@ out:
 }
 
 PyMethodDef class_methods[] = {{"classes_open", classes_open, METH_VARARGS, NULL},
-                               {"classes_embed", classes_embed, METH_VARARGS, NULL},
-                               {"classes_votes", classes_votes, METH_VARARGS, NULL},
-                               {"classes_weigh", classes_weigh, METH_VARARGS, NULL},
+                               {"classifier_make", classifier_make, METH_VARARGS, NULL},
+                               {"classifier_rows", classifier_rows, METH_VARARGS, NULL},
+                               {"classifier_ask", classifier_ask, METH_VARARGS, NULL},
+                               {"classifier_weigh", classifier_weigh, METH_VARARGS, NULL},
                                {NULL, NULL, 0, NULL}};

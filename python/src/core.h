@@ -145,7 +145,9 @@ PyObject *path_from(const char *path);
 
 /* ---- capsules ---- */
 
-extern const char model_name[], bank_name[], fusion_name[], filter_name[], classes_name[], writer_name[];
+extern const char model_name[], bank_name[], fusion_name[], filter_name[], classes_name[],
+    classifier_name[], writer_name[];
+void naming_free(void *object); /* of a classifier's capsule */
 /* The object, or NULL with an exception; *_or_none: NULL of None without one, false with an exception. */
 const void *unwrap(PyObject *capsule, const char *name);
 bool unwrap_or_none(void *target, PyObject *capsule, const char *name);

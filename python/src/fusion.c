@@ -117,50 +117,6 @@ out:
     return done == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-/* mixture, plain [n][c], refined [n][c], votes (scores [n][k], of uint32 [n][k], counts [n], k) or None, n, c, out [n][c] */
-static PyObject *posterior(PyObject *module, PyObject *args)
-{
-    PyObject *mix, *a[2], *vote, *p, *v[3];
-    Py_ssize_t n, c, k = 0;
-    reco_mixture mixture;
-    int done = -1;
-    if (!PyArg_ParseTuple(args, "OOOOnnO", &mix, &a[0], &a[1], &vote, &n, &c, &p) ||
-        !to_mixture(&mixture, mix) ||
-        (vote != Py_None && !PyArg_ParseTuple(vote, "OOOn", &v[0], &v[1], &v[2], &k)))
-        return NULL;
-    if (n < 0 || c < 1 || k < 0 || k > RECO_VOTES_MAX || n > PY_SSIZE_T_MAX / 8 / (c + RECO_VOTES_MAX)) {
-        PyErr_Format(PyExc_ValueError, "n = %zd, c = %zd, k = %zd", n, c, k);
-        return NULL;
-    }
-    size_t cells = (size_t)n * (size_t)c, hits = (size_t)n * (size_t)k;
-    array plain = {0}, refined = {0}, out = {0}, scores = {0}, of = {0}, counts = {0};
-    reco_votes votes = {.k = (size_t)k};
-    reco_status status;
-    float *to = NULL;
-    bool good = true;
-    const float *x = array_take(&plain, a[0], 'f', cells, false, "plain"),
-                *y = x ? array_take(&refined, a[1], 'f', cells, false, "refined") : NULL;
-    if (vote != Py_None)
-        good = y && (votes.scores = array_take(&scores, v[0], 'f', hits, false, "scores")) &&
-               (votes.of = array_take(&of, v[1], 'I', hits, false, "of")) &&
-               (votes.counts = array_take(&counts, v[2], 'q', (size_t)n, false, "counts"));
-    if (y && good) to = array_take(&out, p, 'f', cells, true, "out");
-    call *call_ = to ? call_begin(module, NULL) : NULL;
-    if (!call_) goto out;
-    WORK(call_, status,
-         reco_mixture_posterior(call_->ctx, &mixture, x, y, vote == Py_None ? NULL : &votes, (size_t)n,
-                                (size_t)c, to));
-    done = call_end(call_, status);
-out:
-    array_drop(&plain);
-    array_drop(&refined);
-    array_drop(&out);
-    array_drop(&scores);
-    array_drop(&of);
-    array_drop(&counts);
-    return done == 0 ? Py_NewRef(Py_None) : NULL;
-}
-
 /* model, bank, fusion, of which any may be None */
 static PyObject *check_encoder(PyObject *module, PyObject *args)
 {
@@ -270,7 +226,6 @@ PyMethodDef fusion_methods[] = {{"fusion_open", fusion_open, METH_VARARGS, NULL}
                                 {"fusion_config", fusion_config, METH_VARARGS, NULL},
                                 {"fusion_meta", fusion_meta, METH_VARARGS, NULL},
                                 {"refine", refine, METH_VARARGS, NULL},
-                                {"posterior", posterior, METH_VARARGS, NULL},
                                 {"check_encoder", check_encoder, METH_VARARGS, NULL},
                                 {"train", train, METH_VARARGS, NULL},
                                 {NULL, NULL, 0, NULL}};

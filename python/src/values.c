@@ -291,7 +291,8 @@ bool fields_set(void *object, const field *fields, PyObject *dict, const char *w
 /* ---- capsules ---- */
 
 const char model_name[] = "reco.model", bank_name[] = "reco.bank", fusion_name[] = "reco.fusion",
-           filter_name[] = "reco.filter", classes_name[] = "reco.classes", writer_name[] = "reco.writer";
+           filter_name[] = "reco.filter", classes_name[] = "reco.classes",
+           classifier_name[] = "reco.classifier", writer_name[] = "reco.writer";
 
 static void release(void *object, const char *name)
 {
@@ -300,6 +301,7 @@ static void release(void *object, const char *name)
     if (name == fusion_name) reco_fusion_free(object);
     if (name == filter_name) reco_bank_filter_free(object);
     if (name == classes_name) reco_class_list_free(object);
+    if (name == classifier_name) naming_free(object);
     if (name == writer_name) reco_bank_writer_close(object);
 }
 
