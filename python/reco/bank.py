@@ -104,7 +104,7 @@ class Bank:
     def __init__(self, path: Path) -> None:
         self.path = os.fsdecode(path)
         self.last: Optional[WriteReport] = None  #: of the last build, add or update through this object
-        self._lock = threading.Lock()  # one thread at a time reads the database of an open bank
+        self._lock = threading.RLock()  # one thread at a time reads the database of an open bank
         self.refresh()
 
     @classmethod
@@ -422,7 +422,7 @@ class _Writer:
             if model is not None:
                 _core.check_encoder(model._handle, theirs._handle, None)
         self._handle = _core.writer_open(bank, spec if build else None, "")
-        self.d, self.rows = d, 0
+        self.d, self.rows, self._build, self._done = d, 0, build, False
 
     def append(self, image: Floats, text: Floats, captions: list[str], uris: list[Optional[str]], metas: list[Optional[str]]) -> None:
         _core.writer_append(self._handle, self.d, image, text, captions, uris, metas)
@@ -430,9 +430,12 @@ class _Writer:
 
     def commit(self) -> None:
         _core.writer_commit(self._handle, 0, True)
+        self._done = True
 
     def close(self) -> None:
-        self._handle = None
+        handle, self._handle = self._handle, None
+        if self._build and not self._done:
+            _core.writer_discard(handle)
 
 
 def _json(record: dict[str, Any], but: set[str]) -> Optional[str]:

@@ -141,7 +141,6 @@ out:
     return done == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-/* writer, discard: commit, or take back a bank that never had a row (the writer must not be used again). */
 static PyObject *writer_commit(PyObject *module, PyObject *args)
 {
     PyObject *capsule;
@@ -153,6 +152,21 @@ static PyObject *writer_commit(PyObject *module, PyObject *args)
     reco_status status;
     if (!c) return NULL;
     WORK(c, status, reco_bank_commit(c->ctx, w, next, finished));
+    return call_end(c, status) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* Take back a bank that the writer began and that never had a row; the writer is closed whatever happens. */
+static PyObject *writer_discard(PyObject *module, PyObject *args)
+{
+    static const char closed[] = "reco.closed";
+    PyObject *capsule;
+    if (!PyArg_ParseTuple(args, "O", &capsule)) return NULL;
+    reco_bank_writer *w = (reco_bank_writer *)(uintptr_t)unwrap(capsule, writer_name);
+    call *c = w ? call_begin(module, NULL) : NULL;
+    reco_status status;
+    if (!c) return NULL;
+    PyCapsule_SetName(capsule, closed); /* so that nothing frees it again */
+    WORK(c, status, reco_bank_writer_discard(c->ctx, w));
     return call_end(c, status) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -289,6 +303,7 @@ PyMethodDef write_methods[] = {{"bank_ingest", bank_ingest, METH_VARARGS, NULL},
                                {"writer_open", writer_open, METH_VARARGS, NULL},
                                {"writer_append", writer_append, METH_VARARGS, NULL},
                                {"writer_commit", writer_commit, METH_VARARGS, NULL},
+                               {"writer_discard", writer_discard, METH_VARARGS, NULL},
                                {"bank_delete", bank_delete, METH_VARARGS, NULL},
                                {"bank_compact", bank_compact, METH_VARARGS, NULL},
                                {"bank_verify", bank_verify, METH_VARARGS, NULL},

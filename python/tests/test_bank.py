@@ -110,6 +110,10 @@ def test_bad_pairs(tmp_path: pathlib.Path, model: reco.Model, records: list[dict
     for nothing in ([], [{"image": "/none.png", "text": "x"}], [{"image": b"none", "text": "x"}]):
         with pytest.raises(reco.errors.NotFound):
             reco.Bank.build(tmp_path / "c", model=model, pairs=nothing)
+        assert not (tmp_path / "c").exists()
+    with pytest.raises(reco.errors.InvalidArgument):
+        reco.Bank.build(tmp_path / "c", image=np.ones((1, 4)), text=np.ones((1, 4)), pairs=[{"text": "x"}])
+    assert not (tmp_path / "c").exists()
     with pytest.raises(reco.errors.Exists):
         reco.Bank.build(tmp_path / "a", model=model, pairs=records)
     with pytest.raises(reco.errors.Exists):
