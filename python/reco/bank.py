@@ -7,7 +7,6 @@ import json
 import os
 import re
 import tempfile
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Sequence, TypeVar, Union, overload
 
@@ -104,7 +103,6 @@ class Bank:
     def __init__(self, path: Path) -> None:
         self.path = os.fsdecode(path)
         self.last: Optional[WriteReport] = None  #: of the last build, add or update through this object
-        self._lock = threading.RLock()  # one thread at a time reads the database of an open bank
         self.refresh()
 
     @classmethod
@@ -226,14 +224,13 @@ class Bank:
     def _select(self, where: Optional[str]) -> Ids:
         handle, rows, first = self._handle, len(self), 0
         pages: list[Ids] = []
-        with self._lock:
-            while True:
-                page = np.empty(max(1, rows if where is None else min(rows, 65536)), np.int64)
-                n = _core.bank_select(handle, where, first, page.size, page, False)
-                pages.append(page[:n])
-                if n < page.size:
-                    return pages[0] if len(pages) == 1 else np.concatenate(pages)
-                first = int(page[n - 1]) + 1
+        while True:
+            page = np.empty(max(1, rows if where is None else min(rows, 65536)), np.int64)
+            n = _core.bank_select(handle, where, first, page.size, page, False)
+            pages.append(page[:n])
+            if n < page.size:
+                return pages[0] if len(pages) == 1 else np.concatenate(pages)
+            first = int(page[n - 1]) + 1
 
     def __iter__(self) -> Iterator[Row]:
         return (self[int(i)] for i in self.ids())
@@ -251,8 +248,7 @@ class Bank:
     def __getitem__(self, id: Union[int, ArrayLike]) -> Union[Row, list[Row]]:
         """The row of an id, or a list of those of several; NotFound where one is not there."""
         if isinstance(id, (int, np.integer)):
-            with self._lock:
-                number, caption, uri, meta, base = _core.bank_get(self._handle, int(id))
+            number, caption, uri, meta, base = _core.bank_get(self._handle, int(id))
             return Row(number, caption, uri, json.loads(meta) if meta else {}, base)
         if isinstance(id, slice):
             raise TypeError("rows go by id, which has gaps: bank[[3, 5, 8]]")
@@ -266,11 +262,7 @@ class Bank:
             which = _arrays.ids(ids).reshape(-1)
             return Filter(_core.bank_filter(self._handle, which, which.size))
 
-        def make(condition: Optional[str]) -> Filter:
-            with self._lock:
-                return Filter(_core.bank_filter(self._handle, condition or "", 0))
-
-        return with_columns(make, where)
+        return with_columns(lambda condition: Filter(_core.bank_filter(self._handle, condition or "", 0)), where)
 
     def filter_handle(self, where: Union[None, str, Filter]) -> Any:
         """For the other modules: the handle of a condition."""
@@ -338,7 +330,7 @@ class Bank:
         pairs = os.fsdecode(out).endswith((".csv", ".jsonl"))
 
         def write(condition: Optional[str]) -> int:
-            with self._lock, Shown(progress) as hook:
+            with Shown(progress) as hook:
                 return _core.bank_export(self._handle, os.fsdecode(out), condition, pairs, hook)
 
         return with_columns(write, where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
 import inspect
 from dataclasses import dataclass
@@ -17,6 +16,10 @@ from ._arrays import Floats, Ids
 from .bank import Bank, Filter, Row
 from .fusion import Fusion, Mixture
 from .model import Model, _all_good
+
+_OFF = Mixture(0, 0, 0, 0, 0, 0)  # no mixture: the refined cosines decide
+_CLIP = Mixture(1, 0, 0, 0, 0, 0)  # CLIP alone, at its own scale
+_COSINES = Mixture(0, 1, 0, 0, 0, 0)  # the refined cosines alone
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Classifier:
         return Classifier(**self.get_params())
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_list")
+        return hasattr(self, "_handle")
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
@@ -154,44 +157,27 @@ class Classifier:
         labels = np.asarray(list(self.classes)) if self.classes is not None else np.unique(np.asarray(y))
         handle, names, of = _core.classes_open([str(label) for label in labels], self.model._handle, self.merge)
         _core.check_encoder(self.model._handle, self.bank and self.bank._handle, self.fusion and self.fusion._handle)
-        first = [of.index(i) for i in range(len(names))]
-        #: [c] classes, in the order of the columns of predict_proba
-        self.classes_ = labels[first]
-        self.n_features_in_ = self.model.d
-        self._settle()
-        self._prompts = [] if self.templates is None else list(self.templates)
-        rows = self.bank.filter_handle(self.where) if self.bank is not None else None
-        self._named, truncated, self._reach = _core.classifier_make(handle, self.model._handle, self.bank and self.bank._handle,
-                                                                    self.fusion and self.fusion._handle, self._prompts, self._sides,
-                                                                    self._mix, self.k, rows, None)
-        #: prompts that are longer than the model's context
-        self.truncated_ = truncated
-        self._plain = np.empty((len(names), self.model.d), np.float32)
-        self._refined = np.empty_like(self._plain)
-        _core.classifier_rows(self._named, self._plain, self._refined)
-        self._list = handle
-        return self
-
-    def _settle(self) -> None:
-        """Which sides are refined and how is read out."""
         if (self.bank is None) != (self.fusion is None):
             raise ValueError("bank and fusion go together")
-        self._sides, self._mixture = "none", None
-        self._mix: Optional[Mixture] = None
-        if self.fusion is None:
-            return
         if self.refine not in ("auto", "none", "image", "text", "both"):
             raise ValueError(f"refine = {self.refine!r}, want auto, none, image, text or both")
-        self._sides = self.fusion.sides if self.refine == "auto" else self.refine
-        if isinstance(self.mixture, tuple):
-            self._mix = Mixture(*self.mixture)
-        elif self.mixture == "auto":
-            self._mix = self.fusion.mixture if self._sides == self.fusion.sides else None
-        elif self.mixture != "off":
+        if not isinstance(self.mixture, tuple) and self.mixture not in ("auto", "off"):
             raise ValueError(f"mixture = {self.mixture!r}, want auto, off or a Mixture")
+        #: [c] classes, in the order of the columns of predict_proba
+        self.classes_ = labels[[of.index(i) for i in range(len(names))]]
+        self.n_features_in_ = self.model.d
+        given = None if self.mixture == "auto" else _OFF if self.mixture == "off" else Mixture(*self.mixture)
+        rows = self.bank.filter_handle(self.where) if self.bank is not None else None
+        #: truncated_: prompts that are longer than the model's context
+        self._handle, self.truncated_ = _core.classifier_create(
+            handle, self.model._handle, list(self.templates or ()), self.bank and self.bank._handle, self.fusion and self.fusion._handle,
+            self.k, None, rows, self.refine, given, None)
+        #: what the parameters come to: sides that are refined, k, voters, mixture
+        self.settings_: dict[str, Any] = _core.classifier_settings(self._handle)
+        return self
 
     def _fitted(self) -> "Classifier":
-        if not hasattr(self, "_list"):
+        if not hasattr(self, "_handle"):
             self.fit()
         return self
 
@@ -207,29 +193,23 @@ class Classifier:
             X = X.reshape(-1).tolist()
         return np.asarray(_all_good(self.model.encode_image(X)))
 
-    def _ask(self, x: Floats) -> tuple[Floats, Floats, Optional[tuple[Ids, Floats, Ids]]]:
-        """Probabilities [n][c], refined pictures, and the neighbours (ids [n][k], scores [n][k], counts [n]) that were fused or vote."""
-        n = len(x)
-        p, y = np.empty((n, len(self._plain)), np.float32), np.empty((n, self._plain.shape[1]), np.float32)
-        ids, scores = np.empty((n, self._reach), np.int64), np.empty((n, self._reach), np.float32)
-        counts = np.empty(n, np.int64)
-        with self.bank._lock if self.bank is not None else contextlib.nullcontext():
-            _core.classifier_ask(self._named, x, n, p, y, ids, scores, counts, None)
-        return p, y, (ids, scores, counts) if self._reach else None
+    def _ask(self, x: Floats, by: Optional[Mixture] = None) -> tuple[Floats, list[tuple[int, float]]]:
+        """(probabilities [n][c], neighbours of the first picture)"""
+        p = np.empty((len(x), len(self.classes_)), np.float32)
+        return p, _core.classifier_ask(self._handle, x, len(x), by, p, None, None, None)
 
     def decision_function(self, X: Any) -> Floats:
         """Refined cosines [n][c]."""
-        self._fitted()
-        return np.ascontiguousarray(self._ask(self._embeddings(X))[1] @ self._refined.T)
+        x = self._fitted()._embeddings(X)
+        order, cosines = np.empty((len(x), len(self.classes_)), np.int64), np.empty((len(x), len(self.classes_)), np.float32)
+        _core.classifier_ask(self._handle, x, len(x), _COSINES, None, order, cosines, None)
+        out = np.empty_like(cosines)
+        np.put_along_axis(out, order, cosines, axis=1)
+        return out
 
     def predict_proba(self, X: Any) -> Floats:
-        """Probabilities [n][c]: the mixture's, or softmax of the refined cosines at the model's own scale."""
-        self._fitted()
-        return self._ask(self._embeddings(X))[0]
-
-    def _scale(self) -> float:
-        assert self.model is not None
-        return self.model.logit_scale or 100.0
+        """Probabilities [n][c]: the mixture's, or softmax of the refined cosines at CLIP's own scale."""
+        return self._fitted()._ask(self._embeddings(X))[0]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The class of each picture [n]."""
@@ -246,24 +226,22 @@ class Classifier:
         assert self.model is not None
         is_vector = getattr(image, "ndim", 0) == 1 and getattr(image.dtype, "kind", "f") == "f"
         x = _arrays.rows(image, self.model.d)[0] if is_vector else self._embeddings([image])
-        p, _, hits = self._ask(x)
-        plain = x @ self._plain.T
+        p, found = self._ask(x)
+        clip, _ = self._ask(x, _CLIP)
         best = int(p[0].argmax())
         seen: list[Neighbour] = []
         read: list[Neighbour] = []
         if self.fusion is not None and self.bank is not None:
-            if self._sides in ("image", "both"):
-                seen = self._rows(*self.fusion.weigh(self.bank, "image", x[0], k=self.k))
-            elif hits is not None:
-                ids, scores, counts = hits
-                n = min(int(counts[0]), self.k or self.fusion.k)
-                seen = self._rows(ids[0][:n], scores[0][:n], np.zeros(n + 1, np.float32))
-            if self._sides in ("text", "both"):
-                k = self.k or self.fusion.k
+            k, sides = self.settings_["k"], self.settings_["sides"]
+            if sides in ("image", "both"):
+                seen = self._rows(*self.fusion.weigh(self.bank, "image", x[0], k=self.k, where=self.where))
+            else:
+                seen = [Neighbour(self.bank[i], score, 0.0) for i, score in found[:k]]
+            if sides in ("text", "both"):
                 ids, scores, weights = np.empty(k, np.int64), np.empty(k, np.float32), np.empty(k + 1, np.float32)
-                n = _core.classifier_weigh(self._named, best, ids, scores, weights)
+                n = _core.classifier_neighbours(self._handle, best, k, ids, scores, weights)
                 read = self._rows(ids[:n], scores[:n], weights[:n + 1])
-        return Explanation(self.classes_[best].item(), self._best(_softmax(self._scale() * plain)[0], top), self._best(p[0], top), seen, read,
+        return Explanation(self.classes_[best].item(), self._best(clip[0], top), self._best(p[0], top), seen, read,
                            None if is_vector else _picture(image))
 
     def _best(self, p: Floats, top: int) -> list[tuple[Any, float]]:
@@ -280,11 +258,6 @@ _PARAMETERS = tuple(name for name in inspect.signature(Classifier.__init__).para
 def _is_default(name: str, value: Any) -> bool:
     default = inspect.signature(Classifier.__init__).parameters[name].default
     return value is default or (isinstance(value, (str, int, bool)) and value == default)
-
-
-def _softmax(logits: Floats) -> Floats:
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True), np.float32)
 
 
 def _picture(image: Any) -> Optional[bytes]:

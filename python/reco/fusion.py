@@ -129,19 +129,33 @@ class Fusion:
             _core.refine(bank._handle, self._handle, side, rows, n, k, least, bank.filter_handle(where), out, ids, scores, counts, weights, hook)
         return out[0] if single else out, ids, scores, counts
 
-    def weigh(self, bank: Bank, side: str, x: ArrayLike, *, k: int = 0) -> tuple[Ids, Floats, Floats]:
+    def weigh(self, bank: Bank, side: str, x: ArrayLike, *, k: int = 0, where: Union[None, str, Filter] = None) -> tuple[Ids, Floats, Floats]:
         """What one refined embedding is made of: (ids [m], cosines [m], weights [m+1] of the original and of each neighbour)."""
         rows, _ = _arrays.rows(x, bank.d)
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} embeddings, want one")
         weights = np.empty((1, (k or self.k) + 1), np.float32)
-        _, ids, scores, counts = self._refine(bank, side, rows, k, None, None, weights=weights)
+        _, ids, scores, counts = self._refine(bank, side, rows, k, where, None, weights=weights)
         m = int(counts[0])
         return ids[0, :m], scores[0, :m], weights[0, :m + 1]
 
 
 def _reopen(path: str, d: int, k: int) -> Fusion:
     return Fusion(path, d=d, k=k)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A layer that ``layer="auto"`` trained and compared with the best before it."""
+
+    layer: str
+    sides: str
+    pairs: int  #: that it was judged on
+    clip: float  #: what CLIP scores on these
+    score: float  #: what the sides it refines score
+    gain: float  #: over the best before it, on the pairs that both were judged on
+    error: float  #: standard error of that
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -165,6 +179,7 @@ class TrainReport:
     seconds: float
     resumed: bool
     judged: bool  #: on pairs that were given, not on captions held out
+    compared: tuple[Compared, ...] = ()  #: with ``layer="auto"``, the layers that were trained
 
     @property
     def fusion(self) -> Fusion:
@@ -180,6 +195,7 @@ class TrainReport:
         lines = [f"{self.layer} layer, {self.pairs} pairs ({self.validation_pairs} held out), {self.steps} steps, {self.seconds:.1f} s",
                  f"recall@1 on {'validation pairs' if self.judged else 'captions held out'}:"]
         lines += [f"  {name:<14}{value:6.1f}{'  <- refined by default' if chosen else ''}" for name, value, chosen in self._table()]
+        lines += [f"  {c.layer:<14}{c.score:6.1f}, CLIP {c.clip:.1f} on the same pairs" for c in self.compared]
         if self.mixture is not None:
             m = self.mixture
             lines.append(f"mixture: CLIP {m.clip:.2g}, refined {m.refined:.2g}, vote {m.vote:.2g}")
@@ -193,7 +209,7 @@ class TrainReport:
 
 
 def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None, judge: Union[None, Bank, Path] = None,
-          model: Optional[Model] = None, layer: str = "auto", sides: str = "auto", min_similarity: Optional[float] = None,
+          model: Optional[Model] = None, layer: Optional[str] = None, sides: str = "auto", min_similarity: Optional[float] = None,
           log: Optional[Path] = None, progress: Progress = None, **options: Any) -> TrainReport:
     """Learn how to fuse what is retrieved; the model stays frozen. An interrupted training goes on when it is started again.
 
@@ -209,7 +225,8 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     judge
         A bank or folder of embeddings to judge on instead of captions held out.
     layer
-        ``"auto"``, ``"relational"``, ``"transformer"``, ``"mlp"``, ``"weighted"``, ``"mean"`` or ``"vote"``.
+        ``"relational"``, ``"transformer"``, ``"mlp"``, ``"weighted"``, ``"mean"`` or ``"vote"``; None: by the number of pairs;
+        ``"auto"``: three are trained and compared.
     sides
         Sides to refine by default; ``"auto"``: what validation finds best.
     options
@@ -219,7 +236,7 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     """
     path = os.fsdecode(out)
     given = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}
-    if layer != "auto":
+    if layer is not None:
         given["layer"] = layer
     if sides != "auto":
         given |= {"sides": sides, "force_sides": 1}
@@ -230,8 +247,9 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     with Shown(progress) as hook:
         made = _core.train(bank._handle, source, judged, path, given, None if log is None else os.fsdecode(log), hook)
     mixture = made.pop("mixture")
+    compared = tuple(Compared(**entry) for entry in made.pop("compared"))
     made["resumed"] = bool(made["resumed"])
-    return TrainReport(path=path, judged=judge is not None, mixture=None if mixture is None else Mixture(*mixture), **made)
+    return TrainReport(path=path, judged=judge is not None, compared=compared, mixture=None if mixture is None else Mixture(*mixture), **made)
 
 
 def _pairs_of(pairs: Any, cache: str, model: Optional[Model], progress: Progress) -> str:

@@ -147,7 +147,8 @@ PyObject *path_from(const char *path);
 
 extern const char model_name[], bank_name[], fusion_name[], filter_name[], classes_name[],
     classifier_name[], writer_name[];
-void naming_free(void *object); /* of a classifier's capsule */
+struct classifier;
+void classifier_drop(struct classifier *self);
 /* The object, or NULL with an exception; *_or_none: NULL of None without one, false with an exception. */
 const void *unwrap(PyObject *capsule, const char *name);
 bool unwrap_or_none(void *target, PyObject *capsule, const char *name);
@@ -159,6 +160,7 @@ PyObject *wrap(void *object, const char *name, PyObject *keep);
 bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter);
 /* (clip, refined, scale, scale, scale, voters) or None, which is all zero. */
 bool to_mixture(reco_mixture *mixture, PyObject *object);
+PyObject *mixture_from(const reco_mixture *mixture);
 
 extern PyMethodDef model_methods[], bank_methods[], write_methods[], fusion_methods[], class_methods[];
 

@@ -22,12 +22,6 @@ static PyObject *fusion_open(PyObject *module, PyObject *args)
     return capsule;
 }
 
-static PyObject *mixture_from(const reco_mixture *m)
-{
-    if (!(m->scale[0] > 0)) Py_RETURN_NONE;
-    return Py_BuildValue("fffffI", m->clip, m->refined, m->scale[0], m->scale[1], m->scale[2], m->voters);
-}
-
 static const field config_fields[] = {FIELD_OF(reco_fusion_config, layer, FIELD_LAYER),
                                       FIELD(reco_fusion_config, d),
                                       FIELD(reco_fusion_config, k),
@@ -179,6 +173,28 @@ static const field trained_fields[] = {FIELD(reco_train_result, pairs),
                                        FIELD(reco_train_result, resumed),
                                        FIELDS_END};
 
+static const field compared_fields[] = {FIELD_OF(reco_train_layer, layer, FIELD_LAYER),
+                                        FIELD_OF(reco_train_layer, sides, FIELD_SIDES),
+                                        FIELD(reco_train_layer, pairs),
+                                        FIELD(reco_train_layer, clip),
+                                        FIELD(reco_train_layer, score),
+                                        FIELD(reco_train_layer, gain),
+                                        FIELD(reco_train_layer, error),
+                                        FIELD(reco_train_layer, seconds),
+                                        FIELDS_END};
+
+/* A list of dicts; NULL with an exception. */
+static PyObject *compared_of(const reco_train_result *result)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list && i < result->layers; i++) {
+        PyObject *one = fields_get(&result->compared[i], compared_fields);
+        if (!one || PyList_Append(list, one) != 0) Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
 /* bank, pairs (a bank or folder of embeddings) or None, judged likewise, out, options, log or None, hook -> result */
 static PyObject *train(PyObject *module, PyObject *args)
 {
@@ -214,9 +230,12 @@ static PyObject *train(PyObject *module, PyObject *args)
     reco_pair_set_free(&set[1]);
     if (call_end(c, status) != 0) goto out;
     answer = fields_get(&result, trained_fields);
-    PyObject *mixture = answer ? mixture_from(&result.mixture) : NULL;
-    if (!mixture || PyDict_SetItemString(answer, "mixture", mixture) != 0) Py_CLEAR(answer);
+    PyObject *mixture = mixture_from(&result.mixture), *compared = compared_of(&result);
+    if (!answer || !mixture || !compared || PyDict_SetItemString(answer, "mixture", mixture) != 0 ||
+        PyDict_SetItemString(answer, "compared", compared) != 0)
+        Py_CLEAR(answer);
     Py_XDECREF(mixture);
+    Py_XDECREF(compared);
 out:
     Py_DECREF(path);
     return answer;

@@ -265,6 +265,11 @@ static bool field_set(void *object, const field *f, PyObject *value)
         PyErr_Format(PyExc_TypeError, "%s can't be set", f->name);
         break;
     default:
+        if (f->kind == FIELD_LAYER && PyUnicode_Check(value) &&
+            PyUnicode_CompareWithASCIIString(value, "auto") == 0) {
+            *(int *)at = RECO_LAYER_AUTO;
+            break;
+        }
         chosen = enum_value(value, names_of(f->kind), f->name);
         if (chosen >= 0) *(unsigned *)at = (unsigned)chosen;
     }
@@ -301,7 +306,7 @@ static void release(void *object, const char *name)
     if (name == fusion_name) reco_fusion_free(object);
     if (name == filter_name) reco_bank_filter_free(object);
     if (name == classes_name) reco_class_list_free(object);
-    if (name == classifier_name) naming_free(object);
+    if (name == classifier_name) classifier_drop(object);
     if (name == writer_name) reco_bank_writer_close(object);
 }
 
@@ -355,4 +360,10 @@ bool to_mixture(reco_mixture *m, PyObject *object)
     if (object == Py_None) return true;
     return PyArg_ParseTuple(object, "fffffI", &m->clip, &m->refined, &m->scale[0], &m->scale[1],
                             &m->scale[2], &m->voters) != 0;
+}
+
+PyObject *mixture_from(const reco_mixture *m)
+{
+    if (!(m->scale[0] > 0)) Py_RETURN_NONE;
+    return Py_BuildValue("fffffI", m->clip, m->refined, m->scale[0], m->scale[1], m->scale[2], m->voters);
 }

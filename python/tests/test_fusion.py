@@ -71,6 +71,8 @@ def test_train_on_others(vectors: tuple[reco.Bank, Any, Any], tmp_path: pathlib.
     assert report.pairs == 300 and report.judged and report.sides == "image" and "validation pairs" in str(report)
     bank.export(tmp_path / "emb")
     assert reco.train(bank, tmp_path / "g", pairs=tmp_path / "emb", layer="vote", min_similarity=0.1).pairs == 900
+    best = reco.train(some, tmp_path / "i", layer="auto", steps=10)
+    assert [c.layer for c in best.compared] == ["relational", "weighted", "transformer"] and best.layer in str(best)
     with pytest.raises(ValueError, match="model"):
         reco.train(bank, tmp_path / "h", pairs=[{"image": "x", "text": "y"}])
     with pytest.raises(reco.errors.InvalidArgument):
