@@ -103,9 +103,9 @@ typedef struct reco_search_opts {
     float min_similarity;           /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
     int use_min;                    /* 1: min_similarity counts */
     const reco_bank_filter *filter; /* search among these rows; NULL: all live rows */
-    const int64_t
-        *exclude; /* [nq][nexclude] rows that each query does not find; ids that are not there, and -1, are
-                               passed over; may be NULL where nexclude is 0 */
+    /* [nq][nexclude] rows that each query does not find. Ids that are not there, and -1, are passed over. May be NULL where
+     * nexclude is 0. */
+    const int64_t *exclude;
     size_t nexclude;
 } reco_search_opts;
 

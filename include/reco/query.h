@@ -16,16 +16,19 @@ extern "C" {
 /* What is asked, and how. Everything is borrowed, and may be shared between threads. RECO_MEMORY_INIT sets the defaults. */
 typedef struct reco_memory {
     const reco_bank *bank;
-    const reco_fusion *fusion; /* NULL: nothing is refined and nothing mixed */
-    const reco_bank_filter
-        *filter; /* rows that are found, are fused and vote; NULL: all live rows of the bank */
-    size_t k;    /* neighbours that an embedding is fused with; 0: the layer's own number */
-    float
-        min_similarity; /* neighbours of smaller cosine do not count; the layer's own threshold counts, too */
-    reco_sides sides;   /* embeddings of these are refined; RECO_SIDES_DEFAULT: what training chose */
-    const reco_mixture
-        *mixture; /* how answers are read out; scale[0] = 0: by the refined cosines alone; NULL: as training
-                                    found it, where `sides` are those that it found it with */
+    /* NULL: nothing is refined and nothing mixed. */
+    const reco_fusion *fusion;
+    /* Rows that are found, are fused and vote; NULL: all live rows of the bank. */
+    const reco_bank_filter *filter;
+    /* Neighbours that an embedding is fused with; 0: the layer's own number. */
+    size_t k;
+    /* Neighbours of smaller cosine do not count; the layer's own threshold counts, too. */
+    float min_similarity;
+    /* Embeddings of these are refined; RECO_SIDES_DEFAULT: what training chose. */
+    reco_sides sides;
+    /* How answers are read out. NULL: as training found it, where `sides` are those that it found it with; scale[0] = 0: by
+     * the refined cosines alone. */
+    const reco_mixture *mixture;
 } reco_memory;
 #define RECO_MEMORY_INIT                                                                                   \
     {                                                                                                      \
@@ -61,9 +64,8 @@ typedef struct reco_question {
     reco_side side; /* what they are embeddings of */
     const float *x; /* [n][d] unit rows */
     size_t n;
-    const int64_t *
-        exclude; /* [n][nexclude] rows of the bank that each neither finds nor is refined with; -1: none; may be NULL
-                               where nexclude is 0 */
+    /* [n][nexclude] rows of the bank that each neither finds nor is refined with; -1: none. May be NULL where nexclude is 0. */
+    const int64_t *exclude;
     size_t nexclude;
 } reco_question;
 
@@ -71,13 +73,13 @@ typedef struct reco_question {
 
 /* What the memory makes of embeddings: arrays of the caller, NULL where one is not wanted. */
 typedef struct reco_refined {
-    float *
-        rows; /* [n][d] unit rows; may be the question's x. Where nothing is refined, or no neighbour counts, a row is
-                        what it was, bit for bit */
+    /* [n][d] unit rows; may be the question's x. Where nothing is refined, or no neighbour counts, a row is what it was, bit
+     * for bit. */
+    float *rows;
     size_t reach;   /* neighbours to list; 0: as many as are fused */
     reco_hits hits; /* [n][reach] the neighbours that count, best first */
-    float
-        *weights; /* [n][k + 1] of the original and of each neighbour, as reco_fusion_weights gives them */
+    /* [n][k + 1] of the original and of each neighbour, as reco_fusion_weights gives them. */
+    float *weights;
 } reco_refined;
 /* Search the bank with each embedding, and fuse what is found. With a filter the result is that of a bank that holds its rows alone.
  * RECO_E_MISMATCH when the width or the encoder of bank and layer differ; RECO_E_ARG for a filter of another bank, or k or reach
@@ -90,8 +92,8 @@ RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const
 typedef struct reco_find_opts {
     reco_side in; /* whose vectors of the rows are compared with the question */
     size_t k;     /* answers; 0 = 10 */
-    float
-        min_similarity; /* with use_min: the question as it came or as it was refined must reach this cosine */
+    /* With use_min: the question as it came or as it was refined must reach this cosine. */
+    float min_similarity;
     int use_min;
     int distinct; /* 1: each picture once, as reco_search_distinct */
 } reco_find_opts;
@@ -168,14 +170,14 @@ typedef struct reco_candidates {
     size_t n, d;
     const char *const *names;    /* [n] what they are called; NULL: nobody says, or the list does */
     const reco_class_list *list; /* settled, of n classes; NULL: there is none */
-    const reco_model *
-        model; /* embeds the prompts, and knows which captions it reads alike. May be NULL where rows are there */
+    /* Embeds the prompts, and knows which captions it reads alike. May be NULL where rows are there. */
+    const reco_model *model;
     const char *const *templates; /* [m] prompts, each with {} (or {c}) in the place of the name */
     size_t m;                     /* 0: the name alone */
-    const float *
-        rows; /* [max(1, m)][n][d] unit rows: each candidate in every prompt; NULL: the model embeds them */
-    const float *
-        pictures; /* [n][d] unit rows of pictures of the candidates, that are added to their texts; NULL: none */
+    /* [max(1, m)][n][d] unit rows: each candidate in every prompt; NULL: the model embeds them. */
+    const float *rows;
+    /* [n][d] unit rows of pictures of the candidates, that are added to their texts; NULL: none. */
+    const float *pictures;
     float scale; /* CLIP's own exp(logit_scale); 0: the model's, else the bank's, else 100 */
 } reco_candidates;
 
@@ -204,16 +206,18 @@ RECO_API void reco_classifier_settings(const reco_classifier *classifier, reco_s
 
 /* What is known of some pictures. Free with reco_findings_free. */
 typedef struct reco_findings {
-    size_t n,
-        reach; /* pictures; neighbours that are listed of each: those that are fused, and those that vote */
-    const float *plain,
-        *refined; /* [n][d] unit rows; where nothing changes them, the question's own, which must still be there */
+    size_t n;     /* pictures */
+    size_t reach; /* neighbours that are listed of each: those that are fused, and those that vote */
+    /* [n][d] unit rows. Where nothing changes them they are the question's own, which must still be there. */
+    const float *plain, *refined;
     float *rows[2]; /* those of them that are not */
-    int64_t *ids;   /* [n][reach] neighbours that count, best first, or -1; */
-    float *scores;  /* [n][reach] their cosines, */
-    size_t *counts; /* [n] how many there are, */
-    size_t *voters; /* [n] how many of the first vote, */
-    uint32_t *of;   /* [n][reach] and which candidate the caption of each voter is, or RECO_NO_CANDIDATE */
+    /* [n][reach] neighbours that count, best first, or -1; their cosines; and [n] how many there are. */
+    int64_t *ids;
+    float *scores;
+    size_t *counts;
+    /* [n] how many of the first vote, and [n][reach] which candidate the caption of each is, or RECO_NO_CANDIDATE. */
+    size_t *voters;
+    uint32_t *of;
 } reco_findings;
 /* Refine pictures, and find their neighbours and whom those vote for: the candidate whose name or prompt is the caption, but for
  * case, Unicode form and blanks, or by the model's tokenizer; or the one that it has the vector of, but for rounding.
@@ -226,11 +230,11 @@ RECO_API void reco_findings_free(reco_findings *findings);
 
 /* The answers: arrays of the caller, NULL where one is not wanted. */
 typedef struct reco_ranking {
-    size_t top;  /* how many candidates are listed */
-    int64_t *of; /* [n][top] which, best first; -1 past the number of candidates */
-    float *p,
-        *score; /* [n][top] probabilities, and cosines of the refined (of CLIP's, where it alone decides) */
-    float *all; /* [n][candidates] all probabilities */
+    size_t top;   /* how many candidates are listed */
+    int64_t *of;  /* [n][top] which, best first; -1 past the number of candidates */
+    float *p;     /* [n][top] their probabilities */
+    float *score; /* [n][top] cosines of the refined, or of CLIP's where it alone decides */
+    float *all;   /* [n][candidates] all probabilities */
 } reco_ranking;
 /* Read out what is known of pictures.
  *   by  NULL: the memory's mixture, else the refined cosines. Another one says what a single expert thinks: weight 1 of CLIP or of the
