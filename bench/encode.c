@@ -117,7 +117,7 @@ static void print_isa(void)
 
 static const char *precision_name(reco_precision precision)
 {
-    return precision == RECO_F32 ? "f32" : precision == RECO_BF16 ? "bf16" : "int8";
+    return precision == RECO_PRECISION_F32 ? "f32" : precision == RECO_PRECISION_BF16 ? "bf16" : "int8";
 }
 
 static int parse_precision(reco_precision *precision, const char *name)
@@ -125,11 +125,11 @@ static int parse_precision(reco_precision *precision, const char *name)
     if (strcmp(name, "auto") == 0)
         *precision = RECO_PRECISION_AUTO;
     else if (strcmp(name, "f32") == 0)
-        *precision = RECO_F32;
+        *precision = RECO_PRECISION_F32;
     else if (strcmp(name, "bf16") == 0)
-        *precision = RECO_BF16;
+        *precision = RECO_PRECISION_BF16;
     else if (strcmp(name, "int8") == 0)
-        *precision = RECO_INT8;
+        *precision = RECO_PRECISION_INT8;
     else
         return fail(name, "no such precision, want auto, f32, bf16 or int8");
     return 0;
@@ -295,9 +295,9 @@ static uint64_t packed_values(const bench *b)
 static void print_case(const bench *b)
 {
     uint64_t layers = packed_values(b);
-    double packed = (double)layers * (b->info.precision == RECO_F32    ? 4
-                                      : b->info.precision == RECO_BF16 ? 2
-                                                                       : 1);
+    double packed = (double)layers * (b->info.precision == RECO_PRECISION_F32    ? 4
+                                      : b->info.precision == RECO_PRECISION_BF16 ? 2
+                                                                                 : 1);
     size_t peak_run = memory("VmHWM"), mapped = memory("RssFile"), run_only = peak_run - mapped;
     size_t anonymous = run_only > b->peak_open ? run_only : b->peak_open;
     printf("\"case\": \"%s\", \"impl\": \"reco\", \"version\": \"%s\", \"model\": \"%s\", \"precision\": "

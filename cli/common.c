@@ -141,11 +141,11 @@ static error_t parse_precision(int key, char *arg, struct argp_state *state)
     if (key == KEY_EXIF) return 0;
     if (key != KEY_PRECISION) return ARGP_ERR_UNKNOWN;
     if (strcmp(arg, "f32") == 0)
-        c->precision = RECO_F32;
+        c->precision = RECO_PRECISION_F32;
     else if (strcmp(arg, "bf16") == 0)
-        c->precision = RECO_BF16;
+        c->precision = RECO_PRECISION_BF16;
     else if (strcmp(arg, "int8") == 0)
-        c->precision = RECO_INT8;
+        c->precision = RECO_PRECISION_INT8;
     else
         argp_error(state, "--precision = %s, want f32, bf16 or int8", arg);
     return 0;

@@ -107,6 +107,7 @@ typedef struct reco_search_opts {
      * nexclude is 0. */
     const int64_t *exclude;
     size_t nexclude;
+    uint64_t reserved[RECO_RESERVED];
 } reco_search_opts;
 
 /* Results of a search, caller's arrays, k as in the options. Unused places hold id -1, score 0. */
@@ -179,6 +180,7 @@ typedef struct reco_bank_spec {
     const char *encoder;     /* may be NULL */
     const char *fingerprint; /* 32 hex digits; may be NULL */
     float logit_scale;       /* exp(logit_scale) of the encoder, or 0 */
+    uint64_t reserved[RECO_RESERVED];
 } reco_bank_spec;
 
 typedef struct reco_bank_writer reco_bank_writer;
@@ -374,6 +376,7 @@ RECO_API reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_prob
 typedef struct reco_compact_opts {
     size_t
         rows; /* of a new segment at most; 0: as many as a build puts there (20 MiB of vectors, 65,536 rows) */
+    uint64_t reserved[RECO_RESERVED];
 } reco_compact_opts;
 
 typedef struct reco_compact_result {

@@ -7,6 +7,11 @@
  * the hooks. It belongs to one thread at a time. Models, banks and fusion layers are immutable once
  * open and may be shared between threads, each thread with a context of its own.
  *
+ * Structs of options and of results grow without breaking who was built before. Those of options end in `reserved`, which is zero:
+ * a field that is added takes its place there and means with zero what was so before, so sizes stay (a test of these headers asserts them).
+ * Set a struct of options to {0}, or to the NAME_INIT beside it where there is one, then the fields by name. Options whose `reserved` is
+ * not zero ask for something that this library does not know yet, and are refused with RECO_E_ARG.
+ *
  * The library never exits, never prints and never reads the environment. Threads are OpenMP's; those that wait sleep, also where
  * OMP_WAIT_POLICY is not set. With GNU's runtime that takes some more threads, at most one for each processor, which sleep in the
  * process from the first work on several threads to its end. */
@@ -28,7 +33,14 @@ extern "C" {
 #define RECO_PRINTF(f, a)
 #endif
 
-#define RECO_VERSION "0.1.0"
+/* Of these headers; reco_version() tells the library's. RECO_VERSION_NUMBER grows: 2000 is 0.2.0, 1002003 would be 1.2.3. */
+#define RECO_VERSION "0.2.0"
+#define RECO_VERSION_MAJOR 0
+#define RECO_VERSION_MINOR 2
+#define RECO_VERSION_PATCH 0
+#define RECO_VERSION_NUMBER (RECO_VERSION_MAJOR * 1000000 + RECO_VERSION_MINOR * 1000 + RECO_VERSION_PATCH)
+
+#define RECO_RESERVED 8
 
 /* Values are pinned: bindings may hard-code them. */
 typedef enum reco_status {
@@ -60,9 +72,9 @@ typedef enum reco_sides {
 
 typedef enum reco_precision {
     RECO_PRECISION_AUTO = 0, /* bf16 where the CPU computes it, else f32 */
-    RECO_F32 = 1,
-    RECO_BF16 = 2,
-    RECO_INT8 =
+    RECO_PRECISION_F32 = 1,
+    RECO_PRECISION_BF16 = 2,
+    RECO_PRECISION_INT8 =
         3 /* a model's transformer blocks in int8 (weights by channel, rows by token), the rest as AUTO; never
                       chosen by AUTO */
 } reco_precision;
@@ -105,6 +117,7 @@ typedef struct reco_ctx_opts {
     reco_progress_fn progress; /* may be NULL */
     void *user;                /* handed to both hooks */
     double wait; /* seconds that a bank's writer waits for another one to finish; 0 = does not */
+    uint64_t reserved[RECO_RESERVED];
 } reco_ctx_opts;
 
 typedef struct reco_ctx reco_ctx;
@@ -125,7 +138,7 @@ RECO_API int reco_ctx_threads(const reco_ctx *ctx);
 /* "RECO_E_IO" and so on; a static string. */
 RECO_API const char *reco_status_name(reco_status status);
 
-/* "0.1.0"; a static string. */
+/* RECO_VERSION of the library; a static string. */
 RECO_API const char *reco_version(void);
 
 /* The first character of a text that has `bytes` > 0: how many bytes it takes, and whether a terminal would obey it instead of

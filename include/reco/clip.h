@@ -28,9 +28,10 @@ typedef struct reco_model_info {
     size_t image_size, patch; /* pixels */
     size_t context, vocab;    /* tokens */
     reco_dtype weights;       /* as stored */
-    reco_precision precision; /* computed in: RECO_F32, RECO_BF16 or RECO_INT8 */
-    float logit_scale;        /* exp(logit_scale): 1..100 in trained models; 0 for a tower alone */
-    bool has_logit_bias;      /* SigLIP: probability = sigmoid(logit_scale * cosine + logit_bias) */
+    reco_precision
+        precision;       /* computed in: RECO_PRECISION_F32, RECO_PRECISION_BF16 or RECO_PRECISION_INT8 */
+    float logit_scale;   /* exp(logit_scale): 1..100 in trained models; 0 for a tower alone */
+    bool has_logit_bias; /* SigLIP: probability = sigmoid(logit_scale * cosine + logit_bias) */
     float logit_bias;
     bool pads; /* texts are padded to the context, since this model sees pads */
     uint64_t parameters;
@@ -47,6 +48,7 @@ typedef struct reco_model_opts {
     /* 1: pictures are turned as their EXIF orientation says wherever the model reads them, as cameras mean it and
      * transformers' load_image does; 0: as they are stored, as Image.open gives them (reco_preprocess.upright) */
     int exif;
+    uint64_t reserved[RECO_RESERVED];
 } reco_model_opts;
 
 /* Open a model folder, or one that keeps it inside (sentence-transformers, a hub's cache): Hugging Face's CLIPModel, SiglipModel or one of their towers (config.json, model.safetensors or

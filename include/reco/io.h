@@ -2,7 +2,7 @@
 #ifndef RECO_IO_H
 #define RECO_IO_H
 
-#include <stddef.h>
+#include "reco/base.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +25,7 @@ typedef struct reco_table_opts {
     char separator;       /* 0: by the header and the name's ending */
     reco_quote quote;
     size_t max_lines; /* that a record may span; 0 = 100 */
+    uint64_t reserved[RECO_RESERVED];
 } reco_table_opts;
 
 #ifdef __cplusplus

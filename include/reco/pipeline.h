@@ -39,6 +39,7 @@ typedef struct reco_stream_opts {
     /* Whose the embeddings are that have no reco.json: a model folder, or a name. NULL: not known. Where there is one that says
      * another, RECO_E_MISMATCH */
     const char *encoder;
+    uint64_t reserved[RECO_RESERVED];
 } reco_stream_opts;
 
 typedef struct reco_stream_result {
@@ -162,6 +163,7 @@ typedef struct reco_pull_opts {
     const char *proxy, *no_proxy; /* as libcurl takes them; NULL = none */
     uint64_t max_bytes;           /* of one file of weights; 0 = 64 GiB. Other files: 256 MiB */
     unsigned stall;               /* seconds without a byte before giving up; 0 = 30 */
+    uint64_t reserved[RECO_RESERVED];
 } reco_pull_opts;
 
 typedef struct reco_pull_result {

@@ -96,6 +96,7 @@ typedef struct reco_find_opts {
     float min_similarity;
     int use_min;
     int distinct; /* 1: each picture once, as reco_search_distinct */
+    uint64_t reserved[RECO_RESERVED];
 } reco_find_opts;
 
 /* [n][k], best first; places without an answer hold id -1 and zeros. */

@@ -84,6 +84,7 @@ typedef struct reco_study_opts {
     const reco_stream_opts *stream; /* failure hook, and table options of all tables; may be NULL */
     reco_study_step_fn step;        /* may be NULL */
     void *user;
+    uint64_t reserved[RECO_RESERVED];
 } reco_study_opts;
 
 /* Do what is not done yet.

@@ -30,20 +30,14 @@ RECO_API void reco_tokenizer_close(reco_tokenizer *tok);
 typedef struct reco_tokenizer_info {
     char
         kind[16]; /* "bpe" (CLIP's), "sentencepiece", and of tokenizer.json "unigram" or "bpe with bytes" */
-    char rules[32]; /* how text is cleaned before: "hf", "open_clip lower", "siglip", ... */
-    bool built_in;  /* CLIP's own merges, compiled into the library */
-    size_t vocab;
-    int32_t bos, eos, pad; /* bos -1: none */
-    bool pads_left;        /* the reference puts pads before a text */
+    char rules[32];   /* how text is cleaned before: "hf", "open_clip lower", "siglip", ... */
+    bool built_in;    /* CLIP's own merges, compiled into the library */
+    size_t vocab;     /* number of entries; every id is below it */
+    int32_t bos, eos; /* ids of the begin and the end token; bos -1: none */
+    int32_t pad;      /* what the reference pads with; reco pads for models that see pads alone */
+    bool pads_left;   /* the reference puts pads before a text */
 } reco_tokenizer_info;
 RECO_API reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok);
-
-/* Number of entries; every id is below it. */
-RECO_API size_t reco_tokenizer_vocab(const reco_tokenizer *tok);
-RECO_API int32_t reco_tokenizer_bos(const reco_tokenizer *tok);
-RECO_API int32_t reco_tokenizer_eos(const reco_tokenizer *tok);
-/* What the reference pads with, for those who compare with it; reco itself never pads. */
-RECO_API int32_t reco_tokenizer_pad(const reco_tokenizer *tok);
 
 /* The text with U+FFFD for what is not UTF-8 in it, as Python's errors="replace" does. Free with reco_free.
  *   errors  how many there were; may be NULL

@@ -79,6 +79,7 @@ typedef struct reco_train_opts {
     int fresh;
     const reco_train_pairs *judged;
     const char *log, *command;
+    uint64_t reserved[RECO_RESERVED];
 } reco_train_opts;
 
 /* How a layer fared that was compared with others.

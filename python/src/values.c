@@ -135,8 +135,11 @@ static const char *const dtype_names[] = {[RECO_DTYPE_F32] = "float32",   [RECO_
                                           [RECO_DTYPE_BF16] = "bfloat16", [RECO_DTYPE_I64] = "int64",
                                           [RECO_DTYPE_I32] = "int32",     [RECO_DTYPE_U8] = "uint8",
                                           [RECO_DTYPE_F64] = "float64",   NULL};
-static const char *const precision_names[] = {
-    [RECO_PRECISION_AUTO] = "auto", [RECO_F32] = "f32", [RECO_BF16] = "bf16", [RECO_INT8] = "int8", NULL};
+static const char *const precision_names[] = {[RECO_PRECISION_AUTO] = "auto",
+                                              [RECO_PRECISION_F32] = "f32",
+                                              [RECO_PRECISION_BF16] = "bf16",
+                                              [RECO_PRECISION_INT8] = "int8",
+                                              NULL};
 static const char *const layer_names[] = {"none",       "vote",        "mean", "weighted",
                                           "relational", "transformer", "mlp",  NULL};
 

@@ -17,6 +17,8 @@ reco_status reco_ctx_create(reco_ctx **out, const reco_ctx_opts *opts)
     *out = NULL;
     static const reco_ctx_opts defaults;
     if (!opts) opts = &defaults;
+    for (size_t i = 0; i < RECO_RESERVED; i++)
+        if (opts->reserved[i]) return RECO_E_ARG;
     if (opts->threads < 0 || opts->threads > 1024) return RECO_E_ARG;
     if (!(opts->wait >= 0)) return RECO_E_ARG;
     if ((int)opts->max_isa < RECO_ISA_AUTO || opts->max_isa > RECO_ISA_AVX512) return RECO_E_ARG;

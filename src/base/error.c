@@ -83,3 +83,15 @@ const char *reco_status_name(reco_status status)
     }
     return "RECO_E_UNKNOWN";
 }
+
+reco_status reco_reserved(reco_ctx *ctx, const char *what, const uint64_t *reserved)
+{
+    for (size_t i = 0; reserved && i < RECO_RESERVED; i++)
+        if (reserved[i])
+            return reco_fail(
+                ctx, RECO_E_ARG,
+                "%s: options have reserved[%zu] = %llu, want 0: were they set to {0}, or made for a "
+                "reco newer than " RECO_VERSION "?",
+                what, i, (unsigned long long)reserved[i]);
+    return RECO_OK;
+}

@@ -72,7 +72,7 @@ float reco_load_scalar(reco_loader *l, const char *name)
 
 static reco_precision precision(const reco_loader *l)
 {
-    return l->precision == RECO_INT8 && !l->int8 ? RECO_PRECISION_AUTO : l->precision;
+    return l->precision == RECO_PRECISION_INT8 && !l->int8 ? RECO_PRECISION_AUTO : l->precision;
 }
 
 reco_linear *reco_load_pack(reco_loader *l, float *weight, float *bias, size_t out, size_t in, reco_act act)

@@ -125,8 +125,10 @@ static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
 reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, const reco_model_opts *opts)
 {
     *out = NULL;
+    RECO_TRY(reco_reserved(ctx, "model", opts ? opts->reserved : NULL));
     reco_precision precision = opts ? opts->precision : RECO_PRECISION_AUTO;
-    if (precision == RECO_PRECISION_AUTO) precision = reco_has_bf16(ctx) ? RECO_BF16 : RECO_F32;
+    if (precision == RECO_PRECISION_AUTO)
+        precision = reco_has_bf16(ctx) ? RECO_PRECISION_BF16 : RECO_PRECISION_F32;
     const char *layout, *open_clip = NULL;
     reco_status status = RECO_OK;
     reco_model *model = reco_alloc(ctx, 1, sizeof *model, "model");
@@ -281,7 +283,7 @@ reco_status reco_model_ids(reco_ctx *ctx, const reco_model *model, const char *t
     RECO_TRY(reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, context, n, cut));
     if (!reco_tokenizer_get_info(model->tokenizer).pads_left) return RECO_OK;
     memmove(ids + (context - *n), ids, *n * sizeof *ids);
-    for (size_t i = 0; i < context - *n; i++) ids[i] = reco_tokenizer_pad(model->tokenizer);
+    for (size_t i = 0; i < context - *n; i++) ids[i] = reco_tokenizer_get_info(model->tokenizer).pad;
     *n = context;
     return RECO_OK;
 }
@@ -294,5 +296,5 @@ reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char
 
 int32_t reco_model_pad(const reco_model *model)
 {
-    return model->tokenizer ? reco_tokenizer_pad(model->tokenizer) : 0;
+    return model->tokenizer ? reco_tokenizer_get_info(model->tokenizer).pad : 0;
 }

@@ -140,11 +140,12 @@ reco_status reco_linear_create_from(reco_ctx *ctx, reco_linear **result, reco_ro
     lin->out = out;
     lin->in = in;
     lin->act = act;
-    if (precision == RECO_INT8) {
+    if (precision == RECO_PRECISION_INT8) {
         lin->type = RECO_PRODUCT_S8;
         native = reco_has_int8(ctx);
         RECO_GO(reco_int8_weights(ctx, lin, read, arg));
-    } else if (precision == RECO_BF16 || (precision == RECO_PRECISION_AUTO && reco_has_bf16(ctx))) {
+    } else if (precision == RECO_PRECISION_BF16 ||
+               (precision == RECO_PRECISION_AUTO && reco_has_bf16(ctx))) {
         lin->type = RECO_PRODUCT_BF16;
         native = reco_has_bf16(ctx);
     }

@@ -194,6 +194,7 @@ static reco_status write_summary(check *c, const char *path)
 reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, const char *images, const char *texts,
                              const char *out, const reco_stream_opts *opts, reco_check_result *result)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     double start = reco_now();
     *result = (reco_check_result){0};
     check c = {ctx,          model,        opts,  reco_model_get_info(model), out, json_array(),

@@ -78,6 +78,7 @@ static reco_status go_on(reco_ctx *ctx, reco_source **source, const char *path, 
 reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
                               const reco_stream_opts *opts, reco_stream_result *result)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     RECO_TRY(
         reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it an image tower? before OUT is made */
     double start = reco_now();

@@ -23,6 +23,7 @@ reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model, const re
                                 size_t n, const reco_stream_opts *opts, float *out, size_t *rows,
                                 size_t *count)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     reco_decoder *decoder = NULL;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);

@@ -16,6 +16,7 @@ static reco_status flush(reco_ctx *ctx, const reco_model *model, char **texts, s
 reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
                              const reco_stream_opts *opts, reco_stream_result *result)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;

@@ -233,6 +233,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
                                         const char *bank, int build, const reco_stream_opts *opts,
                                         reco_stream_result *result)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
     ingest g = {.model = model};
@@ -260,7 +261,10 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
                                  .model = model,
                                  .brings = {[RECO_IMAGE] = reco_embeddings_has(g.source, RECO_IMAGE),
                                             [RECO_TEXT] = reco_embeddings_has(g.source, RECO_TEXT)},
-                                 .encoder = {g.d, from.encoder, from.fingerprint, from.logit_scale},
+                                 .encoder = {.d = g.d,
+                                             .encoder = from.encoder,
+                                             .fingerprint = from.fingerprint,
+                                             .logit_scale = from.logit_scale},
                                  .exported = g.exported,
                                  .total = n};
     RECO_GO(reco_sink_open(ctx, &g.sink, &spec, opts, result));

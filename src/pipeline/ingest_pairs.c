@@ -47,6 +47,7 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_
 {
     const reco_model *model = spec.model;
     const char *pairs = spec.source;
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
     RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();

@@ -414,6 +414,7 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
                                   const char *bank, int build, const reco_stream_opts *opts,
                                   reco_stream_result *result)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
     ingest g = {.dropped = &result->dropped,

@@ -221,6 +221,7 @@ reco_status reco_pull_model(reco_ctx *ctx, const char *name, const char *out, co
     static const reco_pull_opts none = {0};
     if (!opts) opts = &none;
     *result = (reco_pull_result){0};
+    RECO_TRY(reco_reserved(ctx, "pull", opts->reserved));
     reco_status status = RECO_OK;
     bool done = false;
     reco_pull p = {.ctx = ctx,

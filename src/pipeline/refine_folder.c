@@ -154,6 +154,7 @@ out:
 reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const char *in, const char *out,
                                const reco_stream_opts *stream, reco_stream_result *result)
 {
+    RECO_TRY(reco_reserved(ctx, "stream", stream ? stream->reserved : NULL));
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;

@@ -86,6 +86,8 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side
                              reco_search_result *result)
 {
     *result = (reco_search_result){0};
+    RECO_TRY(reco_reserved(ctx, "search", opts->reserved));
+    RECO_TRY(reco_reserved(ctx, "stream", stream ? stream->reserved : NULL));
     reco_npy npy = {0};
     reco_npy_writer *ids = NULL, *scores = NULL;
     char *ids_path = NULL, *scores_path = NULL;

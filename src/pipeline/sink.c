@@ -94,7 +94,8 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *op
     if (spec->model) {
         RECO_TRY(reco_model_fingerprint(ctx, spec->model, fingerprint));
         info = reco_model_get_info(spec->model);
-        spec->encoder = (reco_bank_spec){info.d, info.name, fingerprint, info.logit_scale};
+        spec->encoder = (reco_bank_spec){
+            .d = info.d, .encoder = info.name, .fingerprint = fingerprint, .logit_scale = info.logit_scale};
     }
     s->d = spec->encoder.d;
     size_t usual = spec->update ? COMMIT_CHANGES : spec->model ? COMMIT_ROWS : COMMIT_VECTORS;

@@ -120,8 +120,10 @@ static reco_status copy_row(reco_ctx *ctx, const derivation *v, reco_bank_writer
 static reco_status write_bank(reco_ctx *ctx, const derivation *v, const char *path, const char *job)
 {
     reco_bank_info info = reco_bank_get_info(v->from[0].bank);
-    reco_bank_spec spec = {info.d, *info.encoder ? info.encoder : NULL,
-                           *info.fingerprint ? info.fingerprint : NULL, info.logit_scale};
+    reco_bank_spec spec = {.d = info.d,
+                           .encoder = *info.encoder ? info.encoder : NULL,
+                           .fingerprint = *info.fingerprint ? info.fingerprint : NULL,
+                           .logit_scale = info.logit_scale};
     reco_bank_writer *w = NULL;
     uint64_t next = 0;
     int done = 0;

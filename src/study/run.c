@@ -312,6 +312,7 @@ reco_status reco_study_run(reco_ctx *ctx, reco_study *study, const char *out, co
     static const reco_study_opts none;
     reco_study_result own = {0};
     double start = reco_now();
+    RECO_TRY(reco_reserved(ctx, "study", opts ? opts->reserved : NULL));
     running *r = reco_alloc(ctx, 1, sizeof *r, "study");
     if (!r) return RECO_E_NOMEM;
     *r = (running){

@@ -135,8 +135,3 @@ reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
         snprintf(info.rules, sizeof info.rules, "%s", class[tok->class]);
     return info;
 }
-
-size_t reco_tokenizer_vocab(const reco_tokenizer *tok) { return tok->vocab; }
-int32_t reco_tokenizer_bos(const reco_tokenizer *tok) { return tok->bos; }
-int32_t reco_tokenizer_eos(const reco_tokenizer *tok) { return tok->eos; }
-int32_t reco_tokenizer_pad(const reco_tokenizer *tok) { return tok->pad; }

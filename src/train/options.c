@@ -26,6 +26,7 @@ static void cap_k(reco_ctx *ctx, reco_train_opts *o, size_t rows)
 
 reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d, size_t rows)
 {
+    RECO_TRY(reco_reserved(ctx, "train", o->reserved));
     if (o->layer == RECO_LAYER_NONE)
         o->layer = n < MANY_PAIRS ? RECO_LAYER_RELATIONAL : RECO_LAYER_TRANSFORMER;
     bool transformer = reco_layer_memorises(o->layer); /* the mlp is trained as that is */

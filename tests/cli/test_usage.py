@@ -14,7 +14,7 @@ class Usage(Case):
                 self.assertIn(word, text)
 
     def test_version(self):
-        self.assertEqual(self.reco("--version").stdout, "reco 0.1.0\n")
+        self.assertEqual(self.reco("--version").stdout, "reco 0.2.0\n")
 
     def test_usage_errors(self):
         self.assertIn("Usage", self.reco(code=2).stderr)

@@ -172,10 +172,10 @@ static void each(reco_isa isa, reco_precision precision, double limit)
     reco_ctx_free(ctx);
 }
 
-static void test_f32(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_F32, 0.99999); }
-static void test_bf16(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_BF16, 0.999); }
-static void test_int8(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_INT8, 0.99); }
-static void test_avx2(void **state) { (void)state, each(RECO_ISA_AVX2, RECO_F32, 0.99999); }
+static void test_f32(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_PRECISION_F32, 0.99999); }
+static void test_bf16(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_PRECISION_BF16, 0.999); }
+static void test_int8(void **state) { (void)state, each(RECO_ISA_AUTO, RECO_PRECISION_INT8, 0.99); }
+static void test_avx2(void **state) { (void)state, each(RECO_ISA_AVX2, RECO_PRECISION_F32, 0.99999); }
 
 int main(void)
 {

@@ -59,6 +59,7 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
         .least = use_min ? opts->min_similarity : -INFINITY,
         .nexclude = opts ? opts->nexclude : 0,
     };
+    RECO_TRY(reco_reserved(ctx, "search", opts ? opts->reserved : NULL));
     if (k > RECO_BANK_MAX_K)
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", k, RECO_BANK_MAX_K);
     if (side != RECO_IMAGE && side != RECO_TEXT)

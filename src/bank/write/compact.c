@@ -192,6 +192,7 @@ reco_status reco_bank_compact(reco_ctx *ctx, const char *path, const reco_compac
     compaction c = {.dir = path};
     reco_compact_result r;
     reco_status status;
+    RECO_GO(reco_reserved(ctx, "compact", opts ? opts->reserved : NULL));
     RECO_GO(prepare(ctx, &c, path, opts));
     RECO_GO(rewrite_all(ctx, &c));
     describe(&c, &r);

@@ -148,6 +148,7 @@ reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const c
     if (strlen(job) > RECO_BANK_JOB_MAX)
         return reco_fail(ctx, RECO_E_ARG, "bank: the job's key has %zu bytes, want at most %d", strlen(job),
                          RECO_BANK_JOB_MAX);
+    RECO_TRY(reco_reserved(ctx, "bank", spec ? spec->reserved : NULL));
     if (spec) RECO_TRY(check_spec(ctx, spec));
     reco_bank_writer *w = reco_alloc(ctx, 1, sizeof *w, "bank writer");
     if (!w) return RECO_E_NOMEM;

@@ -19,7 +19,7 @@ static int setup(void **state)
     const char *source = getenv("RECO_TEST_SOURCE");
     snprintf(dir, sizeof dir, "%s/tests/golden/small/hf-quickgelu", source ? source : ".");
     if (reco_ctx_create(&ctx, NULL) != RECO_OK) return 1;
-    return (int)reco_model_open(ctx, &model, dir, &(reco_model_opts){.precision = RECO_F32});
+    return (int)reco_model_open(ctx, &model, dir, &(reco_model_opts){.precision = RECO_PRECISION_F32});
 }
 
 static int teardown(void **state)
@@ -154,7 +154,7 @@ static void test_rows(void **state)
     const char *source = getenv("RECO_TEST_SOURCE");
     for (int isa = RECO_ISA_AVX2; isa <= RECO_ISA_AVX512; isa++)
         for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-            for (int precision = RECO_F32; precision <= RECO_INT8; precision++) {
+            for (int precision = RECO_PRECISION_F32; precision <= RECO_PRECISION_INT8; precision++) {
                 reco_ctx *with;
                 reco_ctx_opts opts = {.threads = 2, .max_isa = (reco_isa)isa};
                 assert_int_equal(reco_ctx_create(&with, &opts), RECO_OK);
@@ -177,7 +177,7 @@ static void test_info(void **state)
     (void)state;
     reco_model_info info = reco_model_get_info(model);
     assert_string_equal(info.name, "hf-quickgelu");
-    assert_int_equal(info.precision, RECO_F32);
+    assert_int_equal(info.precision, RECO_PRECISION_F32);
     assert_int_equal(info.weights, RECO_DTYPE_F16);
     char a[33], b[33];
     assert_int_equal(reco_model_fingerprint(ctx, model, a), RECO_OK);
@@ -198,7 +198,8 @@ static void test_sides(void **state)
     for (size_t i = 0; i < 3 * 24 * 24; i++) pixels[i] = (float)(i % 17) / 17;
     for (int text = 0; text < 2; text++) {
         reco_model *half;
-        reco_model_opts opts = {.precision = RECO_F32, .sides = text ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE};
+        reco_model_opts opts = {.precision = RECO_PRECISION_F32,
+                                .sides = text ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE};
         assert_int_equal(reco_model_open(ctx, &half, dir, &opts), RECO_OK);
         assert_int_equal(reco_model_embed_pixels(ctx, half, pixels, 1, got), text ? RECO_E_ARG : RECO_OK);
         if (text) assert_non_null(strstr(reco_ctx_error(ctx), "was opened for texts alone"));

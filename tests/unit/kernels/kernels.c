@@ -62,7 +62,7 @@ static void gemm(reco_ctx *ctx)
 static void linear(reco_ctx *ctx)
 {
     size_t out = 45, in = 70;
-    for (int precision = RECO_F32; precision <= RECO_BF16; precision++)
+    for (int precision = RECO_PRECISION_F32; precision <= RECO_PRECISION_BF16; precision++)
         for (int act = RECO_ACT_NONE; act <= RECO_ACT_GELU_TANH; act++)
             for (int add = 0; add <= (act == RECO_ACT_NONE); add++)
                 for (size_t m = 1; m < 200; m += 66) {
@@ -73,7 +73,7 @@ static void linear(reco_ctx *ctx)
                                                         (reco_precision)precision),
                                      RECO_OK);
                     assert_int_equal(reco_linear_run(ctx, y, lin, x, m, add), RECO_OK);
-                    if (precision == RECO_BF16) {
+                    if (precision == RECO_PRECISION_BF16) {
                         for (size_t i = 0; i < out * in; i++)
                             w[i] = reco_bf16_to_f32(reco_f32_to_bf16(w[i]));
                         for (size_t i = 0; i < m * in; i++) x[i] = reco_bf16_to_f32(reco_f32_to_bf16(x[i]));
@@ -139,8 +139,9 @@ static void linear_int8(reco_ctx *ctx)
                 memset(x, 0, in * sizeof *x); /* a row of zeros */
                 if (m > 1) x[in + 3] = 1000;  /* a value that drowns the others of its row */
                 reco_linear *lin;
-                assert_int_equal(reco_linear_create(ctx, &lin, w, bias, out, in, (reco_act)act, RECO_INT8),
-                                 RECO_OK);
+                assert_int_equal(
+                    reco_linear_create(ctx, &lin, w, bias, out, in, (reco_act)act, RECO_PRECISION_INT8),
+                    RECO_OK);
                 assert_int_equal(reco_linear_run(ctx, y, lin, x, m, add), RECO_OK);
                 for (size_t i = 0; i < m; i++)
                     for (size_t o = 0; o < out; o++) {
@@ -186,8 +187,8 @@ static void linear_bf16_rows(reco_ctx *ctx)
     uint16_t *hx = reco_alloc(ctx, m * in, sizeof *hx, "x"),
              *hy = reco_alloc(ctx, m * out, sizeof *hy, "y");
     reco_linear *lin;
-    assert_int_equal(reco_linear_create(ctx, &lin, w, bias, out, in, RECO_ACT_QUICK_GELU, RECO_BF16),
-                     RECO_OK);
+    assert_int_equal(
+        reco_linear_create(ctx, &lin, w, bias, out, in, RECO_ACT_QUICK_GELU, RECO_PRECISION_BF16), RECO_OK);
     for (size_t i = 0; i < m * in; i++) x[i] = reco_bf16_to_f32(hx[i] = reco_f32_to_bf16(x[i]));
     assert_int_equal(reco_linear_run(ctx, y, lin, x, m, false), RECO_OK);
     if (reco_linear_input(lin) == RECO_DTYPE_BF16) {

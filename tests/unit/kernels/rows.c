@@ -68,7 +68,7 @@ static void linear(reco_ctx *ctx)
                                        {300, 256}, {72, 1100}, {270, 64}};
     size_t n = reco_ctx_isa(ctx) == RECO_ISA_PLAIN ? 4 : sizeof shapes / sizeof *shapes;
     for (size_t s = 0; s < n; s++)
-        for (int precision = RECO_F32; precision <= RECO_INT8; precision++) {
+        for (int precision = RECO_PRECISION_F32; precision <= RECO_PRECISION_INT8; precision++) {
             products(ctx, shapes[s][0], shapes[s][1], (reco_precision)precision, false,
                      RECO_ACT_QUICK_GELU);
             products(ctx, shapes[s][0], shapes[s][1], (reco_precision)precision, true, RECO_ACT_NONE);

@@ -164,7 +164,7 @@ static void test_embedded(void **state)
     char *path = reco_format(ctx, "%s/said.bank", folder);
     good(reco_model_embed_texts(ctx, model, captions, n, text, NULL));
     for (size_t i = 0; i < n; i++) pairs[i] = (reco_pair){.caption = captions[i]};
-    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){d, "", "", 0}, "test", &next, &done));
+    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){.d = d}, "test", &next, &done));
     good(reco_bank_append(ctx, writer, text, text, pairs, n));
     good(reco_bank_commit(ctx, writer, n, 1));
     reco_bank_writer_close(writer);

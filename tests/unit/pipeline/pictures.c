@@ -46,7 +46,7 @@ static int setup(void **state)
     snprintf(folder, sizeof folder, "/tmp/reco-pictures-XXXXXX");
     snprintf(dir, sizeof dir, "%s/tests/golden/small/hf-quickgelu", source ? source : ".");
     if (!mkdtemp(folder) || reco_ctx_create(&ctx, NULL) != RECO_OK) return 1;
-    return (int)reco_model_open(ctx, &model, dir, &(reco_model_opts){.precision = RECO_F32});
+    return (int)reco_model_open(ctx, &model, dir, &(reco_model_opts){.precision = RECO_PRECISION_F32});
 }
 
 static int teardown(void **state)

@@ -45,7 +45,7 @@ static int setup(void **state)
     uint64_t next;
     int done;
     for (size_t i = 0; i < N; i++) pairs[i] = (reco_pair){.caption = "a caption"};
-    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){D, "", "", 0}, "test", &next, &done));
+    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){.d = D}, "test", &next, &done));
     good(reco_bank_append(ctx, writer, image, text, pairs, N));
     good(reco_bank_commit(ctx, writer, N, 1));
     reco_bank_writer_close(writer);
@@ -238,7 +238,7 @@ static void test_distinct(void **state)
     uint64_t next;
     int done;
     for (size_t i = 0; i < ROWS; i++) pairs[i] = (reco_pair){.caption = "a caption"};
-    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){D, "", "", 0}, "test", &next, &done));
+    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){.d = D}, "test", &next, &done));
     good(reco_bank_append(ctx, writer, rows, said, pairs, ROWS));
     good(reco_bank_commit(ctx, writer, ROWS, 1));
     reco_bank_writer_close(writer);

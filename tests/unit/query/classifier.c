@@ -62,7 +62,8 @@ static int setup(void **state)
             memcpy(text + i * D, prompts + (C + of) * D, D * sizeof *text);
         pairs[i] = (reco_pair){.caption = captions[i]};
     }
-    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){D, "", "", 25}, "test", &next, &done));
+    good(reco_bank_writer_open(ctx, &writer, path, &(reco_bank_spec){.d = D, .logit_scale = 25}, "test",
+                               &next, &done));
     good(reco_bank_append(ctx, writer, image, text, pairs, N));
     good(reco_bank_commit(ctx, writer, N, 1));
     reco_bank_writer_close(writer);

@@ -54,7 +54,7 @@ static reco_bank *bank_of(const float *image, const float *text, const char *fin
     int done;
     reco_pair pairs[N];
     for (size_t i = 0; i < N; i++) pairs[i] = (reco_pair){.caption = "a caption"};
-    reco_bank_spec spec = {D, "encoder", fingerprint, 0};
+    reco_bank_spec spec = {.d = D, .encoder = "encoder", .fingerprint = fingerprint};
     good(reco_bank_writer_open(ctx, &writer, path, &spec, "test", &next, &done));
     good(reco_bank_append(ctx, writer, image, text, pairs, N));
     good(reco_bank_commit(ctx, writer, N, 1));

@@ -1,0 +1,56 @@
+/* Sizes of what callers allocate, on machines of 64 bits: a field that is added takes its place from `reserved`, or these tell. Each
+ * header stands alone, so all are included twice, in two orders. */
+#include "reco/train.h"
+#include "reco/text.h"
+#include "reco/study.h"
+#include "reco/query.h"
+#include "reco/pipeline.h"
+#include "reco/io.h"
+#include "reco/image.h"
+#include "reco/fusion.h"
+#include "reco/eval.h"
+#include "reco/clip.h"
+#include "reco/base.h"
+#include "reco/bank.h"
+
+#include "reco/reco.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SIZE(type, bytes) static_assert(sizeof(void *) != 8 || sizeof(type) == (bytes), #type)
+SIZE(reco_ctx_opts, 104);
+SIZE(reco_search_opts, 104);
+SIZE(reco_bank_spec, 96);
+SIZE(reco_compact_opts, 72);
+SIZE(reco_train_opts, 256);
+SIZE(reco_model_opts, 80);
+SIZE(reco_stream_opts, 160);
+SIZE(reco_table_opts, 120);
+SIZE(reco_pull_opts, 120);
+SIZE(reco_find_opts, 96);
+SIZE(reco_study_opts, 168);
+
+/* The library is the headers'. */
+int main(void)
+{
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", RECO_VERSION_MAJOR, RECO_VERSION_MINOR,
+             RECO_VERSION_PATCH);
+    if (strcmp(version, RECO_VERSION) != 0 || strcmp(version, reco_version()) != 0 ||
+        RECO_VERSION_NUMBER < 2000) {
+        fprintf(stderr, "headers of %s, %s, library of %s\n", version, RECO_VERSION, reco_version());
+        return 1;
+    }
+    reco_ctx *ctx;
+    reco_ctx_opts opts;
+    memset(&opts, 0, sizeof opts);
+    opts.threads = 1;
+    opts.reserved[7] = 1;
+    if (reco_ctx_create(&ctx, &opts) != RECO_E_ARG) return 1;
+    opts.reserved[7] = 0;
+    if (reco_ctx_create(&ctx, &opts) != RECO_OK) return 1;
+    reco_ctx_free(ctx);
+    return 0;
+}
