@@ -85,6 +85,7 @@ def test_constant_memory(model: reco.Model, bank: reco.Bank, tmp_path: pathlib.P
 
 INTERRUPTED = """
 import sys, threading, signal, os, time, reco
+signal.signal(signal.SIGINT, signal.default_int_handler)  # of a job in the background it is ignored
 model = reco.Model(sys.argv[1])
 pictures = [bytes(open(sys.argv[2], "rb").read())] * 400000
 threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
