@@ -163,9 +163,9 @@ function condition(column, value) {
   return `json_extract(meta,${path}) = ${typeof value === "number" ? value : quote(value)}`;
 }
 
-function showFilters(hits) {
-  const counts = new Map();
-  for (const hit of hits)
+function showFilters(found) {
+  const counts = new Map(), hits = new Map(found.map((hit) => [hit.id, hit]));
+  for (const hit of hits.values())
     for (const [name, value] of Object.entries(hit.meta || {}))
       if (["string", "number"].includes(typeof value) && String(value).length < 40) {
         const key = JSON.stringify([name, value]);
@@ -174,6 +174,7 @@ function showFilters(hits) {
   const active = state().where;
   const buttons = active.map((where) => make("button", { type: "button", "aria-pressed": "true", onclick: () => go({ where: active.filter((w) => w !== where) }) }, where + " ×"));
   for (const [key, n] of [...counts].sort((a, b) => b[1] - a[1]).slice(0, 24)) {
+    if (n < 2) break; /* a value of one row alone says nothing that the row does not */
     const [name, value] = JSON.parse(key), where = condition(name, value);
     if (active.includes(where)) continue;
     buttons.push(make("button", { type: "button", "aria-pressed": "false", onclick: () => go({ where: [...active, where] }) }, `${name}: ${value} (${n})`));
