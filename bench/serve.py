@@ -46,7 +46,7 @@ def load(url, script, clients, seconds):
                           stdout=subprocess.PIPE, text=True, check=True).stdout
     if re.search(r"Non-2xx|Socket errors", done): sys.exit(done)
     return {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", done)[1]),
-            **{name: unit(re.search(rf"{name[1:]}%\s+(\S+)", done)[1]) for name in ("p50", "p99")}}
+            **{name: unit(re.search(rf"^ +{name[1:]}%\s+(\S+)", done, re.MULTILINE)[1]) for name in ("p50", "p99")}}
 
 
 def wait_for(url, process):
