@@ -81,8 +81,9 @@ reco_status serve_state_open(serve *s, reco_ctx *ctx);
 void serve_state_close(serve *s);
 /* The bank of this name, or the first where it is NULL; NULL: there is none. */
 serve_bank *serve_find_bank(serve *s, const char *name);
-/* Open what is committed now, for the engine to read from its next batch on. */
-reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx);
+/* Open what is committed now, for the engine to read from its next batch on; with `yield` unless another waits there already, which
+ * the writer may have opened later. */
+reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx, bool yield);
 /* The engine: read from now on what is newest. `look`: also whether another process has written. */
 void serve_adopt(serve *s, reco_ctx *ctx, bool look);
 /* A filter of the bank's present snapshot; kept for the next request, borrowed. */

@@ -105,7 +105,7 @@ serve_bank *serve_find_bank(serve *s, const char *name)
     return NULL;
 }
 
-reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
+reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx, bool yield)
 {
     reco_bank *fresh = NULL;
     struct timespec changed[2];
@@ -118,10 +118,13 @@ reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
         return status;
     }
     pthread_mutex_lock(&s->lock);
-    reco_bank *stale = bank->next;
-    bank->next = fresh;
-    memcpy(bank->changed, changed, sizeof changed);
-    memcpy(bank->bytes, bytes, sizeof bytes);
+    bool keep = yield && bank->next;
+    reco_bank *stale = keep ? fresh : bank->next;
+    if (!keep) {
+        bank->next = fresh;
+        memcpy(bank->changed, changed, sizeof changed);
+        memcpy(bank->bytes, bytes, sizeof bytes);
+    }
     pthread_mutex_unlock(&s->lock);
     reco_bank_close(stale);
     return RECO_OK;
@@ -146,7 +149,7 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look)
     for (size_t i = 0; i < s->nbanks; i++) {
         serve_bank *bank = &s->banks[i];
         /* A bank that is just being replaced keeps its old snapshot until the new one can be opened. */
-        if (look && has_changed(s, bank)) (void)serve_refresh(s, bank, ctx);
+        if (look && has_changed(s, bank)) (void)serve_refresh(s, bank, ctx, true);
         pthread_mutex_lock(&s->lock);
         reco_bank *fresh = bank->next, *stale = fresh ? bank->now : NULL;
         bank->next = NULL;
