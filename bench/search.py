@@ -1,10 +1,9 @@
 """Exact search beside faiss's IndexFlatIP: the two take turns, and the ratio of medians is printed.
 
-usage: search.py [--rows N] [--d D] [--threads T] [--pairs P] [--grow [--draw FILE.svg]]
+usage: search.py [--kind K] [--rows N] [--d D] [--threads T] [--pairs P] [--grow [--draw FILE.svg]]
 
-Rows are unit vectors of a mixture of 1,000 clusters moved off the origin, so that cosines look like CLIP's. --grow
-measures ours alone from 10,000 to 4,000,000 rows, time and memory beside the mapped files (28 GB of disk at the end), and
---draw has gnuplot draw it. Exit code 1 when a ratio is below what is wanted."""
+Rows are of one of the kinds of rows.py. --grow measures ours alone from 10,000 to 4,000,000 rows, time and memory beside
+the mapped files (28 GB of disk at the end), and --draw has gnuplot draw it. Exit code 1 when a ratio is below what is wanted."""
 import argparse
 import json
 import os
@@ -16,6 +15,8 @@ import time
 
 import numpy as np
 
+import rows
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 CACHE = os.path.join(os.environ.get("RECO_BENCH_CACHE", os.path.join(ROOT, ".cache", "bench")), "search")
@@ -24,31 +25,13 @@ NQ, K = 1024, 10
 GROWTH = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 4_000_000)
 
 
-def mixture(path, n, d, seed, dtype=np.float32):
-    """[n][d] unit rows in a .npy file, block by block."""
-    centre = np.random.default_rng(7)
-    mu = centre.standard_normal(d)
-    mu /= np.linalg.norm(mu)
-    clusters = centre.standard_normal((1000, d)) / np.sqrt(d)
-    rng = np.random.default_rng(seed)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    out = np.lib.format.open_memmap(path + ".tmp", "w+", dtype, (n, d))
-    for i in range(0, n, 50000):
-        m = min(50000, n - i)
-        y = 0.55 * mu + 0.85 * clusters[rng.integers(1000, size=m)] + 0.45 * rng.standard_normal((m, d)) / np.sqrt(d)
-        out[i : i + m] = y / np.linalg.norm(y, axis=1, keepdims=True)
-    out.flush()
-    os.rename(path + ".tmp", path)
-
-
-def data(n, d, dtype=np.float32):
-    folder = os.path.join(CACHE, f"{n}-{d}")
-    for name, seed in (("img_emb/img_emb_0.npy", 1), ("text_emb/text_emb_0.npy", 2)):
+def data(kind, n, d, dtype=np.float16):
+    folder = os.path.join(CACHE, f"{kind}-{n}-{d}-{np.dtype(dtype).name}")
+    for name, side in (("img_emb/img_emb_0.npy", "image"), ("text_emb/text_emb_0.npy", "text")):
         if not os.path.exists(os.path.join(folder, name)):
-            mixture(os.path.join(folder, name), n, d, seed, dtype)
+            rows.write(os.path.join(folder, name), kind, n, d, 1, dtype, side)
     if not os.path.exists(os.path.join(folder, "queries.f32")):
-        mixture(os.path.join(folder, "q.npy"), NQ, d, 3)
-        np.load(os.path.join(folder, "q.npy")).tofile(os.path.join(folder, "queries.f32"))
+        rows.Source(kind, d, 3).rows(NQ).astype(np.float32).tofile(os.path.join(folder, "queries.f32"))
     return folder
 
 
@@ -130,31 +113,32 @@ def recall(folder, d, worker):
 
 
 def grow(a):
-    rows = []
+    table = []
     for n in GROWTH:
-        folder = data(n, a.d, np.float16)
+        folder = data(a.kind, n, a.d)
         seconds, memory = build(folder, a.threads)
         w = ours(folder, a.threads)
         w.ask("all")
         many = statistics.median(w.ask("all") for _ in range(3))
         one = statistics.median(w.ask(f"one {i}") for i in range(20))
-        rows.append({"rows": n, "d": a.d, "build_s": round(seconds, 3), "all_s": round(many, 4), "one_s": round(one, 5),
+        table.append({"rows": n, "d": a.d, "build_s": round(seconds, 3), "all_s": round(many, 4), "one_s": round(one, 5),
                      "build_mb": round(memory, 1), "search_mb": round(anonymous_mb(w.process.pid), 1)})
         w.close()
-        print(json.dumps(rows[-1]), flush=True)
+        print(json.dumps(table[-1]), flush=True)
         shutil.rmtree(folder)
-    if a.draw: draw(rows, a.draw)
+    if a.draw: draw(table, a.draw)
     return 0
 
 
-def draw(rows, path):
-    table = "".join(" ".join(str(row[key]) for key in ("rows", "build_s", "all_s", "one_s", "build_mb", "search_mb")) + "\n"
-                    for row in rows)
-    subprocess.run(["gnuplot", "-e", f"out='{path}'", os.path.join(HERE, "growth.gp")], input=table, text=True, check=True)
+def draw(table, path):
+    lines = "".join(" ".join(str(row[key]) for key in ("rows", "build_s", "all_s", "one_s", "build_mb", "search_mb")) + "\n"
+                    for row in table)
+    subprocess.run(["gnuplot", "-e", f"out='{path}'", os.path.join(HERE, "growth.gp")], input=lines, text=True, check=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kind", choices=rows.KINDS, default="mixture")
     parser.add_argument("--rows", type=int, default=500000)
     parser.add_argument("--d", type=int, default=512)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -165,7 +149,7 @@ def main():
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if a.draw and not shutil.which("gnuplot"): parser.error("--draw needs gnuplot")
     if a.grow: return grow(a)
-    folder = data(a.rows, a.d)
+    folder = data(a.kind, a.rows, a.d, np.float32)
     peer = Worker([sys.executable, os.path.join(HERE, "peers", "faiss_search.py"),
                    os.path.join(folder, "img_emb", "img_emb_0.npy"), os.path.join(folder, "queries.f32"), str(NQ),
                    str(K), str(a.threads)])
@@ -188,7 +172,7 @@ def main():
     for case, want in (("all", 8 if amx else 3), ("one", 3), ("filter", 3), ("build", 0.5)):
         t, p = (statistics.median(x) for x in times[case])
         failed |= p / t < want
-        print(json.dumps({"case": case, "rows": a.rows, "d": a.d, "k": K, "threads": a.threads, "seconds": round(t, 5),
+        print(json.dumps({"case": case, "kind": a.kind, "rows": a.rows, "d": a.d, "k": K, "threads": a.threads, "seconds": round(t, 5),
                           "least": round(min(times[case][0]), 5), "faiss": round(p, 5),
                           "faiss_least": round(min(times[case][1]), 5), "ratio": round(p / t, 2), "wanted": want}))
     share, bad = recall(folder, a.d, w)
