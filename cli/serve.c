@@ -18,6 +18,7 @@ enum {
     KEY_ORIGIN,
     KEY_BODY,
     KEY_QUEUE,
+    KEY_CONNECTIONS,
     KEY_TIMEOUT,
     KEY_PORT_FILE,
     KEY_CONTENT
@@ -83,6 +84,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_QUEUE:
         a->serve.queue = cli_size(state, "--queue", arg, 1, 100000);
         return 0;
+    case KEY_CONNECTIONS:
+        a->serve.connections = cli_size(state, "--connections", arg, 16, 1000000);
+        return 0;
     case KEY_TIMEOUT:
         a->serve.patience = cli_number(state, "--timeout", arg, 0.001, 3600);
         return 0;
@@ -119,6 +123,8 @@ static const struct argp_option options[] = {
     {"read-only", KEY_READ_ONLY, NULL, 0, "Refuse to add and delete pairs", 2},
     {"max-body", KEY_BODY, "MIB", 0, "Largest request (default 32 MiB)", 3},
     {"queue", KEY_QUEUE, "N", 0, "Requests that may wait; more get 503 (default 1024)", 3},
+    {"connections", KEY_CONNECTIONS, "N", 0,
+     "Connections at a time; at the bound the one that has been idle longest ends (default 12000)", 3},
     {"timeout", KEY_TIMEOUT, "SECONDS", 0, "How long a request may wait (default 60)", 3},
     {"log-content", KEY_CONTENT, NULL, 0, "The log shows what was asked (default: only how and by whom)",
      3},

@@ -1,23 +1,29 @@
 /* HTTP: bodies in, answers out. A request whose body is there is parsed here, suspended while the engine or the writer works on
  * it, and resumed with its answer. */
-#include "internal.h"
+#include "connections.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <microhttpd.h>
+#include <math.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { BODY = 32 << 20, CONNECTIONS = 12000, IDLE_SECONDS = 30, FIELD = 1 << 20, WASTE = 64 << 20 };
+enum { BODY = 32 << 20, IDLE_SECONDS = 30, FIELD = 1 << 20, WASTE = 64 << 20, SPARE = 64 };
 
 double serve_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double serve_idle_seconds(const serve *s)
+{
+    double patience = s->opts->patience;
+    return patience > 0 && patience < IDLE_SECONDS ? patience : IDLE_SECONDS;
 }
 
 const char *serve_header(const serve_request *r, const char *name)
@@ -92,11 +98,11 @@ static void log_request(serve *s, const serve_request *r)
 static void completed(void *user, struct MHD_Connection *connection, void **state,
                       enum MHD_RequestTerminationCode why)
 {
-    (void)connection;
     (void)why;
     serve *s = user;
     serve_request *r = *state;
     *state = NULL;
+    serve_connection_is(s, connection, SERVE_IDLE);
     if (!r) return;
     atomic_fetch_add(&s->metrics.requests, 1);
     if (r->status >= 400) atomic_fetch_add(&s->metrics.errors, 1);
@@ -166,8 +172,8 @@ int serve_http_status(reco_status status)
 
 void serve_fail_status(serve_request *r, reco_ctx *ctx, reco_status status)
 {
-    serve_fail(r, serve_http_status(status), "%s",
-               *reco_ctx_error(ctx) ? reco_ctx_error(ctx) : reco_status_name(status));
+    int http = status == RECO_E_IO && r->route->writes ? 507 : serve_http_status(status);
+    serve_fail(r, http, "%s", *reco_ctx_error(ctx) ? reco_ctx_error(ctx) : reco_status_name(status));
 }
 
 bool serve_enqueue(serve *s, serve_queue *q, serve_request *r)
@@ -273,10 +279,6 @@ static void take(serve *s, serve_request *r, const char *data, size_t size)
         serve_fail(r, 413, "the body has more than %zu bytes", most);
         return;
     }
-    if (serve_now() - r->began > 10 * IDLE_SECONDS) {
-        serve_fail(r, 408, "the body did not come in time");
-        return;
-    }
     r->bytes += size;
     if (r->form) {
         if (MHD_post_process(r->form, data, size) != MHD_YES) serve_fail(r, 400, "the form can't be read");
@@ -330,7 +332,7 @@ static enum MHD_Result answer(serve *s, serve_request *r)
     if (r->status == 405) MHD_add_response_header(response, "Allow", r->allowed);
     if (r->retry) MHD_add_response_header(response, "Retry-After", "1");
     if (r->status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
-    if (r->status == 408 || r->status == 413) MHD_add_response_header(response, "Connection", "close");
+    if (r->status == 413) MHD_add_response_header(response, "Connection", "close");
     cross_origin(s, r, response);
     enum MHD_Result done = MHD_queue_response(r->connection, same ? 304U : (unsigned)r->status, response);
     MHD_destroy_response(response);
@@ -397,6 +399,14 @@ static serve_request *begin(serve *s, struct MHD_Connection *connection, const c
     return r;
 }
 
+/* Most clients listen only when they have sent all: what is refused is read, and thrown away, unless the client waits for leave to
+ * send it, or it is so much that reading it would be what an enemy wants. */
+static bool ends_early(const serve_request *r)
+{
+    const char *length = serve_header(r, "Content-Length");
+    return serve_header(r, "Expect") || (length && strtoull(length, NULL, 10) > WASTE);
+}
+
 static enum MHD_Result handle(void *user, struct MHD_Connection *connection, const char *path,
                               const char *method, const char *version, const char *data, size_t *size,
                               void **state)
@@ -407,15 +417,16 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
     if (!r) {
         *state = r = begin(s, connection, method, path);
         if (!r) return MHD_NO;
-        return MHD_YES;
+        serve_connection_is(s, connection, SERVE_READING);
+        return r->status && ends_early(r) ? answer(s, r) : MHD_YES;
     }
     if (*size) {
-        /* Most clients listen only when they have sent all: some of what is refused is read, and thrown away. */
         if (r->status && (r->wasted += *size) > WASTE) return MHD_NO;
         take(s, r, data, *size);
         *size = 0;
         return MHD_YES;
     }
+    serve_connection_is(s, connection, SERVE_BUSY);
     if (!r->status && !r->suspended) {
         if (r->form) MHD_destroy_post_processor(r->form);
         r->form = NULL;
@@ -475,6 +486,7 @@ reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error)
                  "--listen: %s can be reached from other machines; want --token-file too", o->host);
         return status;
     }
+    s->bound = serve_connections_bound(s);
     if (o->cert && (!(cert = read_pem(o->cert, error)) || !(key = read_pem(o->key, error)))) goto out;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (cert ? MHD_USE_TLS : 0U) |
                      (at.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0U);
@@ -483,9 +495,9 @@ reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error)
                                    {MHD_OPTION_END, 0, NULL}};
     *daemon = MHD_start_daemon(
         flags, (uint16_t)o->port, NULL, NULL, handle, s, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&at,
-        MHD_OPTION_NOTIFY_COMPLETED, completed, s, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(o->connections ? o->connections : CONNECTIONS), MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)65536,
+        MHD_OPTION_NOTIFY_COMPLETED, completed, s, MHD_OPTION_NOTIFY_CONNECTION, serve_connection_notify, s,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->bound + SPARE, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)ceil(serve_idle_seconds(s)), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)65536,
         MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024U, MHD_OPTION_ARRAY, cert ? tls : &tls[2], MHD_OPTION_END);
     status = *daemon ? RECO_OK : RECO_E_IO;
     if (!*daemon)

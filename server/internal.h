@@ -44,8 +44,9 @@ typedef struct serve_token {
 typedef struct serve_metrics {
     _Atomic uint64_t requests, errors, rejected, texts, pictures, searches, batches, batched, added,
         deleted, answered, micros; /* answered, micros: of questions that the engine answered */
-    _Atomic uint64_t waiting, connections;
 } serve_metrics;
+
+typedef struct serve_connection serve_connection;
 
 typedef struct serve_queue {
     struct serve_request *first, **last;
@@ -75,6 +76,10 @@ typedef struct serve {
     time_t began;
     reco_ctx *engine_ctx, *writer_ctx, *picture_ctx;
     void *batch; /* the engine's */
+    pthread_mutex_t connections_lock;
+    serve_connection *connections; /* under it, */
+    size_t nconnections;           /* likewise */
+    size_t bound;                  /* of nconnections */
 } serve;
 
 reco_status serve_state_open(serve *s, reco_ctx *ctx);
@@ -189,6 +194,7 @@ reco_status serve_refine(serve *s, const serve_request *r, const serve_item *ite
 extern const serve_route serve_routes[];
 extern const size_t serve_nroutes;
 reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error);
+double serve_idle_seconds(const serve *s); /* how long headers may take, and nothing may come */
 /* A header's value, or NULL. */
 const char *serve_header(const serve_request *r, const char *name);
 const char *serve_parameter(const serve_request *r, const char *name);
@@ -207,6 +213,11 @@ int serve_http_status(reco_status status);
 /* Into a queue; false: it is full, and the request has its answer. */
 bool serve_enqueue(serve *s, serve_queue *q, serve_request *r);
 double serve_now(void);
+
+/* ---- connections.c ---- */
+
+/* End those that have waited for too long. To be called each second or so. */
+void serve_connections_sweep(serve *s);
 
 /* ---- engine.c, writer.c ---- */
 

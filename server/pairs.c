@@ -42,7 +42,8 @@ void serve_add_parse(serve *s, serve_request *r)
         (void)serve_enqueue(s, &s->changes, r);
 }
 
-/* A picture of a request, kept in the bank's folder under a name made of its content. */
+/* A picture of a request, kept in the bank's folder under a name made of its content. NULL: it is bad, for this reason, or without one it
+ * can't be written. */
 static char *keep_picture(const char *folder, const char *base64, const char **reason)
 {
     size_t bytes = 0;
@@ -56,7 +57,7 @@ static char *keep_picture(const char *folder, const char *base64, const char **r
         RECO_IMAGE_PICTURE)
         goto out;
     XXH128_hash_t hash = XXH3_128bits(data, bytes);
-    *reason = "it can't be written";
+    *reason = NULL;
     if (asprintf(&name, "%016llx%016llx.img", (unsigned long long)hash.high64,
                  (unsigned long long)hash.low64) < 0)
         name = NULL;
@@ -67,7 +68,9 @@ static char *keep_picture(const char *folder, const char *base64, const char **r
     bool fine = out && fwrite(data, 1, bytes, out) == bytes && fflush(out) == 0 && fsync(fileno(out)) == 0;
     if (out) fine &= fclose(out) == 0;
     if (fine && rename(temp, path) == 0) goto out;
+    int why = errno;
     unlink(temp);
+    errno = why;
 bad:
     free(name);
     name = NULL;
@@ -120,6 +123,10 @@ static bool write_job(serve_request *r, const char *folder, const char *path, jo
     for (size_t i = 0; i < n && fine; i++) {
         const char *reason;
         json_t *line = record(folder, json_array_get(pairs, i), &reason);
+        if (!line && !reason) {
+            fine = false;
+            break;
+        }
         if (!line) {
             fail_pair(j, i, reason);
             continue;
@@ -129,7 +136,7 @@ static bool write_job(serve_request *r, const char *folder, const char *path, jo
         json_decref(line);
     }
     if (out) fine &= fclose(out) == 0;
-    if (!fine) serve_fail(r, 507, "%s can't be written: %s", path, strerror(errno));
+    if (!fine) serve_fail(r, 507, "the bank can't be written: %s", strerror(errno));
     return fine;
 }
 

@@ -5,7 +5,6 @@
 #include <microhttpd.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum { THREADS = 3 };
@@ -68,15 +67,6 @@ static reco_status write_port(const serve_opts *o, unsigned port, char *error)
     return RECO_E_IO;
 }
 
-/* As many connections as are allowed each take a descriptor. */
-static void raise_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void stop(serve *s, pthread_t threads[THREADS], int n)
 {
     pthread_mutex_lock(&s->lock);
@@ -95,9 +85,11 @@ static void stop(serve *s, pthread_t threads[THREADS], int n)
 
 static void wait_for_signals(serve *s, reco_ctx *ctx, const sigset_t *set)
 {
+    const struct timespec second = {.tv_sec = 1};
     for (int sig = 0; sig != SIGTERM && sig != SIGINT;) {
-        if (sigwait(set, &sig) != 0) return;
+        sig = sigtimedwait(set, NULL, &second);
         if (sig == SIGHUP) reload(s, ctx);
+        serve_connections_sweep(s);
     }
 }
 
@@ -117,7 +109,10 @@ static reco_status make_contexts(serve *s)
 
 reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
 {
-    serve s = {.opts = opts, .lock = PTHREAD_MUTEX_INITIALIZER, .began = time(NULL)};
+    serve s = {.opts = opts,
+               .lock = PTHREAD_MUTEX_INITIALIZER,
+               .connections_lock = PTHREAD_MUTEX_INITIALIZER,
+               .began = time(NULL)};
     static void *(*const mains[THREADS])(void *) = {serve_engine, serve_writer, serve_painter};
     pthread_t threads[THREADS];
     int running = 0;
@@ -131,7 +126,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before there are threads, which inherit it */
     signal(SIGPIPE, SIG_IGN);
-    raise_limit();
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of the one who writes it */
     begin_queue(&s.questions);
     begin_queue(&s.changes);
     begin_queue(&s.pictures);

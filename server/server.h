@@ -24,7 +24,9 @@ typedef struct serve_opts {
     size_t body;        /* most bytes of a request; 0 = 32 MiB */
     size_t queue;       /* most requests that wait; 0 = 1024 */
     size_t connections; /* most at a time; 0 = 12,000 */
-    double patience;    /* seconds that a request may take before it is answered with 503; 0 = 60 */
+    double
+        patience; /* seconds that a request may take before it is answered with 503, and, where that is less than 30, its
+                         * headers to come; 0 = 60 */
     reco_precision precision;
     int exif, threads;
     reco_isa max_isa;

@@ -1,0 +1,282 @@
+"""reco serve under what goes wrong: kills, a full disk, slow and countless clients, enormous bodies and pictures, another process.
+RECO_TEST_MOMENTS says how many kills (20)."""
+import base64
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+import zlib
+
+from common import HOOK, png, write_png
+from serving import Serving
+
+MOMENTS = int(os.environ.get("RECO_TEST_MOMENTS", 20))
+IDLE = int(os.environ.get("RECO_TEST_CONNECTIONS", 10000))
+
+
+class Hard(Serving):
+    def setUp(self):
+        super().setUp()
+        self.over = threading.Event()
+        self.threads = []
+
+    def tearDown(self):
+        self.join()
+        super().tearDown()
+
+    def also(self, work, *args):
+        self.threads.append(threading.Thread(target=work, args=args))
+        self.threads[-1].start()
+
+    def join(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+
+    def raw(self):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        self.addCleanup(s.close)
+        return s
+
+    def pair(self, number):
+        png(self.dir / f"p/n{number}.png", number)
+        return {"text": f"new thing {number}", "image": base64.b64encode((self.dir / f"p/n{number}.png").read_bytes()).decode()}
+
+    def search(self):
+        self.assertEqual(self.post("/v1/search", {"text": "thing number 3", "k": 1})["hits"][0]["caption"], "thing number 3")
+
+    def assert_memory(self, most):
+        """MiB, at the worst moment."""
+        if not HOOK:  # a sanitizer has memory of its own
+            return
+        status = pathlib.Path(f"/proc/{self.server.pid}/status").read_text()
+        self.assertLess(int(status.split("VmHWM:")[1].split()[0]) / 1024, most)
+
+    def test_kills_lose_nothing_acknowledged(self):
+        """Three clients add one pair after the other, and one deletes, while the server is killed and started again."""
+        acknowledged, deleted, numbers, lock = {}, set(), iter(range(1000, 10 ** 9)), threading.Lock()
+
+        def adds():
+            while not self.over.is_set():
+                with lock:
+                    number = next(numbers)
+                pair = self.pair(number)
+                try:
+                    answer = self.ask("POST", "/v1/pairs", {"pairs": [pair]})
+                except OSError:
+                    time.sleep(0.01)
+                    continue
+                if answer[0] == 200:
+                    acknowledged[answer[2]["ids"][0]] = pair["text"]
+
+        def deletes():
+            while not self.over.is_set():
+                known = sorted(set(acknowledged) - deleted)
+                try:
+                    if len(known) > 5 and self.ask("DELETE", "/v1/pairs", {"ids": [known[2]]})[0] == 200:
+                        deleted.add(known[2])
+                except OSError:
+                    pass
+                time.sleep(0.02)
+
+        self.start()
+        for work in (adds, adds, adds, deletes):
+            self.also(work)
+        rng = random.Random(7)
+        for _ in range(MOMENTS):
+            time.sleep(0.05 + rng.random() * 0.3)
+            self.stop(signal.SIGKILL)
+            self.start()
+        time.sleep(0.3)
+        self.join()
+        self.assertEqual(self.stop(), 0)
+        self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+        rows = {row["id"]: row["caption"] for row in self.rows("shop.bank")}
+        self.assertGreater(len(acknowledged), MOMENTS)
+        for row, caption in acknowledged.items():
+            self.assertEqual(rows.get(row), None if row in deleted else caption, row)
+        for row in range(self.N):
+            self.assertEqual(rows[row], f"thing number {row}")
+
+    def test_disk_full(self):
+        """The files may grow no further: writes are refused with a sentence, questions are answered, and afterwards all is well."""
+        self.start()
+        before = self.post("/v1/pairs", {"pairs": [self.pair(1)]})["ids"]
+        pid = self.server.pid
+        for limit in (0, 100, 4096, 20000):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            status, _, answer = self.ask("POST", "/v1/pairs", {"pairs": [self.pair(2 + limit)]})
+            if status != 200:
+                self.assertEqual((status, "too large" in answer["error"] or "disk" in answer["error"]), (507, True), answer)
+            self.search()
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": before})[0], 507)
+        self.search()
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        self.assertEqual(self.post("/v1/pairs", {"pairs": [self.pair(3)]})["added"], 1)
+        self.assertEqual(self.ask("GET", f"/v1/pairs?id={before[0]}")[0], 200)
+        self.assertEqual(self.stop(), 0)
+        self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+
+    def test_small_file_system(self):
+        """The same on a file system that is full."""
+        disk = self.dir / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "reco-test", disk], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("SKIPPED: no right to mount a small file system")
+        self.addCleanup(subprocess.run, ["umount", "-l", disk])
+        shutil.copytree(self.dir / "shop.bank", disk / "b.bank")
+        self.start(bank=disk / "b.bank")
+        kept, status = [], 200
+        for i in range(400):
+            status, _, answer = self.ask("POST", "/v1/pairs", {"pairs": [self.pair(4000 + 50 * i + j) for j in range(50)]})
+            if status != 200:
+                break
+            kept += answer["ids"]
+        self.assertEqual((status, "space" in answer["error"] or "full" in answer["error"]), (507, True), answer)
+        self.search()
+        self.assertEqual(self.stop(), 0)
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        self.assertIn("whole", self.reco("bank", "verify", disk / "b.bank").stdout)
+        self.assertLessEqual(set(kept), {row["id"] for row in self.rows(disk / "b.bank")})
+        self.start(bank=disk / "b.bank")
+        self.assertEqual(self.post("/v1/pairs", {"pairs": [self.pair(9)]})["added"], 1)
+        self.stop()
+
+    def test_one_byte_at_a_time(self):
+        self.start("--timeout", "1")
+        slow = {"headers": b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 60,
+                "body": b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90\r\n\r\n" + b"{" * 90}
+        ended, began = {}, time.monotonic()
+
+        def drips(name, text):
+            try:
+                with socket.create_connection(("127.0.0.1", self.port)) as s:
+                    head = len(text) - 80
+                    s.sendall(text[:head])
+                    for i in range(head, len(text)):
+                        s.sendall(text[i:i + 1])
+                        time.sleep(0.3)
+            except OSError:
+                ended[name] = time.monotonic() - began
+
+        for name, text in slow.items():
+            self.also(drips, name, text)
+        while time.monotonic() - began < 20 and len(ended) < 2:
+            self.assertEqual(self.ask("GET", "/health")[0], 200)
+            time.sleep(0.1)
+        self.assertLess(ended["headers"], 6)
+        self.assertLess(ended["body"], 20)
+
+    def test_idle_connections(self):
+        self.start()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        n = min(IDLE, most - 300)
+        idle = []
+        for _ in range(n):
+            idle.append(socket.create_connection(("127.0.0.1", self.port)))
+        for _ in range(5):
+            self.search()
+        self.assert_memory(400)
+        self.assertEqual(sum(s.fileno() >= 0 for s in idle), n)
+        for s in idle:
+            s.close()
+
+    def test_more_connections_than_there_may_be(self):
+        self.start("--connections", "40")
+        idle = [self.raw() for _ in range(200)]
+        for _ in range(5):
+            self.search()
+        open_still = 0
+        for s in idle:
+            s.setblocking(False)
+            try:
+                s.recv(1)  # b"": it was ended
+            except BlockingIOError:
+                open_still += 1
+        self.assertLessEqual(open_still, 40)
+        self.assertGreater(open_still, 20)
+
+    def test_enormous_body(self):
+        self.start()
+        for more in ("", "Expect: 100-continue\r\n"):
+            began = time.monotonic()
+            with self.raw() as s:
+                s.sendall(f"POST /v1/search HTTP/1.1\r\nHost: localhost\r\n{more}Content-Length: {1 << 30}\r\n\r\n".encode())
+                answer = b""
+                while got := s.recv(65536):
+                    answer += got
+            self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+            self.assertIn(b"1073741824 bytes, want at most 33554432", answer)
+            self.assertLess(time.monotonic() - began, 5)
+        with self.raw() as s:  # who sends all the same is cut off, and so is who says no length
+            s.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            sent, block = 0, b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+            with self.assertRaises(OSError):
+                while sent < 1 << 30:
+                    s.sendall(block)
+                    sent += 1 << 20
+            self.assertLess(sent, 200 << 20)
+        self.assert_memory(300)
+        self.search()
+
+    def test_enormous_picture(self):
+        self.start()
+        raw = zlib.compressobj()
+        data = b"".join(raw.compress(bytes(180001)) for _ in range(200)) + raw.flush()
+        write_png(self.dir / "huge.png", 60000, 60000, data)
+        huge = base64.b64encode((self.dir / "huge.png").read_bytes()).decode()
+        for path, body in (("/v1/search", {"image": huge}), ("/v1/classify", {"image": huge, "classes": ["a", "b"]}),
+                           ("/knn-service", {"image": huge, "modality": "image", "num_images": 1}),
+                           ("/v1/embeddings", {"input": ["data:image/png;base64," + huge], "modality": "image"})):
+            status, _, answer = self.ask("POST", path, body)
+            self.assertEqual((status, "60000" in json.dumps(answer)), (400, True), answer)
+        answer = self.post("/v1/pairs", {"pairs": [{"text": "huge", "image": huge}]})
+        self.assertEqual((answer["added"], "60000" in answer["failures"][0]["reason"]), (0, True), answer)
+        good = self.post("/v1/search", {"queries": [{"image": huge}, {"image": self.picture(2)}], "k": 1})["results"]
+        self.assertEqual((good[0]["status"], good[1]["hits"][0]["id"]), (400, 2))
+        self.assert_memory(300)
+
+    def test_compacted_meanwhile(self):
+        self.start()
+        wrong = []
+
+        def asks():
+            while not self.over.is_set():
+                status, _, answer = self.ask("POST", "/v1/search", {"text": "thing number 3", "k": 2})
+                if status != 200 or answer["hits"][0]["caption"] != "thing number 3":
+                    wrong.append(answer)
+
+        def adds(first):
+            number = first
+            while not self.over.is_set():
+                number += 1
+                status, _, answer = self.ask("POST", "/v1/pairs", {"pairs": [self.pair(number)]})
+                if status == 200:
+                    status, _, answer = self.ask("DELETE", "/v1/pairs", {"ids": answer["ids"]})
+                if status not in (200, 503):
+                    wrong.append(answer)
+
+        for work in ((asks,), (asks,), (adds, 2000)):
+            self.also(*work)
+        for _ in range(8):
+            self.reco("bank", "compact", "shop.bank")
+            self.reco("bank", "index", "shop.bank")
+        self.join()
+        self.assertEqual(wrong, [])
+        self.search()
+        self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
