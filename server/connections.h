@@ -16,4 +16,11 @@ void serve_connection_notify(void *s, struct MHD_Connection *connection, void **
 /* Between requests or at its headers; at the body; with a request that is there whole. */
 void serve_connection_is(serve *s, struct MHD_Connection *connection, serve_phase phase);
 
+/* http.c: what libmicrohttpd calls for each piece of a request, and once it is over. */
+enum MHD_Result serve_handle(void *s, struct MHD_Connection *connection, const char *path,
+                             const char *method, const char *version, const char *data, size_t *size,
+                             void **state);
+void serve_completed(void *s, struct MHD_Connection *connection, void **state,
+                     enum MHD_RequestTerminationCode why);
+
 #endif
