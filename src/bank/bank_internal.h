@@ -1,13 +1,46 @@
-/* bank/bank_internal.h: a bank folder, opened: its catalog and its mapped vector files. */
+/* bank/bank_internal.h: a bank, opened: what every kind of it does, and of a folder the catalog and the mapped vector files. */
 #ifndef RECO_SRC_BANK_INTERNAL_H
 #define RECO_SRC_BANK_INTERNAL_H
 
 #include "bank/segment/segment.h"
 
+/* Rows to list: live or deleted ones, of ids >= from, for which where is true (NULL: all). */
+typedef struct reco_bank_choice {
+    const char *where;
+    bool deleted;
+    int64_t from;
+} reco_bank_choice;
+
+/* What a kind of bank does. bank.c has looked at the arguments: sides, norms, options (given, k settled) and filters are right,
+ * *out is NULL and *n is 0. */
+typedef struct reco_bank_ops {
+    void (*close)(reco_bank *bank);
+    reco_status (*refresh)(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
+    reco_segment_info (*get_segment)(const reco_bank *bank, size_t i);
+    reco_status (*filter_ids)(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                              const int64_t *ids, size_t n);
+    reco_status (*filter_where)(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                const char *where);
+    reco_status (*search)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                          size_t nq, const reco_search_opts *opts, reco_hits hits);
+    reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
+                          float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
+    reco_status (*gather)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
+                          size_t n, float *out);
+    reco_status (*select)(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice, size_t max,
+                          int64_t *ids, size_t *n);
+    reco_status (*get)(reco_ctx *ctx, const reco_bank *bank, int64_t id, bool deleted, reco_pair *out);
+    /* Of many at once, none where one fails; NULL: one by one. */
+    reco_status (*get_many)(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n,
+                            reco_pair *out);
+} reco_bank_ops;
+
 struct reco_bank {
+    const reco_bank_ops *ops;
+    reco_bank_info info;
+    /* Of a folder: */
     char *path; /* of the folder, resolved: the working directory may change before a refresh */
     reco_catalog *catalog;
-    reco_bank_info info;
     reco_segment *segments;
     reco_segment_entry *entries; /* [nsegments] */
     size_t nsegments, positions; /* positions: rows of all segments, deleted ones too */
@@ -31,5 +64,24 @@ static inline const uint16_t *reco_bank_row(const reco_bank *bank, reco_side sid
     while (position - s->base >= s->rows) s = &bank->segments[++*hint];
     return s->vectors[side] + (position - s->base) * bank->info.d;
 }
+
+/* ---- a folder's operations ---- */
+
+reco_status reco_folder_open(reco_ctx *ctx, reco_bank **out, const char *path);
+reco_status reco_folder_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                   const int64_t *ids, size_t n);
+reco_status reco_folder_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                     const char *where);
+reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                               size_t nq, const reco_search_opts *opts, reco_hits hits);
+reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
+                               float least, int64_t from, size_t max, int64_t *ids, float *scores,
+                               size_t *n);
+reco_status reco_folder_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
+                               size_t n, float *out);
+reco_status reco_folder_select(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice,
+                               size_t max, int64_t *ids, size_t *n);
+/* Ids of live or deleted rows, those >= from, at most max; how many. */
+size_t reco_folder_list(const reco_bank *bank, bool deleted, int64_t from, size_t max, int64_t *ids);
 
 #endif

@@ -5,6 +5,8 @@
 
 #define MAX_ATTEMPTS 100
 
+static const reco_bank_ops folder_ops; /* at the end */
+
 /* *broken: the entry that could not be opened. */
 static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir,
                                  const reco_segment_list *list, int64_t *broken)
@@ -90,6 +92,7 @@ static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, i
     *broken = -1;
     reco_bank *bank = reco_alloc(ctx, 1, sizeof *bank, "bank");
     if (!bank) return RECO_E_NOMEM;
+    bank->ops = &folder_ops;
     reco_segment_list list = {0};
     int64_t next_segment;
     reco_status status;
@@ -116,7 +119,7 @@ out:
 
 /* Between the moment of its snapshot and that of mapping a file, a compaction may have removed the file. The bank
  * of now is then another one, and opens. */
-reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
+reco_status reco_folder_open(reco_ctx *ctx, reco_bank **out, const char *path)
 {
     int64_t broken, before = -1;
     reco_status status = open_once(ctx, out, path, &broken);
@@ -127,17 +130,15 @@ reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
     return status;
 }
 
-reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
+static reco_status refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
 {
     bool changed;
-    *out = NULL;
     RECO_TRY(reco_catalog_changed(ctx, bank->catalog, &changed));
-    return changed ? reco_bank_open(ctx, out, bank->path) : RECO_OK;
+    return changed ? reco_folder_open(ctx, out, bank->path) : RECO_OK;
 }
 
-void reco_bank_close(reco_bank *bank)
+static void close_folder(reco_bank *bank)
 {
-    if (!bank) return;
     for (size_t i = 0; i < bank->nsegments; i++) reco_segment_close(&bank->segments[i]);
     reco_free(bank->segments);
     reco_free(bank->entries);
@@ -147,9 +148,7 @@ void reco_bank_close(reco_bank *bank)
     reco_free(bank);
 }
 
-reco_bank_info reco_bank_get_info(const reco_bank *bank) { return bank->info; }
-
-reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i)
+static reco_segment_info get_segment(const reco_bank *bank, size_t i)
 {
     reco_segment_info info = {0};
     if (i >= bank->nsegments) return info;
@@ -162,3 +161,21 @@ reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i)
     memcpy(info.xxh3, e->xxh3, sizeof info.xxh3);
     return info;
 }
+
+static reco_status get_pair(reco_ctx *ctx, const reco_bank *bank, int64_t id, bool deleted, reco_pair *out)
+{
+    return reco_catalog_pair(ctx, bank->catalog, id, deleted, out);
+}
+
+static const reco_bank_ops folder_ops = {
+    .close = close_folder,
+    .refresh = refresh,
+    .get_segment = get_segment,
+    .filter_ids = reco_folder_filter_ids,
+    .filter_where = reco_folder_filter_where,
+    .search = reco_folder_search,
+    .within = reco_folder_within,
+    .gather = reco_folder_gather,
+    .select = reco_folder_select,
+    .get = get_pair,
+};

@@ -52,28 +52,12 @@ bool reco_bank_find(const reco_bank *bank, int64_t id, size_t *position)
     return *position < bank->positions && reco_bank_id_at(bank, *position) == id;
 }
 
-static size_t list(const reco_bank *bank, bool deleted, int64_t from, size_t max, int64_t *ids)
+size_t reco_folder_list(const reco_bank *bank, bool deleted, int64_t from, size_t max, int64_t *ids)
 {
     size_t n = 0;
     for (size_t p = lower_bound(bank, from); p < bank->positions && n < max; p++)
         if (reco_bank_is_deleted(bank, p) == deleted) ids[n++] = reco_bank_id_at(bank, p);
     return n;
-}
-
-reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
-                          size_t *n)
-{
-    (void)ctx;
-    *n = list(bank, false, from, max, ids);
-    return RECO_OK;
-}
-
-reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
-                                  int64_t *ids, size_t *n)
-{
-    (void)ctx;
-    *n = list(bank, true, from, max, ids);
-    return RECO_OK;
 }
 
 typedef struct gathering {
@@ -103,11 +87,9 @@ static void gather(void *arg, size_t begin, size_t end, int worker)
     }
 }
 
-reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
-                             size_t n, float *out)
+reco_status reco_folder_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
+                               size_t n, float *out)
 {
-    if (side != RECO_IMAGE && side != RECO_TEXT)
-        return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
     gathering g = {.bank = bank, .side = side, .ids = ids, .out = out, .missing = n};
     reco_parallel(ctx, n, 1 + (1 << 18) / bank->info.d, gather, &g);
     size_t missing = atomic_load(&g.missing);

@@ -15,8 +15,8 @@ reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const re
     return RECO_OK;
 }
 
-reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
-                                 const int64_t *ids, size_t n)
+reco_status reco_folder_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                   const int64_t *ids, size_t n)
 {
     RECO_TRY(reco_bank_filter_new(ctx, out, bank));
     reco_bank_filter *f = *out;

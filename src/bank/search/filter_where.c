@@ -12,8 +12,8 @@ static reco_status set_bit(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
     return RECO_OK;
 }
 
-reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
-                                   const char *where)
+reco_status reco_folder_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                     const char *where)
 {
     reco_bank_filter *f;
     *out = NULL;

@@ -6,23 +6,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define DEFAULT_K 10
 #define PASS_BYTES                                                                                         \
     ((size_t)1 << 19)     /* of queries' codes, which should stay in L2, and of queries that share */
 #define PASS_QUERIES 1024 /* one reading of the bank: so many at most, */
 #define PASS_PLACES ((size_t)1 << 22) /* and so many places of k best among all threads */
-#define NORM_TOLERANCE 1e-3
-
-static reco_status check_queries(reco_ctx *ctx, const float *queries, size_t nq, size_t d)
-{
-    for (size_t q = 0; q < nq; q++) {
-        double norm = sqrt(reco_dot_wide(ctx, queries + q * d, queries + q * d, d));
-        if (!(fabs(norm - 1) <= NORM_TOLERANCE))
-            return reco_fail(ctx, RECO_E_ARG, "query %zu has norm %g, want 1 within %g", q, norm,
-                             NORM_TOLERANCE);
-    }
-    return RECO_OK;
-}
 
 static int ascending(const void *a, const void *b)
 {
@@ -47,26 +34,17 @@ static size_t pass_queries(const reco_ctx *ctx, size_t nq, size_t k, size_t d)
     return passes ? (nq + passes - 1) / passes : 1;
 }
 
-reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                             size_t nq, const reco_search_opts *opts, reco_hits hits)
+reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                               size_t nq, const reco_search_opts *opts, reco_hits hits)
 {
-    size_t d = bank->info.d, k = opts && opts->k ? opts->k : DEFAULT_K;
-    bool use_min = opts && (opts->use_min || opts->min_similarity != 0);
+    size_t d = bank->info.d, k = opts->k;
     reco_scan_opts scan = {
         .side = side,
-        .filter = opts ? opts->filter : NULL,
+        .filter = opts->filter,
         .k = k,
-        .least = use_min ? opts->min_similarity : -INFINITY,
-        .nexclude = opts ? opts->nexclude : 0,
+        .least = opts->use_min ? opts->min_similarity : -INFINITY,
+        .nexclude = opts->nexclude,
     };
-    RECO_TRY(reco_reserved(ctx, "search", opts ? opts->reserved : NULL));
-    if (k > RECO_BANK_MAX_K)
-        return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", k, RECO_BANK_MAX_K);
-    if (side != RECO_IMAGE && side != RECO_TEXT)
-        return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
-    if (scan.filter && scan.filter->bank != bank)
-        return reco_fail(ctx, RECO_E_ARG, "bank: the filter belongs to another open bank");
-    RECO_TRY(check_queries(ctx, queries, nq, d));
 
     size_t pass = pass_queries(ctx, nq, k, d);
     reco_mark start = reco_scratch_mark(ctx);

@@ -4,7 +4,6 @@
 #include <math.h>
 
 #define BLOCK 8192 /* rows between two looks at how many were found */
-#define NORM_TOLERANCE 1e-3
 
 typedef struct scan {
     const reco_bank *bank;
@@ -33,19 +32,11 @@ static void body(void *arg, size_t begin, size_t end, int worker)
     }
 }
 
-reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
-                             float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n)
+reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
+                               float least, int64_t from, size_t max, int64_t *ids, float *scores,
+                               size_t *n)
 {
     size_t d = bank->info.d, p;
-    *n = 0;
-    if (side != RECO_IMAGE && side != RECO_TEXT)
-        return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
-    double norm = sqrt(reco_dot(query, query, d));
-    if (!(fabs(norm - 1) <= NORM_TOLERANCE))
-        return reco_fail(ctx, RECO_E_ARG, "query has norm %g, want 1 within %g", norm, NORM_TOLERANCE);
-    if (!(least >= -2 && least <= 2))
-        return reco_fail(ctx, RECO_E_ARG, "least cosine = %g, want -1..1", (double)least);
-
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
     scan s = {.bank = bank,

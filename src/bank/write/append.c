@@ -40,6 +40,14 @@ static reco_status check_text(reco_ctx *ctx, const char *what, const char *text,
     return RECO_OK;
 }
 
+static bool is_json_object(const char *text)
+{
+    json_t *value = NULL;
+    bool yes = reco_json_parse_object(NULL, &value, text, strlen(text)) == RECO_OK;
+    json_decref(value);
+    return yes;
+}
+
 reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair)
 {
     if (!pair->caption) return reco_fail(ctx, RECO_E_ARG, "no caption");
@@ -47,7 +55,10 @@ reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_
     RECO_TRY(check_text(ctx, "uri", pair->uri, RECO_BANK_URI_MAX));
     RECO_TRY(check_text(ctx, "meta", pair->meta, RECO_BANK_META_MAX));
     bool is_object = true;
-    if (pair->meta) RECO_TRY(reco_catalog_is_object(ctx, w->catalog, pair->meta, &is_object));
+    if (pair->meta && w->ops)
+        is_object = is_json_object(pair->meta);
+    else if (pair->meta)
+        RECO_TRY(reco_catalog_is_object(ctx, w->catalog, pair->meta, &is_object));
     return is_object ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "meta is not a JSON object");
 }
 
@@ -204,7 +215,7 @@ reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *im
             RECO_GO(reco_bank_check_norm(ctx, i, side, b.x[side] + i * w->d, w->d, norms[2 * i + side]));
         RECO_GO(check_pair(ctx, w, i, &pairs[i]));
     }
-    status = w->broken = keep(ctx, w, &b, pairs, n);
+    status = w->broken = w->ops ? w->ops->append(ctx, w, b.x, norms, pairs, n) : keep(ctx, w, &b, pairs, n);
 out:
     reco_scratch_release(ctx, start);
     return status;

@@ -15,8 +15,10 @@ reco_status reco_bank_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *
     bool has_content, has_others;
     *out = (reco_bank_found){.id = -1};
     RECO_TRY(reco_bank_writer_check(ctx, w));
-    RECO_TRY(reco_catalog_seek(ctx, w->catalog, pair, resolved, any_caption != 0, &out->id, content,
-                               &has_content, &has_others));
+    RECO_TRY(w->ops ? w->ops->seek(ctx, w, pair, resolved, any_caption != 0, &out->id, content,
+                                   &has_content, &has_others)
+                    : reco_catalog_seek(ctx, w->catalog, pair, resolved, any_caption != 0, &out->id,
+                                        content, &has_content, &has_others));
     if (out->id < 0) return RECO_OK;
     out->others = has_others;
     out->held = out->id < w->first ? RECO_HELD_BEFORE : RECO_HELD_BY_JOB;
@@ -30,7 +32,7 @@ reco_status reco_bank_touch(reco_ctx *ctx, reco_bank_writer *w, int64_t id, int 
 {
     bool was;
     RECO_TRY(reco_bank_writer_check(ctx, w));
-    RECO_TRY(reco_catalog_touch(ctx, w->catalog, id, &was));
+    RECO_TRY(w->ops ? w->ops->touch(ctx, w, id, &was) : reco_catalog_touch(ctx, w->catalog, id, &was));
     *before = was;
     return RECO_OK;
 }
@@ -41,7 +43,8 @@ reco_status reco_bank_key_by(reco_ctx *ctx, reco_bank_writer *w, const char *col
         return reco_fail(ctx, RECO_E_ARG, "key \"%s\": want the name of a column", column);
     reco_free(w->key);
     w->key = reco_strdup(ctx, column);
-    return w->key ? reco_catalog_key_by(ctx, w->catalog, w->key) : RECO_E_NOMEM;
+    if (!w->key) return RECO_E_NOMEM;
+    return w->ops ? w->ops->key_by(ctx, w) : reco_catalog_key_by(ctx, w->catalog, w->key);
 }
 
 reco_status reco_bank_seek_key(reco_ctx *ctx, reco_bank_writer *w, const char *meta, int64_t *id,
@@ -50,9 +53,12 @@ reco_status reco_bank_seek_key(reco_ctx *ctx, reco_bank_writer *w, const char *m
     bool has = false;
     RECO_TRY(reco_bank_writer_check(ctx, w));
     *rows = -1;
-    if (meta) RECO_TRY(reco_catalog_seek_key(ctx, w->catalog, w->key, meta, &has, id, rows));
+    if (meta)
+        RECO_TRY(w->ops ? w->ops->seek_key(ctx, w, meta, &has, id, rows)
+                        : reco_catalog_seek_key(ctx, w->catalog, w->key, meta, &has, id, rows));
     if (!has) *rows = -1;
-    return *rows == 0 ? reco_catalog_add_key(ctx, w->catalog, w->key, meta) : RECO_OK;
+    if (*rows != 0) return RECO_OK;
+    return w->ops ? w->ops->add_key(ctx, w, meta) : reco_catalog_add_key(ctx, w->catalog, w->key, meta);
 }
 
 /* The bank as of the last commit. */
@@ -67,7 +73,8 @@ reco_status reco_bank_seek_picture(reco_ctx *ctx, reco_bank_writer *w, const uns
     int64_t id;
     *found = 0;
     RECO_TRY(reco_bank_writer_check(ctx, w));
-    RECO_TRY(reco_catalog_seek_content(ctx, w->catalog, content, &id));
+    RECO_TRY(w->ops ? w->ops->seek_content(ctx, w, content, &id)
+                    : reco_catalog_seek_content(ctx, w->catalog, content, &id));
     if (id < 0) return RECO_OK;
     RECO_TRY(reco_bank_writer_gather(ctx, w, RECO_IMAGE, id, image));
     *found = 1;
@@ -77,12 +84,14 @@ reco_status reco_bank_seek_picture(reco_ctx *ctx, reco_bank_writer *w, const uns
 reco_status reco_bank_writer_gather(reco_ctx *ctx, reco_bank_writer *w, reco_side side, int64_t id,
                                     float *out)
 {
+    if (w->ops) return w->ops->gather(ctx, w, side, id, out);
     RECO_TRY(snapshot(ctx, w));
     return reco_bank_gather(ctx, w->bank, side, &id, 1, out);
 }
 
 reco_status reco_bank_writer_get(reco_ctx *ctx, reco_bank_writer *w, int64_t id, reco_pair *out)
 {
+    if (w->ops) return w->ops->get(ctx, w, id, out);
     RECO_TRY(snapshot(ctx, w));
     return reco_bank_get(ctx, w->bank, id, out);
 }
@@ -129,6 +138,7 @@ reco_status reco_bank_change(reco_ctx *ctx, reco_bank_writer *w, const reco_pair
             RECO_TRY(reco_bank_check_norm(ctx, 0, side, x[side], w->d,
                                           sqrt(reco_dot_wide(ctx, x[side], x[side], w->d))));
     RECO_TRY(reco_bank_check_pair(ctx, w, pair));
+    if (w->ops) return w->broken = w->ops->change(ctx, w, pair, image, text);
     w->broken = reco_catalog_stage_change(ctx, w->catalog, pair);
     for (reco_side side = 0; side < 2 && w->broken == RECO_OK; side++)
         if (x[side]) w->broken = add_patch(ctx, w, pair->id, side, x[side]);

@@ -6,6 +6,7 @@ reco_status reco_bank_commit(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, 
     if (next > INT64_MAX)
         return reco_fail(ctx, RECO_E_ARG, "bank: next = %llu, want at most %lld", (unsigned long long)next,
                          (long long)INT64_MAX);
+    if (w->ops) return w->broken = w->ops->commit(ctx, w, next, done != 0);
     int64_t before = w->committed;
     w->broken = reco_bank_writer_flush(ctx, w);
     if (w->broken == RECO_OK) w->broken = reco_bank_writer_join(ctx, w);

@@ -1,14 +1,4 @@
-#include "bank/write/writer.h"
-
-struct reco_bank_deletion {
-    reco_bank_writer *writer; /* NULL in a preview */
-    reco_catalog *catalog;    /* the writer's, or its own */
-    char *dir;
-    int64_t next_id;
-    size_t doubts;   /* comparisons of a text with a number in its conditions */
-    reco_bank *bank; /* what is being deleted from; opened when it is asked for */
-    bool back;       /* deleted rows are picked, to come back */
-};
+#include "bank/write/deletion.h"
 
 static reco_status open_writer(reco_ctx *ctx, reco_bank_deletion *d)
 {
@@ -71,6 +61,7 @@ void reco_bank_deletion_close(reco_bank_deletion *d)
 {
     if (!d) return;
     reco_bank_close(d->bank);
+    if (d->ops) d->ops->close(d);
     if (d->writer)
         reco_bank_writer_close(d->writer);
     else
@@ -79,10 +70,15 @@ void reco_bank_deletion_close(reco_bank_deletion *d)
     reco_free(d);
 }
 
+static reco_status pick_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *n)
+{
+    return d->ops ? d->ops->pick_id(ctx, d, id, n) : reco_catalog_pick_id(ctx, d->catalog, id, d->back, n);
+}
+
 reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked)
 {
     uint64_t n = 0;
-    RECO_TRY(reco_catalog_pick_id(ctx, d->catalog, id, d->back, &n));
+    RECO_TRY(pick_id(ctx, d, id, &n));
     if (picked) *picked = n;
     return RECO_OK;
 }
@@ -90,7 +86,8 @@ reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t 
 reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked)
 {
     uint64_t n = 0;
-    RECO_TRY(reco_catalog_pick_uri(ctx, d->catalog, uri, d->back, &n));
+    RECO_TRY(d->ops ? d->ops->pick_uri(ctx, d, uri, &n)
+                    : reco_catalog_pick_uri(ctx, d->catalog, uri, d->back, &n));
     if (picked) *picked = n;
     return RECO_OK;
 }
@@ -115,8 +112,7 @@ reco_status reco_bank_deletion_doubles(reco_ctx *ctx, reco_bank_deletion *d, int
 }
 
 typedef struct picking {
-    reco_catalog *catalog;
-    bool back;
+    reco_bank_deletion *d;
     uint64_t n;
 } picking;
 
@@ -125,7 +121,7 @@ static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
     picking *p = arg;
     uint64_t n;
     (void)enough;
-    RECO_TRY(reco_catalog_pick_id(ctx, p->catalog, id, p->back, &n));
+    RECO_TRY(pick_id(ctx, p->d, id, &n));
     p->n += n;
     return RECO_OK;
 }
@@ -133,10 +129,11 @@ static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
 reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
                                      uint64_t *picked)
 {
-    picking p = {d->catalog, d->back, 0};
+    picking p = {d, 0};
     const reco_where_query query = {
         .where = where, .rows = (uint64_t)d->next_id, .deleted = d->back, .doubts = &d->doubts};
-    RECO_TRY(reco_catalog_where(ctx, p.catalog, &query, pick, &p));
+    RECO_TRY(d->ops ? d->ops->pick_where(ctx, d, where, &p.n)
+                    : reco_catalog_where(ctx, d->catalog, &query, pick, &p));
     if (picked) *picked = p.n;
     return RECO_OK;
 }
@@ -158,7 +155,7 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
     int64_t ids[PAGE];
     size_t n;
     const reco_bank *bank;
-    picking p = {d->catalog, false, 0};
+    picking p = {d, 0};
     if (d->back) return reco_fail(ctx, RECO_E_ARG, "%s: deleted rows are not searched", d->dir);
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
     for (int64_t from = 0;; from = ids[n - 1] + 1) {
@@ -173,13 +170,15 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
 reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
                                    int64_t *ids, size_t *n)
 {
-    return reco_catalog_picked(ctx, d->catalog, from, max, ids, n);
+    return d->ops ? d->ops->picked(ctx, d, from, max, ids, n)
+                  : reco_catalog_picked(ctx, d->catalog, from, max, ids, n);
 }
 
 reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted)
 {
     uint64_t n = 0;
     if (!d->writer) return reco_fail(ctx, RECO_E_ARG, "%s: a preview changes nothing", d->dir);
+    if (d->ops) return d->ops->commit(ctx, d, deleted);
     reco_bank_close(d->bank); /* it shows what was there before */
     d->bank = NULL;
     if (d->back) RECO_TRY(reco_catalog_drop_doubles(ctx, d->catalog));

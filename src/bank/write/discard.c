@@ -14,6 +14,11 @@ reco_status reco_bank_writer_discard(reco_ctx *ctx, reco_bank_writer *w)
     reco_status status = RECO_OK;
     if (w->next_id > 0)
         status = reco_fail(ctx, RECO_E_ARG, "%s: has rows, and is not to be discarded", w->dir);
+    if (w->ops) {
+        if (status == RECO_OK) status = w->ops->discard(ctx, w);
+        reco_bank_writer_close(w);
+        return status;
+    }
     reco_catalog_close(w->catalog); /* else its log would be left */
     w->catalog = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names && status == RECO_OK; i++) {

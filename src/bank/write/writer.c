@@ -173,6 +173,10 @@ reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w)
 void reco_bank_writer_close(reco_bank_writer *w)
 {
     if (!w) return;
+    if (w->ops) {
+        w->ops->close(w);
+        return;
+    }
     reco_segment_job_free(&w->behind);
     /* Files of no commit; the next writer would remove them too. */
     for (size_t i = 0; i < w->files.n && !w->commit_failed; i++) {

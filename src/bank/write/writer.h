@@ -11,9 +11,37 @@ typedef struct reco_bank_patch {
     size_t at; /* row of patch_vectors */
 } reco_bank_patch;
 
+/* What another kind of bank than a folder does to write. The functions of this folder have looked at the arguments, and set
+ * w->broken to what append, change and commit return. */
+typedef struct reco_writer_ops {
+    /* x: [n][d] by reco_side, of norms [n][2]; counts up w->next_id. */
+    reco_status (*append)(reco_ctx *ctx, reco_bank_writer *w, const float *const x[2], const double *norms,
+                          const reco_pair *pairs, size_t n);
+    reco_status (*change)(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair, const float *image,
+                          const float *text);
+    /* As the functions of the catalog of these names. */
+    reco_status (*seek)(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair, const char *resolved,
+                        bool any_caption, int64_t *id, unsigned char content[RECO_BANK_HASH],
+                        bool *has_content, bool *has_others);
+    reco_status (*touch)(reco_ctx *ctx, reco_bank_writer *w, int64_t id, bool *before);
+    reco_status (*key_by)(reco_ctx *ctx, reco_bank_writer *w);
+    reco_status (*seek_key)(reco_ctx *ctx, reco_bank_writer *w, const char *meta, bool *has, int64_t *id,
+                            int64_t *count);
+    reco_status (*add_key)(reco_ctx *ctx, reco_bank_writer *w, const char *meta);
+    reco_status (*seek_content)(reco_ctx *ctx, reco_bank_writer *w,
+                                const unsigned char content[RECO_BANK_HASH], int64_t *id);
+    /* As the public functions of these names. */
+    reco_status (*gather)(reco_ctx *ctx, reco_bank_writer *w, reco_side side, int64_t id, float *out);
+    reco_status (*get)(reco_ctx *ctx, reco_bank_writer *w, int64_t id, reco_pair *out);
+    reco_status (*commit)(reco_ctx *ctx, reco_bank_writer *w, uint64_t next, bool done);
+    reco_status (*discard)(reco_ctx *ctx, reco_bank_writer *w);
+    void (*close)(reco_bank_writer *w); /* frees w */
+} reco_writer_ops;
+
 struct reco_bank_writer {
-    char *dir, *job; /* job NULL: nothing to remember */
-    char *key;       /* JSON path of the column that rows are found by; NULL: none */
+    const reco_writer_ops *ops; /* NULL: of a folder, by the functions here */
+    char *dir, *job;            /* job NULL: nothing to remember */
+    char *key;                  /* JSON path of the column that rows are found by; NULL: none */
     int lock;
     reco_catalog *catalog;
     size_t d;

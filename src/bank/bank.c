@@ -1,0 +1,151 @@
+/* The operations of a bank: arguments are looked at here, and what its kind does with them is in its table. */
+#include "bank/bank_internal.h"
+#include "bank/search/filter.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+#define DEFAULT_K 10
+#define NORM_TOLERANCE 1e-3
+
+static reco_status check_side(reco_ctx *ctx, reco_side side)
+{
+    if (side == RECO_IMAGE || side == RECO_TEXT) return RECO_OK;
+    return reco_fail(ctx, RECO_E_ARG, "bank: side = %d, want 0 (image) or 1 (text)", (int)side);
+}
+
+reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
+{
+    return reco_folder_open(ctx, out, path);
+}
+
+void reco_bank_close(reco_bank *bank)
+{
+    if (bank) bank->ops->close(bank);
+}
+
+reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
+{
+    *out = NULL;
+    return bank->ops->refresh(ctx, bank, out);
+}
+
+reco_bank_info reco_bank_get_info(const reco_bank *bank) { return bank->info; }
+
+reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i)
+{
+    return bank->ops->get_segment(bank, i);
+}
+
+reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                 const int64_t *ids, size_t n)
+{
+    *out = NULL;
+    return bank->ops->filter_ids(ctx, out, bank, ids, n);
+}
+
+reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                                   const char *where)
+{
+    *out = NULL;
+    return bank->ops->filter_where(ctx, out, bank, where);
+}
+
+static reco_status check_queries(reco_ctx *ctx, const float *queries, size_t nq, size_t d)
+{
+    for (size_t q = 0; q < nq; q++) {
+        double norm = sqrt(reco_dot_wide(ctx, queries + q * d, queries + q * d, d));
+        if (!(fabs(norm - 1) <= NORM_TOLERANCE))
+            return reco_fail(ctx, RECO_E_ARG, "query %zu has norm %g, want 1 within %g", q, norm,
+                             NORM_TOLERANCE);
+    }
+    return RECO_OK;
+}
+
+reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                             size_t nq, const reco_search_opts *opts, reco_hits hits)
+{
+    reco_search_opts settled = opts ? *opts : (reco_search_opts){0};
+    if (!settled.k) settled.k = DEFAULT_K;
+    if (settled.min_similarity != 0) settled.use_min = 1;
+    RECO_TRY(reco_reserved(ctx, "search", settled.reserved));
+    if (settled.k > RECO_BANK_MAX_K)
+        return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", settled.k, RECO_BANK_MAX_K);
+    RECO_TRY(check_side(ctx, side));
+    if (settled.filter && settled.filter->bank != bank)
+        return reco_fail(ctx, RECO_E_ARG, "bank: the filter belongs to another open bank");
+    RECO_TRY(check_queries(ctx, queries, nq, bank->info.d));
+    return bank->ops->search(ctx, bank, side, queries, nq, &settled, hits);
+}
+
+reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
+                             float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n)
+{
+    *n = 0;
+    RECO_TRY(check_side(ctx, side));
+    double norm = sqrt(reco_dot(query, query, bank->info.d));
+    if (!(fabs(norm - 1) <= NORM_TOLERANCE))
+        return reco_fail(ctx, RECO_E_ARG, "query has norm %g, want 1 within %g", norm, NORM_TOLERANCE);
+    if (!(least >= -2 && least <= 2))
+        return reco_fail(ctx, RECO_E_ARG, "least cosine = %g, want -1..1", (double)least);
+    return bank->ops->within(ctx, bank, side, query, least, from, max, ids, scores, n);
+}
+
+reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
+                             size_t n, float *out)
+{
+    RECO_TRY(check_side(ctx, side));
+    return bank->ops->gather(ctx, bank, side, ids, n, out);
+}
+
+reco_status reco_bank_select(reco_ctx *ctx, const reco_bank *bank, const char *where, int64_t from,
+                             size_t max, int64_t *ids, size_t *n)
+{
+    const reco_bank_choice choice = {.where = where, .from = from};
+    *n = 0;
+    return bank->ops->select(ctx, bank, &choice, max, ids, n);
+}
+
+reco_status reco_bank_select_deleted(reco_ctx *ctx, const reco_bank *bank, const char *where, int64_t from,
+                                     size_t max, int64_t *ids, size_t *n)
+{
+    const reco_bank_choice choice = {.where = where, .deleted = true, .from = from};
+    *n = 0;
+    return bank->ops->select(ctx, bank, &choice, max, ids, n);
+}
+
+reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
+                          size_t *n)
+{
+    return reco_bank_select(ctx, bank, NULL, from, max, ids, n);
+}
+
+reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
+                                  int64_t *ids, size_t *n)
+{
+    return reco_bank_select_deleted(ctx, bank, NULL, from, max, ids, n);
+}
+
+reco_status reco_bank_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out)
+{
+    return bank->ops->get(ctx, bank, id, false, out);
+}
+
+reco_status reco_bank_get_deleted(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out)
+{
+    return bank->ops->get(ctx, bank, id, true, out);
+}
+
+reco_status reco_bank_get_many(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n,
+                               reco_pair *out)
+{
+    if (bank->ops->get_many) return bank->ops->get_many(ctx, bank, ids, n, out);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (reco_pair){.id = -1};
+        reco_status status = ids[i] == -1 ? RECO_OK : reco_bank_get(ctx, bank, ids[i], &out[i]);
+        if (status == RECO_OK) continue;
+        while (i-- > 0) reco_pair_free(&out[i]);
+        return status;
+    }
+    return RECO_OK;
+}
