@@ -20,12 +20,13 @@ static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir
         RECO_TRY(reco_segment_open(ctx, s, dir, entry, bank->info.d));
         *broken = -1;
         bool has_scan;
+        s->base = bank->positions;
+        reco_scan_close(s); /* its sources know the base */
         reco_status status = reco_scan_open(ctx, s, dir, entry, bank->info.d, &has_scan);
         if (status == RECO_E_NOMEM) return status;
         if (status != RECO_OK) /* all it does is save time */
             reco_log(ctx, RECO_LOG_WARN, "%s; searching without it", reco_ctx_error(ctx));
         if (s->scan_file) bank->info.scan_rows += entry->rows;
-        s->base = bank->positions;
         bank->nsegments++;
         int64_t last = reco_segment_id(s, s->rows - 1),
                 bound = i + 1 < list->n ? entry[1].first : bank->info.next_id;

@@ -33,6 +33,7 @@ typedef struct worker {
     uint8_t *codes; /* gathered or encoded groups */
     float *bounds;
     uint32_t *rows; /* of the block, in the order gathered */
+    size_t segment; /* of the last row that was looked up */
 } worker;
 
 typedef struct scan {
@@ -89,9 +90,19 @@ static float floor_of(const scan *s, const worker *w, size_t q)
 
 /* ---- scoring ---- */
 
-static const uint16_t *row_of(const scan *s, const reco_scan_block *b, size_t row)
+/* Of the bank, where the block's row is. */
+static size_t position_of(const reco_scan_block *b, size_t row)
 {
-    return s->bank->segments[b->segment].vectors[s->opts->side] + (b->first + row) * s->bank->info.d;
+    const reco_scan_source *from = b->source;
+    return from->positions ? from->positions[b->first + row] : from->base + b->first + row;
+}
+
+static const uint16_t *row_of(const scan *s, worker *w, const reco_scan_block *b, size_t row)
+{
+    size_t p = position_of(b, row);
+    const reco_segment *at = &s->bank->segments[w->segment];
+    if (p - at->base >= at->rows) at = &s->bank->segments[w->segment = reco_bank_segment_at(s->bank, p)];
+    return at->vectors[s->opts->side] + (p - at->base) * s->bank->info.d;
 }
 
 /* Asked of the few rows that would be among the best. */
@@ -113,14 +124,14 @@ static bool is_excluded(const scan *s, size_t q, size_t position)
 static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size_t q)
 {
     size_t d = s->bank->info.d, k = s->opts->k;
-    const uint16_t *x = row_of(s, b, row);
+    const uint16_t *x = row_of(s, w, b, row);
     const float *query = s->queries + q * d;
     float best = get_best(s, q), rough = s->kernel->dot_f16(query, x, d);
     if (!(rough >= best - s->slack)) return; /* NaN, of a damaged row, too */
     reco_f16_to_f32_n(w->row, x, d);
     float exact = (float)reco_dot_wide(s->ctx, query, w->row, d);
     if (!isfinite(exact) || !(exact >= best)) return;
-    size_t position = s->bank->segments[b->segment].base + b->first + row;
+    size_t position = position_of(b, row);
     if (is_excluded(s, q, position)) return;
     reco_topk_offer(w->scores + q * k, w->positions + q * k, &w->counts[q], k, exact, (int64_t)position);
     if (w->counts[q] < k) return;
@@ -130,13 +141,30 @@ static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size
 
 /* ---- a block ---- */
 
+/* Where positions are listed, one by one. */
+static size_t find_live_among(const scan *s, worker *w, const uint32_t *positions, size_t n)
+{
+    const reco_bank_filter *f = s->opts->filter;
+    size_t count = 0;
+    memset(w->live, 0, (n + 31) / 32 * sizeof *w->live);
+    for (size_t i = 0; i < n; i++) {
+        size_t p = positions[i];
+        if (p == UINT32_MAX || reco_bank_is_deleted(s->bank, p)) continue;
+        if (f && !(f->bits[p / 64] >> p % 64 & 1)) continue;
+        w->live[i / 32] |= (uint32_t)1 << i % 32;
+        count++;
+    }
+    return count;
+}
+
 /* Bits of the rows that count, and how many. */
 static size_t find_live(const scan *s, worker *w, const reco_scan_block *b)
 {
+    if (b->source->positions) return find_live_among(s, w, b->source->positions + b->first, b->rows);
     const reco_bank *bank = s->bank;
     const uint64_t *bits = s->opts->filter ? s->opts->filter->bits : bank->deleted;
     uint64_t flip = s->opts->filter ? 0 : UINT64_MAX;
-    size_t from = bank->segments[b->segment].base + b->first, count = 0;
+    size_t from = b->source->base + b->first, count = 0;
     for (size_t i = 0; i < b->rows; i += 32) {
         size_t p = from + i, n = reco_min(32, b->rows - i);
         uint64_t word = UINT64_MAX;
@@ -204,12 +232,14 @@ static void find_mean(scan *s, worker *w, const reco_scan_block *b)
 {
     size_t d = s->bank->info.d, step = (b->rows + MEAN_ROWS - 1) / MEAN_ROWS, n = 0;
     memset(w->own_mean, 0, d * sizeof *w->own_mean);
-    for (size_t r = 0; r < b->rows; r += step, n++) {
-        reco_f16_to_f32_n(w->row, row_of(s, b, r), d);
+    for (size_t r = 0; r < b->rows; r += step) {
+        if (!(w->live[r / 32] >> r % 32 & 1)) continue;
+        n++;
+        reco_f16_to_f32_n(w->row, row_of(s, w, b, r), d);
         for (size_t i = 0; i < d; i++) w->own_mean[i] += w->row[i];
     }
     for (size_t i = 0; i < d; i++) {
-        w->own_mean[i] /= (float)n;
+        w->own_mean[i] /= (float)reco_max(1, n);
         if (!isfinite(w->own_mean[i])) w->own_mean[i] = 0;
     }
 }
@@ -217,7 +247,7 @@ static void find_mean(scan *s, worker *w, const reco_scan_block *b)
 /* Live rows into full groups: codes from the scan file, or made here. */
 static void gather(scan *s, worker *w, const reco_scan_block *b, size_t count)
 {
-    const reco_scan_side *side = &s->bank->segments[b->segment].scan[s->opts->side];
+    const reco_scan_source *source = b->source;
     size_t d = s->bank->info.d, group = RECO_SCAN_GROUP * s->q.width, n = 0;
     for (size_t i = 0; i < b->rows; i += 32)
         for (uint32_t bits = w->live[i / 32]; bits; bits &= bits - 1, n++) {
@@ -225,12 +255,12 @@ static void gather(scan *s, worker *w, const reco_scan_block *b, size_t count)
             uint8_t *codes = w->codes + n / RECO_SCAN_GROUP * group;
             float *bounds = w->bounds + n / RECO_SCAN_GROUP * RECO_SCAN_BOUNDS;
             w->rows[n] = (uint32_t)row;
-            if (side->codes)
-                reco_scan_copy_row(codes, bounds, n % RECO_SCAN_GROUP, side->codes + from * group,
-                                   side->bounds + from * RECO_SCAN_BOUNDS,
+            if (source->codes)
+                reco_scan_copy_row(codes, bounds, n % RECO_SCAN_GROUP, source->codes + from * group,
+                                   source->bounds + from * RECO_SCAN_BOUNDS,
                                    (b->first + row) % RECO_SCAN_GROUP, s->q.width);
             else
-                reco_scan_encode_row(s->ctx, codes, bounds, n % RECO_SCAN_GROUP, row_of(s, b, row),
+                reco_scan_encode_row(s->ctx, codes, bounds, n % RECO_SCAN_GROUP, row_of(s, w, b, row),
                                      w->own_mean, d, w->scratch);
         }
     scan_codes(s, w, b, w->codes, w->bounds, count, w->rows);
@@ -249,19 +279,19 @@ static void scan_block(void *arg, size_t begin, size_t end, int number)
     worker *w = &s->workers[number];
     for (size_t i = begin; i < end; i++) {
         const reco_scan_block *b = &s->blocks[i];
-        const reco_scan_side *side = &s->bank->segments[b->segment].scan[s->opts->side];
+        const reco_scan_source *source = b->source;
         size_t count = find_live(s, w, b);
         if (count == 0) continue;
-        if (s->q.n <= DIRECT_QUERIES && (!side->codes || count * 16 < b->rows)) {
+        if (s->q.n <= DIRECT_QUERIES && (!source->codes || count * 16 < b->rows)) {
             scan_rows(s, w, b);
-        } else if (side->codes && (count * 4 > b->rows * 3 || s->q.n <= DIRECT_QUERIES)) {
+        } else if (source->codes && (count * 4 > b->rows * 3 || s->q.n <= DIRECT_QUERIES)) {
             size_t first = b->first / RECO_SCAN_GROUP;
-            use_mean(s, w, side->mean);
-            scan_codes(s, w, b, side->codes + first * RECO_SCAN_GROUP * s->q.width,
-                       side->bounds + first * RECO_SCAN_BOUNDS, b->rows, NULL);
+            use_mean(s, w, source->mean);
+            scan_codes(s, w, b, source->codes + first * RECO_SCAN_GROUP * s->q.width,
+                       source->bounds + first * RECO_SCAN_BOUNDS, b->rows, NULL);
         } else {
-            if (!side->codes) find_mean(s, w, b);
-            use_mean(s, w, side->codes ? side->mean : w->own_mean);
+            if (!source->codes) find_mean(s, w, b);
+            use_mean(s, w, source->codes ? source->mean : w->own_mean);
             gather(s, w, b, count);
         }
     }
@@ -297,7 +327,7 @@ static bool make_worker(reco_ctx *ctx, worker *w, size_t nq, size_t k, size_t d)
     return true;
 }
 
-static reco_scan_block *all_blocks(reco_ctx *ctx, const reco_bank *bank, size_t *n)
+static reco_scan_block *all_blocks(reco_ctx *ctx, const reco_bank *bank, reco_side side, size_t *n)
 {
     size_t most = reco_scan_block_rows(bank->info.d), total = 0;
     for (size_t i = 0; i < bank->nsegments; i++) total += (bank->segments[i].rows + most - 1) / most;
@@ -305,7 +335,8 @@ static reco_scan_block *all_blocks(reco_ctx *ctx, const reco_bank *bank, size_t 
     *n = 0;
     for (size_t i = 0; blocks && i < bank->nsegments; i++)
         for (size_t first = 0; first < bank->segments[i].rows; first += most)
-            blocks[(*n)++] = (reco_scan_block){i, first, reco_min(most, bank->segments[i].rows - first)};
+            blocks[(*n)++] = (reco_scan_block){&bank->segments[i].source[side], first,
+                                               reco_min(most, bank->segments[i].rows - first)};
     return blocks;
 }
 
@@ -360,7 +391,8 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
     };
     reco_mark start = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
-    const reco_scan_block *blocks = opts->blocks ? opts->blocks : all_blocks(ctx, bank, &nblocks);
+    const reco_scan_block *blocks =
+        opts->blocks ? opts->blocks : all_blocks(ctx, bank, opts->side, &nblocks);
     s.best = reco_scratch(ctx, nq, sizeof *s.best, "search");
     s.workers = reco_scratch(ctx, threads, sizeof *s.workers, "search");
     int8_t *codes = reco_scratch(ctx, nq, reco_scan_width(d), "search");

@@ -4,9 +4,10 @@
 
 #include "bank/bank_internal.h"
 
-/* Rows of one segment: first is a multiple of 16, at most reco_scan_block_rows rows. */
+/* Rows of a source: first is a multiple of 16, at most reco_scan_block_rows rows. */
 typedef struct reco_scan_block {
-    size_t segment, first, rows;
+    const reco_scan_source *source; /* of the side that is scanned */
+    size_t first, rows;
 } reco_scan_block;
 size_t reco_scan_block_rows(size_t d);
 

@@ -41,6 +41,7 @@ reco_status reco_segment_open(reco_ctx *ctx, reco_segment *s, const char *dir,
                               const reco_segment_entry *entry, size_t d)
 {
     *s = (reco_segment){.first = entry->first, .rows = (size_t)entry->rows};
+    reco_scan_close(s);
     char *path = reco_format(ctx, "%s/vectors/%s", dir, entry->file);
     if (!path) return RECO_E_NOMEM;
     reco_status status;

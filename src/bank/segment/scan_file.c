@@ -10,7 +10,6 @@
  * from; they are checked against the rows themselves. */
 
 #define FORMAT "reco-scan-int8-1"
-#define MEAN_ROWS 4096 /* the mean is of so many, evenly spread: any mean would do */
 
 static const char *const names[2][3] = {{"image.code", "image.bound", "image.mean"},
                                         {"text.code", "text.bound", "text.mean"}};
@@ -37,7 +36,7 @@ static reco_status need(reco_ctx *ctx, const reco_safetensors *file, const char 
 }
 
 static reco_status read_side(reco_ctx *ctx, const reco_segment *s, reco_safetensors *file, int side,
-                             size_t d, reco_scan_side *out)
+                             size_t d, reco_scan_source *out)
 {
     size_t groups = groups_of(s);
     const size_t code[] = {groups, reco_scan_width(d) / 4, RECO_SCAN_GROUP, 4},
@@ -46,7 +45,8 @@ static reco_status read_side(reco_ctx *ctx, const reco_segment *s, reco_safetens
     RECO_TRY(need(ctx, file, names[side][0], RECO_DTYPE_U8, 4, code, &codes));
     RECO_TRY(need(ctx, file, names[side][1], RECO_DTYPE_F32, 3, bound, &bounds));
     RECO_TRY(need(ctx, file, names[side][2], RECO_DTYPE_F32, 1, mean, &means));
-    *out = (reco_scan_side){codes, bounds, means};
+    *out = (reco_scan_source){
+        .codes = codes, .bounds = bounds, .mean = means, .base = s->base, .rows = s->rows};
     for (size_t i = 0; i < d; i++)
         if (!isfinite(out->mean[i]))
             return reco_fail(ctx, RECO_E_FORMAT, "%s: %s is not finite at %zu", reco_safetensors_path(file),
@@ -58,7 +58,7 @@ static reco_status open_file(reco_ctx *ctx, reco_segment *s, const char *path,
                              const reco_segment_entry *entry, size_t d)
 {
     reco_safetensors *file;
-    reco_scan_side sides[2];
+    reco_scan_source sides[2];
     reco_status status;
     RECO_TRY(reco_safetensors_open(ctx, &file, path));
     const char *format = reco_safetensors_meta(file, "format"),
@@ -66,7 +66,7 @@ static reco_status open_file(reco_ctx *ctx, reco_segment *s, const char *path,
     if (!format || strcmp(format, FORMAT) != 0 || !of || strcmp(of, entry->xxh3) != 0)
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: was not made of %s as it is", path, entry->file));
     for (int side = 0; side < 2; side++) RECO_GO(read_side(ctx, s, file, side, d, &sides[side]));
-    memcpy(s->scan, sides, sizeof sides);
+    memcpy(s->source, sides, sizeof sides);
     s->scan_file = file;
     file = NULL;
 out:
@@ -95,70 +95,45 @@ void reco_scan_close(reco_segment *s)
 {
     reco_safetensors_close(s->scan_file);
     s->scan_file = NULL;
-    memset(s->scan, 0, sizeof s->scan);
+    for (size_t side = 0; side < 2; side++)
+        s->source[side] = (reco_scan_source){.base = s->base, .rows = s->rows};
 }
 
 /* ---- writing ---- */
 
-typedef struct encoding {
-    const reco_ctx *ctx;
-    const uint16_t *rows; /* [n][d] */
-    size_t n, d;
-    const float *mean;
-    uint8_t *codes;
-    float *bounds;
-    uint8_t *scratch; /* [threads][reco_scan_row_scratch] */
-} encoding;
+typedef struct one_side {
+    const uint16_t *vectors;
+    size_t d;
+} one_side;
 
-static void encode_groups(void *arg, size_t begin, size_t end, int worker)
+static const uint16_t *get_row(const void *arg, size_t i)
 {
-    encoding *e = arg;
-    size_t group = RECO_SCAN_GROUP * reco_scan_width(e->d);
-    for (size_t g = begin; g < end; g++) {
-        uint8_t *codes = e->codes + g * group;
-        if ((g + 1) * RECO_SCAN_GROUP > e->n) memset(codes, 128, group);
-        for (size_t r = 0; r < RECO_SCAN_GROUP && g * RECO_SCAN_GROUP + r < e->n; r++)
-            reco_scan_encode_row(e->ctx, codes, e->bounds + g * RECO_SCAN_BOUNDS, r,
-                                 e->rows + (g * RECO_SCAN_GROUP + r) * e->d, e->mean, e->d,
-                                 e->scratch + (size_t)worker * reco_scan_row_scratch(e->d));
-    }
-}
-
-static void find_mean(float *mean, float *row, const uint16_t *rows, size_t n, size_t d)
-{
-    size_t step = (n + MEAN_ROWS - 1) / MEAN_ROWS, used = 0;
-    memset(mean, 0, d * sizeof *mean);
-    for (size_t r = 0; r < n; r += step, used++) {
-        reco_f16_to_f32_n(row, rows + r * d, d);
-        for (size_t i = 0; i < d; i++) mean[i] += row[i];
-    }
-    for (size_t i = 0; i < d; i++) {
-        mean[i] /= (float)used;
-        if (!isfinite(mean[i])) mean[i] = 0;
-    }
+    const one_side *s = arg;
+    return s->vectors + i * s->d;
 }
 
 reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
                             const reco_segment_entry *entry, size_t d)
 {
-    size_t groups = groups_of(s), width = reco_scan_width(d), threads = (size_t)reco_ctx_threads(ctx);
+    size_t groups = groups_of(s), width = reco_scan_width(d);
     reco_mark start = reco_scratch_mark(ctx);
     reco_tensor tensors[6];
     reco_status status = RECO_E_NOMEM;
     char *path = reco_scan_path(ctx, dir, entry->number);
     float *row = reco_scratch(ctx, d, sizeof *row, "scan file");
-    uint8_t *scratch = reco_scratch(ctx, threads, reco_scan_row_scratch(d), "scan file"), *codes[2] = {0};
+    uint8_t *codes[2] = {0};
     float *bounds[2] = {0};
-    if (!path || !row || !scratch) goto out;
+    if (!path || !row) goto out;
     for (size_t side = 0; side < 2; side++) {
         codes[side] = reco_scratch(ctx, groups, RECO_SCAN_GROUP * width, "codes of a segment");
         bounds[side] = reco_scratch(ctx, groups, RECO_SCAN_BOUNDS * sizeof(float), "codes of a segment");
         float *mean = reco_scratch(ctx, d, sizeof *mean, "scan file");
         if (!codes[side] || !bounds[side] || !mean) goto out;
-        memset(bounds[side], 0, groups * RECO_SCAN_BOUNDS * sizeof(float));
-        find_mean(mean, row, s->vectors[side], s->rows, d);
-        encoding e = {ctx, s->vectors[side], s->rows, d, mean, codes[side], bounds[side], scratch};
-        reco_parallel(ctx, groups, 16, encode_groups, &e);
+        const one_side from = {s->vectors[side], d};
+        const reco_scan_rows rows = {get_row, &from, s->rows, d};
+        reco_scan_find_mean(mean, row, &rows);
+        RECO_GO(reco_scan_encode(ctx, codes[side], bounds[side], &rows, mean));
+        status = RECO_E_NOMEM;
         /* Codes first: the vectors that follow stay aligned, whatever d is. */
         tensors[side] = (reco_tensor){.name = names[side][0],
                                       .dtype = RECO_DTYPE_U8,
@@ -184,7 +159,7 @@ out:
 /* ---- checking ---- */
 
 /* In double, from the definition: is the row's distance from its codes within the bound, and their norm too? */
-static bool holds(const reco_scan_side *side, size_t row, const float *x, size_t d)
+static bool holds(const reco_scan_source *side, size_t row, const float *x, size_t d)
 {
     size_t group = row / RECO_SCAN_GROUP, r = row % RECO_SCAN_GROUP;
     const uint8_t *codes = side->codes + group * RECO_SCAN_GROUP * reco_scan_width(d);
@@ -205,7 +180,7 @@ size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x
 {
     for (size_t row = 0; row < s->rows; row++) {
         reco_f16_to_f32_n(x, s->vectors[side] + row * d, d);
-        if (!holds(&s->scan[side], row, x, d)) return row;
+        if (!holds(&s->source[side], row, x, d)) return row;
     }
     return s->rows;
 }

@@ -14,12 +14,16 @@ static inline size_t reco_segment_most(size_t d)
     return reco_max(1, reco_min(((size_t)20 << 20) / (2 * d * sizeof(uint16_t)), 65536));
 }
 
-/* What a scan looks at in the place of the vectors; layout in kernels/scan.h. */
-typedef struct reco_scan_side {
-    const uint8_t *codes; /* [groups][width/4][16][4]; NULL: there is no scan file */
+/* What a scan looks at in the place of the vectors of some rows of one side; layout in kernels/scan.h. */
+typedef struct reco_scan_source {
+    const uint8_t *codes; /* [groups][width/4][16][4]; NULL: none, only the rows' places are known */
     const float *bounds;  /* [groups][3][16] */
     const float *mean;    /* [d] */
-} reco_scan_side;
+    const uint32_t
+        *positions; /* row i stands at position positions[i] of the bank, UINT32_MAX: nowhere. NULL:
+                                * at base + i */
+    size_t base, rows;
+} reco_scan_source;
 
 /* An immutable vector file. Row i of it has position base + i in the bank and id reco_segment_id(s, i). */
 typedef struct reco_segment {
@@ -29,7 +33,7 @@ typedef struct reco_segment {
     int64_t first;
     size_t rows, base;
     reco_safetensors *scan_file; /* NULL: none */
-    reco_scan_side scan[2];
+    reco_scan_source source[2];  /* by reco_side */
 } reco_segment;
 
 static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
@@ -92,6 +96,20 @@ reco_status reco_segment_start(reco_ctx *ctx, reco_segment_job *j);
 /* Wait until all is on disk; the entry is complete and its sums are staged. Nothing where nothing was started. */
 reco_status reco_segment_join(reco_ctx *ctx, reco_segment_job *j, reco_catalog *c);
 void reco_segment_job_free(reco_segment_job *j);
+
+/* ---- encode.c ---- */
+
+/* Rows to encode, in an order that the caller likes: the f16 row [d] that is to be row i. */
+typedef struct reco_scan_rows {
+    const uint16_t *(*get)(const void *arg, size_t i); /* called by several threads at once */
+    const void *arg;
+    size_t n, d;
+} reco_scan_rows;
+/* The mean [d] of some of the rows, evenly spread; 0 where that is not finite. row is scratch [d]. */
+void reco_scan_find_mean(float *mean, float *row, const reco_scan_rows *rows);
+/* Codes [groups][width/4][16][4] and bounds [groups][3][16] of rows less the mean [d], padding and all. */
+reco_status reco_scan_encode(reco_ctx *ctx, uint8_t *codes, float *bounds, const reco_scan_rows *rows,
+                             const float *mean);
 
 /* ---- scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
 

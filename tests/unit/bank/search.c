@@ -249,14 +249,16 @@ static void test_blocks(void **state)
     int64_t found[NQ * K], ids[NQ * K];
     size_t counts[NQ];
     for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
-    const reco_scan_block blocks[] = {{1, 32, 200}, {1, 1024, 1}, {2, 0, 777}};
+    const reco_scan_block blocks[] = {{&bank->segments[1].source[0], 32, 200},
+                                      {&bank->segments[1].source[0], 1024, 1},
+                                      {&bank->segments[2].source[0], 0, 777}};
     reco_scan_opts opts = {.k = K, .least = -INFINITY, .blocks = blocks, .nblocks = 3};
     ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[0], found, counts));
     int64_t *among = malloc(N * sizeof *among);
     size_t n = 0;
     for (size_t b = 0; b < 3; b++)
         for (size_t r = 0; r < blocks[b].rows; r++)
-            among[n++] = reco_segment_id(&bank->segments[blocks[b].segment], blocks[b].first + r);
+            among[n++] = reco_bank_id_at(bank, blocks[b].source->base + blocks[b].first + r);
     reco_bank_filter *filter;
     ok(reco_bank_filter_ids(ctx, &filter, bank, among, n));
     assert_int_equal(reco_bank_filter_count(filter), 978);
@@ -266,6 +268,63 @@ static void test_blocks(void **state)
     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
     free(among);
     reco_bank_filter_free(filter);
+    reco_bank_close(bank);
+}
+
+static const reco_bank *tested;
+
+static const uint16_t *row_at(const void *arg, size_t i)
+{
+    static const uint16_t zeros[32];
+    const reco_scan_source *source = arg;
+    size_t segment = 0, p = source->positions[i];
+    return p == UINT32_MAX ? zeros : reco_bank_row(tested, RECO_IMAGE, p, &segment);
+}
+
+/* Sources of any rows in any order, with and without codes, find what the segments' own do. */
+static void test_sources(void **state)
+{
+    (void)state;
+    enum { D = 32, N = 3000, NQ = 20, K = 5, SOURCES = 5, ROOM = 640 };
+    with_scan = true;
+    reco_bank *bank = make_bank(D, N, NEAR_TIES, 2);
+    static float queries[NQ * D], scores[2][NQ * K], mean[SOURCES][D], row[D], bounds[SOURCES][ROOM * 3];
+    static uint8_t codes[SOURCES][ROOM * 64];
+    static uint32_t order[N], places[SOURCES][ROOM];
+    int64_t found[2][NQ * K];
+    size_t counts[2][NQ];
+    reco_rng rng;
+    reco_rng_seed(&rng, 1);
+    for (uint32_t r = 0; r < N; r++) {
+        size_t at = reco_rng_below(&rng, r + 1);
+        order[r] = order[at];
+        order[at] = r;
+    }
+    reco_scan_source sources[SOURCES];
+    reco_scan_block blocks[SOURCES];
+    tested = bank;
+    for (size_t i = 0; i < SOURCES; i++) {
+        memset(places[i], 0xff, sizeof places[i]);
+        memcpy(places[i] + i, order + i * (N / SOURCES), N / SOURCES * sizeof *order);
+        sources[i] = (reco_scan_source){.positions = places[i], .rows = ROOM};
+        const reco_scan_rows rows = {row_at, &sources[i], ROOM, D};
+        if (i > 0) {
+            reco_scan_find_mean(mean[i], row, &rows);
+            ok(reco_scan_encode(ctx, codes[i], bounds[i], &rows, mean[i]));
+            sources[i].codes = codes[i];
+            sources[i].bounds = bounds[i];
+            sources[i].mean = mean[i];
+        }
+        blocks[i] = (reco_scan_block){&sources[i], 0, ROOM};
+    }
+    for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
+    reco_scan_opts opts = {.k = K, .least = -INFINITY};
+    ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[0], found[0], counts[0]));
+    opts.blocks = blocks;
+    opts.nblocks = SOURCES;
+    ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[1], found[1], counts[1]));
+    assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
+    assert_memory_equal(found[0], found[1], sizeof found[0]);
     reco_bank_close(bank);
 }
 
@@ -554,6 +613,7 @@ int main(void)
         {"test_exact with scan files", test_exact, set_up_scan, tear_down, NULL},
         TEST(test_property),
         TEST(test_blocks),
+        TEST(test_sources),
         TEST(test_index_by_itself),
         TEST(test_damaged_scan_file),
         TEST(test_independent),
