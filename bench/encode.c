@@ -208,7 +208,9 @@ static int open_model(bench *b)
     if (cap && strcmp(cap, "plain") == 0) opts.max_isa = RECO_ISA_PLAIN;
     if (reco_ctx_create(&b->ctx, &opts) != RECO_OK) return fail("--threads", "want 0..1024");
     b->sides = b->what->work == WORK_CAPTIONS ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE;
-    reco_model_opts model_opts = {.precision = precision, .sides = b->sides};
+    reco_model_opts model_opts = {.precision = precision,
+                                  .without =
+                                      b->sides == RECO_SIDES_TEXT ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT};
     if (reco_model_open(b->ctx, &b->model, path, &model_opts) != RECO_OK) return fail_reco(b);
     b->open_seconds = now() - start;
     b->info = reco_model_get_info(b->model);

@@ -79,7 +79,7 @@ int main(int argc, char **argv)
     fflush(stdout);
     char line[4096];
     while (ids && scores && fgets(line, sizeof line, stdin)) {
-        reco_search_opts search = {.k = k};
+        reco_search_opts search = {.k = k, .min_similarity = -1};
         const float *from = queries;
         size_t n = nq;
         line[strcspn(line, "\n")] = 0;

@@ -354,7 +354,8 @@ reco_status cli_output(cli *c, const char *out, int kind, const char *model, con
 
 reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sides sides)
 {
-    reco_model_opts opts = {.precision = c->precision, .sides = sides, .exif = c->exif};
+    reco_model_opts opts = {
+        .precision = c->precision, .without = (reco_sides)(RECO_SIDES_BOTH - (int)sides), .exif = c->exif};
     return reco_model_open(c->ctx, model, dir, &opts);
 }
 

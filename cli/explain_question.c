@@ -16,7 +16,7 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
     reco_side side = own == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
     reco_memory memory = z->memory;
     memory.mixture = &m;
-    reco_find_opts opts = {.in = side, .k = ASKED, .distinct = side == RECO_IMAGE};
+    reco_find_opts opts = {.in = side, .k = ASKED, .min_similarity = -1, .distinct = side == RECO_IMAGE};
     if (reco_ask(c->ctx, &memory, &(reco_question){.side = own, .x = x, .n = 1}, &opts,
                  (reco_answer){.ids = ids, .scores = scores, .counts = &n}) != RECO_OK)
         return NULL;

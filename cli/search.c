@@ -105,7 +105,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_MIN:
         a->find.min_similarity = cli_similarity(state, "--min-similarity", arg);
-        a->find.use_min = 1;
         return 0;
     case 'k':
         a->find.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
@@ -171,7 +170,7 @@ reco_sides cli_query_sides(const cli_query *queries, size_t n)
     for (size_t i = 0; i < n; i++)
         if (queries[i].kind != QUERY_ROW)
             sides |= queries[i].kind == QUERY_TEXT ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE;
-    return (reco_sides)sides;
+    return sides ? (reco_sides)sides : RECO_SIDES_BOTH;
 }
 
 reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
@@ -331,7 +330,11 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
 int cmd_search(int argc, char **argv)
 {
     cli c = {0};
-    cli_search a = {.common = &c, .in = -1, .own = -1, .memory = RECO_MEMORY_INIT, .find = {.k = 10}};
+    cli_search a = {.common = &c,
+                    .in = -1,
+                    .own = -1,
+                    .memory = RECO_MEMORY_INIT,
+                    .find = {.k = 10, .min_similarity = -1}};
     a.queries = calloc((size_t)argc, sizeof *a.queries);
     if (!a.queries || !cli_begin(&c, argc, argv, &argp, &a)) {
         free(a.queries);

@@ -58,7 +58,7 @@ static reco_layer layer(struct argp_state *state, const char *arg)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(arg, names[i].name) == 0) return names[i].layer;
     argp_error(state, "--layer = %s, want relational, transformer, weighted, mlp or auto", arg);
-    return RECO_LAYER_NONE;
+    return RECO_LAYER_DEFAULT;
 }
 
 static reco_modality modality(struct argp_state *state, const char *option, const char *arg)
@@ -68,9 +68,6 @@ static reco_modality modality(struct argp_state *state, const char *option, cons
     argp_error(state, "%s = %s, want uni or cross", option, arg);
     return RECO_MODALITY_DEFAULT;
 }
-
-/* Of options of which 0 means the default to the library. */
-static double or_none(double value) { return value > 0 ? value : -1; }
 
 static void check(const args *a, struct argp_state *state)
 {
@@ -134,16 +131,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         t->lr = cli_number(state, "--lr", arg, 1e-9, 10);
         break;
     case KEY_DECAY:
-        t->weight_decay = or_none(cli_number(state, "--weight-decay", arg, 0, 10));
+        t->weight_decay = cli_number(state, "--weight-decay", arg, 0, 10);
         break;
     case KEY_DROPOUT:
-        t->neighbour_dropout = or_none(cli_number(state, "--neighbour-dropout", arg, 0, 1));
+        t->neighbour_dropout = cli_number(state, "--neighbour-dropout", arg, 0, 1);
         break;
     case KEY_WARMUP:
-        t->warmup = or_none(cli_number(state, "--warmup", arg, 0, 1));
+        t->warmup = cli_number(state, "--warmup", arg, 0, 1);
         break;
     case KEY_CLIP:
-        t->clip = or_none(cli_number(state, "--clip", arg, 0, 1e9));
+        t->clip = cli_number(state, "--clip", arg, 0, 1e9);
         break;
     case KEY_LAYERS:
         t->layers = (int)cli_size(state, "--layers", arg, 1, 64);
@@ -171,7 +168,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_MIN:
         t->min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
-        t->use_min_similarity = 1;
         break;
     case KEY_NO_SCORES:
         t->no_scores = 1;
@@ -190,7 +186,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_REFINE:
         t->sides = cli_sides(state, arg);
-        t->force_sides = t->sides != RECO_SIDES_DEFAULT;
         break;
     case KEY_FRESH:
         t->fresh = 1;
@@ -433,7 +428,7 @@ static reco_status check_outputs(cli *c, const args *a)
 int cmd_train(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c};
+    args a = {.common = &c, .train = RECO_TRAIN_OPTS_INIT};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_bank *bank = NULL;

@@ -26,7 +26,7 @@ void serve_knn_parse(serve *s, serve_request *r)
     size_t ids = images;
     if (!serve_get_size(r, r->json, "num_result_ids", 0, 1000000, &ids)) return;
     if (!serve_put_bank(s, r, name && *name ? name : NULL) || !serve_room(r, 1)) return;
-    r->ask = (serve_ask){.search = true};
+    r->ask = (serve_ask){.search = true, .least = -1};
     r->ask.k = ids < 1 ? 1 : ids > MOST_IDS ? MOST_IDS : ids;
     r->ask.side = modality && strcmp(modality, "text") == 0 ? RECO_TEXT : RECO_IMAGE;
     r->edge = images; /* how many get their metadata */

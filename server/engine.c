@@ -137,8 +137,7 @@ static bool alike(const serve_request *a, const serve_item *x, const serve_reque
 {
     const serve_ask *p = &a->ask, *q = &b->ask;
     return a->bank == b->bank && x->own == y->own && p->refine == q->refine && p->side == q->side &&
-           p->k == q->k && p->use_min == q->use_min && p->distinct == q->distinct &&
-           !(p->least < q->least) && !(p->least > q->least) &&
+           p->k == q->k && p->distinct == q->distinct && !(p->least < q->least) && !(p->least > q->least) &&
            (a->where == b->where || (a->where && b->where && strcmp(a->where, b->where) == 0));
 }
 
@@ -173,11 +172,8 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
     const serve_ask *ask = &r->ask;
     size_t n = b->nitems, k = ask->k;
     reco_memory memory = serve_memory(s, r->bank, ask->refine);
-    reco_find_opts find = {.in = ask->side,
-                           .k = k,
-                           .min_similarity = ask->least,
-                           .use_min = ask->use_min,
-                           .distinct = ask->distinct};
+    reco_find_opts find = {
+        .in = ask->side, .k = k, .min_similarity = ask->least, .distinct = ask->distinct};
     int64_t *ids = malloc(n * (k + 1) * sizeof *ids), *exclude = ids ? ids + n * k : NULL;
     float *scores = malloc(3 * n * k * sizeof *scores);
     size_t *counts = malloc(n * sizeof *counts);

@@ -126,7 +126,7 @@ typedef struct serve_ask {
     bool only_rows; /* 1: no search; rows are wanted by id */
     reco_side side; /* whose vectors of the rows */
     size_t k;
-    int use_min, distinct;
+    int distinct;
     float least;
 } serve_ask;
 

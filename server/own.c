@@ -67,7 +67,7 @@ void serve_search_parse(serve *s, serve_request *r)
     const char *bank, *where, *in;
     bool sided = true;
     int refine = -1;
-    double least = 0;
+    double least = -1;
     bool given;
     r->ask = (serve_ask){.search = true, .k = K};
     if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
@@ -99,7 +99,6 @@ void serve_search_parse(serve *s, serve_request *r)
     /* Asked across the sides, the layer knows more; on one side, what is equal is to come first. */
     r->ask.refine = refine >= 0 ? refine : s->opts->fusion && r->items[0].own != r->ask.side;
     r->ask.least = (float)least;
-    r->ask.use_min = given;
     r->where = where ? strdup(where) : NULL;
     if (where && !r->where)
         serve_fail(r, 503, "out of memory");

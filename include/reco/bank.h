@@ -98,10 +98,10 @@ RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **ou
 RECO_API size_t reco_bank_filter_count(const reco_bank_filter *filter);
 RECO_API void reco_bank_filter_free(reco_bank_filter *filter); /* NULL is fine */
 
+/* RECO_SEARCH_OPTS_INIT sets the defaults. */
 typedef struct reco_search_opts {
     size_t k;                       /* 1..RECO_BANK_MAX_K; 0 = 10 */
-    float min_similarity;           /* drop hits of smaller cosine; 0 with use_min 0 = keep all */
-    int use_min;                    /* 1: min_similarity counts */
+    float min_similarity;           /* hits of smaller cosine are left out; -1 = none are */
     const reco_bank_filter *filter; /* search among these rows; NULL: all live rows */
     /* [nq][nexclude] rows that each query does not find. Ids that are not there, and -1, are passed over. May be NULL where
      * nexclude is 0. */
@@ -109,6 +109,10 @@ typedef struct reco_search_opts {
     size_t nexclude;
     uint64_t reserved[RECO_RESERVED];
 } reco_search_opts;
+#define RECO_SEARCH_OPTS_INIT                                                                              \
+    {                                                                                                      \
+        .min_similarity = -1                                                                               \
+    }
 
 /* Results of a search, caller's arrays, k as in the options. Unused places hold id -1, score 0. */
 typedef struct reco_hits {

@@ -9,7 +9,7 @@
  *
  * Structs of options and of results grow without breaking who was built before. Those of options end in `reserved`, which is zero:
  * a field that is added takes its place there and means with zero what was so before, so sizes stay (a test of these headers asserts them).
- * Set a struct of options to {0}, or to the NAME_INIT beside it where there is one, then the fields by name. Options whose `reserved` is
+ * Set a struct of options to the NAME_INIT beside it where there is one, else to {0}, then the fields by name. Options whose `reserved` is
  * not zero ask for something that this library does not know yet, and are refused with RECO_E_ARG.
  *
  * The library never exits, never prints and never reads the environment. Threads are OpenMP's; those that wait sleep, also where
@@ -61,13 +61,13 @@ typedef enum reco_status {
 /* The two modalities; also the two sides of a pair and of a fusion checkpoint. */
 typedef enum reco_side { RECO_IMAGE = 0, RECO_TEXT = 1 } reco_side;
 
-/* Which sides to refine, or to open of a model, as a set of bits. */
+/* A set of sides, as bits: which are refined. */
 typedef enum reco_sides {
     RECO_SIDES_NONE = 0,
     RECO_SIDES_IMAGE = 1,
     RECO_SIDES_TEXT = 2,
     RECO_SIDES_BOTH = 3,
-    RECO_SIDES_DEFAULT = 4 /* what training found best and wrote into the checkpoint */
+    RECO_SIDES_DEFAULT = 4 /* what training finds best, and writes into the checkpoint */
 } reco_sides;
 
 typedef enum reco_precision {

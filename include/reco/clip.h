@@ -42,9 +42,9 @@ typedef struct reco_model_info {
 
 typedef struct reco_model_opts {
     reco_precision precision;
-    /* What will be embedded; 0: both. Of the side that is left out the tensors are checked and nothing is packed, and
-     * for images alone no tokenizer is read. */
-    reco_sides sides;
+    /* What will not be embedded, at most one side. Its tensors are checked and nothing is packed, and without texts no tokenizer
+     * is read. */
+    reco_sides without;
     /* 1: pictures are turned as their EXIF orientation says wherever the model reads them, as cameras mean it and
      * transformers' load_image does; 0: as they are stored, as Image.open gives them (reco_preprocess.upright) */
     int exif;

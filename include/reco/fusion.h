@@ -17,10 +17,12 @@ extern "C" {
 #endif
 
 typedef enum reco_layer {
-    RECO_LAYER_AUTO = -1,    /* in reco_train_opts alone: several are trained and compared */
-    RECO_LAYER_NONE = 0,     /* returns the original */
-    RECO_LAYER_VOTE = 1,     /* norm(sum_i softmax(beta s)_i R_i): the neighbours alone */
-    RECO_LAYER_MEAN = 2,     /* norm(x_0 + sum_i R_i): mean fusion, no training */
+    RECO_LAYER_DEFAULT =
+        -2,               /* in reco_train_opts alone: relational below 100,000 pairs, else transformer */
+    RECO_LAYER_AUTO = -1, /* in reco_train_opts alone: several are trained and compared */
+    RECO_LAYER_NONE = 0,  /* returns the original */
+    RECO_LAYER_VOTE = 1,  /* norm(sum_i softmax(beta s)_i R_i): the neighbours alone */
+    RECO_LAYER_MEAN = 2,  /* norm(x_0 + sum_i R_i): mean fusion, no training */
     RECO_LAYER_WEIGHTED = 3, /* norm(x_0 + g sum_i softmax(beta s)_i R_i) */
     RECO_LAYER_RELATIONAL = 4,
     RECO_LAYER_TRANSFORMER = 5,
@@ -76,8 +78,6 @@ typedef struct reco_fusion_config {
     float min_similarity; /* neighbours below do not count; -1 = all do */
     reco_sides sides;     /* which sides to refine by default, as training found */
     reco_mixture mixture; /* the readout, as training found */
-    float concat; /* counts with use_concat: the weight a of reco_fusion_concat, as training found */
-    int use_concat;
 } reco_fusion_config;
 
 typedef struct reco_fusion reco_fusion;

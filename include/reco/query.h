@@ -22,7 +22,7 @@ typedef struct reco_memory {
     const reco_bank_filter *filter;
     /* Neighbours that an embedding is fused with; 0: the layer's own number. */
     size_t k;
-    /* Neighbours of smaller cosine do not count; the layer's own threshold counts, too. */
+    /* Neighbours of smaller cosine do not count; the layer's own threshold counts, too. -1 = that alone. */
     float min_similarity;
     /* Embeddings of these are refined; RECO_SIDES_DEFAULT: what training chose. */
     reco_sides sides;
@@ -89,15 +89,19 @@ RECO_API reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const
 
 /* ---- which rows answer? ---- */
 
+/* RECO_FIND_OPTS_INIT sets the defaults. */
 typedef struct reco_find_opts {
     reco_side in; /* whose vectors of the rows are compared with the question */
     size_t k;     /* answers; 0 = 10 */
-    /* With use_min: the question as it came or as it was refined must reach this cosine. */
+    /* The question as it came or as it was refined must reach this cosine; -1 = any does. */
     float min_similarity;
-    int use_min;
     int distinct; /* 1: each picture once, as reco_search_distinct */
     uint64_t reserved[RECO_RESERVED];
 } reco_find_opts;
+#define RECO_FIND_OPTS_INIT                                                                                \
+    {                                                                                                      \
+        .min_similarity = -1                                                                               \
+    }
 
 /* [n][k], best first; places without an answer hold id -1 and zeros. */
 typedef struct reco_answer {

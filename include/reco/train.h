@@ -6,6 +6,8 @@
 #include "reco/base.h"
 #include "reco/fusion.h"
 
+#include <math.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -26,18 +28,17 @@ typedef struct reco_train_pairs {
     const uint64_t *captions, *pictures;
 } reco_train_pairs;
 
-/* All zero = defaults; where two are given, they are of the relational layer and of the transformer; the layer mlp is trained as
- * the transformer is.
+/* RECO_TRAIN_OPTS_INIT sets the defaults. A number that is 0, or NaN where 0 has a meaning, is the default that stands beside it;
+ * where two are given, they are of the relational layer and of the transformer; the layer mlp is trained as the transformer is.
  *
- *   layer              RECO_LAYER_NONE: relational below 100,000 pairs, else transformer. RECO_LAYER_AUTO: relational, weighted and
- *                      transformer are trained in turn, and the one stays that none of the others is clearly better than on the
+ *   layer              RECO_LAYER_AUTO: relational, weighted and transformer are trained in turn, and the one stays that none of the others is clearly better than on the
  *                      held-out pairs that both were judged on; each has its own log, LOG.LAYER, and state, PATH.LAYER.state. Vote, mean and weighted have
  *                      nothing to learn: their two numbers come from a small grid
  *   k                  of a bank that cannot give as many neighbours, as many as it can; a message says so
- *   neighbour_dropout  share of items that lose a random number of neighbours; negative = none
+ *   neighbour_dropout  share of items that lose a random number of neighbours
  *   max_similarity     neighbours whose image is nearer than this to the pair's own do not count, since they are the
  *                      pair itself or its near-duplicate; above 1 = off
- *   min_similarity     neighbours that are farther do not count, in training and after: the checkpoint says so
+ *   min_similarity     neighbours that are farther do not count, in training and after: the checkpoint says so; -1 = all count
  *   rotate             every batch is turned by a random orthogonal matrix (transformer)
  *   search, fuse       which vectors of the memory are searched, and which of the rows found are fused: the paper's method is
  *                      uni-modal search and cross-modal fusion. Another way stands in the checkpoint, and is gone after it.
@@ -50,7 +51,7 @@ typedef struct reco_train_pairs {
  *   log                file of one JSON object a line, NULL for none: every step, every validation. It is written while training
  *                      runs, and gone on with where an interrupted run is
  *   command            UTF-8 to be kept in the checkpoint beside the options, NULL for none
- *   force_sides        `sides` is stored instead of what validation finds
+ *   sides              stored in the checkpoint; RECO_SIDES_DEFAULT: what validation finds best
  *   fresh              a training state that an interrupted run left is ignored */
 typedef struct reco_train_opts {
     reco_layer layer;
@@ -58,13 +59,12 @@ typedef struct reco_train_opts {
     size_t batch;             /* 256, 512; at most the number of pairs */
     size_t steps;             /* 300; 10 epochs, at least 400 */
     double lr;                /* 1e-2, 1e-3 */
-    double weight_decay;      /* 0.1; negative = none */
-    double warmup;            /* fraction of steps, 0.05; negative = none */
-    double clip;              /* global gradient norm, 1; negative = none */
-    double neighbour_dropout; /* none, 0.1 */
+    double weight_decay;      /* NaN = 0.1 */
+    double warmup;            /* fraction of steps, NaN = 0.05 */
+    double clip;              /* global gradient norm, NaN = 1; 0: gradients are not clipped */
+    double neighbour_dropout; /* NaN = 0, 0.1 */
     float max_similarity;     /* 0.999 */
-    float min_similarity;     /* counts with use_min_similarity */
-    int use_min_similarity;
+    float min_similarity;
     int no_scores; /* the paper's transformer */
     int rotate;
     int heads, layers;          /* transformer: 8 and 1 */
@@ -74,19 +74,23 @@ typedef struct reco_train_opts {
     double validation;          /* 0.2 */
     float scale;
     uint64_t seed;
-    int force_sides;
     reco_sides sides;
     int fresh;
     const reco_train_pairs *judged;
     const char *log, *command;
     uint64_t reserved[RECO_RESERVED];
 } reco_train_opts;
+#define RECO_TRAIN_OPTS_INIT                                                                               \
+    {                                                                                                      \
+        .layer = RECO_LAYER_DEFAULT, .weight_decay = NAN, .warmup = NAN, .clip = NAN,                      \
+        .neighbour_dropout = NAN, .min_similarity = -1, .sides = RECO_SIDES_DEFAULT                        \
+    }
 
 /* How a layer fared that was compared with others.
  *   pairs        that it was judged on
  *   clip, score  of CLIP and of the sides it refines, on these: what sides are chosen by
- *   against      the best layer before it; RECO_LAYER_NONE of the first, of which what follows is 0
- *   common       pairs that both were judged on
+ *   common       pairs that both it and the best layer before it were judged on; 0 of the first, of which what follows means nothing
+ *   against      that layer
  *   gain, error  of score against that layer's, on these, and its standard error */
 typedef struct reco_train_layer {
     reco_layer layer, against;

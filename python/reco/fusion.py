@@ -238,10 +238,9 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     given = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}
     if layer is not None:
         given["layer"] = layer
-    if sides != "auto":
-        given |= {"sides": sides, "force_sides": 1}
+    given["sides"] = sides
     if min_similarity is not None:
-        given |= {"min_similarity": min_similarity, "use_min_similarity": 1}
+        given["min_similarity"] = min_similarity
     source = None if pairs is None else _pairs_of(pairs, path + ".pairs", model, progress)
     judged = None if judge is None else judge.path if isinstance(judge, Bank) else os.fsdecode(judge)
     with Shown(progress) as hook:

@@ -71,10 +71,13 @@ class Model:
     """
 
     def __init__(self, path: Path, *, precision: str = "auto", sides: str = "both", exif: bool = False) -> None:
+        without = {"both": "none", "image": "text", "text": "image"}.get(sides)
+        if without is None:
+            raise ValueError(f"sides = {sides!r}, want both, image or text")
         options = {"precision": precision, "sides": sides, "exif": int(exif)}
         self.path = os.fsdecode(path)
         self._options = options
-        self._handle = _core.model_open(self.path, options, None)
+        self._handle = _core.model_open(self.path, {"precision": precision, "without": without, "exif": int(exif)}, None)
         #: What the library says of the model: family, name, d, image_size, context, precision, parameters, ...
         self.info: dict[str, Any] = _core.model_info(self._handle)
 

@@ -42,10 +42,7 @@ static bool to_search_opts(reco_search_opts *opts, PyObject *k, PyObject *least,
     float min;
     opts->k = PyLong_AsSize_t(k);
     if (PyErr_Occurred() || !to_float_or_nan(least, &min)) return false;
-    if (least != Py_None) {
-        opts->min_similarity = min;
-        opts->use_min = 1;
-    }
+    opts->min_similarity = least == Py_None ? -1 : min;
     return unwrap_or_none(&opts->filter, filter, filter_name);
 }
 
@@ -119,7 +116,6 @@ static PyObject *bank_ask(PyObject *module, PyObject *args)
     if (mix != Py_None) memory.mixture = &mixture;
     find.k = search.k;
     find.min_similarity = search.min_similarity;
-    find.use_min = search.use_min;
     array queries = {0}, ids = {0}, scores = {0}, plain = {0}, refined = {0};
     reco_answer answer = {0};
     reco_status status;

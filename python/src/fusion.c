@@ -141,7 +141,6 @@ static const field train_fields[] = {FIELD_OF(reco_train_opts, layer, FIELD_LAYE
                                      FIELD(reco_train_opts, neighbour_dropout),
                                      FIELD(reco_train_opts, max_similarity),
                                      FIELD(reco_train_opts, min_similarity),
-                                     FIELD(reco_train_opts, use_min_similarity),
                                      FIELD(reco_train_opts, no_scores),
                                      FIELD(reco_train_opts, rotate),
                                      FIELD(reco_train_opts, heads),
@@ -153,7 +152,6 @@ static const field train_fields[] = {FIELD_OF(reco_train_opts, layer, FIELD_LAYE
                                      FIELD(reco_train_opts, validation),
                                      FIELD(reco_train_opts, scale),
                                      FIELD(reco_train_opts, seed),
-                                     FIELD(reco_train_opts, force_sides),
                                      FIELD_OF(reco_train_opts, sides, FIELD_SIDES),
                                      FIELD(reco_train_opts, fresh),
                                      FIELDS_END};
@@ -201,7 +199,7 @@ static PyObject *train(PyObject *module, PyObject *args)
     PyObject *b, *path, *dict, *hook, *answer = NULL;
     const char *from[2];
     const reco_bank *bank;
-    reco_train_opts opts = {0};
+    reco_train_opts opts = RECO_TRAIN_OPTS_INIT;
     if (!PyArg_ParseTuple(args, "OzzO&OzO", &b, &from[0], &from[1], PyUnicode_FSConverter, &path, &dict,
                           &opts.log, &hook))
         return NULL;

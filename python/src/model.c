@@ -7,7 +7,7 @@ static PyObject *model_open(PyObject *module, PyObject *args)
     PyObject *path, *capsule = NULL;
     reco_model_opts opts = {0};
     const field fields[] = {FIELD_OF(reco_model_opts, precision, FIELD_PRECISION),
-                            FIELD_OF(reco_model_opts, sides, FIELD_SIDES), FIELD(reco_model_opts, exif),
+                            FIELD_OF(reco_model_opts, without, FIELD_SIDES), FIELD(reco_model_opts, exif),
                             FIELDS_END};
     PyObject *dict, *hook;
     if (!PyArg_ParseTuple(args, "O&OO", PyUnicode_FSConverter, &path, &dict, &hook)) return NULL;

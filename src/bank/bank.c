@@ -65,9 +65,9 @@ static reco_status check_queries(reco_ctx *ctx, const float *queries, size_t nq,
 reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
                              size_t nq, const reco_search_opts *opts, reco_hits hits)
 {
-    reco_search_opts settled = opts ? *opts : (reco_search_opts){0};
+    reco_search_opts settled = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT;
     if (!settled.k) settled.k = DEFAULT_K;
-    if (settled.min_similarity != 0) settled.use_min = 1;
+    if (settled.min_similarity <= -1) settled.min_similarity = -INFINITY; /* sums round */
     RECO_TRY(reco_reserved(ctx, "search", settled.reserved));
     if (settled.k > RECO_BANK_MAX_K)
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", settled.k, RECO_BANK_MAX_K);

@@ -127,6 +127,9 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     *out = NULL;
     RECO_TRY(reco_reserved(ctx, "model", opts ? opts->reserved : NULL));
     reco_precision precision = opts ? opts->precision : RECO_PRECISION_AUTO;
+    reco_sides without = opts ? opts->without : RECO_SIDES_NONE;
+    if (without < RECO_SIDES_NONE || without > RECO_SIDES_TEXT)
+        return reco_fail(ctx, RECO_E_ARG, "model: without = %d, want 0..2", (int)without);
     if (precision == RECO_PRECISION_AUTO)
         precision = reco_has_bf16(ctx) ? RECO_PRECISION_BF16 : RECO_PRECISION_F32;
     const char *layout, *open_clip = NULL;
@@ -134,7 +137,7 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     reco_model *model = reco_alloc(ctx, 1, sizeof *model, "model");
     if (!model) return RECO_E_NOMEM;
     model->precision = precision;
-    model->sides = opts && opts->sides & RECO_SIDES_BOTH ? opts->sides & RECO_SIDES_BOTH : RECO_SIDES_BOTH;
+    model->sides = (reco_sides)(RECO_SIDES_BOTH - (int)without);
     RECO_GO(reco_folder_find(ctx, &model->dir, &layout, dir));
     if (!(model->name = folder_name(ctx, dir))) RECO_GO(RECO_E_NOMEM);
     if (*layout) RECO_GO(reco_guess(ctx, model, "%s: read from %s", layout, model->dir));

@@ -31,8 +31,9 @@ static char *dump(reco_ctx *ctx, json_t *json)
     return text;
 }
 
-static json_t *config_json(const reco_fusion_config *c)
+static json_t *config_json(const reco_fusion *f)
 {
+    const reco_fusion_config *c = &f->config;
     json_t *json = json_pack("{ss, sI, sI, sf, ss}", "layer", layer_name[c->layer], "d", (json_int_t)c->d,
                              "k", (json_int_t)c->k, "min_similarity", (double)c->min_similarity, "sides",
                              sides_name[c->sides]);
@@ -60,7 +61,7 @@ static json_t *config_json(const reco_fusion_config *c)
         json_object_set_new(json, "search", json_string(modality_name[c->search]));
         json_object_set_new(json, "fuse", json_string(modality_name[c->fuse]));
     }
-    if (json && c->use_concat) json_object_set_new(json, "concat", json_real((double)c->concat));
+    if (json && !isnan(f->concat)) json_object_set_new(json, "concat", json_real((double)f->concat));
     if (!json || !own || json_object_update(json, own) != 0) {
         json_decref(json);
         json = NULL;
@@ -72,7 +73,7 @@ static json_t *config_json(const reco_fusion_config *c)
 reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *f, const char *path)
 {
     reco_status status = RECO_E_NOMEM;
-    json_t *config = config_json(&f->config);
+    json_t *config = config_json(f);
     char *config_text = dump(ctx, config), *meta_text = dump(ctx, f->meta);
     reco_tensor *tensors = reco_alloc(ctx, f->nparams, sizeof *tensors, "checkpoint");
     if (!config_text || !meta_text || !tensors) goto out;
@@ -142,10 +143,10 @@ static bool get_mixture(const json_t *json, reco_mixture *m)
 }
 
 /* Absent, or a number. */
-static bool get_concat(const json_t *json, reco_fusion_config *c)
+static bool get_concat(const json_t *json, float *concat)
 {
-    c->use_concat = json_object_get(json, "concat") != NULL;
-    return get_float(json, "concat", 0, &c->concat);
+    *concat = json_object_get(json, "concat") ? 0 : NAN;
+    return isnan(*concat) || (get_float(json, "concat", 0, concat) && *concat >= 0 && *concat <= 1);
 }
 
 /* Absent, or a name. */
@@ -159,7 +160,7 @@ static bool get_modality(const json_t *json, const char *key, reco_modality *mod
 
 /* Zero would mean a default to reco_fusion_resolve, so a checkpoint that leaves a field out, or says 0, gets the
  * default too; tensors of another shape then do not match. */
-static bool parse_config(const json_t *json, reco_fusion_config *c)
+static bool parse_config(const json_t *json, reco_fusion_config *c, float *concat)
 {
     *c = (reco_fusion_config){.min_similarity = -1};
     int layer = lookup(layer_name, RECO_LAYER_MLP + 1, json_string_value(json_object_get(json, "layer")));
@@ -174,7 +175,7 @@ static bool parse_config(const json_t *json, reco_fusion_config *c)
            get_float(json, "eps", 0, &c->eps) && get_float(json, "min_similarity", 0, &c->min_similarity) &&
            get_float(json, "beta", 0, &c->beta[0]) && get_float(json, "beta", 1, &c->beta[1]) &&
            get_float(json, "gain", 0, &c->gain[0]) && get_float(json, "gain", 1, &c->gain[1]) &&
-           get_mixture(json, &c->mixture) && get_concat(json, c) &&
+           get_mixture(json, &c->mixture) && get_concat(json, concat) &&
            get_modality(json, "search", &c->search) && get_modality(json, "fuse", &c->fuse);
 }
 
@@ -231,6 +232,7 @@ static reco_status open_file(reco_ctx *ctx, reco_fusion **out, const char *path)
     reco_fusion *f = NULL;
     json_t *config = NULL, *meta = NULL;
     reco_fusion_config c;
+    float concat;
     RECO_TRY(reco_safetensors_open(ctx, &st, path));
     const char *format = reco_safetensors_meta(st, "format");
     if (!format || strcmp(format, format_name) != 0) {
@@ -243,7 +245,7 @@ static reco_status open_file(reco_ctx *ctx, reco_fusion **out, const char *path)
                *meta_text = reco_safetensors_meta(st, "provenance");
     config = json_loads(config_text ? config_text : "", JSON_REJECT_DUPLICATES, NULL);
     meta = json_loads(meta_text ? meta_text : "{}", JSON_REJECT_DUPLICATES, NULL);
-    if (!json_is_object(config) || !parse_config(config, &c)) {
+    if (!json_is_object(config) || !parse_config(config, &c, &concat)) {
         status = reco_fail(ctx, RECO_E_FORMAT, "%s: __metadata__.config is missing or damaged", path);
         goto out;
     }
@@ -262,6 +264,7 @@ static reco_status open_file(reco_ctx *ctx, reco_fusion **out, const char *path)
     RECO_GO(reco_fusion_pack(ctx, f));
     json_decref(f->meta);
     f->meta = json_incref(meta);
+    f->concat = concat;
     *out = f;
     f = NULL;
 out:

@@ -12,18 +12,16 @@ static reco_status check(reco_ctx *ctx, float weight)
 reco_status reco_fusion_set_concat(reco_ctx *ctx, reco_fusion *fusion, float weight)
 {
     RECO_TRY(check(ctx, weight));
-    fusion->config.concat = weight;
-    fusion->config.use_concat = 1;
+    fusion->concat = weight;
     return RECO_OK;
 }
 
 /* Where posteriors are flat, the mixture moves with a s1 cos + b s2 cos'. */
 reco_status reco_fusion_get_concat(reco_ctx *ctx, const reco_fusion *fusion, float *weight)
 {
-    const reco_fusion_config *c = &fusion->config;
-    const reco_mixture *m = &c->mixture;
-    if (c->use_concat) {
-        *weight = c->concat;
+    const reco_mixture *m = &fusion->config.mixture;
+    if (!isnan(fusion->concat)) {
+        *weight = fusion->concat;
         return RECO_OK;
     }
     float own = m->clip * m->scale[0], refined = m->refined * m->scale[1];

@@ -47,8 +47,6 @@ reco_status reco_fusion_resolve(reco_ctx *ctx, reco_fusion_config *c)
     if (c->sides < RECO_SIDES_NONE || c->sides > RECO_SIDES_BOTH)
         return reco_fail(ctx, RECO_E_ARG, "fusion: sides = %d, want 0..3", (int)c->sides);
     if (c->mixture.scale[0] != 0) RECO_TRY(reco_mixture_check(ctx, &c->mixture));
-    if (c->use_concat && !(c->concat >= 0 && c->concat <= 1))
-        return reco_fail(ctx, RECO_E_ARG, "fusion: concat = %g, want 0..1", (double)c->concat);
     return RECO_OK;
 }
 
@@ -86,6 +84,7 @@ reco_status reco_fusion_layout(reco_ctx *ctx, reco_fusion **out, const reco_fusi
     reco_fusion *f = reco_alloc(ctx, 1, sizeof *f, "fusion");
     if (!f) return RECO_E_NOMEM;
     f->config = *config;
+    f->concat = NAN;
     bool transformer = config->layer == RECO_LAYER_TRANSFORMER;
     size_t layers = transformer ? config->layers : reco_layer_trains(config->layer);
     const spec *specs = transformer ? block : config->layer == RECO_LAYER_MLP ? mlp : relational;

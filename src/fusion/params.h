@@ -77,6 +77,7 @@ struct reco_fusion {
     size_t ncopies;
     float *panels; /* what they have packed */
     json_t *meta;  /* provenance, an object of strings */
+    float concat;  /* weight of the original in reco_fusion_concat; NaN: training said none */
 };
 
 /* Fill in defaults and check every field. */

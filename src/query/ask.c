@@ -66,6 +66,7 @@ static size_t add_ids(int64_t *to, size_t n, const int64_t *ids, size_t count)
 static reco_status collect(reco_ctx *ctx, ask *a, size_t q, const float *x, const float *y, size_t *count)
 {
     size_t n = 0, kept = 0, unique = 0;
+    float least = a->opts->min_similarity;
     for (int r = 0; r < (a->s.refines ? 2 : 1); r++)
         n = add_ids(a->order, n, a->ids[r] + q * a->pool, a->counts[r][q]);
     if (a->s.voters) n = add_ids(a->order, n, a->by + q * a->s.voters, a->nby[q]);
@@ -77,8 +78,7 @@ static reco_status collect(reco_ctx *ctx, ask *a, size_t q, const float *x, cons
         const float *row = a->vectors + i * a->d;
         candidate c = {a->order[i], row, (float)reco_dot(x, row, a->d), (float)reco_dot(y, row, a->d),
                        0,           0};
-        if (a->opts->use_min && c.plain < a->opts->min_similarity && c.refined < a->opts->min_similarity)
-            continue;
+        if (least > -1 && c.plain < least && c.refined < least) continue;
         a->found[kept++] = c;
     }
     *count = kept;
@@ -178,7 +178,6 @@ static reco_status find(reco_ctx *ctx, const ask *a, const float *queries, const
 {
     reco_search_opts search = {.k = k,
                                .min_similarity = a->opts->min_similarity,
-                               .use_min = a->opts->use_min,
                                .filter = a->memory->filter,
                                .exclude = q->exclude,
                                .nexclude = q->nexclude};

@@ -63,7 +63,6 @@ static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, co
     reco_mark mark = reco_scratch_mark(ctx);
     reco_search_opts search = {.k = w->fetch,
                                .min_similarity = w->s.min_similarity,
-                               .use_min = 1,
                                .filter = w->memory->filter,
                                .exclude = w->q->exclude ? w->q->exclude + from * w->q->nexclude : NULL,
                                .nexclude = w->q->nexclude};

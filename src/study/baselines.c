@@ -11,7 +11,7 @@ reco_status study_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, co
     float *cosines = reco_alloc(ctx, n * k, sizeof *cosines, "neighbours");
     size_t *counts = reco_alloc(ctx, n, sizeof *counts, "neighbours");
     uint32_t *of = reco_alloc(ctx, n * k, sizeof *of, "neighbours");
-    reco_search_opts opts = {.k = k, .filter = filter};
+    reco_search_opts opts = {.k = k, .min_similarity = -1, .filter = filter};
     reco_votes votes = {cosines, of, counts, k};
     reco_status status = ids && cosines && counts && of ? RECO_OK : RECO_E_NOMEM;
     if (status != RECO_OK) goto out;

@@ -36,7 +36,7 @@ static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *
     memory.fusion = fusion;
     memory.filter = filter;
     memory.k = spec->k;
-    if (spec->use_min) memory.min_similarity = spec->min_similarity;
+    memory.min_similarity = spec->min_similarity;
     memory.sides = spec->sides;
     if (!spec->mixture) memory.mixture = &none;
     RECO_GO(reco_classifier_create(ctx, &classifier, &memory, &data->among, NULL));

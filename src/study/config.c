@@ -235,7 +235,7 @@ static reco_status train_value(study_reader *r, const reco_toml_entry *e)
         t->lr = v;
         break;
     case 4:
-        t->weight_decay = v > 0 ? v : -1;
+        t->weight_decay = v;
         break;
     case 5:
         t->heads = (int)v;
@@ -245,13 +245,12 @@ static reco_status train_value(study_reader *r, const reco_toml_entry *e)
         break;
     case 7:
         t->min_similarity = (float)v;
-        t->use_min_similarity = 1;
         break;
     case 8:
         t->max_similarity = (float)v;
         break;
     default:
-        t->neighbour_dropout = v > 0 ? v : -1;
+        t->neighbour_dropout = v;
         break;
     }
     return RECO_OK;
@@ -332,6 +331,7 @@ static reco_status read_all(study_reader *r)
     const reco_toml_entry *mixture = study_find(r, "", "mixture");
     if (mixture && !json_is_boolean(mixture->value)) return study_bad(r, mixture, "true or false");
     s->mixture = mixture && json_is_true(mixture->value);
+    s->train = (reco_train_opts)RECO_TRAIN_OPTS_INIT;
     s->train.layer = RECO_LAYER_RELATIONAL;
     s->train.k = 10;
     for (size_t i = 0; i < r->toml.n; i++)

@@ -23,6 +23,7 @@ static study_spec base(const reco_study *s, const char *group)
                         .train = s->train,
                         .sides = s->mixture ? RECO_SIDES_DEFAULT : RECO_SIDES_BOTH,
                         .mixture = s->mixture,
+                        .min_similarity = -1,
                         .share = 100};
 }
 
@@ -156,7 +157,6 @@ static reco_status numbered(const study_reader *r, const char *group, double v)
         snprintf(shown, sizeof shown, "transformer, %g layer%s", v, reco_s((uint64_t)v));
     } else {
         spec.min_similarity = (float)v;
-        spec.use_min = 1;
         snprintf(shown, sizeof shown, "least cosine %g", v);
     }
     return add(r, spec, shown);

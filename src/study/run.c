@@ -61,11 +61,11 @@ static reco_status train_key(const running *r, const study_spec *spec, uint64_t 
     reco_hash *h;
     char text[512];
     int n = snprintf(text, sizeof text,
-                     "%s %s %s %d %zu %zu %zu %.17g %.17g %.17g %.9g %.9g %d %d %d %d %d %d %d %.17g %llu",
+                     "%s %s %s %d %zu %zu %zu %.17g %.17g %.17g %.9g %.9g %d %d %d %d %d %d %.17g %llu",
                      RECO_VERSION, r->trained.key, r->pairs.key, (int)t->layer, t->k, t->batch, t->steps,
                      t->lr, t->weight_decay, t->neighbour_dropout, (double)t->max_similarity,
-                     (double)t->min_similarity, t->use_min_similarity, t->no_scores, t->rotate, t->heads,
-                     t->layers, (int)t->search, (int)t->fuse, t->validation, (unsigned long long)seed);
+                     (double)t->min_similarity, t->no_scores, t->rotate, t->heads, t->layers,
+                     (int)t->search, (int)t->fuse, t->validation, (unsigned long long)seed);
     RECO_TRY(reco_hash_new(r->ctx, &h));
     reco_hash_update(h, text, (size_t)n);
     reco_hash_hex(h, key);
@@ -124,11 +124,11 @@ static reco_status cell_key(const running *r, const study_spec *spec, const char
         snprintf(chosen, sizeof chosen, "%s %s", r->trained.key, r->pairs.key);
         layer = chosen;
     }
-    int n = snprintf(text, sizeof text, "%s cell %s %s %d %s %s %zu %zu %d %d %.9g %d %.17g %d %llu",
+    int n = snprintf(text, sizeof text, "%s cell %s %s %d %s %s %zu %zu %d %d %.9g %.17g %d %llu",
                      RECO_VERSION, r->data.key, spec->kind == STUDY_CLIP ? "" : r->asked.key,
                      (int)spec->kind, spec->control ? spec->control : "", layer, spec->train.k, spec->k,
-                     (int)spec->sides, spec->mixture, (double)spec->min_similarity, spec->use_min,
-                     spec->share, (int)spec->without, (unsigned long long)(drawn ? seed : 0));
+                     (int)spec->sides, spec->mixture, (double)spec->min_similarity, spec->share,
+                     (int)spec->without, (unsigned long long)(drawn ? seed : 0));
     RECO_TRY(reco_hash_new(r->ctx, &h));
     reco_hash_update(h, text, (size_t)n);
     reco_hash_hex(h, key);

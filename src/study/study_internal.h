@@ -32,8 +32,7 @@ typedef struct study_spec {
     size_t k;              /* asked with; 0: the layer's own */
     reco_sides sides;      /* RECO_SIDES_DEFAULT: what training chose */
     int mixture;           /* 1: the checkpoint's, where `sides` are what training chose */
-    float min_similarity;  /* counts with use_min */
-    int use_min;
+    float min_similarity;
     size_t memory;       /* of study->memories */
     double share, wrong; /* percent */
     study_without without;

@@ -27,7 +27,7 @@ static void cap_k(reco_ctx *ctx, reco_train_opts *o, size_t rows)
 reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d, size_t rows)
 {
     RECO_TRY(reco_reserved(ctx, "train", o->reserved));
-    if (o->layer == RECO_LAYER_NONE)
+    if (o->layer == RECO_LAYER_DEFAULT)
         o->layer = n < MANY_PAIRS ? RECO_LAYER_RELATIONAL : RECO_LAYER_TRANSFORMER;
     bool transformer = reco_layer_memorises(o->layer); /* the mlp is trained as that is */
     if (o->k == 0) o->k = 10;
@@ -35,16 +35,11 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     o->batch = reco_min(o->batch, n);
     if (o->steps == 0) o->steps = transformer ? reco_max(400, 10 * n / o->batch) : 300;
     if (o->lr == 0) o->lr = transformer ? 1e-3 : 1e-2;
-    if (o->weight_decay == 0) o->weight_decay = 0.1;
-    if (o->weight_decay < 0) o->weight_decay = 0;
-    if (o->warmup == 0) o->warmup = 0.05;
-    if (o->warmup < 0) o->warmup = 0;
-    if (o->clip == 0) o->clip = 1;
-    if (o->clip < 0) o->clip = 0;
-    if (o->neighbour_dropout == 0) o->neighbour_dropout = transformer ? 0.1 : 0;
-    if (o->neighbour_dropout < 0) o->neighbour_dropout = 0;
+    if (isnan(o->weight_decay)) o->weight_decay = 0.1;
+    if (isnan(o->warmup)) o->warmup = 0.05;
+    if (isnan(o->clip)) o->clip = 1;
+    if (isnan(o->neighbour_dropout)) o->neighbour_dropout = transformer ? 0.1 : 0;
     if (o->max_similarity == 0) o->max_similarity = 0.999f;
-    if (!o->use_min_similarity) o->min_similarity = -1;
     if (o->heads == 0) o->heads = 8;
     if (o->layers == 0) o->layers = 1;
     if (o->hidden == 0) o->hidden = 32;
@@ -69,12 +64,14 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     RECO_TRY(check(ctx, "mlp", (double)o->mlp, 1, RECO_FUSION_MAX_MLP));
     RECO_TRY(check(ctx, "hidden", (double)o->hidden, 1, RECO_FUSION_MAX_HIDDEN));
     RECO_TRY(check(ctx, "scale", (double)o->scale, 0, 1e6));
-    if (o->layer < RECO_LAYER_NONE || o->layer > RECO_LAYER_MLP)
-        return reco_fail(ctx, RECO_E_ARG, "train: unknown layer %d", (int)o->layer);
+    if (o->layer <= RECO_LAYER_NONE || o->layer > RECO_LAYER_MLP)
+        return reco_fail(ctx, RECO_E_ARG,
+                         "train: layer = %d, want one that learns, RECO_LAYER_DEFAULT or RECO_LAYER_AUTO",
+                         (int)o->layer);
     if (o->search < RECO_UNI || o->search > RECO_CROSS || o->fuse < RECO_UNI || o->fuse > RECO_CROSS)
         return reco_fail(ctx, RECO_E_ARG, "train: search = %d, fuse = %d, want 0..2", (int)o->search,
                          (int)o->fuse);
-    if (o->force_sides && (o->sides < RECO_SIDES_NONE || o->sides > RECO_SIDES_BOTH))
-        return reco_fail(ctx, RECO_E_ARG, "train: sides = %d, want 0..3", (int)o->sides);
+    if (o->sides < RECO_SIDES_NONE || o->sides > RECO_SIDES_DEFAULT)
+        return reco_fail(ctx, RECO_E_ARG, "train: sides = %d, want 0..4", (int)o->sides);
     return RECO_OK;
 }

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-static const char *const sides_name[] = {"none", "image", "text", "both"};
+static const char *const sides_name[] = {"none", "image", "text", "both", "auto"};
 
 /* A float by its shortest name: 0.999, not 0.99900001287460327. */
 static json_t *single(float value)
@@ -34,7 +34,7 @@ json_t *reco_train_options(const reco_job *job)
         (json_int_t)o->layers, "heads", (json_int_t)o->heads, "mlp", (json_int_t)o->mlp, "hidden",
         (json_int_t)o->hidden, "search", modality[o->search], "fuse", modality[o->fuse], "validation",
         o->validation, "scale", single(o->scale), "seed", json_sprintf("%llu", (unsigned long long)o->seed),
-        "refine", o->force_sides ? sides_name[o->sides] : "auto");
+        "refine", sides_name[o->sides]);
 }
 
 /* The options as text, for json_decref's sake alone a copy; free with free(). */

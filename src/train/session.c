@@ -286,7 +286,7 @@ reco_status reco_session_learn(reco_session *s)
     memcpy(s->held, job->held, s->pairs * sizeof *s->held);
     RECO_TRY(create(s));
     RECO_TRY(job->o.layer >= RECO_LAYER_RELATIONAL ? learn(s) : choose_numbers(s));
-    s->sides = job->o.force_sides ? job->o.sides : s->verdict.sides;
+    s->sides = job->o.sides == RECO_SIDES_DEFAULT ? s->verdict.sides : job->o.sides;
     s->best_step = s->state.best_step;
     s->loss = s->state.loss;
     s->seconds = reco_now() - start;

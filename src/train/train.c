@@ -36,7 +36,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
 {
     reco_status status = RECO_OK;
     double start = reco_now();
-    reco_job job = {.ctx = ctx, .bank = bank};
+    reco_job job = {.ctx = ctx, .bank = bank, .o = RECO_TRAIN_OPTS_INIT};
     reco_session s = {0};
     reco_train_result r = {0};
     if (opts) job.o = *opts;

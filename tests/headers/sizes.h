@@ -24,12 +24,12 @@ SIZE(reco_ctx_opts, 104);
 SIZE(reco_search_opts, 104);
 SIZE(reco_bank_spec, 96);
 SIZE(reco_compact_opts, 72);
-SIZE(reco_train_opts, 256);
+SIZE(reco_train_opts, 240);
 SIZE(reco_model_opts, 80);
 SIZE(reco_stream_opts, 160);
 SIZE(reco_table_opts, 120);
 SIZE(reco_pull_opts, 120);
-SIZE(reco_find_opts, 96);
+SIZE(reco_find_opts, 88);
 SIZE(reco_study_opts, 168);
 
 /* The library is the headers'. */

@@ -42,7 +42,7 @@ reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side s
         .side = side,
         .filter = opts->filter,
         .k = k,
-        .least = opts->use_min ? opts->min_similarity : -INFINITY,
+        .least = opts->min_similarity,
         .nexclude = opts->nexclude,
     };
 

@@ -94,7 +94,7 @@ static void test_empty(void **state)
     float query[] = {0, 1, 0, 0}, score;
     int64_t id;
     size_t count;
-    reco_search_opts opts = {.k = 1};
+    reco_search_opts opts = {.k = 1, .min_similarity = -1};
     ok(reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, &opts, (reco_hits){&id, &score, &count}));
     assert_int_equal(count, 0);
     assert_int_equal(id, -1);
@@ -307,7 +307,7 @@ static void test_delete(void **state)
     for (int64_t i = 0; i < 200; i++) { /* each live row finds itself, no dead one is found */
         float query[16], score;
         int64_t hit;
-        reco_search_opts opts = {.k = 1};
+        reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(query, 16, RECO_TEXT, (uint64_t)i);
         ok(reco_bank_search(ctx, after, RECO_TEXT, query, 1, &opts, (reco_hits){&hit, &score, NULL}));
         if (i == 3 || i == 64 || i == 65 || i == 199)
@@ -410,7 +410,7 @@ static void test_id_tensor(void **state)
         assert_numbered(bank, ids[i], (uint64_t)ids[i]);
         float x[4], score;
         int64_t hit;
-        reco_search_opts opts = {.k = 1};
+        reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(x, 4, RECO_IMAGE, (uint64_t)ids[i]);
         ok(reco_bank_search(ctx, bank, RECO_IMAGE, x, 1, &opts, (reco_hits){&hit, &score, NULL}));
         assert_int_equal(hit, ids[i]);

@@ -38,7 +38,7 @@ static void assert_live(const char *path, const unsigned char *live, size_t n)
     for (size_t i = 0; i < n; i++) {
         float query[D], score;
         int64_t hit;
-        reco_search_opts opts = {.k = 1};
+        reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(query, D, RECO_TEXT, i);
         ok(reco_bank_search(ctx, bank, RECO_TEXT, query, 1, &opts, (reco_hits){&hit, &score, NULL}));
         assert_int_equal(hit == (int64_t)i, live[i]);
@@ -245,7 +245,7 @@ static void test_reader(void **state)
         assert_numbered(reader, i, (uint64_t)i);
         float query[D], score;
         int64_t hit;
-        reco_search_opts opts = {.k = 1};
+        reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(query, D, RECO_IMAGE, (uint64_t)i);
         ok(reco_bank_search(ctx, reader, RECO_IMAGE, query, 1, &opts, (reco_hits){&hit, &score, NULL}));
         assert_int_equal(hit, i);

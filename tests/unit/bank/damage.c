@@ -107,7 +107,8 @@ static uint64_t reading(const char *path)
         int64_t hits[QUERIES][3];
         for (size_t q = 0; q < nq; q++) numbered_unit(queries[q], D, RECO_IMAGE, q);
         for (int side = 0; side < 2; side++) {
-            if (reco_bank_search(ctx, bank, (reco_side)side, queries[0], nq, &(reco_search_opts){.k = 3},
+            if (reco_bank_search(ctx, bank, (reco_side)side, queries[0], nq,
+                                 &(reco_search_opts){.k = 3, .min_similarity = -1},
                                  (reco_hits){hits[0], scores[0], NULL}) != RECO_OK)
                 continue;
             add(&h, hits, nq * sizeof *hits);

@@ -160,7 +160,8 @@ static void check_search(const reco_bank *bank, reco_side side, const reco_bank_
             random_unit(queries + q * d, d, rng);
     }
 
-    reco_search_opts opts = {.k = k, .filter = filter, .exclude = exclude, .nexclude = nexclude};
+    reco_search_opts opts = {
+        .k = k, .min_similarity = -1, .filter = filter, .exclude = exclude, .nexclude = nexclude};
     ok(reco_bank_search(ctx, bank, side, queries, nq, &opts, (reco_hits){ids, scores, counts}));
     for (size_t q = 0; q < nq; q++) {
         size_t n = brute_force(bank, side, filter, exclude + q * EXCLUDED, nexclude, queries + q * d, k,
@@ -262,7 +263,7 @@ static void test_blocks(void **state)
     reco_bank_filter *filter;
     ok(reco_bank_filter_ids(ctx, &filter, bank, among, n));
     assert_int_equal(reco_bank_filter_count(filter), 978);
-    reco_search_opts search = {.k = K, .filter = filter};
+    reco_search_opts search = {.k = K, .min_similarity = -1, .filter = filter};
     ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, NQ, &search, (reco_hits){ids, scores[1], NULL}));
     for (size_t i = 0; i < NQ * K; i++) assert_int_equal(reco_bank_id_at(bank, (size_t)found[i]), ids[i]);
     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
@@ -454,7 +455,7 @@ static void test_independent(void **state)
         float queries[NQ * D], scores[2][NQ * K];
         int64_t ids[2][NQ * K];
         for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
-        reco_search_opts opts = {.k = K};
+        reco_search_opts opts = {.k = K, .min_similarity = -1};
         ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, NQ, &opts,
                             (reco_hits){ids[0], scores[0], NULL}));
         static const reco_isa sets[] = {RECO_ISA_PLAIN, RECO_ISA_AVX2, RECO_ISA_AUTO};
@@ -491,11 +492,11 @@ static void test_options(void **state)
     ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, hits)); /* k = 10 */
     assert_int_equal(counts[1], 10);
     float fifth = scores[10 + 4];
-    reco_search_opts opts = {.k = 20, .min_similarity = fifth, .use_min = 1};
+    reco_search_opts opts = {.k = 20, .min_similarity = fifth};
     ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
     assert_int_equal(counts[1], 5);
     assert_true(scores[20 + 4] == fifth && ids[20 + 5] == -1 && scores[20 + 5] == 0);
-    opts = (reco_search_opts){.k = 20, .min_similarity = 0, .use_min = 1};
+    opts = (reco_search_opts){.k = 20, .min_similarity = 0};
     ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
     for (size_t i = 0; i < counts[0]; i++) assert_true(scores[i] >= 0);
     opts.min_similarity = 2;

@@ -29,7 +29,7 @@ static uint64_t ask(reco_ctx *own, const reco_bank *of, unsigned round)
     numbered_unit(query, D, RECO_TEXT, 1000 + round);
     right(reco_bank_filter_where(own, &filter, of, "json_extract(meta, '$.n') % 3 = 1"));
     for (int with = 0; with < 2; with++) {
-        const reco_search_opts opts = {.k = K, .filter = with ? filter : NULL};
+        const reco_search_opts opts = {.k = K, .min_similarity = -1, .filter = with ? filter : NULL};
         right(reco_bank_search(own, of, RECO_IMAGE, query, 1, &opts, hits));
         right(reco_bank_gather(own, of, RECO_TEXT, ids, K, rows));
         right(reco_bank_get_many(own, of, ids, K, pairs));
@@ -177,7 +177,8 @@ static void test_shared(void **state)
     ok(reco_bank_filter_ids(ctx, &filter, bank, &id, 1));
     numbered_unit(query, D, RECO_TEXT, 1);
     refused(RECO_E_ARG, "filter",
-            reco_bank_search(ctx, fresh, RECO_TEXT, query, 1, &(reco_search_opts){.k = K, .filter = filter},
+            reco_bank_search(ctx, fresh, RECO_TEXT, query, 1,
+                             &(reco_search_opts){.k = K, .min_similarity = -1, .filter = filter},
                              (reco_hits){ids, scores, NULL}));
     reco_bank_filter_free(filter);
     reco_bank_close(bank);
@@ -294,7 +295,7 @@ static void test_cancel(void **state)
         reco_ctx_opts opts = {.threads = 1, .progress = count, .user = &h};
         assert_int_equal(reco_ctx_create(&own, &opts), RECO_OK);
         ok(reco_bank_open(own, &bank, in("bank")));
-        const reco_search_opts search = {.k = K};
+        const reco_search_opts search = {.k = K, .min_similarity = -1};
         assert_int_equal(
             reco_bank_search(own, bank, RECO_TEXT, queries, 1, &search, (reco_hits){ids, scores, NULL}),
             RECO_OK);

@@ -398,7 +398,7 @@ static void test_snapshot_and_search(void **state)
     int64_t found[2][10];
     numbered_unit(query, WIDTH, RECO_IMAGE, 30);
     for (int i = 0; i < 2; i++) {
-        reco_search_opts opts = {.k = 10, .filter = i ? by_hand : filter};
+        reco_search_opts opts = {.k = 10, .min_similarity = -1, .filter = i ? by_hand : filter};
         ok(reco_bank_search(ctx, later, RECO_IMAGE, query, 1, &opts,
                             (reco_hits){found[i], scores[i], NULL}));
     }

@@ -199,7 +199,7 @@ static void test_sides(void **state)
     for (int text = 0; text < 2; text++) {
         reco_model *half;
         reco_model_opts opts = {.precision = RECO_PRECISION_F32,
-                                .sides = text ? RECO_SIDES_TEXT : RECO_SIDES_IMAGE};
+                                .without = text ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT};
         assert_int_equal(reco_model_open(ctx, &half, dir, &opts), RECO_OK);
         assert_int_equal(reco_model_embed_pixels(ctx, half, pixels, 1, got), text ? RECO_E_ARG : RECO_OK);
         if (text) assert_non_null(strstr(reco_ctx_error(ctx), "was opened for texts alone"));
@@ -212,6 +212,10 @@ static void test_sides(void **state)
         if (text) assert_memory_equal(got, want, sizeof got);
         reco_model_close(half);
     }
+    reco_model *none;
+    assert_int_equal(reco_model_open(ctx, &none, dir, &(reco_model_opts){.without = RECO_SIDES_BOTH}),
+                     RECO_E_ARG);
+    assert_null(none);
 }
 
 int main(void)

@@ -148,7 +148,7 @@ static void test_answers(void **state)
     size_t counts[2];
     reco_memory memory = memory_of(NULL);
     reco_question question = {RECO_IMAGE, x, 2, exclude, LEFT_OUT};
-    reco_find_opts opts = {.in = RECO_TEXT, .k = 64};
+    reco_find_opts opts = {.in = RECO_TEXT, .k = 64, .min_similarity = -1};
     unit_rows(x, 2, 3);
     good(reco_ask(ctx, &memory, &question, &opts, (reco_answer){ids, scores, plain, refined, counts}));
     for (size_t q = 0; q < 2; q++) {
@@ -204,7 +204,7 @@ static void test_excluded(void **state)
         assert_memory_equal(want, rows + q * D, sizeof want);
         assert_memory_equal(alone, weights + q * (4 + 1), sizeof alone);
         for (int distinct = 0; distinct < 2; distinct++) {
-            reco_find_opts opts = {.k = K, .distinct = distinct};
+            reco_find_opts opts = {.k = K, .min_similarity = -1, .distinct = distinct};
             int64_t found[K], same[K];
             float found_scores[K], same_scores[K];
             reco_question one = {RECO_IMAGE, x + q * D, 1, exclude + 2 * q, 2};
@@ -244,14 +244,14 @@ static void test_distinct(void **state)
     reco_bank_writer_close(writer);
     good(reco_bank_open(ctx, &same, path));
     reco_hits hits = {ids, scores, &count};
-    reco_search_opts opts = {.k = ROWS};
+    reco_search_opts opts = {.k = ROWS, .min_similarity = -1};
     good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, hits));
     assert_int_equal(count, 1 + OTHERS);
     assert_true(ids[0] == 0 && scores[0] > 0.999f && ids[count] == -1 && scores[count] == 0);
     opts.k = 1; /* found behind five rows that show the same */
     good(reco_search_distinct(ctx, same, RECO_IMAGE, rows + SAME * D, 1, &opts, hits));
     assert_int_equal(ids[0], SAME);
-    opts = (reco_search_opts){.k = 2, .exclude = &exclude, .nexclude = 1};
+    opts = (reco_search_opts){.k = 2, .min_similarity = -1, .exclude = &exclude, .nexclude = 1};
     good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, hits));
     assert_int_equal(count, 2);
     assert_true(ids[0] >= SAME && ids[1] >= SAME);
@@ -290,7 +290,7 @@ static void test_refused(void **state)
     reco_question question = {.side = RECO_IMAGE, .x = image, .n = 1};
     const reco_mixture bad = {0.7f, 0.7f, {1, 1, 1}, 0};
     reco_memory memory = memory_of(NULL);
-    reco_find_opts opts = {.in = RECO_TEXT, .k = RECO_BANK_MAX_K + 1};
+    reco_find_opts opts = {.in = RECO_TEXT, .k = RECO_BANK_MAX_K + 1, .min_similarity = -1};
     assert_int_equal(reco_ask(ctx, &memory, &question, &opts, answer), RECO_E_ARG);
     opts.k = 1;
     memory.k = RECO_BANK_MAX_K + 1;

@@ -130,7 +130,8 @@ static void serves_other_shoots(void **state)
     assert_int_equal(reco_fusion_create(ctx, &fusion, &config, 20, 0), RECO_OK);
 
     reco_train_pairs others = {.n = FRESH, .image = fresh_image, .text = fresh_text};
-    const reco_train_opts o = {.layer = RECO_LAYER_WEIGHTED};
+    reco_train_opts o = RECO_TRAIN_OPTS_INIT;
+    o.layer = RECO_LAYER_WEIGHTED;
     reco_job job = {.ctx = ctx, .bank = bank, .o = o}, use = job;
     use.o.judged = &others;
     assert_int_equal(reco_job_load(&job, NULL), RECO_OK);

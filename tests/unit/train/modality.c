@@ -122,7 +122,10 @@ static void retrieves(void **state)
     for (int own = 0; own < 2; own++)
         for (int way = 0; way < 4; way++) {
             reco_modality search = way & 1 ? RECO_CROSS : RECO_UNI, fuse = way & 2 ? RECO_CROSS : RECO_UNI;
-            reco_job job = {.ctx = ctx, .bank = bank, .o = {.k = K, .search = search, .fuse = fuse}};
+            reco_job job = {.ctx = ctx, .bank = bank, .o = RECO_TRAIN_OPTS_INIT};
+            job.o.k = K;
+            job.o.search = search;
+            job.o.fuse = fuse;
             assert_int_equal(reco_job_load(&job, own ? NULL : &again), RECO_OK);
             assert_true(job.inside && job.twins); /* a matter of the data, whatever is searched */
             for (int side = 0; side < 2; side++)
@@ -140,10 +143,11 @@ static void trains(void **state)
     char *out = reco_format(ctx, "%s/fusion", folder);
     double loss[4];
     for (int way = 0; way < 4; way++) {
-        reco_train_opts o = {.steps = 5,
-                             .k = K,
-                             .search = way & 1 ? RECO_CROSS : RECO_UNI,
-                             .fuse = way & 2 ? RECO_CROSS : RECO_UNI};
+        reco_train_opts o = RECO_TRAIN_OPTS_INIT;
+        o.steps = 5;
+        o.k = K;
+        o.search = way & 1 ? RECO_CROSS : RECO_UNI;
+        o.fuse = way & 2 ? RECO_CROSS : RECO_UNI;
         reco_train_result r;
         reco_fusion *f;
         assert_int_equal(reco_train(ctx, bank, NULL, out, &o, &r), RECO_OK);
@@ -154,14 +158,32 @@ static void trains(void **state)
         loss[way] = r.loss;
         for (int before = 0; before < way; before++) assert_true(loss[before] != loss[way]);
     }
-    reco_train_opts bad[] = {{.search = (reco_modality)3}, {.fuse = (reco_modality)7}};
-    reco_train_result r;
-    for (int i = 0; i < 2; i++) assert_int_equal(reco_train(ctx, bank, NULL, out, &bad[i], &r), RECO_E_ARG);
     reco_free(out);
+}
+
+static void mistakes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 11; i++) {
+        reco_train_opts bad = RECO_TRAIN_OPTS_INIT;
+        if (i == 0) bad.k = 2000;
+        if (i == 1) bad.lr = -1;
+        if (i == 2) bad.validation = 0.9;
+        if (i == 3) bad.neighbour_dropout = 2;
+        if (i == 4) bad.layer = (reco_layer)17;
+        if (i == 5) bad.warmup = -1;
+        if (i == 6) bad.batch = 1;
+        if (i == 7) bad.search = (reco_modality)3;
+        if (i == 8) bad.fuse = (reco_modality)7;
+        if (i == 9) bad.sides = (reco_sides)5;
+        if (i == 10) bad = (reco_train_opts){0}; /* RECO_TRAIN_OPTS_INIT was forgotten */
+        assert_int_equal(reco_train(ctx, bank, NULL, "/nonexistent/f", &bad, NULL), RECO_E_ARG);
+    }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(retrieves), cmocka_unit_test(trains)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(retrieves), cmocka_unit_test(trains),
+                                       cmocka_unit_test(mistakes)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -49,10 +49,10 @@ static void same_bits(void **state)
     assert_int_equal(reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 2}), RECO_OK);
     fill(ctx, folder);
     assert_int_equal(reco_bank_open(ctx, &bank, folder), RECO_OK);
-    reco_job job = {
-        .ctx = ctx,
-        .bank = bank,
-        .o = {.k = K, .min_similarity = 0.55f, .use_min_similarity = 1, .neighbour_dropout = 0.5}};
+    reco_job job = {.ctx = ctx, .bank = bank, .o = RECO_TRAIN_OPTS_INIT};
+    job.o.k = K;
+    job.o.min_similarity = 0.55f;
+    job.o.neighbour_dropout = 0.5;
     assert_int_equal(reco_job_load(&job, NULL), RECO_OK);
     reco_fusion_config c = {
         .layer = RECO_LAYER_RELATIONAL, .d = D, .k = K, .min_similarity = job.o.min_similarity};

