@@ -20,12 +20,17 @@
 #define SLICE_PRODUCTS ((size_t)1 << 32)
 
 typedef struct worker {
-    float *scores;      /* [nq][k] */
-    int64_t *positions; /* [nq][k] */
-    size_t *counts;     /* [nq] */
-    float *floor;       /* [nq] in the kernel's units, of the block in work */
-    double *centre;     /* [nq] inner product with the mean */
-    const float *mean;  /* of which centre is; NULL: none */
+    float *scores;              /* [nq][k] */
+    int64_t *positions;         /* [nq][k] */
+    size_t *counts;             /* [nq] */
+    const reco_scan_queries *q; /* those of the block in work: all, or own */
+    const uint32_t *names;      /* [q->n] which of the scan's they are; NULL: all */
+    reco_scan_queries own;
+    int8_t *own_codes; /* [nq][width] */
+    float *floor;      /* [nq] in the kernel's units, of the block in work */
+    double *centre;    /* [nq] inner product with the mean */
+    double rounding;   /* of centre, where it was given */
+    const float *mean; /* of which centre is, of all queries; NULL: none */
     reco_scan_hit *hits;
     float *row, *own_mean; /* [d] */
     void *scratch;
@@ -44,7 +49,8 @@ typedef struct scan {
     const reco_scan_block *blocks; /* those of a slice */
     const float *queries;
     reco_scan_queries q;
-    uint32_t *best; /* [nq] bits of a float: the k-th best score known, shared */
+    const int8_t *codes; /* [nq][width] of the queries, as they were before packing */
+    uint32_t *best;      /* [nq] bits of a float: the k-th best score known, shared */
     worker *workers;
     float slack; /* f32 products may be wrong by so much */
     float *scores;
@@ -81,11 +87,16 @@ static void raise_best(scan *s, size_t q, float score)
     }
 }
 
+/* Of query i of the block. */
+static size_t name_of(const worker *w, size_t i) { return w->names ? w->names[i] : i; }
+
 /* What scale * dot + slack * gain must reach, a little lower for the roundings on the way. */
-static float floor_of(const scan *s, const worker *w, size_t q)
+static float floor_of(const scan *s, const worker *w, size_t i)
 {
-    double best = (double)get_best(s, q), rounding = 1e-6 * (fabs(best) + fabs(w->centre[q])) + 1e-30;
-    return best == -INFINITY ? -INFINITY : (float)((best - w->centre[q] - rounding) / (double)s->q.step[q]);
+    double best = (double)get_best(s, name_of(w, i)),
+           rounding = 1e-6 * (fabs(best) + fabs(w->centre[i])) + w->rounding;
+    return best == -INFINITY ? -INFINITY
+                             : (float)((best - w->centre[i] - rounding) / (double)w->q->step[i]);
 }
 
 /* ---- scoring ---- */
@@ -121,9 +132,9 @@ static bool is_excluded(const scan *s, size_t q, size_t position)
 }
 
 /* The f32 score first: a row that fails by more than f32 can be wrong is done with. */
-static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size_t q)
+static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size_t i)
 {
-    size_t d = s->bank->info.d, k = s->opts->k;
+    size_t d = s->bank->info.d, k = s->opts->k, q = name_of(w, i);
     const uint16_t *x = row_of(s, w, b, row);
     const float *query = s->queries + q * d;
     float best = get_best(s, q), rough = s->kernel->dot_f16(query, x, d);
@@ -136,7 +147,7 @@ static void score(scan *s, worker *w, const reco_scan_block *b, size_t row, size
     reco_topk_offer(w->scores + q * k, w->positions + q * k, &w->counts[q], k, exact, (int64_t)position);
     if (w->counts[q] < k) return;
     raise_best(s, q, w->scores[q * k + k - 1]);
-    w->floor[q] = floor_of(s, w, q);
+    w->floor[i] = floor_of(s, w, i);
 }
 
 /* ---- a block ---- */
@@ -184,14 +195,38 @@ static size_t find_live(const scan *s, worker *w, const reco_scan_block *b)
     return count;
 }
 
-static void use_mean(scan *s, worker *w, const float *mean)
+/* The queries that look at the block, packed. */
+static void use_queries(scan *s, worker *w, const reco_scan_block *b)
+{
+    reco_scan_queries *own = &w->own;
+    size_t width = s->q.width;
+    bool all = !b->queries || b->nqueries == s->q.n;
+    w->q = all ? &s->q : own;
+    w->names = all ? NULL : b->queries;
+    if (all) return;
+    own->n = b->nqueries;
+    for (size_t i = 0; i < own->n; i++) {
+        size_t q = b->queries[i];
+        memcpy(w->own_codes + i * width, s->codes + q * width, width);
+        own->start[i] = s->q.start[q];
+        own->gain[i] = s->q.gain[q];
+        own->step[i] = s->q.step[q];
+    }
+    own->error = s->q.error;
+    s->kernel->pack(own->codes, w->own_codes, own->n, width);
+}
+
+static void use_mean(scan *s, worker *w, const reco_scan_block *b, const float *mean)
 {
     size_t d = s->bank->info.d;
-    if (mean != w->mean || mean == w->own_mean)
-        for (size_t q = 0; q < s->q.n; q++)
-            w->centre[q] = reco_dot_wide(s->ctx, s->queries + q * d, mean, d);
-    w->mean = mean;
-    for (size_t q = 0; q < s->q.n; q++) w->floor[q] = floor_of(s, w, q);
+    bool given = b->centre && mean == b->source->mean;
+    if (given || w->names || mean != w->mean || mean == w->own_mean)
+        for (size_t i = 0; i < w->q->n; i++)
+            w->centre[i] = given ? (double)b->centre[i]
+                                 : reco_dot_wide(s->ctx, s->queries + name_of(w, i) * d, mean, d);
+    w->mean = given || w->names ? NULL : mean;
+    w->rounding = given ? 1e-6 : 1e-30;
+    for (size_t i = 0; i < w->q->n; i++) w->floor[i] = floor_of(s, w, i);
 }
 
 /* rows: of the block, where they were gathered; NULL: row i of the codes is row i of the block. */
@@ -212,13 +247,13 @@ static void scan_codes(scan *s, worker *w, const reco_scan_block *b, const uint8
             bool is_there = i + g * RECO_SCAN_GROUP < n;
             for (size_t r = 0; r < RECO_SCAN_GROUP; r++) {
                 scale[g * 16 + r] = is_there ? bound[r] : 0;
-                slack[g * 16 + r] = is_there ? bound[16 + r] + s->q.error * bound[32 + r] : 0;
+                slack[g * 16 + r] = is_there ? bound[16 + r] + w->q->error * bound[32 + r] : 0;
             }
         }
         const uint8_t *low = codes + i / RECO_SCAN_GROUP * group;
         const reco_scan_tile tile = {
             {low, i + RECO_SCAN_GROUP < n ? low + group : low}, scale, slack, w->floor, live};
-        size_t hits = s->kernel->scan(w->hits, &s->q, &tile);
+        size_t hits = s->kernel->scan(w->hits, w->q, &tile);
         for (size_t h = 0; h < hits; h++)
             for (uint32_t bits = w->hits[h].rows; bits; bits &= bits - 1) {
                 size_t r = i + (size_t)__builtin_ctz(bits);
@@ -270,7 +305,7 @@ static void scan_rows(scan *s, worker *w, const reco_scan_block *b)
 {
     for (size_t i = 0; i < b->rows; i += 32)
         for (uint32_t bits = w->live[i / 32]; bits; bits &= bits - 1)
-            for (size_t q = 0; q < s->q.n; q++) score(s, w, b, i + (size_t)__builtin_ctz(bits), q);
+            for (size_t q = 0; q < w->q->n; q++) score(s, w, b, i + (size_t)__builtin_ctz(bits), q);
 }
 
 static void scan_block(void *arg, size_t begin, size_t end, int number)
@@ -282,16 +317,17 @@ static void scan_block(void *arg, size_t begin, size_t end, int number)
         const reco_scan_source *source = b->source;
         size_t count = find_live(s, w, b);
         if (count == 0) continue;
-        if (s->q.n <= DIRECT_QUERIES && (!source->codes || count * 16 < b->rows)) {
+        use_queries(s, w, b);
+        if (w->q->n <= DIRECT_QUERIES && (!source->codes || count * 16 < b->rows)) {
             scan_rows(s, w, b);
-        } else if (source->codes && (count * 4 > b->rows * 3 || s->q.n <= DIRECT_QUERIES)) {
+        } else if (source->codes && (count * 4 > b->rows * 3 || w->q->n <= DIRECT_QUERIES)) {
             size_t first = b->first / RECO_SCAN_GROUP;
-            use_mean(s, w, source->mean);
+            use_mean(s, w, b, source->mean);
             scan_codes(s, w, b, source->codes + first * RECO_SCAN_GROUP * s->q.width,
                        source->bounds + first * RECO_SCAN_BOUNDS, b->rows, NULL);
         } else {
             if (!source->codes) find_mean(s, w, b);
-            use_mean(s, w, source->codes ? source->mean : w->own_mean);
+            use_mean(s, w, b, source->codes ? source->mean : w->own_mean);
             gather(s, w, b, count);
         }
     }
@@ -304,6 +340,7 @@ static bool make_worker(reco_ctx *ctx, worker *w, size_t nq, size_t k, size_t d)
     size_t most = reco_scan_block_rows(d), width = reco_scan_width(d), places;
     if (!reco_mul(nq, k, &places)) places = SIZE_MAX;
     *w = (worker){
+        .own_codes = reco_scratch(ctx, nq, width, "search"),
         .scores = reco_scratch(ctx, places, sizeof *w->scores, "search"),
         .positions = reco_scratch(ctx, places, sizeof *w->positions, "search"),
         .counts = reco_scratch(ctx, nq, sizeof *w->counts, "search"),
@@ -318,8 +355,9 @@ static bool make_worker(reco_ctx *ctx, worker *w, size_t nq, size_t k, size_t d)
         .bounds = reco_scratch(ctx, most / RECO_SCAN_GROUP * RECO_SCAN_BOUNDS, sizeof(float), "search"),
         .rows = reco_scratch(ctx, most, sizeof *w->rows, "search"),
     };
-    if (!w->scores || !w->positions || !w->counts || !w->floor || !w->centre || !w->hits || !w->row ||
-        !w->own_mean || !w->scratch || !w->live || !w->codes || !w->bounds || !w->rows)
+    if (reco_scan_queries_new(ctx, &w->own, nq, d) != RECO_OK || !w->own_codes || !w->scores ||
+        !w->positions || !w->counts || !w->floor || !w->centre || !w->hits || !w->row || !w->own_mean ||
+        !w->scratch || !w->live || !w->codes || !w->bounds || !w->rows)
         return false;
     memset(w->counts, 0, nq * sizeof *w->counts);
     memset(w->floor, 0, nq * sizeof *w->floor);
@@ -335,8 +373,9 @@ static reco_scan_block *all_blocks(reco_ctx *ctx, const reco_bank *bank, reco_si
     *n = 0;
     for (size_t i = 0; blocks && i < bank->nsegments; i++)
         for (size_t first = 0; first < bank->segments[i].rows; first += most)
-            blocks[(*n)++] = (reco_scan_block){&bank->segments[i].source[side], first,
-                                               reco_min(most, bank->segments[i].rows - first)};
+            blocks[(*n)++] = (reco_scan_block){.source = &bank->segments[i].source[side],
+                                               .first = first,
+                                               .rows = reco_min(most, bank->segments[i].rows - first)};
     return blocks;
 }
 
@@ -359,14 +398,18 @@ static void merge_body(void *arg, size_t begin, size_t end, int number)
 /* Blocks slice by slice, since hooks are for the context's own thread. */
 static reco_status scan_slices(reco_ctx *ctx, scan *s, const reco_scan_block *blocks, size_t n)
 {
-    size_t d = s->bank->info.d, each = reco_scan_block_rows(d) * d * reco_max(1, s->q.n),
-           slice = reco_max(SLICE_PRODUCTS / each, 4 * (size_t)reco_ctx_threads(ctx));
-    for (size_t i = 0; i < n; i += slice) {
+    size_t least = 4 * (size_t)reco_ctx_threads(ctx);
+    for (size_t i = 0, slice; i < n; i += slice) {
         if (i)
             RECO_TRY(
                 reco_progress(ctx, "searching", s->opts->pass * n + i, reco_max(1, s->opts->passes) * n));
+        size_t products = 0;
+        for (slice = 0; i + slice < n && (slice < least || products < SLICE_PRODUCTS); slice++) {
+            const reco_scan_block *b = &blocks[i + slice];
+            products += b->rows * s->bank->info.d * (b->queries ? b->nqueries : s->q.n);
+        }
         s->blocks = blocks + i;
-        reco_parallel(ctx, reco_min(slice, n - i), 1, scan_block, s);
+        reco_parallel(ctx, slice, 1, scan_block, s);
     }
     return RECO_OK;
 }
@@ -403,6 +446,7 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
         if (!make_worker(ctx, &s.workers[t], nq, opts->k, d)) goto out;
     for (size_t q = 0; q < nq; q++) memcpy(&s.best[q], &opts->least, sizeof opts->least);
     reco_scan_encode_queries(s.kernel, &s.q, codes, queries, nq, d);
+    s.codes = codes;
     RECO_GO(scan_slices(ctx, &s, blocks, nblocks));
     reco_parallel(ctx, nq, 64, merge_body, &s);
 out:

@@ -8,6 +8,11 @@
 typedef struct reco_scan_block {
     const reco_scan_source *source; /* of the side that is scanned */
     size_t first, rows;
+    /* Which queries look at it, ascending, and their inner products with the source's mean [nqueries], wrong by less
+     * than 1e-6; NULL: all of them, and to be computed. */
+    const uint32_t *queries;
+    size_t nqueries;
+    const float *centre;
 } reco_scan_block;
 size_t reco_scan_block_rows(size_t d);
 

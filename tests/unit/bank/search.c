@@ -250,9 +250,9 @@ static void test_blocks(void **state)
     int64_t found[NQ * K], ids[NQ * K];
     size_t counts[NQ];
     for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
-    const reco_scan_block blocks[] = {{&bank->segments[1].source[0], 32, 200},
-                                      {&bank->segments[1].source[0], 1024, 1},
-                                      {&bank->segments[2].source[0], 0, 777}};
+    const reco_scan_block blocks[] = {{.source = &bank->segments[1].source[0], .first = 32, .rows = 200},
+                                      {.source = &bank->segments[1].source[0], .first = 1024, .rows = 1},
+                                      {.source = &bank->segments[2].source[0], .rows = 777}};
     reco_scan_opts opts = {.k = K, .least = -INFINITY, .blocks = blocks, .nblocks = 3};
     ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[0], found, counts));
     int64_t *among = malloc(N * sizeof *among);
@@ -316,13 +316,33 @@ static void test_sources(void **state)
             sources[i].bounds = bounds[i];
             sources[i].mean = mean[i];
         }
-        blocks[i] = (reco_scan_block){&sources[i], 0, ROOM};
+        blocks[i] = (reco_scan_block){.source = &sources[i], .rows = ROOM};
     }
     for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
     reco_scan_opts opts = {.k = K, .least = -INFINITY};
     ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[0], found[0], counts[0]));
     opts.blocks = blocks;
     opts.nblocks = SOURCES;
+    ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[1], found[1], counts[1]));
+    assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
+    assert_memory_equal(found[0], found[1], sizeof found[0]);
+    /* Each source twice, for even queries and for odd ones, whose centres are given. */
+    static float centre[SOURCES][NQ];
+    static uint32_t names[2][NQ];
+    reco_scan_block halves[2 * SOURCES];
+    for (uint32_t q = 0; q < NQ; q++) names[q % 2][q / 2] = q;
+    for (size_t i = 0; i < SOURCES; i++)
+        for (size_t odd = 0; odd < 2; odd++) {
+            halves[2 * i + odd] = blocks[i];
+            halves[2 * i + odd].queries = names[odd];
+            halves[2 * i + odd].nqueries = NQ / 2;
+            if (!odd || i == 0) continue;
+            halves[2 * i + odd].centre = centre[i];
+            for (size_t q = 0; q < NQ / 2; q++)
+                centre[i][q] = (float)reco_dot(queries + (2 * q + 1) * D, mean[i], D);
+        }
+    opts.blocks = halves;
+    opts.nblocks = 2 * SOURCES;
     ok(reco_bank_scan(ctx, bank, &opts, queries, NQ, scores[1], found[1], counts[1]));
     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
     assert_memory_equal(found[0], found[1], sizeof found[0]);
