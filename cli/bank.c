@@ -15,7 +15,8 @@ enum {
     KEY_COMMIT,
     KEY_SEVERAL,
     KEY_ENCODER,
-    KEY_KEY
+    KEY_KEY,
+    KEY_SHARD
 };
 
 typedef struct args {
@@ -52,6 +53,7 @@ static void check(args *a, struct argp_state *state)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
     if (update && !a->pairs) argp_error(state, "update goes with --pairs");
     if (update && a->stream.dedup > 0) argp_error(state, "update goes without --dedup");
+    if (a->stream.shards && update) argp_error(state, "--shard goes with build and add");
     if (a->key && !update) argp_error(state, "--key goes with update");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
     if (a->stream.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
@@ -90,6 +92,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_ENCODER:
         a->stream.encoder = arg;
+        break;
+    case KEY_SHARD:
+        cli_shard(state, arg, &a->stream);
         break;
     case KEY_OUT:
         a->out = arg;
@@ -130,6 +135,7 @@ static const struct argp_option options[] = {
     {"key", KEY_KEY, "COLUMN", 0,
      "The column that says which row a record is of (with update; default: the picture)", 1},
     {"out", KEY_OUT, "BANK", 0, "The bank to build", 1},
+    {"shard", KEY_SHARD, "I/N", 0, CLI_SHARD_HELP, 1},
     {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
      3},
     {"several-captions", KEY_SEVERAL, NULL, 0,

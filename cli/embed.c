@@ -1,6 +1,6 @@
 #include "cli.h"
 
-enum { KEY_MODEL = 1, KEY_IMAGES, KEY_TEXTS, KEY_OUT, KEY_DTYPE, KEY_BATCH };
+enum { KEY_MODEL = 1, KEY_IMAGES, KEY_TEXTS, KEY_OUT, KEY_DTYPE, KEY_BATCH, KEY_SHARD };
 
 typedef struct args {
     cli *common;
@@ -33,6 +33,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_BATCH:
         a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
         return 0;
+    case KEY_SHARD:
+        cli_shard(state, arg, &a->stream);
+        return 0;
     case ARGP_KEY_END:
         cli_need(state, a->model, "--model");
         cli_need(state, a->out, "--out");
@@ -50,6 +53,7 @@ static const struct argp_option options[] = {
     {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
     {"out", KEY_OUT, "DIR", 0, "Where img_emb/, text_emb/ and metadata/ go", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 (default) or float32", 2},
+    {"shard", KEY_SHARD, "I/N", 0, CLI_SHARD_HELP, 2},
     {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 2},
     {0},
 };
@@ -83,7 +87,7 @@ int cmd_embed(int argc, char **argv)
         status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.stream, &result)
                           : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.stream, &result);
     int strict = 0;
-    if (status == RECO_OK && result.rows == 0) {
+    if (status == RECO_OK && result.rows == 0 && !(a.stream.shards && result.failures == 0)) {
         cli_clear_bar(&c);
         cli_error("%s: nothing was embedded: %s", a.images ? a.images : a.texts,
                   result.failures ? "every input failed" : "it has no inputs");

@@ -39,6 +39,10 @@ typedef struct reco_stream_opts {
     /* Whose the embeddings are that have no reco.json: a model folder, or a name. NULL: not known. Where there is one that says
      * another, RECO_E_MISMATCH */
     const char *encoder;
+    /* embed_images, embed_texts and bank ingestion: of the input the part `shard`, 1..shards, alone; 0 and 0: all of it. Parts lie side
+     * by side in the input's order; where it does not divide, the first have one more. They are parts of the lines, records or
+     * rows, of a folder's files, or of the tars. A bank's part without a row is a bank without rows, to be merged with the others. */
+    unsigned shard, shards;
     uint64_t reserved[RECO_RESERVED];
 } reco_stream_opts;
 

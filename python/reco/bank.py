@@ -146,7 +146,8 @@ class Bank:
         image, text
             Vectors [n][d] of both sides, with ``pairs`` for their captions (a record each; ``image`` a name, if any); no model is needed.
         options
-            ``dedup``, ``several_captions``, ``batch``, ``commit``: as of ``reco bank build``.
+            ``dedup``, ``several_captions``, ``batch``, ``commit``: as of ``reco bank build``. ``shard=3, shards=8``: of a file, tars or
+            embeddings the third of eight parts alone, to be merged with the others.
 
         Pairs that cannot be used are skipped, and ``.last.failed`` tells which and why. A build of records in memory that is cut off
         can't go on, unless they come as a file.

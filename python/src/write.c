@@ -18,9 +18,13 @@ static const field result_fields[] = {FIELD(reco_stream_result, rows),
                                       FIELD(reco_stream_result, changed),
                                       FIELD(reco_stream_result, seconds),
                                       FIELDS_END};
-static const field stream_fields[] = {FIELD(reco_stream_opts, batch), FIELD(reco_stream_opts, dedup),
+static const field stream_fields[] = {FIELD(reco_stream_opts, batch),
+                                      FIELD(reco_stream_opts, dedup),
                                       FIELD(reco_stream_opts, commit),
-                                      FIELD(reco_stream_opts, several_captions), FIELDS_END};
+                                      FIELD(reco_stream_opts, several_captions),
+                                      FIELD(reco_stream_opts, shard),
+                                      FIELD(reco_stream_opts, shards),
+                                      FIELDS_END};
 
 /* kind ("pairs", "tars", "embeddings", "update"), model or None, sources [n], bank, build, options, key, columns (image, text), hook
  * -> (result, failures) */

@@ -320,7 +320,19 @@ size_t reco_embeddings_holes(const reco_embeddings *e, const char *const **holes
     return e->nholes;
 }
 
-reco_records_counts reco_embeddings_count(const reco_embeddings *e) { return e->counts; }
+static void add_counts(reco_records_counts *to, reco_records_counts more)
+{
+    to->dropped += more.dropped;
+    to->repaired += more.repaired;
+    to->joined += more.joined;
+}
+
+reco_records_counts reco_embeddings_count(const reco_embeddings *e)
+{
+    reco_records_counts counts = e->counts;
+    if (e->records) add_counts(&counts, reco_records_count(e->records));
+    return counts;
+}
 
 void reco_embeddings_read_as(reco_embeddings *e, const reco_table_opts *table) { e->table = table; }
 
@@ -364,6 +376,12 @@ reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e)
     return RECO_OK;
 }
 
+size_t reco_embeddings_skip(reco_embeddings *e, size_t row)
+{
+    while (e->at + 1 < e->nparts && e->parts[e->at + 1].first <= row) e->at++;
+    return e->parts[e->at].first;
+}
+
 /* A record is a row by its position, so a part of the middle that has fewer would shift all behind it; so would a blank
  * line in the place of a record, which can't be told from one between two. */
 static reco_status end_part(reco_ctx *ctx, reco_embeddings *e)
@@ -378,10 +396,7 @@ static reco_status end_part(reco_ctx *ctx, reco_embeddings *e)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: has %llu record%s and blank lines, want %zu, one a row",
                          p->metadata, (unsigned long long)e->records_read, reco_s(e->records_read),
                          p->rows);
-    reco_records_counts counts = reco_records_count(e->records);
-    e->counts.dropped += counts.dropped;
-    e->counts.repaired += counts.repaired;
-    e->counts.joined += counts.joined;
+    add_counts(&e->counts, reco_records_count(e->records));
     reco_records_close(e->records);
     e->records = NULL;
     e->records_read = 0;

@@ -18,7 +18,7 @@ reco_dtype reco_embeddings_side_dtype(const reco_embeddings *e, reco_side side);
 bool reco_embeddings_has_metadata(const reco_embeddings *e);
 /* What is missing of the parts, in words; valid as long as the embeddings. */
 size_t reco_embeddings_holes(const reco_embeddings *e, const char *const **holes);
-/* Of all metadata, when they were read to their end. */
+/* Of what was read of the metadata since they were rewound. */
 reco_records_counts reco_embeddings_count(const reco_embeddings *e);
 /* How the metadata are read from now on; borrowed. */
 void reco_embeddings_read_as(reco_embeddings *e, const reco_table_opts *table);
@@ -27,6 +27,8 @@ reco_status reco_embeddings_need_metadata(reco_ctx *ctx, const reco_embeddings *
 /* Rows [from, from+n) of one side as f32, as stored (not normalised). */
 reco_status reco_embeddings_read(reco_ctx *ctx, const reco_embeddings *e, reco_side side, size_t from,
                                  size_t n, float *out);
+/* After a rewind: begin with the part of the metadata that has the record of this row. Returns the row whose record comes next. */
+size_t reco_embeddings_skip(reco_embeddings *e, size_t row);
 /* Metadata record by record in row order; same contract as reco_records_next, over all parts. */
 reco_status reco_embeddings_rewind(reco_ctx *ctx, reco_embeddings *e);
 reco_status reco_embeddings_next(reco_ctx *ctx, reco_embeddings *e, json_t **row, uint64_t *number,

@@ -65,7 +65,7 @@ static reco_status check_images(check *c, const char *path)
     float *x = reco_alloc(ctx, size * pixels, sizeof *x, "pixels"),
           *rows = reco_alloc(ctx, size * c->info.d, sizeof *rows, "embeddings");
     if (!items || !paths || !reasons || !x || !rows) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_source_open(ctx, &source, path, c->out));
+    RECO_GO(reco_source_open(ctx, &source, path, c->out, NULL));
     RECO_GO(reco_decoder_create(ctx, &decoder, c->model, c->opts));
     RECO_GO(begin(c, &inputs, "pixels.npy", RECO_DTYPE_F32, 3, (size_t[]){3, side, side}));
     RECO_GO(begin(c, &outputs, "image.npy", RECO_DTYPE_F32, 1, &c->info.d));

@@ -234,9 +234,11 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
                                         reco_stream_result *result)
 {
     RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_part_check(ctx, opts));
     double start = reco_now();
     *result = (reco_stream_result){0};
     ingest g = {.model = model};
+    reco_records_counts before = {0}; /* of what is not this shard's */
     reco_status status;
     char *inside = NULL, content[80];
     reco_provenance from;
@@ -249,7 +251,9 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
                  embeddings);
     if (!(g.inside = inside = reco_path_join(ctx, embeddings, "metadata"))) RECO_GO(RECO_E_NOMEM);
     g.exported = from.exported;
-    uint64_t n = reco_embeddings_rows(g.source), seen = n;
+    uint64_t n = reco_embeddings_rows(g.source);
+    reco_part part = reco_part_of(opts, n);
+    uint64_t seen = part.end = reco_min(n, part.end);
     g.table = g.exported ? &exported_table : opts ? opts->table : NULL;
     reco_embeddings_read_as(g.source, g.table);
     const reco_sink_spec spec = {.bank = bank,
@@ -266,25 +270,29 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
                                              .fingerprint = from.fingerprint,
                                              .logit_scale = from.logit_scale},
                                  .exported = g.exported,
+                                 .first = part.begin,
                                  .total = n};
     RECO_GO(reco_sink_open(ctx, &g.sink, &spec, opts, result));
     if (reco_sink_is_done(g.sink)) goto out;
     if (reco_embeddings_has_metadata(g.source)) RECO_GO(reco_embeddings_rewind(ctx, g.source));
-    uint64_t next = reco_sink_next(g.sink);
-    for (uint64_t i = 0, rows; i < n; i += rows) {
+    uint64_t next = reco_max(part.begin, reco_sink_next(g.sink));
+    for (uint64_t i = reco_embeddings_skip(g.source, part.begin), rows; i < part.end; i += rows) {
         bool skip = i < next; /* then no row of a block is to be looked at again, else all */
-        rows = reco_min(ROWS, (skip ? next : n) - i);
+        rows = reco_min(ROWS, (i < part.begin ? part.begin : skip ? next : part.end) - i);
         RECO_GO(block(ctx, &g, i, rows, skip));
+        if (i + rows <= part.begin) before = reco_embeddings_count(g.source);
     }
-    RECO_GO(check_end(ctx, &g));
-    RECO_GO(report_holes(ctx, &g, &seen));
+    if (part.end == n) { /* what is behind the last row is the last shard's */
+        RECO_GO(check_end(ctx, &g));
+        RECO_GO(report_holes(ctx, &g, &seen));
+    }
     status = reco_sink_finish(ctx, g.sink, seen);
 out:
     if (g.source) {
         reco_records_counts counts = reco_embeddings_count(g.source);
-        result->dropped = counts.dropped;
-        result->repaired = counts.repaired;
-        result->joined = counts.joined;
+        result->dropped = counts.dropped - before.dropped;
+        result->repaired = counts.repaired - before.repaired;
+        result->joined = counts.joined - before.joined;
     }
     result->seconds = reco_now() - start;
     reco_embeddings_close(g.source);

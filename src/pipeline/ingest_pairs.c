@@ -41,6 +41,29 @@ static reco_status take_each(reco_ctx *ctx, reco_sink *s, json_t *record, const 
     return status;
 }
 
+/* Which records are this shard's: the file is gone through once to be counted. */
+static reco_status find_part(reco_ctx *ctx, const char *pairs, const reco_stream_opts *opts,
+                             reco_part *part)
+{
+    uint64_t total = 0;
+    json_t *record = NULL;
+    const char *bad;
+    reco_records *records;
+    reco_status status = RECO_OK;
+    *part = reco_part_of(opts, 0);
+    if (!reco_is_part(opts)) return RECO_OK;
+    RECO_TRY(reco_records_open(ctx, &records, pairs, opts->table));
+    do {
+        uint64_t number;
+        status = reco_records_next(ctx, records, &record, &number, &bad);
+        total += record || bad;
+        json_decref(record);
+    } while (status == RECO_OK && (record || bad));
+    reco_records_close(records);
+    *part = reco_part_of(opts, total);
+    return status;
+}
+
 /* spec: what the callers know of it. */
 static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_opts *opts,
                           reco_stream_result *result)
@@ -48,6 +71,8 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_
     const reco_model *model = spec.model;
     const char *pairs = spec.source;
     RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_part_check(ctx, opts));
+    if (spec.update && reco_is_part(opts)) return reco_fail(ctx, RECO_E_ARG, "shard: an update has none");
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
     RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();
@@ -60,19 +85,25 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_
     const reco_table_opts *table = opts ? opts->table : NULL;
     const bool several = opts && opts->several_captions;
     uint64_t number = 0, seen = 0;
+    reco_part part;
+    reco_records_counts before = {0}; /* of what is not this shard's */
     RECO_GO(reco_hash_file(ctx, pairs, content));
     RECO_GO(reco_records_open(ctx, &records, pairs, table));
     RECO_GO(reco_pair_columns(ctx, records));
+    RECO_GO(find_part(ctx, pairs, opts, &part));
     spec.kind = "pairs";
     spec.content = content;
+    spec.first = part.begin;
     RECO_GO(reco_sink_open(ctx, &s, &spec, opts, result));
     if (reco_sink_is_done(s)) goto out;
-    for (;;) {
+    while (seen < part.end) {
         const char *bad = NULL;
         RECO_GO(reco_records_next(ctx, records, &record, &number, &bad));
         if (!record && !bad) break;
         seen = number + 1;
-        if (number >= reco_sink_next(s))
+        if (number < part.begin)
+            before = reco_records_count(records);
+        else if (number >= reco_sink_next(s))
             RECO_GO((several ? take_each : take)(ctx, s, record, pairs, table, number, bad));
         json_decref(record);
         record = NULL;
@@ -82,9 +113,9 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_
 out:
     if (records) {
         reco_records_counts counts = reco_records_count(records);
-        result->dropped = counts.dropped;
-        result->repaired = counts.repaired;
-        result->joined = counts.joined;
+        result->dropped = counts.dropped - before.dropped;
+        result->repaired = counts.repaired - before.repaired;
+        result->joined = counts.joined - before.joined;
     }
     result->seconds = reco_now() - start;
     json_decref(record);

@@ -415,13 +415,14 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
                                   reco_stream_result *result)
 {
     RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_part_check(ctx, opts));
     double start = reco_now();
     *result = (reco_stream_result){0};
     ingest g = {.dropped = &result->dropped,
                 .table = opts ? opts->table : NULL,
                 .max_picture = opts && opts->limits.max_bytes ? opts->limits.max_bytes : MAX_PICTURE};
     reco_shards shards;
-    RECO_TRY(reco_shards_find(ctx, &shards, tars, n));
+    RECO_TRY(reco_shards_find(ctx, &shards, tars, n, opts));
     reco_status status = RECO_OK;
     const reco_sink_spec spec = {
         .bank = bank, .build = build != 0, .kind = "tars", .content = shards.content, .model = model};

@@ -30,9 +30,9 @@ static json_t *job_of(reco_ctx *ctx, const reco_output *o)
     char print[33];
     reco_model_info info = reco_model_get_info(o->model);
     if (reco_model_fingerprint(ctx, o->model, print) != RECO_OK) return NULL;
-    return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:i}", "side", (int)o->side, "encoder", print,
+    return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:i, s:s}", "side", (int)o->side, "encoder", print,
                      "precision", (int)info.precision, "dtype", (int)o->dtype, "d", (int)info.d,
-                     "image_size", (int)info.image_size, "exif", info.preprocess.upright);
+                     "image_size", (int)info.image_size, "exif", info.preprocess.upright, "part", o->part);
 }
 
 static uint64_t number(const json_t *state, const char *key)
@@ -145,6 +145,7 @@ reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, re
                               const reco_model *model, const reco_stream_opts *opts)
 {
     *o = (reco_output){.model = model, .side = side, .dtype = opts ? opts->dtype : RECO_DTYPE_F16};
+    reco_part_key(o->part, opts);
     if (!(o->dir = reco_strdup(ctx, dir)) || !(o->state = reco_path_join(ctx, dir, ".embed.json")))
         return RECO_E_NOMEM;
     RECO_TRY(check_folder(ctx, o));

@@ -13,12 +13,25 @@ json_t *reco_json_text(const char *text, size_t bytes);
 /* One line of JSON into an atomic file; takes the reference to `value`. */
 reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value);
 
+/* ---- part.c: which source records are of a shard ---- */
+
+static inline bool reco_is_part(const reco_stream_opts *opts) { return opts && opts->shards > 0; }
+/* RECO_E_ARG unless the shard is one of the shards. */
+reco_status reco_part_check(reco_ctx *ctx, const reco_stream_opts *opts);
+typedef struct reco_part {
+    uint64_t begin, end; /* records [begin, end); end UINT64_MAX where there are no shards */
+} reco_part;
+reco_part reco_part_of(const reco_stream_opts *opts, uint64_t total);
+void reco_part_key(char key[48], const reco_stream_opts *opts); /* of a job: ":shard=I/N", or "" */
+
 /* ---- source.c: pictures by path, from a folder, a list, or the one that it is ---- */
 
 bool reco_is_picture_ending(const char *end, size_t n); /* "jpg", in any case: of any format, read or not */
 typedef struct reco_source reco_source;
-/* The output `except` (NULL: none) may be a folder below that of the pictures: it is passed over, unless it holds pictures. */
-reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except);
+/* The output `except` (NULL: none) may be a folder below that of the pictures: it is passed over, unless it holds pictures. Of opts
+ * (may be NULL) the shard counts. */
+reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except,
+                             const reco_stream_opts *opts);
 /* Is there a picture at any depth below dir, which need not be there? */
 reco_status reco_source_holds_pictures(reco_ctx *ctx, const char *dir, bool *holds);
 typedef struct reco_source_item {
@@ -145,6 +158,7 @@ typedef struct reco_output {
     reco_dtype dtype;
     char *dir, *state; /* OUT/.embed.json */
     json_t *job;
+    char part[48];        /* of the input, "": all */
     reco_output_place at; /* of the last checkpoint */
     double saved;         /* when that was */
     bool was_there;       /* the folder, before this job */

@@ -195,19 +195,34 @@ static reco_status identify(reco_ctx *ctx, reco_shards *s)
         reco_map_close(&map);
     }
     reco_hash_hex(hash, s->content);
-    if (s->missing < s->n) return RECO_OK;
+    if (s->missing < s->n || s->n == 0) return RECO_OK;
     if (s->n == 1) return RECO_E_IO; /* the error tells which and why */
     return reco_fail(ctx, RECO_E_NOTFOUND, "none of the %zu tars can be read, the first is %s", s->n,
                      s->paths[0]);
 }
 
-reco_status reco_shards_find(reco_ctx *ctx, reco_shards *s, const char *const *patterns, size_t n)
+/* Whole tars, since only who has read one knows how many samples it has. */
+static void keep_part(reco_shards *s, const reco_stream_opts *opts)
+{
+    reco_part part = reco_part_of(opts, s->n);
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        if (i >= part.begin && i < part.end)
+            s->paths[n++] = s->paths[i];
+        else
+            reco_free(s->paths[i]);
+    s->n = n;
+}
+
+reco_status reco_shards_find(reco_ctx *ctx, reco_shards *s, const char *const *patterns, size_t n,
+                             const reco_stream_opts *opts)
 {
     *s = (reco_shards){0};
     reco_status status = RECO_OK;
     for (size_t i = 0; i < n; i++) RECO_GO(expand(ctx, s, patterns[i], 0));
     if (s->n == 0) RECO_GO(reco_fail(ctx, RECO_E_ARG, "tars: none given"));
     RECO_GO(drop_doubles(ctx, s));
+    keep_part(s, opts);
     RECO_GO(identify(ctx, s));
 out:
     if (status != RECO_OK) reco_shards_free(s);

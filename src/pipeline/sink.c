@@ -64,30 +64,31 @@ static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec, bool *k
 }
 
 /* Source, encoder and what chooses among the rows name a job: the same command run again goes on with it. */
-static void job_key(char key[224], const reco_sink *s, const char *fingerprint,
+static void job_key(char key[288], const reco_sink *s, const char *fingerprint,
                     const reco_stream_opts *opts)
 {
-    char table[32];
-    int at = snprintf(key, 224, "%s:%s", s->spec.kind, s->spec.content);
+    char table[32], part[48];
+    int at = snprintf(key, 288, "%s:%s", s->spec.kind, s->spec.content);
     /* The same names in another folder are other pictures. */
     if (s->folder && !s->spec.is_folder)
-        at += snprintf(key + at, 224 - (size_t)at, ":%016llx",
+        at += snprintf(key + at, 288 - (size_t)at, ":%016llx",
                        (unsigned long long)reco_hash64(s->folder, strlen(s->folder), 0));
     if (s->spec.model) {
         bool upright = reco_model_get_info(s->spec.model).preprocess.upright;
-        at += snprintf(key + at, 224 - (size_t)at, ":%s%s", fingerprint, upright ? ":exif" : "");
+        at += snprintf(key + at, 288 - (size_t)at, ":%s%s", fingerprint, upright ? ":exif" : "");
     }
     if (opts && opts->dedup > 0)
-        at += snprintf(key + at, 224 - (size_t)at, ":dedup=%.9g", (double)opts->dedup);
+        at += snprintf(key + at, 288 - (size_t)at, ":dedup=%.9g", (double)opts->dedup);
     reco_table_key(table, opts ? opts->table : NULL);
-    snprintf(key + at, 224 - (size_t)at, "%s%s", table, s->several ? ":several" : "");
+    reco_part_key(part, opts);
+    snprintf(key + at, 288 - (size_t)at, "%s%s%s", table, s->several ? ":several" : "", part);
 }
 
 static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *opts)
 {
     reco_sink_spec *spec = &s->spec;
     float dedup = opts ? opts->dedup : 0;
-    char key[224], fingerprint[33] = "";
+    char key[288], fingerprint[33] = "";
     int done = 0;
     RECO_TRY(reco_dedup_check(ctx, dedup));
     reco_model_info info = {0};
@@ -118,7 +119,7 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *op
     if (done)
         s->next =
             0; /* what was added before is added once more: pairs that are still there are passed over */
-    s->result->resumed = s->next;
+    s->result->resumed = s->next - reco_min(s->next, spec->first);
     RECO_TRY(buffers(ctx, s));
     if (spec->model) RECO_TRY(reco_decoder_create(ctx, &s->decoder, spec->model, opts));
     if (dedup > 0) RECO_TRY(reco_dedup_open(ctx, &s->dedup, spec->bank, s->d, dedup));
@@ -134,6 +135,7 @@ reco_status reco_sink_open(reco_ctx *ctx, reco_sink **out, const reco_sink_spec 
     s->spec = *spec;
     s->result = result;
     s->several = opts && opts->several_captions;
+    s->is_part = reco_is_part(opts);
     reco_status status = begin(ctx, s, opts);
     if (status == RECO_OK)
         *out = s;
@@ -263,7 +265,7 @@ reco_status reco_sink_finish(reco_ctx *ctx, reco_sink *s, uint64_t seen)
 {
     const reco_stream_result *r = s->result;
     RECO_TRY(reco_sink_flush(ctx, s));
-    if (r->rows + r->duplicates + r->near_duplicates + r->changed == 0 &&
+    if (!s->is_part && r->rows + r->duplicates + r->near_duplicates + r->changed == 0 &&
         reco_bank_writer_added(s->writer) == 0)
         return nothing(ctx, s, seen);
     RECO_TRY(commit(ctx, s, seen, 1));

@@ -18,6 +18,7 @@ typedef struct reco_sink_spec {
     bool update;     /* a record of a row that is there changes it; no build */
     const char *key; /* the column of an update that says which row; NULL: the picture does */
     bool exported;   /* the rows are a bank's own, and so are the doubles among them */
+    uint64_t first;  /* source record with which a shard's part begins, else 0 */
     uint64_t total;  /* source records, for progress; 0: not known */
 } reco_sink_spec;
 

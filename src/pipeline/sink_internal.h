@@ -47,6 +47,7 @@ struct reco_sink {
     reco_sink_entry *entries; /* [size] */
     float *image, *text;      /* [size][d] */
     bool several;             /* captions of one picture */
+    bool is_part;             /* of the source: it may come to nothing */
     bool shares;              /* vectors may be taken from the bank: they are known to be of this encoder */
     size_t size, n, d;
     size_t pictures, most_pictures; /* in the batch */

@@ -7,10 +7,11 @@
 
 struct reco_source {
     char *path;
-    reco_found *files; /* of a folder, or the one picture */
-    size_t n, at;
+    reco_found *files;        /* of a folder, or the one picture */
+    size_t n, at, end, total; /* at..end: those to come; total: as many at first */
     reco_source_others others;
     reco_lines *lines; /* of a list */
+    uint64_t left;     /* lines of it to come */
 };
 
 /* ---- what in a folder is a picture to its owner ---- */
@@ -108,7 +109,35 @@ static reco_status one_picture(reco_ctx *ctx, reco_source *source, const char *p
     return source->files[0].path ? RECO_OK : RECO_E_NOMEM;
 }
 
-reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except)
+/* Lines that are not empty. */
+static reco_status next_line(reco_ctx *ctx, reco_lines *lines, const char **line)
+{
+    size_t bytes;
+    do RECO_TRY(reco_lines_next(ctx, lines, line, &bytes));
+    while (*line && bytes == 0);
+    return RECO_OK;
+}
+
+/* A list of which this part is to be read: it is gone through once to be counted. */
+static reco_status open_list(reco_ctx *ctx, reco_source *source, const reco_stream_opts *opts)
+{
+    uint64_t total = 0;
+    const char *line = "";
+    RECO_TRY(reco_lines_open(ctx, &source->lines, source->path));
+    source->left = UINT64_MAX;
+    if (!reco_is_part(opts)) return RECO_OK;
+    for (; line; total += line != NULL) RECO_TRY(next_line(ctx, source->lines, &line));
+    reco_part part = reco_part_of(opts, total);
+    source->left = part.end - part.begin;
+    reco_lines_close(source->lines);
+    source->lines = NULL;
+    RECO_TRY(reco_lines_open(ctx, &source->lines, source->path));
+    for (uint64_t i = 0; i < part.begin; i++) RECO_TRY(next_line(ctx, source->lines, &line));
+    return RECO_OK;
+}
+
+reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except,
+                             const reco_stream_opts *opts)
 {
     *out = NULL;
     reco_source *source = reco_alloc(ctx, 1, sizeof *source, "source");
@@ -126,8 +155,12 @@ reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path,
     } else if (is_one_picture(path)) {
         RECO_GO(one_picture(ctx, source, path));
     } else {
-        RECO_GO(reco_lines_open(ctx, &source->lines, path));
+        RECO_GO(open_list(ctx, source, opts));
     }
+    reco_part part = reco_part_of(opts, source->n);
+    source->at = (size_t)part.begin;
+    source->end = reco_min(source->n, part.end);
+    source->total = source->end - source->at;
     *out = source;
     source = NULL;
 out:
@@ -137,7 +170,7 @@ out:
 
 static reco_status from_folder(reco_ctx *ctx, reco_source *source, reco_source_item *item)
 {
-    while (source->at < source->n) {
+    while (source->at < source->end) {
         reco_found *file = &source->files[source->at++];
         if (!file->problem && !is_picture(ctx, file->path)) {
             source->others.files++;
@@ -156,9 +189,9 @@ reco_status reco_source_next(reco_ctx *ctx, reco_source *source, reco_source_ite
     *item = (reco_source_item){0};
     if (source->files) return from_folder(ctx, source, item);
     const char *line;
-    size_t bytes;
-    do RECO_TRY(reco_lines_next(ctx, source->lines, &line, &bytes));
-    while (line && bytes == 0);
+    if (source->left == 0) return RECO_OK;
+    source->left--;
+    RECO_TRY(next_line(ctx, source->lines, &line));
     if (!line) return RECO_OK;
     item->name = reco_strdup(ctx, line);
     item->path = reco_resolve_path(ctx, source->path, line);
@@ -186,7 +219,7 @@ void reco_source_item_free(reco_source_item *item)
     *item = (reco_source_item){0};
 }
 
-uint64_t reco_source_total(const reco_source *source) { return source->n - source->others.files; }
+uint64_t reco_source_total(const reco_source *source) { return source->total - source->others.files; }
 
 reco_source_others reco_source_get_others(const reco_source *source) { return source->others; }
 

@@ -26,7 +26,7 @@ SIZE(reco_bank_spec, 96);
 SIZE(reco_compact_opts, 72);
 SIZE(reco_train_opts, 240);
 SIZE(reco_model_opts, 80);
-SIZE(reco_stream_opts, 160);
+SIZE(reco_stream_opts, 168);
 SIZE(reco_table_opts, 120);
 SIZE(reco_pull_opts, 120);
 SIZE(reco_find_opts, 88);
