@@ -32,9 +32,7 @@ typedef struct serve_bank {
     reco_bank_info info; /* of now, under the lock */
     reco_bank *next;     /* under the lock */
     serve_filter filters[SERVE_FILTERS];
-    uint64_t snapshot;          /* how many were opened */
-    struct timespec changed[2]; /* of the database and its log when it was opened */
-    off_t bytes[2];
+    uint64_t snapshot; /* how many were opened */
 } serve_bank;
 
 typedef struct serve_token {
@@ -86,9 +84,8 @@ reco_status serve_state_open(serve *s, reco_ctx *ctx);
 void serve_state_close(serve *s);
 /* The bank of this name, or the first where it is NULL; NULL: there is none. */
 serve_bank *serve_find_bank(serve *s, const char *name);
-/* Open what is committed now, for the engine to read from its next batch on; with `yield` unless another waits there already, which
- * the writer may have opened later. */
-reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx, bool yield);
+/* The writer: open what is committed now, for the engine to read from its next batch on. */
+reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx);
 /* The engine: read from now on what is newest. `look`: also whether another process has written. */
 void serve_adopt(serve *s, reco_ctx *ctx, bool look);
 /* A filter of the bank's present snapshot; kept for the next request, borrowed. */

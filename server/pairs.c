@@ -186,7 +186,7 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
     if (status == RECO_OK && j->n)
         status = reco_bank_ingest_pairs(ctx, s->model, path, r->bank->path, 0, &opts, &result);
     if (status == RECO_E_NOTFOUND) status = RECO_OK; /* not one was good: each has its reason */
-    if (status == RECO_OK) status = serve_refresh(s, r->bank, ctx, false);
+    if (status == RECO_OK) status = serve_refresh(s, r->bank, ctx);
     if (status != RECO_OK) {
         serve_fail_status(r, ctx, status);
         return;
@@ -263,7 +263,7 @@ void serve_delete_finish(serve *s, serve_request *r, reco_ctx *ctx)
         serve_fail_status(r, ctx, status);
     reco_bank_deletion_close(d); /* before anything reads the bank anew */
     if (r->status) return;
-    status = serve_refresh(s, r->bank, ctx, false);
+    status = serve_refresh(s, r->bank, ctx);
     atomic_fetch_add(&s->metrics.deleted, deleted);
     if (deleted)
         note(r, "delete",

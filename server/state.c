@@ -2,7 +2,6 @@
 #include "internal.h"
 
 #include <stdlib.h>
-#include <sys/stat.h>
 
 static void name_bank(serve_bank *bank)
 {
@@ -13,21 +12,6 @@ static void name_bank(serve_bank *bank)
     size_t n = (size_t)(end - from);
     if (n > 5 && strncmp(end - 5, ".bank", 5) == 0) n -= 5;
     snprintf(bank->name, sizeof bank->name, "%.*s", (int)n, from);
-}
-
-/* When the database and its log were written. */
-static void note_time(const serve_bank *bank, struct timespec changed[2], off_t bytes[2])
-{
-    static const char *const files[] = {"bank.sqlite", "bank.sqlite-wal"};
-    for (int i = 0; i < 2; i++) {
-        char *path;
-        struct stat at;
-        if (asprintf(&path, "%s/%s", bank->path, files[i]) < 0) continue;
-        bool there = stat(path, &at) == 0;
-        changed[i] = there ? at.st_mtim : (struct timespec){0};
-        bytes[i] = there ? at.st_size : 0;
-        free(path);
-    }
 }
 
 static void drop_filters(serve_bank *bank)
@@ -50,7 +34,6 @@ static reco_status open_banks(serve *s, reco_ctx *ctx)
         bank->path = strdup(o->banks[i]);
         if (!bank->path) return RECO_E_NOMEM;
         name_bank(bank);
-        note_time(bank, bank->changed, bank->bytes);
         reco_status status = reco_bank_open(ctx, &bank->now, bank->path);
         if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, bank->now, s->fusion);
         if (status != RECO_OK) return status;
@@ -105,59 +88,53 @@ serve_bank *serve_find_bank(serve *s, const char *name)
     return NULL;
 }
 
-reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx, bool yield)
+/* Another bank may have come to its place. */
+static reco_status check(serve *s, reco_ctx *ctx, const reco_bank *fresh)
 {
-    reco_bank *fresh = NULL;
-    struct timespec changed[2];
-    off_t bytes[2];
-    note_time(bank, changed, bytes);
-    reco_status status = reco_bank_open(ctx, &fresh, bank->path);
-    if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, fresh, NULL);
-    if (status != RECO_OK) {
-        reco_bank_close(fresh);
-        return status;
-    }
-    pthread_mutex_lock(&s->lock);
-    bool keep = yield && bank->next;
-    reco_bank *stale = keep ? fresh : bank->next;
-    if (!keep) {
-        bank->next = fresh;
-        memcpy(bank->changed, changed, sizeof changed);
-        memcpy(bank->bytes, bytes, sizeof bytes);
-    }
-    pthread_mutex_unlock(&s->lock);
-    reco_bank_close(stale);
-    return RECO_OK;
+    return reco_bank_get_info(fresh).d == s->d ? reco_check_encoder(ctx, s->model, fresh, NULL)
+                                               : RECO_E_MISMATCH;
 }
 
-static bool has_changed(serve *s, const serve_bank *bank)
+reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
 {
-    struct timespec changed[2];
-    off_t bytes[2];
-    note_time(bank, changed, bytes);
-    bool same = true;
-    pthread_mutex_lock(&s->lock);
-    for (int i = 0; i < 2; i++)
-        same &= changed[i].tv_sec == bank->changed[i].tv_sec &&
-                changed[i].tv_nsec == bank->changed[i].tv_nsec && bytes[i] == bank->bytes[i];
-    pthread_mutex_unlock(&s->lock);
-    return !same;
+    reco_bank *fresh = NULL;
+    reco_status status = reco_bank_open(ctx, &fresh, bank->path);
+    if (status == RECO_OK) status = check(s, ctx, fresh);
+    if (status == RECO_OK) {
+        pthread_mutex_lock(&s->lock);
+        reco_bank *stale = bank->next;
+        bank->next = fresh;
+        pthread_mutex_unlock(&s->lock);
+        fresh = stale;
+    }
+    reco_bank_close(fresh);
+    return status;
 }
 
 void serve_adopt(serve *s, reco_ctx *ctx, bool look)
 {
     for (size_t i = 0; i < s->nbanks; i++) {
         serve_bank *bank = &s->banks[i];
+        reco_bank *seen = NULL, *stale = NULL;
         /* A bank that is just being replaced keeps its old snapshot until the new one can be opened. */
-        if (look && has_changed(s, bank)) (void)serve_refresh(s, bank, ctx, true);
+        if (look && reco_bank_refresh(ctx, bank->now, &seen) == RECO_OK && seen &&
+            check(s, ctx, seen) != RECO_OK) {
+            reco_bank_close(seen);
+            seen = NULL;
+        }
         pthread_mutex_lock(&s->lock);
-        reco_bank *fresh = bank->next, *stale = fresh ? bank->now : NULL;
-        bank->next = NULL;
-        if (fresh) bank->now = fresh;
-        if (fresh) bank->info = reco_bank_get_info(fresh);
+        if (bank->next) { /* the writer has opened it, perhaps later */
+            stale = seen;
+            seen = bank->next;
+            bank->next = NULL;
+        }
+        reco_bank *old = seen ? bank->now : NULL;
+        if (seen) bank->now = seen;
+        if (seen) bank->info = reco_bank_get_info(seen);
         pthread_mutex_unlock(&s->lock);
-        bank->snapshot += fresh != NULL;
-        if (fresh) drop_filters(bank);
+        bank->snapshot += seen != NULL;
+        if (seen) drop_filters(bank);
+        reco_bank_close(old);
         reco_bank_close(stale);
     }
     pthread_mutex_lock(&s->lock);

@@ -57,9 +57,9 @@ typedef struct reco_pair {
 RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path);
 RECO_API void reco_bank_close(reco_bank *bank);
 
-/* See what was committed since the bank was opened.
- *   out  a newer snapshot of the same folder, to be closed as any other; NULL where nothing was committed, which is found out in
- *        a microsecond. Opening one takes as long as reco_bank_open: a fraction of a millisecond, and more with many vector files
+/* See what was committed since the bank was opened, or another bank that has taken its place at the path.
+ *   out  a newer snapshot, to be closed as any other; NULL where nothing was committed, which is found out in microseconds.
+ *        Opening one takes as long as reco_bank_open: a fraction of a millisecond, and more with many vector files
  * The bank itself stays what it is. Who reads from it goes on, and its filters are its own: a search in the newer one refuses
  * them, so make them anew. Close the older one when nobody reads from it any more; a compaction's files take up space until
  * then. Errors as reco_bank_open. */

@@ -39,7 +39,7 @@ struct reco_bank {
     const reco_bank_ops *ops;
     reco_bank_info info;
     /* Of a folder: */
-    char *path; /* of the folder, resolved: the working directory may change before a refresh */
+    char *path; /* of the folder, absolute: the working directory may change before a refresh */
     reco_catalog *catalog;
     reco_segment *segments;
     reco_segment_entry *entries; /* [nsegments] */

@@ -1,6 +1,5 @@
 #include "bank/bank_internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #define MAX_ATTEMPTS 100
@@ -97,10 +96,9 @@ static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, i
     reco_segment_list list = {0};
     int64_t next_segment;
     reco_status status;
-    if (!(bank->path = realpath(path, NULL)))
-        RECO_GO(
-            reco_fail_errno(ctx, errno == ENOENT ? RECO_E_NOTFOUND : RECO_E_IO, "%s: no bank there", path));
-    RECO_GO(reco_catalog_open(ctx, &bank->catalog, path, false));
+    status = RECO_E_NOMEM;
+    if (!(bank->path = reco_path_absolute(ctx, path))) goto out;
+    RECO_GO(reco_catalog_open(ctx, &bank->catalog, bank->path, false));
     RECO_GO(reco_catalog_info(ctx, bank->catalog, &bank->info, &next_segment));
     RECO_GO(reco_catalog_segments(ctx, bank->catalog, &list));
     RECO_GO(open_segments(ctx, bank, path, &list, broken));
@@ -145,7 +143,7 @@ static void close_folder(reco_bank *bank)
     reco_free(bank->entries);
     reco_free(bank->deleted);
     reco_catalog_close(bank->catalog);
-    free(bank->path);
+    reco_free(bank->path);
     reco_free(bank);
 }
 

@@ -57,6 +57,7 @@ reco_status reco_write_file(reco_ctx *ctx, const char *path, const void *data, s
 /* ---- path.c ---- */
 
 char *reco_path_join(reco_ctx *ctx, const char *dir, const char *name); /* name absolute: name alone */
+char *reco_path_absolute(reco_ctx *ctx, const char *path);              /* links are not followed */
 char *reco_path_dir(reco_ctx *ctx, const char *path);                   /* "." when it has none */
 bool reco_path_exists(const char *path);
 bool reco_path_is_dir(const char *path);

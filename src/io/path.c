@@ -13,6 +13,16 @@ char *reco_path_join(reco_ctx *ctx, const char *dir, const char *name)
     return reco_format(ctx, "%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
 }
 
+char *reco_path_absolute(reco_ctx *ctx, const char *path)
+{
+    if (path[0] == '/') return reco_strdup(ctx, path);
+    char *here = getcwd(NULL, 0);
+    char *whole = here ? reco_path_join(ctx, here, path) : NULL;
+    if (!here) reco_fail_errno(ctx, RECO_E_IO, "%s: the working directory", path);
+    free(here);
+    return whole;
+}
+
 char *reco_path_dir(reco_ctx *ctx, const char *path)
 {
     size_t n = strlen(path);

@@ -15,7 +15,7 @@ import time
 import unittest
 import zlib
 
-from common import HOOK, png, write_png
+from common import HOOK, MODEL, png, write_png
 from serving import Serving
 
 MOMENTS = int(os.environ.get("RECO_TEST_MOMENTS", 20))
@@ -276,6 +276,19 @@ class Hard(Serving):
         self.assertEqual(wrong, [])
         self.search()
         self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+
+    def test_another_bank_in_its_place(self):
+        self.start()
+        self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(3), "--out", "other.bank")
+        (self.dir / "shop.bank").rename(self.dir / "old.bank")
+        self.search()
+        (self.dir / "other.bank").rename(self.dir / "shop.bank")
+        for _ in range(100):
+            hits = self.post("/v1/search", {"text": "thing number 3"})["hits"]
+            if len(hits) == 3:
+                break
+            time.sleep(0.1)
+        self.assertEqual(len(hits), 3)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_
 /* RECO_E_NOTFOUND when dir holds no bank. */
 reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write);
 void reco_catalog_close(reco_catalog *c);
-/* Was anything committed since c was opened for reading? A microsecond. */
+/* Was anything committed since c was opened for reading, or is another bank in its place? A few microseconds. */
 reco_status reco_catalog_changed(reco_ctx *ctx, reco_catalog *c, bool *changed);
 
 /* ---- read.c ---- */

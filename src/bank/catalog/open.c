@@ -94,8 +94,10 @@ static bool begin_watch(reco_catalog *c)
 reco_status reco_catalog_changed(reco_ctx *ctx, reco_catalog *c, bool *changed)
 {
     int64_t version = 0;
-    *changed = false;
-    if (!c->watch) return RECO_OK;
+    struct stat info;
+    *changed = stat(c->place, &info) == 0 &&
+               (info.st_dev != (dev_t)c->node[0] || info.st_ino != (ino_t)c->node[1]);
+    if (*changed || !c->watch) return RECO_OK;
     pthread_mutex_lock(&c->turn);
     bool good = read_version(c, &version);
     reco_status status =
@@ -237,11 +239,14 @@ reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir
         RECO_GO(
             reco_fail_errno(ctx, errno == ENOENT ? RECO_E_NOTFOUND : RECO_E_IO, "%s: no bank there", dir));
     c->file = reco_path_join(ctx, folder, "bank.sqlite");
-    if (!c->file) goto out;
+    c->place = reco_path_join(ctx, dir, "bank.sqlite");
+    if (!c->file || !c->place) goto out;
     if (lstat(c->file, &info) != 0) {
         if (errno != ENOENT && errno != ENOTDIR) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", c->file));
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: is no bank: it has no bank.sqlite", dir));
     }
+    c->node[0] = (uint64_t)info.st_dev;
+    c->node[1] = (uint64_t)info.st_ino;
     RECO_GO(check_file(ctx, c->file, "", true));
     RECO_GO(check_file(ctx, c->file, "-wal", true));
     RECO_GO(check_file(ctx, c->file, "-shm", true));
@@ -263,6 +268,7 @@ void reco_catalog_close(reco_catalog *c)
     disconnect(c);
     pthread_mutex_destroy(&c->turn);
     reco_free(c->file);
+    reco_free(c->place);
     reco_free(c->base);
     reco_free(c);
 }

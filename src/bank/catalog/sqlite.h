@@ -74,6 +74,8 @@ typedef struct reco_where_guard {
 struct reco_catalog {
     sqlite3 *db;
     char *file;       /* for messages */
+    char *place;      /* of the file as it was asked for: a link on the way may come to lead elsewhere, */
+    uint64_t node[2]; /* than to this device and inode */
     int format;       /* of the database, 1..RECO_CATALOG_FORMAT */
     bool has_indexed; /* staged rows have indexes */
     char *base;       /* of source number source, which was asked for last; NULL: none yet */

@@ -228,6 +228,49 @@ static void test_refresh(void **state)
     reco_bank_close(now);
 }
 
+/* Another bank takes the place of the one that is open, as a folder or by a link; where none is, the open one stays. */
+static void test_replaced(void **state)
+{
+    (void)state;
+    reco_bank_spec spec = {.d = D};
+    reco_bank *now, *next;
+    char paths[3][PATH_MAX];
+    const char *const names[] = {"one", "two", "link"};
+    for (uint64_t i = 0; i < 2; i++) {
+        reco_bank_writer *w;
+        uint64_t from;
+        int done;
+        ok(reco_bank_writer_open(ctx, &w, in(names[i]), &spec, "", &from, &done));
+        append_numbered(w, D, 0, 3 + i);
+        ok(reco_bank_commit(ctx, w, 0, 0));
+        reco_bank_writer_close(w);
+    }
+    for (int i = 0; i < 3; i++) snprintf(paths[i], PATH_MAX, "%s", in(names[i]));
+    assert_int_equal(symlink(paths[0], paths[2]), 0);
+    ok(reco_bank_open(ctx, &now, paths[2]));
+    assert_int_equal(unlink(paths[2]), 0);
+    ok(reco_bank_refresh(ctx, now, &next));
+    assert_null(next);
+    assert_int_equal(symlink(paths[1], paths[2]), 0);
+    ok(reco_bank_refresh(ctx, now, &next));
+    assert_non_null(next);
+    assert_int_equal(reco_bank_get_info(next).rows, 4);
+    reco_bank_close(now);
+    ok(reco_bank_refresh(ctx, next, &now));
+    assert_null(now);
+    reco_bank_close(next);
+
+    ok(reco_bank_open(ctx, &now, paths[1]));
+    assert_int_equal(rename(paths[1], in("away")), 0);
+    assert_int_equal(rename(paths[0], paths[1]), 0);
+    ok(reco_bank_refresh(ctx, now, &next));
+    assert_non_null(next);
+    assert_int_equal(reco_bank_get_info(next).rows, 3);
+    assert_int_equal(reco_bank_get_info(now).rows, 4);
+    reco_bank_close(now);
+    reco_bank_close(next);
+}
+
 static void test_many(void **state)
 {
     (void)state;
@@ -339,6 +382,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_alone, set_up_one, tear_down),
         cmocka_unit_test_setup_teardown(test_shared, set_up_one, tear_down),
         cmocka_unit_test_setup_teardown(test_refresh, set_up_one, tear_down),
+        cmocka_unit_test_setup_teardown(test_replaced, set_up_one, tear_down),
         cmocka_unit_test_setup_teardown(test_many, set_up_one, tear_down),
         cmocka_unit_test_setup_teardown(test_cancel, set_up_one, tear_down),
     };
