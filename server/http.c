@@ -177,8 +177,10 @@ bool serve_enqueue(serve *s, serve_queue *q, serve_request *r)
     pthread_mutex_lock(&s->lock);
     bool ok = r->suspended || (!s->stopping && q->n < most); /* what is under way goes on */
     if (ok) {
-        if (!r->suspended) MHD_suspend_connection(r->connection);
-        r->suspended = true;
+        if (!r->suspended) {
+            MHD_suspend_connection(r->connection);
+            r->suspended = true; /* for good: HTTP's thread looks at it without the lock */
+        }
         r->next = NULL;
         *q->last = r;
         q->last = &r->next;
@@ -221,7 +223,7 @@ static bool admit(serve *s, serve_request *r)
         serve_fail(r, 401, "this server wants a token: send \"Authorization: Bearer TOKEN\"");
         return false;
     }
-    if (s->ntokens == 0 && host && !is_loopback(host) && !r->route->guest) {
+    if (!s->opts->token_file && host && !is_loopback(host) && !r->route->guest) {
         serve_fail(r, 403, "a server without tokens answers to localhost alone, not to \"%s\"", host);
         return false;
     }

@@ -53,7 +53,7 @@ reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error)
     char *cert = NULL, *key = NULL;
     reco_status status = RECO_E_ARG;
     if (!resolve(o, &at, error)) return status;
-    if (!is_local(&at) && s->ntokens == 0) {
+    if (!is_local(&at) && !o->token_file) {
         snprintf(error, SERVE_ERROR_BYTES,
                  "--listen: %s can be reached from other machines; want --token-file too", o->host);
         return status;

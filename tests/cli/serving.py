@@ -2,11 +2,14 @@
 import base64
 import http.client
 import json
+import os
 import signal
 import subprocess
 import time
 
 from common import MODEL, RECO, Case, png
+
+SERVER = os.environ.get("RECO_TEST_SERVER", RECO)  # of another build, with a sanitizer say
 
 
 class Serving(Case):
@@ -32,7 +35,7 @@ class Serving(Case):
         port = self.dir / "port"
         port.unlink(missing_ok=True)
         self.log = open(self.dir / "log", "wb")
-        self.server = subprocess.Popen([RECO, "serve", "--model", str(MODEL), "--bank", str(bank), "--listen", f"{host}:0",
+        self.server = subprocess.Popen([SERVER, "serve", "--model", str(MODEL), "--bank", str(bank), "--listen", f"{host}:0",
                                         "--port-file", "port", *map(str, args)], cwd=self.dir, stderr=self.log)
         for _ in range(600):
             if port.exists() and port.read_text().endswith("\n"):

@@ -277,6 +277,41 @@ class Hard(Serving):
         self.search()
         self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
 
+    def test_all_at_once(self):
+        """Whatever can be asked, from several clients, while the layer is read anew and another process writes (for ThreadSanitizer, too)."""
+        self.reco("train", "--bank", "shop.bank", "--out", "f.safetensors", "--steps", "3", "--refine", "both")
+        (self.dir / "tokens").write_text("alice 0123456789abcdef\n")
+        self.start("--fusion", "f.safetensors", "--token-file", "tokens", "--threads", "1")
+        who, wrong = {"Authorization": "Bearer 0123456789abcdef"}, []
+
+        def asks(seed):
+            rng = random.Random(seed)
+            while not self.over.is_set():
+                number = rng.randrange(10 ** 9)
+                method, path, body = rng.choice([
+                    ("POST", "/v1/search", {"text": "thing number 3", "in": "image", "explain": True}),
+                    ("POST", "/v1/search", {"queries": [{"image": self.picture(2)}, {"id": 3}], "in": "text", "where": f"id < {number % 5 + 3}"}),
+                    ("POST", "/v1/classify", {"image": self.picture(4), "classes": ["thing number 4", f"thing {number % 3}"]}),
+                    ("POST", "/v1/refine", {"text": "thing"}), ("POST", "/v1/embeddings", {"input": ["a", "b"]}),
+                    ("POST", "/knn-service", {"text": "thing", "num_images": 3}),
+                    ("GET", f"/v1/pairs?from={number % 9}", None), ("GET", "/v1/banks", None), ("GET", "/metrics", None),
+                    ("GET", f"/v1/pictures?id={number % 12}&edge=16", None), ("POST", "/v1/reload", None),
+                    ("POST", "/v1/pairs", {"pairs": [self.pair(number)]})])
+                status, _, answer = self.ask(method, path, body, who)
+                if path == "/v1/pairs" and method == "POST" and status == 200:
+                    status, _, answer = self.ask("DELETE", path, {"ids": answer["ids"]}, who)
+                if status not in (200, 202, 503):
+                    wrong.append((path, answer))
+
+        for seed in range(4):
+            self.also(asks, seed)
+        for _ in range(4):
+            self.reco("bank", "compact", "shop.bank", "--wait", "30")
+            time.sleep(0.5)
+        self.join()
+        self.assertEqual(wrong, [])
+        self.assertEqual(self.stop(), 0)
+
     def test_another_bank_in_its_place(self):
         self.start()
         self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(3), "--out", "other.bank")
