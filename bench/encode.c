@@ -249,9 +249,8 @@ static int run(bench *b)
     } else if (b->what->work == WORK_CAPTIONS) {
         status = reco_model_embed_texts(b->ctx, b->model, b->captions, b->n, b->out, NULL);
     } else if (b->what->work == WORK_FILES) {
-        reco_stream_opts opts = {.dtype = RECO_DTYPE_F32};
         reco_stream_result result;
-        status = reco_embed_images(b->ctx, b->model, b->list, b->folder, &opts, &result);
+        status = reco_embed_images(b->ctx, b->model, b->list, b->folder, NULL, &result);
         if (status == RECO_OK && result.rows != b->n) return fail(b->list, "some pictures were not read");
     } else {
         const char *path = b->picture;

@@ -25,7 +25,7 @@ typedef struct args {
     const char **tars;
     size_t ntars;
     bool more_tars; /* plain arguments after --tars belong to it */
-    reco_stream_opts stream;
+    reco_ingest_opts ingest;
 } args;
 
 static void plain(args *a, struct argp_state *state, const char *arg)
@@ -52,11 +52,11 @@ static void check(args *a, struct argp_state *state)
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
     if (update && !a->pairs) argp_error(state, "update goes with --pairs");
-    if (update && a->stream.dedup > 0) argp_error(state, "update goes without --dedup");
-    if (a->stream.shards && update) argp_error(state, "--shard goes with build and add");
+    if (update && a->ingest.dedup > 0) argp_error(state, "update goes without --dedup");
+    if (a->ingest.shard.of && update) argp_error(state, "--shard goes with build and add");
     if (a->key && !update) argp_error(state, "--key goes with update");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
-    if (a->stream.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
+    if (a->ingest.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -82,28 +82,28 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->more_tars = true;
         return 0;
     case KEY_DEDUP:
-        a->stream.dedup = (float)cli_number(state, "--dedup", arg, 1e-6, 1);
+        a->ingest.dedup = (float)cli_number(state, "--dedup", arg, 1e-6, 1);
         break;
     case KEY_SEVERAL:
-        a->stream.several_captions = 1;
+        a->ingest.several_captions = 1;
         break;
     case KEY_KEY:
         a->key = arg;
         break;
     case KEY_ENCODER:
-        a->stream.encoder = arg;
+        a->ingest.encoder = arg;
         break;
     case KEY_SHARD:
-        cli_shard(state, arg, &a->stream);
+        cli_shard(state, arg, &a->ingest.shard);
         break;
     case KEY_OUT:
         a->out = arg;
         break;
     case KEY_BATCH:
-        a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
+        a->ingest.embed.batch = cli_size(state, "--batch", arg, 1, 4096);
         break;
     case KEY_COMMIT:
-        a->stream.commit = cli_size(state, "--commit", arg, 1, 1 << 20);
+        a->ingest.commit = cli_size(state, "--commit", arg, 1, 1 << 20);
         break;
     case ARGP_KEY_ARG:
         plain(a, state, arg);
@@ -190,18 +190,18 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     for (size_t i = 0; i < a->ntars && status == RECO_OK; i++)
         status = cli_output(c, a->out, RECO_OUT_FOLDER | RECO_OUT_NO_PROBE, NULL, a->tars + i, 1);
     if (status != RECO_OK) return status;
-    a->stream.table = &c->table;
+    a->ingest.table = &c->table;
     if (a->model) status = cli_open_model(c, &model, a->model, RECO_SIDES_BOTH);
     if (status != RECO_OK)
         ;
     else if (a->embeddings)
-        status = reco_bank_ingest_embeddings(c->ctx, model, a->embeddings, a->out, build, &a->stream, &r);
+        status = reco_bank_ingest_embeddings(c->ctx, model, a->embeddings, a->out, build, &a->ingest, &r);
     else if (a->ntars)
-        status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->stream, &r);
+        status = reco_bank_ingest_tars(c->ctx, model, a->tars, a->ntars, a->out, build, &a->ingest, &r);
     else if (strcmp(a->verb, "update") == 0)
-        status = reco_bank_update_pairs(c->ctx, model, a->pairs, a->out, a->key, &a->stream, &r);
+        status = reco_bank_update_pairs(c->ctx, model, a->pairs, a->out, a->key, &a->ingest, &r);
     else
-        status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, a->out, build, &a->stream, &r);
+        status = reco_bank_ingest_pairs(c->ctx, model, a->pairs, a->out, build, &a->ingest, &r);
     if (status == RECO_OK) *code = cli_truncated(c, model, r.truncated, "caption");
     reco_model_close(model);
     if (status != RECO_OK) return status;
@@ -237,7 +237,7 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
 static int build_or_add(int argc, char **argv)
 {
     cli c = {.in_order = true};
-    args a = {.common = &c, .stream = {.failure = cli_failure, .user = &c}};
+    args a = {.common = &c, .ingest = {.embed = {.failure = cli_failure, .user = &c}}};
     int code = 0, ended = 1;
     a.tars = calloc((size_t)argc, sizeof *a.tars);
     if (a.tars && cli_begin(&c, argc, argv, &argp, &a))

@@ -192,8 +192,8 @@ static reco_status run(cli *c, args *a, uint64_t *failures)
     if (status != RECO_OK) return status;
     size_t n = a->nimages, d = z->among.d, read = 0;
     if (!(rows = calloc(n * d, sizeof *rows)) || !(good = calloc(n, 1))) status = RECO_E_NOMEM;
-    reco_stream_opts stream = {.failure = cli_failure, .user = c};
-    if (status == RECO_OK) status = reco_embed_files(c->ctx, z->model, a->images, n, &stream, rows, good);
+    reco_embed_opts embed = {.failure = cli_failure, .user = c};
+    if (status == RECO_OK) status = reco_embed_files(c->ctx, z->model, a->images, n, &embed, rows, good);
     for (size_t i = 0; i < n && status == RECO_OK; i++)
         if (good[i] && read++ < i) memcpy(rows + (read - 1) * d, rows + i * d, d * sizeof *rows);
     *failures = n - read;

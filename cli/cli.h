@@ -125,7 +125,7 @@ const char *cli_sides_name(reco_sides sides);
 const char *cli_refined(const reco_fusion *fusion, reco_sides sides, bool own);
 reco_dtype cli_dtype(struct argp_state *state, const char *text);
 /* "I/N" of --shard. */
-void cli_shard(struct argp_state *state, const char *text, reco_stream_opts *stream);
+void cli_shard(struct argp_state *state, const char *text, reco_shard *shard);
 #define CLI_SHARD_HELP "Of the input the I-th of N parts alone (docs/scale.md)"
 /* A least cosine. Rows are stored as halves, so that a row's cosine to itself is 1 within some 0.0002: above 0.9995 there is no
  * more to ask for. */

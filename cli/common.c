@@ -35,12 +35,12 @@ size_t cli_size(struct argp_state *state, const char *what, const char *text, si
     return (size_t)value;
 }
 
-void cli_shard(struct argp_state *state, const char *text, reco_stream_opts *stream)
+void cli_shard(struct argp_state *state, const char *text, reco_shard *shard)
 {
     int end = 0;
-    bool good = sscanf(text, "%9u/%9u%n", &stream->shard, &stream->shards, &end) == 2 && !text[end] &&
+    bool good = sscanf(text, "%9u/%9u%n", &shard->number, &shard->of, &end) == 2 && !text[end] &&
                 strspn(text, "0123456789/") == (size_t)end;
-    if (!good || stream->shard < 1 || stream->shard > stream->shards)
+    if (!good || shard->number < 1 || shard->number > shard->of)
         argp_error(state, "shard: %s, want I/N with 1 <= I <= N", text);
 }
 

@@ -5,7 +5,7 @@ enum { KEY_MODEL = 1, KEY_IMAGES, KEY_TEXTS, KEY_OUT, KEY_DTYPE, KEY_BATCH, KEY_
 typedef struct args {
     cli *common;
     const char *model, *images, *texts, *out;
-    reco_stream_opts stream;
+    reco_folder_opts folder;
 } args;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -28,13 +28,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->out = arg;
         return 0;
     case KEY_DTYPE:
-        a->stream.dtype = cli_dtype(state, arg);
+        a->folder.dtype = cli_dtype(state, arg);
         return 0;
     case KEY_BATCH:
-        a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
+        a->folder.embed.batch = cli_size(state, "--batch", arg, 1, 4096);
         return 0;
     case KEY_SHARD:
-        cli_shard(state, arg, &a->stream);
+        cli_shard(state, arg, &a->folder.shard);
         return 0;
     case ARGP_KEY_END:
         cli_need(state, a->model, "--model");
@@ -75,7 +75,8 @@ static const struct argp argp = {options,
 int cmd_embed(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c, .stream = {.dtype = RECO_DTYPE_F16, .failure = cli_failure, .user = &c}};
+    args a = {.common = &c,
+              .folder = {.embed = {.failure = cli_failure, .user = &c}, .dtype = RECO_DTYPE_F16}};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_stream_result result = {0};
@@ -84,10 +85,10 @@ int cmd_embed(int argc, char **argv)
     if (status == RECO_OK)
         status = cli_open_model(&c, &model, a.model, a.images ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT);
     if (status == RECO_OK)
-        status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.stream, &result)
-                          : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.stream, &result);
+        status = a.images ? reco_embed_images(c.ctx, model, a.images, a.out, &a.folder, &result)
+                          : reco_embed_texts(c.ctx, model, a.texts, a.out, &a.folder, &result);
     int strict = 0;
-    if (status == RECO_OK && result.rows == 0 && !(a.stream.shards && result.failures == 0)) {
+    if (status == RECO_OK && result.rows == 0 && !(a.folder.shard.of && result.failures == 0)) {
         cli_clear_bar(&c);
         cli_error("%s: nothing was embedded: %s", a.images ? a.images : a.texts,
                   result.failures ? "every input failed" : "it has no inputs");

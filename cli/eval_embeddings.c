@@ -84,9 +84,8 @@ static reco_status take_rows(eval_question *q, zero_shot *z, const float *rows, 
 /* --class-embeddings: their names are those of --classes, else their captions, else their numbers. */
 static reco_status embedded_classes(cli *c, eval_args *a, source *s, eval_question *q)
 {
-    reco_stream_opts stream = {.encoder = a->encoder};
-    reco_status status =
-        reco_query_set_load(c->ctx, &s->classes, a->class_embeddings, RECO_TEXT, NULL, &c->table, &stream);
+    reco_query_set_opts how = {.table = &c->table, .encoder = a->encoder};
+    reco_status status = reco_query_set_load(c->ctx, &s->classes, a->class_embeddings, RECO_TEXT, &how);
     if (status != RECO_OK) return status;
     reco_query_set *set = &s->classes;
     size_t n = set->n, named = 0;
@@ -323,16 +322,17 @@ reco_status eval_load_embeddings(cli *c, eval_args *a, eval_question *q)
 {
     source s = {0};
     zero_shot *z = &a->z;
-    reco_stream_opts stream = {.encoder = a->encoder, .failure = cli_failure, .user = c};
+    reco_embed_opts embed = {.failure = cli_failure, .user = c};
+    reco_query_set_opts how = {
+        .group = a->groups, .table = &c->table, .encoder = a->encoder, .failure = cli_failure, .user = c};
     reco_status status = RECO_OK;
     q->how = "names";
     if (z->model_dir)
         status = cli_open_model(c, &z->model, z->model_dir, a->dataset ? RECO_SIDES_BOTH : RECO_SIDES_TEXT);
     if (status == RECO_OK && a->dataset)
-        status = reco_query_set_read(c->ctx, &s.pictures, z->model, a->embeddings, a->retrieval, &stream);
+        status = reco_query_set_read(c->ctx, &s.pictures, z->model, a->embeddings, a->retrieval, &embed);
     else if (status == RECO_OK)
-        status = reco_query_set_load(c->ctx, &s.pictures, a->embeddings, RECO_IMAGE, a->groups, &c->table,
-                                     &stream);
+        status = reco_query_set_load(c->ctx, &s.pictures, a->embeddings, RECO_IMAGE, &how);
     if (status == RECO_OK && !s.pictures.rows[RECO_IMAGE]) status = want(a->embeddings, "has no img_emb");
     if (status == RECO_OK) {
         q->total = s.pictures.total + s.pictures.skipped;

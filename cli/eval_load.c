@@ -182,11 +182,11 @@ static reco_status embed(cli *c, eval_args *a, eval_question *q, eval_work *w)
     size_t d = a->z.among.d, good = 0;
     unsigned char *ok = calloc(w->n + 1, 1);
     q->images = calloc(w->n * d + 1, sizeof(float));
-    reco_stream_opts stream = {.failure = failed, .user = w};
+    reco_embed_opts embed = {.failure = failed, .user = w};
     reco_status status = ok && q->images ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
         status = reco_embed_files_cached(c->ctx, a->z.model, (const char *const *)w->paths, w->n, a->cache,
-                                         &stream, q->images, ok);
+                                         &embed, q->images, ok);
     for (size_t i = 0; i < w->n && status == RECO_OK; i++) {
         if (!ok[i]) continue;
         size_t j = good++;

@@ -98,7 +98,7 @@ static reco_status check_output(cli *c, const args *a)
 static reco_status embed(cli *c, args *a, float *x, unsigned char *good, size_t *n)
 {
     zero_shot *z = &a->z;
-    reco_stream_opts stream = {.failure = cli_failure, .user = c};
+    reco_embed_opts embed = {.failure = cli_failure, .user = c};
     for (size_t i = 0; i < a->n; i++) {
         question *q = &a->questions[i];
         unsigned char cut = 0;
@@ -109,7 +109,7 @@ static reco_status embed(cli *c, args *a, float *x, unsigned char *good, size_t 
             good[i] = 1;
             c->truncated += cut;
         } else
-            status = reco_embed_files(c->ctx, z->model, &q->text, 1, &stream, row, good + i);
+            status = reco_embed_files(c->ctx, z->model, &q->text, 1, &embed, row, good + i);
         if (status != RECO_OK) return status;
         *n += good[i];
     }

@@ -6,7 +6,7 @@ enum { KEY_IMAGES = 1, KEY_TEXTS, KEY_OUT, KEY_BATCH };
 typedef struct args {
     cli *common;
     const char *model, *images, *texts, *out;
-    reco_stream_opts stream;
+    reco_embed_opts embed;
 } args;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -26,7 +26,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->out = arg;
         return 0;
     case KEY_BATCH:
-        a->stream.batch = cli_size(state, "--batch", arg, 1, 4096);
+        a->embed.batch = cli_size(state, "--batch", arg, 1, 4096);
         return 0;
     case ARGP_KEY_ARG:
         if (a->model) return ARGP_ERR_UNKNOWN;
@@ -65,14 +65,14 @@ static const struct argp argp = {
 int cmd_model_check(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c, .stream = {.failure = cli_failure, .user = &c}};
+    args a = {.common = &c, .embed = {.failure = cli_failure, .user = &c}};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_model *model = NULL;
     reco_check_result r = {0};
     reco_status status = cli_output(&c, a.out, RECO_OUT_FOLDER | RECO_OUT_PICTURES, a.model,
                                     (const char *const[]){a.images, a.texts}, 2);
     if (status == RECO_OK) status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
-    if (status == RECO_OK) status = reco_check_model(c.ctx, model, a.images, a.texts, a.out, &a.stream, &r);
+    if (status == RECO_OK) status = reco_check_model(c.ctx, model, a.images, a.texts, a.out, &a.embed, &r);
     int strict = 0;
     if (status == RECO_OK) {
         strict = cli_skipped(&c, r.failures, "check.json");

@@ -17,7 +17,7 @@ typedef struct args {
     cli *common;
     const char *bank, *fusion, *embeddings, *out, *where;
     reco_memory memory;
-    reco_stream_opts stream;
+    reco_refine_opts how;
     bool concat;  /* the original beside the refined */
     float weight; /* of the original; below 0: what training chose */
 } args;
@@ -45,14 +45,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->memory.sides = cli_sides(state, arg);
         return 0;
     case KEY_DTYPE:
-        a->stream.dtype = cli_dtype(state, arg);
-        a->stream.keep_dtype = 0;
+        a->how.dtype = cli_dtype(state, arg);
         return 0;
     case KEY_MIN:
         a->memory.min_similarity = (float)cli_number(state, "--min-similarity", arg, -1, 1);
         return 0;
     case KEY_ENCODER:
-        a->stream.encoder = arg;
+        a->how.encoder = arg;
         return 0;
     case KEY_CONCAT:
         a->concat = true;
@@ -118,7 +117,7 @@ int cmd_refine(int argc, char **argv)
     args a = {.common = &c,
               .memory = RECO_MEMORY_INIT,
               .weight = -1,
-              .stream = {.keep_dtype = 1, .failure = cli_failure, .user = &c}};
+              .how = {.dtype = RECO_DTYPE_KEEP, .concat = NAN, .failure = cli_failure, .user = &c}};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_bank *bank = NULL;
     reco_fusion *fusion = NULL;
@@ -139,10 +138,10 @@ int cmd_refine(int argc, char **argv)
         if (a.concat && a.weight < 0) status = reco_fusion_get_concat(c.ctx, fusion, &a.weight);
         if (status == RECO_E_ARG)
             cli_error("%s: training left no weight to concatenate with; say it with --concat=A", a.fusion);
-        if (a.concat) a.stream.concat = &a.weight;
+        if (a.concat) a.how.concat = a.weight;
         refined = cli_refined(fusion, a.memory.sides, own);
         if (status == RECO_OK)
-            status = reco_refine_folder(c.ctx, &a.memory, a.embeddings, a.out, &a.stream, &result);
+            status = reco_refine_folder(c.ctx, &a.memory, a.embeddings, a.out, &a.how, &result);
     }
     reco_fusion_free(fusion);
     reco_bank_filter_free(filter);

@@ -4,11 +4,12 @@ reco_status cli_search_file(cli *c, cli_search *a, uint64_t *failures)
 {
     reco_search_result r;
     reco_side own = (reco_side)(a->own < 0 ? a->in : a->own);
-    reco_stream_opts stream = {.failure = cli_failure, .user = c, .encoder = a->encoder};
+    reco_search_file_opts opts = {.failure = cli_failure, .user = c, .encoder = a->encoder};
     reco_settings settings;
     a->find.in = (reco_side)a->in;
+    opts.find = a->find;
     reco_memory_settle(&a->memory, own, a->find.in, &settings);
-    reco_status status = reco_search_file(c->ctx, &a->memory, own, a->file, a->out, &a->find, &stream, &r);
+    reco_status status = reco_search_file(c->ctx, &a->memory, own, a->file, a->out, &opts, &r);
     if (status != RECO_OK) return status;
     *failures = r.failures;
     a->nrows = r.queries;

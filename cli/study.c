@@ -149,9 +149,11 @@ static reco_status run(cli *c, const args *a, reco_study *study, reco_study_resu
 {
     size_t n;
     const char *const *inputs = reco_study_inputs(study, &n);
-    reco_stream_opts stream = {.failure = cli_failure, .user = c, .table = &c->table};
-    reco_study_opts opts = {
-        .model = {.precision = c->precision, .exif = c->exif}, .stream = &stream, .step = step, .user = c};
+    reco_study_opts opts = {.model = {.precision = c->precision, .exif = c->exif},
+                            .table = &c->table,
+                            .failure = cli_failure,
+                            .step = step,
+                            .user = c};
     reco_status status = cli_output(c, a->out, RECO_OUT_FOLDER, NULL, inputs, n);
     if (status == RECO_OK) status = reco_study_run(c->ctx, study, a->out, &opts, result);
     *c->within = 0;

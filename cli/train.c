@@ -274,9 +274,9 @@ static const struct argp argp = {
 /* Pairs are embedded into a bank of their own, which resumes when cut off and serves the next training too. */
 static reco_status embed_pairs(cli *c, const char *pairs, const reco_model *model, char *cache)
 {
-    reco_stream_opts stream = {.failure = cli_failure, .user = c, .table = &c->table};
+    reco_ingest_opts opts = {.embed = {.failure = cli_failure, .user = c}, .table = &c->table};
     reco_stream_result result = {0};
-    reco_status status = reco_bank_ingest_pairs(c->ctx, model, pairs, cache, 1, &stream, &result);
+    reco_status status = reco_bank_ingest_pairs(c->ctx, model, pairs, cache, 1, &opts, &result);
     if (status == RECO_OK) cli_skipped(c, result.failures, NULL);
     if (status == RECO_E_EXISTS)
         cli_error("%s: holds the embeddings of other pairs; remove it, or name another folder with --cache",

@@ -98,7 +98,7 @@ static void embed_pictures(serve *s, batch *b, reco_ctx *ctx)
 {
     reco_picture_input pictures[ITEMS];
     size_t rows[ITEMS], good = 0;
-    reco_stream_opts opts = {.failure = on_failure, .user = b};
+    reco_embed_opts opts = {.failure = on_failure, .user = b};
     collect(b, SERVE_PICTURE);
     if (!b->nitems) return;
     atomic_fetch_add(&s->metrics.pictures, b->nitems);

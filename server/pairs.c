@@ -178,7 +178,7 @@ static void note(serve_request *r, const char *what, json_t *more)
 static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job *j)
 {
     reco_stream_result result = {0};
-    reco_stream_opts opts = {.failure = on_failure, .user = j, .several_captions = 1};
+    reco_ingest_opts opts = {.embed = {.failure = on_failure, .user = j}, .several_captions = 1};
     reco_bank *before = NULL;
     reco_status status = reco_bank_open(ctx, &before, r->bank->path);
     int64_t from = status == RECO_OK ? reco_bank_get_info(before).next_id : 0;

@@ -90,7 +90,8 @@ typedef enum reco_dtype {
     RECO_DTYPE_I64 = 3,
     RECO_DTYPE_I32 = 4,
     RECO_DTYPE_U8 = 5,
-    RECO_DTYPE_F64 = 6
+    RECO_DTYPE_F64 = 6,
+    RECO_DTYPE_KEEP = -1 /* in reco_refine_opts alone: the type that was read (float64 as float32) */
 } reco_dtype;
 
 /* Highest instruction set that kernels may use; AUTO is what the CPU has. */

@@ -12,6 +12,8 @@
 #include "reco/io.h"
 #include "reco/query.h"
 
+#include <math.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,31 +22,28 @@ extern "C" {
  * pairs file the records (a header is none), of embeddings the rows over all parts, of tars the samples and damaged tars. */
 typedef void (*reco_failure_fn)(void *user, uint64_t row, const char *item, const char *reason);
 
-typedef struct reco_stream_opts {
-    size_t batch;     /* items in flight; 0 = 64, or 16 a thread */
-    reco_dtype dtype; /* of written embeddings: RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
-    int keep_dtype;   /* refine_folder: write the type that each side was read in (float64 as float32) */
-    const float
-        *concat; /* refine_folder: write [sqrt(a) v; sqrt(1-a) v'], twice as wide, of this weight a (0..1);
-                            NULL: v' alone */
+/* How pictures and captions are embedded. */
+typedef struct reco_embed_opts {
+    size_t batch;             /* items in flight; 0 = 64, or 16 a thread */
     reco_image_limits limits; /* of each picture */
-    float dedup; /* bank ingestion: drop pairs whose picture has at least this cosine to one that is there
-                                 already, or came earlier in the run; 0 = keep all */
-    size_t
-        commit; /* bank ingestion: source records between commits, about; 0 = 2048, of embeddings 65536 */
-    int several_captions; /* bank ingestion: a URI may come again with another caption; else that is a bad row */
-    reco_failure_fn failure; /* may be NULL */
+    reco_failure_fn failure;  /* may be NULL */
     void *user;
-    const reco_table_opts *table; /* bank ingestion: of pairs and of metadata; NULL = {0} */
-    /* Whose the embeddings are that have no reco.json: a model folder, or a name. NULL: not known. Where there is one that says
-     * another, RECO_E_MISMATCH */
-    const char *encoder;
-    /* embed_images, embed_texts and bank ingestion: of the input the part `shard`, 1..shards, alone; 0 and 0: all of it. Parts lie side
-     * by side in the input's order; where it does not divide, the first have one more. They are parts of the lines, records or
-     * rows, of a folder's files, or of the tars. A bank's part without a row is a bank without rows, to be merged with the others. */
-    unsigned shard, shards;
     uint64_t reserved[RECO_RESERVED];
-} reco_stream_opts;
+} reco_embed_opts;
+
+/* Part `number`, 1..of, of an input; {0}: all of it. Parts lie side by side in the input's order; where it does not divide, the first
+ * have one more. They are parts of the lines, records or rows, of a folder's files, or of the tars. */
+typedef struct reco_shard {
+    unsigned number, of;
+} reco_shard;
+
+/* How embeddings are written to a folder. */
+typedef struct reco_folder_opts {
+    reco_embed_opts embed;
+    reco_dtype dtype; /* RECO_DTYPE_F16 or RECO_DTYPE_F32 (0) */
+    reco_shard shard;
+    uint64_t reserved[RECO_RESERVED];
+} reco_folder_opts;
 
 typedef struct reco_stream_result {
     uint64_t rows;            /* written by this call */
@@ -72,6 +71,7 @@ typedef struct reco_stream_result {
  *           folder where they are there, else from the working directory, and kept in the metadata as they stand; or a picture
  * A file in a folder is embedded, or skipped with a reason, when its name or its content says that it is a picture; others
  * and hidden ones are counted. Links to nothing and folders that cannot be read are skipped with a reason.
+ *   opts    NULL = {0}, here and below
  * failures.jsonl in `out` lists what was skipped; it is absent when nothing was. Files appear when all is done.
  * A call with the same model, types and source goes on after the last checkpoint of one that was cut off; result->rows,
  * failures, repaired and truncated count the whole. Where the text side is in `out` already, of as many rows, the metadata tell of both.
@@ -81,12 +81,12 @@ typedef struct reco_stream_result {
  * Returns RECO_OK even when every item failed (result->rows 0), and then leaves nothing in `out` but what was there; RECO_E_IO when
  * the source or `out` cannot be used; RECO_E_BUSY when another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,
-                                       const char *out, const reco_stream_opts *opts,
+                                       const char *out, const reco_folder_opts *opts,
                                        reco_stream_result *result);
 
 /* Captions, one a line, every line a row, to DIR/text_emb/text_emb_0.npy and the metadata. Same contract. */
 RECO_API reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *source,
-                                      const char *out, const reco_stream_opts *opts,
+                                      const char *out, const reco_folder_opts *opts,
                                       reco_stream_result *result);
 
 typedef struct reco_check_result {
@@ -105,10 +105,27 @@ typedef struct reco_check_result {
  *             ids.npy    [m][context] i64   text.npy  [m][d] f32, unit rows
  *             check.json {"model", "images": [n] paths, "texts": [m] captions, "failures"}
  *           ids are padded with reco_model_pad. check.json comes last: with it, all of them are there
- * Memory as reco_embed_images, and the names and captions. Errors likewise; opts->dtype is not used. */
+ * Memory as reco_embed_images, and the names and captions. Errors likewise. */
 RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, const char *images,
-                                      const char *texts, const char *out, const reco_stream_opts *opts,
+                                      const char *texts, const char *out, const reco_embed_opts *opts,
                                       reco_check_result *result);
+
+/* How a bank is built, added to or updated. */
+typedef struct reco_ingest_opts {
+    reco_embed_opts embed;
+    /* Pairs are dropped whose picture has at least this cosine to one that is there already, or came earlier in the run; 0 = keep
+     * all. */
+    float dedup;
+    size_t commit;                /* source records between commits, about; 0 = 2048, of embeddings 65536 */
+    int several_captions;         /* 1: a URI may come again with another caption; 0: that is a bad row */
+    const reco_table_opts *table; /* of pairs and of metadata; NULL = {0} */
+    /* Whose the embeddings are that have no reco.json: a model folder, or a name. NULL: not known. Where there is one that says
+     * another, RECO_E_MISMATCH. */
+    const char *encoder;
+    /* Of a build or an addition. A part without a row becomes a bank without rows, to be merged with the others. */
+    reco_shard shard;
+    uint64_t reserved[RECO_RESERVED];
+} reco_ingest_opts;
 
 /* Pairs into a bank, embedded as they come.
  *   pairs   CSV, TSV or JSONL with columns image and text (also filepath or image_path, caption or title); image paths
@@ -125,7 +142,7 @@ RECO_API reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, co
  * job was interrupted.
  * RECO_E_MISMATCH: the bank is of another encoder. */
 RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
-                                            const char *bank, int build, const reco_stream_opts *opts,
+                                            const char *bank, int build, const reco_ingest_opts *opts,
                                             reco_stream_result *result);
 
 /* Rows of a bank are to be as a pairs file has them. A record is of the row of its picture (with opts->several_captions, of its picture
@@ -138,7 +155,7 @@ RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *mod
  * Commits every 16,384 records, or opts->commit: a killed run leaves each row as it was or as it is to be, and the next goes
  * through the file again, embedding nothing twice. opts->dedup is not looked at. */
 RECO_API reco_status reco_bank_update_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
-                                            const char *bank, const char *key, const reco_stream_opts *opts,
+                                            const char *bank, const char *key, const reco_ingest_opts *opts,
                                             reco_stream_result *result);
 
 /* The same from webdataset tars, plain or compressed: members of one key (their path up to the first dot of the name) that
@@ -150,7 +167,7 @@ RECO_API reco_status reco_bank_update_pairs(reco_ctx *ctx, const reco_model *mod
  * RECO_E_IO or RECO_E_NOTFOUND when not one tar can be opened: then the bank is not touched. */
 RECO_API reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const char *const *tars,
                                            size_t n, const char *bank, int build,
-                                           const reco_stream_opts *opts, reco_stream_result *result);
+                                           const reco_ingest_opts *opts, reco_stream_result *result);
 
 /* Pairs embedded elsewhere, in clip-retrieval's layout; no model needed (NULL), unless img_emb or text_emb is not there: then
  * the model, whose the other must be, embeds the pictures or captions of the metadata, as of a pairs file. Rows are normalised; rows that are zero or not
@@ -158,7 +175,7 @@ RECO_API reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *mode
  * missing, bad or has an empty caption is a failure, and URIs and captions that are there already are as in a pairs file. */
 RECO_API reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model,
                                                  const char *embeddings, const char *bank, int build,
-                                                 const reco_stream_opts *opts, reco_stream_result *result);
+                                                 const reco_ingest_opts *opts, reco_stream_result *result);
 
 typedef struct reco_pull_opts {
     const char *endpoint;         /* NULL = "https://huggingface.co"; another hub that speaks its API */
@@ -220,26 +237,51 @@ typedef struct reco_search_result {
     double seconds;             /* the search alone: neither reading nor writing */
 } reco_search_result;
 
+typedef struct reco_search_file_opts {
+    reco_find_opts find;
+    const char *encoder;     /* as in reco_ingest_opts */
+    reco_failure_fn failure; /* may be NULL */
+    void *user;
+    uint64_t reserved[RECO_RESERVED];
+} reco_search_file_opts;
+#define RECO_SEARCH_FILE_OPTS_INIT                                                                         \
+    {                                                                                                      \
+        .find = RECO_FIND_OPTS_INIT                                                                        \
+    }
+
 /* Queries from a file, hits to files; no model needed.
- *   side     what the queries are embeddings of; memory, opts: as for reco_ask
+ *   side     what the queries are embeddings of; memory, opts->find: as for reco_ask
  *   queries  a .npy of [nq][d], float32 or float16
  *   out      folder: ids.npy [nq][k] i64 and scores.npy [nq][k] f32, best first; places without a hit, and rows of bad
  *            queries, hold id -1 and score 0. Both files appear when all is done; a killed process leaves both, or those
  *            of an earlier search, or no ids.npy
- *   stream   failure hook alone; may be NULL
  * Memory: 16 MiB of queries at a time, and their hits.
  * RECO_E_MISMATCH when the width differs; otherwise as reco_bank_search. */
 RECO_API reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side side,
-                                      const char *queries, const char *out, const reco_find_opts *opts,
-                                      const reco_stream_opts *stream, reco_search_result *result);
+                                      const char *queries, const char *out,
+                                      const reco_search_file_opts *opts, reco_search_result *result);
+
+typedef struct reco_refine_opts {
+    reco_dtype dtype; /* of what is written: RECO_DTYPE_KEEP, RECO_DTYPE_F16 or RECO_DTYPE_F32 */
+    /* Rows become [sqrt(a) v; sqrt(1-a) v'], twice as wide, of this weight a, 0..1; NaN: v' alone. */
+    float concat;
+    const char *encoder;     /* as in reco_ingest_opts */
+    reco_failure_fn failure; /* may be NULL */
+    void *user;
+    uint64_t reserved[RECO_RESERVED];
+} reco_refine_opts;
+#define RECO_REFINE_OPTS_INIT                                                                              \
+    {                                                                                                      \
+        .dtype = RECO_DTYPE_KEEP, .concat = NAN                                                            \
+    }
 
 /* A folder of embeddings in, the same refined out; the side that is not refined is copied, and so is the metadata. Rows that
- * no neighbour changed keep their bytes. With stream->concat rows are of norm 1 and have both, on both sides, and reco.json says so;
- * embeddings that are concatenated already are refused wherever embeddings are read (RECO_E_UNSUPPORTED). `out` gets reco.json when `in` has it, or stream->encoder says whose they are.
- *   stream  dtype and keep_dtype (1 where stream is NULL), concat, encoder, failure hook
+ * no neighbour changed keep their bytes. With opts->concat rows are of norm 1 and have both, on both sides, and reco.json says so;
+ * embeddings that are concatenated already are refused wherever embeddings are read (RECO_E_UNSUPPORTED). `out` gets reco.json when `in` has it, or opts->encoder says whose they are.
+ *   opts  NULL = RECO_REFINE_OPTS_INIT
  * RECO_E_EXISTS where `out` is `in` or lies within it; RECO_E_MISMATCH where the embeddings are of another encoder. */
 RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const char *in,
-                                        const char *out, const reco_stream_opts *stream,
+                                        const char *out, const reco_refine_opts *opts,
                                         reco_stream_result *result);
 
 /* ---- classes, labels, queries ---- */
@@ -271,18 +313,18 @@ typedef struct reco_picture_input {
  *   pictures  [n]; what they point to is read during the call alone
  *   out       [n][d] room for all of them; the first *count rows are those of the good ones, in order
  *   rows      [n] likewise: which picture each row is of
- *   opts      batch, limits, failure (row and item: index and name of the picture) and user; may be NULL
+ *   opts      failures tell index and name of the picture
  * Errors are those of the model and of memory: a picture that cannot be read is a failure. */
 RECO_API reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model,
                                          const reco_picture_input *pictures, size_t n,
-                                         const reco_stream_opts *opts, float *out, size_t *rows,
+                                         const reco_embed_opts *opts, float *out, size_t *rows,
                                          size_t *count);
 
 /* Pictures by path, decoded on all threads.
  *   out    [n][d]; rows of pictures that failed are zero
  *   good   [n] 1 or 0; failures go to opts->failure */
 RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char *const *paths,
-                                      size_t n, const reco_stream_opts *opts, float *out,
+                                      size_t n, const reco_embed_opts *opts, float *out,
                                       unsigned char *good);
 /* The same, of rows that are kept in a folder: CACHE/HASH.safetensors, whose name is made of the encoder, its precision and the content
  * of all these pictures. Those that fail are tried, and told of, each time. Files appear when they are whole; where they
@@ -290,7 +332,7 @@ RECO_API reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, co
  *   cache  made when it is missing; NULL: nothing is kept */
 RECO_API reco_status reco_embed_files_cached(reco_ctx *ctx, const reco_model *model,
                                              const char *const *paths, size_t n, const char *cache,
-                                             const reco_stream_opts *opts, float *out, unsigned char *good);
+                                             const reco_embed_opts *opts, float *out, unsigned char *good);
 /* Likewise of reco_embed_prompts. */
 RECO_API reco_status reco_embed_prompts_cached(reco_ctx *ctx, const reco_candidates *candidates,
                                                const char *cache, float *rows, uint64_t *truncated);
@@ -306,16 +348,23 @@ typedef struct reco_query_set {
     float logit_scale;           /* of the encoder; 0: not known */
     uint64_t skipped, truncated; /* samples of a data set that could not be used; captions that were cut */
 } reco_query_set;
+typedef struct reco_query_set_opts {
+    const char *group; /* the column of RECO_QUERY_GROUP; NULL: none */
+    /* The others are columns with a known name, or that this gives; NULL = {0}. */
+    const reco_table_opts *table;
+    const char *encoder;     /* as in reco_ingest_opts */
+    reco_failure_fn failure; /* may be NULL */
+    void *user;
+    uint64_t reserved[RECO_RESERVED];
+} reco_query_set_opts;
 /* From a folder in clip-retrieval's layout, or a .npy [n][d], which is of `side`. Rows that are zero or not finite are told to
- * stream->failure, and left out. RECO_E_FORMAT where none is left.
- *   group  the column of RECO_QUERY_GROUP; NULL: none. The others are columns with a known name, or that `table` gives */
+ * opts->failure, and left out. RECO_E_FORMAT where none is left. */
 RECO_API reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *path,
-                                         reco_side side, const char *group, const reco_table_opts *table,
-                                         const reco_stream_opts *stream);
+                                         reco_side side, const reco_query_set_opts *opts);
 /* From a data set as CLIP_benchmark has it in tars (DIR/test/nshards.txt, DIR/test/0.tar, ...), embedded by the model: pictures
  * with their .cls as labels, or, for retrieval, a row for each line of their .txt. */
 RECO_API reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
-                                         const char *dir, int retrieval, const reco_stream_opts *stream);
+                                         const char *dir, int retrieval, const reco_embed_opts *opts);
 RECO_API void reco_query_set_free(reco_query_set *set);
 /* Labels in order: whole numbers of a .npy, the column `label` of a table, or the lines of a text. Free with reco_lines_free. */
 RECO_API reco_status reco_read_labels(reco_ctx *ctx, const char *path, const reco_table_opts *table,
@@ -352,7 +401,7 @@ RECO_API reco_status reco_check_output(reco_ctx *ctx, const char *out, int kind,
 /* RECO_E_MISMATCH, naming both encoders, unless embeddings may be of the encoder of bank and fusion layer (NULL: none), by
  * what reco.json beside them says.
  *   embeddings  a folder of embeddings, a bank, or a .npy: beside reco.json, or in img_emb/ or text_emb/ of its folder
- *   encoder     as in reco_stream_opts
+ *   encoder     as in reco_ingest_opts
  * Two encoders are the same when their fingerprints are; where one has none, when their names are. */
 RECO_API reco_status reco_check_embeddings(reco_ctx *ctx, const char *embeddings, const char *encoder,
                                            const reco_bank *bank, const reco_fusion *fusion);

@@ -81,9 +81,10 @@ typedef int (*reco_study_step_fn)(void *user, const reco_study_step *step);
 
 typedef struct reco_study_opts {
     reco_model_opts model;
-    const reco_stream_opts *stream; /* failure hook, and table options of all tables; may be NULL */
-    reco_study_step_fn step;        /* may be NULL */
-    void *user;
+    const reco_table_opts *table; /* of all tables; NULL = {0} */
+    reco_failure_fn failure;      /* may be NULL */
+    reco_study_step_fn step;      /* may be NULL */
+    void *user;                   /* of both */
     uint64_t reserved[RECO_RESERVED];
 } reco_study_opts;
 

@@ -47,7 +47,7 @@ typedef struct state {
 call *call_begin(PyObject *module, PyObject *progress);
 /* 0, or -1 with the exception that status, a hook or a signal asks for. */
 int call_end(call *c, reco_status status);
-/* The hook of reco_stream_opts whose user is the call. */
+/* The hook of reco_embed_opts whose user is the call. */
 void call_failure(void *user, uint64_t row, const char *item, const char *reason);
 
 /* Evaluate without the GIL. */

@@ -228,7 +228,7 @@ static void pictures_drop(pictures *p)
 static PyObject *model_embed_pictures(PyObject *module, PyObject *args)
 {
     PyObject *capsule, *sequence, *rows, *index, *hook, *result = NULL;
-    reco_stream_opts opts = {0};
+    reco_embed_opts opts = {0};
     const reco_model *model;
     if (!PyArg_ParseTuple(args, "OOOO(kk)O", &capsule, &sequence, &rows, &index, &opts.limits.max_bytes,
                           &opts.limits.max_pixels, &hook) ||

@@ -18,12 +18,12 @@ static const field result_fields[] = {FIELD(reco_stream_result, rows),
                                       FIELD(reco_stream_result, changed),
                                       FIELD(reco_stream_result, seconds),
                                       FIELDS_END};
-static const field stream_fields[] = {FIELD(reco_stream_opts, batch),
-                                      FIELD(reco_stream_opts, dedup),
-                                      FIELD(reco_stream_opts, commit),
-                                      FIELD(reco_stream_opts, several_captions),
-                                      FIELD(reco_stream_opts, shard),
-                                      FIELD(reco_stream_opts, shards),
+static const field ingest_fields[] = {{"batch", FIELD_SIZE, offsetof(reco_ingest_opts, embed.batch)},
+                                      {"shard", FIELD_UINT, offsetof(reco_ingest_opts, shard.number)},
+                                      {"shards", FIELD_UINT, offsetof(reco_ingest_opts, shard.of)},
+                                      FIELD(reco_ingest_opts, dedup),
+                                      FIELD(reco_ingest_opts, commit),
+                                      FIELD(reco_ingest_opts, several_captions),
                                       FIELDS_END};
 
 /* kind ("pairs", "tars", "embeddings", "update"), model or None, sources [n], bank, build, options, key, columns (image, text), hook
@@ -34,7 +34,7 @@ static PyObject *bank_ingest(PyObject *module, PyObject *args)
     PyObject *kind, *m, *sequence, *path, *dict, *hook, *failures = NULL, *answer = NULL;
     const char *key;
     reco_table_opts table = {0};
-    reco_stream_opts opts = {.table = &table, .failure = call_failure};
+    reco_ingest_opts opts = {.embed = {.failure = call_failure}, .table = &table};
     reco_stream_result result = {0};
     int build, which;
     if (!PyArg_ParseTuple(args, "UOOO&pOz(zz)O", &kind, &m, &sequence, PyUnicode_FSConverter, &path, &build,
@@ -47,11 +47,11 @@ static PyObject *bank_ingest(PyObject *module, PyObject *args)
     const char *bank = PyBytes_AsString(path);
     if ((which = enum_value(kind, kinds, "kind")) >= 0 && unwrap_or_none(&model, m, model_name) &&
         strings_take(&sources, sequence, false, "source") &&
-        fields_set(&opts, stream_fields, dict, "a bank") && (failures = PyList_New(0)))
+        fields_set(&opts, ingest_fields, dict, "a bank") && (failures = PyList_New(0)))
         c = call_begin(module, hook);
     if (!c) goto out;
     c->failures = failures;
-    opts.user = c;
+    opts.embed.user = c;
     const char *one = sources.n ? sources.items[0] : "";
     WORK(c, status,
          which == 0 ? reco_bank_ingest_pairs(c->ctx, model, one, bank, build, &opts, &result)

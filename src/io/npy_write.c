@@ -27,6 +27,7 @@ static const char *descr_of(reco_dtype dtype)
     case RECO_DTYPE_U8:
         return "|u1";
     case RECO_DTYPE_BF16:
+    case RECO_DTYPE_KEEP:
         break;
     }
     return NULL;

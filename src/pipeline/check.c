@@ -6,7 +6,7 @@
 typedef struct check {
     reco_ctx *ctx;
     const reco_model *model;
-    const reco_stream_opts *opts;
+    const reco_embed_opts *opts;
     reco_model_info info;
     const char *out;
     json_t *images, *texts, *failures; /* arrays of check.json */
@@ -65,7 +65,7 @@ static reco_status check_images(check *c, const char *path)
     float *x = reco_alloc(ctx, size * pixels, sizeof *x, "pixels"),
           *rows = reco_alloc(ctx, size * c->info.d, sizeof *rows, "embeddings");
     if (!items || !paths || !reasons || !x || !rows) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_source_open(ctx, &source, path, c->out, NULL));
+    RECO_GO(reco_source_open(ctx, &source, path, c->out, (reco_shard){0}));
     RECO_GO(reco_decoder_create(ctx, &decoder, c->model, c->opts));
     RECO_GO(begin(c, &inputs, "pixels.npy", RECO_DTYPE_F32, 3, (size_t[]){3, side, side}));
     RECO_GO(begin(c, &outputs, "image.npy", RECO_DTYPE_F32, 1, &c->info.d));
@@ -192,9 +192,9 @@ static reco_status write_summary(check *c, const char *path)
 }
 
 reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, const char *images, const char *texts,
-                             const char *out, const reco_stream_opts *opts, reco_check_result *result)
+                             const char *out, const reco_embed_opts *opts, reco_check_result *result)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_reserved(ctx, "embed", opts ? opts->reserved : NULL));
     double start = reco_now();
     *result = (reco_check_result){0};
     check c = {ctx,          model,        opts,  reco_model_get_info(model), out, json_array(),

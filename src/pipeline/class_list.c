@@ -352,7 +352,7 @@ reco_status reco_list_pictures(reco_ctx *ctx, const char *folder, char ***paths,
     size_t room = 0;
     *paths = NULL;
     *n = 0;
-    reco_status status = reco_source_open(ctx, &source, folder, NULL, NULL);
+    reco_status status = reco_source_open(ctx, &source, folder, NULL, (reco_shard){0});
     while (status == RECO_OK) {
         reco_source_item item;
         status = reco_source_next(ctx, source, &item);

@@ -19,7 +19,7 @@ typedef struct sample {
 typedef struct loader {
     reco_query_set *set;
     const reco_model *model;
-    const reco_stream_opts *stream;
+    const reco_embed_opts *opts;
     reco_decoder *decoder;
     bool retrieval;
     sample now, held[BATCH]; /* being read; complete, to be embedded */
@@ -83,7 +83,7 @@ static reco_status add(reco_ctx *ctx, loader *l, const sample *s, const float *x
 static void fail(loader *l, const sample *s, const char *reason)
 {
     l->set->skipped++;
-    if (l->stream && l->stream->failure) l->stream->failure(l->stream->user, l->seen, s->place, reason);
+    if (l->opts && l->opts->failure) l->opts->failure(l->opts->user, l->seen, s->place, reason);
 }
 
 /* Each line of the text is a caption, or the one a label. */
@@ -233,15 +233,15 @@ static reco_status count_shards(reco_ctx *ctx, const char *dir, size_t *n)
 }
 
 reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
-                                const char *dir, int retrieval, const reco_stream_opts *stream)
+                                const char *dir, int retrieval, const reco_embed_opts *opts)
 {
     *set = (reco_query_set){.d = reco_model_get_info(model).d,
                             .logit_scale = reco_model_get_info(model).logit_scale};
-    loader l = {.set = set, .model = model, .stream = stream, .retrieval = retrieval != 0};
+    loader l = {.set = set, .model = model, .opts = opts, .retrieval = retrieval != 0};
     size_t n;
     reco_status status = RECO_OK;
     RECO_GO(count_shards(ctx, dir, &n));
-    RECO_GO(reco_decoder_create(ctx, &l.decoder, model, stream));
+    RECO_GO(reco_decoder_create(ctx, &l.decoder, model, opts));
     for (size_t i = 0; i < n; i++) {
         char *path = reco_format(ctx, "%s/test/%zu.tar", dir, i);
         status = path ? read_tar(ctx, &l, path) : RECO_E_NOMEM;

@@ -18,7 +18,7 @@ struct reco_decoder {
 };
 
 reco_status reco_decoder_create(reco_ctx *ctx, reco_decoder **out, const reco_model *model,
-                                const reco_stream_opts *opts)
+                                const reco_embed_opts *opts)
 {
     /* Before any input is read: a model without that tower says so once. */
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL));

@@ -84,7 +84,7 @@ static bool is_zero(const float *row, size_t d)
 }
 
 typedef struct retrying {
-    const reco_stream_opts *opts;
+    const reco_embed_opts *opts;
     const size_t *which;
 } retrying;
 
@@ -96,7 +96,7 @@ static void failed(void *user, uint64_t row, const char *item, const char *reaso
 
 /* Those of the pictures that have no rows. */
 static reco_status embed_missing(reco_ctx *ctx, const reco_model *model, const char *const *paths,
-                                 const reco_stream_opts *opts, kept *k, unsigned char *good, bool *changed)
+                                 const reco_embed_opts *opts, kept *k, unsigned char *good, bool *changed)
 {
     size_t missing = 0, *which = reco_alloc(ctx, k->n, sizeof *which, "pictures");
     const char **some = reco_alloc(ctx, k->n, sizeof *some, "pictures");
@@ -112,7 +112,7 @@ static reco_status embed_missing(reco_ctx *ctx, const reco_model *model, const c
     }
     if (!missing) goto out;
     if (!(rows = reco_alloc(ctx, missing * k->d, sizeof *rows, "pictures"))) RECO_GO(RECO_E_NOMEM);
-    reco_stream_opts again = opts ? *opts : (reco_stream_opts){0};
+    reco_embed_opts again = opts ? *opts : (reco_embed_opts){0};
     retrying r = {opts, which};
     if (again.failure) again.failure = failed;
     again.user = &r;
@@ -131,7 +131,7 @@ out:
 }
 
 reco_status reco_embed_files_cached(reco_ctx *ctx, const reco_model *model, const char *const *paths,
-                                    size_t n, const char *cache, const reco_stream_opts *opts, float *out,
+                                    size_t n, const char *cache, const reco_embed_opts *opts, float *out,
                                     unsigned char *good)
 {
     kept k = {.rows = out, .n = n, .d = reco_model_get_info(model).d};

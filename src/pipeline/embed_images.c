@@ -51,7 +51,7 @@ static reco_status flush(reco_ctx *ctx, reco_decoder *decoder, batch *b, size_t 
 
 /* Pass over what a killed run has done, or begin anew when that were other pictures. */
 static reco_status go_on(reco_ctx *ctx, reco_source **source, const char *path, const char *out,
-                         const reco_stream_opts *opts, reco_output *o, reco_output_place *at)
+                         reco_shard shard, reco_output *o, reco_output_place *at)
 {
     while (at->next < o->at.next) {
         reco_source_item item;
@@ -71,15 +71,18 @@ static reco_status go_on(reco_ctx *ctx, reco_source **source, const char *path, 
     }
     *at = (reco_output_place){0};
     reco_source_close(*source);
-    RECO_TRY(reco_source_open(ctx, source, path, out, opts));
+    RECO_TRY(reco_source_open(ctx, source, path, out, shard));
     return reco_output_restart(ctx, o);
 }
 
 reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
-                              const reco_stream_opts *opts, reco_stream_result *result)
+                              const reco_folder_opts *opts, reco_stream_result *result)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
-    RECO_TRY(reco_part_check(ctx, opts));
+    static const reco_folder_opts none;
+    if (!opts) opts = &none;
+    RECO_TRY(reco_reserved(ctx, "embed", opts->reserved));
+    RECO_TRY(reco_reserved(ctx, "embed", opts->embed.reserved));
+    RECO_TRY(reco_part_check(ctx, opts->shard));
     RECO_TRY(
         reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it an image tower? before OUT is made */
     double start = reco_now();
@@ -90,12 +93,12 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     reco_output o = {0};
     batch b = {0};
     reco_model_info info = reco_model_get_info(model);
-    size_t size = reco_batch(ctx, opts);
-    RECO_GO(reco_source_open(ctx, &source, path, out, opts));
+    size_t size = reco_batch(ctx, &opts->embed);
+    RECO_GO(reco_source_open(ctx, &source, path, out, opts->shard));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_IMAGE, model, opts));
-    RECO_GO(go_on(ctx, &source, path, out, opts, &o, &b.at));
+    RECO_GO(go_on(ctx, &source, path, out, opts->shard, &o, &b.at));
     result->resumed = b.at.next;
-    RECO_GO(reco_decoder_create(ctx, &decoder, model, opts));
+    RECO_GO(reco_decoder_create(ctx, &decoder, model, &opts->embed));
     b.items = reco_alloc(ctx, size, sizeof *b.items, "paths");
     b.paths = reco_alloc(ctx, size, sizeof *b.paths, "paths");
     b.reasons = reco_alloc(ctx, size, sizeof(char *), "reasons");

@@ -20,10 +20,10 @@ static void sort_out(const reco_picture_input *pictures, size_t n, const char **
 }
 
 reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model, const reco_picture_input *pictures,
-                                size_t n, const reco_stream_opts *opts, float *out, size_t *rows,
+                                size_t n, const reco_embed_opts *opts, float *out, size_t *rows,
                                 size_t *count)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_reserved(ctx, "embed", opts ? opts->reserved : NULL));
     reco_decoder *decoder = NULL;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -60,7 +60,7 @@ out:
 }
 
 reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char *const *paths, size_t n,
-                             const reco_stream_opts *opts, float *out, unsigned char *good)
+                             const reco_embed_opts *opts, float *out, unsigned char *good)
 {
     reco_status status = RECO_E_NOMEM;
     size_t d = reco_model_get_info(model).d, count = 0;

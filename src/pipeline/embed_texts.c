@@ -14,8 +14,8 @@ static reco_status flush(reco_ctx *ctx, const reco_model *model, char **texts, s
 }
 
 /* The part's captions from its first on. *left: how many there are */
-static reco_status open_lines(reco_ctx *ctx, reco_lines **lines, const char *path,
-                              const reco_stream_opts *opts, uint64_t *left)
+static reco_status open_lines(reco_ctx *ctx, reco_lines **lines, const char *path, reco_shard shard,
+                              uint64_t *left)
 {
     uint64_t total = 0;
     const char *line = "";
@@ -24,9 +24,9 @@ static reco_status open_lines(reco_ctx *ctx, reco_lines **lines, const char *pat
     reco_lines_close(*lines);
     *lines = NULL;
     RECO_TRY(reco_lines_open(ctx, lines, path));
-    if (!reco_is_part(opts)) return RECO_OK;
+    if (!reco_is_part(shard)) return RECO_OK;
     for (; line; total += line != NULL) RECO_TRY(reco_lines_next(ctx, *lines, &line, &bytes));
-    reco_part part = reco_part_of(opts, total);
+    reco_part part = reco_part_of(shard, total);
     reco_lines_close(*lines);
     *lines = NULL;
     RECO_TRY(reco_lines_open(ctx, lines, path));
@@ -45,10 +45,13 @@ static reco_status next_line(reco_ctx *ctx, reco_lines *lines, uint64_t *left, c
 }
 
 reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
-                             const reco_stream_opts *opts, reco_stream_result *result)
+                             const reco_folder_opts *opts, reco_stream_result *result)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
-    RECO_TRY(reco_part_check(ctx, opts));
+    static const reco_folder_opts none;
+    if (!opts) opts = &none;
+    RECO_TRY(reco_reserved(ctx, "embed", opts->reserved));
+    RECO_TRY(reco_reserved(ctx, "embed", opts->embed.reserved));
+    RECO_TRY(reco_part_check(ctx, opts->shard));
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;
@@ -58,12 +61,12 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     size_t bytes;
     uint64_t left;
     /* Captions are small: several pictures' worth of them makes one batch. */
-    size_t size = 8 * reco_batch(ctx, opts), n = 0, d = reco_model_get_info(model).d;
+    size_t size = 8 * reco_batch(ctx, &opts->embed), n = 0, d = reco_model_get_info(model).d;
     char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
     float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
     unsigned char *cut = reco_alloc(ctx, size, 1, "captions");
     if (!texts || !rows || !cut) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(open_lines(ctx, &lines, path, opts, &left));
+    RECO_GO(open_lines(ctx, &lines, path, opts->shard, &left));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_TEXT, model, opts));
     reco_output_place at = {0};
     while (at.next < o.at.next) { /* what a killed run has done */
@@ -74,7 +77,7 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     }
     if (at.next != o.at.next || at.hash != o.at.hash) { /* other captions */
         at = (reco_output_place){0};
-        RECO_GO(open_lines(ctx, &lines, path, opts, &left));
+        RECO_GO(open_lines(ctx, &lines, path, opts->shard, &left));
         RECO_GO(reco_output_restart(ctx, &o));
     } else
         at = o.at;

@@ -6,10 +6,11 @@
 
 #define MAX_SHOWN ((size_t)4096) /* bytes of an item or reason */
 
-reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir,
-                                const reco_stream_opts *opts)
+reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir, reco_failure_fn failure,
+                                void *user)
 {
-    *f = (reco_failures){.path = reco_path_join(ctx, dir, "failures.jsonl"), .opts = opts};
+    *f = (reco_failures){
+        .path = reco_path_join(ctx, dir, "failures.jsonl"), .failure = failure, .user = user};
     return f->path ? RECO_OK : RECO_E_NOMEM;
 }
 
@@ -49,9 +50,9 @@ out:
 }
 
 reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *dir,
-                                 const reco_stream_opts *opts, uint64_t next)
+                                 const reco_embed_opts *opts, uint64_t next)
 {
-    RECO_TRY(reco_failures_begin(ctx, f, dir, opts));
+    RECO_TRY(reco_failures_begin(ctx, f, dir, opts ? opts->failure : NULL, opts ? opts->user : NULL));
     if (next == 0)
         RECO_TRY(gone(ctx, f));
     else if (reco_path_exists(f->path))
@@ -73,7 +74,7 @@ reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, con
     json_t *line = json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item", shortened(item), "reason",
                              shortened(reason));
     f->count++;
-    if (f->opts && f->opts->failure) f->opts->failure(f->opts->user, row, item, reason);
+    if (f->failure) f->failure(f->user, row, item, reason);
     if (!f->journal) {
         reco_status status = f->file ? RECO_OK : reco_file_begin(ctx, &f->file, f->path);
         if (status == RECO_OK) return reco_write_json_line(ctx, f->file, line);

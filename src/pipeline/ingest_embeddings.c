@@ -230,11 +230,12 @@ static reco_status open_source(reco_ctx *ctx, ingest *g, const char *embeddings,
 }
 
 reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, const char *embeddings,
-                                        const char *bank, int build, const reco_stream_opts *opts,
+                                        const char *bank, int build, const reco_ingest_opts *opts,
                                         reco_stream_result *result)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
-    RECO_TRY(reco_part_check(ctx, opts));
+    const reco_shard shard = opts ? opts->shard : (reco_shard){0};
+    RECO_TRY(reco_reserved(ctx, "ingest", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_part_check(ctx, shard));
     double start = reco_now();
     *result = (reco_stream_result){0};
     ingest g = {.model = model};
@@ -252,7 +253,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
     if (!(g.inside = inside = reco_path_join(ctx, embeddings, "metadata"))) RECO_GO(RECO_E_NOMEM);
     g.exported = from.exported;
     uint64_t n = reco_embeddings_rows(g.source);
-    reco_part part = reco_part_of(opts, n);
+    reco_part part = reco_part_of(shard, n);
     uint64_t seen = part.end = reco_min(n, part.end);
     g.table = g.exported ? &exported_table : opts ? opts->table : NULL;
     reco_embeddings_read_as(g.source, g.table);

@@ -42,17 +42,17 @@ static reco_status take_each(reco_ctx *ctx, reco_sink *s, json_t *record, const 
 }
 
 /* Which records are this shard's: the file is gone through once to be counted. */
-static reco_status find_part(reco_ctx *ctx, const char *pairs, const reco_stream_opts *opts,
-                             reco_part *part)
+static reco_status find_part(reco_ctx *ctx, const char *pairs, reco_shard shard,
+                             const reco_table_opts *table, reco_part *part)
 {
     uint64_t total = 0;
     json_t *record = NULL;
     const char *bad;
     reco_records *records;
     reco_status status = RECO_OK;
-    *part = reco_part_of(opts, 0);
-    if (!reco_is_part(opts)) return RECO_OK;
-    RECO_TRY(reco_records_open(ctx, &records, pairs, opts->table));
+    *part = reco_part_of(shard, 0);
+    if (!reco_is_part(shard)) return RECO_OK;
+    RECO_TRY(reco_records_open(ctx, &records, pairs, table));
     do {
         uint64_t number;
         status = reco_records_next(ctx, records, &record, &number, &bad);
@@ -60,19 +60,20 @@ static reco_status find_part(reco_ctx *ctx, const char *pairs, const reco_stream
         json_decref(record);
     } while (status == RECO_OK && (record || bad));
     reco_records_close(records);
-    *part = reco_part_of(opts, total);
+    *part = reco_part_of(shard, total);
     return status;
 }
 
 /* spec: what the callers know of it. */
-static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_opts *opts,
+static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_ingest_opts *opts,
                           reco_stream_result *result)
 {
     const reco_model *model = spec.model;
     const char *pairs = spec.source;
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
-    RECO_TRY(reco_part_check(ctx, opts));
-    if (spec.update && reco_is_part(opts)) return reco_fail(ctx, RECO_E_ARG, "shard: an update has none");
+    const reco_shard shard = opts ? opts->shard : (reco_shard){0};
+    RECO_TRY(reco_reserved(ctx, "ingest", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_part_check(ctx, shard));
+    if (spec.update && reco_is_part(shard)) return reco_fail(ctx, RECO_E_ARG, "shard: an update has none");
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
     RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();
@@ -90,7 +91,7 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_stream_
     RECO_GO(reco_hash_file(ctx, pairs, content));
     RECO_GO(reco_records_open(ctx, &records, pairs, table));
     RECO_GO(reco_pair_columns(ctx, records));
-    RECO_GO(find_part(ctx, pairs, opts, &part));
+    RECO_GO(find_part(ctx, pairs, shard, table, &part));
     spec.kind = "pairs";
     spec.content = content;
     spec.first = part.begin;
@@ -125,7 +126,7 @@ out:
 }
 
 reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
-                                   const char *bank, int build, const reco_stream_opts *opts,
+                                   const char *bank, int build, const reco_ingest_opts *opts,
                                    reco_stream_result *result)
 {
     return ingest(ctx, (reco_sink_spec){.bank = bank, .build = build != 0, .source = pairs, .model = model},
@@ -133,7 +134,7 @@ reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *model, const
 }
 
 reco_status reco_bank_update_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
-                                   const char *bank, const char *key, const reco_stream_opts *opts,
+                                   const char *bank, const char *key, const reco_ingest_opts *opts,
                                    reco_stream_result *result)
 {
     return ingest(

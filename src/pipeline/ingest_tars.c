@@ -411,18 +411,20 @@ static reco_status read_tar(reco_ctx *ctx, ingest *g, const char *path)
 }
 
 reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const char *const *tars, size_t n,
-                                  const char *bank, int build, const reco_stream_opts *opts,
+                                  const char *bank, int build, const reco_ingest_opts *opts,
                                   reco_stream_result *result)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", opts ? opts->reserved : NULL));
-    RECO_TRY(reco_part_check(ctx, opts));
+    const reco_shard shard = opts ? opts->shard : (reco_shard){0};
+    RECO_TRY(reco_reserved(ctx, "ingest", opts ? opts->reserved : NULL));
+    RECO_TRY(reco_part_check(ctx, shard));
     double start = reco_now();
     *result = (reco_stream_result){0};
     ingest g = {.dropped = &result->dropped,
                 .table = opts ? opts->table : NULL,
-                .max_picture = opts && opts->limits.max_bytes ? opts->limits.max_bytes : MAX_PICTURE};
+                .max_picture =
+                    opts && opts->embed.limits.max_bytes ? opts->embed.limits.max_bytes : MAX_PICTURE};
     reco_shards shards;
-    RECO_TRY(reco_shards_find(ctx, &shards, tars, n, opts));
+    RECO_TRY(reco_shards_find(ctx, &shards, tars, n, shard));
     reco_status status = RECO_OK;
     const reco_sink_spec spec = {
         .bank = bank, .build = build != 0, .kind = "tars", .content = shards.content, .model = model};

@@ -142,10 +142,10 @@ static reco_status provenance(reco_ctx *ctx, const reco_output *o, reco_provenan
 }
 
 reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side,
-                              const reco_model *model, const reco_stream_opts *opts)
+                              const reco_model *model, const reco_folder_opts *opts)
 {
-    *o = (reco_output){.model = model, .side = side, .dtype = opts ? opts->dtype : RECO_DTYPE_F16};
-    reco_part_key(o->part, opts);
+    *o = (reco_output){.model = model, .side = side, .dtype = opts->dtype};
+    reco_part_key(o->part, opts->shard);
     if (!(o->dir = reco_strdup(ctx, dir)) || !(o->state = reco_path_join(ctx, dir, ".embed.json")))
         return RECO_E_NOMEM;
     RECO_TRY(check_folder(ctx, o));
@@ -153,7 +153,7 @@ reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, re
     o->was_there = reco_path_is_dir(dir) && !reco_path_exists(o->state);
     RECO_TRY(made(ctx, dir, layout[side][0]));
     RECO_TRY(made(ctx, dir, "metadata"));
-    RECO_TRY(reco_failures_begin(ctx, &o->failures, dir, opts));
+    RECO_TRY(reco_failures_begin(ctx, &o->failures, dir, opts->embed.failure, opts->embed.user));
     o->saved = reco_now();
     json_t *state = read_state(ctx, o);
     if (state) {

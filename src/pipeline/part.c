@@ -1,23 +1,23 @@
 #include "pipeline/pipeline_internal.h"
 
-reco_status reco_part_check(reco_ctx *ctx, const reco_stream_opts *opts)
+reco_status reco_part_check(reco_ctx *ctx, reco_shard shard)
 {
-    if (!opts || (opts->shard == 0 && opts->shards == 0)) return RECO_OK;
-    if (opts->shard >= 1 && opts->shard <= opts->shards) return RECO_OK;
-    return reco_fail(ctx, RECO_E_ARG, "shard: %u/%u, want I/N with 1 <= I <= N", opts->shard, opts->shards);
+    if (shard.number == 0 && shard.of == 0) return RECO_OK;
+    if (shard.number >= 1 && shard.number <= shard.of) return RECO_OK;
+    return reco_fail(ctx, RECO_E_ARG, "shard: %u/%u, want I/N with 1 <= I <= N", shard.number, shard.of);
 }
 
 /* Parts lie side by side, so that the banks made of them, one after the other, are the bank made of all. */
-reco_part reco_part_of(const reco_stream_opts *opts, uint64_t total)
+reco_part reco_part_of(reco_shard shard, uint64_t total)
 {
-    if (!reco_is_part(opts)) return (reco_part){0, UINT64_MAX};
-    uint64_t before = opts->shard - 1, each = total / opts->shards, larger = total % opts->shards;
+    if (!reco_is_part(shard)) return (reco_part){0, UINT64_MAX};
+    uint64_t before = shard.number - 1, each = total / shard.of, larger = total % shard.of;
     uint64_t begin = before * each + reco_min(before, larger);
     return (reco_part){begin, begin + each + (before < larger)};
 }
 
-void reco_part_key(char key[48], const reco_stream_opts *opts)
+void reco_part_key(char key[48], reco_shard shard)
 {
     *key = 0;
-    if (reco_is_part(opts)) snprintf(key, 48, ":shard=%u/%u", opts->shard, opts->shards);
+    if (reco_is_part(shard)) snprintf(key, 48, ":shard=%u/%u", shard.number, shard.of);
 }

@@ -15,23 +15,22 @@ reco_status reco_write_json_line(reco_ctx *ctx, reco_file *file, json_t *value);
 
 /* ---- part.c: which source records are of a shard ---- */
 
-static inline bool reco_is_part(const reco_stream_opts *opts) { return opts && opts->shards > 0; }
+static inline bool reco_is_part(reco_shard shard) { return shard.of > 0; }
 /* RECO_E_ARG unless the shard is one of the shards. */
-reco_status reco_part_check(reco_ctx *ctx, const reco_stream_opts *opts);
+reco_status reco_part_check(reco_ctx *ctx, reco_shard shard);
 typedef struct reco_part {
     uint64_t begin, end; /* records [begin, end); end UINT64_MAX where there are no shards */
 } reco_part;
-reco_part reco_part_of(const reco_stream_opts *opts, uint64_t total);
-void reco_part_key(char key[48], const reco_stream_opts *opts); /* of a job: ":shard=I/N", or "" */
+reco_part reco_part_of(reco_shard shard, uint64_t total);
+void reco_part_key(char key[48], reco_shard shard); /* of a job: ":shard=I/N", or "" */
 
 /* ---- source.c: pictures by path, from a folder, a list, or the one that it is ---- */
 
 bool reco_is_picture_ending(const char *end, size_t n); /* "jpg", in any case: of any format, read or not */
 typedef struct reco_source reco_source;
-/* The output `except` (NULL: none) may be a folder below that of the pictures: it is passed over, unless it holds pictures. Of opts
- * (may be NULL) the shard counts. */
+/* The output `except` (NULL: none) may be a folder below that of the pictures: it is passed over, unless it holds pictures. */
 reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except,
-                             const reco_stream_opts *opts);
+                             reco_shard shard);
 /* Is there a picture at any depth below dir, which need not be there? */
 reco_status reco_source_holds_pictures(reco_ctx *ctx, const char *dir, bool *holds);
 typedef struct reco_source_item {
@@ -55,15 +54,16 @@ typedef struct reco_failures {
     char *path;
     reco_file *file; /* atomic: written when the first failure comes, in place at commit */
     FILE *journal;   /* of a resumable job: lines are appended as they come */
-    const reco_stream_opts *opts;
+    reco_failure_fn failure;
+    void *user;
     uint64_t count;
 } reco_failures;
-reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir,
-                                const reco_stream_opts *opts);
+reco_status reco_failures_begin(reco_ctx *ctx, reco_failures *f, const char *dir, reco_failure_fn failure,
+                                void *user);
 /* As a journal: a job that goes on from source record `next` keeps the lines of the records before it, since those are
  * not looked at again; a new job (next 0) starts without any. */
 reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *dir,
-                                 const reco_stream_opts *opts, uint64_t next);
+                                 const reco_embed_opts *opts, uint64_t next);
 reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
                               const char *reason);
 /* The journal so far is on disk: before a commit after which its records are not looked at again. */
@@ -76,7 +76,7 @@ void reco_failures_abort(reco_failures *f);
 
 typedef struct reco_decoder reco_decoder;
 reco_status reco_decoder_create(reco_ctx *ctx, reco_decoder **out, const reco_model *model,
-                                const reco_stream_opts *opts);
+                                const reco_embed_opts *opts);
 void reco_decoder_free(reco_decoder *decoder);
 /* A picture in memory: the content of its file, or, where height is not 0, pixels [height][width][3]. */
 typedef struct reco_picture_bytes {
@@ -169,7 +169,7 @@ typedef struct reco_output {
 /* Goes on after the checkpoint of a killed run of the same model and types: o->at says where; the caller passes over that many
  * inputs, and begins anew (restart) unless their hash is the same. */
 reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, reco_side side,
-                              const reco_model *model, const reco_stream_opts *opts);
+                              const reco_model *model, const reco_folder_opts *opts);
 reco_status reco_output_restart(reco_ctx *ctx, reco_output *o);
 uint64_t reco_output_hash(uint64_t hash, const char *item,
                           size_t bytes); /* of the inputs so far, and one more */
@@ -188,7 +188,7 @@ static inline uint64_t reco_count_cut(const unsigned char *cut, size_t n)
     return sum;
 }
 
-static inline size_t reco_batch(const reco_ctx *ctx, const reco_stream_opts *opts)
+static inline size_t reco_batch(const reco_ctx *ctx, const reco_embed_opts *opts)
 {
     return opts && opts->batch ? opts->batch : reco_max(64, 16 * (size_t)reco_ctx_threads(ctx));
 }

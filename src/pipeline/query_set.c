@@ -39,19 +39,19 @@ static void take(reco_query_set *set, size_t at, size_t *bad)
 
 /* Where some rows are good, the others are told of one by one. */
 static reco_status finish(reco_ctx *ctx, reco_query_set *set, const char *path,
-                          const reco_stream_opts *stream, size_t bad)
+                          const reco_query_set_opts *opts, size_t bad)
 {
     if (set->total == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", path);
     if (set->n == 0)
         return reco_fail(ctx, RECO_E_FORMAT,
                          "%s: no row is an embedding: each of %zu is zero or not finite", path, set->total);
-    for (size_t i = 1; i <= bad && stream && stream->failure; i++)
-        stream->failure(stream->user, set->at[set->total - i], "", "is zero or not finite");
+    for (size_t i = 1; i <= bad && opts->failure; i++)
+        opts->failure(opts->user, set->at[set->total - i], "", "is zero or not finite");
     return RECO_OK;
 }
 
 static reco_status from_array(reco_ctx *ctx, reco_query_set *set, const char *path, reco_side side,
-                              const reco_stream_opts *stream)
+                              const reco_query_set_opts *opts)
 {
     reco_npy npy;
     RECO_TRY(reco_npy_open(ctx, &npy, path));
@@ -63,7 +63,7 @@ static reco_status from_array(reco_ctx *ctx, reco_query_set *set, const char *pa
         RECO_GO(reco_npy_rows(ctx, &npy, i, 1, set->rows[side] + set->n * set->d));
         take(set, i, &skipped);
     }
-    status = finish(ctx, set, path, stream, skipped);
+    status = finish(ctx, set, path, opts, skipped);
 out:
     reco_npy_close(&npy);
     return status;
@@ -78,8 +78,8 @@ static reco_status read_values(reco_ctx *ctx, reco_query_set *set, const json_t 
     return RECO_OK;
 }
 
-static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *path, const char *group,
-                               const reco_table_opts *table, const reco_stream_opts *stream)
+static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *path,
+                               const reco_query_set_opts *opts)
 {
     reco_embeddings *e = NULL;
     reco_provenance p;
@@ -88,13 +88,13 @@ static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *p
     reco_status status = RECO_OK;
     RECO_GO(reco_embeddings_open(ctx, &e, path));
     RECO_GO(reco_embeddings_need_metadata(ctx, e));
-    RECO_GO(reco_provenance_of(ctx, path, stream ? stream->encoder : NULL, &p));
+    RECO_GO(reco_provenance_of(ctx, path, opts->encoder, &p));
     set->logit_scale = p.logit_scale;
     const bool has[2] = {reco_embeddings_has(e, RECO_IMAGE), reco_embeddings_has(e, RECO_TEXT)};
     size_t n = reco_embeddings_rows(e);
     bool metadata = reco_embeddings_has_metadata(e);
     RECO_GO(make_room(ctx, set, n, reco_embeddings_width(e), has));
-    reco_embeddings_read_as(e, table);
+    reco_embeddings_read_as(e, opts->table);
     if (metadata) RECO_GO(reco_embeddings_rewind(ctx, e));
     for (size_t i = 0; i < n; i++) {
         const char *bad = NULL;
@@ -104,25 +104,27 @@ static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *p
                 RECO_GO(
                     reco_embeddings_read(ctx, e, (reco_side)side, i, 1, set->rows[side] + set->n * set->d));
         if (metadata) RECO_GO(reco_embeddings_next(ctx, e, &record, &number, &bad));
-        if (record) status = read_values(ctx, set, record, group, table);
+        if (record) status = read_values(ctx, set, record, opts->group, opts->table);
         json_decref(record);
         record = NULL;
         if (status != RECO_OK) goto out;
         take(set, i, &skipped);
     }
-    status = finish(ctx, set, path, stream, skipped);
+    status = finish(ctx, set, path, opts, skipped);
 out:
     reco_embeddings_close(e);
     return status;
 }
 
 reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *path, reco_side side,
-                                const char *group, const reco_table_opts *table,
-                                const reco_stream_opts *stream)
+                                const reco_query_set_opts *opts)
 {
+    const reco_query_set_opts none = {0};
     *set = (reco_query_set){0};
-    reco_status status = reco_path_is_dir(path) ? from_folder(ctx, set, path, group, table, stream)
-                                                : from_array(ctx, set, path, side, stream);
+    if (!opts) opts = &none;
+    RECO_TRY(reco_reserved(ctx, "queries", opts->reserved));
+    reco_status status =
+        reco_path_is_dir(path) ? from_folder(ctx, set, path, opts) : from_array(ctx, set, path, side, opts);
     if (status != RECO_OK) reco_query_set_free(set);
     return status;
 }

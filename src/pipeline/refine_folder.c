@@ -152,9 +152,11 @@ out:
 }
 
 reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const char *in, const char *out,
-                               const reco_stream_opts *stream, reco_stream_result *result)
+                               const reco_refine_opts *opts, reco_stream_result *result)
 {
-    RECO_TRY(reco_reserved(ctx, "stream", stream ? stream->reserved : NULL));
+    const reco_refine_opts defaults = RECO_REFINE_OPTS_INIT;
+    if (!opts) opts = &defaults;
+    RECO_TRY(reco_reserved(ctx, "refine", opts->reserved));
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;
@@ -162,12 +164,12 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
     reco_fusion_config config = reco_fusion_get_config(memory->fusion);
     reco_sides sides = memory->sides == RECO_SIDES_DEFAULT ? config.sides : memory->sides;
     folder f = {.memory = memory, .d = config.d};
-    if (stream) f.concat = stream->concat;
+    if (!isnan(opts->concat)) f.concat = &opts->concat;
     if (f.concat && !(*f.concat >= 0 && *f.concat <= 1))
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "refine: concat = %g, want 0..1", (double)*f.concat));
     RECO_GO(reco_check_output(ctx, out, RECO_OUT_FOLDER, &in, 1));
     RECO_GO(reco_embeddings_open(ctx, &f.e, in));
-    RECO_GO(reco_provenance_of(ctx, in, stream ? stream->encoder : NULL, &p));
+    RECO_GO(reco_provenance_of(ctx, in, opts->encoder, &p));
     if (reco_embeddings_width(f.e) != config.d)
         RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the fusion layer takes %zu", in,
                           reco_embeddings_width(f.e), config.d));
@@ -178,15 +180,16 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
     RECO_GO(make_room(ctx, &f));
     RECO_GO(reco_mkdirs(ctx, out));
     RECO_GO(reco_provenance_write(ctx, out, &none)); /* of what was there before */
-    RECO_GO(reco_failures_begin(ctx, &f.failures, out, stream));
-    bool keep = !stream || stream->keep_dtype;
+    RECO_GO(reco_failures_begin(ctx, &f.failures, out, opts->failure, opts->user));
     p.sides = 0;
     p.d = config.d;
     p.rows = reco_embeddings_rows(f.e);
     for (int side = RECO_IMAGE; side <= RECO_TEXT; side++)
         if (reco_embeddings_has(f.e, (reco_side)side)) {
             RECO_GO(one_side(ctx, &f, (reco_side)side, (int)sides >> side & 1, out,
-                             keep ? reco_embeddings_side_dtype(f.e, (reco_side)side) : stream->dtype));
+                             opts->dtype == RECO_DTYPE_KEEP
+                                 ? reco_embeddings_side_dtype(f.e, (reco_side)side)
+                                 : opts->dtype));
             p.sides |= 1 << side;
         }
     p.refined |= config.layer == RECO_LAYER_NONE ? 0 : p.sides & (int)sides;

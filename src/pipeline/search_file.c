@@ -11,8 +11,8 @@
 typedef struct search {
     const reco_memory *memory;
     reco_side side;
-    reco_find_opts opts;
-    const reco_stream_opts *stream;
+    reco_find_opts find;
+    const reco_search_file_opts *opts;
     reco_search_result *result;
     size_t d, k;
     float *rows, *scores; /* [block][d], [block][k] */
@@ -32,8 +32,7 @@ static size_t keep_good(search *s, size_t from, size_t n)
             char item[64];
             snprintf(item, sizeof item, "query %zu", from + i);
             s->result->failures++;
-            if (s->stream && s->stream->failure)
-                s->stream->failure(s->stream->user, from + i, item, "is zero or not finite");
+            if (s->opts->failure) s->opts->failure(s->opts->user, from + i, item, "is zero or not finite");
             continue;
         }
         s->result->normalised += !unit;
@@ -66,7 +65,7 @@ static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t f
     double start = reco_now();
     reco_question question = {.side = s->side, .x = s->rows, .n = kept};
     if (kept)
-        RECO_TRY(reco_ask(ctx, s->memory, &question, &s->opts,
+        RECO_TRY(reco_ask(ctx, s->memory, &question, &s->find,
                           (reco_answer){.ids = s->ids, .scores = s->scores}));
     s->result->seconds += reco_now() - start;
     spread(s, kept, n);
@@ -82,25 +81,23 @@ static reco_status forget(reco_ctx *ctx, const char *ids, const char *dir)
 }
 
 reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side side, const char *queries,
-                             const char *out, const reco_find_opts *opts, const reco_stream_opts *stream,
-                             reco_search_result *result)
+                             const char *out, const reco_search_file_opts *opts, reco_search_result *result)
 {
     *result = (reco_search_result){0};
     RECO_TRY(reco_reserved(ctx, "search", opts->reserved));
-    RECO_TRY(reco_reserved(ctx, "stream", stream ? stream->reserved : NULL));
+    RECO_TRY(reco_reserved(ctx, "search", opts->find.reserved));
     reco_npy npy = {0};
     reco_npy_writer *ids = NULL, *scores = NULL;
     char *ids_path = NULL, *scores_path = NULL;
-    search s = {.memory = memory, .side = side, .opts = *opts, .stream = stream, .result = result};
-    if (s.opts.k == 0) s.opts.k = 10;
-    s.k = s.opts.k;
+    search s = {.memory = memory, .side = side, .find = opts->find, .opts = opts, .result = result};
+    if (s.find.k == 0) s.find.k = 10;
+    s.k = s.find.k;
     s.d = reco_bank_get_info(memory->bank).d;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_OK;
     if (s.k > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K));
-    RECO_GO(
-        reco_check_embeddings(ctx, queries, stream ? stream->encoder : NULL, memory->bank, memory->fusion));
+    RECO_GO(reco_check_embeddings(ctx, queries, opts->encoder, memory->bank, memory->fusion));
     RECO_GO(reco_npy_open(ctx, &npy, queries));
     if (npy.dtype != RECO_DTYPE_F16 && npy.dtype != RECO_DTYPE_F32 && npy.dtype != RECO_DTYPE_F64)
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16, F32 or F64", queries,

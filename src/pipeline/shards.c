@@ -202,9 +202,9 @@ static reco_status identify(reco_ctx *ctx, reco_shards *s)
 }
 
 /* Whole tars, since only who has read one knows how many samples it has. */
-static void keep_part(reco_shards *s, const reco_stream_opts *opts)
+static void keep_part(reco_shards *s, reco_shard shard)
 {
-    reco_part part = reco_part_of(opts, s->n);
+    reco_part part = reco_part_of(shard, s->n);
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++)
         if (i >= part.begin && i < part.end)
@@ -215,14 +215,14 @@ static void keep_part(reco_shards *s, const reco_stream_opts *opts)
 }
 
 reco_status reco_shards_find(reco_ctx *ctx, reco_shards *s, const char *const *patterns, size_t n,
-                             const reco_stream_opts *opts)
+                             reco_shard shard)
 {
     *s = (reco_shards){0};
     reco_status status = RECO_OK;
     for (size_t i = 0; i < n; i++) RECO_GO(expand(ctx, s, patterns[i], 0));
     if (s->n == 0) RECO_GO(reco_fail(ctx, RECO_E_ARG, "tars: none given"));
     RECO_GO(drop_doubles(ctx, s));
-    keep_part(s, opts);
+    keep_part(s, shard);
     RECO_GO(identify(ctx, s));
 out:
     if (status != RECO_OK) reco_shards_free(s);

@@ -12,9 +12,9 @@ typedef struct reco_shards {
     char content[33]; /* names what they are */
 } reco_shards;
 /* A pattern may have {000..009}, {a..e}, {a,b} (nested, too), "*", "?" and "[...]". RECO_E_NOTFOUND or RECO_E_IO where not one
- * can be opened. Of opts (may be NULL) the shard counts: its tars alone, of which there may be none. */
+ * can be opened. Of a shard its tars alone, of which there may be none. */
 reco_status reco_shards_find(reco_ctx *ctx, reco_shards *s, const char *const *patterns, size_t n,
-                             const reco_stream_opts *opts);
+                             reco_shard shard);
 void reco_shards_free(reco_shards *s);
 
 #endif

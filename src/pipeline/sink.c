@@ -65,7 +65,7 @@ static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec, bool *k
 
 /* Source, encoder and what chooses among the rows name a job: the same command run again goes on with it. */
 static void job_key(char key[288], const reco_sink *s, const char *fingerprint,
-                    const reco_stream_opts *opts)
+                    const reco_ingest_opts *opts)
 {
     char table[32], part[48];
     int at = snprintf(key, 288, "%s:%s", s->spec.kind, s->spec.content);
@@ -80,14 +80,16 @@ static void job_key(char key[288], const reco_sink *s, const char *fingerprint,
     if (opts && opts->dedup > 0)
         at += snprintf(key + at, 288 - (size_t)at, ":dedup=%.9g", (double)opts->dedup);
     reco_table_key(table, opts ? opts->table : NULL);
-    reco_part_key(part, opts);
+    reco_part_key(part, opts ? opts->shard : (reco_shard){0});
     snprintf(key + at, 288 - (size_t)at, "%s%s%s", table, s->several ? ":several" : "", part);
 }
 
-static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *opts)
+static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_ingest_opts *opts)
 {
     reco_sink_spec *spec = &s->spec;
+    const reco_embed_opts *embed = opts ? &opts->embed : NULL;
     float dedup = opts ? opts->dedup : 0;
+    RECO_TRY(reco_reserved(ctx, "embed", embed ? embed->reserved : NULL));
     char key[288], fingerprint[33] = "";
     int done = 0;
     RECO_TRY(reco_dedup_check(ctx, dedup));
@@ -102,7 +104,7 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *op
     size_t usual = spec->update ? COMMIT_CHANGES : spec->model ? COMMIT_ROWS : COMMIT_VECTORS;
     s->commit = opts && opts->commit ? opts->commit : usual;
     if (dedup > 0) s->commit = reco_min(s->commit, reco_max(VECTORS, HELD_FLOATS / s->d));
-    s->most_pictures = spec->model ? reco_batch(ctx, opts) : reco_min(VECTORS, s->commit);
+    s->most_pictures = spec->model ? reco_batch(ctx, embed) : reco_min(VECTORS, s->commit);
     s->size = spec->model ? ROWS_A_PICTURE * s->most_pictures : s->most_pictures;
     RECO_TRY(locations(ctx, s));
     job_key(key, s, fingerprint, opts);
@@ -121,13 +123,13 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_stream_opts *op
             0; /* what was added before is added once more: pairs that are still there are passed over */
     s->result->resumed = s->next - reco_min(s->next, spec->first);
     RECO_TRY(buffers(ctx, s));
-    if (spec->model) RECO_TRY(reco_decoder_create(ctx, &s->decoder, spec->model, opts));
+    if (spec->model) RECO_TRY(reco_decoder_create(ctx, &s->decoder, spec->model, embed));
     if (dedup > 0) RECO_TRY(reco_dedup_open(ctx, &s->dedup, spec->bank, s->d, dedup));
-    return reco_failures_resume(ctx, &s->failures, spec->bank, opts, s->next);
+    return reco_failures_resume(ctx, &s->failures, spec->bank, embed, s->next);
 }
 
 reco_status reco_sink_open(reco_ctx *ctx, reco_sink **out, const reco_sink_spec *spec,
-                           const reco_stream_opts *opts, reco_stream_result *result)
+                           const reco_ingest_opts *opts, reco_stream_result *result)
 {
     *out = NULL;
     reco_sink *s = reco_alloc(ctx, 1, sizeof *s, "pairs");
@@ -135,7 +137,7 @@ reco_status reco_sink_open(reco_ctx *ctx, reco_sink **out, const reco_sink_spec 
     s->spec = *spec;
     s->result = result;
     s->several = opts && opts->several_captions;
-    s->is_part = reco_is_part(opts);
+    s->is_part = opts && reco_is_part(opts->shard);
     reco_status status = begin(ctx, s, opts);
     if (status == RECO_OK)
         *out = s;

@@ -25,7 +25,7 @@ typedef struct reco_sink_spec {
 typedef struct reco_sink reco_sink;
 /* The spec's strings and model are borrowed until the sink is closed. */
 reco_status reco_sink_open(reco_ctx *ctx, reco_sink **out, const reco_sink_spec *spec,
-                           const reco_stream_opts *opts, reco_stream_result *result);
+                           const reco_ingest_opts *opts, reco_stream_result *result);
 /* NULL is fine. */
 void reco_sink_close(reco_sink *s);
 /* The build was finished before: there is nothing to read. */

@@ -119,15 +119,15 @@ static reco_status next_line(reco_ctx *ctx, reco_lines *lines, const char **line
 }
 
 /* A list of which this part is to be read: it is gone through once to be counted. */
-static reco_status open_list(reco_ctx *ctx, reco_source *source, const reco_stream_opts *opts)
+static reco_status open_list(reco_ctx *ctx, reco_source *source, reco_shard shard)
 {
     uint64_t total = 0;
     const char *line = "";
     RECO_TRY(reco_lines_open(ctx, &source->lines, source->path));
     source->left = UINT64_MAX;
-    if (!reco_is_part(opts)) return RECO_OK;
+    if (!reco_is_part(shard)) return RECO_OK;
     for (; line; total += line != NULL) RECO_TRY(next_line(ctx, source->lines, &line));
-    reco_part part = reco_part_of(opts, total);
+    reco_part part = reco_part_of(shard, total);
     source->left = part.end - part.begin;
     reco_lines_close(source->lines);
     source->lines = NULL;
@@ -137,7 +137,7 @@ static reco_status open_list(reco_ctx *ctx, reco_source *source, const reco_stre
 }
 
 reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except,
-                             const reco_stream_opts *opts)
+                             reco_shard shard)
 {
     *out = NULL;
     reco_source *source = reco_alloc(ctx, 1, sizeof *source, "source");
@@ -155,9 +155,9 @@ reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path,
     } else if (is_one_picture(path)) {
         RECO_GO(one_picture(ctx, source, path));
     } else {
-        RECO_GO(open_list(ctx, source, opts));
+        RECO_GO(open_list(ctx, source, shard));
     }
-    reco_part part = reco_part_of(opts, source->n);
+    reco_part part = reco_part_of(shard, source->n);
     source->at = (size_t)part.begin;
     source->end = reco_min(source->n, part.end);
     source->total = source->end - source->at;

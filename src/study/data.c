@@ -31,8 +31,7 @@ static reco_status see(reco_ctx *ctx, const study_data *data, char *const *paths
     unsigned char *good = reco_alloc(ctx, n + 1, 1, "queries");
     const size_t shape[2] = {n, data->d};
     if (!good) return RECO_E_NOMEM;
-    status = reco_embed_files(ctx, data->model, (const char *const *)paths, n, &(reco_stream_opts){0}, rows,
-                              good);
+    status = reco_embed_files(ctx, data->model, (const char *const *)paths, n, NULL, rows, good);
     if (status == RECO_OK) status = reco_npy_write(ctx, file, RECO_DTYPE_F32, 2, shape, rows);
     reco_free(good);
     return status;
@@ -67,7 +66,7 @@ static bool is_zero(const float *row, size_t d)
 }
 
 static reco_status embed_queries(reco_ctx *ctx, study_data *data, const char *dir,
-                                 const reco_stream_opts *stream)
+                                 const reco_study_opts *opts)
 {
     const size_t n = data->nqueries, d = data->d;
     float *seen = NULL;
@@ -80,7 +79,7 @@ static reco_status embed_queries(reco_ctx *ctx, study_data *data, const char *di
         const study_query *x = &data->queries[i];
         const float *row = x->path ? seen + next++ * d : x->row;
         if (is_zero(row, d)) {
-            study_data_drop(stream, data, i, x->path, "could not be read");
+            study_data_drop(opts, data, i, x->path, "could not be read");
             continue;
         }
         memcpy(data->rows + data->n * d, row, d * sizeof(float));
@@ -132,10 +131,9 @@ static reco_status make_key(reco_ctx *ctx, study_data *data)
     return RECO_OK;
 }
 
-reco_status study_data_embed(reco_ctx *ctx, study_data *data, const char *dir,
-                             const reco_stream_opts *stream)
+reco_status study_data_embed(reco_ctx *ctx, study_data *data, const char *dir, const reco_study_opts *opts)
 {
-    RECO_TRY(embed_queries(ctx, data, dir, stream));
+    RECO_TRY(embed_queries(ctx, data, dir, opts));
     RECO_TRY(embed_classes(ctx, data));
     return make_key(ctx, data);
 }

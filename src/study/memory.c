@@ -27,20 +27,22 @@ static reco_status needs_model(reco_ctx *ctx, const char *path, const reco_model
 }
 
 reco_status study_as_bank(reco_ctx *ctx, char **out, const char *path, const study_data *data,
-                          const char *dir, const reco_stream_opts *stream)
+                          const char *dir, const reco_study_opts *opts)
 {
     bool bank, folder = reco_path_is_dir(path);
     char key[33];
     RECO_TRY(is_bank(ctx, path, &bank));
     if (bank) return (*out = reco_strdup(ctx, path)) ? RECO_OK : RECO_E_NOMEM;
     RECO_TRY(folder ? study_folder_key(ctx, path, data, key)
-                    : study_table_key(ctx, path, data, stream ? stream->table : NULL, key));
+                    : study_table_key(ctx, path, data, opts->table, key));
     if (!(*out = reco_format(ctx, "%s/banks/%s.bank", dir, key))) return RECO_E_NOMEM;
     reco_stream_result result;
+    const reco_ingest_opts how = {.embed = {.failure = opts->failure, .user = opts->user},
+                                  .table = opts->table};
     const reco_model *model = data->model;
-    if (!folder) return reco_bank_ingest_pairs(ctx, model, path, *out, 1, stream, &result);
+    if (!folder) return reco_bank_ingest_pairs(ctx, model, path, *out, 1, &how, &result);
     RECO_TRY(needs_model(ctx, path, &model));
-    return reco_bank_ingest_embeddings(ctx, model, path, *out, 1, stream, &result);
+    return reco_bank_ingest_embeddings(ctx, model, path, *out, 1, &how, &result);
 }
 
 /* ---- what a bank holds ---- */
@@ -91,12 +93,12 @@ static reco_status key_of(reco_ctx *ctx, study_bank *b)
 
 /* The folder of the memory's bank. */
 static reco_status find(reco_ctx *ctx, char **out, const study_memory *m, const study_data *data,
-                        double wrong, uint64_t seed, const char *dir, const reco_stream_opts *stream)
+                        double wrong, uint64_t seed, const char *dir, const reco_study_opts *opts)
 {
     char *paths[STUDY_MOST_VALUES] = {0};
     reco_status status = RECO_OK;
     for (size_t i = 0; i < m->n && status == RECO_OK; i++)
-        status = study_as_bank(ctx, &paths[i], m->paths[i], data, dir, stream);
+        status = study_as_bank(ctx, &paths[i], m->paths[i], data, dir, opts);
     if (status == RECO_OK && m->n == 1 && wrong <= 0) {
         *out = paths[0];
         paths[0] = NULL;
@@ -120,11 +122,11 @@ reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const 
 
 reco_status study_bank_open(reco_ctx *ctx, study_bank *b, const reco_study *study, const study_data *data,
                             size_t memory, double wrong, uint64_t seed, const char *dir,
-                            const reco_stream_opts *stream)
+                            const reco_study_opts *opts)
 {
     char *path = NULL;
     *b = (study_bank){0};
-    reco_status status = find(ctx, &path, &study->memories[memory], data, wrong, seed, dir, stream);
+    reco_status status = find(ctx, &path, &study->memories[memory], data, wrong, seed, dir, opts);
     if (status == RECO_OK) status = study_bank_at(ctx, b, path, data);
     reco_free(path);
     return status;

@@ -3,16 +3,11 @@
 
 #include <stdio.h>
 
-void study_data_drop(const reco_stream_opts *stream, study_data *data, size_t row, const char *what,
+void study_data_drop(const reco_study_opts *opts, study_data *data, size_t row, const char *what,
                      const char *reason)
 {
     data->failures++;
-    if (stream && stream->failure) stream->failure(stream->user, row, what, reason);
-}
-
-static const reco_table_opts *table_of(const reco_study_opts *opts)
-{
-    return opts->stream ? opts->stream->table : NULL;
+    if (opts->failure) opts->failure(opts->user, row, what, reason);
 }
 
 /* ---- classes ---- */
@@ -48,7 +43,7 @@ static reco_status embedded_classes(reco_ctx *ctx, study_data *data, const reco_
 {
     const char *path = study->class_embeddings;
     reco_query_set *set = &data->class_set;
-    RECO_TRY(reco_query_set_load(ctx, set, path, RECO_TEXT, NULL, table_of(opts), &(reco_stream_opts){0}));
+    RECO_TRY(reco_query_set_load(ctx, set, path, RECO_TEXT, &(reco_query_set_opts){.table = opts->table}));
     if (!set->rows[RECO_TEXT])
         return reco_fail(ctx, RECO_E_FORMAT, "%s: has no text_emb, want a row for each class", path);
     if (set->n != set->total)
@@ -129,15 +124,15 @@ static reco_status read_embeddings(reco_ctx *ctx, study_data *data, const reco_s
 {
     const char *path = study->queries[which];
     reco_query_set *set = &data->sets[which];
-    const reco_stream_opts stream = opts->stream ? *opts->stream : (reco_stream_opts){0};
-    RECO_TRY(reco_query_set_load(ctx, set, path, RECO_IMAGE, NULL, table_of(opts), &stream));
+    const reco_query_set_opts how = {.table = opts->table, .failure = opts->failure, .user = opts->user};
+    RECO_TRY(reco_query_set_load(ctx, set, path, RECO_IMAGE, &how));
     data->failures += set->total - set->n;
     if (!set->rows[RECO_IMAGE])
         return reco_fail(ctx, RECO_E_FORMAT, "%s: has no img_emb, want a row for each query", path);
     if (!data->d) data->d = set->d;
     if (set->d != data->d)
         return reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, want %zu", path, set->d, data->d);
-    return label_rows(ctx, set, path, study->labels[which], table_of(opts), l);
+    return label_rows(ctx, set, path, study->labels[which], opts->table, l);
 }
 
 static const char *why_not(const labelled *l, size_t i)
@@ -147,7 +142,7 @@ static const char *why_not(const labelled *l, size_t i)
 
 /* The rows whose label is a class become queries; the others are told of. */
 static reco_status take(reco_ctx *ctx, study_data *data, const labelled *l, const char *file, int which,
-                        const reco_stream_opts *stream)
+                        const reco_study_opts *opts)
 {
     const reco_query_set *set = &data->sets[which];
     size_t good = 0;
@@ -178,7 +173,7 @@ static reco_status take(reco_ctx *ctx, study_data *data, const labelled *l, cons
                          (unsigned long long)line, l->names[i],
                          reco_class_list_nearest(data->list, l->names[i]));
             reco_text_clean(reason);
-            study_data_drop(stream, data, i, image, reason);
+            study_data_drop(opts, data, i, image, reason);
             continue;
         }
         study_query *x = &data->queries[data->nqueries];
@@ -201,9 +196,9 @@ static reco_status read_queries(reco_ctx *ctx, study_data *data, const reco_stud
     labelled l = {0};
     reco_status status = study_is_embeddings(file)
                              ? read_embeddings(ctx, data, study, which, opts, &l)
-                             : reco_read_columns(ctx, file, table_of(opts), "image", "label", &l.images,
+                             : reco_read_columns(ctx, file, opts->table, "image", "label", &l.images,
                                                  &l.names, &l.reasons, &l.lines, &l.n);
-    if (status == RECO_OK) status = take(ctx, data, &l, file, which, opts->stream);
+    if (status == RECO_OK) status = take(ctx, data, &l, file, which, opts);
     labelled_free(&l);
     return status;
 }

@@ -47,7 +47,7 @@ static reco_status load_pairs(running *r)
 {
     char *path = NULL;
     if (!r->study->pairs) return RECO_OK;
-    reco_status status = study_as_bank(r->ctx, &path, r->study->pairs, &r->data, r->dir, r->opts->stream);
+    reco_status status = study_as_bank(r->ctx, &path, r->study->pairs, &r->data, r->dir, r->opts);
     if (status == RECO_OK) status = study_bank_at(r->ctx, &r->pairs, path, &r->data);
     if (status == RECO_OK) status = study_bank_classes(r->ctx, &r->pairs, &r->data);
     if (status == RECO_OK) status = reco_pair_set_load(r->ctx, &r->set, path);
@@ -104,7 +104,7 @@ static reco_status need_bank(running *r, const study_spec *spec, uint64_t seed)
     study_bank_close(&r->asked);
     r->ready = false;
     RECO_TRY(study_bank_open(r->ctx, &r->asked, r->study, &r->data, spec->memory, spec->wrong, drawn,
-                             r->dir, r->opts->stream));
+                             r->dir, r->opts));
     r->memory = spec->memory;
     r->wrong = spec->wrong;
     r->drawn = drawn;
@@ -281,8 +281,8 @@ static reco_status begin(running *r)
     RECO_TRY(folder(r, NULL));
     RECO_TRY(reco_dir_lock(r->ctx, &r->lock, r->dir));
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) RECO_TRY(folder(r, folders[i]));
-    RECO_TRY(study_data_embed(r->ctx, &r->data, r->dir, r->opts->stream));
-    RECO_TRY(study_bank_open(r->ctx, &r->trained, s, &r->data, 1, 0, 0, r->dir, r->opts->stream));
+    RECO_TRY(study_data_embed(r->ctx, &r->data, r->dir, r->opts));
+    RECO_TRY(study_bank_open(r->ctx, &r->trained, s, &r->data, 1, 0, 0, r->dir, r->opts));
     RECO_TRY(study_bank_classes(r->ctx, &r->trained, &r->data));
     RECO_TRY(check_embeddings(r));
     return load_pairs(r);

@@ -128,7 +128,7 @@ typedef struct study_bank {
 /* wrong: percent of its captions, drawn by the seed */
 reco_status study_bank_open(reco_ctx *ctx, study_bank *out, const reco_study *study, const study_data *data,
                             size_t memory, double wrong, uint64_t seed, const char *dir,
-                            const reco_stream_opts *stream);
+                            const reco_study_opts *opts);
 reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const study_data *data);
 reco_status study_bank_classes(reco_ctx *ctx, study_bank *b, const study_data *data);
 void study_bank_close(study_bank *b);
@@ -136,7 +136,7 @@ reco_status study_bank_filter(reco_ctx *ctx, reco_bank_filter **out, const study
                               const study_spec *spec, const study_data *data, uint64_t seed);
 /* The bank that a path is, or that its pairs become, once, below dir. */
 reco_status study_as_bank(reco_ctx *ctx, char **out, const char *path, const study_data *data,
-                          const char *dir, const reco_stream_opts *stream);
+                          const char *dir, const reco_study_opts *opts);
 
 /* derive.c: the bank of several, joined, of whose captions `wrong` percent are another row's; made once, below dir. */
 reco_status study_derive(reco_ctx *ctx, char **out, char *const *paths, size_t n, const study_data *data,
@@ -146,9 +146,8 @@ reco_status study_derive(reco_ctx *ctx, char **out, char *const *paths, size_t n
 reco_status study_data_read(reco_ctx *ctx, study_data *data, const reco_study *study,
                             const reco_study_opts *opts);
 /* data.c: embedded, once, below dir. */
-reco_status study_data_embed(reco_ctx *ctx, study_data *data, const char *dir,
-                             const reco_stream_opts *stream);
-void study_data_drop(const reco_stream_opts *stream, study_data *data, size_t row, const char *what,
+reco_status study_data_embed(reco_ctx *ctx, study_data *data, const char *dir, const reco_study_opts *opts);
+void study_data_drop(const reco_study_opts *opts, study_data *data, size_t row, const char *what,
                      const char *reason);
 void study_data_free(study_data *data);
 

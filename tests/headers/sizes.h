@@ -26,11 +26,16 @@ SIZE(reco_bank_spec, 96);
 SIZE(reco_compact_opts, 72);
 SIZE(reco_train_opts, 240);
 SIZE(reco_model_opts, 80);
-SIZE(reco_stream_opts, 168);
+SIZE(reco_embed_opts, 104);
+SIZE(reco_folder_opts, 184);
+SIZE(reco_ingest_opts, 216);
+SIZE(reco_search_file_opts, 176);
+SIZE(reco_refine_opts, 96);
+SIZE(reco_query_set_opts, 104);
 SIZE(reco_table_opts, 120);
 SIZE(reco_pull_opts, 120);
 SIZE(reco_find_opts, 88);
-SIZE(reco_study_opts, 168);
+SIZE(reco_study_opts, 176);
 
 /* The library is the headers'. */
 int main(void)

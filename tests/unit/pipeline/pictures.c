@@ -98,7 +98,7 @@ static void test_forms(void **state)
     for (size_t batch = 0; batch < 45; batch += 11)
         for (size_t n = 0; n <= N; n += n < 3 ? 1 : 37) {
             memset(got, 0, sizeof got);
-            good(reco_embed_pictures(ctx, model, in, n, &(reco_stream_opts){.batch = batch}, got[0], rows,
+            good(reco_embed_pictures(ctx, model, in, n, &(reco_embed_opts){.batch = batch}, got[0], rows,
                                      &count));
             assert_int_equal(count, n);
             for (size_t i = 0; i < n; i++) assert_int_equal(rows[i], i);
@@ -134,7 +134,7 @@ static void test_failures(void **state)
                {39, "picture", "picture: "}};
     for (size_t batch = 0; batch < 45; batch += 9) {
         memset(&f, 0, sizeof f);
-        reco_stream_opts opts = {.batch = batch, .failure = note, .user = &f};
+        reco_embed_opts opts = {.batch = batch, .failure = note, .user = &f};
         good(reco_embed_pictures(ctx, model, in, N, &opts, got[0], rows, &count));
         assert_int_equal(count, N - 6);
         assert_int_equal(f.n, 6);
@@ -150,7 +150,7 @@ static void test_failures(void **state)
             assert_memory_equal(got[i], all[at], sizeof all[0]);
         }
     }
-    reco_stream_opts opts = {.limits.max_pixels = H * W - 1, .failure = note, .user = &f};
+    reco_embed_opts opts = {.limits.max_pixels = H * W - 1, .failure = note, .user = &f};
     memset(&f, 0, sizeof f);
     good(reco_embed_pictures(ctx, model, in + 1, 3, &opts, got[0], rows, &count));
     assert_int_equal(count, 0);
@@ -194,7 +194,7 @@ static void test_kept(void **state)
         good(reco_write_file(ctx, path[i], bmp[i], FILE_BYTES));
     }
     const char *paths[PICTURES] = {path[0], "/none/there.png", path[1]};
-    reco_stream_opts opts = {.failure = note, .user = &f};
+    reco_embed_opts opts = {.failure = note, .user = &f};
     good(reco_embed_files(ctx, model, paths, PICTURES, NULL, want, ok));
     for (int again = 0; again < 2; again++) {
         memset(&f, 0, sizeof f);
