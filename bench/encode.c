@@ -213,7 +213,7 @@ static int open_model(bench *b)
                                       b->sides == RECO_SIDES_TEXT ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT};
     if (reco_model_open(b->ctx, &b->model, path, &model_opts) != RECO_OK) return fail_reco(b);
     b->open_seconds = now() - start;
-    b->info = reco_model_get_info(b->model);
+    b->info = *reco_model_get_info(b->model);
     b->peak_open = memory("VmHWM") - memory("RssFile");
     forget_peak();
     return 0;

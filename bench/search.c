@@ -48,7 +48,7 @@ static reco_bank_filter *every_tenth(const reco_bank *bank)
 {
     reco_bank_filter *filter;
     size_t n = 0;
-    int64_t next = reco_bank_get_info(bank).next_id, *ids = malloc((size_t)(next / 10 + 1) * sizeof *ids);
+    int64_t next = reco_bank_get_info(bank)->next_id, *ids = malloc((size_t)(next / 10 + 1) * sizeof *ids);
     for (int64_t id = 0; ids && id < next; id += 10) ids[n++] = id;
     check(reco_bank_filter_ids(ctx, &filter, bank, ids, n));
     free(ids);
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     double start = now();
     check(reco_bank_open(ctx, &bank, argv[1]));
     double open_seconds = now() - start;
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     float *queries = read_all(argv[2], nq * info.d * sizeof *queries),
           *scores = malloc(nq * k * sizeof *scores);
     int64_t *ids = malloc(nq * k * sizeof *ids);

@@ -208,7 +208,7 @@ static reco_status ingest(cli *c, args *a, bool build, int *code)
     reco_bank *bank = NULL;
     status = reco_bank_open(c->ctx, &bank, a->out);
     if (status != RECO_OK) return status;
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     reco_bank_close(bank);
     *code |= cli_skipped(c, r.failures, "failures.jsonl");
     cli_table_result(c, &r);

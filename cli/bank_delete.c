@@ -246,7 +246,7 @@ static reco_status pick_near(cli *c, reco_bank_deletion *d, const args *a)
     if (status == RECO_OK && a->model)
         status = cli_open_model(c, &model, a->model, cli_query_sides(a->near, a->nnear));
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, bank, NULL);
-    if (status == RECO_OK && !(x = calloc(reco_bank_get_info(bank).d, sizeof *x))) status = RECO_E_NOMEM;
+    if (status == RECO_OK && !(x = calloc(reco_bank_get_info(bank)->d, sizeof *x))) status = RECO_E_NOMEM;
     for (size_t i = 0; i < a->nnear && status == RECO_OK; i++) {
         const cli_query *q = &a->near[i];
         reco_side own = q->kind == QUERY_TEXT ? RECO_TEXT : RECO_IMAGE;

@@ -15,7 +15,7 @@ static json_t *files(const reco_bank *bank, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
-        reco_segment_info s = reco_bank_get_segment(bank, i);
+        reco_segment_info s = *reco_bank_get_segment(bank, i);
         json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s}", "file", s.file, "first",
                                               (json_int_t)s.first, "rows", (json_int_t)s.rows, "bytes",
                                               (json_int_t)s.bytes, "xxh3", s.xxh3));
@@ -30,7 +30,7 @@ int cmd_bank_info(int argc, char **argv)
     reco_bank *bank = NULL;
     reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
     if (status != RECO_OK) return cli_end(&c, status);
-    reco_bank_info i = reco_bank_get_info(bank);
+    reco_bank_info i = *reco_bank_get_info(bank);
     if (c.json)
         cli_print(json_pack(
             "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:f, s:o}", "format", i.format,

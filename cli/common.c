@@ -84,7 +84,7 @@ const char *cli_sides_name(reco_sides sides)
 
 const char *cli_refined(const reco_fusion *fusion, reco_sides sides, bool own)
 {
-    bool trained = reco_fusion_get_config(fusion).layer != RECO_LAYER_NONE;
+    bool trained = reco_fusion_get_config(fusion)->layer != RECO_LAYER_NONE;
     return own && trained && sides == RECO_SIDES_NONE
                ? "none (training found nothing better than CLIP alone)"
                : cli_sides_name(sides);
@@ -334,7 +334,7 @@ int cli_truncated(cli *c, const reco_model *model, uint64_t texts, const char *w
     cli_clear_bar(c);
     fprintf(stderr, "reco: warning: %llu %s%s longer than the model's context of %zu tokens, and cut\n",
             (unsigned long long)texts, what, texts == 1 ? " is" : "s are",
-            reco_model_get_info(model).context);
+            reco_model_get_info(model)->context);
     return c->strict ? 1 : 0;
 }
 
@@ -373,7 +373,7 @@ reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, c
 {
     reco_status status = reco_bank_open(c->ctx, bank, bank_path);
     if (status == RECO_OK && fusion_name)
-        status = reco_fusion_open(c->ctx, fusion, fusion_name, reco_bank_get_info(*bank).d, k);
+        status = reco_fusion_open(c->ctx, fusion, fusion_name, reco_bank_get_info(*bank)->d, k);
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, *bank, fusion_name ? *fusion : NULL);
     return status;
 }

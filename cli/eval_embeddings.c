@@ -153,7 +153,7 @@ static reco_status caption_classes(cli *c, eval_args *a, source *s, eval_questio
 static reco_status named_classes(cli *c, eval_args *a)
 {
     zero_shot *z = &a->z;
-    size_t d = reco_model_get_info(z->model).d;
+    size_t d = reco_model_get_info(z->model)->d;
     reco_status status = reco_class_list_read(c->ctx, &z->list, z->class_file);
     if (status == RECO_OK) status = zero_shot_settle(c, z, z->merge);
     if (status == RECO_OK && d != z->among.d) {

@@ -138,7 +138,7 @@ static reco_status remember(cli *c, eval_args *a, eval_run *run)
     reco_status status =
         zero_shot_remember(c, z, run->bank, run->fusion, run->k, run->control ? &off : &z->readout);
     if (status != RECO_OK) return status;
-    run->layer = reco_fusion_get_config(z->fusion).layer;
+    run->layer = reco_fusion_get_config(z->fusion)->layer;
     run->sides = z->s.sides;
     run->k = z->s.k;
     run->mixture = z->s.mixture;
@@ -240,7 +240,7 @@ static reco_status check_width(cli *c, const eval_args *a)
         reco_bank *bank = NULL;
         reco_status status = reco_bank_open(c->ctx, &bank, a->z.banks[b]);
         if (status != RECO_OK) return status;
-        size_t d = reco_bank_get_info(bank).d;
+        size_t d = reco_bank_get_info(bank)->d;
         reco_bank_close(bank);
         if (d == a->z.among.d) continue;
         cli_error("%s: embeddings of %zu, the bank holds vectors of %zu",

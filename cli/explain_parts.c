@@ -10,7 +10,7 @@ reco_mixture explain_mixture(const zero_shot *z, int expert)
 {
     reco_mixture m = z->s.mixture;
     bool mixes = zero_shot_mixes(z);
-    float scale = z->model ? reco_model_get_info(z->model).logit_scale : 0;
+    float scale = z->model ? reco_model_get_info(z->model)->logit_scale : 0;
     if (!mixes) m = (reco_mixture){0, 1, {scale, scale, scale}, 0}; /* the refined cosines decide */
     if (expert < 3) m.clip = expert == 0, m.refined = expert == 1;
     return m;
@@ -72,7 +72,7 @@ json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char
         reco_pair_free(&pair);
     }
     static const char *const sides[] = {"image", "text"};
-    reco_fusion_config config = reco_fusion_get_config(z->fusion);
+    reco_fusion_config config = *reco_fusion_get_config(z->fusion);
     reco_side own = strcmp(by, "image") == 0 ? RECO_IMAGE : RECO_TEXT;
     return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "by", by, "compared",
                      sides[reco_modality_side(config.search, own)], "fused",
@@ -95,11 +95,11 @@ void explain_votes(const zero_shot *z, json_t *rows, const float *scores, size_t
 
 json_t *explain_facts(const zero_shot *z)
 {
-    reco_bank_info bank = reco_bank_get_info(z->bank);
+    reco_bank_info bank = *reco_bank_get_info(z->bank);
     return json_pack("{s:s, s:s, s:o, s:I, s:s, s:s, s:o, s:I}", "reco", reco_version(), "model",
-                     z->model ? reco_model_get_info(z->model).name : bank.encoder, "bank",
+                     z->model ? reco_model_get_info(z->model)->name : bank.encoder, "bank",
                      cli_text(z->bank_dir), "rows", (json_int_t)bank.rows, "layer",
-                     reco_layer_name(reco_fusion_get_config(z->fusion).layer), "refined",
+                     reco_layer_name(reco_fusion_get_config(z->fusion)->layer), "refined",
                      cli_sides_name(z->s.sides), "mixture", cli_mixture(&z->s.mixture), "classes",
                      (json_int_t)z->among.n);
 }

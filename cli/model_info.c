@@ -185,7 +185,7 @@ int cmd_model_info(int argc, char **argv)
     if (status == RECO_OK) {
         static const char *const dtypes[] = {
             [RECO_DTYPE_F32] = "F32", "F16", "BF16", [RECO_DTYPE_F64] = "F64"};
-        reco_model_info info = reco_model_get_info(model);
+        reco_model_info info = *reco_model_get_info(model);
         (c.json ? print_json : print_text)(
             model, &info, print,
             info.weights <= RECO_DTYPE_F64 && dtypes[info.weights] ? dtypes[info.weights] : "?",

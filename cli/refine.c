@@ -134,7 +134,7 @@ int cmd_refine(int argc, char **argv)
         a.memory.fusion = fusion;
         a.memory.filter = filter;
         bool own = a.memory.sides == RECO_SIDES_DEFAULT;
-        if (own) a.memory.sides = reco_fusion_get_config(fusion).sides;
+        if (own) a.memory.sides = reco_fusion_get_config(fusion)->sides;
         if (a.concat && a.weight < 0) status = reco_fusion_get_concat(c.ctx, fusion, &a.weight);
         if (status == RECO_E_ARG)
             cli_error("%s: training left no weight to concatenate with; say it with --concat=A", a.fusion);

@@ -176,7 +176,7 @@ reco_sides cli_query_sides(const cli_query *queries, size_t n)
 reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *bank, const cli_query *q,
                             reco_side side, float *out)
 {
-    size_t d = reco_bank_get_info(bank).d;
+    size_t d = reco_bank_get_info(bank)->d;
     if (q->kind == QUERY_TEXT) {
         unsigned char cut = 0;
         reco_status done = reco_model_embed_texts(c->ctx, model, &q->text, 1, out, &cut);
@@ -191,7 +191,7 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
         if (status == RECO_OK) unit(out, d);
         return status;
     }
-    size_t edge = reco_model_get_info(model).image_size;
+    size_t edge = reco_model_get_info(model)->image_size;
     float *pixels = malloc(3 * edge * edge * sizeof *pixels);
     reco_status status = pixels ? reco_model_pixels(c->ctx, model, q->text, NULL, pixels) : RECO_E_NOMEM;
     if (status == RECO_OK) status = reco_model_embed_pixels(c->ctx, model, pixels, 1, out);
@@ -300,7 +300,7 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
 static void settle(cli_search *a, const reco_fusion *fusion, float scale)
 {
     a->memory.fusion = fusion;
-    if (a->memory.sides == RECO_SIDES_DEFAULT) a->memory.sides = reco_fusion_get_config(fusion).sides;
+    if (a->memory.sides == RECO_SIDES_DEFAULT) a->memory.sides = reco_fusion_get_config(fusion)->sides;
     cli_set_mixture(&a->readout, &a->memory, scale);
 }
 
@@ -318,9 +318,9 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
     if (status != RECO_OK) return status;
     a->memory.bank = *bank;
     a->memory.filter = *filter;
-    if (*fusion) settle(a, *fusion, reco_bank_get_info(*bank).logit_scale);
+    if (*fusion) settle(a, *fusion, reco_bank_get_info(*bank)->logit_scale);
     if (a->file) return cli_search_file(c, a, failures);
-    float *x = calloc(reco_bank_get_info(*bank).d, sizeof *x);
+    float *x = calloc(reco_bank_get_info(*bank)->d, sizeof *x);
     if (!x) return RECO_E_NOMEM;
     status = search_all(c, a, *model, *bank, x, failures);
     free(x);

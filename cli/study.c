@@ -63,10 +63,10 @@ static const struct argp argp = {
 
 static void print_plan(const cli *c, const reco_study *study)
 {
-    reco_study_plan plan = reco_study_get_plan(study);
+    reco_study_plan plan = *reco_study_get_plan(study);
     json_t *rows = json_array();
     for (size_t i = 0; i < plan.rows; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         if (c->json)
             json_array_append_new(rows, json_pack("{s:s, s:o, s:I}", "group", row.group, "name",
                                                   cli_text(row.name), "seeds", (json_int_t)row.seeds));

@@ -108,7 +108,7 @@ static void draw_grid(FILE *out, const char *title, const reco_study_row *rows, 
 
 static void draw_clip(FILE *out, const reco_study *study, const axis *y)
 {
-    double v = at(y, 100 * reco_study_get_row(study, 0).mean[RECO_STUDY_ALL]);
+    double v = at(y, 100 * reco_study_get_row(study, 0)->mean[RECO_STUDY_ALL]);
     fprintf(out,
             "<path d=\"M%d %.1fH%d\" stroke=\"currentColor\" stroke-opacity=\".6\" stroke-dasharray=\"1 "
             "3\"/>\n",
@@ -119,9 +119,9 @@ static void draw_clip(FILE *out, const reco_study *study, const axis *y)
 /* Points in order of their place, since a file may list them in any. */
 static size_t points(const reco_study *study, const char *group, reco_study_row *rows)
 {
-    size_t n = 0, total = reco_study_get_plan(study).rows;
+    size_t n = 0, total = reco_study_get_plan(study)->rows;
     for (size_t i = 0; i < total && n < MOST_POINTS; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         if (strcmp(row.group, group) != 0 || isnan(row.x)) continue;
         size_t j = n++;
         for (; j > 0 && rows[j - 1].x > row.x; j--) rows[j] = rows[j - 1];
@@ -137,7 +137,7 @@ static void draw(FILE *out, const reco_study *study, const char *group, const ch
     size_t n = points(study, group, rows);
     if (n < 2) return;
     axis x = {rows[0].x, rows[n - 1].x, strcmp(group, "k") == 0, LEFT + 12, WIDTH - RIGHT - 12};
-    const double clip = 100 * reco_study_get_row(study, 0).mean[RECO_STUDY_ALL];
+    const double clip = 100 * reco_study_get_row(study, 0)->mean[RECO_STUDY_ALL];
     axis y = {clip, clip, false, HEIGHT - BOTTOM, TOP};
     for (size_t i = 0; i < n; i++)
         for (int l = 0; l < LINES; l++) {
@@ -186,7 +186,7 @@ static void cell(FILE *out, double mean, double deviation)
 
 static void table(FILE *out, const reco_study *study)
 {
-    size_t n = reco_study_get_plan(study).rows, columns = 5;
+    size_t n = reco_study_get_plan(study)->rows, columns = 5;
     const char *group = "";
     fputs("<div style=\"overflow-x:auto\"><table><thead><tr><th>row</th><th "
           "class=\"n\">seeds</th><th>sides</th><th>chosen</th>",
@@ -198,7 +198,7 @@ static void table(FILE *out, const reco_study *study)
     }
     fputs("<th class=\"n\">all against CLIP, 95&nbsp;%</th></tr></thead><tbody>\n", out);
     for (size_t i = 0; i < n; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         if (strcmp(group, row.group) != 0)
             fprintf(out, "<tr><th colspan=\"%zu\">%s</th></tr>\n", columns, study_group_title(row.group));
         group = row.group;

@@ -7,7 +7,7 @@
 
 bool study_shows(const reco_study *study, reco_study_metric metric)
 {
-    return !isnan(reco_study_get_row(study, 0).mean[metric]);
+    return !isnan(reco_study_get_row(study, 0)->mean[metric]);
 }
 
 const char *study_heading(reco_study_metric metric)
@@ -63,9 +63,9 @@ static json_t *row_json(const reco_study *study, const reco_study_row *row)
 json_t *study_json(const reco_study *study, const reco_study_result *result)
 {
     json_t *rows = json_array();
-    size_t n = reco_study_get_plan(study).rows;
+    size_t n = reco_study_get_plan(study)->rows;
     for (size_t i = 0; i < n; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         json_array_append_new(rows, row_json(study, &row));
     }
     return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "title", cli_text(reco_study_title(study)),
@@ -99,11 +99,11 @@ static size_t name_text(char name[256], const reco_study_row *row)
 
 void study_text(const reco_study *study, FILE *out)
 {
-    size_t n = reco_study_get_plan(study).rows, width = 15;
+    size_t n = reco_study_get_plan(study)->rows, width = 15;
     const char *group = "";
     char name[256];
     for (size_t i = 0; i < n; i++) {
-        const reco_study_row row = reco_study_get_row(study, i);
+        const reco_study_row row = *reco_study_get_row(study, i);
         size_t columns = name_text(name, &row);
         if (columns > width) width = columns;
     }
@@ -113,7 +113,7 @@ void study_text(const reco_study *study, FILE *out)
             fprintf(out, " %13s", study_heading((reco_study_metric)m));
     fprintf(out, "  all against CLIP (95 %%)\n");
     for (size_t i = 0; i < n; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         if (strcmp(group, row.group) != 0) fprintf(out, "\n%s\n", study_group_title(row.group));
         group = row.group;
         int gap = (int)(width - name_text(name, &row));
@@ -150,7 +150,7 @@ static void csv_number(FILE *out, double share)
 
 void study_csv(const reco_study *study, FILE *out)
 {
-    size_t n = reco_study_get_plan(study).rows;
+    size_t n = reco_study_get_plan(study)->rows;
     fputs("group,name,x,seeds,refined,chosen", out);
     for (int m = 0; m < RECO_STUDY_METRICS; m++)
         if (study_shows(study, (reco_study_metric)m))
@@ -158,7 +158,7 @@ void study_csv(const reco_study *study, FILE *out)
                     reco_study_metric_name((reco_study_metric)m));
     fputs(",gain,gain_low,gain_high\n", out);
     for (size_t i = 0; i < n; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         fprintf(out, "%s,", row.group);
         csv_cell(out, row.name);
         fputc(',', out);
@@ -202,7 +202,7 @@ static void latex(FILE *out, const char *text)
 
 void study_latex(const reco_study *study, FILE *out)
 {
-    size_t n = reco_study_get_plan(study).rows, columns = 0;
+    size_t n = reco_study_get_plan(study)->rows, columns = 0;
     const char *group = "";
     for (int m = 0; m < RECO_STUDY_METRICS; m++) columns += study_shows(study, (reco_study_metric)m);
     fputs("% ", out);
@@ -216,7 +216,7 @@ void study_latex(const reco_study *study, FILE *out)
             fprintf(out, " & %s", study_heading((reco_study_metric)m));
     fputs(" & against CLIP \\\\\n", out);
     for (size_t i = 0; i < n; i++) {
-        reco_study_row row = reco_study_get_row(study, i);
+        reco_study_row row = *reco_study_get_row(study, i);
         if (strcmp(group, row.group) != 0)
             fprintf(out, "\\hline\n\\multicolumn{%zu}{l}{\\textit{%s}} \\\\\n", columns + 3,
                     study_group_title(row.group));

@@ -301,9 +301,9 @@ static reco_status load_pairs(cli *c, const args *a, const reco_model *model, co
         if (status == RECO_OK) status = reco_pair_set_load(c->ctx, set, cache);
         free(cache);
     }
-    if (status == RECO_OK && set->n && set->d != reco_bank_get_info(bank).d) {
+    if (status == RECO_OK && set->n && set->d != reco_bank_get_info(bank)->d) {
         cli_error("%s: embeddings of %zu, the bank holds %zu", embeddings ? embeddings : pairs, set->d,
-                  reco_bank_get_info(bank).d);
+                  reco_bank_get_info(bank)->d);
         status = RECO_E_MISMATCH;
     }
     return status;

@@ -132,7 +132,7 @@ reco_status zero_shot_open(cli *c, zero_shot *z)
     for (size_t i = 0; i < z->ntemplates; i++) repaired += cli_not_utf8(z->templates[i]);
     cli_repaired(c, repaired);
     z->among.model = z->model;
-    z->among.d = reco_model_get_info(z->model).d;
+    z->among.d = reco_model_get_info(z->model)->d;
     return RECO_OK;
 }
 
@@ -157,11 +157,11 @@ reco_status zero_shot_remember(cli *c, zero_shot *z, const char *bank, const cha
     z->memory.k = k;
     z->own = z->memory.sides == RECO_SIDES_DEFAULT;
     float scale = z->among.scale;
-    if (!(scale > 0) && z->model) scale = reco_model_get_info(z->model).logit_scale;
-    if (!(scale > 0)) scale = reco_bank_get_info(z->bank).logit_scale;
+    if (!(scale > 0) && z->model) scale = reco_model_get_info(z->model)->logit_scale;
+    if (!(scale > 0)) scale = reco_bank_get_info(z->bank)->logit_scale;
     cli_set_mixture(readout, &z->memory, scale);
     reco_memory_settle(&z->memory, RECO_IMAGE, RECO_TEXT, &z->s);
-    z->took = reco_fusion_get_config(z->fusion).layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->s.sides;
+    z->took = reco_fusion_get_config(z->fusion)->layer == RECO_LAYER_NONE ? RECO_SIDES_NONE : z->s.sides;
     if (z->among.n == 0) return RECO_OK;
     uint64_t truncated = 0;
     if (!(z->of_class = calloc(z->among.n, sizeof *z->of_class))) return RECO_E_NOMEM;

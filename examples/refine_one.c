@@ -23,7 +23,7 @@ int main(int argc, char **argv)
     if (reco_ctx_create(&ctx, NULL) != RECO_OK) return 1;
     if (reco_model_open(ctx, &model, argv[1], NULL) != RECO_OK) goto fail;
     if (reco_bank_open(ctx, &bank, argv[2]) != RECO_OK) goto fail;
-    size_t d = reco_bank_get_info(bank).d;
+    size_t d = reco_bank_get_info(bank)->d;
     if (reco_fusion_open(ctx, &fusion, argv[3], d, 0) != RECO_OK) goto fail;
     if (reco_check_encoder(ctx, model, bank, fusion) != RECO_OK) goto fail;
     if (!(embedding = calloc(2 * d, sizeof *embedding))) goto fail;

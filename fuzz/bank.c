@@ -95,11 +95,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     restore(data, bytes);
     reco_bank *bank;
     if (reco_bank_open(ctx, &bank, folder) == RECO_OK) {
-        int64_t ids[10], n = reco_bank_get_info(bank).next_id;
+        int64_t ids[10], n = reco_bank_get_info(bank)->next_id;
         float scores[10], row[2];
         const float query[2] = {0.8f, 0.6f};
         size_t count;
-        if (reco_bank_get_info(bank).d == 2) {
+        if (reco_bank_get_info(bank)->d == 2) {
             reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, NULL, (reco_hits){ids, scores, &count});
             for (int64_t id = 0; id < 4 && id < n; id++)
                 reco_bank_gather(ctx, bank, RECO_TEXT, &id, 1, row);

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (reco_model_open(ctx, &model, fuzz_folder(), NULL) == RECO_OK) {
         const char *text = "a caption";
         float out[4096];
-        if (reco_model_get_info(model).d <= 4096) reco_model_embed_texts(ctx, model, &text, 1, out, NULL);
+        if (reco_model_get_info(model)->d <= 4096) reco_model_embed_texts(ctx, model, &text, 1, out, NULL);
         reco_model_close(model);
     }
     if (data[0] == 'o')

@@ -25,10 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     const reco_tokenizer *tok = toks[data[0] & 1];
     if (reco_tokenizer_encode(ctx, tok, (const char *)data + 1, bytes - 1, ids, 77, &n, NULL) != RECO_OK)
         abort();
-    if (n < 2 || n > 77 || ids[0] != reco_tokenizer_get_info(tok).bos ||
-        ids[n - 1] != reco_tokenizer_get_info(tok).eos)
+    if (n < 2 || n > 77 || ids[0] != reco_tokenizer_get_info(tok)->bos ||
+        ids[n - 1] != reco_tokenizer_get_info(tok)->eos)
         abort();
     for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || (size_t)ids[i] >= reco_tokenizer_get_info(tok).vocab) abort();
+        if (ids[i] < 0 || (size_t)ids[i] >= reco_tokenizer_get_info(tok)->vocab) abort();
     return 0;
 }

@@ -12,7 +12,7 @@ static void encode(const reco_tokenizer *tok)
     size_t n;
     if (reco_tokenizer_encode(fuzz_ctx(), tok, text, sizeof text - 1, ids, 77, &n, NULL) != RECO_OK) return;
     for (size_t i = 0; i < n; i++)
-        if (ids[i] < -1 || (ids[i] >= 0 && (size_t)ids[i] >= reco_tokenizer_get_info(tok).vocab)) abort();
+        if (ids[i] < -1 || (ids[i] >= 0 && (size_t)ids[i] >= reco_tokenizer_get_info(tok)->vocab)) abort();
 }
 
 static void hub(size_t class, const uint8_t *data, size_t bytes)

@@ -155,7 +155,7 @@ static json_t *result(serve *s, const serve_request *r, const serve_item *item, 
         json_array_append_new(hits, hit);
     }
     bool refined =
-        r->ask.refine && s->fusion && ((int)reco_fusion_get_config(s->fusion).sides >> item->own & 1);
+        r->ask.refine && s->fusion && ((int)reco_fusion_get_config(s->fusion)->sides >> item->own & 1);
     json_t *out =
         json_pack("{s:b, s:b, s:o}", "refined", refined, "mixture", item->plain != NULL, "hits", hits);
     if (item->kind == SERVE_TEXT) json_object_set_new(out, "truncated", json_boolean(item->cut));

@@ -181,7 +181,7 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
     reco_ingest_opts opts = {.embed = {.failure = on_failure, .user = j}, .several_captions = 1};
     reco_bank *before = NULL;
     reco_status status = reco_bank_open(ctx, &before, r->bank->path);
-    int64_t from = status == RECO_OK ? reco_bank_get_info(before).next_id : 0;
+    int64_t from = status == RECO_OK ? reco_bank_get_info(before)->next_id : 0;
     reco_bank_close(before);
     if (status == RECO_OK && j->n)
         status = reco_bank_ingest_pairs(ctx, s->model, path, r->bank->path, 0, &opts, &result);

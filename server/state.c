@@ -37,7 +37,7 @@ static reco_status open_banks(serve *s, reco_ctx *ctx)
         reco_status status = reco_bank_open(ctx, &bank->now, bank->path);
         if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, bank->now, s->fusion);
         if (status != RECO_OK) return status;
-        bank->info = reco_bank_get_info(bank->now);
+        bank->info = *reco_bank_get_info(bank->now);
     }
     return RECO_OK;
 }
@@ -49,7 +49,7 @@ reco_status serve_state_open(serve *s, reco_ctx *ctx)
     if (o->model) {
         reco_model_opts opts = {.precision = o->precision, .exif = o->exif};
         status = reco_model_open(ctx, &s->model, o->model, &opts);
-        if (status == RECO_OK) s->model_info = reco_model_get_info(s->model);
+        if (status == RECO_OK) s->model_info = *reco_model_get_info(s->model);
         if (status == RECO_OK) status = reco_model_fingerprint(ctx, s->model, s->fingerprint);
     }
     if (status == RECO_OK) status = open_banks(s, ctx);
@@ -91,8 +91,8 @@ serve_bank *serve_find_bank(serve *s, const char *name)
 /* Another bank may have come to its place. */
 static reco_status check(serve *s, reco_ctx *ctx, const reco_bank *fresh)
 {
-    return reco_bank_get_info(fresh).d == s->d ? reco_check_encoder(ctx, s->model, fresh, NULL)
-                                               : RECO_E_MISMATCH;
+    return reco_bank_get_info(fresh)->d == s->d ? reco_check_encoder(ctx, s->model, fresh, NULL)
+                                                : RECO_E_MISMATCH;
 }
 
 reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
@@ -130,7 +130,7 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look)
         }
         reco_bank *old = seen ? bank->now : NULL;
         if (seen) bank->now = seen;
-        if (seen) bank->info = reco_bank_get_info(seen);
+        if (seen) bank->info = *reco_bank_get_info(seen);
         pthread_mutex_unlock(&s->lock);
         bank->snapshot += seen != NULL;
         if (seen) drop_filters(bank);

@@ -18,7 +18,7 @@ extern "C" {
 
 typedef struct reco_bank reco_bank;
 
-/* What a bank says of itself. Strings end in NUL. */
+/* What a bank says of itself. Strings end in NUL. Later versions may have more at the end. */
 typedef struct reco_bank_info {
     int format;      /* version of the format, 1..3 */
     size_t d;        /* width of every vector */
@@ -64,17 +64,18 @@ RECO_API void reco_bank_close(reco_bank *bank);
  * them, so make them anew. Close the older one when nobody reads from it any more; a compaction's files take up space until
  * then. Errors as reco_bank_open. */
 RECO_API reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
-RECO_API reco_bank_info reco_bank_get_info(const reco_bank *bank);
+/* Borrowed from the bank. */
+RECO_API const reco_bank_info *reco_bank_get_info(const reco_bank *bank);
 
 /* A vector file of the snapshot. */
 typedef struct reco_segment_info {
     int64_t number, first; /* first: id of its first row */
     int64_t rows;          /* deleted ones too, until they are compacted */
-    uint64_t bytes;
+    int64_t bytes;
     char file[48], xxh3[33]; /* name within vectors/; XXH3-128 of its content */
 } reco_segment_info;
-/* i = 0..info.segments-1, ascending by id; all zero for others. */
-RECO_API reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i);
+/* i = 0..info.segments-1, ascending by id; NULL for others. Borrowed from the bank. */
+RECO_API const reco_segment_info *reco_bank_get_segment(const reco_bank *bank, size_t i);
 
 /* A set of live rows of one open bank, to search among. Immutable; may be shared between threads; freed before its
  * bank is closed. */
@@ -363,6 +364,7 @@ typedef struct reco_bank_health {
     uint64_t bytes; /* of vectors that were read */
     size_t
         orphans; /* files of an interrupted writer, or of one at work; the next one removes them: no problem */
+    uint64_t reserved[RECO_RESERVED];
 } reco_bank_health;
 
 /* Read every byte of a bank and check it against every checksum, offset, norm and count: vector files (XXH3 of the
@@ -389,6 +391,7 @@ typedef struct reco_compact_result {
     int64_t copied;  /* live rows that were written again */
     size_t segments_before, segments;
     uint64_t bytes_before, bytes; /* of vectors */
+    uint64_t reserved[RECO_RESERVED];
 } reco_compact_result;
 
 /* Make the deleted rows go, and many small vector files few. Segments that lose rows are rewritten, and so are those

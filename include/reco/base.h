@@ -7,8 +7,9 @@
  * the hooks. It belongs to one thread at a time. Models, banks and fusion layers are immutable once
  * open and may be shared between threads, each thread with a context of its own.
  *
- * Structs of options and of results grow without breaking who was built before. Those of options end in `reserved`, which is zero:
- * a field that is added takes its place there and means with zero what was so before, so sizes stay (a test of these headers asserts them).
+ * Structs of options and of results grow without breaking who was built before. Those that the caller has memory for end in `reserved`,
+ * which is zero: a field that is added takes its place there and means with zero what was so before, so sizes stay (a test of these
+ * headers asserts them). What an object says of itself (NAME_info, NAME_config) is borrowed from it, and grows at the end.
  * Set a struct of options to the NAME_INIT beside it where there is one, else to {0}, then the fields by name. Options whose `reserved` is
  * not zero ask for something that this library does not know yet, and are refused with RECO_E_ARG.
  *

@@ -64,7 +64,8 @@ typedef struct reco_model_opts {
 RECO_API reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir,
                                      const reco_model_opts *opts);
 RECO_API void reco_model_close(reco_model *model);
-RECO_API reco_model_info reco_model_get_info(const reco_model *model);
+/* Borrowed from the model. */
+RECO_API const reco_model_info *reco_model_get_info(const reco_model *model);
 
 /* What the folder's files do not say and was assumed, such as a default of the family's configuration or the built-in
  * tokenizer: reco_model_guess(model, i) is a sentence for i below reco_model_guesses(model), else NULL. Valid until

@@ -88,7 +88,8 @@ typedef struct reco_fusion reco_fusion;
 RECO_API reco_status reco_fusion_create(reco_ctx *ctx, reco_fusion **out, const reco_fusion_config *config,
                                         float scale, uint64_t seed);
 RECO_API void reco_fusion_free(reco_fusion *fusion);
-RECO_API reco_fusion_config reco_fusion_get_config(const reco_fusion *fusion);
+/* Borrowed from the layer, without a default left. */
+RECO_API const reco_fusion_config *reco_fusion_get_config(const reco_fusion *fusion);
 RECO_API void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides);
 /* RECO_E_ARG for numbers out of range; all zero takes the mixture away. */
 RECO_API reco_status reco_fusion_set_mixture(reco_ctx *ctx, reco_fusion *fusion,

@@ -64,6 +64,7 @@ typedef struct reco_stream_result {
     uint64_t pictures, texts; /* bank ingestion: of these, how many went through the model */
     uint64_t changed; /* bank ingestion: rows that got another picture's vector, or say something else */
     double seconds;
+    uint64_t reserved[RECO_RESERVED];
 } reco_stream_result;
 
 /* Pictures to DIR/img_emb/img_emb_0.npy and DIR/metadata/metadata_0.jsonl.
@@ -95,6 +96,7 @@ typedef struct reco_check_result {
     uint64_t repaired;      /* as in reco_stream_result */
     uint64_t truncated;     /* likewise */
     double seconds;
+    uint64_t reserved[RECO_RESERVED];
 } reco_check_result;
 
 /* What the model makes of pictures and captions, step by step, for comparison with another implementation.
@@ -197,6 +199,7 @@ typedef struct reco_pull_result {
     uint64_t resumed;  /* bytes of cut-off files that were not fetched again */
     int already;       /* 1: the folder held this commit already, and nothing was fetched */
     double seconds;
+    uint64_t reserved[RECO_RESERVED];
 } reco_pull_result;
 
 /* Fetch a model folder from a hub that speaks the Hugging Face API.
@@ -235,6 +238,7 @@ typedef struct reco_search_result {
     uint64_t queries, failures; /* rows of the file; those that are zero or not finite */
     uint64_t normalised;        /* whose norm was not within 1e-3 of 1 */
     double seconds;             /* the search alone: neither reading nor writing */
+    uint64_t reserved[RECO_RESERVED];
 } reco_search_result;
 
 typedef struct reco_search_file_opts {

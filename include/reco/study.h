@@ -52,6 +52,7 @@ typedef struct reco_study_result {
         failures; /* pictures that count; those that could not be read, or whose label is no class */
     size_t classes;
     double seconds;
+    uint64_t reserved[RECO_RESERVED];
 } reco_study_result;
 
 /* Read and check a configuration (docs/study.md): keys, values, that the files are there. Nothing is written.
@@ -59,11 +60,12 @@ typedef struct reco_study_result {
 RECO_API reco_status reco_study_open(reco_ctx *ctx, reco_study **out, const char *config);
 RECO_API void reco_study_close(reco_study *study); /* NULL is fine */
 RECO_API const char *reco_study_title(const reco_study *study);
-RECO_API reco_study_plan reco_study_get_plan(const reco_study *study);
+/* Borrowed from the study. */
+RECO_API const reco_study_plan *reco_study_get_plan(const reco_study *study);
 /* [n] files and folders that it reads; borrowed. */
 RECO_API const char *const *reco_study_inputs(const reco_study *study, size_t *n);
-/* i = 0..rows-1; scores are there once it has run. */
-RECO_API reco_study_row reco_study_get_row(const reco_study *study, size_t i);
+/* i = 0..rows-1, NULL for others; scores are there once it has run. Borrowed from the study. */
+RECO_API const reco_study_row *reco_study_get_row(const reco_study *study, size_t i);
 
 /* A cell that begins (done 0), or is there (1). */
 typedef struct reco_study_step {

@@ -37,7 +37,8 @@ typedef struct reco_tokenizer_info {
     int32_t pad;      /* what the reference pads with; reco pads for models that see pads alone */
     bool pads_left;   /* the reference puts pads before a text */
 } reco_tokenizer_info;
-RECO_API reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok);
+/* Borrowed from the tokenizer. */
+RECO_API const reco_tokenizer_info *reco_tokenizer_get_info(const reco_tokenizer *tok);
 
 /* The text with U+FFFD for what is not UTF-8 in it, as Python's errors="replace" does. Free with reco_free.
  *   errors  how many there were; may be NULL

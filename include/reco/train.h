@@ -115,6 +115,7 @@ typedef struct reco_train_result {
     int resumed;                                  /* went on from a state file */
     reco_train_layer compared[RECO_TRAIN_LAYERS]; /* [layers], in the order in which they were trained */
     size_t layers;                                /* 0: only one was trained */
+    uint64_t reserved[RECO_RESERVED];
 } reco_train_result;
 
 /* Train on pairs and write the checkpoint to path (atomic; training state in path + ".state" while it runs).

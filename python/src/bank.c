@@ -33,7 +33,7 @@ static PyObject *bank_info(PyObject *module, PyObject *args)
     PyObject *capsule;
     const reco_bank *bank;
     if (!PyArg_ParseTuple(args, "O", &capsule) || !(bank = unwrap(capsule, bank_name))) return NULL;
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     return fields_get(&info, info_fields);
 }
 
@@ -49,7 +49,7 @@ static bool to_search_opts(reco_search_opts *opts, PyObject *k, PyObject *least,
 /* (places, size) of hits [nq][k] and queries [nq][d], checked; false with an exception. */
 static bool sizes(const reco_bank *bank, Py_ssize_t nq, size_t k, size_t *places, size_t *numbers)
 {
-    size_t d = reco_bank_get_info(bank).d;
+    size_t d = reco_bank_get_info(bank)->d;
     if (nq < 0 || k > RECO_BANK_MAX_K || (size_t)nq > (size_t)PY_SSIZE_T_MAX / 8 / (d + RECO_BANK_MAX_K)) {
         PyErr_Format(PyExc_ValueError, "%zd queries, k = %zu, want k of 1..%d", nq, k, RECO_BANK_MAX_K);
         return false;

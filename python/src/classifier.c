@@ -91,7 +91,7 @@ static PyObject *classifier_create(PyObject *module, PyObject *args)
         c = call_begin(module, hook);
     if (c) {
         candidates->n = reco_class_list_count(candidates->list);
-        candidates->d = reco_model_get_info(candidates->model).d;
+        candidates->d = reco_model_get_info(candidates->model)->d;
         candidates->templates = self->templates.items;
         candidates->m = self->templates.n;
         self->memory.sides = sides;

@@ -42,7 +42,7 @@ static PyObject *fusion_config(PyObject *module, PyObject *args)
     PyObject *capsule;
     const reco_fusion *fusion;
     if (!PyArg_ParseTuple(args, "O", &capsule) || !(fusion = unwrap(capsule, fusion_name))) return NULL;
-    reco_fusion_config config = reco_fusion_get_config(fusion);
+    reco_fusion_config config = *reco_fusion_get_config(fusion);
     PyObject *dict = fields_get(&config, config_fields), *mixture = mixture_from(&config.mixture);
     if (!dict || !mixture || PyDict_SetItemString(dict, "mixture", mixture) != 0) Py_CLEAR(dict);
     Py_XDECREF(mixture);
@@ -79,7 +79,7 @@ static PyObject *refine(PyObject *module, PyObject *args)
     memory.bank = bank;
     memory.fusion = fusion;
     memory.sides = question.side == RECO_IMAGE ? RECO_SIDES_IMAGE : RECO_SIDES_TEXT;
-    size_t d = reco_bank_get_info(bank).d, reach = memory.k ? memory.k : reco_fusion_get_config(fusion).k;
+    size_t d = reco_bank_get_info(bank)->d, reach = memory.k ? memory.k : reco_fusion_get_config(fusion)->k;
     if (n < 0 || reach > RECO_BANK_MAX_K ||
         (size_t)n > (size_t)PY_SSIZE_T_MAX / 8 / (d + RECO_BANK_MAX_K)) {
         PyErr_Format(PyExc_ValueError, "n = %zd, k = %zu, want k of 1..%d", n, reach, RECO_BANK_MAX_K);

@@ -51,7 +51,7 @@ static PyObject *model_info(PyObject *module, PyObject *args)
     PyObject *capsule;
     const reco_model *model;
     if (!PyArg_ParseTuple(args, "O", &capsule) || !(model = unwrap(capsule, model_name))) return NULL;
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     PyObject *dict = fields_get(&info, model_fields), *image = fields_get(&info.image, tower_fields),
              *text = fields_get(&info.text, tower_fields), *guesses = PyList_New(0);
     bool good = dict && image && text && guesses;
@@ -95,7 +95,7 @@ static PyObject *model_embed_texts(PyObject *module, PyObject *args)
     array out = {0}, cut = {0};
     int done = -1;
     reco_status status;
-    size_t d = reco_model_get_info(model).d;
+    size_t d = reco_model_get_info(model)->d;
     if (!strings_take(&texts, sequence, false, "text")) goto out;
     float *x = array_take(&out, rows, 'f', texts.n * d, true, "out");
     unsigned char *more = x ? array_take(&cut, flags, 'B', texts.n, true, "cut") : NULL;
@@ -119,7 +119,7 @@ static PyObject *embed_numbers(PyObject *module, PyObject *args, bool tokens)
     if (!PyArg_ParseTuple(args, "OOnO", &capsule, &numbers, &n, &rows) ||
         !(model = unwrap(capsule, model_name)))
         return NULL;
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     size_t item = tokens ? info.context : 3 * info.image_size * info.image_size, count = (size_t)n;
     array in = {0}, out = {0};
     int done = -1;
@@ -240,7 +240,7 @@ static PyObject *model_embed_pictures(PyObject *module, PyObject *args)
     size_t count = 0;
     PyObject *failures = NULL;
     if (!pictures_take(&in, sequence) || !(failures = PyList_New(0))) goto out;
-    float *x = array_take(&out, rows, 'f', in.n * reco_model_get_info(model).d, true, "out");
+    float *x = array_take(&out, rows, 'f', in.n * reco_model_get_info(model)->d, true, "out");
     size_t *place = x ? array_take(&at, index, 'q', in.n, true, "rows") : NULL;
     call *c = place ? call_begin(module, hook) : NULL;
     if (!c) goto out;
@@ -264,7 +264,7 @@ static PyObject *model_pixels(PyObject *module, PyObject *args)
     const reco_model *model;
     if (!PyArg_ParseTuple(args, "OOO", &capsule, &item, &rows) || !(model = unwrap(capsule, model_name)))
         return NULL;
-    size_t side = reco_model_get_info(model).image_size;
+    size_t side = reco_model_get_info(model)->image_size;
     pictures in = {0};
     array out = {0};
     int done = -1;
@@ -296,7 +296,7 @@ static PyObject *model_tokens(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOO", &capsule, &sequence, &numbers) ||
         !(model = unwrap(capsule, model_name)))
         return NULL;
-    size_t context = reco_model_get_info(model).context, n = 0;
+    size_t context = reco_model_get_info(model)->context, n = 0;
     strings texts = {0};
     array out = {0};
     int done = -1;

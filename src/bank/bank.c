@@ -30,9 +30,9 @@ reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **
     return bank->ops->refresh(ctx, bank, out);
 }
 
-reco_bank_info reco_bank_get_info(const reco_bank *bank) { return bank->info; }
+const reco_bank_info *reco_bank_get_info(const reco_bank *bank) { return &bank->info; }
 
-reco_segment_info reco_bank_get_segment(const reco_bank *bank, size_t i)
+const reco_segment_info *reco_bank_get_segment(const reco_bank *bank, size_t i)
 {
     return bank->ops->get_segment(bank, i);
 }

@@ -147,18 +147,9 @@ static void close_folder(reco_bank *bank)
     reco_free(bank);
 }
 
-static reco_segment_info get_segment(const reco_bank *bank, size_t i)
+static const reco_segment_info *get_segment(const reco_bank *bank, size_t i)
 {
-    reco_segment_info info = {0};
-    if (i >= bank->nsegments) return info;
-    const reco_segment_entry *e = &bank->entries[i];
-    info.number = e->number;
-    info.first = e->first;
-    info.rows = e->rows;
-    info.bytes = (uint64_t)e->bytes;
-    memcpy(info.file, e->file, sizeof info.file);
-    memcpy(info.xxh3, e->xxh3, sizeof info.xxh3);
-    return info;
+    return i < bank->nsegments ? &bank->entries[i] : NULL;
 }
 
 static reco_status get_pair(reco_ctx *ctx, const reco_bank *bank, int64_t id, bool deleted, reco_pair *out)

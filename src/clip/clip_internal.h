@@ -122,6 +122,7 @@ struct reco_model {
     reco_clean clean;
     reco_tokenizer *tokenizer; /* NULL: without a text tower, or no_tokenizer says why */
     char *no_tokenizer;
+    reco_model_info info; /* once it is open */
     reco_precision precision;
     reco_sides sides; /* that are loaded */
     char image_act[32], text_act[32];

@@ -72,7 +72,7 @@ static size_t length_of(const reco_model *model, const int32_t *ids)
 {
     size_t context = model->spec.context, n = 0;
     if (model->spec.pad || !model->spec.causal) return context;
-    int32_t eos = reco_tokenizer_get_info(model->tokenizer).eos;
+    int32_t eos = reco_tokenizer_get_info(model->tokenizer)->eos;
     while (n < context && ids[n] != eos) n++;
     return n < context ? n + 1 : context;
 }

@@ -97,7 +97,7 @@ static void pads(reco_model *model)
 {
     if (!model->tokenizer) return;
     const reco_spec *spec = &model->spec;
-    reco_tokenizer_info info = reco_tokenizer_get_info(model->tokenizer);
+    reco_tokenizer_info info = *reco_tokenizer_get_info(model->tokenizer);
     bool highest = spec->text.pool == RECO_POOL_MAX && info.pad > info.eos;
     bool end = spec->text.pool == RECO_POOL_EOS && info.pad == spec->eos && info.eos != spec->eos;
     if (info.pads_left || highest || end) model->spec.pad = true;
@@ -120,6 +120,47 @@ static reco_status read_model(reco_ctx *ctx, reco_model *model, bool open_clip)
     reco_ctx_free(job.ctx);
     if (status == RECO_OK) pads(model);
     return status == RECO_OK ? leftover(ctx, model, open_clip) : status;
+}
+
+static reco_tower_info tower_info(const reco_tower_spec *spec, const char *act)
+{
+    reco_tower_info info = {spec->width, spec->layers, spec->heads, spec->mlp, ""};
+    snprintf(info.activation, sizeof info.activation, "%s", act);
+    return info;
+}
+
+static void describe(reco_model *model)
+{
+    const reco_spec *spec = &model->spec;
+    reco_model_info info = {
+        .d = spec->d,
+        .has_image = spec->image.present,
+        .has_text = spec->text.present,
+        .image = tower_info(&spec->image, model->image_act),
+        .text = tower_info(&spec->text, model->text_act),
+        .image_size = spec->image_size,
+        .patch = spec->patch,
+        .context = spec->context,
+        .vocab = spec->vocab,
+        .precision = model->precision,
+        .logit_scale = model->logit_scale,
+        .has_logit_bias = model->has_logit_bias,
+        .logit_bias = model->logit_bias,
+        .pads = spec->pad,
+        .preprocess = model->preprocess,
+    };
+    if (model->tokenizer) info.tokenizer = *reco_tokenizer_get_info(model->tokenizer);
+    snprintf(info.family, sizeof info.family, "%s", model->family);
+    snprintf(info.name, sizeof info.name, "%s", model->name);
+    size_t largest = 0;
+    for (size_t i = 0; i < model->weights.count; i++) {
+        const reco_tensor *t = model->weights.named[i].tensor;
+        info.parameters += t->count;
+        if (t->count <= largest) continue;
+        largest = t->count;
+        info.weights = t->dtype;
+    }
+    model->info = info;
 }
 
 reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, const reco_model_opts *opts)
@@ -153,6 +194,7 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     }
     RECO_GO(read_model(ctx, model, open_clip != NULL));
     model->preprocess.upright = opts && opts->exif;
+    describe(model);
     *out = model;
     model = NULL;
 out:
@@ -175,46 +217,7 @@ void reco_model_close(reco_model *model)
     reco_free(model);
 }
 
-static reco_tower_info tower_info(const reco_tower_spec *spec, const char *act)
-{
-    reco_tower_info info = {spec->width, spec->layers, spec->heads, spec->mlp, ""};
-    snprintf(info.activation, sizeof info.activation, "%s", act);
-    return info;
-}
-
-reco_model_info reco_model_get_info(const reco_model *model)
-{
-    const reco_spec *spec = &model->spec;
-    reco_model_info info = {
-        .d = spec->d,
-        .has_image = spec->image.present,
-        .has_text = spec->text.present,
-        .image = tower_info(&spec->image, model->image_act),
-        .text = tower_info(&spec->text, model->text_act),
-        .image_size = spec->image_size,
-        .patch = spec->patch,
-        .context = spec->context,
-        .vocab = spec->vocab,
-        .precision = model->precision,
-        .logit_scale = model->logit_scale,
-        .has_logit_bias = model->has_logit_bias,
-        .logit_bias = model->logit_bias,
-        .pads = spec->pad,
-        .preprocess = model->preprocess,
-    };
-    if (model->tokenizer) info.tokenizer = reco_tokenizer_get_info(model->tokenizer);
-    snprintf(info.family, sizeof info.family, "%s", model->family);
-    snprintf(info.name, sizeof info.name, "%s", model->name);
-    size_t largest = 0;
-    for (size_t i = 0; i < model->weights.count; i++) {
-        const reco_tensor *t = model->weights.named[i].tensor;
-        info.parameters += t->count;
-        if (t->count <= largest) continue;
-        largest = t->count;
-        info.weights = t->dtype;
-    }
-    return info;
-}
+const reco_model_info *reco_model_get_info(const reco_model *model) { return &model->info; }
 
 size_t reco_model_guesses(const reco_model *model) { return model->nguesses; }
 
@@ -284,9 +287,9 @@ reco_status reco_model_ids(reco_ctx *ctx, const reco_model *model, const char *t
     size_t context = model->spec.context;
     RECO_TRY(reco_model_need(ctx, model, &model->spec.text));
     RECO_TRY(reco_tokenizer_encode(ctx, model->tokenizer, text, bytes, ids, context, n, cut));
-    if (!reco_tokenizer_get_info(model->tokenizer).pads_left) return RECO_OK;
+    if (!reco_tokenizer_get_info(model->tokenizer)->pads_left) return RECO_OK;
     memmove(ids + (context - *n), ids, *n * sizeof *ids);
-    for (size_t i = 0; i < context - *n; i++) ids[i] = reco_tokenizer_get_info(model->tokenizer).pad;
+    for (size_t i = 0; i < context - *n; i++) ids[i] = reco_tokenizer_get_info(model->tokenizer)->pad;
     *n = context;
     return RECO_OK;
 }
@@ -299,5 +302,5 @@ reco_status reco_model_tokens(reco_ctx *ctx, const reco_model *model, const char
 
 int32_t reco_model_pad(const reco_model *model)
 {
-    return model->tokenizer ? reco_tokenizer_get_info(model->tokenizer).pad : 0;
+    return model->tokenizer ? reco_tokenizer_get_info(model->tokenizer)->pad : 0;
 }

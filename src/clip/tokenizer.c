@@ -39,7 +39,7 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
         RECO_TRY(open_clip(ctx, model));
     else
         RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF, strcmp(model->family, "hf-clip") == 0));
-    size_t entries = model->tokenizer ? reco_tokenizer_get_info(model->tokenizer).vocab : 0;
+    size_t entries = model->tokenizer ? reco_tokenizer_get_info(model->tokenizer)->vocab : 0;
     if (entries <= model->spec.vocab) return RECO_OK;
     /* transformers loads such a model, and fails on a text with one of them. */
     size_t beyond = reco_tokenizer_limit(model->tokenizer, model->spec.vocab);

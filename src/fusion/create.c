@@ -203,7 +203,7 @@ reco_side reco_modality_side(reco_modality modality, reco_side side)
     return side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
 }
 
-reco_fusion_config reco_fusion_get_config(const reco_fusion *fusion) { return fusion->config; }
+const reco_fusion_config *reco_fusion_get_config(const reco_fusion *fusion) { return &fusion->config; }
 
 void reco_fusion_set_sides(reco_fusion *fusion, reco_sides sides)
 {

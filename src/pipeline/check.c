@@ -197,7 +197,7 @@ reco_status reco_check_model(reco_ctx *ctx, const reco_model *model, const char 
     RECO_TRY(reco_reserved(ctx, "embed", opts ? opts->reserved : NULL));
     double start = reco_now();
     *result = (reco_check_result){0};
-    check c = {ctx,          model,        opts,  reco_model_get_info(model), out, json_array(),
+    check c = {ctx,          model,        opts,  *reco_model_get_info(model), out, json_array(),
                json_array(), json_array(), result};
     reco_status status = RECO_OK;
     char *summary = reco_path_join(ctx, out, "check.json");

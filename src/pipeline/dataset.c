@@ -235,8 +235,8 @@ static reco_status count_shards(reco_ctx *ctx, const char *dir, size_t *n)
 reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
                                 const char *dir, int retrieval, const reco_embed_opts *opts)
 {
-    *set = (reco_query_set){.d = reco_model_get_info(model).d,
-                            .logit_scale = reco_model_get_info(model).logit_scale};
+    *set = (reco_query_set){.d = reco_model_get_info(model)->d,
+                            .logit_scale = reco_model_get_info(model)->logit_scale};
     loader l = {.set = set, .model = model, .opts = opts, .retrieval = retrieval != 0};
     size_t n;
     reco_status status = RECO_OK;

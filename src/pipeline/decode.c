@@ -26,7 +26,7 @@ reco_status reco_decoder_create(reco_ctx *ctx, reco_decoder **out, const reco_mo
     reco_status status = RECO_OK;
     reco_decoder *d = reco_alloc(ctx, 1, sizeof *d, "decoder");
     if (!d) return RECO_E_NOMEM;
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     size_t side = info.image_size, tokens = (side / info.patch) * (side / info.patch) + 1;
     d->model = model;
     if (opts) d->limits = opts->limits;
@@ -147,7 +147,7 @@ void reco_decoder_hash(reco_ctx *ctx, reco_decoder *decoder, const char *const *
                  data,
                  hashes,
                  good,
-                 reco_model_get_info(decoder->model).preprocess.upright,
+                 reco_model_get_info(decoder->model)->preprocess.upright,
                  decoder->limits.max_bytes ? decoder->limits.max_bytes : MOST_BYTES};
     ask_for(paths, data, n);
     reco_parallel(ctx, n, 1, hash_some, &h);

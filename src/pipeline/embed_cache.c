@@ -14,7 +14,7 @@ static void hash_text(reco_hash *h, const char *text) { reco_hash_update(h, text
 static reco_status hash_encoder(reco_ctx *ctx, reco_hash *h, const reco_model *model)
 {
     char print[33];
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     RECO_TRY(reco_model_fingerprint(ctx, model, print));
     hash_text(h, reco_version());
     hash_text(h, print);
@@ -134,7 +134,7 @@ reco_status reco_embed_files_cached(reco_ctx *ctx, const reco_model *model, cons
                                     size_t n, const char *cache, const reco_embed_opts *opts, float *out,
                                     unsigned char *good)
 {
-    kept k = {.rows = out, .n = n, .d = reco_model_get_info(model).d};
+    kept k = {.rows = out, .n = n, .d = reco_model_get_info(model)->d};
     reco_hash *h = NULL;
     bool changed = false;
     if (!cache || n == 0) return reco_embed_files(ctx, model, paths, n, opts, out, good);

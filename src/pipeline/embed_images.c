@@ -92,7 +92,7 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     reco_decoder *decoder = NULL;
     reco_output o = {0};
     batch b = {0};
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     size_t size = reco_batch(ctx, &opts->embed);
     RECO_GO(reco_source_open(ctx, &source, path, out, opts->shard));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_IMAGE, model, opts));

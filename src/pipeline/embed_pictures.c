@@ -27,7 +27,7 @@ reco_status reco_embed_pictures(reco_ctx *ctx, const reco_model *model, const re
     reco_decoder *decoder = NULL;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    size_t d = reco_model_get_info(model).d, batch = reco_min(reco_batch(ctx, opts), n), good = 0;
+    size_t d = reco_model_get_info(model)->d, batch = reco_min(reco_batch(ctx, opts), n), good = 0;
     RECO_GO(reco_decoder_create(ctx, &decoder, model, opts));
     char **reasons = reco_scratch(ctx, batch, sizeof *reasons, "reasons");
     const char **paths = reco_scratch(ctx, batch, sizeof *paths, "paths");
@@ -63,7 +63,7 @@ reco_status reco_embed_files(reco_ctx *ctx, const reco_model *model, const char 
                              const reco_embed_opts *opts, float *out, unsigned char *good)
 {
     reco_status status = RECO_E_NOMEM;
-    size_t d = reco_model_get_info(model).d, count = 0;
+    size_t d = reco_model_get_info(model)->d, count = 0;
     reco_picture_input *pictures = reco_alloc(ctx, n, sizeof *pictures, "pictures");
     size_t *rows = reco_alloc(ctx, n, sizeof *rows, "rows");
     for (size_t i = 0; pictures && i < n; i++) pictures[i].name = paths[i];

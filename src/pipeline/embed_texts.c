@@ -61,7 +61,7 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     size_t bytes;
     uint64_t left;
     /* Captions are small: several pictures' worth of them makes one batch. */
-    size_t size = 8 * reco_batch(ctx, &opts->embed), n = 0, d = reco_model_get_info(model).d;
+    size_t size = 8 * reco_batch(ctx, &opts->embed), n = 0, d = reco_model_get_info(model)->d;
     char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
     float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
     unsigned char *cut = reco_alloc(ctx, size, 1, "captions");

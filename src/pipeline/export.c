@@ -168,7 +168,7 @@ static reco_status write_page(reco_ctx *ctx, export *e, const reco_export_rows *
         RECO_TRY(status);
     }
     e->written += page->n;
-    return reco_progress(ctx, "exporting", e->written, (uint64_t)reco_bank_get_info(page->bank).rows);
+    return reco_progress(ctx, "exporting", e->written, (uint64_t)reco_bank_get_info(page->bank)->rows);
 }
 
 static reco_status write_encoder(reco_ctx *ctx, const char *dir, const reco_bank_info *info, uint64_t rows)
@@ -213,7 +213,7 @@ static reco_status close_files(reco_ctx *ctx, export *e)
 reco_status reco_bank_export(reco_ctx *ctx, const reco_bank *bank, const char *out, const char *where,
                              uint64_t *rows)
 {
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     staging s = {.lock = -1};
     export e = {0};
     reco_export_rows page = {.bank = bank, .where = where};

@@ -62,7 +62,7 @@ static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *dir, c
             RECO_TRY(status);
         }
         *rows += page.n;
-        RECO_TRY(reco_progress(ctx, "exporting", *rows, (uint64_t)reco_bank_get_info(bank).rows));
+        RECO_TRY(reco_progress(ctx, "exporting", *rows, (uint64_t)reco_bank_get_info(bank)->rows));
     } while (page.n);
     return RECO_OK;
 }

@@ -174,7 +174,7 @@ static reco_status check_model(reco_ctx *ctx, const ingest *g, const char *dir, 
 {
     if (!g->model) return RECO_OK;
     char fingerprint[33];
-    reco_model_info info = reco_model_get_info(g->model);
+    reco_model_info info = *reco_model_get_info(g->model);
     if (!reco_embeddings_has(g->source, RECO_IMAGE))
         RECO_TRY(reco_model_embed_pixels(ctx, g->model, NULL, 0, NULL)); /* has it that tower? */
     else

@@ -28,7 +28,7 @@ static reco_status made(reco_ctx *ctx, const char *dir, const char *name)
 static json_t *job_of(reco_ctx *ctx, const reco_output *o)
 {
     char print[33];
-    reco_model_info info = reco_model_get_info(o->model);
+    reco_model_info info = *reco_model_get_info(o->model);
     if (reco_model_fingerprint(ctx, o->model, print) != RECO_OK) return NULL;
     return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:i, s:s}", "side", (int)o->side, "encoder", print,
                      "precision", (int)info.precision, "dtype", (int)o->dtype, "d", (int)info.d,
@@ -65,7 +65,7 @@ static reco_status open_parts(reco_ctx *ctx, reco_output *o, const char *dir, ui
     char *rows = reco_layout_path(ctx, dir, o->side),
          *metadata = reco_format(ctx, "%s/metadata/metadata_0.jsonl", dir);
     if (!rows || !metadata) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_npy_resume(ctx, &o->rows, rows, o->dtype, reco_model_get_info(o->model).d, o->at.rows));
+    RECO_GO(reco_npy_resume(ctx, &o->rows, rows, o->dtype, reco_model_get_info(o->model)->d, o->at.rows));
     RECO_GO(reco_file_resume(ctx, &o->metadata, metadata, metadata_bytes));
     RECO_GO(reco_file_resume(ctx, &o->failures.file, o->failures.path, failures_bytes));
 out:
@@ -106,7 +106,7 @@ static reco_status check_folder(reco_ctx *ctx, const reco_output *o)
         return reco_fail(ctx, RECO_E_EXISTS, "%s: holds what refine --concat wrote, want another folder",
                          o->dir);
     if (!p.found || !(p.sides >> other & 1) || !side_is_there(ctx, o, other)) return RECO_OK;
-    reco_model_info info = reco_model_get_info(o->model);
+    reco_model_info info = *reco_model_get_info(o->model);
     RECO_TRY(reco_model_fingerprint(ctx, o->model, print));
     if (reco_encoder_matches(p.encoder, p.fingerprint, info.name, print)) return RECO_OK;
     return reco_fail(ctx, RECO_E_MISMATCH, "%s: its %s embeddings are of encoder %s (%s), not of %s (%s)",
@@ -119,7 +119,7 @@ static reco_status provenance(reco_ctx *ctx, const reco_output *o, reco_provenan
                               reco_provenance *after)
 {
     reco_provenance old;
-    reco_model_info info = reco_model_get_info(o->model);
+    reco_model_info info = *reco_model_get_info(o->model);
     int other = o->side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
     RECO_TRY(reco_provenance_read(ctx, o->dir, &old));
     *after = (reco_provenance){

@@ -23,7 +23,7 @@ static reco_status from_bank(reco_ctx *ctx, reco_pair_set *set, const char *path
     reco_status status = RECO_OK;
     int64_t *ids = NULL;
     RECO_GO(reco_bank_open(ctx, &bank, path));
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     size_t total = (size_t)info.rows, n;
     RECO_GO(room(ctx, set, total, info.d));
     if (!(ids = reco_alloc(ctx, IDS, sizeof *ids, "ids"))) RECO_GO(RECO_E_NOMEM);

@@ -91,7 +91,7 @@ static reco_status of_model(reco_ctx *ctx, const char *dir, reco_provenance *p)
 {
     reco_model *model = NULL;
     RECO_TRY(reco_model_open(ctx, &model, dir, NULL));
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     snprintf(p->encoder, sizeof p->encoder, "%s", info.name);
     p->logit_scale = info.logit_scale;
     p->d = info.d;
@@ -204,7 +204,7 @@ reco_status reco_provenance_check(reco_ctx *ctx, const reco_provenance *p, const
                                   const reco_bank *bank, const reco_fusion *fusion)
 {
     if (bank) {
-        reco_bank_info b = reco_bank_get_info(bank);
+        reco_bank_info b = *reco_bank_get_info(bank);
         if (!reco_encoder_matches(p->encoder, p->fingerprint, b.encoder, b.fingerprint))
             return reco_fail(
                 ctx, RECO_E_MISMATCH, "%s: embeddings of encoder %s (%s), the bank is of %s (%s)", what,
@@ -241,7 +241,7 @@ reco_status reco_check_embeddings(reco_ctx *ctx, const char *embeddings, const c
     if (!dir || !database) RECO_GO(RECO_E_NOMEM);
     if (reco_path_is_dir(embeddings) && reco_path_exists(database)) {
         RECO_GO(reco_bank_open(ctx, &other, embeddings));
-        reco_bank_info info = reco_bank_get_info(other);
+        reco_bank_info info = *reco_bank_get_info(other);
         memcpy(p.encoder, info.encoder, sizeof p.encoder);
         memcpy(p.fingerprint, info.fingerprint, sizeof p.fingerprint);
     } else

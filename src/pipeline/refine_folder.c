@@ -161,7 +161,7 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;
     reco_provenance p, none = {0};
-    reco_fusion_config config = reco_fusion_get_config(memory->fusion);
+    reco_fusion_config config = *reco_fusion_get_config(memory->fusion);
     reco_sides sides = memory->sides == RECO_SIDES_DEFAULT ? config.sides : memory->sides;
     folder f = {.memory = memory, .d = config.d};
     if (!isnan(opts->concat)) f.concat = &opts->concat;

@@ -92,7 +92,7 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side
     search s = {.memory = memory, .side = side, .find = opts->find, .opts = opts, .result = result};
     if (s.find.k == 0) s.find.k = 10;
     s.k = s.find.k;
-    s.d = reco_bank_get_info(memory->bank).d;
+    s.d = reco_bank_get_info(memory->bank)->d;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_OK;
     if (s.k > RECO_BANK_MAX_K)

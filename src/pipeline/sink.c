@@ -50,7 +50,7 @@ static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec, bool *k
     reco_bank *bank;
     RECO_TRY(reco_bank_open(ctx, &bank, spec->bank));
     const reco_bank_spec *from = &spec->encoder;
-    reco_bank_info to = reco_bank_get_info(bank);
+    reco_bank_info to = *reco_bank_get_info(bank);
     *known = *to.fingerprint;
     reco_status status = spec->model ? reco_check_encoder(ctx, spec->model, bank, NULL) : RECO_OK;
     reco_bank_close(bank);
@@ -74,7 +74,7 @@ static void job_key(char key[288], const reco_sink *s, const char *fingerprint,
         at += snprintf(key + at, 288 - (size_t)at, ":%016llx",
                        (unsigned long long)reco_hash64(s->folder, strlen(s->folder), 0));
     if (s->spec.model) {
-        bool upright = reco_model_get_info(s->spec.model).preprocess.upright;
+        bool upright = reco_model_get_info(s->spec.model)->preprocess.upright;
         at += snprintf(key + at, 288 - (size_t)at, ":%s%s", fingerprint, upright ? ":exif" : "");
     }
     if (opts && opts->dedup > 0)
@@ -96,7 +96,7 @@ static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_ingest_opts *op
     reco_model_info info = {0};
     if (spec->model) {
         RECO_TRY(reco_model_fingerprint(ctx, spec->model, fingerprint));
-        info = reco_model_get_info(spec->model);
+        info = *reco_model_get_info(spec->model);
         spec->encoder = (reco_bank_spec){
             .d = info.d, .encoder = info.name, .fingerprint = fingerprint, .logit_scale = info.logit_scale};
     }

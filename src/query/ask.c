@@ -232,7 +232,7 @@ reco_status reco_ask(reco_ctx *ctx, const reco_memory *memory, const reco_questi
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    ask a = {.memory = memory, .opts = opts, .d = reco_bank_get_info(memory->bank).d};
+    ask a = {.memory = memory, .opts = opts, .d = reco_bank_get_info(memory->bank)->d};
     RECO_GO(reco_reserved(ctx, "search", opts->reserved));
     RECO_GO(reco_check_encoder(ctx, NULL, memory->bank, memory->fusion));
     reco_memory_settle(memory, question->side, opts->in, &a.s);

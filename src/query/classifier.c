@@ -68,8 +68,8 @@ static reco_status join_refined(reco_ctx *ctx, const reco_classifier *c, float *
 static float scale_of(const reco_classifier *c)
 {
     float scale = c->c.scale;
-    if (!(scale > 0) && c->c.model) scale = reco_model_get_info(c->c.model).logit_scale;
-    if (!(scale > 0) && c->remembers) scale = reco_bank_get_info(c->memory.bank).logit_scale;
+    if (!(scale > 0) && c->c.model) scale = reco_model_get_info(c->c.model)->logit_scale;
+    if (!(scale > 0) && c->remembers) scale = reco_bank_get_info(c->memory.bank)->logit_scale;
     return scale > 0 ? scale : CLIP_SCALE;
 }
 
@@ -81,7 +81,7 @@ static reco_status settle(reco_ctx *ctx, reco_classifier *c, const reco_memory *
         RECO_TRY(reco_check_encoder(ctx, c->c.model, memory->bank, memory->fusion));
         reco_memory_settle(memory, RECO_IMAGE, RECO_TEXT, &c->s);
         c->memory.mixture = &c->s.mixture;
-        size_t d = reco_bank_get_info(memory->bank).d;
+        size_t d = reco_bank_get_info(memory->bank)->d;
         if (d != c->c.d)
             return reco_fail(ctx, RECO_E_MISMATCH, "candidates of %zu, the bank holds vectors of %zu",
                              c->c.d, d);

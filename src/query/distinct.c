@@ -130,7 +130,7 @@ reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     distinct s = {
-        .bank = bank, .side = side, .d = reco_bank_get_info(bank).d, .opts = RECO_SEARCH_OPTS_INIT};
+        .bank = bank, .side = side, .d = reco_bank_get_info(bank)->d, .opts = RECO_SEARCH_OPTS_INIT};
     if (opts) s.opts = *opts;
     s.k = s.opts.k ? s.opts.k : 10;
     if (s.k > RECO_BANK_MAX_K)

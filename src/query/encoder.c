@@ -18,9 +18,9 @@ reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const rec
     reco_bank_info b = {0};
     reco_model_info m = {0};
     const char *fused = fusion ? reco_fusion_meta(fusion, "fingerprint") : NULL;
-    if (bank) b = reco_bank_get_info(bank);
-    if (model) m = reco_model_get_info(model);
-    size_t d = fusion ? reco_fusion_get_config(fusion).d : 0;
+    if (bank) b = *reco_bank_get_info(bank);
+    if (model) m = *reco_model_get_info(model);
+    size_t d = fusion ? reco_fusion_get_config(fusion)->d : 0;
     if (model && bank && m.d != b.d)
         return reco_fail(ctx, RECO_E_MISMATCH, "the bank holds vectors of %zu, the model %s makes %zu", b.d,
                          m.name, m.d);

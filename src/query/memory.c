@@ -12,7 +12,7 @@ void reco_memory_settle(const reco_memory *memory, reco_side own, reco_side in, 
 {
     reco_settings s = {.k = memory->k ? memory->k : NEIGHBOURS, .min_similarity = memory->min_similarity};
     if (memory->fusion) {
-        reco_fusion_config config = reco_fusion_get_config(memory->fusion);
+        reco_fusion_config config = *reco_fusion_get_config(memory->fusion);
         s.sides = memory->sides == RECO_SIDES_DEFAULT ? config.sides : memory->sides;
         s.refines = config.layer != RECO_LAYER_NONE && (int)s.sides >> own & 1;
         s.k = memory->k ? memory->k : config.k;
@@ -31,7 +31,7 @@ void reco_mixture_of(reco_mixture *mixture, const reco_fusion *fusion, float cli
                      float logit_scale)
 {
     float scale = logit_scale > 0 ? logit_scale : CLIP_SCALE;
-    reco_mixture found = reco_fusion_get_config(fusion).mixture;
+    reco_mixture found = reco_fusion_get_config(fusion)->mixture;
     *mixture = found.scale[0] > 0 ? found : (reco_mixture){.scale = {scale, scale, VOTE_SCALE}};
     mixture->clip = clip;
     mixture->refined = refined;

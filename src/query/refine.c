@@ -95,9 +95,9 @@ reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_que
     work w = {.memory = memory, .q = question, .searched = question->side};
     RECO_TRY(reco_check_encoder(ctx, NULL, memory->bank, memory->fusion));
     reco_memory_settle(memory, question->side, question->side, &w.s);
-    w.d = reco_bank_get_info(memory->bank).d;
+    w.d = reco_bank_get_info(memory->bank)->d;
     if (memory->fusion) {
-        w.config = reco_fusion_get_config(memory->fusion);
+        w.config = *reco_fusion_get_config(memory->fusion);
         w.searched = reco_modality_side(w.config.search, question->side);
     }
     bool lists = out->hits.ids || out->hits.scores || out->hits.counts;

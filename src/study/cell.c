@@ -45,7 +45,7 @@ static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *
     snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[settings.sides & 3]);
     if (!spec->control)
         snprintf(cell->chosen, sizeof cell->chosen, "%s",
-                 sides_names[reco_fusion_get_config(fusion).sides & 3]);
+                 sides_names[reco_fusion_get_config(fusion)->sides & 3]);
 out:
     reco_classifier_free(classifier);
     reco_fusion_free(fusion);

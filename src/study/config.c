@@ -337,7 +337,9 @@ static reco_status read_all(study_reader *r)
     for (size_t i = 0; i < r->toml.n; i++)
         if (strcmp(r->toml.entries[i].table, "train") == 0) RECO_TRY(train_value(r, &r->toml.entries[i]));
     RECO_TRY(study_plan(r));
-    return count_pairs(r);
+    RECO_TRY(count_pairs(r));
+    study_cost(s);
+    return RECO_OK;
 }
 
 reco_status reco_study_open(reco_ctx *ctx, reco_study **out, const char *config)
@@ -386,4 +388,7 @@ const char *const *reco_study_inputs(const reco_study *s, size_t *n)
     return s->inputs;
 }
 
-reco_study_row reco_study_get_row(const reco_study *s, size_t i) { return s->rows[i]; }
+const reco_study_row *reco_study_get_row(const reco_study *s, size_t i)
+{
+    return i < s->nrows ? &s->rows[i] : NULL;
+}

@@ -119,7 +119,7 @@ static reco_status copy_row(reco_ctx *ctx, const derivation *v, reco_bank_writer
 
 static reco_status write_bank(reco_ctx *ctx, const derivation *v, const char *path, const char *job)
 {
-    reco_bank_info info = reco_bank_get_info(v->from[0].bank);
+    reco_bank_info info = *reco_bank_get_info(v->from[0].bank);
     reco_bank_spec spec = {.d = info.d,
                            .encoder = *info.encoder ? info.encoder : NULL,
                            .fingerprint = *info.fingerprint ? info.fingerprint : NULL,

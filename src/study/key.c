@@ -9,7 +9,7 @@ reco_status study_encoder_hash(reco_ctx *ctx, const study_data *data, reco_hash 
     reco_model_info info = {0};
     if (data->model) {
         RECO_TRY(reco_model_fingerprint(ctx, data->model, fingerprint));
-        info = reco_model_get_info(data->model);
+        info = *reco_model_get_info(data->model);
     }
     RECO_TRY(reco_hash_new(ctx, out));
     reco_hash_update(*out, RECO_VERSION, sizeof RECO_VERSION);

@@ -49,7 +49,7 @@ reco_status study_as_bank(reco_ctx *ctx, char **out, const char *path, const stu
 
 static reco_status live_ids(reco_ctx *ctx, const reco_bank *bank, int64_t **ids, size_t *n)
 {
-    size_t most = (size_t)reco_bank_get_info(bank).rows;
+    size_t most = (size_t)reco_bank_get_info(bank)->rows;
     *ids = reco_alloc(ctx, most + 1, sizeof **ids, "ids");
     return *ids ? reco_bank_ids(ctx, bank, 0, most + 1, *ids, n) : RECO_E_NOMEM;
 }
@@ -69,7 +69,7 @@ static void hash_pair(reco_hash *h, const reco_pair *pair)
 static reco_status key_of(reco_ctx *ctx, study_bank *b)
 {
     enum { BLOCK = 1024 };
-    const size_t d = reco_bank_get_info(b->bank).d;
+    const size_t d = reco_bank_get_info(b->bank)->d;
     reco_hash *h = NULL;
     float *rows = reco_alloc(ctx, BLOCK * d, sizeof *rows, "rows");
     reco_status status = rows ? reco_hash_new(ctx, &h) : RECO_E_NOMEM;
@@ -113,9 +113,9 @@ reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const 
     *b = (study_bank){0};
     RECO_TRY(reco_bank_open(ctx, &b->bank, path));
     RECO_TRY(reco_check_encoder(ctx, data->model, b->bank, NULL));
-    if (reco_bank_get_info(b->bank).d != data->d)
+    if (reco_bank_get_info(b->bank)->d != data->d)
         return reco_fail(ctx, RECO_E_MISMATCH, "%s: vectors of %zu, the queries are of %zu", path,
-                         reco_bank_get_info(b->bank).d, data->d);
+                         reco_bank_get_info(b->bank)->d, data->d);
     RECO_TRY(live_ids(ctx, b->bank, &b->ids, &b->n));
     return key_of(ctx, b);
 }

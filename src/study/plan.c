@@ -339,7 +339,7 @@ double study_seconds(const reco_study *s, size_t row)
     return 0.5 + (trains(s, row) ? seconds_of(&s->specs[row]) * s->pairs_known / 880 : 0);
 }
 
-reco_study_plan reco_study_get_plan(const reco_study *s)
+void study_cost(reco_study *s)
 {
     reco_study_plan p = {.rows = s->nrows};
     for (size_t i = 0; i < s->nrows; i++) {
@@ -347,5 +347,7 @@ reco_study_plan reco_study_get_plan(const reco_study *s)
         p.minutes += (double)s->rows[i].seeds * study_seconds(s, i) / 60;
         if (trains(s, i)) p.trainings += s->nseeds;
     }
-    return p;
+    s->plan = p;
 }
+
+const reco_study_plan *reco_study_get_plan(const reco_study *s) { return &s->plan; }

@@ -208,8 +208,8 @@ reco_status study_data_read(reco_ctx *ctx, study_data *data, const reco_study *s
 {
     if (study->model) {
         RECO_TRY(reco_model_open(ctx, &data->model, study->model, &opts->model));
-        data->d = reco_model_get_info(data->model).d;
-        data->scale = reco_model_get_info(data->model).logit_scale;
+        data->d = reco_model_get_info(data->model)->d;
+        data->scale = reco_model_get_info(data->model)->logit_scale;
     }
     size_t d = data->d;
     RECO_TRY(read_classes(ctx, data, study, opts));

@@ -85,6 +85,7 @@ struct reco_study {
     study_spec *specs;
     reco_study_row *rows;
     size_t nrows;
+    reco_study_plan plan;
     const char *inputs[STUDY_MOST_VALUES * 8];
     size_t ninputs;
     double pairs_known; /* lines of what is trained with */
@@ -108,6 +109,7 @@ reco_status study_plan(study_reader *r);
 extern const char *const study_groups[];      /* keys of [rows]; NULL ends */
 bool study_is_random(const study_spec *spec); /* does a seed matter? */
 /* About how long each cell of a row takes; the first row of a training counts it. */
+void study_cost(reco_study *study); /* its plan, once its rows and pairs are known */
 double study_seconds(const reco_study *s, size_t row);
 
 /* key.c: names of what is embedded once, by the encoder and the content of all files. A file that can't be read counts as itself. */

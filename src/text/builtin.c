@@ -57,6 +57,7 @@ reco_status reco_tokenizer_builtin(reco_ctx *ctx, reco_tokenizer **out)
     tok->bos = reco_vocab_id(vocab, "<start_of_text>");
     tok->eos = tok->unk = reco_vocab_id(vocab, "<end_of_text>");
     tok->pad = 0;
+    reco_tokenizer_describe(tok);
     *out = tok;
     tok = NULL;
 out:

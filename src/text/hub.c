@@ -126,6 +126,7 @@ reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *
     }
     tok->wash = rules == RECO_TEXT_OPENCLIP;
     tok->clean = RECO_CLEAN_WHITESPACE;
+    reco_tokenizer_describe(tok);
     *out = tok;
     tok = NULL;
 out:

@@ -34,6 +34,27 @@ static reco_status read_class(reco_ctx *ctx, bool *as_file, const json_t *config
                                 "%s: tokenizer_class \"%.60s\", want CLIPTokenizer", path, name);
 }
 
+void reco_tokenizer_describe(reco_tokenizer *tok)
+{
+    static const char *const clean[] = {"lower", "whitespace", "canonicalize"};
+    reco_tokenizer_info info = {.kind = "bpe",
+                                .built_in = tok->built_in,
+                                .vocab = tok->vocab,
+                                .bos = tok->bos,
+                                .eos = tok->eos,
+                                .pad = tok->pad,
+                                .pads_left = tok->pad_left};
+    static const char *const class[] = {"hf", "siglip", "t5", "gemma", "siglip2", "xlm-roberta"};
+    if (tok->spm) snprintf(info.kind, sizeof info.kind, "sentencepiece");
+    if (tok->json)
+        snprintf(info.kind, sizeof info.kind, "%s", tok->json->unigram ? "unigram" : "bpe with bytes");
+    if (tok->wash)
+        snprintf(info.rules, sizeof info.rules, "open_clip %s", clean[tok->clean]);
+    else
+        snprintf(info.rules, sizeof info.rules, "%s", class[tok->class]);
+    tok->info = info;
+}
+
 reco_status reco_tokenizer_open(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules)
 {
     return reco_tokenizer_clip(ctx, out, dir, rules, false);
@@ -71,6 +92,7 @@ reco_status reco_tokenizer_clip(reco_ctx *ctx, reco_tokenizer **out, const char 
     RECO_GO(reco_special_open(ctx, tok, vocab, file, as_file, config, dir));
     if (tok->rules == RECO_TEXT_HF && as_file)
         RECO_GO(reco_tokenizer_json_check(ctx, tok, vocab, file, dir));
+    reco_tokenizer_describe(tok);
     *out = tok;
     tok = NULL;
 out:
@@ -93,7 +115,11 @@ void reco_tokenizer_close(reco_tokenizer *tok)
     reco_free(tok);
 }
 
-void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean) { tok->clean = clean; }
+void reco_tokenizer_set_clean(reco_tokenizer *tok, reco_clean clean)
+{
+    tok->clean = clean;
+    reco_tokenizer_describe(tok);
+}
 
 size_t reco_tokenizer_limit(reco_tokenizer *tok, size_t vocab)
 {
@@ -112,26 +138,8 @@ size_t reco_tokenizer_limit(reco_tokenizer *tok, size_t vocab)
     }
     tok->nspecials = kept;
     tok->vocab = vocab;
+    reco_tokenizer_describe(tok);
     return beyond;
 }
 
-reco_tokenizer_info reco_tokenizer_get_info(const reco_tokenizer *tok)
-{
-    static const char *const clean[] = {"lower", "whitespace", "canonicalize"};
-    reco_tokenizer_info info = {.kind = "bpe",
-                                .built_in = tok->built_in,
-                                .vocab = tok->vocab,
-                                .bos = tok->bos,
-                                .eos = tok->eos,
-                                .pad = tok->pad,
-                                .pads_left = tok->pad_left};
-    static const char *const class[] = {"hf", "siglip", "t5", "gemma", "siglip2", "xlm-roberta"};
-    if (tok->spm) snprintf(info.kind, sizeof info.kind, "sentencepiece");
-    if (tok->json)
-        snprintf(info.kind, sizeof info.kind, "%s", tok->json->unigram ? "unigram" : "bpe with bytes");
-    if (tok->wash)
-        snprintf(info.rules, sizeof info.rules, "open_clip %s", clean[tok->clean]);
-    else
-        snprintf(info.rules, sizeof info.rules, "%s", class[tok->class]);
-    return info;
-}
+const reco_tokenizer_info *reco_tokenizer_get_info(const reco_tokenizer *tok) { return &tok->info; }

@@ -38,8 +38,12 @@ struct reco_tokenizer {
     size_t mask;
     struct reco_special *specials;
     size_t nspecials;
-    bool starts[256]; /* low byte of a special token's first character */
+    reco_tokenizer_info info; /* reco_tokenizer_describe */
+    bool starts[256];         /* low byte of a special token's first character */
 };
+
+/* Anew, whenever what it says changes. */
+void reco_tokenizer_describe(reco_tokenizer *tok);
 
 /* For reco_tokenizer_hub. as_file: see above. */
 reco_status reco_tokenizer_clip(reco_ctx *ctx, reco_tokenizer **out, const char *dir, reco_text_rules rules,

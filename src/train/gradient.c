@@ -77,7 +77,7 @@ reco_status reco_gradients_create(reco_ctx *ctx, reco_gradients *g, reco_fusion 
                                   size_t k, size_t bytes)
 {
     size_t most = 2 * ((max + BLOCK - 1) / BLOCK);
-    *g = (reco_gradients){.fusion = fusion, .d = reco_fusion_get_config(fusion).d, .k = k};
+    *g = (reco_gradients){.fusion = fusion, .d = reco_fusion_get_config(fusion)->d, .k = k};
     g->tapes = reco_alloc(ctx, most, sizeof(reco_tape *), "gradient");
     if (!g->tapes) return RECO_E_NOMEM;
     for (int side = 0; side < 2; side++) {

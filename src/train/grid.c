@@ -15,7 +15,7 @@ static reco_status judge(const reco_job *job, reco_fusion **fusion, const reco_f
 reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_outcome *outcomes,
                             reco_verdict *verdict)
 {
-    reco_fusion_config c = reco_fusion_get_config(*fusion), best = c;
+    reco_fusion_config c = *reco_fusion_get_config(*fusion), best = c;
     double score[2] = {-1, -1};
     size_t nb = sizeof betas / sizeof *betas,
            ng = c.layer == RECO_LAYER_WEIGHTED ? sizeof gains / sizeof *gains : 1;

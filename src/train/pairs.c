@@ -212,7 +212,7 @@ static reco_status check_count(reco_ctx *ctx, const char *what, size_t n)
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
 {
     reco_ctx *ctx = job->ctx;
-    reco_bank_info info = reco_bank_get_info(job->bank);
+    reco_bank_info info = *reco_bank_get_info(job->bank);
     size_t rows = (size_t)info.rows;
     job->d = info.d;
     const reco_train_pairs *judged = job->o.judged;

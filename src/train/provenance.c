@@ -95,7 +95,7 @@ static reco_status set(const reco_job *job, reco_fusion *fusion, const char *key
 static reco_status describe_inputs(const reco_job *job, reco_fusion *fusion)
 {
     reco_ctx *ctx = job->ctx;
-    reco_bank_info info = reco_bank_get_info(job->bank);
+    reco_bank_info info = *reco_bank_get_info(job->bank);
     char data[33];
     RECO_TRY(reco_fusion_set_meta(ctx, fusion, "encoder", info.encoder));
     RECO_TRY(reco_fusion_set_meta(ctx, fusion, "fingerprint", info.fingerprint));

@@ -89,7 +89,7 @@ static reco_status find_inside(reco_job *job)
 reco_status reco_job_search(reco_job *job)
 {
     reco_ctx *ctx = job->ctx;
-    size_t most = reco_min(RECO_BANK_MAX_K, (size_t)reco_bank_get_info(job->bank).rows);
+    size_t most = reco_min(RECO_BANK_MAX_K, (size_t)reco_bank_get_info(job->bank)->rows);
     if (most == 0) return reco_fail(ctx, RECO_E_ARG, "train: the bank is empty");
     /* Some are put aside later: those of a batch, of a fold and of the pair's picture. */
     job->depth = reco_min(most, 3 * job->o.k);

@@ -267,7 +267,7 @@ static reco_status create(reco_session *s)
                             .scores = !o->no_scores,
                             .min_similarity = o->min_similarity};
     float scale = o->scale;
-    if (scale == 0) scale = reco_bank_get_info(s->job->bank).logit_scale;
+    if (scale == 0) scale = reco_bank_get_info(s->job->bank)->logit_scale;
     if (scale == 0) RECO_TRY(reco_train_fit_scale(s->job, &scale));
     return reco_fusion_create(s->job->ctx, &s->fusion, &c, scale, o->seed);
 }

@@ -101,7 +101,7 @@ static contents look(const char *path, bool swept)
     reco_status status = reco_bank_open(ctx, &bank, path);
     if (status == RECO_E_NOTFOUND) return no_bank;
     ok(status);
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     contents c = {0, info.next_id};
     int64_t ids[64];
     size_t n;

@@ -60,7 +60,7 @@ static float *rows_of(const char *root, const char *model, const char *rest, siz
 static void ids(const char *root, const char *name, const reco_model *model, const json_t *texts)
 {
     json_t *want = json_at(root, name, "-ids.json");
-    size_t context = reco_model_get_info(model).context;
+    size_t context = reco_model_get_info(model)->context;
     int32_t *got = reco_alloc(ctx, context, sizeof *got, "ids");
     assert_int_equal(json_array_size(want), json_array_size(texts));
     for (size_t i = 0; i < json_array_size(texts); i++) {
@@ -82,7 +82,8 @@ static void ids(const char *root, const char *name, const reco_model *model, con
 static void pixels(const char *root, const char *name, const reco_model *model, const json_t *images,
                    float *out)
 {
-    size_t side = reco_model_get_info(model).image_size, per = 3 * side * side, n = json_array_size(images);
+    size_t side = reco_model_get_info(model)->image_size, per = 3 * side * side,
+           n = json_array_size(images);
     reco_map map;
     char *path = at(root, name, "-pixels.npy");
     good(reco_map_open(ctx, &map, path));
@@ -122,7 +123,7 @@ static void embeddings(const char *root, const char *name, reco_precision precis
     reco_model_opts opts = {.precision = precision};
     char *dir = at(root, name, "");
     good(reco_model_open(ctx, &model, dir, &opts));
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     json_t *index = json_at(root, "", "index.json");
     const json_t *images = json_object_get(index, "images"), *texts = json_object_get(index, "texts");
     size_t ni = json_array_size(images), nt = json_array_size(texts), n, d;

@@ -36,6 +36,14 @@ SIZE(reco_table_opts, 120);
 SIZE(reco_pull_opts, 120);
 SIZE(reco_find_opts, 88);
 SIZE(reco_study_opts, 176);
+SIZE(reco_stream_result, 192);
+SIZE(reco_check_result, 112);
+SIZE(reco_pull_result, 200);
+SIZE(reco_search_result, 96);
+SIZE(reco_compact_result, 120);
+SIZE(reco_bank_health, 112);
+SIZE(reco_train_result, 440);
+SIZE(reco_study_result, 128);
 
 /* The library is the headers'. */
 int main(void)

@@ -20,10 +20,7 @@
 typedef struct reco_catalog reco_catalog;
 
 /* A vector file. Its rows have ascending ids, from `first` on; without holes where nothing was compacted. */
-typedef struct reco_segment_entry {
-    int64_t number, first, rows, bytes;
-    char file[48], xxh3[33];
-} reco_segment_entry;
+typedef reco_segment_info reco_segment_entry;
 
 typedef struct reco_segment_list {
     reco_segment_entry *items; /* free with reco_free */

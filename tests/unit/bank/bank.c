@@ -19,7 +19,7 @@ static void assert_rows(const char *path, int64_t rows, int complete)
 {
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, path));
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     assert_int_equal(info.rows, rows);
     assert_int_equal(info.complete, complete);
     reco_bank_close(bank);
@@ -47,7 +47,7 @@ static void test_round_trip(void **state)
 
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     assert_int_equal(info.format, 3);
     assert_int_equal(info.d, 20);
     assert_int_equal(info.rows, 15);
@@ -152,7 +152,7 @@ static void test_jobs(void **state)
 
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
-    assert_int_equal(reco_bank_get_info(bank).rows, 17);
+    assert_int_equal(reco_bank_get_info(bank)->rows, 17);
     for (int i = 0; i < 17; i++) assert_numbered(bank, i, (uint64_t)i);
     reco_bank_close(bank);
 }
@@ -262,7 +262,7 @@ static void test_bad_rows(void **state)
 
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
-    assert_int_equal(reco_bank_get_info(bank).rows, 2);
+    assert_int_equal(reco_bank_get_info(bank)->rows, 2);
     int64_t id = 1;
     float x[2];
     ok(reco_bank_gather(ctx, bank, RECO_TEXT, &id, 1, x));
@@ -289,9 +289,9 @@ static void test_delete(void **state)
     assert_int_equal(deleted, 4);
     assert_int_equal(missing, 3);
     ok(reco_bank_open(ctx, &after, in("bank")));
-    assert_int_equal(reco_bank_get_info(before).rows, 200);
-    assert_int_equal(reco_bank_get_info(after).rows, 196);
-    assert_int_equal(reco_bank_get_info(after).deleted, 4);
+    assert_int_equal(reco_bank_get_info(before)->rows, 200);
+    assert_int_equal(reco_bank_get_info(after)->rows, 196);
+    assert_int_equal(reco_bank_get_info(after)->deleted, 4);
     for (int64_t i = 0; i < 200; i++) assert_numbered(before, i, (uint64_t)i);
     reco_pair pair;
     refused(RECO_E_NOTFOUND, "64 is deleted", reco_bank_get(ctx, after, 64, &pair));
@@ -347,7 +347,7 @@ static void test_snapshot(void **state)
     reco_pair pair;
     refused(RECO_E_NOTFOUND, "id 50", reco_bank_get(ctx, old, 50, &pair));
     ok(reco_bank_open(ctx, &new, in("bank")));
-    assert_int_equal(reco_bank_get_info(new).rows, 148);
+    assert_int_equal(reco_bank_get_info(new)->rows, 148);
     for (int64_t i = 8; i < 150; i++) assert_numbered(new, i, (uint64_t)i);
     reco_bank_close(new);
     reco_bank_close(old);
@@ -364,7 +364,7 @@ static void test_many_segments(void **state)
     reco_bank_writer_close(w);
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
-    assert_int_equal(reco_bank_get_info(bank).segments, 3);
+    assert_int_equal(reco_bank_get_info(bank)->segments, 3);
     for (int64_t i = 0; i < 400; i += 57) assert_numbered(bank, i, (uint64_t)i);
     assert_numbered(bank, 159, 159);
     assert_numbered(bank, 160, 160);
@@ -405,7 +405,7 @@ static void test_id_tensor(void **state)
     reseal(in("bank"));
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, in("bank")));
-    assert_int_equal(reco_bank_get_info(bank).rows, 3);
+    assert_int_equal(reco_bank_get_info(bank)->rows, 3);
     for (size_t i = 0; i < 3; i++) {
         assert_numbered(bank, ids[i], (uint64_t)ids[i]);
         float x[4], score;

@@ -122,7 +122,7 @@ static inline void append_numbered(reco_bank_writer *w, size_t d, uint64_t from,
 /* Row `id` of the bank is numbered row `number`, vectors, caption, uri and meta. */
 static inline void assert_numbered(const reco_bank *bank, int64_t id, uint64_t number)
 {
-    size_t d = reco_bank_get_info(bank).d;
+    size_t d = reco_bank_get_info(bank)->d;
     reco_pair pair;
     char want[64];
     ok(reco_bank_get(ctx, bank, id, &pair));

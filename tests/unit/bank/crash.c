@@ -25,7 +25,7 @@ static int64_t verify(const char *path, bool swept)
 {
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, path));
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     assert_int_equal(info.next_id, info.rows);
     for (int64_t id = 0; id < info.rows; id++) assert_numbered(bank, id, (uint64_t)id);
     reco_bank_close(bank);

@@ -90,7 +90,7 @@ static uint64_t reading(const char *path)
     reco_bank *bank;
     uint64_t h = 7;
     if (reco_bank_open(ctx, &bank, path) != RECO_OK) return 0;
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     const int64_t numbers[] = {
         info.format,  (int64_t)info.d,        info.rows,     info.deleted,
         info.next_id, (int64_t)info.segments, info.complete, (int64_t)info.logit_scale};

@@ -237,7 +237,7 @@ static void use(const char *path, bool write_too)
 {
     reco_bank *bank;
     if (reco_bank_open(ctx, &bank, path) != RECO_OK) return;
-    reco_bank_info info = reco_bank_get_info(bank);
+    reco_bank_info info = *reco_bank_get_info(bank);
     if (info.d == 4) {
         float query[4] = {1, 0, 0, 0}, scores[10], x[4];
         int64_t ids[10];

@@ -172,8 +172,8 @@ static void test_shared(void **state)
     float query[D], scores[K];
     ok(reco_bank_refresh(ctx, bank, &fresh));
     assert_non_null(fresh);
-    assert_int_equal(reco_bank_get_info(fresh).next_id, ROWS + 160);
-    assert_int_equal(reco_bank_get_info(bank).next_id, ROWS);
+    assert_int_equal(reco_bank_get_info(fresh)->next_id, ROWS + 160);
+    assert_int_equal(reco_bank_get_info(bank)->next_id, ROWS);
     ok(reco_bank_filter_ids(ctx, &filter, bank, &id, 1));
     numbered_unit(query, D, RECO_TEXT, 1);
     refused(RECO_E_ARG, "filter",
@@ -216,8 +216,8 @@ static void test_refresh(void **state)
     for (int twice = 0; twice < 2; twice++) {
         ok(reco_bank_refresh(ctx, now, &next));
         assert_non_null(next);
-        assert_int_equal(reco_bank_get_info(next).rows, 10);
-        assert_int_equal(reco_bank_get_info(now).rows, 5);
+        assert_int_equal(reco_bank_get_info(next)->rows, 10);
+        assert_int_equal(reco_bank_get_info(now)->rows, 5);
         if (twice) reco_bank_close(now);
         if (!twice) reco_bank_close(next);
     }
@@ -254,7 +254,7 @@ static void test_replaced(void **state)
     assert_int_equal(symlink(paths[1], paths[2]), 0);
     ok(reco_bank_refresh(ctx, now, &next));
     assert_non_null(next);
-    assert_int_equal(reco_bank_get_info(next).rows, 4);
+    assert_int_equal(reco_bank_get_info(next)->rows, 4);
     reco_bank_close(now);
     ok(reco_bank_refresh(ctx, next, &now));
     assert_null(now);
@@ -265,8 +265,8 @@ static void test_replaced(void **state)
     assert_int_equal(rename(paths[0], paths[1]), 0);
     ok(reco_bank_refresh(ctx, now, &next));
     assert_non_null(next);
-    assert_int_equal(reco_bank_get_info(next).rows, 3);
-    assert_int_equal(reco_bank_get_info(now).rows, 4);
+    assert_int_equal(reco_bank_get_info(next)->rows, 3);
+    assert_int_equal(reco_bank_get_info(now)->rows, 4);
     reco_bank_close(now);
     reco_bank_close(next);
 }

@@ -55,7 +55,7 @@ static void test_tokens(void **state)
 {
     (void)state;
     enum { N = 300 };
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     int32_t *ids = reco_alloc(ctx, N * info.context, sizeof *ids, "test");
     float *got = reco_alloc(ctx, N * info.d, sizeof *got, "test"), want[16];
     char text[64];
@@ -164,7 +164,7 @@ static void test_rows(void **state)
                 reco_model_opts how = {.precision = (reco_precision)precision};
                 if ((int)reco_ctx_isa(with) == isa) {
                     assert_int_equal(reco_model_open(with, &m, path, &how), RECO_OK);
-                    reco_model_info info = reco_model_get_info(m);
+                    reco_model_info info = *reco_model_get_info(m);
                     rows_of(with, m, info.image_size, info.d);
                     reco_model_close(m);
                 }
@@ -175,7 +175,7 @@ static void test_rows(void **state)
 static void test_info(void **state)
 {
     (void)state;
-    reco_model_info info = reco_model_get_info(model);
+    reco_model_info info = *reco_model_get_info(model);
     assert_string_equal(info.name, "hf-quickgelu");
     assert_int_equal(info.precision, RECO_PRECISION_F32);
     assert_int_equal(info.weights, RECO_DTYPE_F16);

@@ -111,7 +111,7 @@ static void controls(void **state)
     double want[D], norm = 0;
     reco_fusion *f;
     assert_int_equal(reco_fusion_open(ctx, &f, "mean", D, 0), RECO_OK);
-    assert_int_equal(reco_fusion_get_config(f).k, 10);
+    assert_int_equal(reco_fusion_get_config(f)->k, 10);
     refine(f, NULL);
     for (size_t j = 0; j < D; j++) {
         want[j] = (double)x[j] + (double)R[j] + (double)R[D + j] + (double)R[2 * D + j];
@@ -135,7 +135,7 @@ static void mlp(void **state)
     reco_fusion *f = make(RECO_LAYER_MLP, -1), *g = make(RECO_LAYER_TRANSFORMER, -1);
     reco_fusion_vector(g, &big);
     float *vector = reco_fusion_vector(f, &total);
-    size_t m = reco_fusion_get_config(f).mlp, scores = 2 * 2 * 4; /* two terms of four heads, each side */
+    size_t m = reco_fusion_get_config(f)->mlp, scores = 2 * 2 * 4; /* two terms of four heads, each side */
     assert_int_equal(total - 4, big - scores); /* two parameters a side more than the paper's layer */
     for (size_t i = 0; i < total; i++) vector[i] += 0.01f * (float)(i % 7);
     refine(f, (size_t[N]){0});
@@ -176,12 +176,12 @@ static void modalities(void **state)
     for (int way = 0; way < 4; way++) {
         reco_modality search = way & 2 ? RECO_CROSS : RECO_UNI, fuse = way & 1 ? RECO_CROSS : RECO_UNI;
         assert_int_equal(reco_fusion_open(ctx, &f, names[way], D, K), RECO_OK);
-        reco_fusion_config c = reco_fusion_get_config(f);
+        reco_fusion_config c = *reco_fusion_get_config(f);
         assert_true(c.search == search && c.fuse == fuse);
         assert_int_equal(reco_fusion_save(ctx, f, path), RECO_OK);
         reco_fusion_free(f);
         assert_int_equal(reco_fusion_open(ctx, &f, path, D, 0), RECO_OK);
-        c = reco_fusion_get_config(f);
+        c = *reco_fusion_get_config(f);
         assert_true(c.search == search && c.fuse == fuse);
         reco_fusion_free(f);
         /* Of the method's own way nothing is written, as before there was another. */
@@ -198,7 +198,7 @@ static void modalities(void **state)
         reco_free(data);
     }
     assert_int_equal(reco_fusion_open(ctx, &f, "mean", D, K), RECO_OK);
-    reco_fusion_config c = reco_fusion_get_config(f);
+    reco_fusion_config c = *reco_fusion_get_config(f);
     assert_true(c.search == RECO_UNI && c.fuse == RECO_CROSS);
     reco_fusion_free(f);
     assert_int_equal(reco_fusion_open(ctx, &f, "mean:uni", D, K), RECO_E_IO); /* a file that is not there */
@@ -223,7 +223,7 @@ static void round_trip(void **state)
         assert_int_equal(reco_fusion_open(ctx, &g, path, D, 0), RECO_OK);
         assert_string_equal(reco_fusion_meta(g, "encoder"), "caf\xc3\xa9 \"quoted\"");
         assert_null(reco_fusion_meta(g, "fingerprint"));
-        assert_int_equal(reco_fusion_get_config(g).sides, RECO_SIDES_TEXT);
+        assert_int_equal(reco_fusion_get_config(g)->sides, RECO_SIDES_TEXT);
         refine(f, NULL);
         memcpy(again, out, sizeof out);
         refine(g, NULL);
@@ -251,7 +251,7 @@ static void damaged(void **state)
         data[i] ^= 1;
         assert_int_equal(reco_write_file(ctx, path, data, bytes), RECO_OK);
         if (reco_fusion_open(ctx, &g, path, 0, 0) == RECO_OK) {
-            reco_fusion_config c = reco_fusion_get_config(g);
+            reco_fusion_config c = *reco_fusion_get_config(g);
             if (c.d == D) refine(g, NULL);
             reco_fusion_free(g);
         }

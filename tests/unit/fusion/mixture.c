@@ -92,7 +92,7 @@ static void mistakes(void **state)
         assert_int_equal(reco_mixture_posterior(*state, &bad[i], plain, refined, NULL, 1, C, p),
                          RECO_E_ARG);
         assert_int_equal(reco_fusion_set_mixture(*state, f, &bad[i]), RECO_E_ARG);
-        assert_true(reco_fusion_get_config(f).mixture.scale[0] == 0);
+        assert_true(reco_fusion_get_config(f)->mixture.scale[0] == 0);
     }
     const reco_mixture good = {1, 0, {1, 1, 1}, 0};
     static const uint32_t of[K] = {C, 0};
@@ -116,7 +116,7 @@ static void in_a_checkpoint(void **state)
         assert_int_equal(reco_fusion_set_mixture(*state, f, &cases[i]), RECO_OK);
         assert_int_equal(reco_fusion_save(*state, f, path), RECO_OK);
         assert_int_equal(reco_fusion_open(*state, &again, path, 4, 0), RECO_OK);
-        reco_mixture got = reco_fusion_get_config(again).mixture;
+        reco_mixture got = reco_fusion_get_config(again)->mixture;
         assert_memory_equal(&got, &cases[i], sizeof got);
         reco_fusion_free(again);
     }

@@ -41,8 +41,8 @@ static void batch(reco_ctx *ctx, const reco_fusion *f, const size_t *order, size
     for (size_t q = 0; q < n; q++)
         if (memcmp(out + q * D, want + order[q] * D, D * sizeof *out) != 0)
             fail_msg("layer %d, instruction set %d, %d threads: row %zu is another at %zu of %zu",
-                     reco_fusion_get_config(f).layer, reco_ctx_isa(ctx), reco_ctx_threads(ctx), order[q], q,
-                     n);
+                     reco_fusion_get_config(f)->layer, reco_ctx_isa(ctx), reco_ctx_threads(ctx), order[q],
+                     q, n);
 }
 
 static void check(reco_isa isa, const reco_fusion_config *config)

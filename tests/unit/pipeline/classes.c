@@ -148,7 +148,7 @@ static void test_embedded(void **state)
     static const char *const captions[] = {"red disc", "a photo of a  Blue Box.", "the 12",
                                            "a 12",     "photo of a 12.",          "THE RED DISC"};
     static const uint32_t want[] = {0, 1, 2, RECO_NO_CLASS, RECO_NO_CLASS, 0, RECO_NO_CLASS, 1};
-    size_t d = reco_model_get_info(model).d, n = sizeof captions / sizeof *captions;
+    size_t d = reco_model_get_info(model)->d, n = sizeof captions / sizeof *captions;
     float *text = calloc((n + TEMPLATES * CLASSES) * d, sizeof *text), *prompts = text + n * d,
           weights[K + 1], scores[2][K];
     uint64_t hashes[2], next, truncated = 7;

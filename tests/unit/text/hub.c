@@ -77,7 +77,7 @@ static void info(void **state)
                {"full", "bpe", "open_clip whitespace", RECO_TEXT_OPENCLIP, 693, 0}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         reco_tokenizer *tok = golden(all[i].folder, all[i].how);
-        reco_tokenizer_info got = reco_tokenizer_get_info(tok);
+        reco_tokenizer_info got = *reco_tokenizer_get_info(tok);
         assert_string_equal(got.kind, all[i].kind);
         assert_string_equal(got.rules, all[i].rules);
         assert_int_equal(got.eos, all[i].eos);
@@ -360,7 +360,7 @@ static void sides(void **state)
         reco_tokenizer *tok;
         put("tokenizer_config.json", configs[i]);
         assert_int_equal(reco_tokenizer_hub(ctx, &tok, folder, RECO_TEXT_HF), RECO_OK);
-        assert_int_equal(reco_tokenizer_get_info(tok).pads_left, i == 0 || i == 3);
+        assert_int_equal(reco_tokenizer_get_info(tok)->pads_left, i == 0 || i == 3);
         reco_tokenizer_close(tok);
     }
 }
@@ -381,7 +381,7 @@ static void siglip(void **state)
     assert_int_equal(reco_tokenizer_encode(ctx, tok, text, sizeof text - 1, got, 8, &n, NULL), RECO_OK);
     assert_int_equal(n, 5);
     assert_memory_equal(got, want, sizeof want);
-    assert_int_equal(reco_tokenizer_get_info(tok).pad, 1);
+    assert_int_equal(reco_tokenizer_get_info(tok)->pad, 1);
     reco_tokenizer_close(tok);
 }
 

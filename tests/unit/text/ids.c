@@ -35,7 +35,7 @@ static void expect(const reco_tokenizer *tok, const char *text, size_t bytes, co
     if (reco_tokenizer_encode(ctx, tok, text, bytes, ids, 77, &n, NULL) != RECO_OK)
         fail_msg("%s", reco_ctx_error(ctx));
     if (padded)
-        while (n < many) ids[n++] = reco_tokenizer_get_info(tok).pad;
+        while (n < many) ids[n++] = reco_tokenizer_get_info(tok)->pad;
     if (n != many) fail_msg("'%s': %zu ids, want %zu", text, n, many);
     for (size_t i = 0; i < n; i++)
         if (ids[i] != json_integer_value(json_array_get(want, i)))
@@ -117,11 +117,11 @@ static void properties(void **state)
     char path[4096];
     snprintf(path, sizeof path, "%s/tests/golden/text/full", source_root());
     reco_tokenizer *tok = open_it(path, RECO_TEXT_AUTO);
-    size_t vocab = reco_tokenizer_get_info(tok).vocab, n;
+    size_t vocab = reco_tokenizer_get_info(tok)->vocab, n;
     int32_t ids[8];
-    assert_int_equal(reco_tokenizer_get_info(tok).bos, vocab - 2);
-    assert_int_equal(reco_tokenizer_get_info(tok).eos, vocab - 1);
-    assert_int_equal(reco_tokenizer_get_info(tok).pad, 0);
+    assert_int_equal(reco_tokenizer_get_info(tok)->bos, vocab - 2);
+    assert_int_equal(reco_tokenizer_get_info(tok)->eos, vocab - 1);
+    assert_int_equal(reco_tokenizer_get_info(tok)->pad, 0);
     assert_int_equal(reco_tokenizer_encode(ctx, tok, "a b c d e f", 11, ids, 4, &n, NULL), RECO_OK);
     assert_int_equal(n, 4);
     assert_int_equal(ids[3], vocab - 1); /* the end token survives the cut */

@@ -152,8 +152,8 @@ static void trains(void **state)
         reco_fusion *f;
         assert_int_equal(reco_train(ctx, bank, NULL, out, &o, &r), RECO_OK);
         assert_int_equal(reco_fusion_open(ctx, &f, out, D, 0), RECO_OK);
-        assert_int_equal(reco_fusion_get_config(f).search, o.search);
-        assert_int_equal(reco_fusion_get_config(f).fuse, o.fuse);
+        assert_int_equal(reco_fusion_get_config(f)->search, o.search);
+        assert_int_equal(reco_fusion_get_config(f)->fuse, o.fuse);
         reco_fusion_free(f);
         loss[way] = r.loss;
         for (int before = 0; before < way; before++) assert_true(loss[before] != loss[way]);

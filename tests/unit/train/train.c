@@ -132,7 +132,7 @@ static void learns(void **state)
     assert_int_not_equal(r.sides, RECO_SIDES_NONE);
     assert_true(r.both > r.clip + 10);
     assert_int_equal(reco_fusion_open(ctx, &f, w.out, D, 0), RECO_OK);
-    reco_fusion_config kept = reco_fusion_get_config(f);
+    reco_fusion_config kept = *reco_fusion_get_config(f);
     assert_true(kept.sides == r.sides && kept.mixture.clip == r.mixture.clip && r.mixture.clip < 1);
     assert_string_equal(reco_fusion_meta(f, "encoder"), "toy");
     assert_string_equal(reco_fusion_meta(f, "fingerprint"), "0123456789abcdef0123456789abcdef");
@@ -181,7 +181,7 @@ static void refuses(void **state)
         assert_int_equal(train(ctx, bank, image, text, &o, &r), RECO_OK);
         assert_int_equal(r.sides, RECO_SIDES_NONE);
         assert_int_equal(reco_fusion_open(ctx, &f, w.out, D, 0), RECO_OK);
-        assert_true(reco_fusion_get_config(f).sides == RECO_SIDES_NONE && r.mixture.clip >= 1);
+        assert_true(reco_fusion_get_config(f)->sides == RECO_SIDES_NONE && r.mixture.clip >= 1);
         reco_fusion_free(f);
     }
     reco_train_opts o = quick;
