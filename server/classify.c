@@ -49,9 +49,9 @@ void serve_classify_parse(serve *s, serve_request *r)
 {
     const char *bank, *image;
     size_t top = TOP;
-    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
-        !serve_put_bank(s, r, bank) || !serve_get_text(r, r->json, "image", &image) ||
-        !serve_get_size(r, r->json, "top", 1, 1000, &top))
+    if (!serve_put_own_json(r, "bank image images classes templates top") ||
+        !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
+        !serve_get_text(r, r->json, "image", &image) || !serve_get_size(r, r->json, "top", 1, 1000, &top))
         return;
     const json_t *classes = json_object_get(r->json, "classes"),
                  *templates = json_object_get(r->json, "templates"),

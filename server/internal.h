@@ -242,9 +242,10 @@ bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int
 /* Room for n items. */
 bool serve_room(serve_request *r, size_t n);
 /* Items from values; false: the request has failed. */
-bool serve_put_json(serve_request *r);     /* the body into r->json, an object */
-bool serve_put_own_json(serve_request *r); /* likewise, whose members are none of them null */
-bool serve_no_nulls(serve_request *r, const json_t *object);
+bool serve_put_json(serve_request *r); /* the body into r->json, an object */
+/* Likewise, with members of these names alone, "text image ...", and none of them null. */
+bool serve_put_own_json(serve_request *r, const char *names);
+bool serve_has_only(serve_request *r, const json_t *object, const char *names);
 bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text);
 bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char *base64);
 bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers);

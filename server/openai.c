@@ -18,14 +18,15 @@ void serve_embeddings_parse(serve *s, serve_request *r)
     if (!serve_put_json(r) || !serve_get_text(r, r->json, "encoding_format", &format) ||
         !serve_get_text(r, r->json, "modality", &modality) ||
         !serve_get_text(r, r->json, "model", &model) ||
-        !serve_get_size(r, r->json, "dimensions", 1, RECO_BANK_MAX_WIDTH, &width))
+        !serve_get_size(r, r->json, "dimensions", 0, RECO_BANK_MAX_WIDTH, &width))
         return;
+    if (!modality && strcmp(r->path, "/embeddings_image") == 0) modality = "image";
     const json_t *input = json_object_get(r->json, "input");
     bool list = json_is_array(input);
     size_t n = list ? json_array_size(input) : 1;
     if (format && strcmp(format, "float") != 0 && strcmp(format, "base64") != 0)
         serve_fail(r, 400, "\"encoding_format\" is \"%s\", want float or base64", format);
-    else if (width != s->d)
+    else if (width && width != s->d) /* 0: infinity's client, which means none */
         serve_fail(r, 400, "\"dimensions\" is %zu, and the model's are %zu", width, s->d);
     else if (n < 1 || n > INPUTS || (!list && !json_is_string(input)))
         serve_fail(r, 400, "\"input\" is not a text or a list of 1 to %d texts", INPUTS);
@@ -112,8 +113,13 @@ void serve_models_parse(serve *s, serve_request *r)
     for (int i = 0; i < 2 && s->model && (i == 0 || (s->opts->fusion && s->nbanks)); i++) {
         char name[sizeof s->model_info.name + 8];
         snprintf(name, sizeof name, "%s%s", s->model_info.name, endings[i]);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:s}", "id", name, "object", "model",
-                                              "created", (json_int_t)s->began, "owned_by", "reco"));
+        /* infinity's client reads "stats" and knows one owner. */
+        bool infinity = strcmp(r->path, "/models") == 0;
+        json_t *model = json_pack("{s:s, s:s, s:I, s:s}", "id", name, "object", "model", "created",
+                                  (json_int_t)s->began, "owned_by", infinity ? "infinity" : "reco");
+        if (infinity) json_object_set_new(model, "stats", json_object());
+        if (infinity) json_object_set_new(model, "backend", json_string("reco"));
+        json_array_append_new(list, model);
     }
     serve_reply(r, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }

@@ -1,8 +1,10 @@
 /* reco's own questions: /v1/search, /v1/refine, /v1/banks, GET /v1/pairs, /v1/pictures. */
 #include "routes.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
+#define QUERY "text image vector id side"
 enum { QUERIES = 256, K = 10, EDGE = 256, LIST = 100 };
 
 /* {"text"} or {"image"} or {"vector", "side"} or {"id"}, exactly one of them. */
@@ -19,14 +21,13 @@ static bool put_query(serve *s, serve_request *r, serve_item *item, const json_t
         serve_fail(r, 400, "a query has %d of text, image, vector and id, want one", given);
         return false;
     }
-    *sided = text || image;
-    if (text) return serve_put_text(s, r, item, text);
-    if (image) return serve_put_picture(s, r, item, image);
+    *sided = text || image || side;
     if (side && strcmp(side, "image") != 0 && strcmp(side, "text") != 0) {
         serve_fail(r, 400, "\"side\" is \"%s\", want image or text", side);
         return false;
     }
-    *sided = side;
+    if (text) return serve_put_text(s, r, item, text);
+    if (image) return serve_put_picture(s, r, item, image);
     item->own = side && *side == 't' ? RECO_TEXT : RECO_IMAGE;
     if (vector && !json_is_null(vector)) return serve_put_vector(s, r, item, vector);
     item->kind = SERVE_ROW;
@@ -40,8 +41,8 @@ static bool put_queries(serve *s, serve_request *r, bool *sided)
 {
     const json_t *list = json_object_get(r->json, "queries");
     size_t n = json_is_array(list) ? json_array_size(list) : 1;
-    static const char *const alone[] = {"text", "image", "vector", "id"};
-    for (size_t i = 0; list && i < 4; i++)
+    static const char *const alone[] = {"text", "image", "vector", "id", "side"};
+    for (size_t i = 0; list && i < 5; i++)
         if (json_object_get(r->json, alone[i])) {
             serve_fail(r, 400, "\"%s\" stands beside \"queries\", want one of them", alone[i]);
             return false;
@@ -57,7 +58,8 @@ static bool put_queries(serve *s, serve_request *r, bool *sided)
             serve_fail(r, 400, "a query is not an object");
             return false;
         }
-        if (!serve_no_nulls(r, query) || !put_query(s, r, &r->items[i], query, sided)) return false;
+        if ((list && !serve_has_only(r, query, QUERY)) || !put_query(s, r, &r->items[i], query, sided))
+            return false;
     }
     return true;
 }
@@ -70,9 +72,9 @@ void serve_search_parse(serve *s, serve_request *r)
     double least = -1;
     bool given;
     r->ask = (serve_ask){.search = true, .k = K};
-    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
-        !serve_put_bank(s, r, bank) || !serve_get_text(r, r->json, "where", &where) ||
-        !serve_get_text(r, r->json, "in", &in) ||
+    if (!serve_put_own_json(r, QUERY " queries bank k in where min_similarity refine distinct explain") ||
+        !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
+        !serve_get_text(r, r->json, "where", &where) || !serve_get_text(r, r->json, "in", &in) ||
         !serve_get_size(r, r->json, "k", 1, RECO_BANK_MAX_K, &r->ask.k) ||
         !serve_get_bool(r, r->json, "refine", &refine) ||
         !serve_get_bool(r, r->json, "explain", &r->explain) ||
@@ -180,7 +182,7 @@ void serve_refine_parse(serve *s, serve_request *r)
 {
     const char *bank;
     bool sided = true;
-    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+    if (!serve_put_own_json(r, QUERY " queries bank") || !serve_get_text(r, r->json, "bank", &bank) ||
         !serve_put_bank(s, r, bank) || !put_queries(s, r, &sided))
         return;
     if (!s->opts->fusion)
@@ -212,7 +214,8 @@ static json_t *refined(serve *s, const serve_request *r, const serve_item *item,
     if (status == RECO_OK) status = serve_refine(s, r, item, ctx, out, &takes);
     json_t *value = status == RECO_OK
                         ? json_pack("{s:b, s:o}", "refined", takes, "vector", serve_vector(out, s->d))
-                        : json_pack("{s:s}", "error", item->error ? item->error : reco_ctx_error(ctx));
+                        : json_pack("{s:s, s:i}", "error", item->error ? item->error : reco_ctx_error(ctx),
+                                    "status", serve_http_status(status));
     free(out);
     return value;
 }
@@ -221,8 +224,8 @@ void serve_refine_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     if (!json_object_get(r->json, "queries")) {
         json_t *one = refined(s, r, &r->items[0], ctx);
-        bool failed = json_object_get(one, "error");
-        serve_reply(r, failed ? 400 : 200, one);
+        json_int_t failed = json_integer_value(json_object_get(one, "status"));
+        serve_reply(r, failed ? (int)failed : 200, one);
         return;
     }
     json_t *list = json_array();
@@ -254,8 +257,9 @@ static int64_t number(const serve_request *r, const char *name, int64_t otherwis
     const char *text = serve_parameter(r, name);
     if (!text) return otherwise;
     char *end;
+    errno = 0;
     long long value = strtoll(text, &end, 10);
-    return *text && !*end && value >= 0 ? value : -1;
+    return *text >= '0' && *text <= '9' && !*end && !errno ? value : -1;
 }
 
 void serve_rows_parse(serve *s, serve_request *r)

@@ -13,7 +13,7 @@ enum { PAIRS = 4096 };
 void serve_add_parse(serve *s, serve_request *r)
 {
     const char *bank, *encoder;
-    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+    if (!serve_put_own_json(r, "bank encoder pairs") || !serve_get_text(r, r->json, "bank", &bank) ||
         !serve_get_text(r, r->json, "encoder", &encoder) || !serve_put_bank(s, r, bank))
         return;
     const json_t *pairs = json_object_get(r->json, "pairs");
@@ -224,7 +224,7 @@ void serve_delete_parse(serve *s, serve_request *r)
 {
     const char *bank, *where;
     int yes;
-    if (!serve_put_own_json(r) || !serve_get_text(r, r->json, "bank", &bank) ||
+    if (!serve_put_own_json(r, "bank ids where yes") || !serve_get_text(r, r->json, "bank", &bank) ||
         !serve_get_text(r, r->json, "where", &where) || !serve_get_bool(r, r->json, "yes", &yes) ||
         !serve_put_bank(s, r, bank))
         return;

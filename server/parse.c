@@ -150,16 +150,30 @@ bool serve_put_json(serve_request *r)
     return false;
 }
 
-bool serve_put_own_json(serve_request *r) { return serve_put_json(r) && serve_no_nulls(r, r->json); }
+static bool is_among(const char *names, const char *key)
+{
+    size_t n = strlen(key);
+    for (const char *at = names; n && (at = strstr(at, key)); at += n)
+        if ((at == names || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    return false;
+}
 
-bool serve_no_nulls(serve_request *r, const json_t *object)
+bool serve_put_own_json(serve_request *r, const char *names)
+{
+    return serve_put_json(r) && serve_has_only(r, r->json, names);
+}
+
+bool serve_has_only(serve_request *r, const json_t *object, const char *names)
 {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
     {
-        if (!json_is_null(value)) continue;
-        serve_fail(r, 400, "\"%s\" is null: leave out what is not meant", key);
+        if (is_among(names, key) && !json_is_null(value)) continue;
+        serve_fail(r, 400,
+                   json_is_null(value) ? "\"%.100s\" is null: leave out what is not meant"
+                                       : "\"%.100s\" is not known here, want any of: %s",
+                   key, names);
         return false;
     }
     return true;
