@@ -75,6 +75,9 @@ void cli_table_result(cli *c, const reco_stream_result *r);
 /* The library reads no environment; RECO_MAX_ISA is for trying out here what another processor does. false: it is no level, which was
  * said. */
 bool cli_capped(reco_isa *isa);
+/* Where there is --config FILE, arguments with the options of that file before the others, to be freed where they are not argv itself;
+ * NULL: something is wrong with the file, which was said. */
+char **cli_configure(const struct argp *argp, int *argc, char **argv);
 /* Parse with `options`; usage errors exit with 2. Then create the context; NULL when that failed. */
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input);
 /* Print the error if there is one, release; returns the exit code. */

@@ -21,14 +21,16 @@ enum {
     KEY_CONNECTIONS,
     KEY_TIMEOUT,
     KEY_PORT_FILE,
-    KEY_CONTENT
+    KEY_CONTENT,
+    KEY_CONFIG,
+    KEY_RATE
 };
 
 typedef struct args {
     cli *common;
     serve_opts serve;
     const char **banks;
-    char *host;
+    bool configured;
 } args;
 
 /* HOST:PORT, [HOST]:PORT or PORT. */
@@ -69,6 +71,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_TOKENS:
         a->serve.token_file = arg;
         return 0;
+    case KEY_RATE:
+        a->serve.rate = arg;
+        return 0;
     case KEY_CERT:
         a->serve.cert = arg;
         return 0;
@@ -93,6 +98,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_PORT_FILE:
         a->serve.port_file = arg;
         return 0;
+    case KEY_CONFIG:
+        if (!a->configured) argp_error(state, "want --config in full");
+        return 0;
     case KEY_CONTENT:
         a->serve.show_content = true;
         return 0;
@@ -107,6 +115,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
+    {"config", KEY_CONFIG, "FILE.toml", 0,
+     "Options of a file, by their names here: bank = [\"a.bank\"]; those of the command line win", 1},
     {"model", KEY_MODEL, "DIR", 0, "Model folder; without one, vectors and rows can be asked with", 1},
     {"bank", KEY_BANK, "BANK", 0, "A memory (may be given again; the first is the default)", 1},
     {"fusion", KEY_FUSION, "FILE|NAME", 0, "Layer that queries are refined with", 1},
@@ -115,6 +125,8 @@ static const struct argp_option options[] = {
     {"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to this file once the server listens", 2},
     {"token-file", KEY_TOKENS, "FILE", 0,
      "Who may ask: lines \"NAME TOKEN\"; wanted where other machines can reach the server", 2},
+    {"rate", KEY_RATE, "N[:BURST]", 0,
+     "Requests a second of each token whose line has no third word, and how many at once; more get 429", 2},
     {"tls-cert", KEY_CERT, "PEM", 0, "Certificate, with --tls-key", 2},
     {"tls-key", KEY_KEY, "PEM", 0, "Its key", 2},
     {"cors", KEY_ORIGIN, "ORIGIN", 0,
@@ -149,9 +161,13 @@ int cmd_serve(int argc, char **argv)
 {
     cli c = {0};
     args a = {.common = &c, .serve = {.port = 1234}};
+    char **all = cli_configure(&argp, &argc, argv);
+    if (!all) return 1;
+    a.configured = all != argv;
     a.banks = calloc((size_t)argc, sizeof *a.banks);
-    if (!a.banks || !cli_begin(&c, argc, argv, &argp, &a)) {
+    if (!a.banks || !cli_begin(&c, argc, all, &argp, &a)) {
         free(a.banks);
+        if (all != argv) free(all);
         return 1;
     }
     a.serve.banks = a.banks;
@@ -164,5 +180,6 @@ int cmd_serve(int argc, char **argv)
     reco_status status = serve_run(&a.serve, error);
     if (status != RECO_OK) cli_error("%s", *error ? error : reco_status_name(status));
     free(a.banks);
+    if (all != argv) free(all);
     return cli_end(&c, status);
 }

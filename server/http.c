@@ -2,6 +2,7 @@
  * it, and resumed with its answer. */
 #include "connections.h"
 
+#include <math.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -140,7 +141,7 @@ void serve_fail(serve_request *r, int status, const char *format, ...)
         serve_reply(r, status, json_pack("{s:o}", "detail", said));
     else
         serve_reply(r, status, json_pack("{s:o}", "error", said));
-    r->retry = status == 503;
+    r->retry = status == 503 ? 1 : 0;
     free(message);
 }
 
@@ -218,9 +219,15 @@ static bool admit(serve *s, serve_request *r)
 {
     const char *token = serve_header(r, "Authorization"), *host = serve_header(r, "Host");
     if (token && strncasecmp(token, "Bearer ", 7) == 0) token += 7;
-    bool known = serve_who(s, token, r->who);
+    double wait = 0;
+    bool known = serve_who(s, token, r->who, r->route->guest ? NULL : &wait);
     if (!known && !r->route->guest) {
         serve_fail(r, 401, "this server wants a token: send \"Authorization: Bearer TOKEN\"");
+        return false;
+    }
+    if (wait > 0) {
+        serve_fail(r, 429, "more requests than this token may send: come again in %.0f s", ceil(wait));
+        r->retry = ceil(wait);
         return false;
     }
     if (!s->opts->token_file && host && !is_loopback(host) && !r->route->guest) {
@@ -327,7 +334,11 @@ static enum MHD_Result answer(serve *s, serve_request *r)
         MHD_add_response_header(response, headers[i][0], headers[i][1]);
     if (r->etag) MHD_add_response_header(response, "ETag", r->etag);
     if (r->status == 405) MHD_add_response_header(response, "Allow", r->allowed);
-    if (r->retry) MHD_add_response_header(response, "Retry-After", "1");
+    if (r->retry > 0) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%.0f", r->retry);
+        MHD_add_response_header(response, "Retry-After", seconds);
+    }
     if (r->status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (r->status == 413) MHD_add_response_header(response, "Connection", "close");
     cross_origin(s, r, response);

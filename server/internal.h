@@ -35,8 +35,14 @@ typedef struct serve_bank {
     uint64_t snapshot; /* how many were opened */
 } serve_bank;
 
+/* How often somebody may ask: a bucket of `burst` requests that fills again by `each` a second; each 0: as often as they like. */
+typedef struct serve_rate {
+    double each, burst, level, at;
+} serve_rate;
+
 typedef struct serve_token {
     char *name, *token;
+    serve_rate rate;
 } serve_token;
 
 typedef struct serve_metrics {
@@ -67,6 +73,7 @@ typedef struct serve {
     void *classifiers;   /* classify.c's */
     serve_token *tokens; /* [ntokens], under the lock */
     size_t ntokens;
+    serve_rate anybody;   /* where there are no tokens; under the lock */
     pthread_mutex_t lock; /* of queues, tokens, snapshots and names */
     serve_queue questions, changes, pictures;
     bool stopping;
@@ -92,8 +99,11 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look);
 reco_status serve_where(serve_bank *bank, reco_ctx *ctx, const char *where,
                         const reco_bank_filter **filter);
 reco_status serve_read_tokens(serve *s, reco_ctx *ctx, char *error);
-/* The name of who has this token, copied to name; false: nobody. With no tokens everybody is "". */
-bool serve_who(serve *s, const char *token, char name[SERVE_NAME_BYTES]);
+/* The name of who has this token, copied to name; false: nobody. With no tokens everybody is "". With `wait` the request counts, and
+ * *wait is for how many seconds it comes too early; 0: it does not. */
+bool serve_who(serve *s, const char *token, char name[SERVE_NAME_BYTES], double *wait);
+/* "5" or "5:20": requests a second, and how many may come at once (as many as a second's, and one at least). false: it is neither. */
+bool serve_read_rate(const char *text, serve_rate *rate);
 
 /* ---- requests ---- */
 
@@ -176,7 +186,7 @@ struct serve_request {
     const void *fixed; /* instead of answer: lives as long as the program */
     const char *etag;
     char allowed[64]; /* methods of the path, where the answer is 405 */
-    bool retry;
+    double retry;     /* seconds, of Retry-After; 0: none */
 };
 
 /* ---- what the engine asks with ---- */

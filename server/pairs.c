@@ -232,7 +232,7 @@ void serve_delete_parse(serve *s, serve_request *r)
     bool list = json_is_array(ids) && json_array_size(ids) > 0;
     for (size_t i = 0; list && i < json_array_size(ids); i++)
         list = json_is_integer(json_array_get(ids, i));
-    if (!list == !where)
+    if (!list == !where || (ids && !list))
         serve_fail(r, 400, "want \"ids\", a list of rows' numbers, or \"where\", a condition");
     else
         (void)serve_enqueue(s, &s->changes, r);

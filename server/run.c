@@ -133,6 +133,11 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     reco_status status = make_contexts(&s);
     if (status == RECO_OK)
         status = reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1, .max_isa = opts->max_isa});
+    if (status == RECO_OK && opts->rate && !serve_read_rate(opts->rate, &s.anybody)) {
+        snprintf(error, SERVE_ERROR_BYTES, "--rate is \"%s\", want requests a second, as 5 or 5:20",
+                 opts->rate);
+        status = RECO_E_ARG;
+    }
     if (status == RECO_OK) status = serve_read_tokens(&s, ctx, error);
     if (status == RECO_OK) status = serve_state_open(&s, ctx);
     if (status == RECO_OK && !serve_engine_create(&s)) status = RECO_E_NOMEM;

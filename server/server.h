@@ -15,7 +15,9 @@ typedef struct serve_opts {
     const char *host;       /* to listen on, NULL = "127.0.0.1" */
     unsigned port;          /* 0: the system chooses */
     const char *port_file;  /* gets the port as a line when the server listens; NULL: none */
-    const char *token_file; /* of lines NAME TOKEN, or a lone token; NULL: everybody may ask */
+    const char *token_file; /* of lines NAME TOKEN [RATE], or a lone token; NULL: everybody may ask */
+    const char *
+        rate; /* how often each token may ask, "5" a second or "5:20", where its line says nothing; NULL: as it likes */
     const char *cert, *key; /* files in PEM; NULL: no TLS */
     const char
         *origin;    /* Access-Control-Allow-Origin of clip-retrieval's endpoints; NULL = "*", "" = none */

@@ -1,4 +1,4 @@
-/* reco/io.h: how tables of pairs, of labels and of metadata are read. */
+/* reco/io.h: how tables of pairs, of labels and of metadata are read, and configuration files. */
 #ifndef RECO_IO_H
 #define RECO_IO_H
 
@@ -27,6 +27,17 @@ typedef struct reco_table_opts {
     size_t max_lines; /* that a record may span; 0 = 100 */
     uint64_t reserved[RECO_RESERVED];
 } reco_table_opts;
+
+/* An option of a configuration file. */
+typedef struct reco_setting {
+    char *name, *value; /* value: a string as it is, a number or true or false as text */
+    size_t line;        /* from 1 */
+} reco_setting;
+
+/* The options of a TOML file, which are its keys before any table, in the order of the file; a list is an option for each of its
+ * values. RECO_E_FORMAT names file, line and what was wanted, a table or a key that comes twice say. Free with reco_settings_free. */
+RECO_API reco_status reco_settings_read(reco_ctx *ctx, reco_setting **out, size_t *n, const char *path);
+RECO_API void reco_settings_free(reco_setting *settings, size_t n); /* NULL is fine */
 
 #ifdef __cplusplus
 }

@@ -183,6 +183,39 @@ class Serve(Serving):
         self.assertIn("alice", [line.get("who") for line in lines])
         self.assertNotIn("0123456789abcdef", (self.dir / "log").read_text())
 
+    def test_configuration(self):
+        (self.dir / "two.bank").symlink_to("shop.bank")
+        (self.dir / "c.toml").write_text(f'model = "{MODEL}"\nbank = ["shop.bank", "two.bank"]\nread-only = true\nmax-body = 1\nquiet = false\n')
+        self.start("--config", "c.toml", "--max-body=2")
+        self.assertEqual([b["name"] for b in self.ask("GET", "/v1/banks")[2]["banks"]], ["shop", "two", "shop"])
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [1]})[0], 403)
+        self.assertIn("want at most 2097152", self.ask("POST", "/v1/search", "x" * (3 << 20))[2]["error"])
+        for text, says in [("queues = 3", 'c.toml:1: there is no option "queues"'), ("\nread-only = 1", "c.toml:2: \"read-only\" is 1, want true or false"),
+                           ("[a]\nqueue = 1", "c.toml:2: stands in the table [a], want none"), ("config = 'x'", 'there is no option "config"')]:
+            (self.dir / "c.toml").write_text(text + "\n")
+            self.fails("serve", "--config", "c.toml", says=[says])
+        self.fails("serve", "--config", "none.toml", says=["none.toml"])
+        (self.dir / "c.toml").write_text("queue = 0\n")
+        self.assertIn("--queue", self.reco("serve", "--config=c.toml", code=2).stderr)
+
+    def test_rates(self):
+        (self.dir / "tokens").write_text("alice 0123456789abcdef 0.5:3\nbob fedcba9876543210\n")
+        self.start("--token-file", "tokens", "--rate", "1000")
+        alice, bob = ({"Authorization": "Bearer " + token} for token in ("0123456789abcdef", "fedcba9876543210"))
+        answers = [self.ask("GET", "/v1/banks", headers=alice) for _ in range(5)]
+        self.assertEqual([a[0] for a in answers], [200, 200, 200, 429, 429])
+        self.assertIn(answers[3][1]["Retry-After"], ("1", "2"))
+        self.assertIn("come again in", answers[3][2]["error"])
+        self.assertEqual({self.ask("GET", "/v1/banks", headers=bob)[0] for _ in range(20)}, {200})
+        self.assertEqual(self.ask("GET", "/health", headers=alice)[0], 200)
+        time.sleep(2.1)
+        self.assertEqual(self.ask("GET", "/v1/banks", headers=alice)[0], 200)
+        self.stop()
+        for line in ("alice 0123456789abcdef fast", "alice 0123456789abcdef 5:0", "alice 0123456789abcdef 5 6"):
+            (self.dir / "tokens").write_text(line + "\n")
+            self.fails("serve", "--bank", "shop.bank", "--token-file", "tokens", says=["REQUESTS-A-SECOND"])
+        self.fails("serve", "--bank", "shop.bank", "--rate", "0", says=["--rate is \"0\""])
+
     def test_bad_requests(self):
         self.start("--max-body", "1")
         for body, say in [("", "JSON object"), ("{", "not JSON"), ("[1]", "JSON object"), ('{"a":1,"a":2}', "duplicate"),

@@ -172,11 +172,40 @@ static void limits(void **state)
     free(text);
 }
 
+static void settings(void **state)
+{
+    (void)state;
+    static const char *const want[][2] = {
+        {"bank", "a"}, {"bank", "b"}, {"queue", "8"}, {"timeout", "0.5"}, {"read-only", "true"}};
+    reco_setting *all;
+    size_t n;
+    OK(reco_settings_read(
+        ctx, &all, &n,
+        put_text("s.toml",
+                 "bank = ['a', \"b\"]\nqueue = 8\n\ntimeout = 0.5\nread-only = true\nnone = []\n")));
+    assert_int_equal(n, 5);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(all[i].name, want[i][0]);
+        assert_string_equal(all[i].value, want[i][1]);
+    }
+    assert_int_equal(all[3].line, 4);
+    reco_settings_free(all, n);
+    OK(reco_settings_read(ctx, &all, &n, put_text("s.toml", "# nothing\n")));
+    assert_int_equal(n, 0);
+    reco_settings_free(all, n);
+    failed(reco_settings_read(ctx, &all, &n, put_text("s.toml", "a = 1\n[t]\nb = 2\n")), RECO_E_FORMAT,
+           "s.toml:3: stands in the table [t]");
+    failed(reco_settings_read(ctx, &all, &n, put_text("s.toml", "a = [[1]]\n")), RECO_E_FORMAT,
+           "list of lists");
+    failed(reco_settings_read(ctx, &all, &n, put_text("s.toml", "a = 'x\n")), RECO_E_FORMAT, "s.toml:1");
+    assert_null(all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(file),      cmocka_unit_test(values), cmocka_unit_test(bad_values),
-        cmocka_unit_test(bad_lines), cmocka_unit_test(limits),
+        cmocka_unit_test(file),       cmocka_unit_test(settings),  cmocka_unit_test(values),
+        cmocka_unit_test(bad_values), cmocka_unit_test(bad_lines), cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
