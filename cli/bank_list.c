@@ -1,18 +1,70 @@
 #include "cli.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
-enum { KEY_WHERE = 1, KEY_FROM, KEY_DELETED, PAGE = 1024 };
+enum { KEY_WHERE = 1, KEY_FROM, KEY_SINCE, KEY_DELETED, PAGE = 1024 };
 
 typedef struct args {
     cli *common;
-    const char *bank, *where;
+    const char *bank, *where, *since;
     int64_t from;
     size_t most; /* 0: all */
     bool deleted;
     int64_t *ids;
     size_t nids;
 } args;
+
+/* A row's number, or a time in UTC, which is written as in BANK/audit.jsonl, or the beginning of one. */
+static void set_since(args *a, struct argp_state *state, const char *text)
+{
+    static const char pattern[] = "0000-00-00T00:00:00Z";
+    size_t n = strlen(text);
+    if (n && strspn(text, "0123456789") == n) {
+        a->from = (int64_t)cli_size(state, "--since", text, 0, INT64_MAX);
+        return;
+    }
+    bool fits = n == 10 || n == 16 || n == 19 || n == 20;
+    for (size_t i = 0; i < n && fits; i++)
+        fits = pattern[i] == '0' ? isdigit((unsigned char)text[i]) != 0 : pattern[i] == text[i];
+    if (!fits)
+        argp_error(state, "--since is \"%s\", want an id or a time as 2026-01-31 or 2026-01-31T12:00:00Z",
+                   text);
+    a->since = text;
+}
+
+/* The least id that may have been given at `since` or later: ids ascend, so it comes after all that the audit has from before, and not
+ * before those of that very second. */
+static reco_status find_since(const args *a, const char *bank, int64_t *from)
+{
+    char *path = NULL, *line = NULL;
+    size_t room = 0;
+    if (!a->since) return RECO_OK;
+    if (asprintf(&path, "%s/audit.jsonl", bank) < 0) return RECO_E_NOMEM;
+    FILE *in = fopen(path, "r");
+    if (!in) cli_error("%s: %s; --since an id needs no audit", path, strerror(errno));
+    while (in && getline(&line, &room, in) >= 0) {
+        json_t *entry = json_loads(line, 0, NULL); /* half a line is what a crash may have left */
+        const char *time = json_string_value(json_object_get(entry, "time")),
+                   *what = json_string_value(json_object_get(entry, "what"));
+        size_t i;
+        json_t *id;
+        int order = time && what && strcmp(what, "add") == 0 ? strcmp(time, a->since) : 1;
+        if (order <= 0) json_array_foreach(json_object_get(entry, "ids"), i, id)
+            {
+                int64_t least = json_integer_value(id) + (order < 0 && json_integer_value(id) < INT64_MAX);
+                if (least > *from && (order < 0 || i == 0)) *from = least;
+            }
+        json_decref(entry);
+    }
+    if (in) fclose(in);
+    free(line);
+    free(path);
+    return in ? RECO_OK : RECO_E_NOTFOUND;
+}
 
 static error_t parse_list(int key, char *arg, struct argp_state *state)
 {
@@ -26,6 +78,9 @@ static error_t parse_list(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FROM:
         a->from = (int64_t)cli_size(state, "--from", arg, 0, INT64_MAX);
+        return 0;
+    case KEY_SINCE:
+        set_since(a, state, arg);
         return 0;
     case 'n':
         a->most = cli_size(state, "-n", arg, 1, SIZE_MAX);
@@ -65,6 +120,8 @@ static const struct argp_option list_options[] = {
     {"deleted", KEY_DELETED, NULL, 0, "Rows that were deleted: undelete brings them back, until compact",
      1},
     {"from", KEY_FROM, "ID", 0, "Begin at this id", 1},
+    {"since", KEY_SINCE, "TIME|ID", 0,
+     "Rows that were added at this time (UTC) or later, as far as the audit of reco serve tells", 1},
     {"rows", 'n', "N", 0, "So many rows at most (default: all)", 1},
     {0},
 };
@@ -112,7 +169,8 @@ int cmd_bank_list(int argc, char **argv)
     reco_bank *bank = NULL;
     int64_t ids[PAGE];
     size_t left = a.most ? a.most : SIZE_MAX, n = PAGE;
-    reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
+    reco_status status = find_since(&a, c.bank, &a.from);
+    if (status == RECO_OK) status = reco_bank_open(c.ctx, &bank, c.bank);
     for (int64_t from = a.from; status == RECO_OK && n == PAGE && left > 0;
          from = n ? ids[n - 1] + 1 : from) {
         size_t page = left < PAGE ? left : PAGE;

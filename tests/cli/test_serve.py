@@ -83,6 +83,17 @@ class Serve(Serving):
         audit = [json.loads(line) for line in (self.dir / "shop.bank/audit.jsonl").read_text().splitlines()]
         self.assertEqual([(a["what"], a["ids"]) for a in audit], [("add", [self.N]), ("delete", [self.N, 999])])
         self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
+        self.reco("bank", "undelete", "shop.bank", "--id", self.N)
+
+        def since(time):
+            done = self.reco("bank", "list", "shop.bank", "--since", time, "--json")
+            return [json.loads(line)["id"] for line in done.stdout.splitlines()]
+
+        self.assertEqual(since(audit[0]["time"]), [self.N])
+        self.assertEqual(since("2020-01-01"), list(range(self.N + 1)))
+        self.assertEqual(since(self.N - 1), [self.N - 1, self.N])
+        self.assertEqual(since("2100-01-01T00:00"), [])
+        self.assertIn("--since", self.reco("bank", "list", "shop.bank", "--since", "yesterday", code=2).stderr)
         # What another process writes is seen, too.
         self.reco("bank", "delete", "shop.bank", "--id", "3")
         for _ in range(100):
