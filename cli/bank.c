@@ -47,7 +47,7 @@ static void check(args *a, struct argp_state *state)
     bool update = strcmp(verb, "update") == 0;
     if (!build && !update && strcmp(verb, "add") != 0)
         argp_error(state, "want: bank build, add, update, delete, undelete, list, get, export, index, "
-                          "info, compact or verify");
+                          "info, compact, merge or verify");
     cli_need(state, a->out, build ? "--out" : "BANK");
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
@@ -153,7 +153,8 @@ static const struct argp argp = {
     parse,
     "build --out BANK\nadd BANK\nupdate BANK",
     "Build or extend the memory. What was interrupted goes on when it is run again. "
-    "Others: reco bank delete, undelete, list, get, export, info, compact, verify, each with --help.\v"
+    "Others: reco bank delete, undelete, list, get, export, info, compact, merge, verify, each with "
+    "--help.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
     "  reco bank add --model clip/ --pairs new.csv shop.bank",
     children,
@@ -260,6 +261,7 @@ int cmd_bank(int argc, char **argv)
                  {"index", "reco bank index", cmd_bank_index},
                  {"info", "reco bank info", cmd_bank_info},
                  {"list", "reco bank list", cmd_bank_list},
+                 {"merge", "reco bank merge", cmd_bank_merge},
                  {"verify", "reco bank verify", cmd_bank_verify}};
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(argv[1], verbs[i].verb) != 0) continue;

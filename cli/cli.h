@@ -42,6 +42,7 @@ int cmd_model_pull(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_bank(int argc, char **argv);
 int cmd_bank_compact(int argc, char **argv); /* these by cmd_bank */
+int cmd_bank_merge(int argc, char **argv);
 int cmd_bank_delete(int argc, char **argv);
 int cmd_bank_export(int argc, char **argv);
 int cmd_bank_get(int argc, char **argv);

@@ -377,6 +377,42 @@ typedef struct reco_bank_health {
 RECO_API reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_problem_fn fn, void *user,
                                       reco_bank_health *health);
 
+/* ---- merging ---- */
+
+typedef struct reco_merge_opts {
+    int several_captions; /* a picture that an earlier bank has may come again with another caption; else it is left out */
+    uint64_t reserved[RECO_RESERVED];
+} reco_merge_opts;
+
+typedef struct reco_merge_result {
+    int64_t rows;       /* of the merged bank */
+    int64_t deleted;    /* deleted rows of the banks, which are left behind */
+    int64_t duplicates; /* pairs whose picture and caption an earlier bank has */
+    int64_t
+        replaced; /* pairs that go because a later bank has another picture under their name, with their caption */
+    int64_t refused; /* pictures that an earlier bank has with another caption; listed in failures.jsonl */
+    size_t segments; /* vector files of the merged bank */
+    size_t linked, copied, rewritten; /* how they came there in this run */
+    uint64_t bytes;                   /* of vectors */
+    int already;                      /* 1: it was merged before, and nothing was done */
+} reco_merge_result;
+
+/* Join banks into a new one: the rows of the first, then those of the second, and so on.
+ *   out    the folder to make. It is no bank until all is there, and then the whole one
+ *   banks  [n] folders, 1..10000; read alone, as they are when they are opened
+ * Ids are given anew, 0, 1, 2, ..., in the order of the banks and of ids within each. Pairs that an earlier bank has are left out as
+ * reco_bank_ingest_pairs does it, but that a picture that was replaced under its name takes the later place; so are
+ * deleted rows. Rows, vectors, captions and ids are then those of a bank that was built from all sources in this order. Finished jobs are known to the merged bank; failures.jsonl and
+ * audit.jsonl are those of the banks, one after the other.
+ * Vector files that lose nothing are linked, or copied to another file system; others are written anew. Scan files go with
+ * them, and a bank of 10,000 rows and more gets those that are missing.
+ * A merge that was killed goes on when the same is run again. Memory: a bit a row of what has deleted rows, and the names of vector files.
+ * Returns RECO_OK; RECO_E_ARG (no bank twice, none within out; a build that was cut off); RECO_E_MISMATCH (another encoder or
+ * width, both named); RECO_E_EXISTS (out is something else); RECO_E_NOTFOUND (no row in all of them); RECO_E_FORMAT (damage), RECO_E_BUSY,
+ * RECO_E_IO, RECO_E_CANCELLED. */
+RECO_API reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *banks, size_t n,
+                                     const reco_merge_opts *opts, reco_merge_result *result);
+
 /* ---- compaction ---- */
 
 typedef struct reco_compact_opts {

@@ -157,6 +157,17 @@ class Bank:
         bank.last = report
         return bank
 
+    @classmethod
+    def merge(cls, path: Path, banks: Sequence[Union[Path, "Bank"]], *, several_captions: bool = False, progress: Progress = None) -> "Bank":
+        """Join banks into a new one, in this order: what ``reco bank merge`` does. One that was cut off goes on when it is run again, and
+        one that is done is opened. ``.last.counts`` tells what became of the rows."""
+        names = [bank.path if isinstance(bank, Bank) else os.fsdecode(bank) for bank in banks]
+        with Shown(progress) as hook:
+            result = _core.bank_merge(os.fsdecode(path), names, several_captions, hook)
+        bank = cls(path)
+        bank.last = WriteReport(rows=result["rows"], duplicates=result["duplicates"], changed=result["replaced"], counts=result)
+        return bank
+
     def add(self, pairs: Optional[Pairs] = None, *, model: Optional[Model] = None, tars: Union[None, Path, Sequence[Path]] = None,
             embeddings: Optional[Path] = None, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None,
             image_column: Optional[str] = None, text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> WriteReport:

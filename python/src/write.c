@@ -247,6 +247,41 @@ static PyObject *bank_compact(PyObject *module, PyObject *args)
     return answer;
 }
 
+static const field merge_fields[] = {FIELD(reco_merge_result, rows),
+                                     FIELD(reco_merge_result, deleted),
+                                     FIELD(reco_merge_result, duplicates),
+                                     FIELD(reco_merge_result, replaced),
+                                     FIELD(reco_merge_result, refused),
+                                     FIELD(reco_merge_result, segments),
+                                     FIELD(reco_merge_result, linked),
+                                     FIELD(reco_merge_result, copied),
+                                     FIELD(reco_merge_result, rewritten),
+                                     FIELD_OF(reco_merge_result, bytes, FIELD_LONG),
+                                     FIELD_OF(reco_merge_result, already, FIELD_BOOL),
+                                     FIELDS_END};
+
+/* out, banks [n], several captions, hook -> result */
+static PyObject *bank_merge(PyObject *module, PyObject *args)
+{
+    PyObject *out, *sequence, *hook, *answer = NULL;
+    reco_merge_opts opts = {0};
+    reco_merge_result result = {0};
+    reco_status status;
+    strings banks = {0};
+    if (!PyArg_ParseTuple(args, "O&OpO", PyUnicode_FSConverter, &out, &sequence, &opts.several_captions,
+                          &hook))
+        return NULL;
+    call *c = strings_take(&banks, sequence, false, "banks") ? call_begin(module, hook) : NULL;
+    if (c) {
+        WORK(c, status,
+             reco_bank_merge(c->ctx, PyBytes_AsString(out), banks.items, banks.n, &opts, &result));
+        if (call_end(c, status) == 0) answer = fields_get(&result, merge_fields);
+    }
+    strings_drop(&banks);
+    Py_DECREF(out);
+    return answer;
+}
+
 typedef struct problems {
     call *c;
     PyObject *list;
@@ -310,6 +345,7 @@ PyMethodDef write_methods[] = {{"bank_ingest", bank_ingest, METH_VARARGS, NULL},
                                {"writer_discard", writer_discard, METH_VARARGS, NULL},
                                {"bank_delete", bank_delete, METH_VARARGS, NULL},
                                {"bank_compact", bank_compact, METH_VARARGS, NULL},
+                               {"bank_merge", bank_merge, METH_VARARGS, NULL},
                                {"bank_verify", bank_verify, METH_VARARGS, NULL},
                                {"bank_export", bank_export, METH_VARARGS, NULL},
                                {NULL, NULL, 0, NULL}};

@@ -150,6 +150,21 @@ def test_changes(bank: reco.Bank, model: reco.Model, records: list[dict[str, Any
         bank.add([records[0]], model=reco.Model(OTHER))
 
 
+def test_merge(model: reco.Model, records: list[dict[str, Any]], tmp_path: pathlib.Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    whole = reco.Bank.build(tmp_path / "whole", model=model, pairs=tmp_path / "pairs.jsonl")
+    parts = [reco.Bank.build(tmp_path / f"part{i}", model=model, pairs=tmp_path / "pairs.jsonl", shard=i, shards=3) for i in (1, 2, 3)]
+    assert [len(part) for part in parts] == [14, 13, 13]
+    merged = reco.Bank.merge(tmp_path / "merged", [*parts[:2], parts[2].path])
+    assert merged.last is not None and merged.last.rows == 40 and merged.last.counts["linked"] == 3 and merged.verify() == []
+    assert list(merged) == list(whole) and np.array_equal(merged.partners(merged.ids()), whole.partners(whole.ids()))
+    assert reco.Bank.merge(tmp_path / "merged", parts).last.counts["already"]  # type: ignore[union-attr]
+    with pytest.raises(reco.errors.InvalidArgument, match="shard: 4/3, want I/N"):
+        reco.Bank.build(tmp_path / "x", model=model, pairs=tmp_path / "pairs.jsonl", shard=4, shards=3)
+    with pytest.raises(reco.errors.Exists):
+        reco.Bank.merge(tmp_path / "whole", parts)
+
+
 def test_vectors(vectors: tuple[reco.Bank, Any, Any], tmp_path: pathlib.Path) -> None:
     bank, image, text = vectors
     assert bank[30].caption == "thing 1" and bank.info["encoder"] == ""

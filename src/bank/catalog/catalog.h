@@ -120,6 +120,9 @@ reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *col
 reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
                                       const unsigned char content[RECO_BANK_HASH], int64_t *id);
 
+/* Into the table at once. */
+reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair);
+
 /* The same of what pair pair->id, which is committed and live, is to say from then on. */
 reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair);
 
@@ -145,6 +148,60 @@ reco_status reco_catalog_settle(reco_ctx *ctx, reco_catalog *c);
 
 /* Give back the pages that hold nothing, when they are a quarter of the database. Needs its size in free space, twice. */
 reco_status reco_catalog_shrink(reco_ctx *ctx, reco_catalog *c);
+
+/* ---- merge.c: a database made of others', under another name until it is whole ---- */
+
+/* DIR/bank.sqlite.tmp: the one of this job that a killed process left, to go on with, or a new one. The caller holds the writer's lock. */
+reco_status reco_catalog_merge_open(reco_ctx *ctx, reco_catalog **out, const char *dir,
+                                    const reco_bank_spec *spec, const char *job);
+/* How far it has come. */
+typedef enum reco_merge_round {
+    RECO_MERGE_FIRST,   /* pairs of all catalogs are being taken */
+    RECO_MERGE_WITHOUT, /* once more, without those that were dropped */
+    RECO_MERGE_ALL_IN
+} reco_merge_round;
+typedef struct reco_merge_state {
+    reco_merge_round round;
+    int64_t taken;   /* catalogs of this round */
+    int64_t met;     /* their live pairs */
+    int64_t next_id; /* how many of these are here */
+} reco_merge_state;
+reco_status reco_catalog_merge_state(reco_ctx *ctx, reco_catalog *c, reco_merge_state *state);
+/* Live pairs of the next catalog, in order of id, with its sources and finished jobs, in one transaction. total: for progress. */
+reco_status reco_catalog_merge_take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from,
+                                    reco_merge_state *state, int64_t total);
+/* No more catalogs come in this round. */
+reco_status reco_catalog_merge_next(reco_ctx *ctx, reco_catalog *c, reco_merge_state *state);
+
+/* Why a pair was dropped: its picture and caption were there; another picture has taken its name; its picture was there under
+ * another caption. */
+typedef enum reco_merge_fate {
+    RECO_MERGE_DOUBLE = 1,
+    RECO_MERGE_REPLACED,
+    RECO_MERGE_REFUSED
+} reco_merge_fate;
+typedef struct reco_merge_rules {
+    const int64_t *firsts; /* [n] number, among all live pairs, of each catalog's first */
+    size_t n;
+    bool several; /* captions of one picture */
+    /* Do two pairs, by number, show the same picture? For those whose content is not known. */
+    reco_status (*same)(reco_ctx *ctx, void *arg, int64_t a, int64_t b, bool *same);
+    void *arg;
+} reco_merge_rules;
+/* After the first round: drop what is there twice. (merge_doubles.c) */
+reco_status reco_catalog_merge_drop(reco_ctx *ctx, reco_catalog *c, const reco_merge_rules *rules);
+/* Numbers of dropped pairs, ascending, those >= from, at most max. */
+reco_status reco_catalog_merge_dropped(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max,
+                                       int64_t *numbers, size_t *n);
+/* Calls visit for each that was refused. uri may be NULL. */
+reco_status reco_catalog_merge_refused(reco_ctx *ctx, reco_catalog *c,
+                                       reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t number,
+                                                            const char *uri),
+                                       void *arg);
+/* How many were dropped, by fate: counts [4]. */
+reco_status reco_catalog_merge_counts(reco_ctx *ctx, reco_catalog *c, int64_t counts[4]);
+/* It becomes DIR/bank.sqlite, in one step; c is closed whatever is returned. After the commit that finishes its job. */
+reco_status reco_catalog_merge_publish(reco_ctx *ctx, reco_catalog *c, const char *dir);
 
 /* ---- delete.c: rows picked to be deleted, or deleted ones to come back, in a temporary table ---- */
 

@@ -49,8 +49,8 @@ reco_status reco_catalog_pick_deleted(reco_ctx *ctx, reco_catalog *c, uint64_t *
     return run(ctx, c, s, picked);
 }
 
-static reco_status list(reco_ctx *ctx, reco_catalog *c, reco_sql which, int64_t from, size_t max,
-                        int64_t *ids, size_t *n)
+reco_status reco_catalog_list(reco_ctx *ctx, reco_catalog *c, reco_sql which, int64_t from, size_t max,
+                              int64_t *ids, size_t *n)
 {
     sqlite3_stmt *s;
     reco_status status;
@@ -72,13 +72,13 @@ out:
 reco_status reco_catalog_picked(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
                                 size_t *n)
 {
-    return list(ctx, c, RECO_SQL_PICKED, from, max, ids, n);
+    return reco_catalog_list(ctx, c, RECO_SQL_PICKED, from, max, ids, n);
 }
 
 reco_status reco_catalog_doubles(reco_ctx *ctx, reco_catalog *c, int64_t from, size_t max, int64_t *ids,
                                  size_t *n)
 {
-    return list(ctx, c, RECO_SQL_DOUBLED, from, max, ids, n);
+    return reco_catalog_list(ctx, c, RECO_SQL_DOUBLED, from, max, ids, n);
 }
 
 reco_status reco_catalog_drop_doubles(reco_ctx *ctx, reco_catalog *c)

@@ -14,7 +14,7 @@
 /* SQLite itself would wait for ever at a named pipe, and follow a link out of the folder. A rollback journal is never
  * ours (see create), and replaying a stranger's can delete files. Nothing but SQLite ever opens these files: closing
  * one would drop the locks that SQLite holds on it elsewhere in this process. */
-static reco_status check_file(reco_ctx *ctx, const char *file, const char *ending, bool may_exist)
+reco_status reco_catalog_check_file(reco_ctx *ctx, const char *file, const char *ending, bool may_exist)
 {
     struct stat info;
     char *path = reco_format(ctx, "%s%s", file, ending);
@@ -46,14 +46,14 @@ static int harden(sqlite3 *db)
     return rc;
 }
 
-static reco_status connect_to(reco_ctx *ctx, reco_catalog *c, const char *name, int flags)
+reco_status reco_catalog_connect(reco_ctx *ctx, reco_catalog *c, const char *name, int flags)
 {
     int rc = sqlite3_open_v2(name, &c->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (!rc) rc = harden(c->db);
     return rc ? reco_catalog_fail(ctx, c) : RECO_OK;
 }
 
-static void disconnect(reco_catalog *c)
+void reco_catalog_disconnect(reco_catalog *c)
 {
     sqlite3_finalize(c->version);
     sqlite3_close(c->watch);
@@ -127,7 +127,7 @@ static char *immutable_uri(reco_ctx *ctx, const char *file)
 static reco_status connect_read_only(reco_ctx *ctx, reco_catalog *c, const char *dir)
 {
     bool watched = begin_watch(c);
-    reco_status status = connect_to(ctx, c, c->file, SQLITE_OPEN_READONLY);
+    reco_status status = reco_catalog_connect(ctx, c, c->file, SQLITE_OPEN_READONLY);
     if (status == RECO_OK) status = pin(ctx, c);
     if (status == RECO_OK && !watched)
         return reco_fail(ctx, RECO_E_IO, "%s: %s", c->file, sqlite3_errmsg(c->watch));
@@ -143,8 +143,8 @@ static reco_status connect_read_only(reco_ctx *ctx, reco_catalog *c, const char 
             "%s: holds changes that can't be read where the folder can't be written; copy the bank",
             log_path);
     else {
-        disconnect(c);
-        status = connect_to(ctx, c, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+        reco_catalog_disconnect(c);
+        status = reco_catalog_connect(ctx, c, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
         if (status == RECO_OK) status = pin(ctx, c);
     }
     reco_free(log_path);
@@ -205,7 +205,7 @@ static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
 
 /* Other writers of ours are kept out by a lock of their own (lock.c); this is for programs that use SQLite alone, and for
  * the moments in which SQLite itself locks. */
-static reco_status prepare_to_write(reco_ctx *ctx, reco_catalog *c)
+reco_status reco_catalog_prepare_to_write(reco_ctx *ctx, reco_catalog *c)
 {
     double wait = reco_ctx_wait(ctx) < LEAST_WAIT ? LEAST_WAIT : reco_ctx_wait(ctx);
     sqlite3_busy_timeout(c->db, wait < INT_MAX / 1000 ? (int)(1000 * wait) : INT_MAX);
@@ -221,16 +221,23 @@ static reco_status prepare_to_write(reco_ctx *ctx, reco_catalog *c)
     return reco_catalog_upgrade(ctx, c);
 }
 
-reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write)
+reco_status reco_catalog_new(reco_ctx *ctx, reco_catalog **out)
 {
-    *out = NULL;
-    reco_catalog *c = reco_alloc(ctx, 1, sizeof *c, "bank");
     pthread_mutexattr_t recursive; /* a progress hook may ask for rows while a condition runs */
+    reco_catalog *c = *out = reco_alloc(ctx, 1, sizeof *c, "bank");
     if (!c) return RECO_E_NOMEM;
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&c->turn, &recursive);
     pthread_mutexattr_destroy(&recursive);
+    return RECO_OK;
+}
+
+reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir, bool write)
+{
+    reco_catalog *c;
+    *out = NULL;
+    RECO_TRY(reco_catalog_new(ctx, &c));
     /* An absolute path can't be taken for one of SQLite's "file:" names. */
     char *folder = realpath(dir, NULL);
     reco_status status = RECO_E_NOMEM;
@@ -247,13 +254,14 @@ reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir
     }
     c->node[0] = (uint64_t)info.st_dev;
     c->node[1] = (uint64_t)info.st_ino;
-    RECO_GO(check_file(ctx, c->file, "", true));
-    RECO_GO(check_file(ctx, c->file, "-wal", true));
-    RECO_GO(check_file(ctx, c->file, "-shm", true));
-    RECO_GO(check_file(ctx, c->file, "-journal", false));
-    RECO_GO(write ? connect_to(ctx, c, c->file, SQLITE_OPEN_READWRITE) : connect_read_only(ctx, c, folder));
+    RECO_GO(reco_catalog_check_file(ctx, c->file, "", true));
+    RECO_GO(reco_catalog_check_file(ctx, c->file, "-wal", true));
+    RECO_GO(reco_catalog_check_file(ctx, c->file, "-shm", true));
+    RECO_GO(reco_catalog_check_file(ctx, c->file, "-journal", false));
+    RECO_GO(write ? reco_catalog_connect(ctx, c, c->file, SQLITE_OPEN_READWRITE)
+                  : connect_read_only(ctx, c, folder));
     RECO_GO(check_schema(ctx, c));
-    if (write) RECO_GO(prepare_to_write(ctx, c));
+    if (write) RECO_GO(reco_catalog_prepare_to_write(ctx, c));
     *out = c;
     c = NULL;
 out:
@@ -265,7 +273,7 @@ out:
 void reco_catalog_close(reco_catalog *c)
 {
     if (!c) return;
-    disconnect(c);
+    reco_catalog_disconnect(c);
     pthread_mutex_destroy(&c->turn);
     reco_free(c->file);
     reco_free(c->place);
@@ -284,7 +292,8 @@ uint64_t reco_catalog_bytes(const reco_catalog *c)
 
 /* ---- creating ---- */
 
-static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *spec, const char *job)
+reco_status reco_catalog_fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *spec, const char *job,
+                              bool indexes)
 {
     char pragmas[200];
     snprintf(pragmas, sizeof pragmas,
@@ -294,7 +303,8 @@ static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *sp
     RECO_TRY(reco_catalog_exec(ctx, c, pragmas));
     c->format = RECO_CATALOG_FORMAT;
     for (const reco_sql_text *t = reco_catalog_schema; t->sql; t++)
-        if (t->last == RECO_CATALOG_FORMAT) RECO_TRY(reco_catalog_exec(ctx, c, t->sql));
+        if (t->last == RECO_CATALOG_FORMAT && (indexes || strncmp(t->sql, "CREATE INDEX ", 13) != 0))
+            RECO_TRY(reco_catalog_exec(ctx, c, t->sql));
 
     sqlite3_stmt *s = NULL;
     if (sqlite3_prepare_v2(c->db, "INSERT INTO bank VALUES(?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)", -1, &s,
@@ -325,31 +335,36 @@ static reco_status fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *sp
     return status;
 }
 
+reco_status reco_catalog_clear(reco_ctx *ctx, const char *folder, char **file)
+{
+    static const char *const remains[] = {"", "-journal", "-wal", "-shm"};
+    if (!(*file = reco_path_join(ctx, folder, "bank.sqlite.tmp"))) return RECO_E_NOMEM;
+    for (size_t i = 0; i < sizeof remains / sizeof *remains; i++) {
+        char *path = reco_format(ctx, "%s%s", *file, remains[i]);
+        if (!path) return RECO_E_NOMEM;
+        int rc = unlink(path);
+        reco_free(path);
+        if (rc != 0 && errno != ENOENT) return reco_fail_errno(ctx, RECO_E_IO, "%s", *file);
+    }
+    return RECO_OK;
+}
+
 /* The database is made whole under another name, so that there is no moment at which it is half one. */
 reco_status reco_catalog_create(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec, const char *job)
 {
-    static const char *const remains[] = {"", "-journal", "-wal", "-shm"};
     reco_catalog c = {0};
     reco_status status = RECO_E_NOMEM;
     char *folder = realpath(dir, NULL), *final = NULL;
     if (!folder) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", dir));
-    c.file = reco_path_join(ctx, folder, "bank.sqlite.tmp");
-    final = reco_path_join(ctx, folder, "bank.sqlite");
-    if (!c.file || !final) goto out;
-    for (size_t i = 0; i < sizeof remains / sizeof *remains; i++) {
-        char *path = reco_format(ctx, "%s%s", c.file, remains[i]);
-        if (!path) goto out;
-        int rc = unlink(path);
-        reco_free(path);
-        if (rc != 0 && errno != ENOENT) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", c.file));
-    }
-    RECO_GO(connect_to(ctx, &c, c.file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
-    RECO_GO(fill(ctx, &c, spec, job));
-    disconnect(&c);
+    if (!(final = reco_path_join(ctx, folder, "bank.sqlite"))) goto out;
+    RECO_GO(reco_catalog_clear(ctx, folder, &c.file));
+    RECO_GO(reco_catalog_connect(ctx, &c, c.file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
+    RECO_GO(reco_catalog_fill(ctx, &c, spec, job, true));
+    reco_catalog_disconnect(&c);
     if (rename(c.file, final) != 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", final));
     RECO_GO(reco_sync_dir(ctx, folder));
 out:
-    disconnect(&c);
+    reco_catalog_disconnect(&c);
     reco_free(final);
     reco_free(c.file);
     free(folder);

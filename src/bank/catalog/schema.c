@@ -131,6 +131,27 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_BLOCK] = "SELECT bytes, sums FROM block WHERE segment = ?1",
     [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, (SELECT base FROM source WHERE number = pair.source), "
                        "place, content, deleted, sum, source, id FROM pair ORDER BY id",
+    [RECO_SQL_PUT] = "INSERT INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) "
+                     "VALUES(?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8)",
+    [RECO_SQL_MERGE_STATE] = "SELECT round, taken, met, next_id FROM merging",
+    [RECO_SQL_MERGE_SAVE] = "UPDATE merging SET round = ?1, taken = ?2, met = ?3, next_id = ?4",
+    [RECO_SQL_MERGE_JOBS] = "SELECT key, next FROM job WHERE done = 1",
+    [RECO_SQL_MERGE_ADD_JOB] = "INSERT OR IGNORE INTO job(key, next, done) VALUES(?1, ?2, 1)",
+    [RECO_SQL_MERGE_PLACES] = /* of the index alone, in its order */
+    "SELECT place, min(id), max(id) FROM pair INDEXED BY pair_place WHERE place IS NOT NULL "
+    "GROUP BY place HAVING count(*) > 1",
+    [RECO_SQL_MERGE_OF_PLACE] =
+        "SELECT id, caption, content, 1, uri FROM pair INDEXED BY pair_place WHERE place = ?1 ORDER BY id",
+    [RECO_SQL_MERGE_URIS] = "SELECT uri FROM pair INDEXED BY pair_unplaced WHERE place IS NULL AND "
+                            "uri IS NOT NULL GROUP BY uri",
+    [RECO_SQL_MERGE_OF_URI] =
+        "SELECT id, caption, content, place IS NOT NULL, uri FROM pair INDEXED BY pair_uri WHERE uri = ?1 "
+        "AND uri IS NOT NULL AND id NOT IN (SELECT number FROM merge_dropped) ORDER BY id",
+    [RECO_SQL_MERGE_DROP] = "INSERT INTO merge_dropped VALUES(?1, ?2, ?3)",
+    [RECO_SQL_MERGE_DROPPED] =
+        "SELECT number FROM merge_dropped WHERE number >= ?1 ORDER BY number LIMIT ?2",
+    [RECO_SQL_MERGE_REFUSED] = "SELECT number, uri FROM merge_dropped WHERE fate = 3 ORDER BY number",
+    [RECO_SQL_MERGE_COUNTS] = "SELECT fate, count(*) FROM merge_dropped GROUP BY fate",
     [RECO_SQL_INTEGRITY] = "PRAGMA integrity_check",
     [RECO_SQL_PICK_ID] = /* one that is picked already counts, too */
     "INSERT OR REPLACE INTO temp.picked SELECT id FROM pair WHERE id = ?1 AND deleted = ?2",

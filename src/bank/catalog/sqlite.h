@@ -57,6 +57,19 @@ typedef enum reco_sql {
     RECO_SQL_BLOCK,
     RECO_SQL_PAIRS,
     RECO_SQL_INTEGRITY,
+    RECO_SQL_PUT,
+    RECO_SQL_MERGE_STATE,
+    RECO_SQL_MERGE_SAVE,
+    RECO_SQL_MERGE_JOBS,
+    RECO_SQL_MERGE_ADD_JOB,
+    RECO_SQL_MERGE_PLACES,
+    RECO_SQL_MERGE_OF_PLACE,
+    RECO_SQL_MERGE_URIS,
+    RECO_SQL_MERGE_OF_URI,
+    RECO_SQL_MERGE_DROP,
+    RECO_SQL_MERGE_DROPPED,
+    RECO_SQL_MERGE_REFUSED,
+    RECO_SQL_MERGE_COUNTS,
     RECO_SQL_COUNT /* how many there are */
 } reco_sql;
 
@@ -105,6 +118,19 @@ extern const reco_sql_text reco_catalog_schema[];
 extern const reco_sql_text reco_catalog_old_sql[];
 extern const char *const reco_catalog_sql[RECO_SQL_COUNT];
 
+/* open.c */
+reco_status reco_catalog_new(reco_ctx *ctx, reco_catalog **out);
+reco_status reco_catalog_connect(reco_ctx *ctx, reco_catalog *c, const char *name, int flags);
+void reco_catalog_disconnect(reco_catalog *c);
+/* RECO_E_FORMAT for a link or anything else that is no file of its own. */
+reco_status reco_catalog_check_file(reco_ctx *ctx, const char *file, const char *ending, bool may_exist);
+/* An empty bank's tables in c, which is connected to an empty file; indexes where asked for. In WAL mode afterwards. */
+reco_status reco_catalog_fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_spec *spec, const char *job,
+                              bool indexes);
+/* Remove DIR/bank.sqlite.tmp and what SQLite puts beside it; *file: its path, to be freed. */
+reco_status reco_catalog_clear(reco_ctx *ctx, const char *folder, char **file);
+reco_status reco_catalog_prepare_to_write(reco_ctx *ctx, reco_catalog *c);
+
 /* statement.c */
 /* The connection's last error, as ours, with the file's name. */
 reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c);
@@ -127,6 +153,15 @@ reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, i
 bool reco_where_late(reco_where_guard *g);
 /* Give the connection reco_guard and reco_note, which look at c->guard. */
 reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
+
+/* delete.c */
+/* Integers of a statement that takes `from` and `max`. */
+reco_status reco_catalog_list(reco_ctx *ctx, reco_catalog *c, reco_sql which, int64_t from, size_t max,
+                              int64_t *ids, size_t *n);
+
+/* merge.c */
+/* Make the index of pairs of this name, unless it is there; NULL: all. */
+reco_status reco_catalog_merge_index(reco_ctx *ctx, reco_catalog *c, const char *name);
 
 /* read.c */
 /* Caption, uri, meta, base, place and content, the first six columns of the current row; free with reco_pair_free. */

@@ -83,6 +83,11 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
     return reco_catalog_end(ctx, c, status);
 }
 
+reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair)
+{
+    return stage(ctx, c, RECO_SQL_PUT, pair);
+}
+
 reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair)
 {
     return stage(ctx, c, RECO_SQL_STAGE_CHANGE, pair);

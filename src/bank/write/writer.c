@@ -27,7 +27,7 @@ static bool is_foreign(const char *name)
            strncmp(name, "bank.sqlite.tmp", 15) != 0;
 }
 
-static reco_status check_empty(reco_ctx *ctx, const char *dir)
+reco_status reco_bank_check_empty(reco_ctx *ctx, const char *dir)
 {
     char **files = NULL;
     size_t n = 0;
@@ -40,7 +40,7 @@ static reco_status check_empty(reco_ctx *ctx, const char *dir)
     return status;
 }
 
-static reco_status make_folder(reco_ctx *ctx, const char *dir)
+reco_status reco_bank_make_folder(reco_ctx *ctx, const char *dir)
 {
     if (reco_path_is_dir(dir)) return RECO_OK;
     if (reco_path_exists(dir)) return reco_fail(ctx, RECO_E_EXISTS, "%s: is a file, want a folder", dir);
@@ -55,18 +55,18 @@ static reco_status make_folder(reco_ctx *ctx, const char *dir)
 /* A folder to write in: a bank, or with spec one that may become a bank. Nothing is left in any other. */
 static reco_status check_folder(reco_ctx *ctx, const char *dir, bool may_create)
 {
-    if (may_create) RECO_TRY(make_folder(ctx, dir));
+    if (may_create) RECO_TRY(reco_bank_make_folder(ctx, dir));
     char *database = reco_path_join(ctx, dir, "bank.sqlite");
     if (!database) return RECO_E_NOMEM;
     bool exists = reco_path_exists(database);
     reco_free(database);
     if (exists) return RECO_OK;
-    return may_create ? check_empty(ctx, dir)
+    return may_create ? reco_bank_check_empty(ctx, dir)
                       : reco_fail(ctx, RECO_E_NOTFOUND, "%s: is no bank: it has no bank.sqlite", dir);
 }
 
 /* Archives of an empty bank tend to lose the folder. */
-static reco_status make_vectors(reco_ctx *ctx, const char *dir)
+reco_status reco_bank_make_vectors(reco_ctx *ctx, const char *dir)
 {
     char *vectors = reco_path_join(ctx, dir, "vectors");
     if (!vectors) return RECO_E_NOMEM;
@@ -107,7 +107,7 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
         status = reco_catalog_open(ctx, &w->catalog, w->dir, true);
     }
     RECO_TRY(status);
-    RECO_TRY(make_vectors(ctx, w->dir));
+    RECO_TRY(reco_bank_make_vectors(ctx, w->dir));
 
     reco_bank_info info;
     reco_catalog_job_state state;

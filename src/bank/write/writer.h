@@ -78,6 +78,12 @@ reco_status reco_bank_writer_join(reco_ctx *ctx, reco_bank_writer *w);
 
 /* ---- writer.c ---- */
 
+/* A folder that is there, or is made. */
+reco_status reco_bank_make_folder(reco_ctx *ctx, const char *dir);
+/* RECO_E_EXISTS when it has more than a build leaves that was cut off before its bank began. */
+reco_status reco_bank_check_empty(reco_ctx *ctx, const char *dir);
+/* DIR/vectors. */
+reco_status reco_bank_make_vectors(reco_ctx *ctx, const char *dir);
 /* RECO_OK, or the refusal of a writer that failed before. */
 reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
 

@@ -1,0 +1,116 @@
+#include "bank/merge/merge.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+#define MOST_OPEN 128 /* banks at a time, each with a few open files */
+#define SAME 0.9995   /* what a picture may come to when it is embedded twice (pipeline/sink_judge.c) */
+
+/* Banks in which rows are looked up by number. */
+typedef struct lookup {
+    const reco_merge *m;
+    reco_bank **open; /* [m->n]; NULL: closed */
+    size_t n, next;   /* how many are open; the next to be closed */
+} lookup;
+
+static reco_status get_bank(reco_ctx *ctx, lookup *l, size_t i, reco_bank **bank)
+{
+    while (!l->open[i] && l->n >= MOST_OPEN) {
+        reco_bank **victim = &l->open[l->next++ % l->m->n];
+        l->n -= *victim != NULL;
+        reco_bank_close(*victim);
+        *victim = NULL;
+    }
+    if (!l->open[i]) {
+        RECO_TRY(reco_merge_open_bank(ctx, l->m, i, &l->open[i]));
+        l->n++;
+    }
+    *bank = l->open[i];
+    return RECO_OK;
+}
+
+/* Position of the live row that has `rank` live ones before it. */
+static size_t position_of(const reco_bank *bank, size_t rank)
+{
+    if (!bank->deleted) return rank;
+    size_t word = 0, live;
+    while (rank >= (live = 64 - (size_t)__builtin_popcountll(bank->deleted[word]))) {
+        rank -= live;
+        word++;
+    }
+    size_t p = 64 * word;
+    for (;; p++)
+        if (!reco_bank_is_deleted(bank, p) && rank-- == 0) return p;
+}
+
+static reco_status fetch(reco_ctx *ctx, lookup *l, int64_t number, float *x)
+{
+    reco_bank *bank;
+    size_t lo = 0, hi = l->m->n;
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (l->m->firsts[mid] <= number)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    RECO_TRY(get_bank(ctx, l, lo, &bank));
+    size_t p = position_of(bank, (size_t)(number - l->m->firsts[lo])), s = reco_bank_segment_at(bank, p);
+    reco_f16_to_f32_n(x, reco_bank_row(bank, RECO_IMAGE, p, &s), bank->info.d);
+    return RECO_OK;
+}
+
+static reco_status is_same(reco_ctx *ctx, void *arg, int64_t a, int64_t b, bool *same)
+{
+    lookup *l = arg;
+    const size_t d = l->m->spec.d;
+    reco_mark mark = reco_scratch_mark(ctx);
+    float *x = reco_scratch(ctx, 2 * d, sizeof *x, "vectors"), *y = x + d;
+    reco_status status = x ? fetch(ctx, l, a, x) : RECO_E_NOMEM;
+    if (status == RECO_OK) status = fetch(ctx, l, b, y);
+    if (status == RECO_OK) *same = reco_dot(x, y, d) >= SAME * sqrt(reco_dot(x, x, d) * reco_dot(y, y, d));
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+static reco_status drop_doubles(reco_ctx *ctx, reco_merge *m)
+{
+    lookup l = {.m = m, .open = reco_alloc(ctx, m->n, sizeof *l.open, "banks")};
+    if (!l.open) return RECO_E_NOMEM;
+    const reco_merge_rules rules = {m->firsts, m->n, m->several, is_same, &l};
+    reco_status status = reco_catalog_merge_drop(ctx, m->catalog, &rules);
+    for (size_t i = 0; i < m->n; i++) reco_bank_close(l.open[i]);
+    reco_free(l.open);
+    return status;
+}
+
+static reco_status take_all(reco_ctx *ctx, reco_merge *m, reco_merge_state *state)
+{
+    while (state->taken < (int64_t)m->n) {
+        reco_bank *bank;
+        size_t i = (size_t)state->taken;
+        RECO_TRY(reco_merge_open_bank(ctx, m, i, &bank));
+        reco_status status =
+            reco_catalog_merge_take(ctx, m->catalog, bank->catalog, state, m->firsts[m->n]);
+        reco_bank_close(bank);
+        RECO_TRY(status);
+        if (state->met != m->firsts[i + 1])
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: has %lld pairs, want %lld, one a row", m->banks[i],
+                             (long long)(state->met - m->firsts[i]),
+                             (long long)(m->firsts[i + 1] - m->firsts[i]));
+    }
+    return RECO_OK;
+}
+
+reco_status reco_merge_pairs(reco_ctx *ctx, reco_merge *m)
+{
+    reco_merge_state state;
+    RECO_TRY(reco_catalog_merge_state(ctx, m->catalog, &state));
+    while (state.round != RECO_MERGE_ALL_IN) {
+        RECO_TRY(take_all(ctx, m, &state));
+        if (state.round == RECO_MERGE_FIRST) RECO_TRY(drop_doubles(ctx, m));
+        RECO_TRY(reco_catalog_merge_next(ctx, m->catalog, &state));
+    }
+    m->result.rows = state.next_id;
+    return RECO_OK;
+}
