@@ -106,6 +106,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(arguments)
     if args.pairs and not args.model or args.tars and not args.model:
         parser.error("--pairs and --tars go with --model")
+    if args.shards < 1:
+        print(f"reco.ray: shards = {args.shards}, want at least 1", file=sys.stderr)
+        return 1
     ray.init(address=args.address, log_to_driver=False, logging_level="ERROR")
     options = {k: v for k, v in vars(args).items() if k not in ("verb", "out", "address")}
     try:
@@ -123,4 +126,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from reco.ray import main as main_by_name  # by which the other machines find it
+
+    sys.exit(main_by_name())
