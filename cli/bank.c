@@ -37,7 +37,7 @@ static void plain(args *a, struct argp_state *state, const char *arg)
     else if (!a->out)
         a->out = arg;
     else
-        argp_error(state, "what is \"%s\"?", arg);
+        cli_stray(state, arg);
 }
 
 static void check(args *a, struct argp_state *state)

@@ -62,7 +62,7 @@ static void plain(args *a, struct argp_state *state, const char *arg)
     else if (!a->bank)
         a->bank = arg;
     else
-        argp_error(state, "what is \"%s\"?", arg);
+        cli_stray(state, arg);
 }
 
 static void check(const args *a, struct argp_state *state)

@@ -31,19 +31,23 @@ int cmd_bank_info(int argc, char **argv)
     reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
     if (status != RECO_OK) return cli_end(&c, status);
     reco_bank_info i = *reco_bank_get_info(bank);
-    if (c.json)
-        cli_print(json_pack(
+    if (c.json) {
+        json_t *answer = json_pack(
             "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:f, s:o}", "format", i.format,
             "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted", (json_int_t)i.deleted,
             "next_id", (json_int_t)i.next_id, "segments", (json_int_t)i.segments, "vector_bytes",
             (json_int_t)i.vector_bytes, "database_bytes", (json_int_t)i.database_bytes, "scan_rows",
             (json_int_t)i.scan_rows, "complete", i.complete, "encoder", cli_text(i.encoder), "fingerprint",
-            i.fingerprint, "logit_scale", (double)i.logit_scale, "files", files(bank, i.segments)));
-    else {
+            i.fingerprint, "logit_scale", (double)i.logit_scale, "files", files(bank, i.segments));
+        if (i.shards) json_object_set_new(answer, "shards", json_integer((json_int_t)i.shards));
+        cli_print(answer);
+    } else {
         printf("rows         %lld (%lld deleted), next id %lld\ndimensions   %zu\n"
-               "segments     %zu, %llu bytes of vectors\ndatabase     %llu bytes\n",
-               (long long)i.rows, (long long)i.deleted, (long long)i.next_id, i.d, i.segments,
-               (unsigned long long)i.vector_bytes, (unsigned long long)i.database_bytes);
+               "%s     %zu, %llu bytes of %s\n",
+               (long long)i.rows, (long long)i.deleted, (long long)i.next_id, i.d,
+               i.shards ? "servers " : "segments", i.shards ? i.shards : i.segments,
+               (unsigned long long)i.vector_bytes, i.shards ? "tables" : "vectors");
+        if (!i.shards) printf("database     %llu bytes\n", (unsigned long long)i.database_bytes);
         cli_say("encoder      %s %s", *i.encoder ? i.encoder : "not recorded", i.fingerprint);
         printf("format       %d%s\n", i.format,
                i.complete

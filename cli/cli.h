@@ -17,8 +17,9 @@ typedef struct cli {
     reco_precision precision;
     bool exif; /* pictures are turned upright */
     reco_ctx *ctx;
-    const char *bank; /* of commands that take BANK through cli_bank */
-    double wait;      /* seconds for another writer of a bank; set by who writes */
+    const char *bank;            /* of commands that take BANK through cli_bank */
+    reco_bank_open_opts servers; /* through cli_server_options */
+    double wait;                 /* seconds for another writer of a bank; set by who writes */
     uint64_t
         truncated; /* texts of this command that are longer than the model's context, where it counts them itself */
     json_t *failed; /* the first thousand items that were skipped, for --json */
@@ -68,6 +69,10 @@ extern const struct argp cli_bank;
 extern const struct argp cli_model_options, cli_strict_option;
 /* --wait, likewise; sets the default too. */
 extern const struct argp cli_wait_option;
+/* Of commands that open a bank to search in it by cli_open_memory: what is asked of servers. */
+extern const struct argp cli_server_options;
+/* Into an answer: which part of the bank's servers it lacks, where it may lack some. */
+void cli_tell_shards(const cli *c, const reco_bank *bank, json_t *answer);
 /* How tables of pairs, and of labels, are read; likewise, into table. */
 extern const struct argp cli_table_options, cli_labels_options;
 /* A warning when values of the user's columns were lost. */
@@ -90,6 +95,8 @@ void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_print(json_t *value);
 /* A JSON string of a name that the user gave, for json_pack's "o": what is not UTF-8 becomes U+FFFD. */
 json_t *cli_text(const char *text);
+/* A word that may be a bank's path, without what lets into its servers. */
+json_t *cli_bank_text(const char *path);
 /* A number of 9 digits, which say all that a float does. */
 json_t *cli_score(float score);
 /* A row of a bank as an object of id, caption, uri and meta; as a line of text. */
@@ -121,6 +128,8 @@ reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, c
                             reco_fusion **fusion, const char *fusion_name, size_t k);
 
 /* Parsers of option values; argp_error on nonsense. */
+void cli_stray(struct argp_state *state,
+               const char *arg); /* an argument that nobody takes: ends the program */
 size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high);
 double cli_number(struct argp_state *state, const char *what, const char *text, double low, double high);
 reco_sides cli_sides(struct argp_state *state, const char *text);

@@ -6,7 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_JSON = 0x1000, KEY_THREADS, KEY_QUIET, KEY_PRECISION, KEY_STRICT, KEY_WAIT, KEY_EXIF };
+enum {
+    KEY_JSON = 0x1000,
+    KEY_THREADS,
+    KEY_QUIET,
+    KEY_PRECISION,
+    KEY_STRICT,
+    KEY_WAIT,
+    KEY_PARTIAL,
+    KEY_APPROXIMATE,
+    KEY_EXIF
+};
 
 static bool told; /* the one line about what went wrong has been written */
 static bool unprinted;
@@ -23,6 +33,13 @@ void cli_error(const char *format, ...)
     reco_text_clean(line);
     fprintf(stderr, "reco: %s\n", line);
     free(line);
+}
+
+void cli_stray(struct argp_state *state, const char *arg)
+{
+    char *shown = strdup(arg);
+    if (shown) reco_text_clean(shown);
+    argp_error(state, "what is \"%s\"?", shown ? shown : "");
 }
 
 size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high)
@@ -132,7 +149,7 @@ static error_t parse_bank(int key, char *arg, struct argp_state *state)
     cli *c = state->input;
     switch (key) {
     case ARGP_KEY_ARG:
-        if (c->bank) argp_error(state, "what is \"%s\"?", arg);
+        if (c->bank) cli_stray(state, arg);
         c->bank = arg;
         return 0;
     case ARGP_KEY_END:
@@ -179,6 +196,29 @@ static error_t parse_wait(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+static error_t parse_servers(int key, char *arg, struct argp_state *state)
+{
+    cli *c = state->input;
+    (void)arg;
+    if (key != KEY_PARTIAL && key != KEY_APPROXIMATE) return ARGP_ERR_UNKNOWN;
+    *(key == KEY_PARTIAL ? &c->servers.partial : &c->servers.approximate) = 1;
+    return 0;
+}
+
+void cli_tell_shards(const cli *c, const reco_bank *bank, json_t *answer)
+{
+    size_t shards = reco_bank_get_info(bank)->shards;
+    if (!c->servers.partial || !shards) return;
+    json_object_set_new(answer, "shards", json_integer((json_int_t)shards));
+    json_object_set_new(answer, "shards_failed", json_integer((json_int_t)reco_bank_shards_failed(bank)));
+}
+
+static const struct argp_option server_options[] = {
+    {"partial", KEY_PARTIAL, NULL, 0, "Of postgresql:// go on without servers that fail", 81},
+    {"approximate", KEY_APPROXIMATE, NULL, 0, "Of postgresql:// search by its HNSW or IVFFlat index", 81},
+    {0},
+};
+
 static const struct argp_option common_options[] = {
     {"json", KEY_JSON, NULL, 0, "Print one JSON object instead of text", 90},
     {"threads", KEY_THREADS, "N", 0, "Threads to use (default: all processors)", 90},
@@ -201,6 +241,7 @@ static const struct argp_option wait_options[] = {
      "How long to wait while another process writes to the bank (default 5)", 80},
     {0},
 };
+const struct argp cli_server_options = {server_options, parse_servers, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_wait_option = {wait_options, parse_wait, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_common = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};
 const struct argp cli_bank = {common_options, parse_bank, NULL, NULL, NULL, NULL, NULL};
@@ -261,6 +302,16 @@ json_t *cli_text(const char *text)
     char *clean = reco_text_repair(text, strlen(text), NULL);
     value = clean ? json_string(clean) : NULL;
     reco_free(clean);
+    return value;
+}
+
+json_t *cli_bank_text(const char *path)
+{
+    char *shown = strdup(path);
+    if (!shown) return NULL;
+    if (reco_bank_is_server(path)) reco_text_clean(shown);
+    json_t *value = cli_text(shown);
+    free(shown);
     return value;
 }
 
@@ -371,7 +422,7 @@ reco_status cli_open_model(cli *c, reco_model **model, const char *dir, reco_sid
 reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, const char *bank_path,
                             reco_fusion **fusion, const char *fusion_name, size_t k)
 {
-    reco_status status = reco_bank_open(c->ctx, bank, bank_path);
+    reco_status status = reco_bank_open_with(c->ctx, bank, bank_path, &c->servers);
     if (status == RECO_OK && fusion_name)
         status = reco_fusion_open(c->ctx, fusion, fusion_name, reco_bank_get_info(*bank)->d, k);
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, *bank, fusion_name ? *fusion : NULL);

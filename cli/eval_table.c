@@ -63,7 +63,7 @@ static json_t *off_json(const eval_question *q, const eval_run *r)
 
 static json_t *run_json(const eval_question *q, const eval_run *r)
 {
-    return json_pack("{s:o, s:o, s:I, s:b, s:s, s:s, s:o, s:o, s:o, s:o}", "bank", cli_text(r->bank),
+    return json_pack("{s:o, s:o, s:I, s:b, s:s, s:s, s:o, s:o, s:o, s:o}", "bank", cli_bank_text(r->bank),
                      "fusion", cli_text(r->fusion), "k", (json_int_t)r->k, "control", r->control, "layer",
                      reco_layer_name(r->layer), "refined", cli_sides_name(r->sides), "mixture",
                      cli_mixture(&r->mixture), "cosines", method_json(q, &r->cosines), "reco",
@@ -197,6 +197,13 @@ static const char *last_part(const char *path)
     return slash && slash[1] ? slash + 1 : path;
 }
 
+/* Of the last part of a bank's path, without a URL's parameters. */
+static int part_length(const char *path)
+{
+    size_t n = reco_bank_is_server(path) ? strcspn(last_part(path), "?@") : 40;
+    return n < 40 ? (int)n : 40;
+}
+
 /* What was asked; of one run how, too. */
 static void print_head(const eval_args *a, const eval_question *q, const eval_runs *r)
 {
@@ -225,7 +232,8 @@ static void print_run(const table *t, const eval_run *run)
 {
     char name[256], where[64] = "";
     bool mixes = run->mixture.scale[0] > 0;
-    if (t->a->z.nbanks > 1) snprintf(where, sizeof where, " %.40s", last_part(run->bank));
+    if (t->a->z.nbanks > 1)
+        snprintf(where, sizeof where, " %.*s", part_length(run->bank), last_part(run->bank));
     snprintf(name, sizeof name, "%.80s%s k=%zu %s", last_part(run->fusion), where, run->k,
              cli_sides_name(run->sides));
     reco_text_clean(name);
@@ -335,6 +343,7 @@ reco_status eval_write_results(const eval_args *a, const eval_question *q, const
         char name[32], *model;
         snprintf(name, sizeof name, "reco-%zu", i);
         if (asprintf(&model, "RECO %s %s k=%zu", run->bank, run->fusion, run->k) < 0) return RECO_E_NOMEM;
+        reco_text_clean(model);
         status = write_one(a, q, name, model, &run->reco);
         free(model);
     }

@@ -27,7 +27,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = a->common;
+        for (int i = 0; i < 3; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_BANK:
         a->bank = arg;
@@ -99,7 +99,7 @@ static const struct argp_option options[] = {
     {0},
 };
 static const struct argp_child children[] = {
-    {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+    {&cli_strict_option, 0, NULL, 0}, {&cli_server_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,

@@ -55,7 +55,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     cli_search *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 3; i++) state->child_inputs[i] = a->common;
+        for (int i = 0; i < 4; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_MODEL:
         a->model = arg;
@@ -142,8 +142,11 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0, "Where ids.npy and scores.npy go (with --queries)", 3},
     {0},
 };
-static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
+                                             {&cli_strict_option, 0, NULL, 0},
+                                             {&cli_server_options, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -289,7 +292,9 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
         one = NULL;
     }
     if (status == RECO_OK && c->json) {
-        cli_print(a->n == 1 ? json_incref(one) : json_pack("{s:O}", "results", results));
+        json_t *answer = a->n == 1 ? json_incref(one) : json_pack("{s:O}", "results", results);
+        cli_tell_shards(c, bank, answer);
+        cli_print(answer);
     }
     json_decref(one);
     json_decref(results);

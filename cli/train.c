@@ -391,7 +391,7 @@ static json_t *command_of(int argc, char **argv)
         for (size_t o = 0; o < sizeof without / sizeof *without; o++) skip |= names(argv[i], without[o]);
         if (takes && !strchr(argv[i], '=')) i++;
         if (skip || takes) continue;
-        json_t *word = cli_text(argv[i]);
+        json_t *word = cli_bank_text(argv[i]);
         const char *text = word ? json_string_value(word) : NULL;
         bool plain = text && *text && !text[strcspn(text, " \t\n'\"\\$&|;<>()*?`#~")];
         json_t *longer =

@@ -159,6 +159,10 @@ static json_t *new_ids(reco_ctx *ctx, const char *path, int64_t from)
 static void note(serve_request *r, const char *what, json_t *more)
 {
     char *path = NULL, at[32] = "";
+    if (reco_bank_is_server(r->bank->path)) { /* has no folder */
+        json_decref(more);
+        return;
+    }
     time_t now = time(NULL);
     struct tm tm;
     if (gmtime_r(&now, &tm)) strftime(at, sizeof at, "%FT%TZ", &tm);
@@ -205,6 +209,13 @@ void serve_add_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     char *folder = NULL, *path = NULL;
     job j = {.r = r, .failures = json_array()};
+    if (reco_bank_is_server(r->bank->path)) {
+        serve_fail(
+            r, 501,
+            "the bank lies on servers, which have no folder for pictures: add to it by reco bank add");
+        json_decref(j.failures);
+        return;
+    }
     if (asprintf(&folder, "%s/pictures", r->bank->path) < 0) folder = NULL;
     if (!folder || asprintf(&path, "%s/.request-%ld.jsonl", folder, (long)getpid()) < 0) path = NULL;
     if (!path)

@@ -5,7 +5,8 @@
 
 static void name_bank(serve_bank *bank)
 {
-    const char *end = bank->path + strlen(bank->path);
+    const char *end =
+        bank->path + (reco_bank_is_server(bank->path) ? strcspn(bank->path, "?,") : strlen(bank->path));
     while (end > bank->path && end[-1] == '/') end--;
     const char *from = end;
     while (from > bank->path && from[-1] != '/') from--;

@@ -33,6 +33,7 @@ typedef struct reco_bank_info {
     float logit_scale;       /* CLIP's own exp(logit_scale); 0 where the encoder is unknown */
     char encoder[256];       /* name of the encoder, "" where unknown */
     char fingerprint[33];    /* of its tensors, "" where unknown */
+    size_t shards;           /* PostgreSQL servers that it lies on; 0: a folder */
 } reco_bank_info;
 
 /* One row without its vectors. Strings are NUL-terminated UTF-8; all but the caption may be NULL (none, or not known). */
@@ -55,6 +56,27 @@ typedef struct reco_pair {
  * those that read the database (rows and conditions) take turns there. Read-only media are fine. Returns RECO_OK; RECO_E_IO, RECO_E_FORMAT (file and reason), RECO_E_NOTFOUND (path is
  * no bank), RECO_E_UNSUPPORTED (newer format), RECO_E_NOMEM. */
 RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path);
+
+/* A bank on PostgreSQL servers with pgvector: "postgresql://USER@HOST/DATABASE", or several with commas between them, each of
+ * which holds a part of the rows (a shard), stands wherever a bank's path does, in writing too. It is no snapshot: each question
+ * sees what is committed then. Answers are those of a folder; conditions are PostgreSQL's own SQL, in a read-only transaction
+ * with a limit of time; rows that are deleted are gone. What servers can't do is RECO_E_UNSUPPORTED. docs/postgres.md has the
+ * tables. */
+typedef struct reco_bank_open_opts {
+    int partial;     /* 1: shards that fail are left out of answers, with a warning; 0: they are errors */
+    int approximate; /* 1: search by the servers' HNSW or IVFFlat indexes, where there are such */
+    uint64_t reserved[RECO_RESERVED];
+} reco_bank_open_opts;
+/* The same as reco_bank_open with options, which say nothing to a folder. opts may be NULL. */
+RECO_API reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const char *path,
+                                         const reco_bank_open_opts *opts);
+/* How many of its servers answers lack now; 0 unless it was opened with partial. */
+RECO_API size_t reco_bank_shards_failed(const reco_bank *bank);
+
+/* 1 where a bank's path is postgresql://... or postgres://..., 0 for a folder. Such a path may hold a password: show it by
+ * reco_text_clean alone. */
+RECO_API int reco_bank_is_server(const char *path);
+
 RECO_API void reco_bank_close(reco_bank *bank);
 
 /* See what was committed since the bank was opened, or another bank that has taken its place at the path.

@@ -146,7 +146,8 @@ RECO_API const char *reco_version(void);
 /* The first character of a text that has `bytes` > 0: how many bytes it takes, and whether a terminal would obey it instead of
  * showing it: a control character (C0, C1, DEL), a mark that turns the direction of writing, a line separator. */
 RECO_API size_t reco_text_next(const char *text, size_t bytes, int *control);
-/* A '?' in the place of each such character; the text only gets shorter. */
+/* A text as it may be shown: a '?' in the place of each such character, and of a postgresql:// URL neither user nor password nor
+ * parameters. It only gets shorter. */
 RECO_API void reco_text_clean(char *text);
 
 /* Release memory that a reco function returned with the words "free with reco_free". NULL is fine. */

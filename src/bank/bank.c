@@ -1,5 +1,6 @@
 /* The operations of a bank: arguments are looked at here, and what its kind does with them is in its table. */
 #include "bank/bank_internal.h"
+#include "bank/postgres/postgres.h"
 #include "bank/search/filter.h"
 #include "kernels/kernels.h"
 
@@ -16,7 +17,15 @@ static reco_status check_side(reco_ctx *ctx, reco_side side)
 
 reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
 {
-    return reco_folder_open(ctx, out, path);
+    return reco_bank_open_with(ctx, out, path, NULL);
+}
+
+reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const char *path,
+                                const reco_bank_open_opts *opts)
+{
+    RECO_TRY(reco_reserved(ctx, "bank", opts ? opts->reserved : NULL));
+    return reco_bank_is_server(path) ? reco_pg_open(ctx, out, path, opts ? opts : &(reco_bank_open_opts){0})
+                                     : reco_folder_open(ctx, out, path);
 }
 
 void reco_bank_close(reco_bank *bank)
@@ -31,6 +40,11 @@ reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **
 }
 
 const reco_bank_info *reco_bank_get_info(const reco_bank *bank) { return &bank->info; }
+
+size_t reco_bank_shards_failed(const reco_bank *bank)
+{
+    return bank->ops->shards_failed ? bank->ops->shards_failed(bank) : 0;
+}
 
 const reco_segment_info *reco_bank_get_segment(const reco_bank *bank, size_t i)
 {
@@ -148,4 +162,53 @@ reco_status reco_bank_get_many(reco_ctx *ctx, const reco_bank *bank, const int64
         return status;
     }
     return RECO_OK;
+}
+
+/* ---- writing ---- */
+
+reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
+                                  const reco_bank_spec *spec, const char *job, uint64_t *next, int *done)
+{
+    *out = NULL;
+    if (strlen(job) > RECO_BANK_JOB_MAX)
+        return reco_fail(ctx, RECO_E_ARG, "bank: the job's key has %zu bytes, want at most %d", strlen(job),
+                         RECO_BANK_JOB_MAX);
+    RECO_TRY(reco_reserved(ctx, "bank", spec ? spec->reserved : NULL));
+    if (spec) RECO_TRY(reco_bank_check_spec(ctx, spec));
+    return reco_bank_is_server(path) ? reco_pg_writer_open(ctx, out, path, spec, job, next, done)
+                                     : reco_folder_writer_open(ctx, out, path, spec, job, next, done);
+}
+
+reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return reco_bank_is_server(path) ? reco_pg_deletion_open(ctx, out, path, false)
+                                     : reco_folder_deletion_open(ctx, out, path, false, false);
+}
+
+reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return reco_bank_is_server(path) ? reco_pg_deletion_open(ctx, out, path, true)
+                                     : reco_folder_deletion_open(ctx, out, path, false, true);
+}
+
+static reco_status undeletion(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool preview)
+{
+    *out = NULL;
+    RECO_TRY(reco_bank_check_folder(ctx, path, "rows that are deleted on a server are gone"));
+    return reco_folder_deletion_open(ctx, out, path, true, preview);
+}
+
+reco_status reco_bank_undeletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return undeletion(ctx, out, path, false);
+}
+
+reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
+{
+    return undeletion(ctx, out, path, true);
+}
+
+reco_status reco_bank_check_folder(reco_ctx *ctx, const char *path, const char *why)
+{
+    return reco_bank_is_server(path) ? reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: %s", path, why) : RECO_OK;
 }

@@ -16,6 +16,7 @@ typedef struct reco_bank_choice {
 typedef struct reco_bank_ops {
     void (*close)(reco_bank *bank);
     reco_status (*refresh)(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
+    size_t (*shards_failed)(const reco_bank *bank); /* NULL: none ever */
     const reco_segment_info *(*get_segment)(const reco_bank *bank, size_t i);
     reco_status (*filter_ids)(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                               const int64_t *ids, size_t n);
@@ -64,6 +65,9 @@ static inline const uint16_t *reco_bank_row(const reco_bank *bank, reco_side sid
     while (position - s->base >= s->rows) s = &bank->segments[++*hint];
     return s->vectors[side] + (position - s->base) * bank->info.d;
 }
+
+/* RECO_E_UNSUPPORTED, with the reason, of a bank on servers. */
+reco_status reco_bank_check_folder(reco_ctx *ctx, const char *path, const char *why);
 
 /* ---- a folder's operations ---- */
 

@@ -5,10 +5,12 @@
 
 static void record(reco_ctx *ctx, const char *format, va_list args)
 {
-    char text[RECO_ERROR_BYTES]; /* args may point into ctx->error */
+    char text[4 *
+              RECO_ERROR_BYTES]; /* args may point into ctx->error; what is to be hidden is not to be cut */
     vsnprintf(text, sizeof text, format, args);
     reco_text_clean(text); /* one line for a person, whatever a hostile file is called */
-    memcpy(ctx->error, text, sizeof text);
+    text[sizeof ctx->error - 1] = 0;
+    strcpy(ctx->error, text);
 }
 
 reco_status reco_fail(reco_ctx *ctx, reco_status status, const char *format, ...)
@@ -28,7 +30,7 @@ reco_status reco_fail_prefix(reco_ctx *ctx, reco_status status, const char *pref
 reco_status reco_fail_errno(reco_ctx *ctx, reco_status status, const char *format, ...)
 {
     int error = errno;
-    char text[RECO_ERROR_BYTES], reason[128];
+    char text[4 * RECO_ERROR_BYTES], reason[128];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -44,7 +46,7 @@ reco_status reco_fail_nomem(reco_ctx *ctx, size_t bytes, const char *what)
 void reco_log(reco_ctx *ctx, reco_log_level level, const char *format, ...)
 {
     if (!ctx->opts.log) return;
-    char text[RECO_ERROR_BYTES];
+    char text[4 * RECO_ERROR_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);

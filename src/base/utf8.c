@@ -58,8 +58,29 @@ size_t reco_text_next(const char *text, size_t bytes, int *control)
     return n;
 }
 
+/* Out of postgresql://USER:PASSWORD@HOST/DATABASE?PARAMETERS go those that let in. */
+static void hide_secrets(char *text)
+{
+    static const char scheme[] = "postgres"; /* or postgresql */
+    for (char *at = text, *out, *host; (at = strstr(at, scheme)) != NULL;) {
+        at += strlen(scheme);
+        if (strncmp(at, "ql", 2) == 0) at += 2;
+        if (strncmp(at, "://", 3) != 0) continue;
+        at += 3;
+        char *end = at + strcspn(at, " \t\n\"'"), *next = strstr(at, ",postgres");
+        if (next && next < end) end = next;
+        host = at;
+        for (char *c = at; c < end; c++)
+            if (*c == '@') host = c + 1; /* the last: what is before it may be a password in two */
+        for (out = at; host < end && *host != '?'; host++) *out++ = *host;
+        memmove(out, end, strlen(end) + 1);
+        at = out;
+    }
+}
+
 void reco_text_clean(char *text)
 {
+    hide_secrets(text);
     char *out = text;
     int control;
     for (size_t left = strlen(text), n; left; text += n, left -= n) {

@@ -52,6 +52,10 @@ out:
 reco_status reco_failures_resume(reco_ctx *ctx, reco_failures *f, const char *dir,
                                  const reco_embed_opts *opts, uint64_t next)
 {
+    if (reco_bank_is_server(dir)) { /* which has no place for them: they are told and counted */
+        *f = (reco_failures){.failure = opts ? opts->failure : NULL, .user = opts ? opts->user : NULL};
+        return RECO_OK;
+    }
     RECO_TRY(reco_failures_begin(ctx, f, dir, opts ? opts->failure : NULL, opts ? opts->user : NULL));
     if (next == 0)
         RECO_TRY(gone(ctx, f));
@@ -71,10 +75,11 @@ static json_t *shortened(const char *text)
 reco_status reco_failures_add(reco_ctx *ctx, reco_failures *f, uint64_t row, const char *item,
                               const char *reason)
 {
-    json_t *line = json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item", shortened(item), "reason",
-                             shortened(reason));
     f->count++;
     if (f->failure) f->failure(f->user, row, item, reason);
+    if (!f->path) return RECO_OK;
+    json_t *line = json_pack("{s:I, s:o, s:o}", "row", (json_int_t)row, "item", shortened(item), "reason",
+                             shortened(reason));
     if (!f->journal) {
         reco_status status = f->file ? RECO_OK : reco_file_begin(ctx, &f->file, f->path);
         if (status == RECO_OK) return reco_write_json_line(ctx, f->file, line);
@@ -98,6 +103,7 @@ reco_status reco_failures_commit(reco_ctx *ctx, reco_failures *f)
     reco_file *file = f->file;
     f->file = NULL;
     if (file) return reco_file_commit(ctx, file);
+    if (!f->path) return RECO_OK;
     if (!f->journal) return gone(ctx, f);
     struct stat info;
     if (fsync(fileno(f->journal)) != 0 || fstat(fileno(f->journal), &info) != 0)

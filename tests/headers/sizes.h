@@ -23,6 +23,7 @@
 SIZE(reco_ctx_opts, 104);
 SIZE(reco_search_opts, 104);
 SIZE(reco_bank_spec, 96);
+SIZE(reco_bank_open_opts, 72);
 SIZE(reco_compact_opts, 72);
 SIZE(reco_merge_opts, 72);
 SIZE(reco_train_opts, 240);

@@ -222,6 +222,10 @@ reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *b
     bool there;
     reco_status status;
     RECO_GO(reco_reserved(ctx, "merge", opts ? opts->reserved : NULL));
+    for (size_t i = 0; i <= n; i++)
+        RECO_GO(
+            reco_bank_check_folder(ctx, i < n ? banks[i] : out,
+                                   "folders are merged; servers are one bank with commas between them"));
     RECO_GO(look(ctx, &m));
     RECO_GO(reco_bank_make_folder(ctx, out));
     RECO_GO(reco_dir_lock(ctx, &lock, out));

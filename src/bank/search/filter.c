@@ -34,6 +34,8 @@ size_t reco_bank_filter_count(const reco_bank_filter *filter) { return filter->c
 void reco_bank_filter_free(reco_bank_filter *filter)
 {
     if (!filter) return;
+    reco_free(filter->where);
+    reco_free(filter->packed);
     reco_free(filter->bits);
     reco_free(filter);
 }

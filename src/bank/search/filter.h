@@ -6,8 +6,13 @@
 
 struct reco_bank_filter {
     const reco_bank *bank;
+    /* On servers: a condition, or ids as they are sent. */
+    char *where;
+    unsigned char *packed;
+    size_t packed_bytes;
+    /* In a folder: */
     uint64_t *bits; /* [positions / 64 + 1], bit p: position p is in the set; never of a deleted row */
-    size_t count;   /* bits that are set */
+    size_t count;   /* rows: bits that are set */
 };
 /* The empty set; the caller sets bits and count, and owns it. */
 reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank);

@@ -20,41 +20,21 @@ static reco_status open_reader(reco_ctx *ctx, reco_bank_deletion *d)
     return RECO_OK;
 }
 
-static reco_status open_deletion(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
-                                 reco_status (*open)(reco_ctx *ctx, reco_bank_deletion *d))
+reco_status reco_folder_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
+                                      bool preview)
 {
     *out = NULL;
     reco_bank_deletion *d = reco_alloc(ctx, 1, sizeof *d, "deletion");
     if (!d) return RECO_E_NOMEM;
     d->back = back;
     d->dir = reco_strdup(ctx, path);
-    reco_status status = d->dir ? open(ctx, d) : RECO_E_NOMEM;
+    reco_status status = !d->dir ? RECO_E_NOMEM : preview ? open_reader(ctx, d) : open_writer(ctx, d);
     if (status == RECO_OK) status = reco_catalog_pick_none(ctx, d->catalog);
     if (status == RECO_OK)
         *out = d;
     else
         reco_bank_deletion_close(d);
     return status;
-}
-
-reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return open_deletion(ctx, out, path, false, open_writer);
-}
-
-reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return open_deletion(ctx, out, path, false, open_reader);
-}
-
-reco_status reco_bank_undeletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return open_deletion(ctx, out, path, true, open_writer);
-}
-
-reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return open_deletion(ctx, out, path, true, open_reader);
 }
 
 void reco_bank_deletion_close(reco_bank_deletion *d)

@@ -27,5 +27,8 @@ struct reco_bank_deletion {
     reco_bank *bank; /* what is being deleted from; opened when it is asked for */
     bool back;       /* deleted rows are picked, to come back */
 };
+/* back as there; preview: without a lock, and nothing changes. */
+reco_status reco_folder_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
+                                      bool preview);
 
 #endif

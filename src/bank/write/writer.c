@@ -4,7 +4,7 @@
 
 static const char *or_empty(const char *text) { return text ? text : ""; }
 
-static reco_status check_spec(reco_ctx *ctx, const reco_bank_spec *spec)
+reco_status reco_bank_check_spec(reco_ctx *ctx, const reco_bank_spec *spec)
 {
     const char *encoder = or_empty(spec->encoder), *print = or_empty(spec->fingerprint);
     if (spec->d < 1 || spec->d > RECO_BANK_MAX_WIDTH)
@@ -79,8 +79,8 @@ reco_status reco_bank_make_vectors(reco_ctx *ctx, const char *dir)
     return status;
 }
 
-static reco_status check_same(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,
-                              const reco_bank_info *info, bool built)
+reco_status reco_bank_check_same(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,
+                                 const reco_bank_info *info, bool built)
 {
     const char *encoder = or_empty(spec->encoder), *print = or_empty(spec->fingerprint);
     if (!built)
@@ -114,7 +114,7 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     RECO_TRY(reco_catalog_check_seal(ctx, w->catalog));
     RECO_TRY(reco_catalog_info(ctx, w->catalog, &info, &w->next_segment));
     RECO_TRY(reco_catalog_job(ctx, w->catalog, job, &state));
-    if (spec) RECO_TRY(check_same(ctx, w->dir, spec, &info, state.built));
+    if (spec) RECO_TRY(reco_bank_check_same(ctx, w->dir, spec, &info, state.built));
     if (!spec && !*job) { /* rows without a source: nothing to resume */
         state = (reco_catalog_job_state){.first = -1};
         reco_free(w->job);
@@ -141,15 +141,9 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     return status;
 }
 
-reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
-                                  const reco_bank_spec *spec, const char *job, uint64_t *next, int *done)
+reco_status reco_folder_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
+                                    const reco_bank_spec *spec, const char *job, uint64_t *next, int *done)
 {
-    *out = NULL;
-    if (strlen(job) > RECO_BANK_JOB_MAX)
-        return reco_fail(ctx, RECO_E_ARG, "bank: the job's key has %zu bytes, want at most %d", strlen(job),
-                         RECO_BANK_JOB_MAX);
-    RECO_TRY(reco_reserved(ctx, "bank", spec ? spec->reserved : NULL));
-    if (spec) RECO_TRY(check_spec(ctx, spec));
     reco_bank_writer *w = reco_alloc(ctx, 1, sizeof *w, "bank writer");
     if (!w) return RECO_E_NOMEM;
     w->lock = -1;

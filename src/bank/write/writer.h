@@ -86,6 +86,13 @@ reco_status reco_bank_check_empty(reco_ctx *ctx, const char *dir);
 reco_status reco_bank_make_vectors(reco_ctx *ctx, const char *dir);
 /* RECO_OK, or the refusal of a writer that failed before. */
 reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w);
+reco_status reco_bank_check_spec(reco_ctx *ctx, const reco_bank_spec *spec);
+/* The public function, of a folder. */
+reco_status reco_folder_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,
+                                    const reco_bank_spec *spec, const char *job, uint64_t *next, int *done);
+/* RECO_OK when a build of spec may go on with the bank of info, which was built by the same job. */
+reco_status reco_bank_check_same(reco_ctx *ctx, const char *dir, const reco_bank_spec *spec,
+                                 const reco_bank_info *info, bool built);
 
 /* ---- append.c ---- */
 

@@ -1,0 +1,217 @@
+#include "bank/postgres/write.h"
+
+#include <stdlib.h>
+
+#define PAGE 4096
+
+/* Ids that are picked, ascending and each once up to `sorted`; those behind it came since. */
+typedef struct picks {
+    int64_t *ids;
+    size_t n, room, sorted;
+} picks;
+
+static const reco_deletion_ops ops;
+
+static int by_id(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static reco_status add(reco_ctx *ctx, picks *p, const int64_t *ids, size_t n)
+{
+    if (p->n + n > p->room) {
+        size_t room = reco_max(PAGE, 2 * (p->n + n));
+        int64_t *grown = reco_alloc_raw(ctx, room, sizeof *grown, "picked rows");
+        if (!grown) return RECO_E_NOMEM;
+        if (p->n) memcpy(grown, p->ids, p->n * sizeof *grown);
+        reco_free(p->ids);
+        p->ids = grown;
+        p->room = room;
+    }
+    memcpy(p->ids + p->n, ids, n * sizeof *ids);
+    p->n += n;
+    return RECO_OK;
+}
+
+static void sort(picks *p)
+{
+    if (p->sorted == p->n) return;
+    qsort(p->ids, p->n, sizeof *p->ids, by_id);
+    size_t n = 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (i == 0 || p->ids[i] != p->ids[i - 1]) p->ids[n++] = p->ids[i];
+    p->n = p->sorted = n;
+}
+
+/* ---- picking ---- */
+
+typedef struct uris {
+    picks *picks;
+    const char *uri;
+    unsigned char place[RECO_PLACE_BYTES];
+    uint64_t n;
+    const pg_set *set;
+} uris;
+
+static reco_status ask_uri(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
+{
+    uris *u = arg;
+    const pg_shard *s = &u->set->shards[shard];
+    (void)ctx, (void)i;
+    call->sql =
+        s->has_origin
+            ? "SELECT id FROM reco_pair WHERE (md5(uri) = md5($1) AND uri = $1) OR place = $2::bytea"
+        : s->has_uri ? "SELECT id FROM reco_pair WHERE uri = $1 AND $2::bytea IS NOT NULL"
+                     : "SELECT id FROM reco_pair WHERE $1::text IS NULL AND $2::bytea IS NULL";
+    pg_text(call, u->uri);
+    pg_bytes(call, u->place, sizeof u->place);
+    return RECO_OK;
+}
+
+static reco_status take_uri(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
+{
+    uris *u = arg;
+    (void)shard, (void)i;
+    for (int row = 0; row < PQntuples(rows); row++, u->n++) {
+        int64_t id = pg_get_int(rows, row, 0);
+        RECO_TRY(add(ctx, u->picks, &id, 1));
+    }
+    return RECO_OK;
+}
+
+static reco_status pick_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *n)
+{
+    uris u = {.picks = d->own, .uri = uri, .set = &pg_of(d->bank)->set};
+    const pg_work work = {.calls = 1, .send = ask_uri, .take = take_uri, .arg = &u};
+    char *resolved = reco_place_resolve(ctx, NULL, uri);
+    if (!resolved) return RECO_E_NOMEM;
+    reco_place_hash(resolved, u.place);
+    reco_free(resolved);
+    RECO_TRY(pg_read(ctx, d->bank, &work));
+    *n = u.n;
+    return RECO_OK;
+}
+
+static reco_status pick_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *n)
+{
+    int64_t found;
+    size_t count = 0;
+    RECO_TRY(reco_bank_select(ctx, d->bank, NULL, id, 1, &found, &count));
+    *n = count == 1 && found == id;
+    return *n ? add(ctx, d->own, &id, 1) : RECO_OK;
+}
+
+static reco_status pick_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where, uint64_t *n)
+{
+    int64_t ids[PAGE];
+    size_t page = PAGE;
+    for (int64_t from = 0; page == PAGE; from = ids[page - 1] + 1) {
+        RECO_TRY(reco_bank_select(ctx, d->bank, where, from, PAGE, ids, &page));
+        RECO_TRY(add(ctx, d->own, ids, page));
+        *n += page;
+    }
+    return RECO_OK;
+}
+
+static reco_status picked(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max, int64_t *ids,
+                          size_t *n)
+{
+    picks *p = d->own;
+    size_t i = 0;
+    (void)ctx;
+    sort(p);
+    while (i < p->n && p->ids[i] < from) i++;
+    *n = reco_min(max, p->n - i);
+    memcpy(ids, p->ids + i, *n * sizeof *ids);
+    return RECO_OK;
+}
+
+/* ---- deleting ---- */
+
+typedef struct deleting {
+    const picks *picks;
+    unsigned char *packed;
+    uint64_t deleted;
+} deleting;
+
+static reco_status ask_delete(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
+{
+    deleting *d = arg;
+    (void)ctx, (void)shard;
+    call->sql =
+        "WITH gone AS (DELETE FROM reco_pair WHERE id = ANY($1::int8[]) RETURNING 1), counted AS (UPDATE "
+        "reco_bank "
+        "SET rows = rows - (SELECT count(*) FROM gone), changes = changes + 1) SELECT count(*) FROM gone";
+    pg_bytes(call, d->packed,
+             pg_put_ids(d->packed, d->picks->ids + i * PAGE, reco_min(PAGE, d->picks->n - i * PAGE)));
+    return RECO_OK;
+}
+
+static reco_status take_delete(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
+{
+    deleting *d = arg;
+    (void)ctx, (void)shard, (void)i;
+    d->deleted += (uint64_t)pg_get_int(rows, 0, 0);
+    return RECO_OK;
+}
+
+static reco_status commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted)
+{
+    picks *p = d->own;
+    pg_writer *w = pg_writer_of(d->writer);
+    unsigned char *packed = reco_alloc(ctx, pg_ids_bytes(PAGE), 1, "picked rows");
+    if (!packed) return RECO_E_NOMEM;
+    sort(p);
+    deleting x = {.picks = p, .packed = packed};
+    const pg_work work = {.calls = (p->n + PAGE - 1) / PAGE,
+                          .send = ask_delete,
+                          .take = take_delete,
+                          .arg = &x,
+                          .bare = true};
+    reco_status status = pg_begin(ctx, w);
+    if (status == RECO_OK) status = pg_run(ctx, &w->set, &work);
+    if (status == RECO_OK) status = pg_commit_all(ctx, w);
+    reco_free(packed);
+    p->n = p->sorted = 0;
+    if (status == RECO_OK && deleted) *deleted = x.deleted;
+    return status;
+}
+
+static void close_picks(reco_bank_deletion *d)
+{
+    picks *p = d->own;
+    if (p) reco_free(p->ids);
+    reco_free(p);
+}
+
+reco_status reco_pg_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *urls, bool preview)
+{
+    uint64_t next;
+    int done;
+    *out = NULL;
+    reco_bank_deletion *d = reco_alloc(ctx, 1, sizeof *d, "deletion");
+    if (!d) return RECO_E_NOMEM;
+    d->ops = &ops;
+    reco_status status = RECO_E_NOMEM;
+    d->own = reco_alloc(ctx, 1, sizeof(picks), "deletion");
+    d->dir = reco_strdup(ctx, urls);
+    if (d->own && d->dir) status = RECO_OK;
+    if (status == RECO_OK && !preview)
+        status = reco_pg_writer_open(ctx, &d->writer, urls, NULL, "", &next, &done);
+    if (status == RECO_OK) status = reco_bank_open(ctx, &d->bank, urls);
+    if (status == RECO_OK)
+        *out = d;
+    else
+        reco_bank_deletion_close(d);
+    return status;
+}
+
+static const reco_deletion_ops ops = {
+    .pick_id = pick_id,
+    .pick_uri = pick_uri,
+    .pick_where = pick_where,
+    .picked = picked,
+    .commit = commit,
+    .close = close_picks,
+};

@@ -1,0 +1,30 @@
+/* What stands in for the rest of this folder where there is no libpq. */
+#include "bank/postgres/postgres.h"
+
+static reco_status none(reco_ctx *ctx)
+{
+    return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                     "bank: this reco was built without libpq, and opens no postgresql:// URL");
+}
+
+reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const reco_bank_open_opts *opts)
+{
+    (void)urls, (void)opts;
+    *out = NULL;
+    return none(ctx);
+}
+
+reco_status reco_pg_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *urls,
+                                const reco_bank_spec *spec, const char *job, uint64_t *next, int *done)
+{
+    (void)urls, (void)spec, (void)job, (void)next, (void)done;
+    *out = NULL;
+    return none(ctx);
+}
+
+reco_status reco_pg_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *urls, bool preview)
+{
+    (void)urls, (void)preview;
+    *out = NULL;
+    return none(ctx);
+}

@@ -1,0 +1,82 @@
+#include "bank/postgres/pg.h"
+#include "bank/search/filter.h"
+
+static const reco_bank_ops ops;
+
+static void close_servers(reco_bank *bank)
+{
+    pg_bank *b = pg_of(bank);
+    pg_set_end(&b->set);
+    pthread_mutex_destroy(&b->turn);
+    reco_free(b->urls);
+    reco_free(b);
+}
+
+reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const reco_bank_open_opts *opts)
+{
+    *out = NULL;
+    pg_bank *b = reco_alloc(ctx, 1, sizeof *b, "bank");
+    if (!b) return RECO_E_NOMEM;
+    b->bank.ops = &ops;
+    b->opts = *opts;
+    b->set.partial = opts->partial != 0;
+    pthread_mutex_init(&b->turn, NULL);
+    reco_status status = RECO_E_NOMEM;
+    if ((b->urls = reco_strdup(ctx, urls))) status = pg_set_begin(ctx, &b->set, urls);
+    if (status == RECO_OK) status = pg_look(ctx, &b->set, &b->bank.info, &b->changes);
+    b->looked = reco_now();
+    if (status == RECO_OK)
+        *out = &b->bank;
+    else
+        close_servers(&b->bank);
+    return status;
+}
+
+/* Answers are of now anyway; what is known of the bank is looked up anew, once in a while. */
+static reco_status refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
+{
+    pg_bank *b = pg_of(bank);
+    reco_bank *fresh;
+    pthread_mutex_lock(&b->turn);
+    bool due = reco_now() - b->looked >= PG_REFRESH;
+    if (due) b->looked = reco_now();
+    pthread_mutex_unlock(&b->turn);
+    if (!due) return RECO_OK;
+    RECO_TRY(reco_pg_open(ctx, &fresh, b->urls, &b->opts));
+    if (pg_of(fresh)->changes == b->changes && fresh->info.rows == bank->info.rows)
+        reco_bank_close(fresh);
+    else
+        *out = fresh;
+    return RECO_OK;
+}
+
+static size_t count_failed(const reco_bank *bank)
+{
+    pg_bank *b = pg_of(bank);
+    size_t n = 0;
+    pthread_mutex_lock(&b->turn);
+    for (size_t i = 0; i < b->set.n; i++) n += b->set.shards[i].failed;
+    pthread_mutex_unlock(&b->turn);
+    return n;
+}
+
+static const reco_segment_info *get_segment(const reco_bank *bank, size_t i)
+{
+    (void)bank, (void)i;
+    return NULL;
+}
+
+static const reco_bank_ops ops = {
+    .close = close_servers,
+    .refresh = refresh,
+    .shards_failed = count_failed,
+    .get_segment = get_segment,
+    .filter_ids = pg_filter_ids,
+    .filter_where = pg_filter_where,
+    .search = pg_search,
+    .within = pg_within,
+    .gather = pg_gather,
+    .select = pg_select,
+    .get = pg_get,
+    .get_many = pg_get_many,
+};

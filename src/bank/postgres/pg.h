@@ -1,0 +1,145 @@
+/* bank/postgres/pg.h: servers that are asked side by side, and what a bank keeps of them. */
+#ifndef RECO_SRC_BANK_PG_H
+#define RECO_SRC_BANK_PG_H
+
+#include "bank/bank_internal.h"
+#include "bank/postgres/postgres.h"
+
+#include <libpq-fe.h>
+
+#define PG_MARGIN 10   /* rows that are fetched beyond k */
+#define PG_REFRESH 1.0 /* seconds between two looks at whether something was committed */
+
+/* One server. */
+typedef struct pg_shard {
+    char *url;      /* a secret */
+    char *password; /* what is taken out of messages; NULL: none that is known */
+    char label[128];
+    PGconn *conn; /* NULL: not connected */
+    bool failed;  /* in a partial bank: left out of what is asked now, */
+    double again; /* and not tried before this moment */
+    /* What is there, looked at when it is opened. */
+    bool half[2];                       /* by side: the column is a halfvec, not a vector */
+    bool has_uri, has_meta, has_origin; /* columns; origin: base, place and content */
+    bool is_ours;                       /* tables that reco made: it may write there */
+    char index[2][16];                  /* by side: operator of an HNSW or IVFFlat index, "" without one */
+    int pgvector;                       /* its version: 6 is 0.6 */
+    reco_bank_info info;                /* of this server's rows */
+} pg_shard;
+
+typedef struct pg_set {
+    pg_shard *shards;
+    size_t n;
+    bool partial;
+    bool writes;     /* sessions may write */
+    double connect;  /* seconds to connect in, and to wait for an answer beyond its own time */
+    int64_t timeout; /* ms of one statement: 10 s and 0.2 ms a row, or less: */
+    int64_t limit;   /* the servers' own statement_timeout; 0: none */
+} pg_set;
+
+typedef struct pg_bank {
+    reco_bank bank; /* what everybody sees of it */
+    pthread_mutex_t turn;
+    pg_set set;
+    char *urls; /* a secret */
+    reco_bank_open_opts opts;
+    double looked; /* when it was last asked whether something was committed */
+    int64_t changes;
+} pg_bank;
+static inline pg_bank *pg_of(const reco_bank *bank) { return (pg_bank *)(uintptr_t)bank; }
+
+/* ---- connect.c ---- */
+
+/* Take the URLs apart; nothing is connected. */
+reco_status pg_set_begin(reco_ctx *ctx, pg_set *set, const char *urls);
+void pg_set_end(pg_set *set);
+/* Connect all that are not, side by side. In a partial set those that fail are marked, unless all do. */
+reco_status pg_connect(reco_ctx *ctx, pg_set *set);
+void pg_disconnect(pg_shard *s);
+/* s->label and a message of libpq's or the server's, in one line and without secrets, as the error; of one that fails in a
+ * partial set a warning, and RECO_OK. */
+reco_status pg_fail(reco_ctx *ctx, pg_set *set, pg_shard *s, reco_status status, const char *message);
+
+/* ---- run.c ---- */
+
+/* One statement: parameters in PostgreSQL's binary form or as text, NULL for NULL; all of it may go when send returns again. */
+typedef struct pg_call {
+    const char *sql;
+    int n;
+    const char *values[12];
+    int lengths[12], formats[12];
+} pg_call;
+void pg_text(pg_call *call, const char *text);
+void pg_bytes(pg_call *call, const void *bytes, size_t n);
+/* *to holds the number as it is sent, and must last. */
+void pg_int(pg_call *call, int64_t *to, int64_t value);
+
+/* Statements for all shards, in one round trip: of shard s calls (or per_shard[s]) ones. */
+typedef struct pg_work {
+    size_t calls;
+    const size_t *per_shard; /* NULL: calls each */
+    reco_status (*send)(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call);
+    /* Rows in binary form; NULL: nobody looks at them. */
+    reco_status (*take)(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows);
+    void *arg;
+    const char *what;    /* for the progress hook; NULL: none */
+    bool bare;           /* without a transaction of their own */
+    reco_status wrong;   /* what an error in SQL is: RECO_E_ARG for a user's; RECO_OK: RECO_E_IO */
+    int64_t timeout;     /* ms; 0: the set's */
+    const char *setting; /* one more statement before them, such as SET LOCAL; NULL: none */
+} pg_work;
+/* Each statement in a read-only transaction, unless bare. Shards answer in any order; of one shard the answers come in order. */
+reco_status pg_run(reco_ctx *ctx, pg_set *set, const pg_work *work);
+/* The same in turn with the bank's other threads. */
+reco_status pg_read(reco_ctx *ctx, const reco_bank *bank, const pg_work *work);
+
+/* ---- values.c ---- */
+
+int64_t pg_get_int(const PGresult *rows, int row, int column); /* of an int2, int4 or int8; 0 for NULL */
+bool pg_get_bool(const PGresult *rows, int row, int column);
+const char *pg_get_text(const PGresult *rows, int row, int column); /* NULL for NULL */
+/* A vector or halfvec [d], rounded to halves as a folder keeps it, in floats. */
+reco_status pg_get_vector(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, int row, int column,
+                          bool half, size_t d, float *out);
+/* A vector [d] as it is sent, [4 + 4 d] bytes for vectors and [4 + 2 d] for halves; how many. */
+size_t pg_put_vector(unsigned char *to, const float *x, bool half, size_t d);
+size_t pg_put_halves(unsigned char *to, const uint16_t *x, bool half, size_t d);
+/* int8[] of n ids, [20 + 12 n] bytes; how many. */
+size_t pg_put_ids(unsigned char *to, const int64_t *ids, size_t n);
+static inline size_t pg_ids_bytes(size_t n) { return 20 + 12 * n; }
+void pg_put16(unsigned char *to, uint16_t value);
+void pg_put32(unsigned char *to, uint32_t value);
+void pg_put64(unsigned char *to, uint64_t value);
+
+/* ---- rows.c ---- */
+
+/* id, caption, uri, meta and where it came from, in this order, NULL for columns that are not there. */
+const char *pg_pair_columns(const pg_shard *s);
+/* A row of these; free with reco_pair_free. */
+reco_status pg_get_pair(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, int row, reco_pair *out);
+
+/* ---- where.c ---- */
+
+/* Is it one condition, which can't reach out of its parentheses? */
+reco_status pg_check_where(reco_ctx *ctx, const char *where);
+extern const char pg_side_names[2][6];
+
+/* ---- the operations ---- */
+
+reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes); /* look.c */
+reco_status pg_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
+                      const reco_search_opts *opts, reco_hits hits);
+reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query, float least,
+                      int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
+reco_status pg_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids, size_t n,
+                      float *out);
+reco_status pg_select(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice, size_t max,
+                      int64_t *ids, size_t *n);
+reco_status pg_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, bool deleted, reco_pair *out);
+reco_status pg_get_many(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n, reco_pair *out);
+reco_status pg_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank, const int64_t *ids,
+                          size_t n);
+reco_status pg_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
+                            const char *where);
+
+#endif

@@ -1,0 +1,215 @@
+/* A server ranks rows by its own arithmetic; k and a margin come, with their vectors, and are scored here as in a folder. A row
+ * that did not come has a server's score of at most the last that came, so once the k-th of ours is above that by more than
+ * both arithmetics may differ, the answer is the folder's; until then more rows are fetched. */
+#include "bank/postgres/pg.h"
+#include "bank/search/filter.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+
+#define MORE 4            /* times as many rows, where the margin was not enough */
+#define MOST_ROWS 1000000 /* of one answer */
+
+typedef struct search {
+    const pg_bank *bank;
+    reco_side side;
+    const float *queries;
+    const reco_search_opts *opts;
+    reco_hits hits; /* counts are there */
+    size_t d, nq;
+    bool approximate;
+    double slack; /* that a server's score of a row and ours may differ by */
+    /* The queries of this round. */
+    size_t *round; /* [nround] */
+    size_t nround;
+    int64_t limit;
+    float *bounds; /* [nq][shards] best score that a row may have that did not come; -INFINITY: all came */
+    /* of one row, of one statement */
+    float *row;            /* [d] */
+    char **sql;            /* [shards] */
+    unsigned char *vector; /* [4 + 4 d] */
+    unsigned char *exclude;
+    int64_t numbers[2];
+} search;
+
+/* Among the k best, unless k are better; equal scores by id. */
+static void offer(const search *s, size_t q, int64_t id, float score)
+{
+    size_t k = s->opts->k, n = s->hits.counts[q], at = n;
+    int64_t *ids = s->hits.ids + q * k;
+    float *scores = s->hits.scores + q * k;
+    while (at > 0 && (scores[at - 1] < score || (scores[at - 1] == score && ids[at - 1] > id))) at--;
+    if (at == k || (at > 0 && ids[at - 1] == id)) return; /* on two servers */
+    if (n < k) s->hits.counts[q] = ++n;
+    memmove(ids + at + 1, ids + at, (n - at - 1) * sizeof *ids);
+    memmove(scores + at + 1, scores + at, (n - at - 1) * sizeof *scores);
+    ids[at] = id;
+    scores[at] = score;
+}
+
+static reco_status ask(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
+{
+    search *s = arg;
+    const reco_search_opts *o = s->opts;
+    size_t q = s->round[i];
+    (void)ctx;
+    call->sql = s->sql[shard];
+    pg_bytes(
+        call, s->vector,
+        pg_put_vector(s->vector, s->queries + q * s->d, s->bank->set.shards[shard].half[s->side], s->d));
+    pg_int(call, &s->numbers[0], s->limit);
+    if (o->nexclude)
+        pg_bytes(call, s->exclude, pg_put_ids(s->exclude, o->exclude + q * o->nexclude, o->nexclude));
+    if (o->filter && o->filter->packed) pg_bytes(call, o->filter->packed, o->filter->packed_bytes);
+    return RECO_OK;
+}
+
+static reco_status take(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
+{
+    search *s = arg;
+    const pg_shard *from = &s->bank->set.shards[shard];
+    size_t q = s->round[i];
+    float *bound = &s->bounds[q * s->bank->set.n + shard];
+    int n = PQntuples(rows);
+    *bound = -INFINITY;
+    for (int row = 0; row < n; row++) {
+        RECO_TRY(pg_get_vector(ctx, from, rows, row, 1, from->half[s->side], s->d, s->row));
+        float score = (float)reco_dot(s->queries + q * s->d, s->row, s->d);
+        if (score >= s->opts->min_similarity) offer(s, q, pg_get_int(rows, row, 0), score);
+        if (row == n - 1 && n == s->limit) *bound = score + (float)(2 * s->slack);
+    }
+    return RECO_OK;
+}
+
+/* Queries whose answer a row that did not come may yet change. */
+static size_t unsettled(search *s)
+{
+    size_t n = 0, k = s->opts->k;
+    for (size_t i = 0; i < s->nround; i++) {
+        size_t q = s->round[i];
+        float reached = s->hits.counts[q] == k ? s->hits.scores[q * k + k - 1] : -INFINITY;
+        if (reached < s->opts->min_similarity) reached = nextafterf(s->opts->min_similarity, -INFINITY);
+        bool open = false;
+        for (size_t shard = 0; shard < s->bank->set.n; shard++)
+            open |= s->bounds[q * s->bank->set.n + shard] >= reached &&
+                    s->bounds[q * s->bank->set.n + shard] != -INFINITY;
+        if (open) s->round[n++] = q;
+    }
+    return n;
+}
+
+/* Is the query's own rounding, of a halfvec, what counts most? */
+static double find_slack(const search *s)
+{
+    double most = 0;
+    bool half = false, rounds = false;
+    for (size_t i = 0; i < s->bank->set.n; i++) {
+        half |= s->bank->set.shards[i].half[s->side];
+        rounds |= !s->bank->set.shards[i].half[s->side] && !s->bank->set.shards[i].is_ours;
+    }
+    for (size_t q = 0; half && q < s->nq; q++) {
+        double sum = 0;
+        for (size_t i = 0; i < s->d; i++) {
+            float x = s->queries[q * s->d + i];
+            double gap = (double)x - (double)reco_f16_to_f32(reco_f32_to_f16(x));
+            sum += gap * gap;
+        }
+        most = fmax(most, sqrt(sum));
+    }
+    /* Vectors that another program keeps in floats are rounded to halves here. */
+    return 1.02 * (most + (rounds ? 0x1p-11 : 0) + (double)(s->d + 4) * 0x1p-24);
+}
+
+/* What is added to a distance keeps every index out: the answer is to be exact. */
+static char *write_sql(reco_ctx *ctx, const search *s, const pg_shard *shard)
+{
+    const reco_search_opts *o = s->opts;
+    const char *side = pg_side_names[s->side], *type = shard->half[s->side] ? "halfvec" : "vector";
+    const char *where = o->filter ? o->filter->where : NULL;
+    int next = 3 + (o->nexclude > 0);
+    char ids[48] = "", excluded[48] = "";
+    if (o->nexclude) snprintf(excluded, sizeof excluded, " AND id <> ALL($3::int8[])");
+    if (o->filter && !where) snprintf(ids, sizeof ids, " AND id = ANY($%d::int8[])", next);
+    bool index = s->approximate && *shard->index[s->side];
+    return reco_format(
+        ctx, "SELECT id, %s FROM reco_pair WHERE true%s%s%s%s%s ORDER BY %s%s %s $1::%s%s LIMIT $2::int8",
+        side, excluded, ids, where ? " AND (" : "", where ? where : "", where ? "\n)" : "",
+        index ? "" : "(", side, index ? shard->index[s->side] : "<#>", type, index ? "" : ") + 0");
+}
+
+static reco_status make_room(reco_ctx *ctx, search *s)
+{
+    size_t shards = s->bank->set.n;
+    s->round = reco_scratch(ctx, s->nq, sizeof *s->round, "search");
+    s->bounds = reco_scratch(ctx, s->nq, shards * sizeof *s->bounds, "search");
+    s->row = reco_scratch(ctx, s->d, sizeof *s->row, "search");
+    s->vector = reco_scratch(ctx, 4 + 4 * s->d, 1, "search");
+    s->exclude = reco_scratch(ctx, pg_ids_bytes(s->opts->nexclude), 1, "search");
+    s->sql = reco_scratch(ctx, shards, sizeof *s->sql, "search");
+    if (!s->hits.counts) s->hits.counts = reco_scratch(ctx, s->nq, sizeof *s->hits.counts, "search");
+    if (!s->round || !s->bounds || !s->row || !s->vector || !s->exclude || !s->sql || !s->hits.counts)
+        return RECO_E_NOMEM;
+    memset(s->sql, 0, shards * sizeof *s->sql);
+    for (size_t i = 0; i < s->nq * shards; i++) s->bounds[i] = -INFINITY;
+    return RECO_OK;
+}
+
+static reco_status run_rounds(reco_ctx *ctx, search *s)
+{
+    char setting[96];
+    const pg_work work = {.send = ask,
+                          .take = take,
+                          .arg = s,
+                          .what = "searching",
+                          .wrong = s->opts->filter && s->opts->filter->where ? RECO_E_ARG : RECO_OK};
+    s->nround = s->nq;
+    for (size_t q = 0; q < s->nq; q++) s->round[q] = q;
+    for (s->limit = (int64_t)s->opts->k + PG_MARGIN; s->nround; s->limit *= MORE) {
+        pg_work now = work;
+        now.calls = s->nround;
+        for (size_t i = 0; i < s->nround; i++) s->hits.counts[s->round[i]] = 0;
+        if (s->approximate) { /* an HNSW index gives as many rows as it looks at, and looks at 1,000 at most */
+            snprintf(setting, sizeof setting, "SELECT set_config('hnsw.ef_search', '%d', true)",
+                     (int)reco_min(1000, reco_max(100, (size_t)s->limit)));
+            now.setting = setting;
+        }
+        RECO_TRY(pg_read(ctx, &s->bank->bank, &now));
+        if (s->approximate) break;
+        s->nround = unsettled(s);
+        if (s->nround && s->limit > MOST_ROWS)
+            return reco_fail(
+                ctx, RECO_E_UNSUPPORTED,
+                "bank: more than %d rows are as near to a query as the %zu nearest; too many equal vectors",
+                MOST_ROWS, s->opts->k);
+    }
+    return RECO_OK;
+}
+
+reco_status pg_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
+                      const reco_search_opts *opts, reco_hits hits)
+{
+    reco_mark mark = reco_scratch_mark(ctx);
+    search s = {.bank = pg_of(bank),
+                .side = side,
+                .queries = queries,
+                .opts = opts,
+                .hits = hits,
+                .d = bank->info.d,
+                .nq = nq,
+                .approximate = pg_of(bank)->opts.approximate != 0};
+    reco_status status = make_room(ctx, &s);
+    if (status != RECO_OK) goto out;
+    for (size_t i = 0; i < s.bank->set.n; i++)
+        if (!(s.sql[i] = write_sql(ctx, &s, &s.bank->set.shards[i]))) RECO_GO(RECO_E_NOMEM);
+    s.slack = find_slack(&s);
+    if (nq) RECO_GO(run_rounds(ctx, &s));
+    for (size_t q = 0; q < nq; q++)
+        for (size_t i = s.hits.counts[q]; i < opts->k; i++) {
+            hits.ids[q * opts->k + i] = -1;
+            hits.scores[q * opts->k + i] = 0;
+        }
+out:
+    for (size_t i = 0; s.sql && i < s.bank->set.n; i++) reco_free(s.sql[i]);
+    reco_scratch_release(ctx, mark);
+    return status;
+}

