@@ -23,13 +23,16 @@ enum {
     KEY_PORT_FILE,
     KEY_CONTENT,
     KEY_CONFIG,
-    KEY_RATE
+    KEY_RATE,
+    KEY_FETCH
 };
+
+enum { MOST_HOSTS = 256 };
 
 typedef struct args {
     cli *common;
     serve_opts serve;
-    const char **banks;
+    const char **banks, *hosts[MOST_HOSTS];
     bool configured;
 } args;
 
@@ -73,6 +76,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_RATE:
         a->serve.rate = arg;
+        return 0;
+    case KEY_FETCH:
+        for (char *rest = NULL, *host = strtok_r(arg, ",", &rest); host;
+             host = strtok_r(NULL, ",", &rest)) {
+            if (a->serve.nfetch_hosts == MOST_HOSTS)
+                argp_error(state, "--fetch-hosts: more than %d hosts", MOST_HOSTS);
+            a->hosts[a->serve.nfetch_hosts++] = host;
+        }
         return 0;
     case KEY_CERT:
         a->serve.cert = arg;
@@ -132,6 +143,10 @@ static const struct argp_option options[] = {
     {"cors", KEY_ORIGIN, "ORIGIN", 0,
      "Pages that may use clip-retrieval's endpoints (default *; an empty one: none but the server's own)",
      2},
+    {"fetch-hosts", KEY_FETCH, "HOST[:PORT],...", 0,
+     "Hosts that pictures are fetched from, where a request gives a URL (default: none; private addresses "
+     "never)",
+     2},
     {"read-only", KEY_READ_ONLY, NULL, 0, "Refuse to add and delete pairs", 2},
     {"max-body", KEY_BODY, "MIB", 0, "Largest request (default 32 MiB)", 3},
     {"queue", KEY_QUEUE, "N", 0, "Requests that may wait; more get 503 (default 1024)", 3},
@@ -171,6 +186,7 @@ int cmd_serve(int argc, char **argv)
         return 1;
     }
     a.serve.banks = a.banks;
+    a.serve.fetch_hosts = a.hosts;
     a.serve.precision = c.precision;
     a.serve.exif = c.exif;
     a.serve.threads = c.threads;

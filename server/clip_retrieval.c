@@ -40,10 +40,10 @@ void serve_knn_parse(serve *s, serve_request *r)
     else if (vector && !json_is_null(vector)) {
         item->own = r->ask.side;
         fine = serve_put_vector(s, r, item, vector);
-    } else {
-        serve_fail(r, 400,
-                   url ? "this server fetches no pictures: send \"image\""
-                       : "must fill one of text, image and image url input");
+    } else if (url)
+        fine = serve_put_url(s, r, item, url);
+    else {
+        serve_fail(r, 400, "must fill one of text, image and image url input");
         return;
     }
     r->ask.refine = s->opts->fusion && item->own != r->ask.side;
@@ -192,8 +192,8 @@ void serve_front_parse(serve *s, serve_request *r)
     serve_reply(r, 200,
                 json_pack("{s:s, s:s?, s:b, s:b, s:b, s:b, s:b, s:b}", "backend", "", "default_index",
                           s->nbanks ? s->banks[0].name : NULL, "use_mclip", 0, "has_safety_model", 0,
-                          "has_violence_detector", 0, "has_aesthetic_embeddings", 0, "has_image_url", 0,
-                          "refined", s->opts->fusion != NULL));
+                          "has_violence_detector", 0, "has_aesthetic_embeddings", 0, "has_image_url",
+                          s->opts->nfetch_hosts > 0, "refined", s->opts->fusion != NULL));
 }
 
 void serve_summary_parse(serve *s, serve_request *r)

@@ -22,13 +22,13 @@ static bool gather(serve *s, batch *b)
     size_t items = 0;
     b->n = 0;
     pthread_mutex_lock(&s->lock);
-    while (!s->questions.first && !s->stopping) {
+    while (!s->questions.first && !s->questions.closed) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += 1;
         if (pthread_cond_timedwait(&s->questions.more, &s->lock, &until)) break;
     }
-    bool stop = s->stopping && !s->questions.first;
+    bool stop = s->questions.closed && !s->questions.first;
     while (s->questions.first && b->n < REQUESTS) {
         serve_request *r = s->questions.first;
         if (b->n && items + r->nitems > ITEMS) break;

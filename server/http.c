@@ -45,8 +45,8 @@ void serve_resume(serve_request *r) { MHD_resume_connection(r->connection); }
 
 static void release_item(serve_item *item)
 {
-    void *const all[] = {item->text, item->bytes,  item->vector, item->error,
-                         item->ids,  item->scores, item->plain,  item->refined};
+    void *const all[] = {item->text, item->url,    item->bytes, item->vector, item->error,
+                         item->ids,  item->scores, item->plain, item->refined};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

@@ -56,6 +56,7 @@ typedef struct serve_queue {
     struct serve_request *first, **last;
     size_t n;
     pthread_cond_t more;
+    bool closed; /* nothing more comes */
 } serve_queue;
 
 typedef struct serve {
@@ -75,7 +76,7 @@ typedef struct serve {
     size_t ntokens;
     serve_rate anybody;   /* where there are no tokens; under the lock */
     pthread_mutex_t lock; /* of queues, tokens, snapshots and names */
-    serve_queue questions, changes, pictures;
+    serve_queue questions, changes, pictures, fetches;
     bool stopping;
     serve_metrics metrics;
     time_t began;
@@ -114,6 +115,7 @@ typedef struct serve_item {
     serve_kind kind;
     reco_side own;        /* whose space it is in */
     char *text;           /* of a text */
+    char *url;            /* where the picture is to be had */
     unsigned char *bytes; /* of a picture's file */
     size_t nbytes;
     int64_t row;
@@ -235,6 +237,7 @@ void serve_classifiers_free(serve *s);
 void *serve_engine(void *s);
 void *serve_writer(void *s);
 void *serve_painter(void *s);
+void *serve_fetcher(void *s);
 /* The next one of a queue, when there is one; NULL: the server stops. */
 serve_request *serve_dequeue(serve *s, serve_queue *q);
 /* A picture made small, as a JPEG; kept for the next time. To be freed; NULL: it can't be read. */
@@ -258,6 +261,7 @@ bool serve_put_own_json(serve_request *r, const char *names);
 bool serve_has_only(serve_request *r, const json_t *object, const char *names);
 bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *text);
 bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char *base64);
+bool serve_put_url(serve *s, serve_request *r, serve_item *item, const char *url);
 bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t *numbers);
 /* To norm 1; false: it is zero. */
 bool serve_unit(float *x, size_t d);
@@ -266,7 +270,7 @@ bool serve_put_bank(serve *s, serve_request *r, const char *name);
 /* NULL: it is none, or memory ran out. Blanks, and the lack of padding, are fine; "data:...;base64," before it too. */
 unsigned char *serve_base64(const char *text, size_t *bytes);
 char *serve_to_base64(const void *data, size_t bytes);
-/* The answer waits for the engine. */
+/* The answer waits for the engine, and before that for pictures from elsewhere. */
 void serve_ask_engine(serve *s, serve_request *r);
 
 /* ---- answers.c ---- */

@@ -39,7 +39,10 @@ void serve_embeddings_parse(serve *s, serve_request *r)
                 "\"input\" holds what is not a text: token ids of another tokenizer mean nothing here");
             return;
         }
-        if (!(is_picture(text, modality) ? serve_put_picture : serve_put_text)(s, r, &r->items[i], text))
+        bool picture = is_picture(text, modality), away = picture && strncmp(text, "http", 4) == 0;
+        if (!(away      ? serve_put_url
+              : picture ? serve_put_picture
+                        : serve_put_text)(s, r, &r->items[i], text))
             return;
     }
     size_t length = model ? strlen(model) : 0;

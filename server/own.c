@@ -4,30 +4,31 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define QUERY "text image vector id side"
+#define QUERY "text image image_url vector id side"
 enum { QUERIES = 256, K = 10, EDGE = 256, LIST = 100 };
 
-/* {"text"} or {"image"} or {"vector", "side"} or {"id"}, exactly one of them. */
+/* {"text"} or {"image"} or {"image_url"} or {"vector", "side"} or {"id"}, exactly one of them. */
 static bool put_query(serve *s, serve_request *r, serve_item *item, const json_t *query, bool *sided)
 {
-    const char *text = NULL, *image = NULL, *side = NULL;
+    const char *text = NULL, *image = NULL, *url = NULL, *side = NULL;
     const json_t *vector = json_object_get(query, "vector"), *id = json_object_get(query, "id");
     if (!serve_get_text(r, query, "text", &text) || !serve_get_text(r, query, "image", &image) ||
-        !serve_get_text(r, query, "side", &side))
+        !serve_get_text(r, query, "image_url", &url) || !serve_get_text(r, query, "side", &side))
         return false;
-    int given =
-        (text != NULL) + (image != NULL) + (vector && !json_is_null(vector)) + (id && !json_is_null(id));
+    int given = (text != NULL) + (image != NULL) + (url != NULL) + (vector && !json_is_null(vector)) +
+                (id && !json_is_null(id));
     if (given != 1) {
-        serve_fail(r, 400, "a query has %d of text, image, vector and id, want one", given);
+        serve_fail(r, 400, "a query has %d of text, image, image_url, vector and id, want one", given);
         return false;
     }
-    *sided = text || image || side;
+    *sided = text || image || url || side;
     if (side && strcmp(side, "image") != 0 && strcmp(side, "text") != 0) {
         serve_fail(r, 400, "\"side\" is \"%s\", want image or text", side);
         return false;
     }
     if (text) return serve_put_text(s, r, item, text);
     if (image) return serve_put_picture(s, r, item, image);
+    if (url) return serve_put_url(s, r, item, url);
     item->own = side && *side == 't' ? RECO_TEXT : RECO_IMAGE;
     if (vector && !json_is_null(vector)) return serve_put_vector(s, r, item, vector);
     item->kind = SERVE_ROW;
@@ -41,8 +42,8 @@ static bool put_queries(serve *s, serve_request *r, bool *sided)
 {
     const json_t *list = json_object_get(r->json, "queries");
     size_t n = json_is_array(list) ? json_array_size(list) : 1;
-    static const char *const alone[] = {"text", "image", "vector", "id", "side"};
-    for (size_t i = 0; list && i < 5; i++)
+    static const char *const alone[] = {"text", "image", "image_url", "vector", "id", "side"};
+    for (size_t i = 0; list && i < sizeof alone / sizeof *alone; i++)
         if (json_object_get(r->json, alone[i])) {
             serve_fail(r, 400, "\"%s\" stands beside \"queries\", want one of them", alone[i]);
             return false;

@@ -239,5 +239,3 @@ char *serve_to_base64(const void *data, size_t bytes)
     *at = 0;
     return out;
 }
-
-void serve_ask_engine(serve *s, serve_request *r) { (void)serve_enqueue(s, &s->questions, r); }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { THREADS = 3 };
+enum { THREADS = 7 };
 
 static reco_status refuse(char *error, reco_ctx *ctx, reco_status status)
 {
@@ -67,17 +67,21 @@ static reco_status write_port(const serve_opts *o, unsigned port, char *error)
     return RECO_E_IO;
 }
 
+/* Threads, and the queue of each, in the order in which they hand on what they have: to the engine, and from there to the painter. */
+static void *(*const mains[THREADS])(void *) = {serve_fetcher, serve_fetcher, serve_fetcher, serve_fetcher,
+                                                serve_engine,  serve_writer,  serve_painter};
+
 static void stop(serve *s, pthread_t threads[THREADS], int n)
 {
+    serve_queue *const queues[THREADS] = {&s->fetches,   &s->fetches, &s->fetches, &s->fetches,
+                                          &s->questions, &s->changes, &s->pictures};
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
-    pthread_cond_broadcast(&s->questions.more);
-    pthread_cond_broadcast(&s->changes.more);
     pthread_mutex_unlock(&s->lock);
-    /* The engine first: what it hands to the painter is painted. */
     for (int i = 0; i < n; i++) {
         pthread_mutex_lock(&s->lock);
-        pthread_cond_broadcast(&s->pictures.more);
+        queues[i]->closed = true;
+        pthread_cond_broadcast(&queues[i]->more);
         pthread_mutex_unlock(&s->lock);
         pthread_join(threads[i], NULL);
     }
@@ -113,7 +117,6 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
                .lock = PTHREAD_MUTEX_INITIALIZER,
                .connections_lock = PTHREAD_MUTEX_INITIALIZER,
                .began = time(NULL)};
-    static void *(*const mains[THREADS])(void *) = {serve_engine, serve_writer, serve_painter};
     pthread_t threads[THREADS];
     int running = 0;
     struct MHD_Daemon *daemon = NULL;
@@ -130,6 +133,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     begin_queue(&s.questions);
     begin_queue(&s.changes);
     begin_queue(&s.pictures);
+    begin_queue(&s.fetches);
     reco_status status = make_contexts(&s);
     if (status == RECO_OK)
         status = reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1, .max_isa = opts->max_isa});

@@ -20,8 +20,11 @@ typedef struct serve_opts {
         rate; /* how often each token may ask, "5" a second or "5:20", where its line says nothing; NULL: as it likes */
     const char *cert, *key; /* files in PEM; NULL: no TLS */
     const char
-        *origin;    /* Access-Control-Allow-Origin of clip-retrieval's endpoints; NULL = "*", "" = none */
-    bool read_only; /* refuse writes */
+        *origin; /* Access-Control-Allow-Origin of clip-retrieval's endpoints; NULL = "*", "" = none */
+    const char *const
+        *fetch_hosts; /* [nfetch_hosts] "host" or "host:port" that pictures may be fetched from */
+    size_t nfetch_hosts;
+    bool read_only;     /* refuse writes */
     bool show_content;  /* captions may stand in the log */
     size_t body;        /* most bytes of a request; 0 = 32 MiB */
     size_t queue;       /* most requests that wait; 0 = 1024 */

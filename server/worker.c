@@ -7,7 +7,7 @@
 serve_request *serve_dequeue(serve *s, serve_queue *q)
 {
     pthread_mutex_lock(&s->lock);
-    while (!q->first && !s->stopping) pthread_cond_wait(&q->more, &s->lock);
+    while (!q->first && !q->closed) pthread_cond_wait(&q->more, &s->lock);
     serve_request *r = q->first;
     if (r) {
         q->first = r->next;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define MAX_HOPS 10
@@ -12,6 +13,7 @@ struct reco_fetch {
     CURL *curl;
     char *endpoint, *token, *proxy, *no_proxy;
     unsigned stall;
+    reco_fetch_guard guard;
 };
 
 /* One transfer, redirects included. */
@@ -34,7 +36,7 @@ typedef struct transfer {
     bool has_range;
     curl_off_t moved; /* bytes that had come when something came last */
     double moved_at;
-    bool stalled;
+    bool stalled, refused; /* refused: by the guard */
     uint64_t range_from, range_size;
 } transfer;
 
@@ -87,6 +89,7 @@ reco_status reco_fetch_open(reco_ctx *ctx, reco_fetch **out, const reco_fetch_op
     reco_fetch *f = reco_alloc(ctx, 1, sizeof *f, "connection");
     if (!f) return RECO_E_NOMEM;
     f->stall = opts->stall ? opts->stall : 30;
+    f->guard = opts->guard;
     f->endpoint = reco_strdup(ctx, opts->endpoint);
     if (!f->endpoint) goto out;
     for (size_t n = strlen(f->endpoint); n && f->endpoint[n - 1] == '/';) f->endpoint[--n] = 0;
@@ -298,7 +301,10 @@ static int on_progress(void *user, curl_off_t total, curl_off_t now, curl_off_t 
 static reco_status explain(transfer *t, CURLcode code, const char *detail)
 {
     if (t->status != RECO_OK) return t->status;
+    if (t->refused) return reco_fail(t->ctx, RECO_E_ARG, "%s: leads to a private address", t->path);
     if (t->stalled) code = CURLE_OPERATION_TIMEDOUT;
+    if (code == CURLE_OPERATION_TIMEDOUT && t->f->guard.on)
+        return reco_fail(t->ctx, RECO_E_IO, "%s: did not come in time", t->path);
     t->answer->cut = code == CURLE_OPERATION_TIMEDOUT || code == CURLE_PARTIAL_FILE ||
                      code == CURLE_RECV_ERROR || code == CURLE_HTTP2_STREAM || code == CURLE_HTTP2 ||
                      code == CURLE_GOT_NOTHING;
@@ -309,6 +315,55 @@ static reco_status explain(transfer *t, CURLcode code, const char *detail)
                          (unsigned long long)(t->answer->from + t->answer->bytes));
     return reco_fail(t->ctx, RECO_E_IO, "%s: %s", t->path,
                      detail && *detail ? detail : curl_easy_strerror(code));
+}
+
+/* ---- where strangers' URLs may lead ---- */
+
+static bool is_allowed(const reco_fetch_guard *guard, const char *url)
+{
+    CURLU *u = parsed(url);
+    char *host = NULL, *port = NULL, *scheme = NULL, *user = NULL;
+    bool allowed = false, whole = u && curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+                                  curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+                                  curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+                                  curl_url_get(u, CURLUPART_USER, &user, 0) != CURLUE_OK;
+    bool usual = whole && strcmp(port, strcasecmp(scheme, "https") == 0 ? "443" : "80") == 0;
+    for (size_t i = 0; whole && i < guard->nhosts && !allowed; i++) {
+        const char *want = guard->hosts[i];
+        size_t n = strlen(host);
+        if (strncasecmp(want, host, n) != 0) continue;
+        allowed = want[n] ? want[n] == ':' && strcmp(want + n + 1, port) == 0 : usual;
+    }
+    curl_free(host);
+    curl_free(port);
+    curl_free(scheme);
+    curl_free(user);
+    curl_url_cleanup(u);
+    return allowed;
+}
+
+/* The last moment before a connection is made: names are resolved, and no other address is used afterwards. */
+static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    transfer *t = user;
+    (void)purpose;
+    if (t->f->guard.nearby || reco_address_is_public(&to->addr))
+        return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+    t->refused = true;
+    return CURL_SOCKET_BAD;
+}
+
+static reco_status guard(transfer *t, const char *url)
+{
+    const reco_fetch_guard *g = &t->f->guard;
+    double left = g->until - reco_now();
+    if (!is_allowed(g, url))
+        return reco_fail(t->ctx, RECO_E_ARG, "%.200s: is of no host that may be fetched from", url);
+    if (left <= 0) return reco_fail(t->ctx, RECO_E_IO, "%s: did not come in time", t->path);
+    curl_easy_setopt(t->f->curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(t->f->curl, CURLOPT_OPENSOCKETDATA, t);
+    curl_easy_setopt(t->f->curl, CURLOPT_TIMEOUT_MS, (long)(1000 * left) + 1);
+    return RECO_OK;
 }
 
 /* One request; *next is where it redirects to, NULL: nowhere. */
@@ -343,6 +398,7 @@ static reco_status hop(transfer *t, const char *url, struct curl_slist *range, c
         curl_easy_setopt(c, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
         curl_easy_setopt(c, CURLOPT_XOAUTH2_BEARER, t->f->token);
     }
+    if (t->f->guard.on) RECO_TRY(guard(t, url));
     CURLcode code = curl_easy_perform(c);
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &http);
     t->answer->http = http;

@@ -260,12 +260,22 @@ char *reco_json_dump(reco_ctx *ctx, const json_t *value);
 
 /* ---- fetch.c: files over HTTP; the only place that knows libcurl ---- */
 
+/* Of a URL that is not ours: where it and its redirects may lead. Private addresses never, whatever name leads there. */
+typedef struct reco_fetch_guard {
+    bool on;
+    const char *const *hosts; /* [nhosts] "host", at the scheme's own port, or "host:port" */
+    size_t nhosts;
+    double until; /* reco_now() when all is to be over */
+    bool nearby;  /* private addresses, too, for tests */
+} reco_fetch_guard;
+
 typedef struct reco_fetch_opts {
     const char
         *endpoint; /* "https://host[:port][/prefix]"; the token goes to this scheme, host and port alone */
     const char *token;            /* NULL or "": none */
     const char *proxy, *no_proxy; /* NULL: none; the environment is not looked at */
     unsigned stall;               /* give up after so many seconds without a byte */
+    reco_fetch_guard guard;       /* its hosts are borrowed */
 } reco_fetch_opts;
 
 /* What the server said about the file. Strings are "" where it said nothing. */
@@ -301,6 +311,15 @@ typedef reco_status (*reco_fetch_begin)(void *user, const reco_fetch_answer *ans
 reco_status reco_fetch_file(reco_ctx *ctx, reco_fetch *f, const char *url, int fd, const char *path,
                             uint64_t from, const char *etag, uint64_t max_bytes, reco_fetch_begin begin,
                             void *user, reco_fetch_answer *answer);
+
+/* ---- address.c, download.c ---- */
+
+struct sockaddr;
+/* Of the public Internet: no private, local, shared, reserved or documentation's address, and none that hides another. */
+bool reco_address_is_public(const struct sockaddr *address);
+/* reco_download, for tests with private addresses. */
+reco_status reco_download_near(reco_ctx *ctx, const char *url, const reco_download_opts *opts, bool nearby,
+                               unsigned char **data, size_t *bytes);
 
 /* ---- digest.c: checksums that hubs give ---- */
 

@@ -233,7 +233,11 @@ reco_status reco_pull_model(reco_ctx *ctx, const char *name, const char *out, co
                    .seen = json_object(),
                    .max_bytes = opts->max_bytes ? opts->max_bytes : MAX_WEIGHTS,
                    .result = result};
-    reco_fetch_opts fetch_opts = {p.endpoint, opts->token, opts->proxy, opts->no_proxy, opts->stall};
+    reco_fetch_opts fetch_opts = {.endpoint = p.endpoint,
+                                  .token = opts->token,
+                                  .proxy = opts->proxy,
+                                  .no_proxy = opts->no_proxy,
+                                  .stall = opts->stall};
     size_t length = strlen(out);
     while (length > 1 && out[length - 1] == '/') length--;
     if (!name_is_good(name)) RECO_GO(reco_fail(ctx, RECO_E_ARG, "model \"%.200s\", want ORG/NAME", name));

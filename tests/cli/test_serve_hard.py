@@ -1,6 +1,7 @@
 """reco serve under what goes wrong: kills, a full disk, slow and countless clients, enormous bodies and pictures, another process.
 RECO_TEST_MOMENTS says how many kills (20)."""
 import base64
+import http.server
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -311,6 +313,58 @@ class Hard(Serving):
         self.join()
         self.assertEqual(wrong, [])
         self.assertEqual(self.stop(), 0)
+
+    def test_urls_that_lead_astray(self):
+        """Private addresses are refused under every name, and hosts that were not named are not asked."""
+        self.start()
+        self.assertIn("fetches no pictures", self.post("/v1/search", {"image_url": "http://example.org/"}, 400)["error"])
+        self.stop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            self.start("--fetch-hosts", f"localhost:{port},127.0.0.1:{port},[::1]:{port},2130706433:{port},none.invalid")
+            for url, says in ((f"http://localhost:{port}/x.png", "private address"), (f"http://127.0.0.1:{port}/", "private address"),
+                              (f"http://2130706433:{port}/", ""), (f"http://[::1]:{port}/", "private address"),
+                              (f"http://127.1:{port + 1}/", "no host"), ("http://example.org/", "no host"), ("file:///etc/passwd", "")):
+                self.assertIn(says, self.post("/v1/search", {"image_url": url, "k": 1}, 400)["error"], url)
+                self.post("/knn-service", {"image_url": url, "modality": "image", "num_images": 1}, 400)
+                self.post("/v1/embeddings", {"input": [url], "modality": "image"}, 400)
+            listener.settimeout(0.2)
+            with self.assertRaises(TimeoutError):
+                listener.accept()
+        self.assertEqual(self.stop(), 0)
+
+    def test_urls(self):
+        """In a network of its own, in which this machine has a public address."""
+        if not os.environ.get("RECO_TEST_NETWORK"):
+            inside = ["sh", "-c", 'ip link set lo up && ip addr add 9.9.9.9/32 dev lo && exec "$@"', "sh"]
+            if not shutil.which("ip") or subprocess.run(["unshare", "-rn", *inside, "true"], stderr=subprocess.DEVNULL).returncode:
+                self.skipTest("SKIPPED: no right to make a network")
+            done = subprocess.run(["unshare", "-rn", *inside, sys.executable, "-B", __file__, "Hard.test_urls"], stderr=subprocess.PIPE, text=True,
+                                  env={**os.environ, "RECO_TEST_NETWORK": "1"})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return
+        folder = self.dir / "p"
+
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=folder)
+
+            def log_message(self, *args):
+                pass
+
+        web = http.server.ThreadingHTTPServer(("9.9.9.9", 0), Quiet)
+        self.also(web.serve_forever)
+        self.addCleanup(web.server_close)
+        self.start("--fetch-hosts", f"9.9.9.9:{web.server_port}")
+        url = f"http://9.9.9.9:{web.server_port}/%s"
+        try:
+            hits = self.post("/v1/search", {"queries": [{"image_url": url % "4.png"}, {"image_url": url % "none.png"}, {"image": self.picture(5)}], "k": 1})
+            self.assertEqual([r["hits"][0]["id"] if "hits" in r else r["error"].split(": ")[-1] for r in hits["results"]], [4, "HTTP 404", 5])
+            self.assertEqual(self.post("/knn-service", {"image_url": url % "7.png", "modality": "image", "num_images": 1})[0]["id"], 7)
+            near = self.post("/v1/embeddings", {"input": [url % "7.png", "data:image/png;base64," + self.picture(7)], "modality": "image"})["data"]
+            self.assertEqual(near[0]["embedding"], near[1]["embedding"])
+        finally:
+            web.shutdown()
 
     def test_another_bank_in_its_place(self):
         self.start()

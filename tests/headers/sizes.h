@@ -35,6 +35,8 @@ SIZE(reco_search_file_opts, 176);
 SIZE(reco_refine_opts, 96);
 SIZE(reco_query_set_opts, 104);
 SIZE(reco_table_opts, 120);
+SIZE(reco_download_opts, 96);
+SIZE(reco_setting, 24);
 SIZE(reco_pull_opts, 120);
 SIZE(reco_find_opts, 88);
 SIZE(reco_study_opts, 176);
