@@ -1,6 +1,5 @@
 #include "search.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +18,7 @@ enum {
     KEY_DRY,
     KEY_YES,
     KEY_ALL,
-    PAGE = 1024
+    DOUBLES = 1000 /* whose ids are told */
 };
 
 typedef struct args {
@@ -35,7 +34,6 @@ typedef struct args {
     float least;
     bool has_least, dry, yes, all;
     bool back; /* undelete */
-    uint64_t missing;
 } args;
 
 static void add_id(args *a, struct argp_state *state, const char *arg)
@@ -199,171 +197,107 @@ static const struct argp back_argp = {
     NULL,
     NULL};
 
-static reco_status pick(cli *c, reco_bank_deletion *d, args *a, const char *uri, int64_t id)
-{
-    uint64_t n;
-    reco_status status =
-        uri ? reco_bank_deletion_uri(c->ctx, d, uri, &n) : reco_bank_deletion_id(c->ctx, d, id, &n);
-    if (status == RECO_OK) a->missing += n == 0;
-    return status;
-}
-
-/* Line by line, so that a list of millions costs no memory. */
-static reco_status pick_file(cli *c, reco_bank_deletion *d, args *a, const char *path, bool uris)
-{
-    FILE *file = fopen(path, "re");
-    char *line = NULL, *end;
-    size_t room = 0, number = 0;
-    ssize_t bytes;
-    reco_status status = RECO_OK;
-    while (file && status == RECO_OK && (bytes = getline(&line, &room, file)) >= 0) {
-        number++;
-        while (bytes > 0 && (line[bytes - 1] == '\n' || line[bytes - 1] == '\r')) line[--bytes] = 0;
-        if (bytes == 0) continue;
-        errno = 0;
-        long long id = uris ? 0 : strtoll(line, &end, 10);
-        if (!uris && (errno || end == line || *end || id < 0)) {
-            cli_error("%s:%zu: \"%.40s\" is no id", path, number, line);
-            status = RECO_E_FORMAT;
-        } else
-            status = pick(c, d, a, uris ? line : NULL, id);
-    }
-    if (!file || (status == RECO_OK && ferror(file))) {
-        cli_error("%s: %s", path, strerror(errno));
-        status = RECO_E_IO;
-    }
-    if (file) fclose(file);
-    free(line);
-    return status;
-}
-
-static reco_status pick_near(cli *c, reco_bank_deletion *d, const args *a)
+/* Embeddings of what is looked for, by the bank as it is before. */
+static reco_status embed_near(cli *c, const args *a, float **x, reco_side *sides)
 {
     reco_model *model = NULL;
-    const reco_bank *bank;
-    float *x = NULL;
-    reco_status status = reco_bank_deletion_bank(c->ctx, d, &bank);
+    reco_bank *bank = NULL;
+    reco_status status = reco_bank_open(c->ctx, &bank, a->bank);
     if (status == RECO_OK && a->model)
         status = cli_open_model(c, &model, a->model, cli_query_sides(a->near, a->nnear));
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, bank, NULL);
-    if (status == RECO_OK && !(x = calloc(reco_bank_get_info(bank)->d, sizeof *x))) status = RECO_E_NOMEM;
+    size_t d = bank ? reco_bank_get_info(bank)->d : 0;
+    if (status == RECO_OK && !(*x = calloc(a->nnear * d, sizeof **x))) status = RECO_E_NOMEM;
     for (size_t i = 0; i < a->nnear && status == RECO_OK; i++) {
         const cli_query *q = &a->near[i];
         reco_side own = q->kind == QUERY_TEXT ? RECO_TEXT : RECO_IMAGE;
-        reco_side side = a->in < 0 ? own : (reco_side)a->in;
-        status = cli_embed_query(c, model, bank, q, side, x);
-        if (status == RECO_OK) status = reco_bank_deletion_near(c->ctx, d, side, x, a->least, NULL);
+        sides[i] = a->in < 0 ? own : (reco_side)a->in;
+        status = cli_embed_query(c, model, bank, q, sides[i], *x + i * d);
     }
-    free(x);
+    reco_bank_close(bank);
     reco_model_close(model);
     return status;
 }
 
-static reco_status pick_all(cli *c, reco_bank_deletion *d, args *a)
+/* A row that would go or come back: a line of text or JSON. */
+static void show(void *user, const reco_pair *row)
 {
-    reco_status status = RECO_OK;
-    for (size_t i = 0; i < a->nids && status == RECO_OK; i++) status = pick(c, d, a, NULL, a->ids[i]);
-    for (size_t i = 0; i < a->nuris && status == RECO_OK; i++) status = pick(c, d, a, a->uris[i], 0);
-    if (status == RECO_OK && a->ids_file) status = pick_file(c, d, a, a->ids_file, false);
-    if (status == RECO_OK && a->uris_file) status = pick_file(c, d, a, a->uris_file, true);
-    if (status == RECO_OK && a->where) status = reco_bank_deletion_where(c->ctx, d, a->where, NULL);
-    if (status == RECO_OK && a->nnear) status = pick_near(c, d, a);
-    if (status == RECO_OK && a->all) status = reco_bank_deletion_all(c->ctx, d, NULL);
-    return status;
+    const cli *c = user;
+    if (c->json)
+        cli_print(cli_row(row));
+    else
+        cli_show_row(row);
 }
 
-/* What would go or come back: a line of text or JSON for each row, and how many. */
-static reco_status preview(cli *c, reco_bank_deletion *d, bool back, uint64_t *total)
-{
-    int64_t ids[PAGE];
-    const reco_bank *bank;
-    size_t n = PAGE;
-    reco_status status = reco_bank_deletion_bank(c->ctx, d, &bank);
-    *total = 0;
-    for (int64_t from = 0; status == RECO_OK && n == PAGE; from = n ? ids[n - 1] + 1 : 0) {
-        status = reco_bank_deletion_ids(c->ctx, d, from, PAGE, ids, &n);
-        for (size_t i = 0; i < n && status == RECO_OK; i++) {
-            reco_pair pair;
-            status = (back ? reco_bank_get_deleted : reco_bank_get)(c->ctx, bank, ids[i], &pair);
-            if (status != RECO_OK) break;
-            if (c->json)
-                cli_print(cli_row(&pair));
-            else
-                cli_show_row(&pair);
-            reco_pair_free(&pair);
-        }
-        *total += n;
-    }
-    return status;
-}
-
-/* Rows that stay deleted, since the bank holds them again: how many, and the ids of the first thousand. */
-static reco_status find_doubles(cli *c, reco_bank_deletion *d, uint64_t *total, json_t *doubles)
-{
-    int64_t ids[PAGE];
-    size_t n = PAGE;
-    reco_status status = RECO_OK;
-    *total = 0;
-    for (int64_t from = 0; status == RECO_OK && n == PAGE; from = n ? ids[n - 1] + 1 : 0) {
-        status = reco_bank_deletion_doubles(c->ctx, d, from, PAGE, ids, &n);
-        for (size_t i = 0; i < n && status == RECO_OK && *total + i < 1000; i++)
-            json_array_append_new(doubles, json_integer((json_int_t)ids[i]));
-        *total += n;
-    }
-    return status;
-}
-
-static void report_back(cli *c, const args *a, uint64_t n, uint64_t ndoubles, json_t *doubles)
+static void report_back(cli *c, const args *a, const reco_delete_result *r, const int64_t *doubles)
 {
     if (c->json) {
-        cli_print(json_pack("{s:I, s:I, s:I, s:O}", a->dry ? "would_undelete" : "undeleted", (json_int_t)n,
-                            "missing", (json_int_t)a->missing, "doubles", (json_int_t)ndoubles,
-                            "double_ids", doubles));
+        json_t *ids = json_array();
+        for (size_t i = 0; i < r->doubles && i < DOUBLES; i++)
+            json_array_append_new(ids, json_integer((json_int_t)doubles[i]));
+        cli_print(json_pack("{s:I, s:I, s:I, s:o}", a->dry ? "would_undelete" : "undeleted",
+                            (json_int_t)r->rows, "missing", (json_int_t)r->missing, "doubles",
+                            (json_int_t)r->doubles, "double_ids", ids));
         return;
     }
-    printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, n == 1 ? "" : "s",
-           a->dry ? "would come back" : "undeleted", (unsigned long long)a->missing);
-    if (ndoubles)
+    printf("%llu row%s %s, %llu not there\n", (unsigned long long)r->rows, cli_s(r->rows),
+           a->dry ? "would come back" : "undeleted", (unsigned long long)r->missing);
+    if (r->doubles)
         cli_error("warning: %llu row%s stay%s deleted, since the bank holds the same picture and caption "
                   "again, such as id %lld",
-                  (unsigned long long)ndoubles, ndoubles == 1 ? "" : "s", ndoubles == 1 ? "s" : "",
-                  (long long)json_integer_value(json_array_get(doubles, 0)));
+                  (unsigned long long)r->doubles, cli_s(r->doubles), r->doubles == 1 ? "s" : "",
+                  (long long)doubles[0]);
 }
 
-static void report(cli *c, const args *a, uint64_t n)
+static void report(cli *c, const args *a, const reco_delete_result *r)
 {
     if (c->json)
-        cli_print(json_pack("{s:I, s:I}", a->dry ? "would_delete" : "deleted", (json_int_t)n, "missing",
-                            (json_int_t)a->missing));
+        cli_print(json_pack("{s:I, s:I}", a->dry ? "would_delete" : "deleted", (json_int_t)r->rows,
+                            "missing", (json_int_t)r->missing));
     else
-        printf("%llu row%s %s, %llu not there\n", (unsigned long long)n, n == 1 ? "" : "s",
-               a->dry ? "would be deleted" : "deleted", (unsigned long long)a->missing);
+        printf("%llu row%s %s, %llu not there\n", (unsigned long long)r->rows, cli_s(r->rows),
+               a->dry ? "would be deleted" : "deleted", (unsigned long long)r->missing);
 }
 
 static reco_status run(cli *c, args *a)
 {
-    reco_status (*const opens[2][2])(reco_ctx *, reco_bank_deletion **, const char *) = {
-        {reco_bank_deletion_open, reco_bank_deletion_preview},
-        {reco_bank_undeletion_open, reco_bank_undeletion_preview}};
-    reco_bank_deletion *d = NULL;
-    uint64_t n = 0, ndoubles = 0;
-    json_t *doubles = json_array();
-    reco_status status = opens[a->back][a->dry](c->ctx, &d, a->bank);
-    if (status == RECO_OK) status = pick_all(c, d, a);
-    if (status == RECO_OK && a->back) status = find_doubles(c, d, &ndoubles, doubles);
-    if (status == RECO_OK) cli_clear_bar(c);
-    if (status == RECO_OK && !a->back && !a->dry && !a->yes && reco_bank_deletion_doubts(d)) {
+    int64_t doubles[DOUBLES];
+    float *near = NULL;
+    reco_side *sides = calloc(a->nnear + 1, sizeof *sides);
+    reco_delete_result r = {0};
+    const reco_delete_opts opts = {.restore = a->back,
+                                   .preview = a->dry,
+                                   .sure = a->yes,
+                                   .row = show,
+                                   .user = c,
+                                   .doubles = doubles,
+                                   .max_doubles = DOUBLES};
+    reco_status status = sides ? RECO_OK : RECO_E_NOMEM;
+    if (status == RECO_OK && a->nnear) status = embed_near(c, a, &near, sides);
+    if (status == RECO_OK)
+        status = reco_bank_delete(c->ctx, a->bank,
+                                  &(reco_bank_rows){.ids = a->ids,
+                                                    .nids = a->nids,
+                                                    .uris = a->uris,
+                                                    .nuris = a->nuris,
+                                                    .ids_file = a->ids_file,
+                                                    .uris_file = a->uris_file,
+                                                    .where = a->where,
+                                                    .near = near,
+                                                    .sides = sides,
+                                                    .nnear = a->nnear,
+                                                    .least = a->least,
+                                                    .all = a->all},
+                                  &opts, &r);
+    free(near);
+    free(sides);
+    cli_clear_bar(c);
+    if (status == RECO_E_ARG && r.doubts && !a->yes)
         cli_error(
             "nothing was deleted, since the condition compares a text with a number: look with --dry-run, "
             "delete all the same with --yes");
-        status = RECO_E_ARG;
-    }
-    if (status == RECO_OK)
-        status = a->dry ? preview(c, d, a->back, &n) : reco_bank_deletion_commit(c->ctx, d, &n);
-    reco_bank_deletion_close(d);
-    if (status == RECO_OK && a->back) report_back(c, a, n, ndoubles, doubles);
-    if (status == RECO_OK && !a->back) report(c, a, n);
-    json_decref(doubles);
+    if (status == RECO_OK && a->back) report_back(c, a, &r, doubles);
+    if (status == RECO_OK && !a->back) report(c, a, &r);
     return status;
 }
 

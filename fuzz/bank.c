@@ -52,7 +52,7 @@ static void build(reco_ctx *ctx)
     reco_bank_writer_close(w);
     reco_bank *reader; /* as long as it is there, what comes stays in the log */
     need(reco_bank_open(ctx, &reader, folder));
-    need(reco_bank_delete(ctx, folder, &gone, 1, NULL, 0, NULL, NULL));
+    need(reco_bank_delete(ctx, folder, &(reco_bank_rows){.ids = &gone, .nids = 1}, NULL, NULL));
     snprintf(files[LOG], sizeof files[LOG], "%s/bank.sqlite-wal", folder);
     snprintf(files[VECTORS], sizeof files[VECTORS], "%s/vectors/segment-000000.safetensors", folder);
     snprintf(files[DATABASE], sizeof files[DATABASE], "%s/bank.sqlite", folder);
@@ -108,13 +108,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
             reco_pair pair;
             if (reco_bank_get(ctx, bank, id, &pair) == RECO_OK) reco_pair_free(&pair);
         }
-        reco_bank_ids(ctx, bank, 0, 10, ids, &count);
+        reco_bank_select(ctx, bank, NULL, 0, 10, ids, &count);
         reco_bank_close(bank);
     }
     const int64_t id = 2;
     reco_bank_health health;
     bool whole = reco_bank_verify(ctx, folder, NULL, NULL, &health) == RECO_OK && health.problems == 0;
-    reco_status deleted = reco_bank_delete(ctx, folder, &id, 1, NULL, 0, NULL, NULL);
+    reco_status deleted =
+        reco_bank_delete(ctx, folder, &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL);
     reco_status compacted = reco_bank_compact(ctx, folder, NULL, NULL);
     if (whole) { /* what verify passes can be written to, and stays whole */
         need(deleted);

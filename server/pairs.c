@@ -147,7 +147,7 @@ static json_t *new_ids(reco_ctx *ctx, const char *path, int64_t from)
     int64_t ids[1024];
     size_t n = 0;
     if (reco_bank_open(ctx, &bank, path) == RECO_OK)
-        while (reco_bank_ids(ctx, bank, from, 1024, ids, &n) == RECO_OK && n) {
+        while (reco_bank_select(ctx, bank, NULL, from, 1024, ids, &n) == RECO_OK && n) {
             for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
             from = ids[n - 1] + 1;
         }
@@ -253,26 +253,23 @@ void serve_delete_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     const json_t *ids = json_object_get(r->json, "ids");
     const char *where = json_string_value(json_object_get(r->json, "where"));
-    reco_bank_deletion *d = NULL;
-    uint64_t deleted = 0, missing = 0, picked = 0;
-    reco_status status = reco_bank_deletion_open(ctx, &d, r->bank->path);
-    if (status == RECO_OK && where) status = reco_bank_deletion_where(ctx, d, where, &picked);
-    for (size_t i = 0; i < json_array_size(ids) && status == RECO_OK; i++) {
-        status = reco_bank_deletion_id(ctx, d, json_integer_value(json_array_get(ids, i)), &picked);
-        missing += status == RECO_OK && picked == 0;
-    }
-    bool doubtful =
-        status == RECO_OK && reco_bank_deletion_doubts(d) && !json_is_true(json_object_get(r->json, "yes"));
-    if (status == RECO_OK && !doubtful) status = reco_bank_deletion_commit(ctx, d, &deleted);
-    if (doubtful)
+    size_t n = json_array_size(ids);
+    int64_t *list = malloc((n + 1) * sizeof *list);
+    for (size_t i = 0; list && i < n; i++) list[i] = json_integer_value(json_array_get(ids, i));
+    const reco_bank_rows rows = {.ids = list, .nids = n, .where = where};
+    const reco_delete_opts opts = {.sure = json_is_true(json_object_get(r->json, "yes"))};
+    reco_delete_result result = {0};
+    reco_status status = list ? reco_bank_delete(ctx, r->bank->path, &rows, &opts, &result) : RECO_E_NOMEM;
+    free(list);
+    if (status == RECO_E_ARG && result.doubts && !opts.sure)
         serve_fail(
             r, 400,
             "the condition compares a text with a number, which is hardly what is meant; \"yes\": true "
             "deletes the %llu rows all the same",
-            (unsigned long long)picked);
+            (unsigned long long)result.rows);
     else if (status != RECO_OK)
         serve_fail_status(r, ctx, status);
-    reco_bank_deletion_close(d); /* before anything reads the bank anew */
+    const uint64_t deleted = result.rows, missing = result.missing;
     if (r->status) return;
     status = serve_refresh(s, r->bank, ctx);
     atomic_fetch_add(&s->metrics.deleted, deleted);

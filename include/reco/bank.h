@@ -164,11 +164,8 @@ RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco
 RECO_API reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                       const int64_t *ids, size_t n, float *out);
 
-/* Live ids in ascending order, those >= from, at most max. *n is how many were written. */
-RECO_API reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
-                                   int64_t *ids, size_t *n);
-
-/* The same of the rows for which `where` is true, as in reco_bank_filter_where; NULL: all. */
+/* Ids of live rows in ascending order, those >= from, at most max. *n is how many were written.
+ *   where  as in reco_bank_filter_where: of the rows for which it is true; NULL: of all */
 RECO_API reco_status reco_bank_select(reco_ctx *ctx, const reco_bank *bank, const char *where, int64_t from,
                                       size_t max, int64_t *ids, size_t *n);
 
@@ -190,11 +187,7 @@ RECO_API void reco_pair_free(reco_pair *pair);
 RECO_API reco_status reco_bank_get_many(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n,
                                         reco_pair *out);
 
-/* Rows that are deleted and not yet compacted: their ids, as reco_bank_ids, and what they said, as reco_bank_get (which
- * says RECO_E_NOTFOUND of a live one). */
-RECO_API reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
-                                           int64_t *ids, size_t *n);
-/* Of these, the ones for which `where` is true, as reco_bank_select; NULL: all. */
+/* The same of rows that are deleted and not yet compacted; reco_bank_get_deleted says RECO_E_NOTFOUND of a live one. */
 RECO_API reco_status reco_bank_select_deleted(reco_ctx *ctx, const reco_bank *bank, const char *where,
                                               int64_t from, size_t max, int64_t *ids, size_t *n);
 RECO_API reco_status reco_bank_get_deleted(reco_ctx *ctx, const reco_bank *bank, int64_t id,
@@ -314,57 +307,62 @@ typedef enum reco_scan_kind { RECO_SCAN_NONE = 0, RECO_SCAN_INT8 = 1 } reco_scan
  * Returns RECO_OK; RECO_E_BUSY, RECO_E_IO, RECO_E_FORMAT, RECO_E_NOTFOUND as reco_bank_writer_open. */
 RECO_API reco_status reco_bank_index(reco_ctx *ctx, const char *path, reco_scan_kind kind, size_t *files);
 
-/* Mark rows as deleted, all or none in one transaction. Ids or uris that are not there (or deleted already) are
- * counted in *missing, not an error.
- *   ids   [nids], uris [nuris]; either may be NULL with a count of 0 */
-RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
-                                      const char *const *uris, size_t nuris, uint64_t *deleted,
-                                      uint64_t *missing);
+/* Which rows: all that any field names. {0}: none. */
+typedef struct reco_bank_rows {
+    const int64_t *ids; /* [nids] */
+    size_t nids;
+    const char *const *
+        uris; /* [nuris] each as it was written, or of the picture that it leads to from the working directory */
+    size_t nuris;
+    const char *ids_file, *uris_file; /* the same, one a line; NULL: none */
+    const char *where;                /* a condition, as in reco_bank_filter_where; NULL: none */
+    /* [nnear][d] what has at least the cosine `least` to one of these unit rows, as reco_bank_within finds it among the vectors of
+     * sides [nnear]. */
+    const float *near;
+    const reco_side *sides;
+    size_t nnear;
+    float least;
+    int all; /* 1: every row */
+    uint64_t reserved[RECO_RESERVED];
+} reco_bank_rows;
 
-/* A deletion in the making: pick rows by as many calls as it takes, look at what would go, then commit it or leave it.
- * It holds the writer's lock, and what is picked lies on disk. */
-typedef struct reco_bank_deletion reco_bank_deletion;
-/* RECO_E_BUSY when a writer is at work; RECO_E_NOTFOUND, RECO_E_IO, RECO_E_FORMAT as reco_bank_writer_open. */
-RECO_API reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
-/* One that only shows what would go: without the lock, also while a writer is at work and on media that can't be written.
- * Committing it is RECO_E_ARG. */
-RECO_API reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
-/* Pick live rows: of this id; of this uri as it was written, or of the picture that it leads to from the working directory;
- * for which this condition is true (as in reco_bank_filter_where); within this cosine of a query [d] (as in
- * reco_bank_within).
- *   picked  how many there are, whether picked before or not. May be NULL */
-RECO_API reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id,
-                                           uint64_t *picked);
-RECO_API reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri,
-                                            uint64_t *picked);
-RECO_API reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
-                                              uint64_t *picked);
-/* How many comparisons of a text with a number its conditions made. SQLite orders every text behind every number, so what
- * was picked is hardly what was meant: look before you commit. */
-RECO_API size_t reco_bank_deletion_doubts(const reco_bank_deletion *d);
-RECO_API reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_side side,
-                                             const float *query, float least, uint64_t *picked);
-/* The bank as it is before, to look at rows with; borrowed, valid until the deletion is closed. */
-RECO_API reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank);
-/* Ids that are picked, ascending, those >= from, at most max. */
-RECO_API reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
-                                            int64_t *ids, size_t *n);
-/* Mark all of them as deleted, in one transaction. Nothing is picked afterwards. */
-RECO_API reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted);
-RECO_API void reco_bank_deletion_close(reco_bank_deletion *d); /* NULL is fine */
+/* Called with each row, in ascending order of id; its strings are valid during the call only. */
+typedef void (*reco_row_fn)(void *user, const reco_pair *row);
 
-/* The same with deleted rows, to bring them back until a compaction takes them away for good: what is picked by id, uri or
- * condition are deleted rows, and committing makes them live again, ids, vectors and all, in one transaction. Near a query
- * they can't be picked (RECO_E_ARG). */
-RECO_API reco_status reco_bank_undeletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path);
-RECO_API reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_deletion **out,
-                                                  const char *path);
-/* Pick all deleted rows. */
-RECO_API reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked);
-/* Rows that do not come back, since the bank holds them again: a live row has their picture (its place, else its uri) and
- * caption, or a newer one that comes back has. This takes them out of what is picked, as committing does; ids as in reco_bank_deletion_ids. */
-RECO_API reco_status reco_bank_deletion_doubles(reco_ctx *ctx, reco_bank_deletion *d, int64_t from,
-                                                size_t max, int64_t *ids, size_t *n);
+typedef struct reco_delete_opts {
+    /* 1: deleted rows are meant, and become live again, ids, vectors and all, until a compaction takes them away for good. Rows stay
+     * deleted that the bank holds again: a live row has their picture (its place, else its uri) and caption, or a newer one that
+     * comes back has. Deleted rows are not searched: `near` is RECO_E_ARG. */
+    int restore;
+    /* 1: nothing is changed, and `row` is called with each row that would be. It takes no lock: also while a writer is at work, and on media
+     * that can't be written. */
+    int preview;
+    /* 0: nothing is deleted, and RECO_E_ARG returned, where the condition compares a text with a number. SQLite orders every text
+     * behind every number, so what is picked is hardly what was meant. */
+    int sure;
+    reco_row_fn row; /* may be NULL */
+    void *user;
+    int64_t *
+        doubles; /* [max_doubles] ids of the first rows that do not come back; may be NULL where max_doubles is 0 */
+    size_t max_doubles;
+    uint64_t reserved[RECO_RESERVED];
+} reco_delete_opts;
+
+typedef struct reco_delete_result {
+    uint64_t
+        rows; /* deleted, or live again; of a preview, or where RECO_E_ARG says that it was not sure, those that would be */
+    uint64_t missing; /* ids and uris that no row has */
+    uint64_t doubles; /* rows that do not come back */
+    uint64_t doubts;  /* comparisons of a text with a number in the condition */
+    uint64_t reserved[RECO_RESERVED];
+} reco_delete_result;
+
+/* Mark rows as deleted, or take the mark away: all or none of them, in one transaction. What is picked lies on disk.
+ *   opts, result  may be NULL
+ * RECO_E_ARG, also of a condition that is refused; RECO_E_BUSY when a writer is at work; RECO_E_NOTFOUND, RECO_E_IO, RECO_E_FORMAT as
+ * reco_bank_writer_open, and of a file. */
+RECO_API reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const reco_bank_rows *rows,
+                                      const reco_delete_opts *opts, reco_delete_result *result);
 
 /* ---- checking ---- */
 

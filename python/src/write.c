@@ -176,23 +176,6 @@ static PyObject *writer_discard(PyObject *module, PyObject *args)
 
 /* ---- deletion ---- */
 
-/* Pick rows, then commit. */
-static reco_status delete_picked(reco_ctx *ctx, const char *path, bool restore, const int64_t *ids,
-                                 size_t n, const strings *uris, const char *where, uint64_t *deleted)
-{
-    reco_bank_deletion *d = NULL;
-    reco_status status =
-        restore ? reco_bank_undeletion_open(ctx, &d, path) : reco_bank_deletion_open(ctx, &d, path);
-    for (size_t i = 0; i < n && status == RECO_OK; i++)
-        status = reco_bank_deletion_id(ctx, d, ids[i], NULL);
-    for (size_t i = 0; i < uris->n && status == RECO_OK; i++)
-        status = reco_bank_deletion_uri(ctx, d, uris->items[i], NULL);
-    if (where && status == RECO_OK) status = reco_bank_deletion_where(ctx, d, where, NULL);
-    if (status == RECO_OK) status = reco_bank_deletion_commit(ctx, d, deleted);
-    reco_bank_deletion_close(d);
-    return status;
-}
-
 /* bank, restore, ids [n] or None, n, uris, where or None -> rows */
 static PyObject *bank_delete(PyObject *module, PyObject *args)
 {
@@ -205,7 +188,7 @@ static PyObject *bank_delete(PyObject *module, PyObject *args)
         return NULL;
     array ids = {0};
     strings uris = {0};
-    uint64_t deleted = 0;
+    reco_delete_result result = {0};
     reco_status status;
     const int64_t *which;
     call *c = NULL;
@@ -213,15 +196,16 @@ static PyObject *bank_delete(PyObject *module, PyObject *args)
         strings_take(&uris, names, false, "uri"))
         c = call_begin(module, NULL);
     if (!c) goto out;
-    WORK(c, status,
-         delete_picked(c->ctx, PyBytes_AsString(path), restore, which, which ? (size_t)n : 0, &uris, where,
-                       &deleted));
+    const reco_bank_rows rows = {
+        .ids = which, .nids = which ? (size_t)n : 0, .uris = uris.items, .nuris = uris.n, .where = where};
+    const reco_delete_opts opts = {.restore = restore, .sure = 1};
+    WORK(c, status, reco_bank_delete(c->ctx, PyBytes_AsString(path), &rows, &opts, &result));
     done = call_end(c, status);
 out:
     array_drop(&ids);
     strings_drop(&uris);
     Py_DECREF(path);
-    return done == 0 ? PyLong_FromUnsignedLongLong(deleted) : NULL;
+    return done == 0 ? PyLong_FromUnsignedLongLong(result.rows) : NULL;
 }
 
 /* ---- upkeep ---- */

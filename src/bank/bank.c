@@ -128,18 +128,6 @@ reco_status reco_bank_select_deleted(reco_ctx *ctx, const reco_bank *bank, const
     return bank->ops->select(ctx, bank, &choice, max, ids, n);
 }
 
-reco_status reco_bank_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max, int64_t *ids,
-                          size_t *n)
-{
-    return reco_bank_select(ctx, bank, NULL, from, max, ids, n);
-}
-
-reco_status reco_bank_deleted_ids(reco_ctx *ctx, const reco_bank *bank, int64_t from, size_t max,
-                                  int64_t *ids, size_t *n)
-{
-    return reco_bank_select_deleted(ctx, bank, NULL, from, max, ids, n);
-}
-
 reco_status reco_bank_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out)
 {
     return bank->ops->get(ctx, bank, id, false, out);
@@ -179,33 +167,13 @@ reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const c
                                      : reco_folder_writer_open(ctx, out, path, spec, job, next, done);
 }
 
-reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return reco_bank_is_server(path) ? reco_pg_deletion_open(ctx, out, path, false)
-                                     : reco_folder_deletion_open(ctx, out, path, false, false);
-}
-
-reco_status reco_bank_deletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return reco_bank_is_server(path) ? reco_pg_deletion_open(ctx, out, path, true)
-                                     : reco_folder_deletion_open(ctx, out, path, false, true);
-}
-
-static reco_status undeletion(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool preview)
+reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
+                                    bool preview)
 {
     *out = NULL;
-    RECO_TRY(reco_bank_check_folder(ctx, path, "rows that are deleted on a server are gone"));
-    return reco_folder_deletion_open(ctx, out, path, true, preview);
-}
-
-reco_status reco_bank_undeletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return undeletion(ctx, out, path, false);
-}
-
-reco_status reco_bank_undeletion_preview(reco_ctx *ctx, reco_bank_deletion **out, const char *path)
-{
-    return undeletion(ctx, out, path, true);
+    if (back) RECO_TRY(reco_bank_check_folder(ctx, path, "rows that are deleted on a server are gone"));
+    return reco_bank_is_server(path) ? reco_pg_deletion_open(ctx, out, path, preview)
+                                     : reco_folder_deletion_open(ctx, out, path, back, preview);
 }
 
 reco_status reco_bank_check_folder(reco_ctx *ctx, const char *path, const char *why)

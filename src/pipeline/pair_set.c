@@ -28,7 +28,7 @@ static reco_status from_bank(reco_ctx *ctx, reco_pair_set *set, const char *path
     RECO_GO(room(ctx, set, total, info.d));
     if (!(ids = reco_alloc(ctx, IDS, sizeof *ids, "ids"))) RECO_GO(RECO_E_NOMEM);
     for (int64_t from = 0; set->n < total; from = ids[n - 1] + 1) {
-        RECO_GO(reco_bank_ids(ctx, bank, from, reco_min(IDS, total - set->n), ids, &n));
+        RECO_GO(reco_bank_select(ctx, bank, NULL, from, reco_min(IDS, total - set->n), ids, &n));
         if (n == 0) break;
         RECO_GO(reco_bank_gather(ctx, bank, RECO_IMAGE, ids, n, set->image + set->n * info.d));
         RECO_GO(reco_bank_gather(ctx, bank, RECO_TEXT, ids, n, set->text + set->n * info.d));

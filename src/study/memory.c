@@ -51,7 +51,7 @@ static reco_status live_ids(reco_ctx *ctx, const reco_bank *bank, int64_t **ids,
 {
     size_t most = (size_t)reco_bank_get_info(bank)->rows;
     *ids = reco_alloc(ctx, most + 1, sizeof **ids, "ids");
-    return *ids ? reco_bank_ids(ctx, bank, 0, most + 1, *ids, n) : RECO_E_NOMEM;
+    return *ids ? reco_bank_select(ctx, bank, NULL, 0, most + 1, *ids, n) : RECO_E_NOMEM;
 }
 
 static void hash_pair(reco_hash *h, const reco_pair *pair)

@@ -39,7 +39,7 @@ static reco_status list_own(const reco_job *job, int64_t *ids)
 {
     reco_ctx *ctx = job->ctx;
     for (size_t n = 0, got = 0, all = job->trained; n < all; n += got) {
-        RECO_TRY(reco_bank_ids(ctx, job->bank, n ? ids[n - 1] + 1 : 0, all - n, ids + n, &got));
+        RECO_TRY(reco_bank_select(ctx, job->bank, NULL, n ? ids[n - 1] + 1 : 0, all - n, ids + n, &got));
         if (got == 0) return reco_fail(ctx, RECO_E_INTERNAL, "train: the bank gave %zu of %zu ids", n, all);
     }
     return RECO_OK;

@@ -60,7 +60,8 @@ static reco_status do_delete(const char *path)
 {
     const int64_t ids[] = {1, 5};
     const char *uri = "file:///3.jpg";
-    return reco_bank_delete(ctx, path, ids, 2, &uri, 1, NULL, NULL);
+    return reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = ids, .nids = 2, .uris = &uri, .nuris = 1},
+                            NULL, NULL);
 }
 static reco_status do_compact(const char *path) { return reco_bank_compact(ctx, path, NULL, NULL); }
 
@@ -96,7 +97,7 @@ static void fill(const char *path)
     for (int i = 0; i < 2; i++) ok(reco_bank_append(ctx, w, x, x, &(reco_pair){.caption = caption}, 1));
     ok(reco_bank_commit(ctx, w, 0, 0));
     reco_bank_writer_close(w);
-    ok(reco_bank_delete(ctx, path, ids, 2, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = ids, .nids = 2}, NULL, NULL));
 }
 
 static const struct {
@@ -124,7 +125,7 @@ static contents look(const char *path, bool swept)
     contents c = {0, info.next_id};
     int64_t ids[64];
     size_t n;
-    ok(reco_bank_ids(ctx, bank, 0, 64, ids, &n));
+    ok(reco_bank_select(ctx, bank, NULL, 0, 64, ids, &n));
     for (size_t i = 0; i < n; i++) { /* id, caption, uri, meta and vectors belong together */
         assert_numbered(bank, ids[i], (uint64_t)ids[i]);
         c.rows |= (uint64_t)1 << ids[i];

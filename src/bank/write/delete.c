@@ -75,8 +75,7 @@ reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const c
 reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked)
 {
     uint64_t n = 0;
-    if (!d->back)
-        return reco_fail(ctx, RECO_E_ARG, "%s: all rows are picked of deleted ones alone", d->dir);
+    if (!d->back) return reco_bank_deletion_where(ctx, d, "1", picked);
     RECO_TRY(reco_catalog_pick_deleted(ctx, d->catalog, &n));
     if (picked) *picked = n;
     return RECO_OK;
@@ -117,8 +116,6 @@ reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const
     if (picked) *picked = p.n;
     return RECO_OK;
 }
-
-size_t reco_bank_deletion_doubts(const reco_bank_deletion *d) { return d->doubts; }
 
 /* The lock keeps other writers out, so this snapshot is what the deletion finds; that of a preview may be newer. */
 reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank)
@@ -165,25 +162,4 @@ reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint
     RECO_TRY(reco_catalog_mark_picked(ctx, d->catalog, !d->back, &n));
     if (deleted) *deleted = n;
     return RECO_OK;
-}
-
-reco_status reco_bank_delete(reco_ctx *ctx, const char *path, const int64_t *ids, size_t nids,
-                             const char *const *uris, size_t nuris, uint64_t *deleted, uint64_t *missing)
-{
-    reco_bank_deletion *d;
-    uint64_t absent = 0, n;
-    RECO_TRY(reco_bank_deletion_open(ctx, &d, path));
-    reco_status status = RECO_OK;
-    for (size_t i = 0; i < nids + nuris; i++) {
-        if (i < nids)
-            RECO_GO(reco_bank_deletion_id(ctx, d, ids[i], &n));
-        else
-            RECO_GO(reco_bank_deletion_uri(ctx, d, uris[i - nids], &n));
-        absent += n == 0;
-    }
-    RECO_GO(reco_bank_deletion_commit(ctx, d, deleted));
-    if (missing) *missing = absent;
-out:
-    reco_bank_deletion_close(d);
-    return status;
 }

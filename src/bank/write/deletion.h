@@ -1,8 +1,11 @@
-/* bank/write/deletion.h: a deletion in the making, open. */
+/* bank/write/deletion.h: a deletion in the making: rows are picked by as many calls as it takes, looked at, then committed. It
+ * holds the writer's lock, and what is picked lies on disk. delete_rows.c makes one of a reco_bank_rows. */
 #ifndef RECO_SRC_BANK_DELETION_H
 #define RECO_SRC_BANK_DELETION_H
 
 #include "bank/write/writer.h"
+
+typedef struct reco_bank_deletion reco_bank_deletion;
 
 /* What another kind of bank than a folder does to delete; deleted rows are not picked there. */
 typedef struct reco_deletion_ops {
@@ -27,8 +30,30 @@ struct reco_bank_deletion {
     reco_bank *bank; /* what is being deleted from; opened when it is asked for */
     bool back;       /* deleted rows are picked, to come back */
 };
-/* back as there; preview: without a lock, and nothing changes. */
+
+/* back: deleted rows are picked, to come back. preview: it can't be committed, and takes no lock. */
+reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
+                                    bool preview);
 reco_status reco_folder_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
                                       bool preview);
+void reco_bank_deletion_close(reco_bank_deletion *d);
+/* *picked, which may be NULL: how many rows there are, whether picked before or not. */
+reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked);
+reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked);
+reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
+                                     uint64_t *picked);
+reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_side side,
+                                    const float *query, float least, uint64_t *picked);
+reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked);
+/* The bank as it is before, to look at rows with; borrowed, valid until the deletion is closed or committed. */
+reco_status reco_bank_deletion_bank(reco_ctx *ctx, reco_bank_deletion *d, const reco_bank **bank);
+/* Ids that are picked, ascending, those >= from, at most max. */
+reco_status reco_bank_deletion_ids(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
+                                   int64_t *ids, size_t *n);
+/* Of those that were to come back, the ones that the bank holds again; they are no longer picked. */
+reco_status reco_bank_deletion_doubles(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max,
+                                       int64_t *ids, size_t *n);
+/* In one transaction. Nothing is picked afterwards. */
+reco_status reco_bank_deletion_commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *deleted);
 
 #endif

@@ -66,13 +66,13 @@ static void test_round_trip(void **state)
 
     int64_t ids[20];
     size_t n;
-    ok(reco_bank_ids(ctx, bank, 0, 20, ids, &n));
+    ok(reco_bank_select(ctx, bank, NULL, 0, 20, ids, &n));
     assert_int_equal(n, 15);
     assert_int_equal(ids[14], 14);
-    ok(reco_bank_ids(ctx, bank, 9, 3, ids, &n));
+    ok(reco_bank_select(ctx, bank, NULL, 9, 3, ids, &n));
     assert_int_equal(n, 3);
     assert_int_equal(ids[0], 9);
-    ok(reco_bank_ids(ctx, bank, 15, 3, ids, &n));
+    ok(reco_bank_select(ctx, bank, NULL, 15, 3, ids, &n));
     assert_int_equal(n, 0);
 
     float rows[3][20];
@@ -171,7 +171,7 @@ static void test_folders(void **state)
     refused(RECO_E_NOTFOUND, "no bank",
             reco_bank_writer_open(ctx, &w, in("absent"), NULL, "", &next, &done));
     refused(RECO_E_NOTFOUND, "no bank", reco_bank_writer_open(ctx, &w, folder, NULL, "", &next, &done));
-    refused(RECO_E_NOTFOUND, "no bank", reco_bank_delete(ctx, folder, NULL, 0, NULL, 0, NULL, NULL));
+    refused(RECO_E_NOTFOUND, "no bank", reco_bank_delete(ctx, folder, &(reco_bank_rows){0}, NULL, NULL));
     assert_false(reco_path_exists(in("writer.lock")));
     assert_false(reco_path_exists(in("absent")));
 
@@ -284,10 +284,10 @@ static void test_delete(void **state)
     ok(reco_bank_open(ctx, &before, in("bank")));
     int64_t ids[] = {3, 64, 199, 200, -1, 64};
     const char *uris[] = {"file:///65.jpg", "file:///3.jpg", "nowhere"};
-    uint64_t deleted, missing;
-    ok(reco_bank_delete(ctx, in("bank"), ids, 6, uris, 3, &deleted, &missing));
-    assert_int_equal(deleted, 4);
-    assert_int_equal(missing, 3);
+    reco_delete_result gone;
+    ok(reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.ids = ids, .nids = 6, .uris = uris, .nuris = 3},
+                        NULL, &gone));
+    assert_true(gone.rows == 4 && gone.missing == 3);
     ok(reco_bank_open(ctx, &after, in("bank")));
     assert_int_equal(reco_bank_get_info(before)->rows, 200);
     assert_int_equal(reco_bank_get_info(after)->rows, 196);
@@ -300,7 +300,7 @@ static void test_delete(void **state)
 
     int64_t live[200];
     size_t n;
-    ok(reco_bank_ids(ctx, after, 0, 200, live, &n));
+    ok(reco_bank_select(ctx, after, NULL, 0, 200, live, &n));
     assert_int_equal(n, 196);
     for (size_t i = 0; i < n; i++)
         assert_true(live[i] != 3 && live[i] != 64 && live[i] != 65 && live[i] != 199);
@@ -342,7 +342,7 @@ static void test_snapshot(void **state)
         reco_bank_writer_close(w);
     }
     const int64_t ids[] = {0, 7};
-    ok(reco_bank_delete(ctx, in("bank"), ids, 2, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.ids = ids, .nids = 2}, NULL, NULL));
     for (int64_t i = 0; i < 50; i++) assert_numbered(old, i, (uint64_t)i);
     reco_pair pair;
     refused(RECO_E_NOTFOUND, "id 50", reco_bank_get(ctx, old, 50, &pair));
@@ -377,7 +377,7 @@ static void test_id_tensor(void **state)
     (void)state;
     build_numbered(in("bank"), 4, 6, 2);
     const int64_t gone[] = {1, 3, 5};
-    ok(reco_bank_delete(ctx, in("bank"), gone, 3, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.ids = gone, .nids = 3}, NULL, NULL));
     uint16_t image[3 * 4], text[3 * 4];
     int64_t ids[] = {0, 2, 4};
     for (size_t i = 0; i < 3; i++) {
@@ -418,7 +418,7 @@ static void test_id_tensor(void **state)
     }
     int64_t live[4];
     size_t n;
-    ok(reco_bank_ids(ctx, bank, 1, 4, live, &n));
+    ok(reco_bank_select(ctx, bank, NULL, 1, 4, live, &n));
     assert_int_equal(n, 2);
     assert_int_equal(live[0], 2);
     reco_bank_close(bank);

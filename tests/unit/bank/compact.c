@@ -50,7 +50,7 @@ static void assert_live(const char *path, const unsigned char *live, size_t n)
 static void delete_ids(const char *path, unsigned char *live, size_t n, const int64_t *ids)
 {
     for (size_t i = 0; i < n; i++) live[ids[i]] = 0;
-    ok(reco_bank_delete(ctx, path, ids, n, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = ids, .nids = n}, NULL, NULL));
 }
 
 static void add(const char *path, size_t from, size_t n)
@@ -292,7 +292,7 @@ static void test_shrink(void **state)
     assert_true(large > small + LONG * BYTES);
     reco_bank *reader;
     ok(reco_bank_open(ctx, &reader, in("bank")));
-    ok(reco_bank_delete(ctx, in("bank"), ids, LONG, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.ids = ids, .nids = LONG}, NULL, NULL));
     ok(reco_bank_compact(ctx, in("bank"), NULL, NULL));
     ok(reco_bank_compact(ctx, in("bank"), NULL, NULL));
     for (int i = 0; i < LONG; i++) {

@@ -138,7 +138,7 @@ static void test_sweep(void **state)
     ok(reco_write_file(ctx, in("bank/vectors/segment-000000.safetensors.bak"), "x", 1));
     ok(reco_write_file(ctx, in("bank/vectors/.segment-000000.safetensors.tmp-1-0"), "x", 1));
     ok(reco_write_file(ctx, in("bank/vectors/notes.txt"), "x", 1));
-    ok(reco_bank_delete(ctx, in("bank"), NULL, 0, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){0}, NULL, NULL));
     assert_false(reco_path_exists(in("bank/vectors/segment-000099.safetensors")));
     assert_false(reco_path_exists(in("bank/vectors/segment-000000.safetensors.bak")));
     assert_false(reco_path_exists(in("bank/vectors/.segment-000000.safetensors.tmp-1-0")));
@@ -173,7 +173,8 @@ static void test_busy(void **state)
     snprintf(who, sizeof who, "process %ld ", (long)child);
     assert_int_equal(read(started[0], &c, 1), 1);
     refused(RECO_E_BUSY, who, reco_bank_writer_open(ctx, &w, in("bank"), NULL, "more", &next, &done));
-    refused(RECO_E_BUSY, who, reco_bank_delete(ctx, in("bank"), &id, 1, NULL, 0, NULL, NULL));
+    refused(RECO_E_BUSY, who,
+            reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL));
     assert_int_equal(verify(in("bank"), true), 10); /* readers don't mind */
     assert_int_equal(write(finish[1], &c, 1), 1);
     wait_for(child, 0);
@@ -209,7 +210,8 @@ static void fail_to_write(void)
     int64_t id = 1;
     refused(RECO_E_IO, "writer.lock: Permission denied",
             reco_bank_writer_open(ctx, &w, in("bank"), NULL, "more", &next, &done));
-    refused(RECO_E_IO, "Permission denied", reco_bank_delete(ctx, in("bank"), &id, 1, NULL, 0, NULL, NULL));
+    refused(RECO_E_IO, "Permission denied",
+            reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL));
     reco_bank_spec spec = {.d = D};
     refused(RECO_E_IO, "Permission denied",
             reco_bank_writer_open(ctx, &w, in("bank/new"), &spec, "more", &next, &done));

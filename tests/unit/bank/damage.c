@@ -44,7 +44,7 @@ static void build(const char *path, const char *database_sql)
     ok(reco_bank_commit(ctx, w, 6, 1));
     reco_bank_writer_close(w);
     const int64_t first[] = {0, 2}, second = 7;
-    ok(reco_bank_delete(ctx, path, first, 2, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = first, .nids = 2}, NULL, NULL));
     ok(reco_bank_compact(ctx, path, NULL, NULL));
     ok(reco_bank_writer_open(ctx, &w, path, NULL, "", &next, &done));
     append_numbered(w, D, 6, 3);
@@ -53,7 +53,7 @@ static void build(const char *path, const char *database_sql)
     ok(reco_bank_append(ctx, w, x, x, &(reco_pair){.caption = "bare"}, 1));
     ok(reco_bank_commit(ctx, w, 0, 0));
     reco_bank_writer_close(w);
-    ok(reco_bank_delete(ctx, path, &second, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = &second, .nids = 1}, NULL, NULL));
     ok(reco_bank_index(ctx, path, RECO_SCAN_INT8, NULL));
     sql(in("bank/bank.sqlite"), database_sql);
     static const char *const names[FILES] = {
@@ -99,7 +99,7 @@ static uint64_t reading(const char *path)
     add(&h, info.fingerprint, strlen(info.fingerprint));
     int64_t ids[64];
     size_t n = 0;
-    if (reco_bank_ids(ctx, bank, 0, 64, ids, &n) == RECO_OK) add(&h, ids, n * sizeof *ids);
+    if (reco_bank_select(ctx, bank, NULL, 0, 64, ids, &n) == RECO_OK) add(&h, ids, n * sizeof *ids);
     for (int64_t id = 0; info.d == D && id < 12; id++) read_row(bank, id, &h);
     for (size_t nq = 1; info.d == D && nq <= QUERIES;
          nq *= QUERIES) { /* one alone is searched in its own way */

@@ -1,4 +1,5 @@
 /* Deletions: picked by any means, looked at, made or left. */
+#include "bank/write/deletion.h"
 #include "bank_test.h"
 
 enum { N = 3000, WIDTH = 8 };
@@ -20,7 +21,7 @@ static void test_picks(void **state)
     int64_t ids[20];
     size_t count;
     build_numbered(in("b"), WIDTH, N, 2);
-    ok(reco_bank_deletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), false, false));
     ok(reco_bank_deletion_id(ctx, d, 7, &n));
     assert_int_equal(n, 1);
     ok(reco_bank_deletion_id(ctx, d, 7, &n)); /* again: it is there still */
@@ -45,7 +46,8 @@ static void test_picks(void **state)
     ok(reco_bank_deletion_ids(ctx, d, 0, 2, ids, &count));
     assert_int_equal(count, 2);
     /* Another writer has to wait; readers see all until the commit. */
-    refused(RECO_E_BUSY, "writing", reco_bank_delete(ctx, in("b"), ids, 1, NULL, 0, NULL, NULL));
+    refused(RECO_E_BUSY, "writing",
+            reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids = ids, .nids = 1}, NULL, NULL));
     assert_int_equal(live(), N);
     ok(reco_bank_deletion_commit(ctx, d, &n));
     assert_int_equal(n, 5);
@@ -56,7 +58,7 @@ static void test_picks(void **state)
     reco_bank_deletion_close(d);
     assert_int_equal(live(), N - 5);
     /* Left alone: nothing happens. */
-    ok(reco_bank_deletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), false, false));
     ok(reco_bank_deletion_where(ctx, d, "1", &n));
     assert_int_equal(n, N - 5);
     reco_bank_deletion_close(d);
@@ -73,7 +75,7 @@ static void test_near(void **state)
     float query[WIDTH], row[WIDTH];
     const int64_t gone = 17;
     build_numbered(in("b"), WIDTH, N, 2);
-    ok(reco_bank_delete(ctx, in("b"), &gone, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids = &gone, .nids = 1}, NULL, NULL));
     ok(reco_bank_open(ctx, &bank, in("b")));
     numbered_unit(query, WIDTH, RECO_TEXT, 17);
     static int64_t ids[N], all[N];
@@ -102,13 +104,13 @@ static void test_near(void **state)
     refused(RECO_E_ARG, "side",
             reco_bank_within(ctx, bank, (reco_side)2, query, 0, 0, 1, ids, NULL, &found));
     reco_bank_close(bank);
-    ok(reco_bank_deletion_preview(ctx, &d, in("b")));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), false, true));
     ok(reco_bank_deletion_near(ctx, d, RECO_TEXT, query, 0.2f, &n));
     assert_int_equal(n, want);
     refused(RECO_E_ARG, "preview", reco_bank_deletion_commit(ctx, d, &n));
     reco_bank_deletion_close(d);
     assert_int_equal(live(), N - 1);
-    ok(reco_bank_deletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), false, false));
     ok(reco_bank_deletion_near(ctx, d, RECO_TEXT, query, 0.2f, &n));
     assert_int_equal(n, want);
     ok(reco_bank_deletion_commit(ctx, d, &n));
@@ -160,8 +162,8 @@ static void test_undelete(void **state)
     size_t found;
     float query[WIDTH] = {1};
     build_numbered(in("b"), WIDTH, 10, 2);
-    ok(reco_bank_delete(ctx, in("b"), gone, 3, NULL, 0, NULL, NULL));
-    ok(reco_bank_undeletion_preview(ctx, &d, in("b")));
+    ok(reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids = gone, .nids = 3}, NULL, NULL));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), true, true));
     ok(reco_bank_deletion_id(ctx, d, 4, &n));
     assert_int_equal(n, 0);
     ok(reco_bank_deletion_uri(ctx, d, "file:///3.jpg", &n));
@@ -176,10 +178,11 @@ static void test_undelete(void **state)
     refused(RECO_E_ARG, "not searched", reco_bank_deletion_near(ctx, d, RECO_IMAGE, query, 0, &n));
     refused(RECO_E_ARG, "preview", reco_bank_deletion_commit(ctx, d, &n));
     reco_bank_deletion_close(d);
-    ok(reco_bank_deletion_preview(ctx, &d, in("b")));
-    refused(RECO_E_ARG, "deleted ones", reco_bank_deletion_all(ctx, d, &n));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), false, true));
+    ok(reco_bank_deletion_all(ctx, d, &n));
+    assert_int_equal(n, 7); /* of the live ones */
     reco_bank_deletion_close(d);
-    ok(reco_bank_undeletion_open(ctx, &d, in("b")));
+    ok(reco_bank_deletion_open(ctx, &d, in("b"), true, false));
     ok(reco_bank_deletion_all(ctx, d, NULL));
     ok(reco_bank_deletion_doubles(ctx, d, 0, 8, ids, &found));
     assert_int_equal(found, 0);
@@ -195,12 +198,70 @@ static void test_undelete(void **state)
     reco_bank_close(bank);
 }
 
+static void count(void *user, const reco_pair *row)
+{
+    int64_t *sum = user;
+    *sum += 100 + row->id;
+}
+
+/* All of it by one call: each field adds rows. */
+static void test_rows(void **state)
+{
+    (void)state;
+    reco_delete_result r;
+    float near[WIDTH];
+    const reco_side side = RECO_TEXT;
+    const int64_t ids[] = {1, 50};
+    const char *uri = "file:///2.jpg";
+    int64_t sum = 0, doubles[2];
+    build_numbered(in("b"), WIDTH, 10, 3);
+    numbered_unit(near, WIDTH, RECO_TEXT, 5);
+    char list[300];
+    snprintf(list, sizeof list, "%s/ids", folder);
+    ok(reco_write_file(ctx, list, "3\n\n60\n", 6));
+    ok(reco_write_file(ctx, in("bad"), "3\nx\n", 4));
+    const reco_bank_rows rows = {.ids = ids,
+                                 .nids = 2,
+                                 .uris = &uri,
+                                 .nuris = 1,
+                                 .ids_file = list,
+                                 .where = "id = 4",
+                                 .near = near,
+                                 .sides = &side,
+                                 .nnear = 1,
+                                 .least = 0.999f};
+    reco_delete_opts opts = {.preview = 1, .row = count, .user = &sum};
+    ok(reco_bank_delete(ctx, in("b"), &rows, &opts, &r));
+    assert_true(r.rows == 5 && r.missing == 2 && r.doubts == 0 && sum == 500 + 1 + 2 + 3 + 4 + 5);
+    assert_int_equal(live(), 10);
+    ok(reco_bank_delete(ctx, in("b"), &rows, NULL, &r));
+    assert_true(r.rows == 5 && live() == 5);
+    refused(RECO_E_FORMAT, "\"x\" is no id",
+            reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids_file = in("bad")}, NULL, NULL));
+    const reco_bank_rows unsure = {.where = "json_extract(meta, '$.n') < 8 AND caption > 7"};
+    refused(RECO_E_ARG, "text with a number", reco_bank_delete(ctx, in("b"), &unsure, NULL, &r));
+    assert_true(r.doubts == 1 && r.rows > 0 && live() == 5);
+    const uint64_t would = r.rows;
+    ok(reco_bank_delete(ctx, in("b"), &unsure, &(reco_delete_opts){.sure = 1}, &r));
+    assert_true(r.rows == would && live() == 5 - (int64_t)would);
+    const reco_bank_rows all = {.all = 1};
+    ok(reco_bank_delete(ctx, in("b"), &all, NULL, &r));
+    assert_int_equal(live(), 0);
+    opts = (reco_delete_opts){.restore = 1, .doubles = doubles, .max_doubles = 2};
+    ok(reco_bank_delete(ctx, in("b"), &all, &opts, &r));
+    assert_true(r.rows == 10 && r.doubles == 0 && live() == 10);
+    refused(RECO_E_ARG, "not searched",
+            reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.near = near, .sides = &side, .nnear = 1},
+                             &opts, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_picks, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_near, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_undelete, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_rows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_segments, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -225,7 +225,7 @@ static void test_trigger(void **state)
     snprintf(file, sizeof file, "%s/bank.sqlite", path);
     sql(file, "CREATE TRIGGER t AFTER UPDATE ON pair BEGIN DELETE FROM pair; END");
     int64_t id = 2;
-    ok(reco_bank_delete(ctx, path, &id, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL));
     reco_bank *bank;
     ok(reco_bank_open(ctx, &bank, path));
     assert_numbered(bank, 5, 5);
@@ -243,7 +243,7 @@ static void use(const char *path, bool write_too)
         int64_t ids[10];
         size_t n;
         (void)reco_bank_search(ctx, bank, RECO_TEXT, query, 1, NULL, (reco_hits){ids, scores, NULL});
-        (void)reco_bank_ids(ctx, bank, 0, 10, ids, &n);
+        (void)reco_bank_select(ctx, bank, NULL, 0, 10, ids, &n);
         for (int64_t id = -1; id < 8; id++) {
             reco_pair pair;
             (void)reco_bank_gather(ctx, bank, RECO_IMAGE, &id, 1, x);
@@ -252,7 +252,7 @@ static void use(const char *path, bool write_too)
     }
     reco_bank_close(bank);
     int64_t id = 1;
-    if (write_too) (void)reco_bank_delete(ctx, path, &id, 1, NULL, 0, NULL, NULL);
+    if (write_too) (void)reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL);
 }
 
 static void damage(const char *path, const char *name, int rounds, size_t most_bytes)

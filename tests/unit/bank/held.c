@@ -39,7 +39,7 @@ static void test_has(void **state)
     assert_int_equal(has(w, "file:///3.jpg", "caption 3"), RECO_HELD_NOT);
     reco_bank_writer_close(w);
     const char *uri = "file:///1.jpg";
-    ok(reco_bank_delete(ctx, in("bank"), NULL, 0, &uri, 1, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("bank"), &(reco_bank_rows){.uris = &uri, .nuris = 1}, NULL, NULL));
     w = open_writer(in("bank"), 8, "job", 2, 0);
     assert_int_equal(has(w, "file:///0.jpg", "caption 0"), RECO_HELD_BY_JOB); /* of the run before */
     assert_int_equal(has(w, "file:///1.jpg", "caption 1"), RECO_HELD_NOT);

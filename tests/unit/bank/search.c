@@ -76,7 +76,7 @@ static reco_bank *delete_some(reco_bank *bank, kind k)
     reco_rng_seed(&rng, n);
     for (size_t i = 0; i < 5; i++) ids[i] = (int64_t)reco_rng_below(&rng, n);
     reco_bank_close(bank);
-    ok(reco_bank_delete(ctx, bank_path(d, n, k), ids, 5, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, bank_path(d, n, k), &(reco_bank_rows){.ids = ids, .nids = 5}, NULL, NULL));
     ok(reco_bank_open(ctx, &bank, bank_path(d, n, k)));
     return bank;
 }
@@ -393,7 +393,7 @@ static void test_index_by_itself(void **state)
 
     /* Compaction takes the old ones away and makes new ones. */
     int64_t id = 3;
-    ok(reco_bank_delete(ctx, path, &id, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL));
     ok(reco_bank_compact(ctx, path, NULL, NULL));
     assert_false(is_file(scan_file(path, 0)));
     reco_bank *bank;

@@ -43,7 +43,7 @@ static uint64_t ask(reco_ctx *own, const reco_bank *of, unsigned round)
     }
     sum += reco_bank_filter_count(filter);
     reco_bank_filter_free(filter);
-    right(reco_bank_ids(own, of, 0, ROWS, all, &n));
+    right(reco_bank_select(own, of, NULL, 0, ROWS, all, &n));
     sum = reco_hash64(all, n * sizeof *all, sum);
     right(reco_bank_get(own, of, all[round % n], &pair));
     sum = reco_hash64(pair.uri, strlen(pair.uri), sum);
@@ -52,7 +52,7 @@ static uint64_t ask(reco_ctx *own, const reco_bank *of, unsigned round)
     sum = reco_hash64(all, n * sizeof *all, sum);
     right(reco_bank_within(own, of, RECO_TEXT, query, 0.2f, 0, ROWS, all, NULL, &n));
     sum = reco_hash64(all, n * sizeof *all, sum);
-    right(reco_bank_deleted_ids(own, of, 0, ROWS, all, &n));
+    right(reco_bank_select_deleted(own, of, NULL, 0, ROWS, all, &n));
     sum = reco_hash64(all, n * sizeof *all, sum);
     if (n) {
         right(reco_bank_get_deleted(own, of, all[round % n], &pair));
@@ -117,7 +117,8 @@ static void *follow(void *arg)
 static void write_some(reco_ctx *own, const char *path, uint64_t from)
 {
     reco_bank_writer *w;
-    uint64_t next, deleted;
+    uint64_t next;
+    reco_delete_result gone;
     int done;
     int64_t ids[20];
     ok(reco_bank_writer_open(own, &w, path, NULL, "", &next, &done));
@@ -125,8 +126,8 @@ static void write_some(reco_ctx *own, const char *path, uint64_t from)
     ok(reco_bank_commit(own, w, 0, 0));
     reco_bank_writer_close(w);
     for (int64_t i = 0; i < 20; i++) ids[i] = (int64_t)from - 40 + 2 * i;
-    ok(reco_bank_delete(own, path, ids, 20, NULL, 0, &deleted, NULL));
-    assert_int_equal(deleted, 20);
+    ok(reco_bank_delete(own, path, &(reco_bank_rows){.ids = ids, .nids = 20}, NULL, &gone));
+    assert_int_equal(gone.rows, 20);
 }
 
 static void test_shared(void **state)
@@ -144,7 +145,8 @@ static void test_shared(void **state)
         ok(reco_bank_commit(ctx, w, 0, 0));
     }
     reco_bank_writer_close(w);
-    for (int64_t i = 3; i < ROWS; i += 50) ok(reco_bank_delete(ctx, path, &i, 1, NULL, 0, NULL, NULL));
+    for (int64_t i = 3; i < ROWS; i += 50)
+        ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = &i, .nids = 1}, NULL, NULL));
     ok(reco_bank_open(ctx, &bank, path));
     for (unsigned round = 0; round < ROUNDS; round++) want[round] = ask(ctx, bank, round);
 

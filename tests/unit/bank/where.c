@@ -1,4 +1,5 @@
 /* Conditions: what they find, and that nobody gets more than an answer out of them. */
+#include "bank/write/deletion.h"
 #include "bank_test.h"
 
 #include <time.h>
@@ -13,7 +14,7 @@ static int set_up_bank(void **state)
     if (set_up(state) != 0) return -1;
     const int64_t gone[] = {3, 50};
     build_numbered(in("b"), WIDTH, N, 3);
-    ok(reco_bank_delete(ctx, in("b"), gone, 2, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids = gone, .nids = 2}, NULL, NULL));
     ok(reco_bank_open(ctx, &bank, in("b")));
     return 0;
 }
@@ -350,12 +351,12 @@ static void test_doubts(void **state)
     /* A deletion knows of it, too. */
     reco_bank_deletion *d;
     uint64_t picked;
-    ok(reco_bank_deletion_preview(ctx, &d, in("p")));
+    ok(reco_bank_deletion_open(ctx, &d, in("p"), false, true));
     ok(reco_bank_deletion_where(ctx, d, "meta->>'n' > 2", &picked));
     assert_int_equal(picked, 2);
-    assert_int_equal(reco_bank_deletion_doubts(d), 0);
+    assert_int_equal(d->doubts, 0);
     ok(reco_bank_deletion_where(ctx, d, "meta->>'price' > 100", &picked));
-    assert_int_equal(reco_bank_deletion_doubts(d), 1);
+    assert_int_equal(d->doubts, 1);
     reco_bank_deletion_close(d);
 }
 
@@ -385,7 +386,7 @@ static void test_snapshot_and_search(void **state)
 {
     (void)state;
     const int64_t gone = 10;
-    ok(reco_bank_delete(ctx, in("b"), &gone, 1, NULL, 0, NULL, NULL));
+    ok(reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids = &gone, .nids = 1}, NULL, NULL));
     assert_int_equal(count("id = 10"), 1);
     reco_bank *later;
     reco_bank_filter *filter, *by_hand;
