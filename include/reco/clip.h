@@ -117,13 +117,6 @@ RECO_API reco_status reco_model_embed_texts(reco_ctx *ctx, const reco_model *mod
  *   ids     [n][context], behind the end token padded with anything. RECO_E_ARG for an id that is not in the vocabulary */
 RECO_API reco_status reco_model_embed_tokens(reco_ctx *ctx, const reco_model *model, const int32_t *ids,
                                              size_t n, float *out);
-/* The same, and what the model reads of each text: hashes [n], of its tokens, equal where they are. */
-RECO_API reco_status reco_model_embed_hashed(reco_ctx *ctx, const reco_model *model,
-                                             const char *const *texts, size_t n, float *out,
-                                             unsigned char *cut, uint64_t *hashes);
-/* That hash alone. */
-RECO_API reco_status reco_model_hash_tokens(reco_ctx *ctx, const reco_model *model, const char *text,
-                                            uint64_t *hash);
 
 #ifdef __cplusplus
 }

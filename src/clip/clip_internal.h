@@ -5,7 +5,7 @@
 
 #include "io/io.h"
 #include "kernels/kernels.h"
-#include "reco/clip.h"
+#include "clip/clip.h"
 #include "text/text.h"
 
 /* Which row of a sequence becomes the embedding. */

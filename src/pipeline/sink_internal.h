@@ -2,6 +2,7 @@
 #ifndef RECO_SRC_SINK_INTERNAL_H
 #define RECO_SRC_SINK_INTERNAL_H
 
+#include "bank/bank.h"
 #include "pipeline/sink.h"
 
 /* What is to become of a record. */

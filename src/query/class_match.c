@@ -1,4 +1,5 @@
 /* Which classes are one, and which class a label means. */
+#include "clip/clip.h"
 #include "io/io.h"
 #include "query/class_list.h"
 

@@ -1,3 +1,4 @@
+#include "clip/clip.h"
 #include "query/classifier.h"
 
 /* {}, or {c} as CLIP_benchmark's files have it. */

@@ -1,4 +1,5 @@
 /* Which candidate the caption of a row of the memory is. */
+#include "clip/clip.h"
 #include "io/io.h"
 #include "kernels/kernels.h"
 #include "query/classifier.h"

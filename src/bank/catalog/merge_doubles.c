@@ -1,3 +1,4 @@
+#include "bank/bank.h"
 #include "bank/catalog/sqlite.h"
 
 /* Pairs that another bank had, found as an addition finds them (pipeline/sink_judge.c), but all at once: those of one picture lie

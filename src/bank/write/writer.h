@@ -2,6 +2,7 @@
 #ifndef RECO_SRC_BANK_WRITER_H
 #define RECO_SRC_BANK_WRITER_H
 
+#include "bank/bank.h"
 #include "bank/segment/segment.h"
 
 /* A vector that takes the place of another. */

@@ -1,4 +1,5 @@
 /* Classes and labels, who made embeddings, and where output may go; whole commands are tested in tests/cli. */
+#include "clip/clip.h"
 #include "pipeline/provenance.h"
 #include "query/class_list.h"
 

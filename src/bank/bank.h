@@ -1,0 +1,66 @@
+/* bank/bank.h: what pipeline/ needs of a writer beside reco/bank.h, to know whether a record is a row already, and to change it. */
+#ifndef RECO_SRC_BANK_H
+#define RECO_SRC_BANK_H
+
+#include "reco/bank.h"
+
+/* RECO_OK when append would take the pair; RECO_E_ARG says what is wrong with it: a caption, uri or meta that is too
+ * long or not UTF-8, a meta that is no JSON object. */
+reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair);
+
+/* A row that is live, or appended and not yet committed, as reco_bank_seek finds it. */
+typedef enum reco_bank_held {
+    RECO_HELD_NOT = 0,
+    RECO_HELD_BEFORE = 1, /* since before this job began */
+    RECO_HELD_BY_JOB = 2  /* it came earlier in this job, in this run or one that was interrupted */
+} reco_bank_held;
+typedef enum reco_picture_is {
+    RECO_PICTURE_UNKNOWN = 0, /* the content of one of the two was never read */
+    RECO_PICTURE_SAME = 1,
+    RECO_PICTURE_OTHER = 2
+} reco_picture_is;
+typedef struct reco_bank_found {
+    int64_t id; /* -1: there is none */
+    reco_bank_held held;
+    reco_picture_is same;
+    int others; /* 1: the picture has more rows (with any_caption) */
+} reco_bank_found;
+
+/* Is there a row of this picture? One is, whose place is pair's, or which has no place (of a bank of format 1 or 2) and whose
+ * uri is pair's or `resolved`; one of the same content comes first, then the least id.
+ *   pair         uri, place, content and caption are looked at
+ *   resolved     the absolute path or URL of pair->uri; may be NULL
+ *   any_caption  1: whatever the row's caption; 0: it must be pair's */
+reco_status reco_bank_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair, const char *resolved,
+                           int any_caption, reco_bank_found *out);
+
+/* From now on rows can be found by the value of this column of theirs, in whose name case and blanks around it don't matter.
+ * Reads all live rows once; what it notes lies on disk. */
+reco_status reco_bank_key_by(reco_ctx *ctx, reco_bank_writer *w, const char *column);
+/* The row whose column has the value that `meta` has there (compared as text).
+ *   rows  how many there are; 0: none, and the value is noted, so that *id is -1 when it comes again; -1: meta has no value */
+reco_status reco_bank_seek_key(reco_ctx *ctx, reco_bank_writer *w, const char *meta, int64_t *id,
+                               int64_t *rows);
+
+/* Note that a record is of this row. *before: an earlier one was, since the writer was opened. */
+reco_status reco_bank_touch(reco_ctx *ctx, reco_bank_writer *w, int64_t id, int *before);
+
+/* The image vector [d] of a committed row whose picture has this very content [RECO_BANK_HASH]; *found 0: there is none. */
+reco_status reco_bank_seek_picture(reco_ctx *ctx, reco_bank_writer *w, const unsigned char *content,
+                                   float *image, int *found);
+
+/* A vector [d] of a committed row, and what it says, as of the last commit. */
+reco_status reco_bank_writer_gather(reco_ctx *ctx, reco_bank_writer *w, reco_side side, int64_t id,
+                                    float *out);
+reco_status reco_bank_writer_get(reco_ctx *ctx, reco_bank_writer *w, int64_t id, reco_pair *out);
+
+/* Row pair->id, live and committed, is to say what pair says, and to have these vectors [d] (NULL: those it has). It keeps its
+ * id. Seen from the next commit on, which writes anew the vector files that hold changed vectors; until then they are held
+ * in memory, 2 d bytes each. RECO_E_ARG as reco_bank_append. */
+reco_status reco_bank_change(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair, const float *image,
+                             const float *text);
+
+/* Rows that this job has appended, in this run and in those before it that were interrupted. */
+int64_t reco_bank_writer_added(const reco_bank_writer *w);
+
+#endif
