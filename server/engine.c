@@ -228,8 +228,8 @@ static void search_all(serve *s, batch *b, reco_ctx *ctx)
 
 static void answer(serve *s, serve_request *r, reco_ctx *ctx)
 {
-    double patience = s->opts->patience > 0 ? s->opts->patience : 60, took = serve_now() - r->began;
-    if (r->cancelled && took > patience)
+    double took = serve_now() - r->began;
+    if (r->cancelled && took > serve_patience(s))
         serve_fail(r, 503, "the request waited %.0f s", took);
     else if (r->cancelled)
         serve_fail(r, 499, "the client has gone");
@@ -246,7 +246,7 @@ void *serve_engine(void *user)
     serve *s = user;
     reco_ctx *ctx = s->engine_ctx;
     batch *b = s->batch;
-    double looked = serve_now(), patience = s->opts->patience > 0 ? s->opts->patience : 60;
+    double looked = serve_now();
     while (gather(s, b)) {
         double now = serve_now();
         bool look = now - looked > LOOK_SECONDS;
@@ -256,7 +256,7 @@ void *serve_engine(void *user)
         for (size_t i = 0; i < b->n; i++) {
             b->requests[i]->batch = b->n;
             b->requests[i]->cancelled =
-                now - b->requests[i]->began > patience || serve_is_gone(b->requests[i]);
+                now - b->requests[i]->began > serve_patience(s) || serve_is_gone(b->requests[i]);
         }
         atomic_fetch_add(&s->metrics.batches, 1);
         atomic_fetch_add(&s->metrics.batched, b->n);

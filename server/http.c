@@ -16,10 +16,11 @@ double serve_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+double serve_patience(const serve *s) { return s->opts->patience > 0 ? s->opts->patience : 60; }
+
 double serve_idle_seconds(const serve *s)
 {
-    double patience = s->opts->patience;
-    return patience > 0 && patience < IDLE_SECONDS ? patience : IDLE_SECONDS;
+    return serve_patience(s) < IDLE_SECONDS ? serve_patience(s) : IDLE_SECONDS;
 }
 
 const char *serve_header(const serve_request *r, const char *name)

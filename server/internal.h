@@ -16,13 +16,19 @@ struct MHD_Daemon;
 
 /* ---- state.c: what is served ---- */
 
-enum { SERVE_FILTERS = 16, SERVE_CLASSIFIERS = 8, SERVE_NAME_BYTES = 128 };
+enum { SERVE_FILTERS = 16, SERVE_CLASSIFIERS = 8, SERVE_FACETS = 8, SERVE_NAME_BYTES = 128 };
 
 typedef struct serve_filter {
     char *where;
     reco_bank_filter *filter;
     uint64_t used;
 } serve_filter;
+
+typedef struct serve_facets {
+    char *where;
+    json_t *answer;
+    uint64_t used;
+} serve_facets;
 
 /* A bank as it is read. The engine alone reads `now`; who has written leaves a newer snapshot in `next`. */
 typedef struct serve_bank {
@@ -32,7 +38,9 @@ typedef struct serve_bank {
     reco_bank_info info; /* of now, under the lock */
     reco_bank *next;     /* under the lock */
     serve_filter filters[SERVE_FILTERS];
-    uint64_t snapshot; /* how many were opened */
+    uint64_t snapshot;  /* how many were opened */
+    reco_bank *counted; /* the counter's, and what it counted there */
+    serve_facets facets[SERVE_FACETS];
 } serve_bank;
 
 /* How often somebody may ask: a bucket of `burst` requests that fills again by `each` a second; each 0: as often as they like. */
@@ -76,11 +84,11 @@ typedef struct serve {
     size_t ntokens;
     serve_rate anybody;   /* where there are no tokens; under the lock */
     pthread_mutex_t lock; /* of queues, tokens, snapshots and names */
-    serve_queue questions, changes, pictures, fetches;
+    serve_queue questions, changes, pictures, fetches, counts;
     bool stopping;
     serve_metrics metrics;
     time_t began;
-    reco_ctx *engine_ctx, *writer_ctx, *picture_ctx;
+    reco_ctx *engine_ctx, *writer_ctx, *picture_ctx, *counter_ctx;
     void *batch; /* the engine's */
     pthread_mutex_t connections_lock;
     serve_connection *connections; /* under it, */
@@ -203,6 +211,7 @@ reco_status serve_refine(serve *s, const serve_request *r, const serve_item *ite
 extern const serve_route serve_routes[];
 extern const size_t serve_nroutes;
 reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error);
+double serve_patience(const serve *s);     /* how long a request may take */
 double serve_idle_seconds(const serve *s); /* how long headers may take, and nothing may come */
 /* A header's value, or NULL. */
 const char *serve_header(const serve_request *r, const char *name);
@@ -238,6 +247,8 @@ void *serve_engine(void *s);
 void *serve_writer(void *s);
 void *serve_painter(void *s);
 void *serve_fetcher(void *s);
+void *serve_counter(void *s);
+void serve_facets_free(serve_bank *bank);
 /* The next one of a queue, when there is one; NULL: the server stops. */
 serve_request *serve_dequeue(serve *s, serve_queue *q);
 /* A picture made small, as a JPEG; kept for the next time. To be freed; NULL: it can't be read. */

@@ -20,6 +20,7 @@ const serve_route serve_routes[] = {
      .parse = serve_delete_parse,
      .finish = serve_delete_finish,
      .writes = true},
+    {.method = "GET", .path = "/v1/facets", .parse = serve_facets_parse, .finish = serve_facets_finish},
     {.method = "GET",
      .path = "/v1/pictures",
      .parse = serve_picture_parse,

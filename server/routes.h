@@ -18,6 +18,9 @@ serve_finish_fn serve_search_finish, serve_refine_finish, serve_rows_finish, ser
 /* classify.c */
 serve_parse_fn serve_classify_parse;
 serve_finish_fn serve_classify_finish;
+/* facets.c */
+serve_parse_fn serve_facets_parse;
+serve_finish_fn serve_facets_finish;
 /* pairs.c */
 serve_parse_fn serve_add_parse, serve_delete_parse;
 serve_finish_fn serve_add_finish, serve_delete_finish;

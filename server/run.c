@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { THREADS = 7 };
+enum { THREADS = 8 };
 
 static reco_status refuse(char *error, reco_ctx *ctx, reco_status status)
 {
@@ -69,12 +69,12 @@ static reco_status write_port(const serve_opts *o, unsigned port, char *error)
 
 /* Threads, and the queue of each, in the order in which they hand on what they have: to the engine, and from there to the painter. */
 static void *(*const mains[THREADS])(void *) = {serve_fetcher, serve_fetcher, serve_fetcher, serve_fetcher,
-                                                serve_engine,  serve_writer,  serve_painter};
+                                                serve_engine,  serve_writer,  serve_painter, serve_counter};
 
 static void stop(serve *s, pthread_t threads[THREADS], int n)
 {
-    serve_queue *const queues[THREADS] = {&s->fetches,   &s->fetches, &s->fetches, &s->fetches,
-                                          &s->questions, &s->changes, &s->pictures};
+    serve_queue *const queues[THREADS] = {&s->fetches,   &s->fetches, &s->fetches,  &s->fetches,
+                                          &s->questions, &s->changes, &s->pictures, &s->counts};
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
     pthread_mutex_unlock(&s->lock);
@@ -108,7 +108,8 @@ static reco_status make_contexts(serve *s)
     beside.wait = 30;
     status = reco_ctx_create(&s->writer_ctx, &beside);
     beside.threads = 1;
-    return status == RECO_OK ? reco_ctx_create(&s->picture_ctx, &beside) : status;
+    if (status == RECO_OK) status = reco_ctx_create(&s->picture_ctx, &beside);
+    return status == RECO_OK ? reco_ctx_create(&s->counter_ctx, &beside) : status;
 }
 
 reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
@@ -134,6 +135,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     begin_queue(&s.changes);
     begin_queue(&s.pictures);
     begin_queue(&s.fetches);
+    begin_queue(&s.counts);
     reco_status status = make_contexts(&s);
     if (status == RECO_OK)
         status = reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1, .max_isa = opts->max_isa});
@@ -175,5 +177,6 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     reco_ctx_free(s.engine_ctx);
     reco_ctx_free(s.writer_ctx);
     reco_ctx_free(s.picture_ctx);
+    reco_ctx_free(s.counter_ctx);
     return status;
 }

@@ -68,6 +68,8 @@ void serve_state_close(serve *s)
         drop_filters(&s->banks[i]);
         reco_bank_close(s->banks[i].now);
         reco_bank_close(s->banks[i].next);
+        reco_bank_close(s->banks[i].counted);
+        serve_facets_free(&s->banks[i]);
         free(s->banks[i].path);
     }
     free(s->banks);

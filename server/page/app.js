@@ -152,7 +152,7 @@ async function erase(hit) {
   }
 }
 
-/* ---- filters: columns of the user's in what was found ---- */
+/* ---- filters: columns of the user's, with how many rows of the bank have each value ---- */
 
 function quote(text) {
   return "'" + String(text).replaceAll("'", "''") + "'";
@@ -163,22 +163,19 @@ function condition(column, value) {
   return `json_extract(meta,${path}) = ${typeof value === "number" ? value : quote(value)}`;
 }
 
-function showFilters(found) {
-  const counts = new Map(), hits = new Map(found.map((hit) => [hit.id, hit]));
-  for (const hit of hits.values())
-    for (const [name, value] of Object.entries(hit.meta || {}))
-      if (["string", "number"].includes(typeof value) && String(value).length < 40) {
-        const key = JSON.stringify([name, value]);
-        counts.set(key, (counts.get(key) || 0) + 1);
-      }
+async function showFilters(bank, where, turn) {
   const active = state().where;
+  const told = await ask("GET", "/v1/facets?" + new URLSearchParams(where ? { bank, where } : { bank })).catch(() => ({ facets: [] }));
+  if (turn !== latest) return;
   const buttons = active.map((where) => make("button", { type: "button", "aria-pressed": "true", onclick: () => go({ where: active.filter((w) => w !== where) }) }, where + " ×"));
-  for (const [key, n] of [...counts].sort((a, b) => b[1] - a[1]).slice(0, 24)) {
-    if (n < 2) break; /* a value of one row alone says nothing that the row does not */
-    const [name, value] = JSON.parse(key), where = condition(name, value);
-    if (active.includes(where)) continue;
-    buttons.push(make("button", { type: "button", "aria-pressed": "false", onclick: () => go({ where: [...active, where] }) }, `${name}: ${value} (${n})`));
-  }
+  /* A value of one row says nothing that the row does not, and one of all rows nothing at all; columns of few values make the best filters. */
+  for (const facet of told.facets.sort((a, b) => a.more - b.more || a.values.length - b.values.length))
+    for (const { value, rows } of facet.values.filter((v) => v.rows > 1 && v.rows < told.rows && typeof v.value !== "boolean" && String(v.value).length < 40).slice(0, 8)) {
+      const where = condition(facet.column, value);
+      if (active.includes(where) || buttons.length > 32) continue;
+      buttons.push(make("button", { type: "button", "aria-pressed": "false", onclick: () => go({ where: [...active, where] }) },
+        `${facet.column}: ${value} (${rows})`));
+    }
   $("filters").hidden = buttons.length === 0;
   $("filters").replaceChildren(make("span", {}, "Only: "), ...buttons);
 }
@@ -211,7 +208,7 @@ async function search(s, turn) {
   if (both) columns.append(column("With the memory", refined.hits, plain.hits, refined.mixture));
   $("results").replaceChildren(columns);
   if (both) $("results").append(make("details", {}, make("summary", {}, "What the memory said of the query"), neighbours(refined.explanation)));
-  showFilters([...plain.hits, ...(both ? refined.hits : [])]);
+  showFilters(body.bank, body.where, turn);
   const cut = plain.truncated ? " The text is longer than the model reads, and was cut." : "";
   const n = plain.hits.length;
   say(`${n} ${s.in === "text" ? "caption" : "picture"}${n === 1 ? "" : "s"} found.${cut}`);

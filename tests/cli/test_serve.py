@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import unittest
+import urllib.parse
 
 from common import MODEL, png
 from serving import Serving
@@ -194,6 +195,27 @@ class Serve(Serving):
         self.assertIn("alice", [line.get("who") for line in lines])
         self.assertNotIn("0123456789abcdef", (self.dir / "log").read_text())
 
+    def test_facets(self):
+        (self.dir / "p/more.jsonl").write_text("".join(json.dumps(
+            {"image": f"{i}.png", "text": f"more {i}", "brand": "Fiat" if i % 3 else "Škoda", "sale": i < 4, "long": "x" * 200, "list": [i]}) + "\n" for i in range(6)))
+        self.reco("bank", "add", "--model", MODEL, "--pairs", "p/more.jsonl", "--several-captions", "shop.bank")
+        self.start()
+        told = self.ask("GET", "/v1/facets")[2]
+        facets = {f["column"]: f for f in told["facets"]}
+        self.assertEqual((told["rows"], sorted(facets)), (self.N + 6, ["brand", "list", "long", "price", "sale", "when"]))
+        self.assertEqual(facets["brand"], {"column": "brand", "rows": 6, "more": False, "values": [{"value": "Fiat", "rows": 4}, {"value": "Škoda", "rows": 2}]})
+        self.assertEqual(facets["sale"]["values"], [{"value": True, "rows": 4}, {"value": False, "rows": 2}])
+        self.assertEqual([(facets[c]["more"], facets[c]["values"]) for c in ("long", "list")], [(True, [])] * 2)
+        self.assertEqual((facets["when"]["values"], len(facets["price"]["values"])), ([{"value": 1732752000.123456, "rows": self.N}], self.N))
+        some = "/v1/facets?where=" + urllib.parse.quote("json_extract(meta,'$.brand') = 'Fiat'")
+        for _ in range(2):
+            told = self.ask("GET", some)[2]
+            self.assertEqual((told["rows"], [f["rows"] for f in told["facets"] if f["column"] == "sale"]), (4, [4]))
+        self.assertEqual(self.ask("GET", "/v1/facets?where=nonsense")[0], 400)
+        self.assertEqual(self.ask("GET", "/v1/facets?bank=none")[0], 404)
+        self.assertEqual(self.ask("DELETE", "/v1/pairs", {"where": "caption = 'more 1'"})[2]["deleted"], 1)
+        self.assertEqual(self.ask("GET", some)[2]["rows"], 3)
+
     def test_configuration(self):
         (self.dir / "two.bank").symlink_to("shop.bank")
         (self.dir / "c.toml").write_text(f'model = "{MODEL}"\nbank = ["shop.bank", "two.bank"]\nread-only = true\nmax-body = 1\nquiet = false\n')
@@ -273,6 +295,7 @@ class Serve(Serving):
         self.assertIn("With the memory", shown)
         self.assertIn("thing number 3", shown)
         self.assertIn("13 captions found.", shown)
+        self.assertIn(f"when: 1732752000.123456 ({self.N})", shown)
         self.assertIn("&lt;img src=x onerror=alert(1)&gt;", shown)
         self.assertNotIn('src="x"', shown)
         shown = self.browse("#id=5&in=image&where=" + "json_extract(meta,'%24.%22price%22')+%3D+0.3")

@@ -296,7 +296,7 @@ class Hard(Serving):
                     ("POST", "/v1/classify", {"image": self.picture(4), "classes": ["thing number 4", f"thing {number % 3}"]}),
                     ("POST", "/v1/refine", {"text": "thing"}), ("POST", "/v1/embeddings", {"input": ["a", "b"]}),
                     ("POST", "/knn-service", {"text": "thing", "num_images": 3}),
-                    ("GET", f"/v1/pairs?from={number % 9}", None), ("GET", "/v1/banks", None), ("GET", "/metrics", None),
+                    ("GET", f"/v1/pairs?from={number % 9}", None), ("GET", "/v1/banks", None), ("GET", "/metrics", None), ("GET", "/v1/facets", None),
                     ("GET", f"/v1/pictures?id={number % 12}&edge=16", None), ("POST", "/v1/reload", None),
                     ("POST", "/v1/pairs", {"pairs": [self.pair(number)]})])
                 status, _, answer = self.ask(method, path, body, who)
