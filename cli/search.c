@@ -205,10 +205,11 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
 /* Rows that were found, as an array or as lines of text; those of a mixture show their cosines, too. */
 static reco_status print(cli *c, const reco_bank *bank, const reco_answer *list, bool mixed, json_t *hits)
 {
+    reco_pair pairs[RECO_BANK_MAX_K];
+    reco_status status = reco_bank_get_many(c->ctx, bank, list->ids, *list->counts, pairs);
+    if (status != RECO_OK) return status;
     for (size_t i = 0; i < *list->counts; i++) {
-        reco_pair pair;
-        reco_status status = reco_bank_get(c->ctx, bank, list->ids[i], &pair);
-        if (status != RECO_OK) return status;
+        reco_pair pair = pairs[i];
         if (c->json) {
             json_t *hit = cli_row(&pair);
             json_object_set_new(hit, "score", cli_score(list->scores[i]));

@@ -42,15 +42,32 @@ json_t *serve_vector(const float *x, size_t d)
     return list;
 }
 
+static json_t *row_of(const reco_pair *pair)
+{
+    json_t *meta = pair->meta ? json_loads(pair->meta, 0, NULL) : NULL;
+    return json_pack("{s:I, s:s, s:s?, s:o}", "id", (json_int_t)pair->id, "caption", pair->caption, "uri",
+                     pair->uri, "meta", meta ? meta : json_null());
+}
+
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id)
 {
     reco_pair pair;
     if (reco_bank_get(ctx, bank->now, id, &pair) != RECO_OK) return NULL;
-    json_t *meta = pair.meta ? json_loads(pair.meta, 0, NULL) : NULL;
-    json_t *row = json_pack("{s:I, s:s, s:s?, s:o}", "id", (json_int_t)pair.id, "caption", pair.caption,
-                            "uri", pair.uri, "meta", meta ? meta : json_null());
+    json_t *row = row_of(&pair);
     reco_pair_free(&pair);
     return row;
+}
+
+void serve_rows(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n, json_t **rows)
+{
+    reco_pair *pairs = calloc(n, sizeof *pairs);
+    bool all = pairs && reco_bank_get_many(ctx, bank->now, ids, n, pairs) == RECO_OK;
+    for (size_t i = 0; i < n; i++) {
+        rows[i] =
+            all ? row_of(&pairs[i]) : serve_row(ctx, bank, ids[i]); /* one may be gone since it was found */
+        if (all) reco_pair_free(&pairs[i]);
+    }
+    free(pairs);
 }
 
 /* The file of a row's picture on this machine; NULL where it is none. To be freed. */

@@ -288,6 +288,8 @@ void serve_ask_engine(serve *s, serve_request *r);
 
 /* {"id", "caption", "uri", "meta"} of a row; NULL: it is not there. */
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id);
+/* Many at once; NULL for those that are not there. */
+void serve_rows(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n, json_t **rows);
 json_t *serve_score(float score);
 /* As text, numbers as they were written; NULL when memory ran out. To be freed. */
 char *serve_dump(const json_t *value);

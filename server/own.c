@@ -148,9 +148,10 @@ static json_t *result(serve *s, const serve_request *r, const serve_item *item, 
     if (item->status != RECO_OK)
         return json_pack("{s:s, s:i}", "error", item->error ? item->error : "out of memory", "status",
                          serve_http_status(item->status));
-    json_t *hits = json_array();
+    json_t *hits = json_array(), *rows[RECO_BANK_MAX_K];
+    serve_rows(ctx, r->bank, item->ids, item->n, rows);
     for (size_t i = 0; i < item->n; i++) {
-        json_t *hit = serve_row(ctx, r->bank, item->ids[i]);
+        json_t *hit = rows[i];
         if (!hit) continue;
         json_object_set_new(hit, "score", serve_score(item->scores[i]));
         if (item->plain) json_object_set_new(hit, "plain", serve_score(item->plain[i]));
@@ -296,11 +297,10 @@ void serve_rows_finish(serve *s, serve_request *r, reco_ctx *ctx)
         serve_fail_status(r, ctx, status);
         return;
     }
-    json_t *rows = json_array();
-    for (size_t i = 0; i < n; i++) {
-        json_t *row = serve_row(ctx, r->bank, ids[i]);
-        if (row) json_array_append_new(rows, row);
-    }
+    json_t *rows = json_array(), *each[RECO_BANK_MAX_K];
+    serve_rows(ctx, r->bank, ids, n, each);
+    for (size_t i = 0; i < n; i++)
+        if (each[i]) json_array_append_new(rows, each[i]);
     bool more = n == r->ask.k;
     serve_reply(
         r, 200,

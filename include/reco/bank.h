@@ -158,6 +158,12 @@ RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco
                                       const float *queries, size_t nq, const reco_search_opts *opts,
                                       reco_hits hits);
 
+/* The same, and the vectors of what is found: on servers all that a question needs comes in one round trip.
+ *   vectors  [2] by reco_side: [nq][k][d] to be filled, zero where nothing is found, or NULL where they are not wanted */
+RECO_API reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side,
+                                        const float *queries, size_t nq, const reco_search_opts *opts,
+                                        reco_hits hits, float *const vectors[2]);
+
 /* Vectors of rows by id, as f32.
  *   out   [n][d]; rows of id -1 are zero
  * RECO_E_NOTFOUND for an id that the snapshot does not hold (deleted ones are still readable until compacted). */

@@ -79,6 +79,13 @@ static reco_status check_queries(reco_ctx *ctx, const float *queries, size_t nq,
 reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
                              size_t nq, const reco_search_opts *opts, reco_hits hits)
 {
+    return reco_bank_retrieve(ctx, bank, side, queries, nq, opts, hits, (float *const[2]){NULL, NULL});
+}
+
+reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                               size_t nq, const reco_search_opts *opts, reco_hits hits,
+                               float *const vectors[2])
+{
     reco_search_opts settled = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT;
     if (!settled.k) settled.k = DEFAULT_K;
     if (settled.min_similarity <= -1) settled.min_similarity = -INFINITY; /* sums round */
@@ -89,7 +96,12 @@ reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     if (settled.filter && settled.filter->bank != bank)
         return reco_fail(ctx, RECO_E_ARG, "bank: the filter belongs to another open bank");
     RECO_TRY(check_queries(ctx, queries, nq, bank->info.d));
-    return bank->ops->search(ctx, bank, side, queries, nq, &settled, hits);
+    if (bank->ops->retrieve)
+        return bank->ops->retrieve(ctx, bank, side, queries, nq, &settled, hits, vectors);
+    RECO_TRY(bank->ops->search(ctx, bank, side, queries, nq, &settled, hits));
+    for (reco_side of = 0; of < 2; of++)
+        if (vectors[of]) RECO_TRY(bank->ops->gather(ctx, bank, of, hits.ids, nq * settled.k, vectors[of]));
+    return RECO_OK;
 }
 
 reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,

@@ -24,6 +24,10 @@ typedef struct reco_bank_ops {
                                 const char *where);
     reco_status (*search)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
                           size_t nq, const reco_search_opts *opts, reco_hits hits);
+    /* The same with vectors, as reco_bank_retrieve; NULL: they are gathered. */
+    reco_status (*retrieve)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                            size_t nq, const reco_search_opts *opts, reco_hits hits,
+                            float *const vectors[2]);
     reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
                           float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
     reco_status (*gather)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,

@@ -9,7 +9,7 @@ typedef struct work {
     const reco_question *q;
     reco_settings s;
     reco_fusion_config config;
-    reco_side searched;
+    reco_side searched, fused;
     size_t d, reach, fetch; /* neighbours that are listed, that are looked for */
     bool fuses;             /* neighbours take part */
 } work;
@@ -24,25 +24,24 @@ static void narrow(reco_hits to, size_t want, reco_hits from, size_t have, size_
     }
 }
 
-/* Of n items and their neighbours the weights, and the refined rows. */
-static reco_status fuse(reco_ctx *ctx, const work *w, const float *x, reco_hits found, size_t n,
-                        float *rows, float *weights)
+/* Of n items and their neighbours the weights, and the refined rows. retrieved [n][k][d] has what is fused, where no more than k
+ * were looked for. */
+static reco_status fuse(reco_ctx *ctx, const work *w, const float *x, reco_hits found, float *retrieved,
+                        size_t n, float *rows, float *weights)
 {
     const size_t k = w->s.k;
-    reco_side side = w->q->side, fused = reco_modality_side(w->config.fuse, side);
+    reco_side side = w->q->side;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    float *retrieved = reco_scratch(ctx, n * k * w->d, sizeof *retrieved, "retrieved");
     reco_hits near = found;
-    if (!retrieved) RECO_GO(RECO_E_NOMEM);
     if (w->fetch > k) {
         near = (reco_hits){reco_scratch(ctx, n * k, sizeof *near.ids, "hits"),
                            reco_scratch(ctx, n * k, sizeof *near.scores, "hits"),
                            reco_scratch(ctx, n, sizeof *near.counts, "hits")};
         if (!near.ids || !near.scores || !near.counts) RECO_GO(RECO_E_NOMEM);
         narrow(near, k, found, w->fetch, n);
+        RECO_GO(reco_bank_gather(ctx, w->memory->bank, w->fused, near.ids, n * k, retrieved));
     }
-    RECO_GO(reco_bank_gather(ctx, w->memory->bank, fused, near.ids, n * k, retrieved));
     if (weights)
         RECO_GO(reco_fusion_weights(ctx, w->memory->fusion, side, x, retrieved, near.scores, near.counts, n,
                                     k, weights));
@@ -72,10 +71,14 @@ static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, co
               listed = {out->hits.ids ? out->hits.ids + from * w->reach : NULL,
                         out->hits.scores ? out->hits.scores + from * w->reach : NULL,
                         out->hits.counts ? out->hits.counts + from : NULL};
-    if (!found.ids || !found.scores || !found.counts) RECO_GO(RECO_E_NOMEM);
-    if (w->fetch) RECO_GO(reco_bank_search(ctx, w->memory->bank, w->searched, x, n, &search, found));
+    float *retrieved = reco_scratch(ctx, w->fuses ? n * w->s.k * w->d : 0, sizeof *retrieved, "retrieved"),
+          *vectors[2] = {NULL, NULL};
+    if (!found.ids || !found.scores || !found.counts || !retrieved) RECO_GO(RECO_E_NOMEM);
+    if (w->fuses && w->fetch == w->s.k) vectors[w->fused] = retrieved;
+    if (w->fetch)
+        RECO_GO(reco_bank_retrieve(ctx, w->memory->bank, w->searched, x, n, &search, found, vectors));
     if (w->fuses)
-        RECO_GO(fuse(ctx, w, x, found, n, rows, weights));
+        RECO_GO(fuse(ctx, w, x, found, retrieved, n, rows, weights));
     else if (w->s.refines && rows) /* a layer that looks at no neighbours */
         RECO_GO(
             reco_fusion_refine(ctx, w->memory->fusion, w->q->side, x, NULL, NULL, NULL, n, w->s.k, rows));
@@ -99,6 +102,7 @@ reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_que
     if (memory->fusion) {
         w.config = *reco_fusion_get_config(memory->fusion);
         w.searched = reco_modality_side(w.config.search, question->side);
+        w.fused = reco_modality_side(w.config.fuse, question->side);
     }
     bool lists = out->hits.ids || out->hits.scores || out->hits.counts;
     w.fuses = w.s.refines && (out->weights || (out->rows && w.config.layer != RECO_LAYER_MLP));

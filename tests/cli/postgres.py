@@ -3,11 +3,14 @@ import atexit
 import glob
 import os
 import pathlib
+import queue
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from common import RECO, SOURCE
@@ -123,3 +126,124 @@ class Server:
 
     def url(self, name, user="postgres", more=""):
         return f"postgresql://{user}@{self.host}:{self.port}/{name}{more}"
+
+
+class Namespace:
+    """A machine of its own for a server, as far as its network goes. None where that is not permitted."""
+
+    count = 0
+
+    def __init__(self):
+        Namespace.count += 1
+        self.name = f"reco-{os.getpid()}-{Namespace.count}"
+        here, there, net = f"rv{os.getpid() % 100000}a{Namespace.count}", f"rv{os.getpid() % 100000}b{Namespace.count}", f"10.231.{Namespace.count}"
+        self.host, self.here, self.there = net + ".2", here, there
+        self.ip("netns", "add", self.name)
+        atexit.register(self.remove)
+        self.ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
+        self.ip("addr", "add", net + ".1/24", "dev", here)
+        self.ip("link", "set", here, "up")
+        for args in (("addr", "add", self.host + "/24", "dev", there), ("link", "set", there, "up"), ("link", "set", "lo", "up")):
+            self.ip("-n", self.name, *args)
+
+    @staticmethod
+    def ip(*args):
+        subprocess.run(["ip", *args], check=True, capture_output=True)
+
+    def slow(self, ms, loss):
+        """Half of the delay on either way, by the kernel; False where it can't."""
+        how = ["root", "netem", "delay", f"{ms / 2}ms", "loss", f"{loss / 2}%"]
+        return all(subprocess.run([*where, "tc", "qdisc", "add", "dev", dev, *how], capture_output=True).returncode == 0
+                   for where, dev in (([], self.here), (["ip", "netns", "exec", self.name], self.there)))
+
+    def remove(self):
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
+
+    @classmethod
+    def several(cls, n):
+        try:
+            return [cls() for _ in range(n)]
+        except (OSError, subprocess.CalledProcessError):
+            return []
+
+
+def servers(n):
+    """n servers, each in a network namespace of its own where that is permitted."""
+    spaces = Namespace.several(n)
+    if not spaces:
+        print("no network namespaces: the servers share this machine's network")
+        return [Server() for _ in range(n)]
+    made = []
+    for space in spaces:
+        made.append(Server(space.host, ["ip", "netns", "exec", space.name]))
+        made[-1].space = space
+    return made
+
+
+def round_trip(end):
+    """Seconds to a server and back: it is asked for TLS, which it hasn't."""
+    with socket.create_connection((end.host, end.port)) as s:
+        begun = time.monotonic()
+        s.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
+        assert s.recv(1) == b"N"
+        return time.monotonic() - begun
+
+
+class Far:
+    """A server at a distance, where the kernel has no netem: what passes here is late, and now and then as late as when a segment is lost."""
+
+    def __init__(self, server, ms, loss):
+        self.server, self.late, self.loss, self.random = server, ms / 2000, loss / 100, random.Random(1)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.sockets = [self.listener]
+        self.host = "127.0.0.1"
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection((self.server.host, self.server.port))
+            self.sockets += near, far
+            for a, b in ((near, far), (far, near)):
+                a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                line = queue.SimpleQueue()
+                threading.Thread(target=self.read, args=(a, line), daemon=True).start()
+                threading.Thread(target=self.write, args=(b, line), daemon=True).start()
+
+    def read(self, source, line):
+        while True:
+            try:
+                data = source.recv(65536)
+            except OSError:
+                data = b""
+            again = 0.2 + 2 * self.late if self.random.random() < self.loss / 2 else 0
+            line.put((time.monotonic() + self.late + again, data))
+            if not data:
+                return
+
+    def write(self, sink, line):
+        while True:
+            due, data = line.get()
+            time.sleep(max(0, due - time.monotonic()))
+            try:
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+            except OSError:
+                return
+
+    def close(self):
+        for one in self.sockets:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            one.close()
+
+    def url(self, name):
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"

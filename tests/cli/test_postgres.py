@@ -99,6 +99,12 @@ class Bank(OnServers):
         some = self.json("search", "--bank", bank, "--near", "7", "--approximate")["hits"]
         self.assertEqual(len(some), 10)
 
+    def test_rows_of_every_kind(self):
+        """Cones, equal and nearly equal rows, filters, exclusions, pages and threads, through the library."""
+        for d, shards in ((1, 1), (3, 2), (64, 4), (1100, 2)):
+            done = subprocess.run([os.environ["RECO_TEST_POSTGRES"], f"b{d}", self.fresh(shards), str(d)], cwd=self.dir, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, f"d = {d}: {done.stderr}")
+
     def test_change_is_seen(self):
         self.build(50)
         bank = self.fresh(3)
@@ -331,7 +337,7 @@ class Failing(Case):
 
     @classmethod
     def setUpClass(cls):
-        cls.servers = [postgres.Server() for _ in range(SHARDS)]
+        cls.servers = postgres.servers(SHARDS)
 
     @classmethod
     def tearDownClass(cls):
@@ -379,6 +385,39 @@ class Failing(Case):
         finally:
             os.kill(stopped.process.pid, signal.SIGCONT)
         self.reco(*search)
+
+
+def middle(times):
+    return sorted(times)[len(times) // 2]
+
+
+class Far(Serving):
+    """Four servers 20 ms away, over a line that loses one in a hundred."""
+
+    def test_a_question_is_two_round_trips(self):
+        servers = postgres.servers(SHARDS)
+        for server in servers:
+            self.addCleanup(server.remove)
+            server.create("shard")
+        by_kernel = all([hasattr(s, "space") and s.space.slow(20, 1) for s in servers])
+        ends = servers if by_kernel else [postgres.Far(s, 20, 1) for s in servers]
+        if not by_kernel:
+            for end in ends:
+                self.addCleanup(end.close)
+        near, far = ",".join(s.url("shard") for s in servers), ",".join(s.url("shard") for s in ends)
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p/pairs.jsonl", "--out", near)
+        self.start(bank=far)
+        rng, times, trips = random.Random(1), [], []
+        for i in range(60):
+            trips.append(postgres.round_trip(ends[i % SHARDS]))
+            begun = time.monotonic()
+            self.assertEqual(len(self.post("/v1/search", {"vector": vector(rng, 16), "in": "image", "k": 5})["hits"]), 5)
+            times.append(time.monotonic() - begun)
+        self.assertEqual(self.stop(), 0)
+        print(f"by {'netem' if by_kernel else 'a proxy'}: p50 of a round trip {middle(trips) * 1e3:.1f} ms, of a question and its captions "
+              f"{middle(times) * 1e3:.1f}, p90 {sorted(times)[54] * 1e3:.0f}", flush=True)
+        self.assertGreater(middle(trips), 0.019)
+        self.assertLess(middle(times), 2.5 * middle(trips))
 
 
 class Serve(Serving):

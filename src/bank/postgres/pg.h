@@ -127,8 +127,8 @@ extern const char pg_side_names[2][6];
 /* ---- the operations ---- */
 
 reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes); /* look.c */
-reco_status pg_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
-                      const reco_search_opts *opts, reco_hits hits);
+reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                        size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2]);
 reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query, float least,
                       int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
 reco_status pg_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids, size_t n,

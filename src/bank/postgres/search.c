@@ -15,7 +15,8 @@ typedef struct search {
     reco_side side;
     const float *queries;
     const reco_search_opts *opts;
-    reco_hits hits; /* counts are there */
+    reco_hits hits;        /* counts are there */
+    float *const *vectors; /* [2] by side, of the hits, or NULL */
     size_t d, nq;
     bool approximate;
     double slack; /* that a server's score of a row and ours may differ by */
@@ -25,7 +26,7 @@ typedef struct search {
     int64_t limit;
     float *bounds; /* [nq][shards] best score that a row may have that did not come; -INFINITY: all came */
     /* of one row, of one statement */
-    float *row;            /* [d] */
+    float *rows[2];        /* [d] by side */
     char **sql;            /* [shards] */
     unsigned char *vector; /* [4 + 4 d] */
     unsigned char *exclude;
@@ -35,6 +36,7 @@ typedef struct search {
 /* Among the k best, unless k are better; equal scores by id. */
 static void offer(const search *s, size_t q, int64_t id, float score)
 {
+    const size_t d = s->d;
     size_t k = s->opts->k, n = s->hits.counts[q], at = n;
     int64_t *ids = s->hits.ids + q * k;
     float *scores = s->hits.scores + q * k;
@@ -45,6 +47,12 @@ static void offer(const search *s, size_t q, int64_t id, float score)
     memmove(scores + at + 1, scores + at, (n - at - 1) * sizeof *scores);
     ids[at] = id;
     scores[at] = score;
+    for (int side = 0; side < 2; side++) {
+        if (!s->vectors[side]) continue;
+        float *rows = s->vectors[side] + q * k * d;
+        memmove(rows + (at + 1) * d, rows + at * d, (n - at - 1) * d * sizeof *rows);
+        memcpy(rows + at * d, s->rows[side], d * sizeof *rows);
+    }
 }
 
 static reco_status ask(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
@@ -73,8 +81,11 @@ static reco_status take(reco_ctx *ctx, void *arg, size_t shard, size_t i, const 
     int n = PQntuples(rows);
     *bound = -INFINITY;
     for (int row = 0; row < n; row++) {
-        RECO_TRY(pg_get_vector(ctx, from, rows, row, 1, from->half[s->side], s->d, s->row));
-        float score = (float)reco_dot(s->queries + q * s->d, s->row, s->d);
+        for (int side = 0; side < 2; side++)
+            if (side == (int)s->side || s->vectors[side])
+                RECO_TRY(pg_get_vector(ctx, from, rows, row, side == (int)s->side ? 1 : 2, from->half[side],
+                                       s->d, s->rows[side]));
+        float score = (float)reco_dot(s->queries + q * s->d, s->rows[s->side], s->d);
         if (score >= s->opts->min_similarity) offer(s, q, pg_get_int(rows, row, 0), score);
         if (row == n - 1 && n == s->limit) *bound = score + (float)(2 * s->slack);
     }
@@ -132,9 +143,13 @@ static char *write_sql(reco_ctx *ctx, const search *s, const pg_shard *shard)
     if (o->filter && !where) snprintf(ids, sizeof ids, " AND id = ANY($%d::int8[])", next);
     bool index = s->approximate && *shard->index[s->side];
     return reco_format(
-        ctx, "SELECT id, %s FROM reco_pair WHERE true%s%s%s%s%s ORDER BY %s%s %s $1::%s%s LIMIT $2::int8",
-        side, excluded, ids, where ? " AND (" : "", where ? where : "", where ? "\n)" : "",
-        index ? "" : "(", side, index ? shard->index[s->side] : "<#>", type, index ? "" : ") + 0");
+        ctx, "SELECT id, %s%s FROM reco_pair WHERE true%s%s%s%s%s ORDER BY %s%s %s $1::%s%s LIMIT $2::int8",
+        side,
+        !s->vectors[!s->side]   ? ""
+        : s->side == RECO_IMAGE ? ", text"
+                                : ", image",
+        excluded, ids, where ? " AND (" : "", where ? where : "", where ? "\n)" : "", index ? "" : "(",
+        side, index ? shard->index[s->side] : "<#>", type, index ? "" : ") + 0");
 }
 
 static reco_status make_room(reco_ctx *ctx, search *s)
@@ -142,12 +157,14 @@ static reco_status make_room(reco_ctx *ctx, search *s)
     size_t shards = s->bank->set.n;
     s->round = reco_scratch(ctx, s->nq, sizeof *s->round, "search");
     s->bounds = reco_scratch(ctx, s->nq, shards * sizeof *s->bounds, "search");
-    s->row = reco_scratch(ctx, s->d, sizeof *s->row, "search");
+    for (int side = 0; side < 2; side++)
+        s->rows[side] = reco_scratch(ctx, s->d, sizeof *s->rows[side], "search");
     s->vector = reco_scratch(ctx, 4 + 4 * s->d, 1, "search");
     s->exclude = reco_scratch(ctx, pg_ids_bytes(s->opts->nexclude), 1, "search");
     s->sql = reco_scratch(ctx, shards, sizeof *s->sql, "search");
     if (!s->hits.counts) s->hits.counts = reco_scratch(ctx, s->nq, sizeof *s->hits.counts, "search");
-    if (!s->round || !s->bounds || !s->row || !s->vector || !s->exclude || !s->sql || !s->hits.counts)
+    if (!s->round || !s->bounds || !s->rows[0] || !s->rows[1] || !s->vector || !s->exclude || !s->sql ||
+        !s->hits.counts)
         return RECO_E_NOMEM;
     memset(s->sql, 0, shards * sizeof *s->sql);
     for (size_t i = 0; i < s->nq * shards; i++) s->bounds[i] = -INFINITY;
@@ -185,8 +202,8 @@ static reco_status run_rounds(reco_ctx *ctx, search *s)
     return RECO_OK;
 }
 
-reco_status pg_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
-                      const reco_search_opts *opts, reco_hits hits)
+reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                        size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2])
 {
     reco_mark mark = reco_scratch_mark(ctx);
     search s = {.bank = pg_of(bank),
@@ -194,6 +211,7 @@ reco_status pg_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, cons
                 .queries = queries,
                 .opts = opts,
                 .hits = hits,
+                .vectors = vectors,
                 .d = bank->info.d,
                 .nq = nq,
                 .approximate = pg_of(bank)->opts.approximate != 0};
@@ -207,6 +225,9 @@ reco_status pg_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, cons
         for (size_t i = s.hits.counts[q]; i < opts->k; i++) {
             hits.ids[q * opts->k + i] = -1;
             hits.scores[q * opts->k + i] = 0;
+            for (int other = 0; other < 2; other++)
+                if (vectors[other])
+                    memset(vectors[other] + (q * opts->k + i) * s.d, 0, s.d * sizeof(float));
         }
 out:
     for (size_t i = 0; s.sql && i < s.bank->set.n; i++) reco_free(s.sql[i]);
