@@ -75,7 +75,7 @@ reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const c
 reco_status reco_bank_deletion_all(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *picked)
 {
     uint64_t n = 0;
-    if (!d->back) return reco_bank_deletion_where(ctx, d, "1", picked);
+    if (!d->back) return reco_bank_deletion_where(ctx, d, "true", picked);
     RECO_TRY(reco_catalog_pick_deleted(ctx, d->catalog, &n));
     if (picked) *picked = n;
     return RECO_OK;

@@ -71,8 +71,7 @@ static void build(reco_ctx *ctx, const char *path)
     DO(reco_bank_commit(ctx, w, N, 1));
     reco_bank_writer_close(w);
     const int64_t gone[] = {0, 5, 6, 333, N - 1};
-    uint64_t deleted, missing;
-    DO(reco_bank_delete(ctx, path, gone, 5, NULL, 0, &deleted, &missing));
+    DO(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = gone, .nids = 5}, NULL, NULL));
 }
 
 typedef struct answer {
