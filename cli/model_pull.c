@@ -1,5 +1,6 @@
 /* reco model pull */
 #include "cli.h"
+#include "fetch.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* Pictures at URLs: --fetch-hosts says of which hosts. What is asked waits here for its pictures, and goes on to the engine. */
+#include "fetch.h"
 #include "internal.h"
 
 #include <stdlib.h>

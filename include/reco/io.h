@@ -28,22 +28,6 @@ typedef struct reco_table_opts {
     uint64_t reserved[RECO_RESERVED];
 } reco_table_opts;
 
-typedef struct reco_download_opts {
-    const char *const *hosts; /* [nhosts] "host", at the scheme's own port, or "host:port" */
-    size_t nhosts;
-    size_t max_bytes; /* 0 = 32 MiB */
-    double seconds;   /* for all of it; 0 = 10 */
-    uint64_t reserved[RECO_RESERVED];
-} reco_download_opts;
-
-/* Fetch what is at an http or https URL that a stranger gave. It and its redirects must lead to one of the hosts, and never, whatever
- * address the name of the host resolves to, to a private, local or reserved address. No proxy is used.
- *   data, bytes  to be freed with reco_free
- * RECO_E_ARG (no URL, another host, a private address), RECO_E_NOTFOUND (the host answers otherwise than 200), RECO_E_IO, RECO_E_FORMAT,
- * RECO_E_NOMEM (too large). */
-RECO_API reco_status reco_download(reco_ctx *ctx, const char *url, const reco_download_opts *opts,
-                                   unsigned char **data, size_t *bytes);
-
 /* An option of a configuration file. */
 typedef struct reco_setting {
     char *name, *value; /* value: a string as it is, a number or true or false as text */

@@ -1,4 +1,4 @@
-#include "pipeline/pull.h"
+#include "fetch/pull.h"
 
 static const char *const common[] = {"preprocessor_config.json",
                                      "processor_config.json",

@@ -1,5 +1,6 @@
 /* Fetching what strangers name: which addresses are public, which hosts and redirects are followed, how much and how long. */
-#include "fixture.h"
+#include "fetch/internal.h"
+#include "../io/fixture.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>

@@ -1,7 +1,6 @@
-#include "io/internal.h"
+#include "fetch/internal.h"
 
 #include <openssl/evp.h>
-#include <unistd.h>
 
 #define BLOCK ((size_t)1 << 20)
 
@@ -13,23 +12,22 @@ static void hex(char *out, const unsigned char *digest, unsigned n)
 /* git hashes "blob SIZE", a NUL and the content. */
 reco_status reco_digest_file(reco_ctx *ctx, const char *path, char sha256[65], char git[41])
 {
-    int fd;
-    size_t size;
-    RECO_TRY(reco_io_open(ctx, &fd, &size, path, true));
+    reco_map map;
+    RECO_TRY(reco_map_open(ctx, &map, path));
     reco_status status = RECO_E_NOMEM;
     char head[64];
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n;
-    uint8_t *block = reco_alloc(ctx, BLOCK, 1, "file buffer");
     EVP_MD_CTX *sha = EVP_MD_CTX_new(), *blob = EVP_MD_CTX_new();
-    if (!block || !sha || !blob) goto out;
+    if (!sha || !blob) goto out;
     status = RECO_OK;
-    int length = snprintf(head, sizeof head, "blob %zu", size);
+    int length = snprintf(head, sizeof head, "blob %zu", map.bytes);
     bool good = (!sha256 || EVP_DigestInit_ex(sha, EVP_sha256(), NULL) == 1) &&
                 (!git || (EVP_DigestInit_ex(blob, EVP_sha1(), NULL) == 1 &&
                           EVP_DigestUpdate(blob, head, (size_t)length + 1) == 1));
-    for (size_t got = 1; good && got;) {
-        RECO_GO(reco_io_read(ctx, fd, block, BLOCK, &got, path));
+    for (size_t at = 0, got = 0; good && at < map.bytes; at += got) {
+        const unsigned char *block = (const unsigned char *)map.data + at;
+        got = reco_min(BLOCK, map.bytes - at);
         good = (!sha256 || EVP_DigestUpdate(sha, block, got) == 1) &&
                (!git || EVP_DigestUpdate(blob, block, got) == 1);
     }
@@ -39,7 +37,6 @@ reco_status reco_digest_file(reco_ctx *ctx, const char *path, char sha256[65], c
 out:
     EVP_MD_CTX_free(sha);
     EVP_MD_CTX_free(blob);
-    reco_free(block);
-    close(fd);
+    reco_map_close(&map);
     return status;
 }

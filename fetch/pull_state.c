@@ -1,4 +1,4 @@
-#include "pipeline/pull.h"
+#include "fetch/pull.h"
 
 #include <dirent.h>
 #include <errno.h>

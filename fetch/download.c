@@ -1,5 +1,5 @@
 /* What is at a URL that somebody gave whom we don't know. */
-#include "io/internal.h"
+#include "fetch/internal.h"
 
 #include <stdlib.h>
 

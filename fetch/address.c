@@ -1,5 +1,5 @@
 /* Which addresses are of the public Internet (IANA's registries of special-purpose addresses, RFC 6890 and its updates). */
-#include "io/internal.h"
+#include "fetch/internal.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,4 +1,4 @@
-#include "io/internal.h"
+#include "fetch/internal.h"
 
 #include <curl/curl.h>
 #include <errno.h>

@@ -1,8 +1,8 @@
-/* pipeline/pull.h: what the parts of pull share. */
+/* fetch/pull.h: what the parts of pull share. */
 #ifndef RECO_SRC_PULL_H
 #define RECO_SRC_PULL_H
 
-#include "pipeline/pipeline_internal.h"
+#include "fetch/internal.h"
 
 typedef struct reco_pull {
     reco_ctx *ctx;

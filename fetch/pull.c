@@ -1,4 +1,4 @@
-#include "pipeline/pull.h"
+#include "fetch/pull.h"
 
 #include <errno.h>
 #include <fcntl.h>
