@@ -13,37 +13,6 @@ static reco_status flush(reco_ctx *ctx, const reco_model *model, char **texts, s
     return reco_npy_append(ctx, o->rows, rows, n);
 }
 
-/* The part's captions from its first on. *left: how many there are */
-static reco_status open_lines(reco_ctx *ctx, reco_lines **lines, const char *path, reco_shard shard,
-                              uint64_t *left)
-{
-    uint64_t total = 0;
-    const char *line = "";
-    size_t bytes;
-    *left = UINT64_MAX;
-    reco_lines_close(*lines);
-    *lines = NULL;
-    RECO_TRY(reco_lines_open(ctx, lines, path));
-    if (!reco_is_part(shard)) return RECO_OK;
-    for (; line; total += line != NULL) RECO_TRY(reco_lines_next(ctx, *lines, &line, &bytes));
-    reco_part part = reco_part_of(shard, total);
-    reco_lines_close(*lines);
-    *lines = NULL;
-    RECO_TRY(reco_lines_open(ctx, lines, path));
-    for (uint64_t i = 0; i < part.begin; i++) RECO_TRY(reco_lines_next(ctx, *lines, &line, &bytes));
-    *left = part.end - part.begin;
-    return RECO_OK;
-}
-
-static reco_status next_line(reco_ctx *ctx, reco_lines *lines, uint64_t *left, const char **line,
-                             size_t *bytes)
-{
-    *line = NULL;
-    if (*left == 0) return RECO_OK;
-    --*left;
-    return reco_lines_next(ctx, lines, line, bytes);
-}
-
 reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char *path, const char *out,
                              const reco_folder_opts *opts, reco_stream_result *result)
 {
@@ -55,35 +24,34 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
     double start = reco_now();
     *result = (reco_stream_result){0};
     reco_status status = RECO_OK;
-    reco_lines *lines = NULL;
+    reco_part_lines lines = {0};
     reco_output o = {0};
     const char *line = NULL;
     size_t bytes;
-    uint64_t left;
     /* Captions are small: several pictures' worth of them makes one batch. */
     size_t size = 8 * reco_batch(ctx, &opts->embed), n = 0, d = reco_model_get_info(model)->d;
     char **texts = reco_alloc(ctx, size, sizeof *texts, "captions");
     float *rows = reco_alloc(ctx, size * d, sizeof(float), "embeddings");
     unsigned char *cut = reco_alloc(ctx, size, 1, "captions");
     if (!texts || !rows || !cut) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(open_lines(ctx, &lines, path, opts->shard, &left));
+    RECO_GO(reco_part_open(ctx, &lines, path, opts->shard));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_TEXT, model, opts));
     reco_output_place at = {0};
     while (at.next < o.at.next) { /* what a killed run has done */
-        RECO_GO(next_line(ctx, lines, &left, &line, &bytes));
+        RECO_GO(reco_part_next(ctx, &lines, &line, &bytes));
         if (!line) break;
         at.hash = reco_output_hash(at.hash, line, bytes);
         at.next++;
     }
     if (at.next != o.at.next || at.hash != o.at.hash) { /* other captions */
         at = (reco_output_place){0};
-        RECO_GO(open_lines(ctx, &lines, path, opts->shard, &left));
+        RECO_GO(reco_part_open(ctx, &lines, path, opts->shard));
         RECO_GO(reco_output_restart(ctx, &o));
     } else
         at = o.at;
     result->resumed = at.next;
     do {
-        RECO_GO(next_line(ctx, lines, &left, &line, &bytes));
+        RECO_GO(reco_part_next(ctx, &lines, &line, &bytes));
         const char *bad = !line                      ? NULL
                           : bytes > RECO_CAPTION_MAX ? "longer than 65536 bytes"
                           : memchr(line, 0, bytes)   ? "holds a NUL byte"
@@ -120,7 +88,7 @@ out:
     reco_free(texts);
     reco_free(rows);
     reco_free(cut);
-    reco_lines_close(lines);
+    reco_part_close(&lines);
     reco_output_abort(&o);
     return status;
 }

@@ -21,3 +21,38 @@ void reco_part_key(char key[48], reco_shard shard)
     *key = 0;
     if (reco_is_part(shard)) snprintf(key, 48, ":shard=%u/%u", shard.number, shard.of);
 }
+
+reco_status reco_part_next(reco_ctx *ctx, reco_part_lines *p, const char **line, size_t *bytes)
+{
+    *line = NULL;
+    if (p->left == 0) return RECO_OK;
+    p->left--;
+    do RECO_TRY(reco_lines_next(ctx, p->lines, line, bytes));
+    while (*line && *bytes == 0 && p->skips_empty);
+    return RECO_OK;
+}
+
+/* The lines are gone through once to be counted. */
+reco_status reco_part_open(reco_ctx *ctx, reco_part_lines *p, const char *path, reco_shard shard)
+{
+    uint64_t total = 0;
+    const char *line = "";
+    size_t bytes;
+    reco_part_close(p);
+    p->left = UINT64_MAX;
+    RECO_TRY(reco_lines_open(ctx, &p->lines, path));
+    if (!reco_is_part(shard)) return RECO_OK;
+    for (; line; total += line != NULL) RECO_TRY(reco_part_next(ctx, p, &line, &bytes));
+    reco_part part = reco_part_of(shard, total);
+    reco_part_close(p);
+    RECO_TRY(reco_lines_open(ctx, &p->lines, path));
+    p->left = part.end;
+    for (uint64_t i = 0; i < part.begin; i++) RECO_TRY(reco_part_next(ctx, p, &line, &bytes));
+    return RECO_OK;
+}
+
+void reco_part_close(reco_part_lines *p)
+{
+    reco_lines_close(p->lines);
+    p->lines = NULL;
+}

@@ -23,6 +23,17 @@ typedef struct reco_part {
 } reco_part;
 reco_part reco_part_of(reco_shard shard, uint64_t total);
 void reco_part_key(char key[48], reco_shard shard); /* of a job: ":shard=I/N", or "" */
+/* The lines of a text file that are of the shard. */
+typedef struct reco_part_lines {
+    bool skips_empty;
+    reco_lines *lines;
+    uint64_t left; /* to come; UINT64_MAX: as many as there are */
+} reco_part_lines;
+/* From the first on, also where it is open already. */
+reco_status reco_part_open(reco_ctx *ctx, reco_part_lines *p, const char *path, reco_shard shard);
+/* *line NULL at the end. */
+reco_status reco_part_next(reco_ctx *ctx, reco_part_lines *p, const char **line, size_t *bytes);
+void reco_part_close(reco_part_lines *p);
 
 /* ---- source.c: pictures by path, from a folder, a list, or the one that it is ---- */
 

@@ -10,8 +10,7 @@ struct reco_source {
     reco_found *files;        /* of a folder, or the one picture */
     size_t n, at, end, total; /* at..end: those to come; total: as many at first */
     reco_source_others others;
-    reco_lines *lines; /* of a list */
-    uint64_t left;     /* lines of it to come */
+    reco_part_lines list;
 };
 
 /* ---- what in a folder is a picture to its owner ---- */
@@ -109,33 +108,6 @@ static reco_status one_picture(reco_ctx *ctx, reco_source *source, const char *p
     return source->files[0].path ? RECO_OK : RECO_E_NOMEM;
 }
 
-/* Lines that are not empty. */
-static reco_status next_line(reco_ctx *ctx, reco_lines *lines, const char **line)
-{
-    size_t bytes;
-    do RECO_TRY(reco_lines_next(ctx, lines, line, &bytes));
-    while (*line && bytes == 0);
-    return RECO_OK;
-}
-
-/* A list of which this part is to be read: it is gone through once to be counted. */
-static reco_status open_list(reco_ctx *ctx, reco_source *source, reco_shard shard)
-{
-    uint64_t total = 0;
-    const char *line = "";
-    RECO_TRY(reco_lines_open(ctx, &source->lines, source->path));
-    source->left = UINT64_MAX;
-    if (!reco_is_part(shard)) return RECO_OK;
-    for (; line; total += line != NULL) RECO_TRY(next_line(ctx, source->lines, &line));
-    reco_part part = reco_part_of(shard, total);
-    source->left = part.end - part.begin;
-    reco_lines_close(source->lines);
-    source->lines = NULL;
-    RECO_TRY(reco_lines_open(ctx, &source->lines, source->path));
-    for (uint64_t i = 0; i < part.begin; i++) RECO_TRY(next_line(ctx, source->lines, &line));
-    return RECO_OK;
-}
-
 reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path, const char *except,
                              reco_shard shard)
 {
@@ -155,7 +127,8 @@ reco_status reco_source_open(reco_ctx *ctx, reco_source **out, const char *path,
     } else if (is_one_picture(path)) {
         RECO_GO(one_picture(ctx, source, path));
     } else {
-        RECO_GO(open_list(ctx, source, shard));
+        source->list.skips_empty = true;
+        RECO_GO(reco_part_open(ctx, &source->list, path, shard));
     }
     reco_part part = reco_part_of(shard, source->n);
     source->at = (size_t)part.begin;
@@ -189,9 +162,8 @@ reco_status reco_source_next(reco_ctx *ctx, reco_source *source, reco_source_ite
     *item = (reco_source_item){0};
     if (source->files) return from_folder(ctx, source, item);
     const char *line;
-    if (source->left == 0) return RECO_OK;
-    source->left--;
-    RECO_TRY(next_line(ctx, source->lines, &line));
+    size_t bytes;
+    RECO_TRY(reco_part_next(ctx, &source->list, &line, &bytes));
     if (!line) return RECO_OK;
     item->name = reco_strdup(ctx, line);
     item->path = reco_resolve_path(ctx, source->path, line);
@@ -227,7 +199,7 @@ void reco_source_close(reco_source *source)
 {
     if (!source) return;
     reco_found_free(source->files, source->n);
-    reco_lines_close(source->lines);
+    reco_part_close(&source->list);
     reco_free(source->path);
     reco_free(source);
 }

@@ -8,7 +8,6 @@
  * rows are in: sorting once is many times as fast as a place for each row. What is committed outlives a kill. */
 
 #define WORK "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 65536; "
-#define LOG_BYTES ((int64_t)256 << 20)
 
 /* ---- opening ---- */
 
@@ -104,7 +103,7 @@ static reco_status save(reco_ctx *ctx, reco_catalog *c, const reco_merge_state *
 {
     sqlite3_stmt *s;
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_MERGE_SAVE, &s));
-    sqlite3_bind_int(s, 1, state->round);
+    sqlite3_bind_int(s, 1, (int)state->round);
     sqlite3_bind_int64(s, 2, state->taken);
     sqlite3_bind_int64(s, 3, state->met);
     sqlite3_bind_int64(s, 4, state->next_id);
@@ -293,11 +292,13 @@ out:
 
 /* ---- the end ---- */
 
-/* All is in the file and nothing in the log, which a rename would leave behind. */
+/* All is in the file and nothing in the log, which a rename would leave behind. What a merge that is killed here goes on with goes
+ * last, when there is little left to be written. */
 static reco_status settle(reco_ctx *ctx, reco_catalog *c)
 {
     RECO_TRY(reco_catalog_exec(ctx, c,
-                               "PRAGMA synchronous = FULL; DROP TABLE IF EXISTS merge_dropped; "
+                               "PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE); "
+                               "DROP TABLE IF EXISTS merge_dropped; "
                                "DROP TABLE IF EXISTS merging; PRAGMA wal_checkpoint(TRUNCATE)"));
     char *log = reco_format(ctx, "%s-wal", c->file);
     if (!log) return RECO_E_NOMEM;

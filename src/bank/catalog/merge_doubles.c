@@ -130,7 +130,7 @@ static reco_status drop(reco_ctx *ctx, reco_catalog *c, const group *g)
         if (!m->fate) continue;
         RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_MERGE_DROP, &s));
         sqlite3_bind_int64(s, 1, m->number);
-        sqlite3_bind_int(s, 2, m->fate);
+        sqlite3_bind_int(s, 2, (int)m->fate);
         if (m->uri && m->fate == RECO_MERGE_REFUSED) sqlite3_bind_text(s, 3, m->uri, -1, SQLITE_STATIC);
         RECO_TRY(reco_catalog_run(ctx, c, s));
     }
