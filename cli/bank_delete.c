@@ -224,7 +224,7 @@ static void show(void *user, const reco_pair *row)
 {
     const cli *c = user;
     if (c->json)
-        cli_print(cli_row(row));
+        cli_print(answer_row(row));
     else
         cli_show_row(row);
 }

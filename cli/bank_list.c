@@ -154,7 +154,7 @@ static reco_status show(cli *c, const reco_bank *bank, int64_t id, bool deleted)
         deleted ? reco_bank_get_deleted(c->ctx, bank, id, &pair) : reco_bank_get(c->ctx, bank, id, &pair);
     if (status != RECO_OK) return status;
     if (c->json)
-        cli_print(cli_row(&pair));
+        cli_print(answer_row(&pair));
     else
         cli_show_row(&pair);
     reco_pair_free(&pair);

@@ -2,6 +2,8 @@
 #ifndef RECO_CLI_H
 #define RECO_CLI_H
 
+#include "answer.h"
+
 #include "reco/reco.h"
 
 #include <argp.h>
@@ -97,10 +99,7 @@ void cli_print(json_t *value);
 json_t *cli_text(const char *text);
 /* A word that may be a bank's path, without what lets into its servers. */
 json_t *cli_bank_text(const char *path);
-/* A number of 9 digits, which say all that a float does. */
-json_t *cli_score(float score);
-/* A row of a bank as an object of id, caption, uri and meta; as a line of text. */
-json_t *cli_row(const reco_pair *pair);
+/* A row of a bank as a line of text. */
 void cli_show_row(const reco_pair *pair);
 /* Text from a bank on one line of a terminal, which does not obey what stands in it. */
 void cli_put(const char *text);

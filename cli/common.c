@@ -288,13 +288,6 @@ int cli_end(cli *c, reco_status status)
     return status == RECO_OK && !unprinted ? 0 : 1;
 }
 
-json_t *cli_score(float score)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.9g", (double)score);
-    return json_real(strtod(text, NULL));
-}
-
 json_t *cli_text(const char *text)
 {
     json_t *value = json_string(text);
@@ -315,28 +308,6 @@ json_t *cli_bank_text(const char *path)
     return value;
 }
 
-/* Do 15 digits tell every number of the user's? Of ours, under other keys than "meta", they are always enough. */
-static bool is_short(const json_t *value, bool users)
-{
-    if (users && json_is_real(value)) {
-        char text[32];
-        snprintf(text, sizeof text, "%.15g", json_real_value(value));
-        return strtod(text, NULL) == json_real_value(value);
-    }
-    const char *key;
-    json_t *member;
-    size_t i;
-    json_object_foreach((json_t *)value, key, member)
-    {
-        if (!is_short(member, users || strcmp(key, "meta") == 0)) return false;
-    }
-    json_array_foreach(value, i, member)
-    {
-        if (!is_short(member, users)) return false;
-    }
-    return true;
-}
-
 void cli_print(json_t *value)
 {
     if (!value) {
@@ -344,8 +315,7 @@ void cli_print(json_t *value)
         unprinted = true;
         return;
     }
-    /* A user's number comes back as it was written, 0.1 and 1732752000.123456 alike. */
-    json_dumpf(value, stdout, is_short(value, false) ? JSON_REAL_PRECISION(15) : 0);
+    json_dumpf(value, stdout, answer_digits(value, false));
     fputc('\n', stdout);
     json_decref(value);
 }

@@ -64,9 +64,9 @@ json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char
             json_decref(rows);
             return NULL;
         }
-        json_t *row =
-            json_pack("{s:I, s:o, s:o, s:s}", "id", (json_int_t)pair.id, "score", cli_score(hits.scores[j]),
-                      "weight", cli_weight(weights[j + 1]), "caption", pair.caption);
+        json_t *row = json_pack("{s:I, s:o, s:o, s:s}", "id", (json_int_t)pair.id, "score",
+                                answer_score(hits.scores[j]), "weight", cli_weight(weights[j + 1]),
+                                "caption", pair.caption);
         if (row) explain_place(c, row, &pair);
         json_array_append_new(rows, row);
         reco_pair_free(&pair);

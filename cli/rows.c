@@ -4,13 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-json_t *cli_row(const reco_pair *pair)
-{
-    json_t *meta = pair->meta ? json_loads(pair->meta, 0, NULL) : NULL;
-    return json_pack("{s:I, s:s, s:s?, s:o}", "id", (json_int_t)pair->id, "caption", pair->caption, "uri",
-                     pair->uri, "meta", meta ? meta : json_null());
-}
-
 void cli_put(const char *text)
 {
     int control;

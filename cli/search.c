@@ -211,10 +211,10 @@ static reco_status print(cli *c, const reco_bank *bank, const reco_answer *list,
     for (size_t i = 0; i < *list->counts; i++) {
         reco_pair pair = pairs[i];
         if (c->json) {
-            json_t *hit = cli_row(&pair);
-            json_object_set_new(hit, "score", cli_score(list->scores[i]));
-            if (mixed) json_object_set_new(hit, "plain", cli_score(list->plain[i]));
-            if (mixed) json_object_set_new(hit, "refined", cli_score(list->refined[i]));
+            json_t *hit = answer_row(&pair);
+            json_object_set_new(hit, "score", answer_score(list->scores[i]));
+            if (mixed) json_object_set_new(hit, "plain", answer_score(list->plain[i]));
+            if (mixed) json_object_set_new(hit, "refined", answer_score(list->refined[i]));
             json_array_append_new(hits, hit);
         } else {
             printf("%.4f  ", (double)list->scores[i]);

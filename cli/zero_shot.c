@@ -212,7 +212,7 @@ static json_t *rows(cli *c, const zero_shot *z, const int64_t *ids, const float 
         }
         json_array_append_new(list,
                               json_pack("{s:I, s:o, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
-                                        cli_score(scores[j]), "caption", pair.caption, "uri", pair.uri));
+                                        answer_score(scores[j]), "caption", pair.caption, "uri", pair.uri));
         reco_pair_free(&pair);
     }
     return list;

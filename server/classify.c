@@ -162,9 +162,9 @@ static json_t *best(reco_ctx *ctx, const named *c, const reco_findings *found, c
     if (of && p && scores && reco_classifier_rank(ctx, c->classifier, found, by, &ranking) == RECO_OK)
         list = json_array();
     for (size_t t = 0; list && t < top && of[t] >= 0; t++)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:o, s:o}", "label", reco_class_list_names(c->list)[of[t]],
-                                        "score", serve_score(scores[t]), "probability", serve_score(p[t])));
+        json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "label",
+                                              reco_class_list_names(c->list)[of[t]], "score",
+                                              answer_score(scores[t]), "probability", answer_score(p[t])));
     free(of);
     free(p);
     free(scores);

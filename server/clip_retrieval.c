@@ -120,7 +120,7 @@ void serve_knn_finish(serve *s, serve_request *r, reco_ctx *ctx)
     for (size_t i = 0; i < item->n; i++) {
         json_t *hit = i < told ? metadata(ctx, r->bank, item->ids[i]) : json_object();
         json_object_set_new(hit, "id", json_integer(item->ids[i]));
-        json_object_set_new(hit, "similarity", serve_score(item->scores[i]));
+        json_object_set_new(hit, "similarity", answer_score(item->scores[i]));
         json_array_append_new(list, hit);
     }
     note_paths(r, ctx, list, item->ids, told);

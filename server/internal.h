@@ -3,6 +3,7 @@
 #ifndef RECO_SERVER_INTERNAL_H
 #define RECO_SERVER_INTERNAL_H
 
+#include "answer.h"
 #include "server.h"
 
 #include <jansson.h>
@@ -290,13 +291,11 @@ void serve_ask_engine(serve *s, serve_request *r);
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id);
 /* Many at once; NULL for those that are not there. */
 void serve_rows(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n, json_t **rows);
-json_t *serve_score(float score);
 /* As text, numbers as they were written; NULL when memory ran out. To be freed. */
 char *serve_dump(const json_t *value);
 /* A vector as a list of numbers; as base64 of little-endian f32. */
 json_t *serve_vector(const float *x, size_t d);
 /* The file of a row's picture on this machine, to be freed; NULL where there is none. */
 char *serve_picture_path(reco_ctx *ctx, const serve_bank *bank, int64_t id);
-unsigned char *serve_read_file(const char *path, size_t most, size_t *bytes);
 
 #endif

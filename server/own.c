@@ -117,11 +117,11 @@ json_t *serve_neighbours(reco_ctx *ctx, const serve_bank *bank, const int64_t *i
     for (size_t i = 0; i < n; i++) {
         json_t *row = serve_row(ctx, bank, ids[i]);
         if (!row) continue;
-        json_object_set_new(row, "score", serve_score(scores[i]));
-        json_object_set_new(row, "weight", serve_score(weights[i + 1]));
+        json_object_set_new(row, "score", answer_score(scores[i]));
+        json_object_set_new(row, "weight", answer_score(weights[i + 1]));
         json_array_append_new(list, row);
     }
-    return json_pack("{s:o, s:o}", "own", serve_score(weights[0]), "neighbours", list);
+    return json_pack("{s:o, s:o}", "own", answer_score(weights[0]), "neighbours", list);
 }
 
 static json_t *explain(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
@@ -153,9 +153,9 @@ static json_t *result(serve *s, const serve_request *r, const serve_item *item, 
     for (size_t i = 0; i < item->n; i++) {
         json_t *hit = rows[i];
         if (!hit) continue;
-        json_object_set_new(hit, "score", serve_score(item->scores[i]));
-        if (item->plain) json_object_set_new(hit, "plain", serve_score(item->plain[i]));
-        if (item->refined) json_object_set_new(hit, "refined", serve_score(item->refined[i]));
+        json_object_set_new(hit, "score", answer_score(item->scores[i]));
+        if (item->plain) json_object_set_new(hit, "plain", answer_score(item->plain[i]));
+        if (item->refined) json_object_set_new(hit, "refined", answer_score(item->refined[i]));
         json_array_append_new(hits, hit);
     }
     bool refined =
