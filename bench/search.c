@@ -7,6 +7,7 @@
  *     all          searches with all queries
  *     one I        with query I alone
  *     filter       with all, among the rows whose id is divisible by ten
+ *     recall R     from here on searches find that share of the best, where the bank has lists (0: as it was indexed for)
  *     save FILE    writes the ids of the last search, raw i64
  * are answered with {"seconds": ...}. Uses the public headers alone. */
 #include <reco/reco.h>
@@ -78,8 +79,10 @@ int main(int argc, char **argv)
            (long long)info.rows, info.d, (long long)info.scan_rows, open_seconds, reco_ctx_threads(ctx));
     fflush(stdout);
     char line[4096];
+    float recall = 0;
     while (ids && scores && fgets(line, sizeof line, stdin)) {
-        reco_search_opts search = {.k = k, .min_similarity = -1};
+        reco_search_opts search = {
+            .k = k, .min_similarity = -1, .recall = recall, .asked = RECO_ASKED_IMAGE};
         const float *from = queries;
         size_t n = nq;
         line[strcspn(line, "\n")] = 0;
@@ -87,6 +90,12 @@ int main(int argc, char **argv)
             FILE *f = fopen(line + 5, "wb");
             if (!f || fwrite(ids, k * sizeof *ids, ran, f) != ran || fclose(f) != 0) return 1;
             printf("{}\n");
+            fflush(stdout);
+            continue;
+        }
+        if (sscanf(line, "recall %f", &recall) == 1) {
+            search.recall = recall;
+            printf("{\"recall\": %g}\n", (double)reco_bank_recall(bank, RECO_IMAGE, &search));
             fflush(stdout);
             continue;
         }

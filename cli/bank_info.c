@@ -1,4 +1,4 @@
-#include "cli.h"
+#include "recall.h"
 
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
@@ -33,12 +33,14 @@ int cmd_bank_info(int argc, char **argv)
     reco_bank_info i = *reco_bank_get_info(bank);
     if (c.json) {
         json_t *answer = json_pack(
-            "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:f, s:o}", "format", i.format,
-            "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted", (json_int_t)i.deleted,
-            "next_id", (json_int_t)i.next_id, "segments", (json_int_t)i.segments, "vector_bytes",
-            (json_int_t)i.vector_bytes, "database_bytes", (json_int_t)i.database_bytes, "scan_rows",
-            (json_int_t)i.scan_rows, "complete", i.complete, "encoder", cli_text(i.encoder), "fingerprint",
-            i.fingerprint, "logit_scale", (double)i.logit_scale, "files", files(bank, i.segments));
+            "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:f, s:I, s:o, s:o, s:o}",
+            "format", i.format, "dimensions", (json_int_t)i.d, "rows", (json_int_t)i.rows, "deleted",
+            (json_int_t)i.deleted, "next_id", (json_int_t)i.next_id, "segments", (json_int_t)i.segments,
+            "vector_bytes", (json_int_t)i.vector_bytes, "database_bytes", (json_int_t)i.database_bytes,
+            "scan_rows", (json_int_t)i.scan_rows, "complete", i.complete, "encoder", cli_text(i.encoder),
+            "fingerprint", i.fingerprint, "logit_scale", (double)i.logit_scale, "list_rows",
+            (json_int_t)i.list_rows, "list_recall", i.list_rows ? cli_weight(i.list_recall) : json_null(),
+            "recall", cli_recall_table(bank), "files", files(bank, i.segments));
         if (i.shards) json_object_set_new(answer, "shards", json_integer((json_int_t)i.shards));
         cli_print(answer);
     } else {
@@ -54,6 +56,7 @@ int cmd_bank_info(int argc, char **argv)
                    ? ""
                    : ", unfinished: run the same build again (where its source has changed, add that)");
     }
+    if (!c.json) cli_print_recall(bank);
     reco_bank_close(bank);
     return cli_end(&c, RECO_OK);
 }

@@ -27,6 +27,9 @@ typedef struct reco_bank_info {
     int64_t next_id; /* ids below it have been given */
     size_t segments;
     int64_t scan_rows;       /* rows that have int8 codes (reco_bank_index), deleted ones too */
+    int64_t list_rows;       /* live rows in lists (reco_bank_index_lists); 0: there are none */
+    size_t list_cells[2];    /* by reco_side */
+    float list_recall;       /* that a search of them has by default */
     uint64_t vector_bytes;   /* of the vector files */
     uint64_t database_bytes; /* of bank.sqlite and its log */
     int complete;            /* 0: a build was cut off and goes on when it is run again */
@@ -121,6 +124,13 @@ RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **ou
 RECO_API size_t reco_bank_filter_count(const reco_bank_filter *filter);
 RECO_API void reco_bank_filter_free(reco_bank_filter *filter); /* NULL is fine */
 
+/* Whose vectors ask: how far one must look for a recall differs. */
+typedef enum reco_asked {
+    RECO_ASKED_EITHER = 0, /* not known: as far as the harder of the two wants */
+    RECO_ASKED_IMAGE = 1,
+    RECO_ASKED_TEXT = 2
+} reco_asked;
+
 /* RECO_SEARCH_OPTS_INIT sets the defaults. */
 typedef struct reco_search_opts {
     size_t k;                       /* 1..RECO_BANK_MAX_K; 0 = 10 */
@@ -130,7 +140,11 @@ typedef struct reco_search_opts {
      * nexclude is 0. */
     const int64_t *exclude;
     size_t nexclude;
-    uint64_t reserved[RECO_RESERVED];
+    /* Share of the k best that is to be found, in the mean over queries. 0: as the bank was indexed for; 1: all, exactly. Without
+     * lists (reco_bank_index_lists) a search is exact. */
+    float recall;
+    reco_asked asked;
+    uint64_t reserved[RECO_RESERVED - 1];
 } reco_search_opts;
 #define RECO_SEARCH_OPTS_INIT                                                                              \
     {                                                                                                      \
@@ -149,7 +163,8 @@ typedef struct reco_hits {
  *   queries  [nq][d] f32 row-major, norms within 1e-3 of 1; not retained
  *   hits     overwritten on RECO_OK, unspecified on error
  *
- * Exact: scores are inner products with the stored f16 rows, in double, rounded to f32; equal ones order by smaller id.
+ * Exact, but where the bank has lists and opts ask for less: then each hit's score is right all the same, and hits may be missing.
+ * Scores are inner products with the stored f16 rows, in double, rounded to f32; equal ones order by smaller id.
  * Costs nq*N*d multiply-adds at most, in int8; scratch does not grow with N but for 24 bytes per 1,024 rows.
  * A search that takes longer than tenths of a second calls the progress hook as it goes, and ends when that asks it to.
  * Returns RECO_OK; RECO_E_ARG (k out of range, a query not unit norm or not finite, a filter of another bank);
@@ -163,6 +178,20 @@ RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco
 RECO_API reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                         const float *queries, size_t nq, const reco_search_opts *opts,
                                         reco_hits hits, float *const vectors[2]);
+
+/* The recall that a search with these options has, as measured when the lists were made; 1: it is exact. */
+RECO_API float reco_bank_recall(const reco_bank *bank, reco_side side, const reco_search_opts *opts);
+
+/* What was measured with rows of the bank as queries, each of which did not find itself. */
+typedef struct reco_recall_point {
+    float recall; /* of the 10 best, that other queries will have too, by a standard error's caution */
+    float cells;  /* looked at, in the mean */
+    float rows;   /* share of all that are in them */
+} reco_recall_point;
+/* The table of searches among `side` asked by one side's vectors, recall rising: up to max points, how many there are. 0 without
+ * lists. */
+RECO_API size_t reco_bank_recall_table(const reco_bank *bank, reco_side side, reco_asked asked,
+                                       reco_recall_point *points, size_t max);
 
 /* Vectors of rows by id, as f32.
  *   out   [n][d]; rows of id -1 are zero
@@ -253,6 +282,27 @@ typedef enum reco_scan_kind { RECO_SCAN_NONE = 0, RECO_SCAN_INT8 = 1 } reco_scan
  * the vectors on disk. *files: how many were made or removed; may be NULL.
  * Returns RECO_OK; RECO_E_BUSY, RECO_E_IO, RECO_E_FORMAT, RECO_E_NOTFOUND as reco_bank_writer_open. */
 RECO_API reco_status reco_bank_index(reco_ctx *ctx, const char *path, reco_scan_kind kind, size_t *files);
+
+typedef enum reco_lists_kind { RECO_LISTS_CELLS = 0, RECO_LISTS_NONE = 1 } reco_lists_kind;
+typedef struct reco_lists_opts {
+    reco_lists_kind kind; /* RECO_LISTS_NONE takes lists away */
+    size_t
+        cells; /* of each side, at most one for two rows; 0: about 4 sqrt(N), and none below 10,000 rows */
+    float recall; /* of searches that don't say, 0.5..1; 0: 0.99 */
+    uint64_t reserved[RECO_RESERVED];
+} reco_lists_opts;
+typedef struct reco_lists_result {
+    size_t cells; /* of each side; 0: none */
+    size_t files; /* that were made or removed, scan files too */
+} reco_lists_result;
+
+/* Make lists: the rows of each side in cells, by k-means, so that a search looks at the cells nearest to a query and not at all
+ * rows. What it looks at it ranks exactly. How many cells a recall takes is measured, by exact searches for some rows of the bank.
+ * Rows that are added later are looked at by every search until lists are made again. The file is derived data: it may be
+ * removed, and is the same bytes whatever the number of threads. Takes 24 bytes of memory a row beside the map, and the space of
+ * the scan files once more on disk. opts and result may be NULL. Errors as of reco_bank_index; RECO_E_CANCELLED. */
+RECO_API reco_status reco_bank_index_lists(reco_ctx *ctx, const char *path, const reco_lists_opts *opts,
+                                           reco_lists_result *result);
 
 /* Which rows: all that any field names. {0}: none. */
 typedef struct reco_bank_rows {

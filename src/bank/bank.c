@@ -6,7 +6,6 @@
 
 #include <math.h>
 
-#define DEFAULT_K 10
 #define NORM_TOLERANCE 1e-3
 
 static reco_status check_side(reco_ctx *ctx, reco_side side)
@@ -87,11 +86,13 @@ reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side s
                                float *const vectors[2])
 {
     reco_search_opts settled = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT;
-    if (!settled.k) settled.k = DEFAULT_K;
+    if (!settled.k) settled.k = RECO_DEFAULT_K;
     if (settled.min_similarity <= -1) settled.min_similarity = -INFINITY; /* sums round */
-    RECO_TRY(reco_reserved(ctx, "search", settled.reserved));
+    RECO_TRY(reco_reserved_of(ctx, "search", settled.reserved, RECO_RESERVED - 1));
     if (settled.k > RECO_BANK_MAX_K)
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", settled.k, RECO_BANK_MAX_K);
+    if (!(settled.recall >= 0 && settled.recall <= 1))
+        return reco_fail(ctx, RECO_E_ARG, "bank: recall = %g, want 0..1", (double)settled.recall);
     RECO_TRY(check_side(ctx, side));
     if (settled.filter && settled.filter->bank != bank)
         return reco_fail(ctx, RECO_E_ARG, "bank: the filter belongs to another open bank");

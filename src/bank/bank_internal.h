@@ -2,7 +2,9 @@
 #ifndef RECO_SRC_BANK_INTERNAL_H
 #define RECO_SRC_BANK_INTERNAL_H
 
-#include "bank/segment/segment.h"
+#include "bank/segment/lists.h"
+
+#define RECO_DEFAULT_K 10
 
 /* Rows to list: live or deleted ones, of ids >= from, for which where is true (NULL: all). */
 typedef struct reco_bank_choice {
@@ -50,6 +52,7 @@ struct reco_bank {
     reco_segment_entry *entries; /* [nsegments] */
     size_t nsegments, positions; /* positions: rows of all segments, deleted ones too */
     uint64_t *deleted;           /* bit p: position p is deleted; NULL when nothing is */
+    reco_lists *lists;           /* NULL: none */
 };
 
 /* The segment of a position below bank->positions. */

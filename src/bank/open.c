@@ -86,6 +86,21 @@ static reco_status check_ends(reco_ctx *ctx, const reco_bank *bank)
     return RECO_OK;
 }
 
+/* As a scan file, all they do is save time. */
+static reco_status open_lists(reco_ctx *ctx, reco_bank *bank)
+{
+    reco_bank_info *info = &bank->info;
+    reco_status status = reco_lists_open(ctx, &bank->lists, bank->path, bank->entries, bank->segments,
+                                         bank->nsegments, info->d, bank->deleted);
+    if (status == RECO_E_NOMEM) return status;
+    if (status != RECO_OK) reco_log(ctx, RECO_LOG_WARN, "%s; searching without it", reco_ctx_error(ctx));
+    if (!bank->lists) return RECO_OK;
+    info->list_rows = (int64_t)bank->lists->found;
+    info->list_recall = bank->lists->recall;
+    for (int side = 0; side < 2; side++) info->list_cells[side] = bank->lists->side[side].ncells;
+    return RECO_OK;
+}
+
 static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, int64_t *broken)
 {
     *out = NULL;
@@ -108,6 +123,7 @@ static reco_status open_once(reco_ctx *ctx, reco_bank **out, const char *path, i
     status = read_deleted(ctx, bank);
     if (status == RECO_OK) status = check_ends(ctx, bank);
     if (status != RECO_OK) RECO_GO(reco_fail_prefix(ctx, status, path));
+    RECO_GO(open_lists(ctx, bank));
     *out = bank;
     bank = NULL;
 out:
@@ -139,6 +155,7 @@ static reco_status refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out
 static void close_folder(reco_bank *bank)
 {
     for (size_t i = 0; i < bank->nsegments; i++) reco_segment_close(&bank->segments[i]);
+    reco_lists_close(bank->lists);
     reco_free(bank->segments);
     reco_free(bank->entries);
     reco_free(bank->deleted);

@@ -376,6 +376,19 @@ static reco_status check_tables(reco_ctx *ctx, verification *v)
     return RECO_OK;
 }
 
+static reco_status check_lists(reco_ctx *ctx, verification *v, reco_bank *bank)
+{
+    const char *problem = NULL, *file = "vectors/" RECO_LISTS_NAME;
+    reco_lists_close(bank->lists);
+    reco_status status = reco_lists_open(ctx, &bank->lists, v->dir, bank->entries, bank->segments,
+                                         bank->nsegments, bank->info.d, bank->deleted);
+    if (status == RECO_OK && bank->lists)
+        status =
+            reco_lists_check(ctx, bank->lists, bank->segments, bank->nsegments, bank->info.d, &problem);
+    if (problem) tell(v, &(reco_bank_problem){.file = file, .what = problem});
+    return survive(ctx, v, status, file, 0, 0);
+}
+
 static reco_status check_all(reco_ctx *ctx, verification *v)
 {
     reco_status status = reco_catalog_open(ctx, &v->catalog, v->dir, false);
@@ -390,6 +403,7 @@ static reco_status check_all(reco_ctx *ctx, verification *v)
     /* Whatever opening looks at beyond this. */
     reco_bank *bank = NULL;
     status = reco_bank_open(ctx, &bank, v->dir);
+    if (status == RECO_OK) status = check_lists(ctx, v, bank);
     reco_bank_close(bank);
     return survive(ctx, v, status, DATABASE, 0, 0);
 }

@@ -13,8 +13,12 @@
 /* Record a message, return status: `return reco_fail(ctx, RECO_E_ARG, "bank: k = %d, want 1..64", k);`
  * The message names the file or thing, the value met and the range wanted; no trailing newline. */
 reco_status reco_fail(reco_ctx *ctx, reco_status status, const char *format, ...) RECO_PRINTF(3, 4);
-/* RECO_E_ARG unless all that is reserved in options [RECO_RESERVED] is zero; NULL is fine. */
-reco_status reco_reserved(reco_ctx *ctx, const char *what, const uint64_t *reserved);
+/* RECO_E_ARG unless all that is reserved in options [n] is zero; NULL is fine. */
+reco_status reco_reserved_of(reco_ctx *ctx, const char *what, const uint64_t *reserved, size_t n);
+static inline reco_status reco_reserved(reco_ctx *ctx, const char *what, const uint64_t *reserved)
+{
+    return reco_reserved_of(ctx, what, reserved, RECO_RESERVED);
+}
 /* Put "prefix: " before the message already recorded; returns status. */
 reco_status reco_fail_prefix(reco_ctx *ctx, reco_status status, const char *prefix);
 /* reco_fail with ": " and the text of errno appended. */

@@ -86,9 +86,9 @@ const char *reco_status_name(reco_status status)
     return "RECO_E_UNKNOWN";
 }
 
-reco_status reco_reserved(reco_ctx *ctx, const char *what, const uint64_t *reserved)
+reco_status reco_reserved_of(reco_ctx *ctx, const char *what, const uint64_t *reserved, size_t n)
 {
-    for (size_t i = 0; reserved && i < RECO_RESERVED; i++)
+    for (size_t i = 0; reserved && i < n; i++)
         if (reserved[i])
             return reco_fail(
                 ctx, RECO_E_ARG,

@@ -1,4 +1,4 @@
-/* Each system call of a build, an add, an index, a delete, a compaction and a merge fails or kills, one after the other: the bank is that
+/* Each system call of a build, an add, an index, lists, a delete, a compaction and a merge fails or kills, one after the other: the bank is that
  * of before or of after, whole, and the next writer leaves no rubbish. */
 #include "../unit/bank/bank_test.h"
 #include "hook.h"
@@ -56,6 +56,10 @@ static reco_status write_rows(const char *path, bool build, size_t n, size_t com
 static reco_status do_build(const char *path) { return write_rows(path, true, 4, 1, -1); }
 static reco_status do_add(const char *path) { return write_rows(path, false, 3, 1, -1); }
 static reco_status do_index(const char *path) { return reco_bank_index(ctx, path, RECO_SCAN_INT8, NULL); }
+static reco_status do_lists(const char *path)
+{
+    return reco_bank_index_lists(ctx, path, &(reco_lists_opts){.cells = 2}, NULL);
+}
 static reco_status do_delete(const char *path)
 {
     const int64_t ids[] = {1, 5};
@@ -105,12 +109,12 @@ static const struct {
     reco_status (*run)(const char *path);
     contents before, after;
 } script[] = {
-    {"build", do_build, {0, -1}, {0x0f, 4}},       {"add", do_add, {0x0f, 4}, {0x7f, 7}},
-    {"index", do_index, {0x7f, 7}, {0x7f, 7}},     {"delete", do_delete, {0x7f, 7}, {0x55, 7}},
-    {"compact", do_compact, {0x55, 7}, {0x55, 7}}, {"shrink", do_compact, {0x55, 9}, {0x55, 9}},
-    {"merge", do_merge, {0, -1}, {0x7f, 7}},
+    {"build", do_build, {0, -1}, {0x0f, 4}},      {"add", do_add, {0x0f, 4}, {0x7f, 7}},
+    {"index", do_index, {0x7f, 7}, {0x7f, 7}},    {"lists", do_lists, {0x7f, 7}, {0x7f, 7}},
+    {"delete", do_delete, {0x7f, 7}, {0x55, 7}},  {"compact", do_compact, {0x55, 7}, {0x55, 7}},
+    {"shrink", do_compact, {0x55, 9}, {0x55, 9}}, {"merge", do_merge, {0, -1}, {0x7f, 7}},
 };
-enum { SHRINK = 5, MERGE = 6, STEPS = sizeof script / sizeof *script };
+enum { SHRINK = 6, MERGE = 7, STEPS = sizeof script / sizeof *script };
 
 /* ---- looking ---- */
 

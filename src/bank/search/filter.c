@@ -26,6 +26,27 @@ reco_status reco_folder_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const 
         f->count += !(f->bits[p / 64] >> p % 64 & 1);
         f->bits[p / 64] |= (uint64_t)1 << p % 64;
     }
+    reco_status status = reco_bank_filter_finish(ctx, f);
+    if (status == RECO_OK) return RECO_OK;
+    reco_bank_filter_free(f);
+    *out = NULL;
+    return status;
+}
+
+reco_status reco_bank_filter_finish(reco_ctx *ctx, reco_bank_filter *f)
+{
+    const reco_bank *bank = f->bank;
+    if (!bank->lists) return RECO_OK;
+    for (int side = 0; side < 2; side++) {
+        size_t n = bank->lists->side[side].ncells;
+        f->cells[side] = reco_alloc(ctx, n, sizeof *f->cells[side], "filter");
+        if (!f->cells[side]) return RECO_E_NOMEM;
+        reco_lists_count(bank->lists, (reco_side)side, bank->segments, bank->nsegments, f->bits,
+                         f->cells[side]);
+    }
+    for (size_t c = 0; c < bank->lists->side[0].ncells; c++) f->listed += f->cells[0][c];
+    for (int side = 0; side < 2; side++)
+        f->even[side] = reco_lists_even(bank->lists, (reco_side)side, f->cells[side], f->listed);
     return RECO_OK;
 }
 
@@ -37,5 +58,6 @@ void reco_bank_filter_free(reco_bank_filter *filter)
     reco_free(filter->where);
     reco_free(filter->packed);
     reco_free(filter->bits);
+    for (int side = 0; side < 2; side++) reco_free(filter->cells[side]);
     reco_free(filter);
 }

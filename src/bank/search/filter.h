@@ -13,8 +13,15 @@ struct reco_bank_filter {
     /* In a folder: */
     uint64_t *bits; /* [positions / 64 + 1], bit p: position p is in the set; never of a deleted row */
     size_t count;   /* rows: bits that are set */
+    /* With lists: how many of them they have, and how many in each cell [ncells] of a side. */
+    size_t listed;
+    uint32_t *cells[2];
+    bool even[2]; /* as in lists.h */
 };
 /* The empty set; the caller sets bits and count, and owns it. */
 reco_status reco_bank_filter_new(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank);
+
+/* Once bits and count are there: what lists want to know of them. */
+reco_status reco_bank_filter_finish(reco_ctx *ctx, reco_bank_filter *f);
 
 #endif

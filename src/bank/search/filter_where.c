@@ -20,6 +20,7 @@ reco_status reco_folder_filter_where(reco_ctx *ctx, reco_bank_filter **out, cons
     RECO_TRY(reco_bank_filter_new(ctx, &f, bank));
     const reco_where_query query = {.where = where, .rows = (uint64_t)bank->positions};
     reco_status status = reco_catalog_where(ctx, bank->catalog, &query, set_bit, f);
+    if (status == RECO_OK) status = reco_bank_filter_finish(ctx, f);
     if (status == RECO_OK)
         *out = f;
     else

@@ -160,7 +160,7 @@ static size_t find_live_among(const scan *s, worker *w, const uint32_t *position
     memset(w->live, 0, (n + 31) / 32 * sizeof *w->live);
     for (size_t i = 0; i < n; i++) {
         size_t p = positions[i];
-        if (p == UINT32_MAX || reco_bank_is_deleted(s->bank, p)) continue;
+        if (p >= s->bank->positions || reco_bank_is_deleted(s->bank, p)) continue;
         if (f && !(f->bits[p / 64] >> p % 64 & 1)) continue;
         w->live[i / 32] |= (uint32_t)1 << i % 32;
         count++;
@@ -225,7 +225,7 @@ static void use_mean(scan *s, worker *w, const reco_scan_block *b, const float *
             w->centre[i] = given ? (double)b->centre[i]
                                  : reco_dot_wide(s->ctx, s->queries + name_of(w, i) * d, mean, d);
     w->mean = given || w->names ? NULL : mean;
-    w->rounding = given ? 1e-6 : 1e-30;
+    w->rounding = given ? (double)s->slack : 1e-30;
     for (size_t i = 0; i < w->q->n; i++) w->floor[i] = floor_of(s, w, i);
 }
 

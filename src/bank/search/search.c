@@ -46,7 +46,9 @@ reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side s
         .nexclude = opts->nexclude,
     };
 
+    reco_plan plan = reco_plan_search(bank, side, opts);
     size_t pass = pass_queries(ctx, nq, k, d);
+    if (plan.recall < 1) pass = reco_min(pass, reco_cells_queries(bank, side));
     reco_mark start = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
     int64_t *positions = reco_scratch(ctx, pass * k, sizeof *positions, "search");
@@ -61,7 +63,11 @@ reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side s
         if (scan.nexclude)
             find_excluded(bank, opts->exclude + q * scan.nexclude, n, scan.nexclude, excluded);
         scan.pass = q / pass;
-        RECO_GO(reco_bank_scan(ctx, bank, &scan, queries + q * d, n, scores, positions, counts));
+        status = plan.recall < 1
+                     ? reco_bank_scan_cells(ctx, bank, &scan, &plan, queries + q * d, n, scores, positions,
+                                            counts)
+                     : reco_bank_scan(ctx, bank, &scan, queries + q * d, n, scores, positions, counts);
+        if (status != RECO_OK) goto out;
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < k; j++) {
                 bool found = j < counts[i];

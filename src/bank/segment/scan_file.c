@@ -159,7 +159,7 @@ out:
 /* ---- checking ---- */
 
 /* In double, from the definition: is the row's distance from its codes within the bound, and their norm too? */
-static bool holds(const reco_scan_source *side, size_t row, const float *x, size_t d)
+bool reco_scan_holds(const reco_scan_source *side, size_t row, const float *x, size_t d)
 {
     size_t group = row / RECO_SCAN_GROUP, r = row % RECO_SCAN_GROUP;
     const uint8_t *codes = side->codes + group * RECO_SCAN_GROUP * reco_scan_width(d);
@@ -180,7 +180,7 @@ size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x
 {
     for (size_t row = 0; row < s->rows; row++) {
         reco_f16_to_f32_n(x, s->vectors[side] + row * d, d);
-        if (!holds(&s->source[side], row, x, d)) return row;
+        if (!reco_scan_holds(&s->source[side], row, x, d)) return row;
     }
     return s->rows;
 }

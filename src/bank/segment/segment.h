@@ -34,6 +34,7 @@ typedef struct reco_segment {
     size_t rows, base;
     reco_safetensors *scan_file; /* NULL: none */
     reco_scan_source source[2];  /* by reco_side */
+    size_t listed; /* its first row is row listed - 1 of the bank's lists; 0: they don't have it */
 } reco_segment;
 
 static inline int64_t reco_segment_id(const reco_segment *s, size_t row)
@@ -126,6 +127,8 @@ void reco_scan_close(reco_segment *s);
 /* Write the one of s, in the place of any. Takes memory for a segment's codes. */
 reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
                             const reco_segment_entry *entry, size_t d);
+/* Does a row x [d] lie where its codes and bounds say? */
+bool reco_scan_holds(const reco_scan_source *side, size_t row, const float *x, size_t d);
 /* The first row of a side whose bounds do not hold, s->rows when all do. x is scratch [d]. */
 size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x);
 

@@ -1,4 +1,4 @@
-#include "bank/segment/segment.h"
+#include "bank/segment/lists.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -6,7 +6,11 @@
 #include <unistd.h>
 
 /* Temporary files of io/ are ".NAME.tmp-..." */
-static bool is_ours(const char *name) { return strncmp(name + (*name == '.'), "segment-", 8) == 0; }
+static bool is_ours(const char *name)
+{
+    return strncmp(name + (*name == '.'), "segment-", 8) == 0 ||
+           strncmp(name, "." RECO_LISTS_NAME, sizeof RECO_LISTS_NAME) == 0;
+}
 
 static int by_file(const void *a, const void *b)
 {
