@@ -41,8 +41,8 @@ typedef struct reco_pull_result {
  * `stall` seconds), RECO_E_FORMAT (a checksum that does not hold, names that are no file names, a list that is none),
  * RECO_E_MISMATCH (the revision moved meanwhile), RECO_E_UNSUPPORTED (no safetensors), RECO_E_NOMEM (above max_bytes),
  * RECO_E_CANCELLED. */
-reco_status reco_pull_model(reco_ctx *ctx, const char *name, const char *out,
-                                     const reco_pull_opts *opts, reco_pull_result *result);
+reco_status reco_pull_model(reco_ctx *ctx, const char *name, const char *out, const reco_pull_opts *opts,
+                            reco_pull_result *result);
 
 typedef struct reco_download_opts {
     const char *const *hosts; /* [nhosts] "host", at the scheme's own port, or "host:port" */
@@ -58,6 +58,6 @@ typedef struct reco_download_opts {
  * RECO_E_ARG (no URL, another host, a private address), RECO_E_NOTFOUND (the host answers otherwise than 200), RECO_E_IO, RECO_E_FORMAT,
  * RECO_E_NOMEM (too large). */
 reco_status reco_download(reco_ctx *ctx, const char *url, const reco_download_opts *opts,
-                                   unsigned char **data, size_t *bytes);
+                          unsigned char **data, size_t *bytes);
 
 #endif

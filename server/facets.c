@@ -11,7 +11,9 @@ void serve_facets_parse(serve *s, serve_request *r)
     const char *where = serve_parameter(r, "where");
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
     r->where = where ? strdup(where) : NULL;
-    if (where && !r->where)
+    if (where && !*where)
+        serve_fail(r, 400, "\"where\" is empty");
+    else if (where && !r->where)
         serve_fail(r, 503, "out of memory");
     else
         (void)serve_enqueue(s, &s->counts, r);

@@ -369,6 +369,16 @@ static const serve_route *find_route(const char *method, const char *path, int *
 static const serve_route unknown_route = {.method = "?", .path = "?", .guest = true};
 static const serve_route preflight = {.method = "OPTIONS", .path = "?", .guest = true, .shared = true};
 
+/* libmicrohttpd's strings end where a "%00" was. */
+static enum MHD_Result is_whole(void *user, enum MHD_ValueKind kind, const char *key, size_t key_bytes,
+                                const char *value, size_t bytes)
+{
+    bool *whole = user;
+    (void)kind;
+    *whole &= strlen(key) == key_bytes && (!value || strlen(value) == bytes);
+    return MHD_YES;
+}
+
 /* The headers are there. */
 static serve_request *begin(serve *s, struct MHD_Connection *connection, const char *method,
                             const char *path)
@@ -393,6 +403,12 @@ static serve_request *begin(serve *s, struct MHD_Connection *connection, const c
         return r;
     }
     if (!admit(s, r)) return r;
+    bool whole = true;
+    MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, is_whole, &whole);
+    if (!whole) {
+        serve_fail(r, 400, "a parameter holds U+0000");
+        return r;
+    }
     length = serve_header(r, "Content-Length");
     type = serve_header(r, "Content-Type");
     size_t most = s->opts->body ? s->opts->body : BODY;

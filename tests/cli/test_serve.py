@@ -211,7 +211,9 @@ class Serve(Serving):
         for _ in range(2):
             told = self.ask("GET", some)[2]
             self.assertEqual((told["rows"], [f["rows"] for f in told["facets"] if f["column"] == "sale"]), (4, [4]))
-        self.assertEqual(self.ask("GET", "/v1/facets?where=nonsense")[0], 400)
+        for where in ("nonsense", "", "%00", "1%00"):
+            self.assertEqual(self.ask("GET", "/v1/facets?where=" + where)[0], 400, where)
+            self.assertEqual(self.ask("GET", "/v1/pairs?where=" + where)[0], 400, where)
         self.assertEqual(self.ask("GET", "/v1/facets?bank=none")[0], 404)
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"where": "caption = 'more 1'"})[2]["deleted"], 1)
         self.assertEqual(self.ask("GET", some)[2]["rows"], 3)
