@@ -79,12 +79,10 @@ class Bank(OnServers):
         for shards in (1, 4):
             bank = self.fresh(shards)
             self.reco("bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--out", bank)
-            for k in (10, 500):
-                for folder, server in wheres:
-                    more = ["-k", k]
-                    want = self.found("folder", "want", *more, *(["--where", folder] if folder else []))
-                    got = self.found(bank, "got", *more, *(["--where", server] if server else []))
-                    self.assertEqual(got, want, (shards, k, server))
+            for k, (folder, server) in [(10, w) for w in wheres] + [(500, wheres[0])] if shards > 1 else [(10, wheres[0])]:
+                want = self.found("folder", "want", "-k", k, *(["--where", folder] if folder else []))
+                got = self.found(bank, "got", "-k", k, *(["--where", server] if server else []))
+                self.assertEqual(got, want, (shards, k, server))
         self.assertEqual(self.rows(bank), self.rows("folder"))
         self.assertEqual(self.rows(bank, "--where", "(meta->>'n')::int > 390"), self.rows("folder", "--where", "json_extract(meta,'$.n') > 390"))
         self.assertEqual(self.lines("bank", "get", bank, "7", "399", "3"), self.lines("bank", "get", "folder", "7", "399", "3"))
@@ -96,12 +94,20 @@ class Bank(OnServers):
                 "SELECT to_regtype('halfvec') IS NOT NULL", f"s{i}") == "t" else "CREATE INDEX ON reco_pair USING hnsw (image vector_ip_ops)", f"s{i}")
         want = self.found("folder", "want", "-k", "10")
         self.assertEqual(self.found(bank, "got", "-k", "10"), want)
-        some = self.json("search", "--bank", bank, "--near", "7", "--approximate")["hits"]
-        self.assertEqual(len(some), 10)
+        told = self.reco("search", "--bank", bank, "--near", "7", "--approximate").stderr
+        self.assertIn("recall@10 is not known: reco bank info --recall", told)
+        recall = self.json("bank", "info", "--recall", bank)["recall"]
+        self.assertEqual((recall["image_to_text"], recall["text_to_text"]), (None, None))
+        for way in ("image_to_image", "text_to_image"):
+            self.assertTrue(0.8 < recall[way] <= 1, recall)
+        told = self.reco("search", "--bank", bank, "--near", "7", "--approximate")
+        self.assertEqual(len(told.stdout.splitlines()), 10)
+        self.assertIn(f"recall@10 was measured: image to image {recall['image_to_image']:.3f}, text to image", told.stderr)
+        self.fails("bank", "info", "--recall", "folder", says=["no server"])
 
     def test_rows_of_every_kind(self):
         """Cones, equal and nearly equal rows, filters, exclusions, pages and threads, through the library."""
-        for d, shards in ((1, 1), (3, 2), (64, 4), (1100, 2)):
+        for d, shards in ((1, 1), (64, 4), (600, 2)):
             done = subprocess.run([os.environ["RECO_TEST_POSTGRES"], f"b{d}", self.fresh(shards), str(d)], cwd=self.dir, capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, f"d = {d}: {done.stderr}")
 
@@ -187,10 +193,11 @@ class Bank(OnServers):
         rng, kills, seen = random.Random(3), 0, 0
         while kills < 20 and self.killed(command, rng.uniform(0.03, 0.15)):
             kills += 1
-            info = self.run_raw("bank", "info", bank, "--json")
-            rows = json.loads(info.stdout)["rows"] if info.returncode == 0 else 0
-            self.assertGreaterEqual(rows, seen - 40)  # at most one commit is taken back
-            seen = rows
+            if kills % 5 == 0:
+                info = self.run_raw("bank", "info", bank, "--json")
+                rows = json.loads(info.stdout)["rows"] if info.returncode == 0 else 0
+                self.assertGreaterEqual(rows, seen - 40)  # at most one commit is taken back
+                seen = rows
         self.reco(*command)
         self.assertGreaterEqual(kills, 10, f"{time.time() - begun} s, {seen} rows")
         self.assertEqual(self.rows(bank), self.rows("folder"))
@@ -408,14 +415,14 @@ class Far(Serving):
         self.reco("bank", "build", "--model", MODEL, "--pairs", "p/pairs.jsonl", "--out", near)
         self.start(bank=far)
         rng, times, trips = random.Random(1), [], []
-        for i in range(60):
+        for i in range(24):
             trips.append(postgres.round_trip(ends[i % SHARDS]))
             begun = time.monotonic()
             self.assertEqual(len(self.post("/v1/search", {"vector": vector(rng, 16), "in": "image", "k": 5})["hits"]), 5)
             times.append(time.monotonic() - begun)
         self.assertEqual(self.stop(), 0)
         print(f"by {'netem' if by_kernel else 'a proxy'}: p50 of a round trip {middle(trips) * 1e3:.1f} ms, of a question and its captions "
-              f"{middle(times) * 1e3:.1f}, p90 {sorted(times)[54] * 1e3:.0f}", flush=True)
+              f"{middle(times) * 1e3:.1f}, p90 {sorted(times)[21] * 1e3:.0f}", flush=True)
         self.assertGreater(middle(trips), 0.019)
         self.assertLess(middle(times), 2.5 * middle(trips))
 

@@ -9,7 +9,7 @@ static const char *const statements[] = {
     "CREATE EXTENSION IF NOT EXISTS vector",
     "CREATE TABLE IF NOT EXISTS reco_bank(format int NOT NULL, d int NOT NULL, encoder text NOT NULL, "
     "fingerprint text NOT NULL, logit_scale float8 NOT NULL, job text NOT NULL, next_id int8 NOT NULL, "
-    "rows int8 NOT NULL, changes int8 NOT NULL, complete bool NOT NULL)",
+    "rows int8 NOT NULL, changes int8 NOT NULL, complete bool NOT NULL, recall text)",
     "CREATE TABLE IF NOT EXISTS reco_job(key text PRIMARY KEY, next int8 NOT NULL, done bool NOT NULL, "
     "first int8)",
     /* The vectors' type is known to the server alone: DO has no parameters, so they are in its text. */
@@ -23,7 +23,7 @@ static const char *const statements[] = {
     "CREATE INDEX ON reco_pair(place) WHERE place IS NOT NULL; "
     "CREATE INDEX ON reco_pair(content) WHERE content IS NOT NULL; "
     "CREATE INDEX ON reco_pair(md5(uri)) WHERE uri IS NOT NULL; END IF; END$do$",
-    "INSERT INTO reco_bank SELECT 1, $1::int8, $2, $3, $4::float8, $5, 0, 0, 0, false "
+    "INSERT INTO reco_bank SELECT 1, $1::int8, $2, $3, $4::float8, $5, 0, 0, 0, false, NULL "
     "WHERE NOT EXISTS (SELECT 1 FROM reco_bank)",
     "COMMIT",
 };

@@ -26,6 +26,7 @@ typedef struct look {
     pg_set *set;
     bool *has_settings, *counts; /* [n] */
     int64_t *changes;
+    char *recall;
 } look;
 
 static reco_status ask_catalog(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
@@ -159,6 +160,7 @@ static reco_status take_settings(reco_ctx *ctx, void *arg, size_t shard, size_t 
                       s->label, s->info.d, (long long)d);
     copy_text(s->info.encoder, sizeof s->info.encoder, settings, "encoder");
     copy_text(s->info.fingerprint, sizeof s->info.fingerprint, settings, "fingerprint");
+    if (!*l->recall) copy_text(l->recall, 160, settings, "recall");
     double scale = json_number_value(json_object_get(settings, "logit_scale"));
     s->info.logit_scale = scale >= 0 && scale <= 1e6 ? (float)scale : 0;
     s->info.next_id = json_integer_value(json_object_get(settings, "next_id"));
@@ -232,17 +234,19 @@ static int64_t time_for(const pg_set *set, int64_t rows)
     return set->limit && set->limit < limit ? set->limit : limit;
 }
 
-reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes)
+reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes, char *recall)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
     look l = {.set = set,
               .has_settings = reco_scratch(ctx, set->n, sizeof(bool), "servers"),
               .counts = reco_scratch(ctx, set->n, sizeof(bool), "servers"),
-              .changes = changes};
+              .changes = changes,
+              .recall = recall};
     size_t *calls = reco_scratch(ctx, set->n, sizeof *calls, "servers");
     if (!l.has_settings || !l.counts || !calls) goto out;
     *changes = 0;
+    *recall = 0;
     set->limit = 0;
     for (size_t i = 0; i < set->n; i++) {
         set->shards[i].info = (reco_bank_info){.complete = 1};

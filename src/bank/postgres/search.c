@@ -202,8 +202,8 @@ static reco_status run_rounds(reco_ctx *ctx, search *s)
     return RECO_OK;
 }
 
-reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                        size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2])
+reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
+                    const reco_search_opts *opts, reco_hits hits, float *const vectors[2], bool by_index)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     search s = {.bank = pg_of(bank),
@@ -214,7 +214,7 @@ reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, co
                 .vectors = vectors,
                 .d = bank->info.d,
                 .nq = nq,
-                .approximate = pg_of(bank)->opts.approximate != 0};
+                .approximate = by_index};
     reco_status status = make_room(ctx, &s);
     if (status != RECO_OK) goto out;
     for (size_t i = 0; i < s.bank->set.n; i++)
@@ -233,4 +233,10 @@ out:
     for (size_t i = 0; s.sql && i < s.bank->set.n; i++) reco_free(s.sql[i]);
     reco_scratch_release(ctx, mark);
     return status;
+}
+
+reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
+                        size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2])
+{
+    return pg_find(ctx, bank, side, queries, nq, opts, hits, vectors, pg_of(bank)->opts.approximate != 0);
 }

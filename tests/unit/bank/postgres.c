@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { N = 700, NQ = 24, K = 20, CAPTIONS = 30 };
+enum { N = 500, NQ = 12, K = 20, CAPTIONS = 30 };
 
 static void check(reco_ctx *ctx, reco_status status, int line)
 {
@@ -162,7 +162,7 @@ static void compare_rows(reco_ctx *ctx, const reco_bank *folder, const reco_bank
         if (n[0] != n[1]) exit(1);
         SAME(ids[0], ids[1], n[0] * sizeof(int64_t));
     }
-    const int64_t wanted[] = {7, -1, 7, 600, 12, -1, 7, 100};
+    const int64_t wanted[] = {7, -1, 7, 400, 12, -1, 7, 100};
     float *want = malloc(8 * d * sizeof *want), *got = malloc(8 * d * sizeof *got);
     for (reco_side side = 0; side < 2; side++) {
         DO(reco_bank_gather(ctx, folder, side, wanted, 8, want));
