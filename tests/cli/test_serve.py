@@ -2,17 +2,19 @@
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 import unittest
 import urllib.parse
 
-from common import MODEL, png
+from common import MODEL, SOURCE, png
 from serving import Serving
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -217,6 +219,30 @@ class Serve(Serving):
         self.assertEqual(self.ask("GET", "/v1/facets?bank=none")[0], 404)
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"where": "caption = 'more 1'"})[2]["deleted"], 1)
         self.assertEqual(self.ask("GET", some)[2]["rows"], 3)
+
+    @unittest.skipUnless(shutil.which("curl"), "SKIPPED: no curl for the examples of docs/serve.md")
+    def test_examples_of_the_documentation(self):
+        text = (SOURCE / "docs/serve.md").read_text()
+        self.reco("train", "--bank", "shop.bank", "--out", "f.safetensors", "--steps", "5", "--refine", "both")
+        self.start("--fusion", "f.safetensors")
+        shutil.copy(self.dir / "p/4.png", self.dir / "photo.jpg")
+
+        def here(code):
+            return code.replace("localhost:1234", f"localhost:{self.port}").replace("127.0.0.1:1234", f"127.0.0.1:{self.port}").replace("815", "3")
+
+        def run(*command):
+            done = subprocess.run(command, cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        commands = re.findall(r"^    (curl .*)$", text, re.MULTILINE)
+        answers = [json.loads(run("bash", "-c", "set -e; " + here(c).replace("curl ", "curl -sf "))) for c in commands]
+        self.assertTrue(all(a["hits"] for a in answers[:3]) and answers[1]["explanation"] and answers[3]["reco"] and answers[4]["vector"])
+        (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        self.assertIn("red kettle", run(sys.executable, "-c", here(program)).splitlines()[-1])
+        (configuration,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+        (self.dir / "c.toml").write_text(configuration)
+        self.fails("serve", "--config", "c.toml", says=["/etc/reco/tokens"])  # all of its options are known
 
     def test_configuration(self):
         (self.dir / "two.bank").symlink_to("shop.bank")
