@@ -33,8 +33,8 @@ static json_t *table(const reco_bank *bank, reco_side side, reco_side asked)
     size_t n = reco_bank_recall_table(bank, side, (reco_asked)(asked + 1), points, 32);
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list,
-                              json_pack("{s:o, s:o, s:o}", "recall", cli_score(points[i].recall), "cells",
-                                        cli_score(points[i].cells), "rows", cli_score(points[i].rows)));
+                              json_pack("{s:o, s:o, s:o}", "recall", cli_weight(points[i].recall), "cells",
+                                        cli_weight(points[i].cells), "rows", cli_weight(points[i].rows)));
     return list;
 }
 
