@@ -37,6 +37,7 @@ enum {
     KEY_VAL_PAIRS,
     KEY_VAL_EMBEDDINGS,
     KEY_LOG,
+    KEY_NEIGHBOURS,
 };
 
 typedef struct args {
@@ -160,6 +161,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_VAL_EMBEDDINGS:
         a->val_embeddings = arg;
         break;
+    case KEY_NEIGHBOURS:
+        t->neighbours = arg;
+        break;
     case KEY_LOG:
         t->log = arg;
         break;
@@ -253,6 +257,10 @@ static const struct argp_option options[] = {
     {"cache", KEY_CACHE, "DIR", 0,
      "Where embedded --pairs are kept for the next run (default: FILE.pairs); --val-pairs in DIR.val", 5},
     {"log", KEY_LOG, "FILE", 0, "Write each step and validation here, a JSON object a line", 5},
+    {"neighbours", KEY_NEIGHBOURS, "FILE", 0,
+     "Keep here what the pairs retrieve: a search that was cut off goes on, the next training begins with "
+     "it",
+     5},
     {"fresh", KEY_FRESH, NULL, 0, "Start anew, even where an interrupted run could go on", 5},
     {0},
 };
@@ -382,7 +390,7 @@ static bool names(const char *arg, const char *option)
  * gives the same checkpoint with any of these. */
 static json_t *command_of(int argc, char **argv)
 {
-    static const char *const with[] = {"out", "threads", "log", "cache"};
+    static const char *const with[] = {"out", "threads", "log", "cache", "neighbours"};
     static const char *const without[] = {"json", "quiet", "fresh"};
     json_t *command = json_string("reco train");
     for (int i = 1; command && i < argc; i++) {
@@ -418,6 +426,8 @@ static reco_status check_outputs(cli *c, const args *a)
         status = cli_output(c, a->cache, RECO_OUT_FOLDER, a->model, inputs, n);
     if (status == RECO_OK && a->train.log)
         status = cli_output(c, a->train.log, RECO_OUT_FILE, a->model, inputs, n);
+    if (status == RECO_OK && a->train.neighbours)
+        status = cli_output(c, a->train.neighbours, RECO_OUT_FILE, a->model, inputs, n);
     if (status == RECO_OK && a->train.log && strcmp(a->train.log, a->out) == 0) {
         cli_error("%s: --log and --out are one file", a->out);
         status = RECO_E_ARG;

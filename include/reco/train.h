@@ -50,6 +50,9 @@ typedef struct reco_train_pairs {
  *                      the others are trained on then. They are not trained on, and not taken for rows of the bank
  *   log                file of one JSON object a line, NULL for none: every step, every validation. It is written while training
  *                      runs, and gone on with where an interrupted run is
+ *   neighbours         file in which the neighbours of the pairs are kept, NULL for none: an interrupted search goes on there, and another training
+ *                      with these pairs, this bank and these ways of searching finds them done. pairs * 12 max(3k, 100) + 36k bytes, mapped.
+ *                      RECO_E_EXISTS: it is another file; RECO_E_UNSUPPORTED: the bank is no folder
  *   command            UTF-8 to be kept in the checkpoint beside the options, NULL for none
  *   sides              stored in the checkpoint; RECO_SIDES_DEFAULT: what validation finds best
  *   fresh              a training state that an interrupted run left is ignored */
@@ -78,6 +81,7 @@ typedef struct reco_train_opts {
     int fresh;
     const reco_train_pairs *judged;
     const char *log, *command;
+    const char *neighbours;
     uint64_t reserved[RECO_RESERVED];
 } reco_train_opts;
 #define RECO_TRAIN_OPTS_INIT                                                                               \

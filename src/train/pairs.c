@@ -169,24 +169,33 @@ static reco_status list_neighbours(reco_job *job)
 {
     for (size_t list = 0; list < job->lists; list++) {
         size_t reach = job->reach[list];
+        /* What lies in a file stays as it was found. */
+        float *scores = job->kept.map ? reco_alloc(job->ctx, job->n * reach, sizeof *scores, "neighbours")
+                                      : job->scores[list];
+        if (!scores) return RECO_E_NOMEM;
         job->near[list] = reco_alloc(job->ctx, job->n * reach, sizeof(uint32_t), "neighbours");
-        if (!job->near[list]) return RECO_E_NOMEM;
+        if (!job->near[list]) {
+            if (job->kept.map) reco_free(scores);
+            return RECO_E_NOMEM;
+        }
         for (size_t i = 0; i < job->n; i++) {
             size_t at = i * reach, kept = 0;
             for (size_t h = 0; h < reach && job->found[list][at + h] >= 0; h++) {
                 uint32_t row = (uint32_t)reco_job_index(job, job->found[list][at + h]);
                 if (job->same.picture[row] == job->same.picture[i]) continue;
-                job->scores[list][at + kept] = job->scores[list][at + h];
+                scores[at + kept] = job->scores[list][at + h];
                 job->near[list][at + kept++] = row;
             }
             for (; kept < reach; kept++) {
-                job->scores[list][at + kept] = 0;
+                scores[at + kept] = 0;
                 job->near[list][at + kept] = RECO_NOTHING;
             }
         }
-        reco_free(job->found[list]);
+        if (!job->kept.map) reco_free(job->found[list]);
         job->found[list] = NULL;
+        job->scores[list] = scores;
     }
+    reco_neighbours_close(job);
     /* What counts is what the layer is judged by. */
     size_t twins = 0, first = job->trained < job->n ? job->trained : 0;
     for (size_t i = first; i < job->n; i++) twins += reco_job_has_twin(job, i);
@@ -270,6 +279,7 @@ size_t reco_job_index(const reco_job *job, int64_t id)
 
 void reco_job_clear(reco_job *job)
 {
+    reco_neighbours_close(job);
     for (int side = 0; side < 2; side++) {
         reco_free(job->owned[side]);
         reco_free(job->products[side]);

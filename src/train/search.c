@@ -94,16 +94,24 @@ reco_status reco_job_search(reco_job *job)
     /* Some are put aside later: those of a batch, of a fold and of the pair's picture. */
     job->depth = reco_min(most, 3 * job->o.k);
     job->lists = job->o.search == RECO_CROSS ? 3 : 2;
-    for (size_t list = 0; list < job->lists; list++) {
+    for (size_t list = 0; list < job->lists; list++)
         job->reach[list] = list ? job->depth : reco_min(most, reco_max(job->depth, RECO_MOST_VOTERS));
-        job->found[list] = reco_alloc(ctx, job->n * job->reach[list], sizeof(int64_t), "neighbours");
-        job->scores[list] = reco_alloc(ctx, job->n * job->reach[list], sizeof(float), "neighbours");
-        if (!job->found[list] || !job->scores[list]) return RECO_E_NOMEM;
+    RECO_TRY(reco_neighbours_open(job));
+    for (size_t list = 0; list < job->lists; list++) {
+        size_t before = list * job->n;
+        if (!job->kept.map) {
+            job->found[list] = reco_alloc(ctx, job->n * job->reach[list], sizeof(int64_t), "neighbours");
+            job->scores[list] = reco_alloc(ctx, job->n * job->reach[list], sizeof(float), "neighbours");
+            if (!job->found[list] || !job->scores[list]) return RECO_E_NOMEM;
+        }
         for (size_t i = 0; i < job->n; i += QUERIES) {
             size_t n = reco_min(QUERIES, job->n - i);
+            if (before + i + n <= job->kept.done) continue;
             RECO_TRY(search_block(job, list, i, n, most));
+            RECO_TRY(reco_neighbours_done(job, before + i + n));
             RECO_TRY(reco_progress(ctx, "neighbours", list * job->n + i + n, job->lists * job->n));
         }
     }
+    RECO_TRY(reco_neighbours_check(job));
     return find_inside(job);
 }

@@ -81,6 +81,15 @@ enum { RECO_MOST_VOTERS = 100 };
 
 enum { RECO_LISTS = 3 };
 
+/* neighbours.c: a file of what was found. */
+typedef struct reco_neighbours {
+    bool open;
+    int fd;
+    void *map; /* NULL: there is none */
+    size_t bytes, done;
+    double synced; /* when it was last */
+} reco_neighbours;
+
 typedef struct reco_job {
     reco_ctx *ctx;
     const reco_bank *bank;
@@ -113,7 +122,8 @@ typedef struct reco_job {
     /* Inner products that never change, of the relational layer: of each pair with the partners of its neighbours [depth],
      * then of these with one another, h with each l < h at depth + h(h-1)/2 + l. NULL: not kept. */
     float *products[2]; /* [n][reco_job_products] */
-    bool twins;         /* the memory holds most of the captions, with other pictures */
+    reco_neighbours kept;
+    bool twins; /* the memory holds most of the captions, with other pictures */
     /* Of the image's neighbours: is it in the nearer half of those of its caption? NULL without twins. */
     unsigned char *kin; /* [n][reach] */
     bool apart;         /* some are */
@@ -145,6 +155,11 @@ reco_status reco_job_number(reco_job *job);
 /* folds.c: fold and held; the second held alone, which hangs on the layer. */
 reco_status reco_job_split(reco_job *job);
 reco_status reco_job_hold(reco_job *job);
+/* neighbours.c: where the options name a file, found and scores lie in it, and the first kept.done pairs of all lists are there. */
+reco_status reco_neighbours_open(reco_job *job);
+reco_status reco_neighbours_done(reco_job *job, size_t done);
+reco_status reco_neighbours_check(const reco_job *job); /* RECO_E_FORMAT */
+void reco_neighbours_close(reco_job *job);              /* found and scores that lie in it are NULL then */
 /* search.c: found and scores. Barred: the pair itself, rows of its picture, and rows whose image is above max_similarity to its
  * own. */
 reco_status reco_job_search(reco_job *job);

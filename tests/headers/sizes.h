@@ -26,7 +26,7 @@ SIZE(reco_bank_spec, 96);
 SIZE(reco_bank_open_opts, 72);
 SIZE(reco_compact_opts, 72);
 SIZE(reco_merge_opts, 72);
-SIZE(reco_train_opts, 240);
+SIZE(reco_train_opts, 248);
 SIZE(reco_model_opts, 80);
 SIZE(reco_embed_opts, 104);
 SIZE(reco_folder_opts, 184);
