@@ -85,7 +85,7 @@ int cmd_bank_info(int argc, char **argv)
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
     reco_bank *bank = NULL;
     reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
-    if (status == RECO_OK && a.recall) status = reco_bank_recall(c.ctx, bank, RECALL_ROWS, recall);
+    if (status == RECO_OK && a.recall) status = reco_bank_measure(c.ctx, bank, RECALL_ROWS, recall);
     if (status != RECO_OK) {
         reco_bank_close(bank);
         return cli_end(&c, status);

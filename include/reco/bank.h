@@ -78,7 +78,7 @@ RECO_API reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const c
  *   recall  [own][in] by reco_side, of vectors of side `own` among those of side `in`; NaN where a server has no index
  * It costs up to 4 n exact searches. Where reco made the tables and may write, they remember it, and opening with `approximate` logs it.
  * RECO_E_UNSUPPORTED of a folder. */
-RECO_API reco_status reco_bank_recall(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
+RECO_API reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
 /* How many of its servers answers lack now; 0 unless it was opened with partial. */
 RECO_API size_t reco_bank_shards_failed(const reco_bank *bank);
 

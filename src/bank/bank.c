@@ -118,11 +118,11 @@ reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side sid
     return bank->ops->within(ctx, bank, side, query, least, from, max, ids, scores, n);
 }
 
-reco_status reco_bank_recall(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2])
+reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2])
 {
     if (n < 1 || n > 100000)
         return reco_fail(ctx, RECO_E_ARG, "bank: recall of %zu rows, want 1..100000", n);
-    return bank->ops->recall ? bank->ops->recall(ctx, bank, n, recall)
+    return bank->ops->measure ? bank->ops->measure(ctx, bank, n, recall)
                              : reco_fail(ctx, RECO_E_UNSUPPORTED,
                                          "bank: it lies on no server, whose indexes have a recall");
 }

@@ -32,8 +32,8 @@ typedef struct reco_bank_ops {
                             float *const vectors[2]);
     reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
                           float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
-    /* As reco_bank_recall; NULL: it has no indexes of its own. */
-    reco_status (*recall)(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
+    /* As reco_bank_measure; NULL: it has no indexes of its own. */
+    reco_status (*measure)(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
     reco_status (*gather)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
                           size_t n, float *out);
     reco_status (*select)(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice, size_t max,

@@ -134,7 +134,7 @@ reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, co
 /* The same, by the servers' indexes or exactly. */
 reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
                     const reco_search_opts *opts, reco_hits hits, float *const vectors[2], bool by_index);
-reco_status pg_recall(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
+reco_status pg_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
 reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query, float least,
                       int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
 reco_status pg_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids, size_t n,

@@ -21,7 +21,7 @@ static size_t found(const int64_t *ids, size_t n)
     return count;
 }
 
-static reco_status measure(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side in,
+static reco_status compare(reco_ctx *ctx, const reco_bank *bank, reco_side own, reco_side in,
                            const int64_t *rows, size_t n, float *recall)
 {
     const reco_search_opts opts = {.k = K, .min_similarity = -INFINITY, .exclude = rows, .nexclude = 1};
@@ -83,7 +83,7 @@ static void note(reco_ctx *ctx, pg_bank *b, float recall[2][2])
     pthread_mutex_unlock(&b->turn);
 }
 
-reco_status pg_recall(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2])
+reco_status pg_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2])
 {
     pg_bank *b = pg_of(bank);
     reco_mark mark = reco_scratch_mark(ctx);
@@ -96,7 +96,7 @@ reco_status pg_recall(reco_ctx *ctx, const reco_bank *bank, size_t n, float reca
             bool has = n > 0;
             for (size_t i = 0; i < b->set.n; i++) has &= *b->set.shards[i].index[in] != 0;
             recall[own][in] = NAN;
-            if (has) RECO_GO(measure(ctx, bank, own, in, rows, n, &recall[own][in]));
+            if (has) RECO_GO(compare(ctx, bank, own, in, rows, n, &recall[own][in]));
         }
     note(ctx, b, recall);
 out:
