@@ -95,7 +95,7 @@ int main(int argc, char **argv)
         }
         if (sscanf(line, "recall %f", &recall) == 1) {
             search.recall = recall;
-            printf("{\"recall\": %g}\n", (double)reco_bank_recall(bank, RECO_IMAGE, &search));
+            printf("{\"recall\": %g}\n", (double)reco_bank_expected_recall(bank, RECO_IMAGE, &search));
             fflush(stdout);
             continue;
         }

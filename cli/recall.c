@@ -69,7 +69,7 @@ void cli_print_recall(const reco_bank *bank)
 
 float cli_say_recall(const cli *c, const reco_bank *bank, reco_side side, const reco_search_opts *opts)
 {
-    float recall = reco_bank_recall(bank, side, opts);
+    float recall = reco_bank_expected_recall(bank, side, opts);
     if (recall < 1 && !c->quiet)
         fprintf(stderr, "searching lists at recall %g (--exact looks at all rows)\n", (double)recall);
     return recall;

@@ -186,7 +186,8 @@ RECO_API reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, re
                                         reco_hits hits, float *const vectors[2]);
 
 /* The recall that a search with these options has, as measured when the lists were made; 1: it is exact. */
-RECO_API float reco_bank_recall(const reco_bank *bank, reco_side side, const reco_search_opts *opts);
+RECO_API float reco_bank_expected_recall(const reco_bank *bank, reco_side side,
+                                         const reco_search_opts *opts);
 
 /* What was measured with rows of the bank as queries, each of which did not find itself. */
 typedef struct reco_recall_point {

@@ -52,7 +52,7 @@ reco_plan reco_plan_search(const reco_bank *bank, reco_side side, const reco_sea
     return plan.margin < INFINITY && rows <= MOST_ROWS ? plan : exact;
 }
 
-float reco_bank_recall(const reco_bank *bank, reco_side side, const reco_search_opts *opts)
+float reco_bank_expected_recall(const reco_bank *bank, reco_side side, const reco_search_opts *opts)
 {
     reco_search_opts settled = opts ? *opts : (reco_search_opts){0};
     if (!settled.k) settled.k = RECO_DEFAULT_K;
