@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { BODY = 32 << 20, IDLE_SECONDS = 30, FIELD = 1 << 20, WASTE = 64 << 20 };
+enum { BODY = 32 << 20, BODIES = 16, IDLE_SECONDS = 30, FIELD = 1 << 20, WASTE = 64 << 20 };
 
 double serve_now(void)
 {
@@ -101,6 +101,7 @@ void serve_completed(void *user, struct MHD_Connection *connection, void **state
     *state = NULL;
     serve_connection_is(s, connection, SERVE_IDLE);
     if (!r) return;
+    atomic_fetch_sub(&s->held, r->bytes);
     atomic_fetch_add(&s->metrics.requests, 1);
     if (r->status >= 400) atomic_fetch_add(&s->metrics.errors, 1);
     if (r->route) log_request(s, r);
@@ -282,6 +283,11 @@ static void take(serve *s, serve_request *r, const char *data, size_t size)
     if (r->status) return; /* it has its answer */
     if (size > most - r->bytes) {
         serve_fail(r, 413, "the body has more than %zu bytes", most);
+        return;
+    }
+    if (atomic_fetch_add(&s->held, size) + size > BODIES * most) {
+        atomic_fetch_sub(&s->held, size);
+        serve_fail(r, 503, "too many large bodies come at once");
         return;
     }
     r->bytes += size;

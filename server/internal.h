@@ -88,6 +88,7 @@ typedef struct serve {
     serve_queue questions, changes, pictures, fetches, counts;
     bool stopping;
     serve_metrics metrics;
+    _Atomic uint64_t held; /* bytes of bodies in memory */
     time_t began;
     reco_ctx *engine_ctx, *writer_ctx, *picture_ctx, *counter_ctx;
     void *batch; /* the engine's */

@@ -232,6 +232,25 @@ class Hard(Serving):
         self.assert_memory(300)
         self.search()
 
+    def test_many_large_bodies(self):
+        """Which are sent and not ended: memory has a bound, and who sends little is served."""
+        self.start("--max-body", "1")
+        body = json.dumps({"text": "x", "bank": "y" * 900000}).encode()
+        held = [self.raw() for _ in range(40)]
+        for s in held:
+            s.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-1])
+        time.sleep(0.5)
+        self.assertEqual(self.ask("POST", "/v1/search", body)[0], 503)
+        self.assertEqual(self.ask("GET", "/v1/banks")[0], 200)
+        self.assert_memory(150)
+        codes = []
+        for s in held:
+            s.sendall(body[-1:])
+            codes.append(int(s.recv(65536).split()[1]))
+            s.close()
+        self.assertEqual({404: codes.count(404), 503: codes.count(503)}, {404: 17, 503: 23})
+        self.search()
+
     def test_enormous_picture(self):
         self.start()
         raw = zlib.compressobj()
