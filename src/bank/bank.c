@@ -123,8 +123,8 @@ reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, fl
     if (n < 1 || n > 100000)
         return reco_fail(ctx, RECO_E_ARG, "bank: recall of %zu rows, want 1..100000", n);
     return bank->ops->measure ? bank->ops->measure(ctx, bank, n, recall)
-                             : reco_fail(ctx, RECO_E_UNSUPPORTED,
-                                         "bank: it lies on no server, whose indexes have a recall");
+                              : reco_fail(ctx, RECO_E_UNSUPPORTED,
+                                          "bank: it lies on no server, whose indexes have a recall");
 }
 
 reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,

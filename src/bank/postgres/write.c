@@ -2,6 +2,7 @@
  * cut off, on some: then the next writer takes those back to where the slowest is, so that nothing is there twice or missing. */
 #include "bank/postgres/write.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #define LOCK "(hashtext('reco_bank'), hashtext(current_schema()))"
@@ -59,7 +60,8 @@ static reco_status ask_lock(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg
 static reco_status lock(reco_ctx *ctx, pg_writer *p, bool *got)
 {
     const pg_work work = {.calls = 1, .send = ask_lock, .take = take_lock, .arg = got, .bare = true};
-    for (double end = reco_now() + reco_ctx_wait(ctx);;) {
+    /* A server may notice only now that the writer before has gone. */
+    for (double end = reco_now() + fmax(reco_ctx_wait(ctx), 2);;) {
         size_t busy = 0;
         RECO_TRY(pg_run(ctx, &p->set, &work));
         for (size_t i = 0; i < p->set.n; i++) busy += !got[i];
