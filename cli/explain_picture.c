@@ -27,7 +27,8 @@ static json_t *expert(cli *c, const zero_shot *z, size_t i, int which, size_t to
                          .scores = f->scores + i * f->reach,
                          .counts = f->counts + i,
                          .voters = f->voters + i,
-                         .of = f->of + i * f->reach};
+                         .of = f->of + i * f->reach,
+                         .near = f->near ? f->near + i * f->reach : NULL};
     int64_t *of = calloc(top, sizeof *of);
     float *p = calloc(top, sizeof *p);
     json_t *list = NULL;

@@ -42,7 +42,7 @@ RECO_API reco_side reco_modality_side(reco_modality modality, reco_side side);
  * sure decides.
  *     p(c|q) = clip softmax_c(scale[0] v.t_c) + refined softmax_c(scale[1] v'.t'_c) + (1 - clip - refined) vote_c(q)
  * vote_c is the share of softmax_i(scale[2] v.V_i) that neighbours i of caption c have: of the nearest `voters`, which may be
- * more than are fused. The weights are at least 0 and together at most 1; clip = 1 is CLIP. scale[0] = 0: there is no
+ * more than are fused. Where training learned a metric, how near they are by that stands in the place of v.V_i. The weights are at least 0 and together at most 1; clip = 1 is CLIP. scale[0] = 0: there is no
  * mixture, and the greatest v'.t'_c is the answer. */
 typedef struct reco_mixture {
     float clip, refined, scale[3];

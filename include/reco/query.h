@@ -223,6 +223,8 @@ typedef struct reco_findings {
     /* [n] how many of the first vote, and [n][reach] which candidate the caption of each is, or RECO_NO_CANDIDATE. */
     size_t *voters;
     uint32_t *of;
+    float *
+        near; /* [n][reach] what votes are weighed by, where the layer learned a metric; NULL: the cosines */
 } reco_findings;
 /* Refine pictures, and find their neighbours and whom those vote for: the candidate whose name or prompt is the caption, but for
  * case, Unicode form and blanks, or by the model's tokenizer; or the one that it has the vector of, but for rounding.

@@ -4,6 +4,7 @@
 #include <math.h>
 
 static const char *const format_name = "reco-fusion-1";
+static const char *const metric_name = "vote.metric";
 static const char *const layer_name[] = {"none",       "vote",        "mean", "weighted",
                                          "relational", "transformer", "mlp"};
 static const char *const sides_name[] = {"none", "image", "text", "both"};
@@ -75,7 +76,7 @@ reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *f, const char *pa
     reco_status status = RECO_E_NOMEM;
     json_t *config = config_json(f);
     char *config_text = dump(ctx, config), *meta_text = dump(ctx, f->meta);
-    reco_tensor *tensors = reco_alloc(ctx, f->nparams, sizeof *tensors, "checkpoint");
+    reco_tensor *tensors = reco_alloc(ctx, f->nparams + 1, sizeof *tensors, "checkpoint");
     if (!config_text || !meta_text || !tensors) goto out;
     for (size_t i = 0; i < f->nparams; i++) {
         const reco_param *p = &f->params[i];
@@ -87,8 +88,17 @@ reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *f, const char *pa
                                    .bytes = p->count * sizeof(float),
                                    .data = p->value};
     }
+    size_t n = f->nparams, d = f->config.d;
+    if (f->metric)
+        tensors[n++] = (reco_tensor){.name = metric_name,
+                                     .dtype = RECO_DTYPE_F32,
+                                     .rank = 2,
+                                     .shape = {d + 1, d},
+                                     .count = RECO_METRIC_FLOATS(d),
+                                     .bytes = RECO_METRIC_FLOATS(d) * sizeof(float),
+                                     .data = f->metric};
     const reco_meta meta[] = {{"format", format_name}, {"config", config_text}, {"provenance", meta_text}};
-    status = reco_safetensors_write(ctx, path, tensors, f->nparams, meta, 3);
+    status = reco_safetensors_write(ctx, path, tensors, n, meta, 3);
 out:
     reco_free(tensors);
     free(meta_text);
@@ -191,6 +201,16 @@ static bool is_finite(const float *x, size_t n)
     return !bad;
 }
 
+static reco_status read_values(reco_ctx *ctx, const reco_safetensors *st, const reco_tensor *t, float *to)
+{
+    RECO_TRY(reco_tensor_f32(ctx, t, 0, t->count, to));
+    for (size_t j = 0; j < t->count && !is_finite(to, t->count); j++)
+        if (!isfinite(to[j]))
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s holds %g at %zu, want finite numbers",
+                             reco_safetensors_path(st), t->name, (double)to[j], j);
+    return RECO_OK;
+}
+
 static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_fusion *f)
 {
     const char *path = reco_safetensors_path(st);
@@ -200,19 +220,20 @@ static reco_status read_params(reco_ctx *ctx, const reco_safetensors *st, reco_f
         RECO_TRY(reco_safetensors_need(ctx, st, &t, f->params[i].name, (int)f->params[i].rank,
                                        f->params[i].shape));
     }
-    if (reco_safetensors_count(st) != f->nparams)
+    const reco_tensor *metric = reco_safetensors_find(st, metric_name);
+    const size_t shape[2] = {f->config.d + 1, f->config.d};
+    if (metric) RECO_TRY(reco_safetensors_need(ctx, st, &metric, metric_name, 2, shape));
+    if (reco_safetensors_count(st) != f->nparams + (metric != NULL))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %zu tensors, want the %zu of a %s layer", path,
                          reco_safetensors_count(st), f->nparams, layer_name[f->config.layer]);
     RECO_TRY(reco_fusion_allocate(ctx, f));
     for (size_t i = 0; i < f->nparams; i++) {
         const reco_param *p = &f->params[i];
-        RECO_TRY(reco_tensor_f32(ctx, reco_safetensors_find(st, p->name), 0, p->count, p->value));
-        for (size_t j = 0; j < p->count && !is_finite(p->value, p->count); j++)
-            if (!isfinite(p->value[j]))
-                return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s holds %g at %zu, want finite numbers",
-                                 path, p->name, (double)p->value[j], j);
+        RECO_TRY(read_values(ctx, st, reco_safetensors_find(st, p->name), p->value));
     }
-    return RECO_OK;
+    if (!metric) return RECO_OK;
+    f->metric = reco_alloc_raw(ctx, metric->count, sizeof *f->metric, "metric");
+    return f->metric ? read_values(ctx, st, metric, f->metric) : RECO_E_NOMEM;
 }
 
 /* An object whose values are all strings. */

@@ -190,6 +190,7 @@ void reco_fusion_free(reco_fusion *f)
     if (!f) return;
     json_decref(f->meta);
     reco_fusion_unpack(f);
+    reco_free(f->metric);
     reco_free(f->vector);
     for (size_t i = 0; f->params && i < f->nparams; i++) reco_free((void *)f->params[i].name);
     reco_free(f->inits);

@@ -28,6 +28,25 @@ reco_status reco_mixture_check(reco_ctx *ctx, const reco_mixture *mixture);
 float reco_vote_weights(const reco_ctx *ctx, float scale, const float *scores, const uint32_t *of, size_t n,
                         float *weights);
 
+/* ---- metric.c: how near pictures are that vote ----
+ *
+ * Pictures of one caption differ in some directions more than in others, in all captions alike. The metric W whitens that: L^-1 of
+ * the covariance L L^T of pictures about the means of their captions. Votes are then weighed by the cosine of W(v - m) and W(V - m)
+ * in the place of v.V, m being the mean of all. (As a Gaussian discriminant does: Wang et al., 2024.) An array [d+1][d]: W, then m. */
+#define RECO_METRIC_FLOATS(d) (((d) + 1) * (d))
+
+/* Borrowed; NULL: cosines. */
+const float *reco_fusion_metric(const reco_fusion *fusion);
+/* Copied; NULL takes it away. */
+reco_status reco_fusion_set_metric(reco_ctx *ctx, reco_fusion *fusion, const float *metric);
+/* Rows, each once: rows [n] is overwritten with those of ids [n] that are not negative, and place [n] with where each is in it, or
+ * RECO_NO_CANDIDATE. Returns how many. */
+size_t reco_metric_rows(const int64_t *ids, size_t n, int64_t *rows, uint32_t *place);
+/* scores [n][k] of x [n][d] against rows [m][d], of which each has k by place [n][k]; 0 where there is none. */
+reco_status reco_metric_scores(reco_ctx *ctx, const float *metric, const float *x, size_t n,
+                               const float *rows, size_t m, const uint32_t *place, size_t k, size_t d,
+                               float *scores);
+
 /* Activations of one forward pass that backward needs. */
 typedef struct reco_tape reco_tape;
 reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n,

@@ -76,6 +76,7 @@ struct reco_fusion {
     struct reco_packed *copies; /* [ncopies] of pack.c: none where the vector may change */
     size_t ncopies;
     float *panels; /* what they have packed */
+    float *metric; /* [d+1][d] or NULL */
     json_t *meta;  /* provenance, an object of strings */
     float concat;  /* weight of the original in reco_fusion_concat; NaN: training said none */
 };

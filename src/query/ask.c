@@ -1,4 +1,5 @@
 /* One question to the memory: what the command line, and whoever else has a query, searches with. */
+#include "fusion/fusion.h"
 #include "kernels/kernels.h"
 #include "query/query.h"
 
@@ -18,7 +19,7 @@ typedef struct ask {
     /* of a block of queries */
     float *y;                 /* [BLOCK][d] refined */
     int64_t *ids[2], *by;     /* [BLOCK][pool] found plain, refined; [BLOCK][voters] neighbours */
-    float *scores[2], *close; /* likewise */
+    float *scores[2], *close; /* likewise; close is what votes are weighed by */
     size_t *counts[2], *nby;  /* [BLOCK] */
     /* of one query */
     struct candidate *found; /* [2 pool + voters] */
@@ -192,6 +193,8 @@ static reco_status ask_block(reco_ctx *ctx, ask *a, const reco_question *q, reco
     reco_refined refined = {.rows = a->s.refines ? a->y : NULL, .reach = a->s.voters};
     if (a->s.voters) refined.hits = (reco_hits){a->by, a->close, a->nby};
     if (a->s.refines || a->s.voters) RECO_TRY(reco_refine(ctx, a->memory, q, &refined));
+    if (a->s.voters && reco_fusion_metric(a->memory->fusion))
+        RECO_TRY(reco_vote_near(ctx, a->memory, q->x, q->n, a->by, a->s.voters, a->close));
     if (a->mixes || !a->s.refines)
         RECO_TRY(find(ctx, a, q->x, q, a->pool, (reco_hits){a->ids[0], a->scores[0], a->counts[0]}));
     else

@@ -1,4 +1,5 @@
 #include "query/classifier.h"
+#include "fusion/fusion.h"
 #include "io/io.h"
 #include "kernels/kernels.h"
 
@@ -148,6 +149,7 @@ void reco_findings_free(reco_findings *f)
     reco_free(f->counts);
     reco_free(f->voters);
     reco_free(f->of);
+    reco_free(f->near);
     *f = (reco_findings){0};
 }
 
@@ -165,6 +167,9 @@ static reco_status make_room(reco_ctx *ctx, reco_findings *f, const reco_classif
     f->voters = reco_alloc(ctx, f->n, sizeof *f->voters, "neighbours");
     if (texts && !(f->rows[0] = reco_alloc(ctx, count, sizeof(float), "embeddings"))) return RECO_E_NOMEM;
     if ((texts || c->s.refines) && !(f->rows[1] = reco_alloc(ctx, count, sizeof(float), "embeddings")))
+        return RECO_E_NOMEM;
+    if (c->s.voters && reco_fusion_metric(c->memory.fusion) &&
+        !(f->near = reco_alloc(ctx, places, sizeof *f->near, "neighbours")))
         return RECO_E_NOMEM;
     return f->ids && f->scores && f->of && f->counts && f->voters ? RECO_OK : RECO_E_NOMEM;
 }
@@ -191,6 +196,7 @@ reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const r
     if (f.rows[1]) f.refined = f.rows[1];
     for (size_t i = 0; i < n; i++) f.voters[i] = reco_min(f.counts[i], c->s.voters);
     if (c->s.voters) RECO_GO(reco_classifier_votes(ctx, c, c->memory.bank, f.ids, n * f.reach, f.of));
+    if (f.near) RECO_GO(reco_vote_near(ctx, &c->memory, question->x, n, f.ids, f.reach, f.near));
     *out = f;
     f = (reco_findings){0};
 out:

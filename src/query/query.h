@@ -13,6 +13,10 @@ bool reco_encoder_matches(const char *name, const char *print, const char *other
 /* A template with the name in the place of its first {} or {c}, to be freed; one without is an error that names it. */
 char *reco_fill_template(reco_ctx *ctx, const char *template, const char *name);
 
+/* near.c: near [n][reach] of rows ids [n][reach] (-1: none) to pictures x [n][d], by the metric that the memory's fusion has. */
+reco_status reco_vote_near(reco_ctx *ctx, const reco_memory *memory, const float *x, size_t n,
+                           const int64_t *ids, size_t reach, float *near);
+
 /* ---- distinct.c ---- */
 
 /* Pictures, each once, with a row that shows it. */

@@ -101,14 +101,14 @@ static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mas
 }
 
 size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, bool apart, size_t k,
-                       float *scores, uint32_t *captions)
+                       float *scores, uint32_t *rows)
 {
     size_t reach = job->reach[RECO_IMAGE];
-    size_t m = walk(job, RECO_IMAGE, i, mask, apart, reach, k, captions);
+    size_t m = walk(job, RECO_IMAGE, i, mask, apart, reach, k, rows);
     for (size_t n = 0; n < m; n++) {
-        size_t at = i * reach + captions[n];
+        size_t at = i * reach + rows[n];
         scores[n] = job->scores[RECO_IMAGE][at];
-        captions[n] = job->same.caption[job->near[RECO_IMAGE][at]];
+        rows[n] = job->near[RECO_IMAGE][at];
     }
     return m;
 }

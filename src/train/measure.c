@@ -214,10 +214,9 @@ out:
 /* ---- the readout's queries: where captions have twins, with all of the memory, and where there is kin, once more without; else
  * without what the fold shows and says ---- */
 
-/* Query i: its own text, then each caption once that is not right for its picture. captions [voters]: what its neighbours
- * say. */
+/* Query i: its own text, then each caption once that is not right for its picture. rows [voters]: its neighbours. */
 static void list_query(const reco_job *job, const stage *s, size_t i, const float *plain,
-                       const float *refined, const uint32_t *captions, reco_queries *q)
+                       const float *refined, const uint32_t *rows, reco_queries *q)
 {
     size_t to = q->n, count = 0;
     float *p = q->plain + to * q->width, *r = q->refined + to * q->width;
@@ -230,12 +229,82 @@ static void list_query(const reco_job *job, const stage *s, size_t i, const floa
         p[count] = plain[j];
         r[count] = refined[j];
         for (size_t h = 0; h < q->valid[to]; h++)
-            if (captions[h] == caption[s->items[j]]) of[h] = (uint32_t)count;
+            if (caption[rows[h]] == caption[s->items[j]]) of[h] = (uint32_t)count;
         count++;
     }
     q->count[to] = count;
     q->caption[to] = caption[s->items[i]];
+    q->item[to] = s->items[i];
     q->n++;
+}
+
+/* How near the rows [n][voters] are that vote on queries which [n], by a metric. first: the query whose rows come first. */
+static reco_status measure_near(const reco_job *job, const float *metric, const size_t *which, size_t n,
+                                const uint32_t *rows, size_t first, reco_queries *q)
+{
+    reco_ctx *ctx = job->ctx;
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    size_t d = job->d, v = q->voters;
+    float *x = reco_scratch(ctx, n * d, sizeof *x, "validation"), *y,
+          *near = reco_scratch(ctx, n * v, sizeof *near, "validation");
+    int64_t *ids = reco_scratch(ctx, 2 * n * v, sizeof *ids, "validation"), *unique = ids + n * v;
+    uint32_t *place = reco_scratch(ctx, n * v, sizeof *place, "validation");
+    if (!x || !near || !ids || !place) RECO_GO(RECO_E_NOMEM);
+    for (size_t j = 0; j < n; j++) {
+        memcpy(x + j * d, job->rows[RECO_IMAGE] + q->item[which[j]] * d, d * sizeof *x);
+        for (size_t h = 0; h < v; h++)
+            ids[j * v + h] = h < q->valid[which[j]] ? job->id[rows[(which[j] - first) * v + h]] : -1;
+    }
+    size_t m = reco_metric_rows(ids, n * v, unique, place);
+    if (!(y = reco_scratch(ctx, m * d, sizeof *y, "validation"))) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_bank_gather(ctx, job->bank, RECO_IMAGE, unique, m, y));
+    RECO_GO(reco_metric_scores(ctx, metric, x, n, y, m, place, v, d, near));
+    for (size_t j = 0; j < n; j++) memcpy(q->near + which[j] * v, near + j * v, v * sizeof *near);
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
+}
+
+/* All queries from `first` on whose pictures are of `part`, or of any. */
+static reco_status measure_part(const reco_job *job, const float *metric, size_t part, const uint32_t *rows,
+                                size_t first, reco_queries *q)
+{
+    enum { BLOCK = 64 };
+    size_t which[BLOCK], n = 0;
+    for (size_t i = first; i <= q->n; i++) {
+        if (n == BLOCK || (i == q->n && n)) {
+            RECO_TRY(measure_near(job, metric, which, n, rows, first, q));
+            n = 0;
+        }
+        if (i < q->n && (part == RECO_METRICS || reco_metric_part(job, q->item[i]) == part)) which[n++] = i;
+    }
+    return RECO_OK;
+}
+
+/* By metrics that have not met the picture, but its caption, or not even that. */
+static reco_status measure_vote(const reco_job *job, const reco_mask *mask, bool known,
+                                const uint32_t *rows, size_t first, reco_queries *q)
+{
+    reco_ctx *ctx = job->ctx;
+    if (!q->metric) return RECO_OK;
+    size_t floats = RECO_METRIC_FLOATS(job->d);
+    if (known) {
+        for (size_t part = 0; part < RECO_METRICS; part++)
+            RECO_TRY(measure_part(job, q->metrics + part * floats, part, rows, first, q));
+        return RECO_OK;
+    }
+    reco_status status = RECO_OK;
+    reco_mark mark = reco_scratch_mark(ctx);
+    bool found;
+    float *metric = reco_scratch(ctx, floats, sizeof *metric, "validation");
+    if (!metric) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_learn_metric(job, mask, RECO_METRICS, metric, &found));
+    if (!found) memcpy(metric, q->metrics, floats * sizeof *metric);
+    RECO_GO(measure_part(job, metric, RECO_METRICS, rows, first, q));
+out:
+    reco_scratch_release(ctx, mark);
+    return status;
 }
 
 reco_status reco_queries_add(const reco_job *job, const reco_fusion *fusion, size_t run, reco_sides sides,
@@ -250,8 +319,8 @@ reco_status reco_queries_add(const reco_job *job, const reco_fusion *fusion, siz
     size_t n = s.n, d = job->d, times = job->apart ? 2 : 1,
            some = reco_min(s.m, reco_min(q->room / job->runs, q->room - q->n) / times);
     float *refined = reco_scratch(ctx, s.m * n, sizeof *refined, "validation");
-    uint32_t *captions = reco_scratch(ctx, q->voters, sizeof *captions, "validation");
-    if (!refined || !captions) RECO_GO(RECO_E_NOMEM);
+    uint32_t *rows = reco_scratch(ctx, some * q->voters, sizeof *rows, "validation");
+    if (!refined || !rows) RECO_GO(RECO_E_NOMEM);
     for (size_t apart = 0; apart < times; apart++) {
         RECO_GO(refine_all(job, fusion, s.items, n, hidden, apart, s.x, s.y));
         const float *v = sides & RECO_SIDES_IMAGE ? s.y[0] : s.x[0],
@@ -261,9 +330,11 @@ reco_status reco_queries_add(const reco_job *job, const reco_fusion *fusion, siz
         for (size_t j = 0; j < some; j++) {
             size_t i = j * s.m / some;
             q->valid[q->n] = reco_job_voters(job, s.items[i], hidden, apart, q->voters,
-                                             q->near + q->n * q->voters, captions);
-            list_query(job, &s, i, s.S + i * n, refined + i * n, captions, q);
+                                             q->near + q->n * q->voters, rows + j * q->voters);
+            list_query(job, &s, i, s.S + i * n, refined + i * n, rows + j * q->voters, q);
         }
+        RECO_GO(measure_vote(job, job->trained < job->n ? NULL : &s.mask, job->apart && !apart, rows,
+                             q->n - some, q));
     }
 out:
     reco_mask_clear(&s.mask);

@@ -6,7 +6,7 @@
 /* Queries that the readout is chosen on: more would not change it. */
 enum { MOST_QUERIES = 2048 };
 
-static const float octaves[] = {10, 20, 40, 80};
+static const float octaves[] = {10, 20, 40, 80}, wide[] = {4, 8, 16, 32}; /* of cosines; by the metric */
 enum { OCTAVES = 4, THIRDS = 5, TENTHS = 11 };
 /* Right answers as good as this part of the best count as beaten: products of the same vectors differ by less. */
 #define TIE (1 - 1e-6f)
@@ -214,11 +214,16 @@ static void fix(grid *g, const reco_mixture *m)
     g->voters = m->voters;
 }
 
-static void spread(grid *g, int expert, const float *middle)
+static void spread(grid *g, int expert, const float *from)
 {
-    g->scales[expert] = middle ? THIRDS : OCTAVES;
-    for (size_t i = 0; i < g->scales[expert]; i++)
-        g->scale[expert][i] = middle ? *middle * exp2f(((float)i - 2) / 3) : octaves[i];
+    g->scales[expert] = OCTAVES;
+    for (size_t i = 0; i < OCTAVES; i++) g->scale[expert][i] = from[i];
+}
+
+static void narrow(grid *g, int expert, float middle)
+{
+    g->scales[expert] = THIRDS;
+    for (size_t i = 0; i < THIRDS; i++) g->scale[expert][i] = middle * exp2f(((float)i - 2) / 3);
 }
 
 /* Tenths; without a vote, only those that leave it nothing. */
@@ -240,21 +245,21 @@ static reco_status search(const reco_job *job, const reco_queries *q, const resu
     grid g;
     best->m = (reco_mixture){1, 0, {octaves[2], octaves[2], octaves[2]}, q->crowd};
     fix(&g, &best->m);
-    spread(&g, 0, NULL);
-    spread(&g, 1, NULL);
+    spread(&g, 0, octaves);
+    spread(&g, 1, octaves);
     weigh(&g, false);
     RECO_TRY(best_of(job, q, &g, clip, refined, best));
     if (job->twins) {
         fix(&g, &best->m);
-        spread(&g, 2, NULL);
+        spread(&g, 2, q->metric ? wide : octaves);
         weigh(&g, true);
         RECO_TRY(best_of(job, q, &g, clip, refined, best));
     }
     reco_mixture middle = best->m;
     fix(&g, &middle);
-    spread(&g, 0, &middle.scale[0]);
-    spread(&g, 1, &middle.scale[1]);
-    if (middle.clip + middle.refined < 0.95f) spread(&g, 2, &middle.scale[2]);
+    narrow(&g, 0, middle.scale[0]);
+    narrow(&g, 1, middle.scale[1]);
+    if (middle.clip + middle.refined < 0.95f) narrow(&g, 2, middle.scale[2]);
     return best_of(job, q, &g, clip, refined, best);
 }
 
@@ -263,7 +268,7 @@ static reco_status alone(const reco_job *job, const reco_queries *q, bool refine
 {
     grid g;
     fix(&g, &(reco_mixture){refined ? 0 : 1, refined ? 1 : 0, {40, 40, 40}, q->crowd});
-    spread(&g, refined, NULL);
+    spread(&g, refined, octaves);
     return best_of(job, q, &g, NULL, NULL, r);
 }
 
@@ -326,22 +331,37 @@ static reco_status count_crowd(const reco_job *job, reco_queries *q)
     return RECO_OK;
 }
 
+static reco_status learn_metrics(const reco_job *job, reco_queries *q)
+{
+    size_t floats = RECO_METRIC_FLOATS(job->d);
+    if (!job->twins) return RECO_OK;
+    q->metrics = reco_alloc_raw(job->ctx, RECO_METRICS * floats, sizeof *q->metrics, "mixture");
+    if (!q->metrics) return RECO_E_NOMEM;
+    q->metric = true;
+    for (size_t part = 0; part < RECO_METRICS && q->metric; part++)
+        RECO_TRY(reco_learn_metric(job, NULL, part, q->metrics + part * floats, &q->metric));
+    return RECO_OK;
+}
+
 reco_status reco_queries_create(const reco_job *job, reco_queries *q)
 {
     reco_ctx *ctx = job->ctx;
     q->voters = reco_max(job->o.k, reco_min(RECO_MOST_VOTERS, job->reach[RECO_IMAGE]));
     RECO_TRY(count_crowd(job, q));
+    RECO_TRY(learn_metrics(job, q));
     q->room = reco_min(job->nheld * (job->apart ? 2 : 1), MOST_QUERIES);
     q->width = reco_min(job->n, RECO_MOST_JUDGED);
     q->count = reco_alloc(ctx, q->room, sizeof *q->count, "mixture");
     q->valid = reco_alloc(ctx, q->room, sizeof *q->valid, "mixture");
     q->caption = reco_alloc(ctx, q->room, sizeof *q->caption, "mixture");
+    q->item = reco_alloc(ctx, q->room, sizeof *q->item, "mixture");
     q->near = reco_alloc(ctx, q->room * q->voters, sizeof *q->near, "mixture");
     q->of = reco_alloc(ctx, q->room * q->voters, sizeof *q->of, "mixture");
     q->plain = reco_alloc(ctx, q->room * q->width, sizeof *q->plain, "mixture");
     q->refined = reco_alloc(ctx, q->room * q->width, sizeof *q->refined, "mixture");
-    return q->count && q->valid && q->caption && q->near && q->of && q->plain && q->refined ? RECO_OK
-                                                                                            : RECO_E_NOMEM;
+    return q->count && q->valid && q->caption && q->item && q->near && q->of && q->plain && q->refined
+               ? RECO_OK
+               : RECO_E_NOMEM;
 }
 
 void reco_queries_clear(reco_queries *q)
@@ -350,6 +370,8 @@ void reco_queries_clear(reco_queries *q)
     reco_free(q->plain);
     reco_free(q->of);
     reco_free(q->near);
+    reco_free(q->item);
+    reco_free(q->metrics);
     reco_free(q->caption);
     reco_free(q->valid);
     reco_free(q->count);

@@ -203,6 +203,22 @@ static reco_status ask(reco_session *s, reco_queries *q)
     return RECO_OK;
 }
 
+/* The vote's metric, of all captions; where no vote is heard, none, and the scale that cosines have without one. */
+static reco_status keep_metric(reco_session *s, const reco_queries *q)
+{
+    const reco_job *job = s->job;
+    reco_mixture *m = &s->readout.mixture;
+    bool found = q->metric && reco_mixture_votes(m);
+    if (q->metric && !found) m->scale[2] = 40;
+    if (!found) return RECO_OK;
+    reco_mark mark = reco_scratch_mark(job->ctx);
+    float *metric = reco_scratch(job->ctx, RECO_METRIC_FLOATS(job->d), sizeof *metric, "metric");
+    reco_status status = metric ? reco_learn_metric(job, NULL, RECO_METRICS, metric, &found) : RECO_E_NOMEM;
+    if (status == RECO_OK) status = reco_fusion_set_metric(job->ctx, s->fusion, metric);
+    reco_scratch_release(job->ctx, mark);
+    return status;
+}
+
 static reco_status choose_readout(reco_session *s)
 {
     reco_state *st = &s->state;
@@ -212,6 +228,7 @@ static reco_status choose_readout(reco_session *s)
     if (status == RECO_OK) status = ask(s, &q);
     if (st->kept) memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
     if (status == RECO_OK) status = reco_choose_mixture(s->job, &q, s->sides, &s->readout);
+    if (status == RECO_OK) status = keep_metric(s, &q);
     if (status == RECO_OK) status = reco_fusion_set_mixture(s->job->ctx, s->fusion, &s->readout.mixture);
     if (status == RECO_OK) status = reco_choose_concat(s->job, &q, &s->concat);
     if (status == RECO_OK) status = reco_fusion_set_concat(s->job->ctx, s->fusion, s->concat);

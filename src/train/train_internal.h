@@ -196,9 +196,9 @@ void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool capt
  * drawn, are apart. */
 reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const reco_mask *mask, bool apart,
                             reco_rng *rng);
-/* What votes for the captions of pair i: of the pictures most like its own, at most k; how many. */
+/* What votes for the captions of pair i: of the pictures most like its own, at most k; how many. rows: of the job's list. */
 size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, bool apart, size_t k,
-                       float *scores, uint32_t *captions);
+                       float *scores, uint32_t *rows);
 /* Turn all of the batch by one random orthogonal matrix (rotate.c). */
 reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng);
 
@@ -218,6 +218,20 @@ typedef struct reco_outcome {
 /* Refine the pairs that run `run` holds out, and rank each among them all. out is that of all runs [nheld]. */
 reco_status reco_measure(const reco_job *job, const reco_fusion *fusion, size_t run, reco_outcome *out);
 
+/* ---- metric.c ---- */
+
+/* Pictures are dealt into so many parts; a metric is learned of all but one of them. */
+enum { RECO_METRICS = 5 };
+static inline size_t reco_metric_part(const reco_job *job, size_t i)
+{
+    return job->same.picture[i] % RECO_METRICS;
+}
+/* The metric (fusion.h) [d+1][d] of all pictures whose captions are not masked and that are not of `without`: those that are trained
+ * on and what they retrieved. mask NULL: of all captions; without RECO_METRICS: all pictures. *found false: captions have too
+ * few pictures, or the vote plays no part. */
+reco_status reco_learn_metric(const reco_job *job, const reco_mask *mask, size_t without, float *metric,
+                              bool *found);
+
 /* ---- mixture.c: the readout ---- */
 
 /* Pictures that were held out, each with the captions it is ranked among, the right one first. */
@@ -227,10 +241,13 @@ typedef struct reco_queries {
     float *plain, *refined; /* [room][width] cosines */
     size_t voters;          /* neighbours that are listed */
     uint32_t crowd;         /* how many of them vote */
-    float *near;            /* [room][voters] cosines of neighbours */
+    float *near;            /* [room][voters] cosines of neighbours, or how near they are by the metric */
+    bool metric;            /* that */
+    float *metrics;         /* [RECO_METRICS][d+1][d], each without a part of the pictures */
     uint32_t *of;           /* [room][voters] the candidate whose caption it is, or RECO_NO_CANDIDATE */
     size_t *valid;          /* [room] how many neighbours count */
     uint32_t *caption;      /* [room] the right one: number among the job's */
+    uint32_t *item;         /* [room] the pair */
 } reco_queries;
 
 reco_status reco_queries_create(const reco_job *job, reco_queries *q);

@@ -1,8 +1,10 @@
 /* Which mixture a question is read out with, and what it refuses; what it finds is tested against the definition in
  * tests/cli/test_search.py. */
+#include "fusion/fusion.h"
 #include "kernels/kernels.h"
 #include "query/query.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,6 +174,17 @@ static void test_answers(void **state)
     good(reco_ask(ctx, &memory, &question, &opts, (reco_answer){.ids = own, .scores = alone}));
     assert_memory_equal(own, ids + 64, sizeof own);
     assert_memory_equal(alone, scores + 64, sizeof alone);
+    /* A metric that stretches all directions alike weighs the votes as cosines do, for unit rows; another does not. */
+    float metric[RECO_METRIC_FLOATS(D)] = {0}, other[64];
+    for (int even = 1; even >= 0; even--) {
+        for (size_t j = 0; j < D; j++) metric[j * D + j] = even || j % 2 ? 3 : 0.1f;
+        good(reco_fusion_set_metric(ctx, fusion, metric));
+        good(reco_ask(ctx, &memory, &question, &opts, (reco_answer){.ids = own, .scores = other}));
+        float off = 0;
+        for (size_t j = 0; j < FOUND; j++) off = fmaxf(off, fabsf(other[j] - alone[j]));
+        assert_true(even ? off < 0.002f : off > 0.01f);
+    }
+    good(reco_fusion_set_metric(ctx, fusion, NULL));
 }
 
 /* What a bank without the excluded rows would say: of refining, of a plain search, and of one for pictures. */

@@ -1,4 +1,5 @@
 /* A classifier against its definition, without a model. */
+#include "fusion/fusion.h"
 #include "io/io.h"
 #include "kernels/kernels.h"
 #include "query/query.h"
@@ -244,7 +245,26 @@ static void test_ranking(void **state)
     assert_int_equal(reco_classifier_rank(ctx, c, &f, &bad, &(reco_ranking){.top = 1, .of = of}),
                      RECO_E_ARG);
     assert_int_equal(reco_classifier_rank(ctx, c, &f, NULL, &(reco_ranking){.top = 1, .p = p}), RECO_E_ARG);
+    assert_null(f.near);
     reco_findings_free(&f);
+
+    /* By a metric that stretches all directions alike the vote is that of cosines, for unit rows; else it is not. */
+    float metric[RECO_METRIC_FLOATS(D)] = {0}, other[Q * C];
+    for (int even = 1; even >= 0; even--) {
+        for (size_t j = 0; j < D; j++) metric[j * D + j] = even || j % 2 ? 3 : 0.1f;
+        good(reco_fusion_set_metric(ctx, fusion, metric));
+        good(reco_classifier_ask(ctx, c, &(reco_question){.side = RECO_IMAGE, .x = x, .n = Q}, NULL, &f));
+        votes = (reco_votes){f.scores, f.of, f.voters, f.reach};
+        good(reco_mixture_posterior(ctx, &vote, S[0], S[1], &votes, Q, C, other));
+        votes.scores = f.near;
+        good(reco_mixture_posterior(ctx, &vote, S[0], S[1], &votes, Q, C, p));
+        check_ranking(c, &f, &vote, false, p);
+        float off = 0;
+        for (size_t i = 0; i < Q * C; i++) off = fmaxf(off, fabsf(p[i] - other[i]));
+        assert_true(even ? off < 0.01f : off > 0.05f);
+        reco_findings_free(&f);
+    }
+    good(reco_fusion_set_metric(ctx, fusion, NULL));
     reco_classifier_free(c);
 }
 

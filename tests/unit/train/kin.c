@@ -77,6 +77,7 @@ static void ask(const reco_job *job, const reco_fusion *fusion, reco_queries *q)
 {
     *q = (reco_queries){0};
     assert_int_equal(reco_queries_create(job, q), RECO_OK);
+    q->metric = false; /* by cosines, which kin misleads most */
     for (size_t run = 0; run < job->runs; run++)
         assert_int_equal(reco_queries_add(job, fusion, run, RECO_SIDES_IMAGE, q), RECO_OK);
 }
