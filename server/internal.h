@@ -208,6 +208,9 @@ reco_memory serve_memory(const serve *s, const serve_bank *bank, bool refine);
 /* item->vector as the memory refines it, to out [d], which may be the vector itself. *refined 0: nothing was done. */
 reco_status serve_refine(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
                          float *out, int *refined);
+/* An event in the log; run.c. */
+void serve_tell(serve *s, const char *event, const char *what);
+
 /* ---- http.c ---- */
 
 extern const serve_route serve_routes[];

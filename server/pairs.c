@@ -156,7 +156,7 @@ static json_t *new_ids(reco_ctx *ctx, const char *path, int64_t from)
 }
 
 /* Who changed what and when, a line of BANK/audit.jsonl each, before the answer says that it is done. */
-static void note(serve_request *r, const char *what, json_t *more)
+static void note(serve *s, serve_request *r, const char *what, json_t *more)
 {
     char *path = NULL, at[32] = "";
     if (reco_bank_is_server(r->bank->path)) { /* has no folder */
@@ -171,7 +171,9 @@ static void note(serve_request *r, const char *what, json_t *more)
     char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
     if (asprintf(&path, "%s/audit.jsonl", r->bank->path) < 0) path = NULL;
     FILE *out = path ? fopen(path, "a") : NULL;
-    if (out && text && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0) (void)fsync(fileno(out));
+    bool fine =
+        out && text && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0 && fsync(fileno(out)) == 0;
+    if (!fine) serve_tell(s, "a change is not in the audit", text);
     if (out) fclose(out);
     free(path);
     free(text);
@@ -198,7 +200,7 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
     atomic_fetch_add(&s->metrics.added, result.rows);
     json_t *ids = result.rows ? new_ids(ctx, r->bank->path, from) : json_array();
     if (result.rows || result.changed)
-        note(r, "add", json_pack("{s:O, s:I}", "ids", ids, "changed", (json_int_t)result.changed));
+        note(s, r, "add", json_pack("{s:O, s:I}", "ids", ids, "changed", (json_int_t)result.changed));
     serve_reply(r, 200,
                 json_pack("{s:I, s:I, s:I, s:o, s:O}", "added", (json_int_t)result.rows, "changed",
                           (json_int_t)result.changed, "unchanged", (json_int_t)result.duplicates, "ids",
@@ -274,7 +276,7 @@ void serve_delete_finish(serve *s, serve_request *r, reco_ctx *ctx)
     status = serve_refresh(s, r->bank, ctx);
     atomic_fetch_add(&s->metrics.deleted, deleted);
     if (deleted)
-        note(r, "delete",
+        note(s, r, "delete",
              json_pack("{s:O?, s:s?, s:I}", "ids", ids, "where", where, "deleted", (json_int_t)deleted));
     if (status != RECO_OK)
         serve_fail_status(r, ctx, status);

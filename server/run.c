@@ -23,7 +23,7 @@ static void begin_queue(serve_queue *q)
     pthread_cond_init(&q->more, NULL);
 }
 
-static void tell(serve *s, const char *event, const char *what)
+void serve_tell(serve *s, const char *event, const char *what)
 {
     if (!s->opts->log) return;
     json_t *line = json_pack("{s:s, s:s?}", "event", event, "what", what);
@@ -40,12 +40,12 @@ static void reload(serve *s, reco_ctx *ctx)
 {
     char error[SERVE_ERROR_BYTES] = "";
     reco_fusion *fresh = NULL;
-    if (serve_read_tokens(s, ctx, error) != RECO_OK) tell(s, "reload failed", error);
+    if (serve_read_tokens(s, ctx, error) != RECO_OK) serve_tell(s, "reload failed", error);
     if (!s->opts->fusion) return;
     reco_status status = reco_fusion_open(ctx, &fresh, s->opts->fusion, s->d, 0);
     if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, NULL, fresh);
     if (status != RECO_OK) {
-        tell(s, "reload failed", reco_ctx_error(ctx));
+        serve_tell(s, "reload failed", reco_ctx_error(ctx));
         reco_fusion_free(fresh);
         return;
     }
@@ -55,7 +55,7 @@ static void reload(serve *s, reco_ctx *ctx)
     s->fusion_changed = true;
     pthread_mutex_unlock(&s->lock);
     reco_fusion_free(stale);
-    tell(s, "reloaded", s->opts->fusion);
+    serve_tell(s, "reloaded", s->opts->fusion);
 }
 
 static reco_status write_port(const serve_opts *o, unsigned port, char *error)
@@ -160,7 +160,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
         char where[300];
         snprintf(where, sizeof where, "http%s://%s:%u/", opts->cert ? "s" : "",
                  opts->host ? opts->host : "127.0.0.1", port);
-        if (status == RECO_OK) tell(&s, "listening", where);
+        if (status == RECO_OK) serve_tell(&s, "listening", where);
         if (status == RECO_OK) wait_for_signals(&s, ctx, &set);
     }
     if (status != RECO_OK) status = refuse(error, ctx, status);
