@@ -1,3 +1,4 @@
+#include "recall.h"
 #include "zero_shot.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->z;
-        for (int i = 1; i < 5; i++) state->child_inputs[i] = a->common;
+        for (int i = 1; i < 6; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_TOP:
         a->top = cli_size(state, "--top", arg, 1, MOST);
@@ -43,9 +44,13 @@ static const struct argp_option options[] = {
     {"top", KEY_TOP, "N", 0, "Classes to print (default 5)", 2},
     {0},
 };
-static const struct argp_child children[] = {
-    {&zero_shot_options, 0, NULL, 0},  {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0},
-    {&cli_server_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0},        {0}};
+static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
+                                             {&cli_model_options, 0, NULL, 0},
+                                             {&cli_strict_option, 0, NULL, 0},
+                                             {&cli_server_options, 0, NULL, 0},
+                                             {&cli_recall_options, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,

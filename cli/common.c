@@ -1,4 +1,4 @@
-#include "cli.h"
+#include "recall.h"
 
 #include <errno.h>
 #include <math.h>
@@ -396,5 +396,6 @@ reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, c
     if (status == RECO_OK && fusion_name)
         status = reco_fusion_open(c->ctx, fusion, fusion_name, reco_bank_get_info(*bank)->d, k);
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, *bank, fusion_name ? *fusion : NULL);
+    if (status == RECO_OK) cli_say_recall(c, *bank);
     return status;
 }

@@ -1,3 +1,4 @@
+#include "recall.h"
 #include "eval.h"
 
 #include <stdlib.h>
@@ -61,7 +62,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->z;
         state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = a->common;
-        state->child_inputs[4] = a->common;
+        state->child_inputs[4] = state->child_inputs[5] = a->common;
         return 0;
     case KEY_LABELS:
         a->labels = arg;
@@ -170,9 +171,13 @@ static const struct argp_option options[] = {
     {"page", KEY_PAGE, "PAGE", 0, "Where --explain goes: PAGE.html, or PAGE.json for the same as data", 2},
     {0},
 };
-static const struct argp_child children[] = {
-    {&zero_shot_options, 0, NULL, 0}, {&cli_model_options, 0, NULL, 0},  {&cli_strict_option, 0, NULL, 0},
-    {&cli_common, 0, NULL, 0},        {&cli_labels_options, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
+                                             {&cli_model_options, 0, NULL, 0},
+                                             {&cli_strict_option, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {&cli_recall_options, 0, NULL, 0},
+                                             {&cli_labels_options, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,

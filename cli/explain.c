@@ -1,3 +1,4 @@
+#include "recall.h"
 #include "explain.h"
 
 #include <stdlib.h>
@@ -26,7 +27,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->z;
-        state->child_inputs[1] = state->child_inputs[2] = state->child_inputs[3] = a->common;
+        for (int i = 1; i < 5; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_TEXT:
         add(a, RECO_TEXT, arg);
@@ -58,11 +59,9 @@ static const struct argp_option options[] = {
     {"top", KEY_TOP, "N", 0, "Answers of each expert to show (default 5)", 2},
     {0},
 };
-static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
-                                             {&cli_model_options, 0, NULL, 0},
-                                             {&cli_strict_option, 0, NULL, 0},
-                                             {&cli_common, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&zero_shot_options, 0, NULL, 0}, {&cli_model_options, 0, NULL, 0},  {&cli_strict_option, 0, NULL, 0},
+    {&cli_common, 0, NULL, 0},        {&cli_recall_options, 0, NULL, 0}, {0}};
 static const struct argp argp = {options,
                                  parse,
                                  "IMAGE...",

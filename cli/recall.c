@@ -4,13 +4,13 @@ enum { KEY_EXACT = 0x3001, KEY_RECALL };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    float *recall = state->input;
+    cli *c = state->input;
     switch (key) {
     case KEY_EXACT:
-        *recall = 1;
+        c->servers.recall = 1;
         return 0;
     case KEY_RECALL:
-        *recall = (float)cli_number(state, "--recall", arg, 0.5, 1);
+        c->servers.recall = cli_number(state, "--recall", arg, 0.5, 1);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -67,10 +67,12 @@ void cli_print_recall(const reco_bank *bank)
         }
 }
 
-float cli_say_recall(const cli *c, const reco_bank *bank, reco_side side, const reco_search_opts *opts)
+void cli_say_recall(const cli *c, const reco_bank *bank)
 {
-    float recall = reco_bank_expected_recall(bank, side, opts);
-    if (recall < 1 && !c->quiet)
-        fprintf(stderr, "searching lists at recall %g (--exact looks at all rows)\n", (double)recall);
-    return recall;
+    reco_search_opts opts = RECO_SEARCH_OPTS_INIT;
+    float recall[2] = {reco_bank_expected_recall(bank, RECO_IMAGE, &opts),
+                       reco_bank_expected_recall(bank, RECO_TEXT, &opts)};
+    if (c->quiet || (recall[0] == 1 && recall[1] == 1)) return;
+    fprintf(stderr, "searching lists at recall %g (--exact looks at all rows)\n",
+            (double)(recall[0] < recall[1] ? recall[0] : recall[1]));
 }

@@ -4,12 +4,12 @@
 
 #include "cli.h"
 
-/* --exact and --recall as a child parser; its input is a float, of reco_search_opts. */
+/* --exact and --recall as a child parser; its input is the cli. */
 extern const struct argp cli_recall_options;
 /* {"image": {"image": [...], "text": [...]}, "text": ...}: of each side that is searched, by the side that asks; null without lists. */
 json_t *cli_recall_table(const reco_bank *bank);
 void cli_print_recall(const reco_bank *bank);
-/* A line on stderr where a search would not be exact; returns its recall. */
-float cli_say_recall(const cli *c, const reco_bank *bank, reco_side side, const reco_search_opts *opts);
+/* A line on stderr where searches would not be exact. */
+void cli_say_recall(const cli *c, const reco_bank *bank);
 
 #endif

@@ -1,4 +1,4 @@
-#include "cli.h"
+#include "recall.h"
 
 enum {
     KEY_BANK = 1,
@@ -27,7 +27,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 3; i++) state->child_inputs[i] = a->common;
+        for (int i = 0; i < 4; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_BANK:
         a->bank = arg;
@@ -98,8 +98,11 @@ static const struct argp_option options[] = {
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 or float32 (default: as read)", 2},
     {0},
 };
-static const struct argp_child children[] = {
-    {&cli_strict_option, 0, NULL, 0}, {&cli_server_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_strict_option, 0, NULL, 0},
+                                             {&cli_server_options, 0, NULL, 0},
+                                             {&cli_recall_options, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,

@@ -1,3 +1,4 @@
+#include "recall.h"
 #include "search.h"
 
 #include <math.h>
@@ -55,7 +56,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     cli_search *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 4; i++) state->child_inputs[i] = a->common;
+        for (int i = 0; i < 5; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_MODEL:
         a->model = arg;
@@ -142,11 +143,9 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0, "Where ids.npy and scores.npy go (with --queries)", 3},
     {0},
 };
-static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
-                                             {&cli_strict_option, 0, NULL, 0},
-                                             {&cli_server_options, 0, NULL, 0},
-                                             {&cli_common, 0, NULL, 0},
-                                             {0}};
+static const struct argp_child children[] = {
+    {&cli_model_options, 0, NULL, 0},  {&cli_strict_option, 0, NULL, 0}, {&cli_server_options, 0, NULL, 0},
+    {&cli_recall_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0},        {0}};
 static const struct argp argp = {
     options,
     parse,

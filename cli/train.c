@@ -1,4 +1,4 @@
-#include "cli.h"
+#include "recall.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +87,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     reco_train_opts *t = &a->train;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->child_inputs[2] = a->common;
+        for (int i = 0; i < 4; i++) state->child_inputs[i] = a->common;
         break;
     case KEY_MODEL:
         a->model = arg;
@@ -264,8 +264,11 @@ static const struct argp_option options[] = {
     {"fresh", KEY_FRESH, NULL, 0, "Start anew, even where an interrupted run could go on", 5},
     {0},
 };
-static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {&cli_table_options, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {&cli_table_options, 0, NULL, 0},
+                                             {&cli_recall_options, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,

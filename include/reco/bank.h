@@ -68,9 +68,12 @@ RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *
 typedef struct reco_bank_open_opts {
     int partial;     /* 1: shards that fail are left out of answers, with a warning; 0: they are errors */
     int approximate; /* 1: search by the servers' HNSW or IVFFlat indexes, where there are such */
-    uint64_t reserved[RECO_RESERVED];
+    /* Of a folder: the recall of searches that don't say (reco_search_opts), also once it is refreshed. 0: what its lists were made
+     * for; 1: exact. */
+    double recall;
+    uint64_t reserved[RECO_RESERVED - 1];
 } reco_bank_open_opts;
-/* The same as reco_bank_open with options, which say nothing to a folder. opts may be NULL. */
+/* The same as reco_bank_open with options. opts may be NULL. */
 RECO_API reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const char *path,
                                          const reco_bank_open_opts *opts);
 /* The share of the 10 nearest rows that a search by the servers' indexes finds, measured against the exact search by n rows of the
@@ -146,7 +149,7 @@ typedef struct reco_search_opts {
      * nexclude is 0. */
     const int64_t *exclude;
     size_t nexclude;
-    /* Share of the k best that is to be found, in the mean over queries. 0: as the bank was indexed for; 1: all, exactly. Without
+    /* Share of the k best that is to be found, in the mean over queries. 0: as the bank was opened or indexed for; 1: all, exactly. Without
      * lists (reco_bank_index_lists) a search is exact. */
     float recall;
     reco_asked asked;

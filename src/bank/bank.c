@@ -22,9 +22,14 @@ reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *path)
 reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const char *path,
                                 const reco_bank_open_opts *opts)
 {
-    RECO_TRY(reco_reserved(ctx, "bank", opts ? opts->reserved : NULL));
-    return reco_bank_is_server(path) ? reco_pg_open(ctx, out, path, opts ? opts : &(reco_bank_open_opts){0})
-                                     : reco_folder_open(ctx, out, path);
+    RECO_TRY(reco_reserved_of(ctx, "bank", opts ? opts->reserved : NULL, RECO_RESERVED - 1));
+    if (opts && !(opts->recall >= 0 && opts->recall <= 1))
+        return reco_fail(ctx, RECO_E_ARG, "bank: recall = %g, want 0..1", opts->recall);
+    if (reco_bank_is_server(path))
+        return reco_pg_open(ctx, out, path, opts ? opts : &(reco_bank_open_opts){0});
+    RECO_TRY(reco_folder_open(ctx, out, path));
+    if (opts) (*out)->recall = (float)opts->recall;
+    return RECO_OK;
 }
 
 void reco_bank_close(reco_bank *bank)
@@ -35,7 +40,9 @@ void reco_bank_close(reco_bank *bank)
 reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
 {
     *out = NULL;
-    return bank->ops->refresh(ctx, bank, out);
+    reco_status status = bank->ops->refresh(ctx, bank, out);
+    if (status == RECO_OK && *out) (*out)->recall = bank->recall;
+    return status;
 }
 
 const reco_bank_info *reco_bank_get_info(const reco_bank *bank) { return &bank->info; }

@@ -55,6 +55,7 @@ struct reco_bank {
     size_t nsegments, positions; /* positions: rows of all segments, deleted ones too */
     uint64_t *deleted;           /* bit p: position p is deleted; NULL when nothing is */
     reco_lists *lists;           /* NULL: none */
+    float recall;                /* of searches that don't say; 0: what the lists were made for */
 };
 
 /* The segment of a position below bank->positions. */

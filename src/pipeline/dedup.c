@@ -101,7 +101,7 @@ static reco_status chunk(reco_ctx *ctx, reco_dedup *dd, const float *rows, size_
     int64_t ids[CHUNK];
     float best[CHUNK];
     size_t counts[CHUNK];
-    reco_search_opts opts = {.k = 1, .min_similarity = dd->least};
+    reco_search_opts opts = {.k = 1, .min_similarity = dd->least, .recall = 1};
     RECO_TRY(reco_bank_search(ctx, dd->bank, RECO_IMAGE, rows, n, &opts, (reco_hits){ids, best, counts}));
     for (size_t i = 0; i < n; i++) twice[i] = counts[i] > 0;
     for (size_t j = 0; j < dd->n; j += CHUNK)

@@ -181,7 +181,8 @@ static reco_status find(reco_ctx *ctx, const ask *a, const float *queries, const
                                .min_similarity = a->opts->min_similarity,
                                .filter = a->memory->filter,
                                .exclude = q->exclude,
-                               .nexclude = q->nexclude};
+                               .nexclude = q->nexclude,
+                               .asked = (reco_asked)(q->side + 1)};
     const reco_bank *bank = a->memory->bank;
     return a->opts->distinct ? reco_search_distinct(ctx, bank, a->opts->in, queries, q->n, &search, hits)
                              : reco_bank_search(ctx, bank, a->opts->in, queries, q->n, &search, hits);

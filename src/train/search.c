@@ -56,9 +56,10 @@ static reco_status search_block(reco_job *job, size_t list, size_t first, size_t
                    .counts = reco_scratch(ctx, n, sizeof *f.counts, "neighbours")};
         if (gather) f.images = reco_scratch(ctx, n * fetch * job->d, sizeof(float), "neighbours");
         if (!f.ids || !f.scores || !f.counts || (gather && !f.images)) RECO_GO(RECO_E_NOMEM);
-        RECO_GO(reco_bank_search(ctx, job->bank, searched, job->rows[own] + first * job->d, n,
-                                 &(reco_search_opts){.k = fetch, .min_similarity = -1},
-                                 (reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}));
+        RECO_GO(reco_bank_search(
+            ctx, job->bank, searched, job->rows[own] + first * job->d, n,
+            &(reco_search_opts){.k = fetch, .min_similarity = -1, .asked = (reco_asked)(own + 1)},
+            (reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}));
         if (gather) RECO_GO(reco_bank_gather(ctx, job->bank, RECO_IMAGE, f.ids, n * fetch, f.images));
         for (size_t q = 0; q < n; q++)
             enough &= filter(job, list, first + q, &f, q, fetch) == job->reach[list] || f.counts[q] < fetch;
@@ -78,7 +79,7 @@ static reco_status find_inside(reco_job *job)
     for (size_t i = 0; i < job->trained && !job->own; i += QUERIES) {
         size_t n = reco_min(QUERIES, job->trained - i);
         RECO_TRY(reco_bank_search(ctx, job->bank, RECO_IMAGE, job->rows[RECO_IMAGE] + i * job->d, n,
-                                  &(reco_search_opts){.k = 1, .min_similarity = -1},
+                                  &(reco_search_opts){.k = 1, .min_similarity = -1, .recall = 1},
                                   (reco_hits){.ids = ids, .scores = scores, .counts = counts}));
         for (size_t q = 0; q < n; q++) inside += counts[q] && (double)scores[q] >= SAME_PICTURE;
     }

@@ -47,6 +47,45 @@ class Index(Case):
         self.assertEqual((self.scan_files(), self.json("bank", "info", "b")["scan_rows"]), ([], 0))
         self.assertEqual(self.search(), self.hits)
 
+    def test_lists(self):
+        """Made, told, searched, passed by with --exact, taken away."""
+        rng = random.Random(2)
+        centres = [unit(rng) for _ in range(60)]
+        rows = []
+        for _ in range(3000):
+            x = [c + rng.gauss(0, 0.1) for c in rng.choice(centres)]
+            norm = sum(v * v for v in x) ** 0.5
+            rows.append([v / norm for v in x])
+        for side in ("img_emb", "text_emb"): write_npy(self.dir / f"l/{side}/{side}_0.npy", rows)
+        self.reco("bank", "build", "--embeddings", "l", "--out", "m")
+        search = ("search", "--bank", "m", "--near", 3, "-k", 5)
+        exact = self.json(*search)
+        self.assertEqual(self.json("bank", "info", "m")["recall"], None)
+        self.assertEqual(self.reco("bank", "index", "m", "--lists", "none").stdout, "nothing to do: m has no lists\n")
+        self.assertIn("m is small", self.reco("bank", "index", "m", "--lists", "auto").stdout)
+        made = self.json("bank", "index", "m", "--lists", "64", "--recall", "0.9")
+        self.assertEqual(made["cells"], 64)
+        info = self.json("bank", "info", "m")
+        self.assertEqual((info["list_rows"], info["list_recall"], info["recall"]), (3000, 0.9, made["recall"]))
+        for side in ("image", "text"):
+            for asked in ("image", "text"):
+                points = info["recall"][side][asked]
+                self.assertEqual(points, sorted(points, key=lambda p: (p["recall"], p["rows"])))
+                self.assertTrue(all(0 < p["rows"] <= 1 and 1 <= p["cells"] <= 64 for p in points))
+        self.assertIn("lists        64 cells, 3000 rows, searched at recall 0.9\n", self.reco("bank", "info", "m").stdout)
+        said = "searching lists at recall {} (--exact looks at all rows)\n"
+        self.assertEqual(self.reco(*search).stderr, said.format(0.9))
+        self.assertEqual(self.reco(*search, "--recall", "0.99").stderr, said.format(0.99))
+        self.assertEqual(self.reco(*search, "--exact").stderr, "")
+        self.assertEqual(self.json(*search, "--exact"), exact)
+        self.assertEqual(self.json(*search, "--recall", "0.999")["hits"][0], exact["hits"][0])
+        self.assertEqual(self.json("bank", "verify", "m")["ok"], True)
+        for bad in (("--lists", "0"), ("--lists", "few"), ("--recall", "0.9"), ("--lists", "8", "--recall", "2"), ("--lists", "8", "--scan", "none")):
+            self.reco("bank", "index", "m", *bad, code=2)
+        self.assertIn("cells = 2000, want 1..1500", self.reco("bank", "index", "m", "--lists", "2000", code=1).stderr)
+        self.assertEqual(self.reco("bank", "index", "m", "--lists", "none").stdout, "lists removed from m\n")
+        self.assertEqual(self.reco(*search).stderr, "")
+
     def test_missing_and_damaged(self):
         self.reco("bank", "index", "b")
         paths = [self.dir / "b/vectors" / name for name in self.scan_files()]

@@ -30,9 +30,13 @@ reco_plan reco_plan_search(const reco_bank *bank, reco_side side, const reco_sea
 {
     const reco_plan exact = {.recall = 1, .margin = INFINITY};
     const reco_lists *lists = bank->lists;
-    if (!lists || opts->recall >= 1) return exact;
+    if (!lists) return exact;
+    float recall = opts->recall > 0   ? opts->recall
+                   : bank->recall > 0 ? bank->recall
+                                      : lists->recall,
+          rows = 0;
+    if (recall >= 1) return exact;
     if (!(opts->filter ? opts->filter->even[side] : lists->side[side].even)) return exact;
-    float recall = opts->recall > 0 ? opts->recall : lists->recall, rows = 0;
     /* Of rows that are fewer than when recall was measured, or that a filter leaves, the k best are as far away as more were then. */
     size_t found = opts->filter ? opts->filter->listed : lists->found;
     double k = (double)(opts->k + opts->nexclude),
