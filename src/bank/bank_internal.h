@@ -50,6 +50,7 @@ struct reco_bank {
     /* Of a folder: */
     char *path; /* of the folder, absolute: the working directory may change before a refresh */
     reco_catalog *catalog;
+    reco_directions directions; /* of the segments' stages; file NULL: none */
     reco_segment *segments;
     reco_segment_entry *entries; /* [nsegments] */
     size_t nsegments, positions; /* positions: rows of all segments, deleted ones too */

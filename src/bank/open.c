@@ -12,6 +12,9 @@ static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir
 {
     bank->segments = reco_alloc(ctx, list->n, sizeof *bank->segments, "segments");
     if (!bank->segments) return RECO_E_NOMEM;
+    reco_status opened = reco_directions_open(ctx, &bank->directions, dir, bank->info.d);
+    if (opened == RECO_E_NOMEM) return opened;
+    if (opened != RECO_OK) reco_log(ctx, RECO_LOG_WARN, "%s; searching without it", reco_ctx_error(ctx));
     for (size_t i = 0; i < list->n; i++) {
         const reco_segment_entry *entry = &list->items[i];
         reco_segment *s = &bank->segments[i];
@@ -21,7 +24,7 @@ static reco_status open_segments(reco_ctx *ctx, reco_bank *bank, const char *dir
         bool has_scan;
         s->base = bank->positions;
         reco_scan_close(s); /* its sources know the base */
-        reco_status status = reco_scan_open(ctx, s, dir, entry, bank->info.d, &has_scan);
+        reco_status status = reco_scan_open(ctx, s, dir, entry, bank->info.d, &bank->directions, &has_scan);
         if (status == RECO_E_NOMEM) return status;
         if (status != RECO_OK) /* all it does is save time */
             reco_log(ctx, RECO_LOG_WARN, "%s; searching without it", reco_ctx_error(ctx));
@@ -156,6 +159,7 @@ static void close_folder(reco_bank *bank)
 {
     for (size_t i = 0; i < bank->nsegments; i++) reco_segment_close(&bank->segments[i]);
     reco_lists_close(bank->lists);
+    reco_directions_close(&bank->directions);
     reco_free(bank->segments);
     reco_free(bank->entries);
     reco_free(bank->deleted);

@@ -15,6 +15,7 @@ typedef struct verification {
     reco_catalog *catalog;
     reco_bank_info info;
     int64_t next_segment;
+    reco_directions directions;
     reco_segment_list list;
     uint64_t total;
     /* Rows next to each other that have the same fault are one problem: */
@@ -235,15 +236,27 @@ static reco_status check_scan(reco_ctx *ctx, verification *v, const reco_segment
     char file[80];
     bool is_there;
     snprintf(file, sizeof file, "vectors/segment-%06lld" RECO_SCAN_ENDING, (long long)entry->number);
-    reco_status status = reco_scan_open(ctx, s, v->dir, entry, v->info.d, &is_there);
+    reco_status status = reco_scan_open(ctx, s, v->dir, entry, v->info.d, &v->directions, &is_there);
     if (status != RECO_OK) return survive(ctx, v, status, file, entry->first, entry->rows);
-    float *x = is_there ? reco_alloc(ctx, v->info.d, sizeof *x, "row") : NULL;
-    if (!x) return is_there ? RECO_E_NOMEM : RECO_OK;
-    for (int side = 0; side < 2; side++) {
-        size_t row = reco_scan_check(s, (reco_side)side, v->info.d, x);
+    for (int side = 0; side < 2 && is_there; side++) {
+        size_t row;
+        RECO_TRY(reco_scan_check(ctx, s, (reco_side)side, v->info.d, &row));
         if (row < s->rows) tell_row(v, file, reco_segment_id(s, row), what[side]);
     }
-    reco_free(x);
+    return RECO_OK;
+}
+
+static reco_status check_directions(reco_ctx *ctx, verification *v)
+{
+    static const char file[] = "vectors/" RECO_DIRECTIONS_FILE;
+    reco_status status = reco_directions_open(ctx, &v->directions, v->dir, v->info.d);
+    if (status != RECO_OK) return survive(ctx, v, status, file, -1, 0);
+    for (int side = 0; side < 2; side++) {
+        const reco_directions_side *x = &v->directions.side[side];
+        if (!x->rows || reco_directions_loose(ctx, x->rows, x->second, v->info.d) <= (double)x->loose)
+            continue;
+        tell(v, &(reco_bank_problem){.file = file, .id = -1, .what = "directions are not orthonormal"});
+    }
     return RECO_OK;
 }
 
@@ -394,6 +407,7 @@ static reco_status check_all(reco_ctx *ctx, verification *v)
     reco_status status = reco_catalog_open(ctx, &v->catalog, v->dir, false);
     if (status == RECO_OK) status = check_tables(ctx, v);
     if (status != RECO_OK) return survive(ctx, v, status, DATABASE, 0, 0);
+    RECO_TRY(check_directions(ctx, v));
     for (size_t i = 0; i < v->list.n; i++) RECO_TRY(check_segment(ctx, v, &v->list.items[i]));
     RECO_TRY(check_pairs(ctx, v));
     status = reco_segment_orphans(ctx, v->dir, &v->list, &v->health->orphans);
@@ -418,6 +432,7 @@ reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_problem_fn fn
                                     "a server looks after its files: see pg_amcheck and data checksums"));
     reco_status status = check_all(ctx, &v);
     flush(&v);
+    reco_directions_close(&v.directions);
     reco_free(v.list.items);
     reco_catalog_close(v.catalog);
     return status;

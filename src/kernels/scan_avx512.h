@@ -7,12 +7,19 @@
 #include <immintrin.h>
 
 /* Bit r: row r of 16 may reach the floor. */
-static inline uint32_t reco_scan_test(__m512i dot, __m512 scale, __m512 slack, float gain, float floor)
+static inline uint32_t reco_scan_test(__m512i dot, __m512 scale, __m512 slack, __m512 rest, __m512 along,
+                                      float gain, float beyond, float ahead, float floor)
 {
     __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), scale);
     score = _mm512_add_ps(score, _mm512_mul_ps(slack, _mm512_set1_ps(gain)));
+    score = _mm512_add_ps(score, _mm512_mul_ps(rest, _mm512_set1_ps(beyond)));
+    score = _mm512_add_ps(score, _mm512_mul_ps(along, _mm512_set1_ps(ahead)));
     return _mm512_cmp_ps_mask(score, _mm512_set1_ps(floor), _CMP_GE_OQ);
 }
+
+/* In the file that has VNNI. */
+size_t reco_scan_pairs_vnni(uint32_t *names, size_t n, const reco_scan_pairs *q, const uint8_t *codes,
+                            const float bound[4]);
 
 static inline float reco_scan_dot_f16(const float *q, const uint16_t *x, size_t d)
 {

@@ -61,7 +61,8 @@ static void find(const finding *f, worker *w, const float *x, size_t n, reco_nea
     const reco_cells *cells = f->cells;
     size_t d = cells->d, group = RECO_SCAN_GROUP * reco_scan_width(d);
     _Alignas(64) float scale[RECO_SCAN_TILE], slack[RECO_SCAN_TILE];
-    reco_scan_encode_queries(f->kernel, &w->q, w->codes, x, n, d);
+    static const float none[RECO_SCAN_TILE];
+    reco_scan_encode_queries(f->kernel, &w->q, w->codes, NULL, x, n, d, 0);
     for (size_t q = 0; q < n; q++) {
         w->centre[q] = reco_dot_wide(f->ctx, x + q * d, cells->mean, d);
         w->best[q] = w->floor[q] = -INFINITY;
@@ -79,8 +80,13 @@ static void find(const finding *f, worker *w, const float *x, size_t n, reco_nea
         }
         if (!live) continue;
         const uint8_t *low = cells->codes + c / RECO_SCAN_GROUP * group;
-        const reco_scan_tile tile = {
-            {low, c + RECO_SCAN_GROUP < cells->n ? low + group : low}, scale, slack, w->floor, live};
+        const reco_scan_tile tile = {{low, c + RECO_SCAN_GROUP < cells->n ? low + group : low},
+                                     scale,
+                                     slack,
+                                     none,
+                                     none,
+                                     w->floor,
+                                     live};
         size_t hits = f->kernel->scan(w->hits, &w->q, &tile);
         for (size_t h = 0; h < hits; h++) {
             size_t q = w->hits[h].query;

@@ -11,8 +11,11 @@
 
 #define FORMAT "reco-scan-int8-1"
 
-static const char *const names[2][3] = {{"image.code", "image.bound", "image.mean"},
-                                        {"text.code", "text.bound", "text.mean"}};
+enum { CODE, BOUND, MEAN, FIRST, FIRST_BOUND, SECOND, SECOND_BOUND, NAMES };
+static const char *const names[2][NAMES] = {{"image.code", "image.bound", "image.mean", "image.first",
+                                             "image.first_bound", "image.second", "image.second_bound"},
+                                            {"text.code", "text.bound", "text.mean", "text.first",
+                                             "text.first_bound", "text.second", "text.second_bound"}};
 
 static size_t groups_of(const reco_segment *s) { return (s->rows + RECO_SCAN_GROUP - 1) / RECO_SCAN_GROUP; }
 
@@ -35,27 +38,44 @@ static reco_status need(reco_ctx *ctx, const reco_safetensors *file, const char 
     return RECO_OK;
 }
 
+static reco_status read_stages(reco_ctx *ctx, const reco_segment *s, const reco_safetensors *file, int side,
+                               const reco_directions_side *x, reco_scan_stages *out)
+{
+    size_t groups = groups_of(s);
+    const size_t first[] = {groups, reco_scan_width(x->first) / 4, RECO_SCAN_GROUP, 4},
+                 second[] = {s->rows, reco_scan_width(x->second)}, bound[] = {groups, 5, RECO_SCAN_GROUP};
+    const void *codes[2] = {0}, *bounds[2] = {0};
+    RECO_TRY(need(ctx, file, names[side][FIRST], RECO_DTYPE_U8, 4, first, &codes[0]));
+    RECO_TRY(need(ctx, file, names[side][SECOND], RECO_DTYPE_U8, 2, second, &codes[1]));
+    RECO_TRY(need(ctx, file, names[side][FIRST_BOUND], RECO_DTYPE_F32, 3, bound, &bounds[0]));
+    RECO_TRY(need(ctx, file, names[side][SECOND_BOUND], RECO_DTYPE_F32, 3, bound, &bounds[1]));
+    *out = (reco_scan_stages){x, codes[0], codes[1], bounds[0], bounds[1]};
+    return RECO_OK;
+}
+
 static reco_status read_side(reco_ctx *ctx, const reco_segment *s, reco_safetensors *file, int side,
-                             size_t d, reco_scan_source *out)
+                             size_t d, const reco_directions *directions, reco_scan_source *out)
 {
     size_t groups = groups_of(s);
     const size_t code[] = {groups, reco_scan_width(d) / 4, RECO_SCAN_GROUP, 4},
                  bound[] = {groups, 3, RECO_SCAN_GROUP}, mean[] = {d};
     const void *codes = NULL, *bounds = NULL, *means = NULL;
-    RECO_TRY(need(ctx, file, names[side][0], RECO_DTYPE_U8, 4, code, &codes));
-    RECO_TRY(need(ctx, file, names[side][1], RECO_DTYPE_F32, 3, bound, &bounds));
-    RECO_TRY(need(ctx, file, names[side][2], RECO_DTYPE_F32, 1, mean, &means));
+    RECO_TRY(need(ctx, file, names[side][CODE], RECO_DTYPE_U8, 4, code, &codes));
+    RECO_TRY(need(ctx, file, names[side][BOUND], RECO_DTYPE_F32, 3, bound, &bounds));
+    RECO_TRY(need(ctx, file, names[side][MEAN], RECO_DTYPE_F32, 1, mean, &means));
     *out = (reco_scan_source){
         .codes = codes, .bounds = bounds, .mean = means, .base = s->base, .rows = s->rows};
     for (size_t i = 0; i < d; i++)
         if (!isfinite(out->mean[i]))
             return reco_fail(ctx, RECO_E_FORMAT, "%s: %s is not finite at %zu", reco_safetensors_path(file),
-                             names[side][2], i);
-    return RECO_OK;
+                             names[side][MEAN], i);
+    return directions && directions->side[side].rows
+               ? read_stages(ctx, s, file, side, &directions->side[side], &out->stages)
+               : RECO_OK;
 }
 
 static reco_status open_file(reco_ctx *ctx, reco_segment *s, const char *path,
-                             const reco_segment_entry *entry, size_t d)
+                             const reco_segment_entry *entry, size_t d, const reco_directions *directions)
 {
     reco_safetensors *file;
     reco_scan_source sides[2];
@@ -65,7 +85,10 @@ static reco_status open_file(reco_ctx *ctx, reco_segment *s, const char *path,
                *of = reco_safetensors_meta(file, "segment");
     if (!format || strcmp(format, FORMAT) != 0 || !of || strcmp(of, entry->xxh3) != 0)
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: was not made of %s as it is", path, entry->file));
-    for (int side = 0; side < 2; side++) RECO_GO(read_side(ctx, s, file, side, d, &sides[side]));
+    const char *along = reco_safetensors_meta(file, "directions");
+    if (directions && (!along || strcmp(along, directions->hash) != 0)) directions = NULL;
+    for (int side = 0; side < 2; side++)
+        RECO_GO(read_side(ctx, s, file, side, d, directions, &sides[side]));
     memcpy(s->source, sides, sizeof sides);
     s->scan_file = file;
     file = NULL;
@@ -75,7 +98,7 @@ out:
 }
 
 reco_status reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, const reco_segment_entry *entry,
-                           size_t d, bool *is_there)
+                           size_t d, const reco_directions *directions, bool *is_there)
 {
     struct stat info;
     *is_there = false;
@@ -84,7 +107,7 @@ reco_status reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, cons
     reco_status status = RECO_OK;
     if (stat(path, &info) == 0 || errno != ENOENT) {
         *is_there = true;
-        status = open_file(ctx, s, path, entry, d);
+        status = open_file(ctx, s, path, entry, d, directions);
         if (status != RECO_OK && status != RECO_E_NOMEM && status != RECO_E_IO) status = RECO_E_FORMAT;
     }
     reco_free(path);
@@ -112,44 +135,104 @@ static const uint16_t *get_row(const void *arg, size_t i)
     return s->vectors + i * s->d;
 }
 
-reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
-                            const reco_segment_entry *entry, size_t d)
+typedef struct all_rows {
+    const reco_segment *segments;
+    size_t n, d;
+    size_t side;
+} all_rows;
+
+static const uint16_t *get_any(const void *arg, size_t i)
 {
-    size_t groups = groups_of(s), width = reco_scan_width(d);
+    const all_rows *a = arg;
+    const reco_segment *s = a->segments;
+    for (; i >= s->rows; s++) i -= s->rows;
+    return s->vectors[a->side] + i * a->d;
+}
+
+reco_status reco_segments_directions(reco_ctx *ctx, reco_directions *out, const char *dir,
+                                     const reco_segment *segments, size_t n, size_t d)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) total += segments[i].rows;
+    reco_status status = reco_directions_open(ctx, out, dir, d);
+    if (out->file || status == RECO_E_NOMEM ||
+        total < reco_min(RECO_SCAN_DEFAULT_ROWS, reco_segment_most(d)))
+        return status == RECO_E_NOMEM ? status : RECO_OK;
+    const all_rows from[] = {{segments, n, d, RECO_IMAGE}, {segments, n, d, RECO_TEXT}};
+    const reco_scan_rows rows[] = {{get_any, &from[0], total, d}, {get_any, &from[1], total, d}};
+    RECO_TRY(reco_directions_make(ctx, dir, rows, 0, 0));
+    return reco_directions_open(ctx, out, dir, d);
+}
+
+bool reco_scan_is_whole(const reco_segment *s, const reco_directions *directions)
+{
+    for (int side = 0; side < 2; side++)
+        if (directions->side[side].rows && !s->source[side].stages.directions) return false;
+    return true;
+}
+
+/* The tensors of a file, in memory that is the scratch's. Codes first: the vectors that follow stay aligned, whatever d is. */
+typedef struct tensors {
+    reco_tensor all[2 * NAMES];
+    size_t n;
+} tensors;
+
+static void put(tensors *t, int side, int name, reco_dtype dtype, const size_t *shape, size_t rank,
+                const void *data)
+{
+    reco_tensor *x = &t->all[t->n++];
+    *x = (reco_tensor){.name = names[side][name], .dtype = dtype, .rank = rank, .data = data};
+    memcpy(x->shape, shape, rank * sizeof *shape);
+}
+
+static reco_status encode_side(reco_ctx *ctx, tensors *codes, tensors *floats, int side,
+                               const reco_scan_rows *rows, const reco_directions_side *x)
+{
+    size_t d = rows->d, groups = (rows->n + RECO_SCAN_GROUP - 1) / RECO_SCAN_GROUP,
+           width = reco_scan_width(d);
+    uint8_t *code = reco_scratch(ctx, groups, RECO_SCAN_GROUP * width, "codes of a segment");
+    float *bound = reco_scratch(ctx, groups, RECO_SCAN_BOUNDS * sizeof *bound, "codes of a segment");
+    float *mean = reco_scratch(ctx, d, sizeof *mean, "scan file"),
+          *row = reco_scratch(ctx, d, sizeof *row, "scan file");
+    if (!code || !bound || !mean || !row) return RECO_E_NOMEM;
+    reco_scan_find_mean(mean, row, rows);
+    RECO_TRY(reco_scan_encode(ctx, code, bound, rows, mean));
+    put(codes, side, CODE, RECO_DTYPE_U8, (const size_t[]){groups, width / 4, RECO_SCAN_GROUP, 4}, 4, code);
+    put(floats, side, BOUND, RECO_DTYPE_F32, (const size_t[]){groups, 3, RECO_SCAN_GROUP}, 3, bound);
+    put(floats, side, MEAN, RECO_DTYPE_F32, &d, 1, mean);
+    if (!x) return RECO_OK;
+    reco_scan_stages_room to;
+    const size_t stage_bound[] = {groups, 5, RECO_SCAN_GROUP};
+    RECO_TRY(reco_scan_stages_new(ctx, &to, x, rows->n));
+    RECO_TRY(reco_scan_stages_encode(ctx, &to, x, rows, mean));
+    put(codes, side, FIRST, RECO_DTYPE_U8,
+        (const size_t[]){groups, reco_scan_width(x->first) / 4, RECO_SCAN_GROUP, 4}, 4, to.codes[0]);
+    put(codes, side, SECOND, RECO_DTYPE_U8, (const size_t[]){rows->n, reco_scan_width(x->second)}, 2,
+        to.codes[1]);
+    put(floats, side, FIRST_BOUND, RECO_DTYPE_F32, stage_bound, 3, to.bounds[0]);
+    put(floats, side, SECOND_BOUND, RECO_DTYPE_F32, stage_bound, 3, to.bounds[1]);
+    return RECO_OK;
+}
+
+reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
+                            const reco_segment_entry *entry, size_t d, const reco_directions *directions)
+{
     reco_mark start = reco_scratch_mark(ctx);
-    reco_tensor tensors[6];
+    tensors codes = {0}, floats = {0};
     reco_status status = RECO_E_NOMEM;
     char *path = reco_scan_path(ctx, dir, entry->number);
-    float *row = reco_scratch(ctx, d, sizeof *row, "scan file");
-    uint8_t *codes[2] = {0};
-    float *bounds[2] = {0};
-    if (!path || !row) goto out;
-    for (size_t side = 0; side < 2; side++) {
-        codes[side] = reco_scratch(ctx, groups, RECO_SCAN_GROUP * width, "codes of a segment");
-        bounds[side] = reco_scratch(ctx, groups, RECO_SCAN_BOUNDS * sizeof(float), "codes of a segment");
-        float *mean = reco_scratch(ctx, d, sizeof *mean, "scan file");
-        if (!codes[side] || !bounds[side] || !mean) goto out;
+    if (!path) goto out;
+    bool turned = directions && directions->file;
+    for (int side = 0; side < 2; side++) {
         const one_side from = {s->vectors[side], d};
         const reco_scan_rows rows = {get_row, &from, s->rows, d};
-        reco_scan_find_mean(mean, row, &rows);
-        RECO_GO(reco_scan_encode(ctx, codes[side], bounds[side], &rows, mean));
-        status = RECO_E_NOMEM;
-        /* Codes first: the vectors that follow stay aligned, whatever d is. */
-        tensors[side] = (reco_tensor){.name = names[side][0],
-                                      .dtype = RECO_DTYPE_U8,
-                                      .rank = 4,
-                                      .shape = {groups, width / 4, RECO_SCAN_GROUP, 4},
-                                      .data = codes[side]};
-        tensors[2 + side] = (reco_tensor){.name = names[side][1],
-                                          .dtype = RECO_DTYPE_F32,
-                                          .rank = 3,
-                                          .shape = {groups, 3, RECO_SCAN_GROUP},
-                                          .data = bounds[side]};
-        tensors[4 + side] = (reco_tensor){
-            .name = names[side][2], .dtype = RECO_DTYPE_F32, .rank = 1, .shape = {d}, .data = mean};
+        const reco_directions_side *x = turned ? &directions->side[side] : NULL;
+        RECO_GO(encode_side(ctx, &codes, &floats, side, &rows, x && x->rows ? x : NULL));
     }
-    const reco_meta meta[] = {{"format", FORMAT}, {"segment", entry->xxh3}};
-    status = reco_safetensors_write(ctx, path, tensors, 6, meta, 2);
+    memcpy(codes.all + codes.n, floats.all, floats.n * sizeof *floats.all);
+    const reco_meta meta[] = {
+        {"format", FORMAT}, {"segment", entry->xxh3}, {"directions", turned ? directions->hash : ""}};
+    status = reco_safetensors_write(ctx, path, codes.all, codes.n + floats.n, meta, turned ? 3 : 2);
 out:
     reco_free(path);
     reco_scratch_release(ctx, start);
@@ -176,11 +259,20 @@ bool reco_scan_holds(const reco_scan_source *side, size_t row, const float *x, s
     return sqrt(error) <= (double)bound[16] && sqrt(norm) <= (double)bound[32];
 }
 
-size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x)
+reco_status reco_scan_check(reco_ctx *ctx, const reco_segment *s, reco_side side, size_t d, size_t *bad)
 {
-    for (size_t row = 0; row < s->rows; row++) {
+    const reco_scan_source *source = &s->source[side];
+    float *x = reco_alloc(ctx, d, sizeof *x, "row");
+    if (!x) return RECO_E_NOMEM;
+    size_t row = 0;
+    for (bool fits = true; fits && row < s->rows; row += fits) {
         reco_f16_to_f32_n(x, s->vectors[side] + row * d, d);
-        if (!reco_scan_holds(&s->source[side], row, x, d)) return row;
+        fits = reco_scan_holds(source, row, x, d);
     }
-    return s->rows;
+    reco_free(x);
+    *bad = row;
+    if (row < s->rows || !source->stages.directions) return RECO_OK;
+    const one_side from = {s->vectors[side], d};
+    const reco_scan_rows rows = {get_row, &from, s->rows, d};
+    return reco_scan_stages_check(ctx, &source->stages, &rows, source->mean, bad);
 }

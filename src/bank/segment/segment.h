@@ -3,6 +3,7 @@
 #define RECO_SRC_BANK_SEGMENT_H
 
 #include "bank/catalog/catalog.h"
+#include "bank/segment/directions.h"
 
 #include <pthread.h>
 
@@ -14,6 +15,15 @@ static inline size_t reco_segment_most(size_t d)
     return reco_max(1, reco_min(((size_t)20 << 20) / (2 * d * sizeof(uint16_t)), 65536));
 }
 
+/* The same rows along the bank's directions of the side: what a scan may look at before the codes. */
+typedef struct reco_scan_stages {
+    const reco_directions_side *directions; /* NULL: none */
+    const uint8_t *first;                   /* [groups][width of directions->first / 4][16][4] */
+    const uint8_t *second;                  /* [rows][width of directions->second] */
+    const float *first_bounds;              /* [groups][5][16], as kernels/scan.h has it */
+    const float *second_bounds;             /* likewise */
+} reco_scan_stages;
+
 /* What a scan looks at in the place of the vectors of some rows of one side; layout in kernels/scan.h. */
 typedef struct reco_scan_source {
     const uint8_t *codes; /* [groups][width/4][16][4]; NULL: none, only the rows' places are known */
@@ -23,6 +33,7 @@ typedef struct reco_scan_source {
         *positions; /* row i stands at position positions[i] of the bank, UINT32_MAX: nowhere. NULL:
                                 * at base + i */
     size_t base, rows;
+    reco_scan_stages stages;
 } reco_scan_source;
 
 /* An immutable vector file. Row i of it has position base + i in the bank and id reco_segment_id(s, i). */
@@ -85,7 +96,8 @@ typedef struct reco_segment_job {
     uint16_t *vectors[2]; /* by reco_side: [rows][d], the caller's, not to be touched before the join */
     size_t rows, d;
     const char *dir;
-    bool scan; /* a scan file is wanted; where it can't be written there is none */
+    bool scan;       /* a scan file is wanted; where it can't be written there is none */
+    bool directions; /* and the bank's directions, unless it has some */
     /* Its own; zeros at first. */
     reco_segment_file *file; /* NULL: nothing is being written */
     reco_ctx *ctx[2];
@@ -100,17 +112,27 @@ void reco_segment_job_free(reco_segment_job *j);
 
 /* ---- encode.c ---- */
 
-/* Rows to encode, in an order that the caller likes: the f16 row [d] that is to be row i. */
-typedef struct reco_scan_rows {
-    const uint16_t *(*get)(const void *arg, size_t i); /* called by several threads at once */
-    const void *arg;
-    size_t n, d;
-} reco_scan_rows;
 /* The mean [d] of some of the rows, evenly spread; 0 where that is not finite. row is scratch [d]. */
 void reco_scan_find_mean(float *mean, float *row, const reco_scan_rows *rows);
 /* Codes [groups][width/4][16][4] and bounds [groups][3][16] of rows less the mean [d], padding and all. */
 reco_status reco_scan_encode(reco_ctx *ctx, uint8_t *codes, float *bounds, const reco_scan_rows *rows,
                              const float *mean);
+
+/* ---- stages.c ---- */
+
+/* Room for the stages of n rows along x; the caller's, in the scratch of ctx. */
+typedef struct reco_scan_stages_room {
+    uint8_t *codes[2]; /* as first and second above */
+    float *bounds[2];
+} reco_scan_stages_room;
+reco_status reco_scan_stages_new(reco_ctx *ctx, reco_scan_stages_room *out, const reco_directions_side *x,
+                                 size_t n);
+reco_status reco_scan_stages_encode(reco_ctx *ctx, const reco_scan_stages_room *to,
+                                    const reco_directions_side *x, const reco_scan_rows *rows,
+                                    const float *mean);
+/* The first of the rows whose bounds do not hold, rows->n when all do. */
+reco_status reco_scan_stages_check(reco_ctx *ctx, const reco_scan_stages *s, const reco_scan_rows *rows,
+                                   const float *mean, size_t *bad);
 
 /* ---- scan_file.c: vectors/segment-NNNNNN.scan-int8.safetensors, made of a segment's rows and no more ---- */
 
@@ -119,17 +141,23 @@ reco_status reco_scan_encode(reco_ctx *ctx, uint8_t *codes, float *bounds, const
 #define RECO_SCAN_DEFAULT_ROWS 10000
 /* "DIR/vectors/segment-NNNNNN.scan-int8.safetensors" */
 char *reco_scan_path(reco_ctx *ctx, const char *dir, int64_t number);
+/* A bank's directions, made of these segments' rows unless there are some that are whole, or the rows are few: file NULL then. */
+reco_status reco_segments_directions(reco_ctx *ctx, reco_directions *out, const char *dir,
+                                     const reco_segment *segments, size_t n, size_t d);
 /* Map the scan file of s, which is open, when there is one; RECO_E_FORMAT when it is damaged or was not made of this
- * very segment. */
+ * very segment. directions (NULL: none) must stay open as long; stages along others are left alone. */
 reco_status reco_scan_open(reco_ctx *ctx, reco_segment *s, const char *dir, const reco_segment_entry *entry,
-                           size_t d, bool *is_there);
+                           size_t d, const reco_directions *directions, bool *is_there);
 void reco_scan_close(reco_segment *s);
-/* Write the one of s, in the place of any. Takes memory for a segment's codes. */
+/* Write the one of s, in the place of any, with stages along directions, NULL: without. Takes memory for a segment's
+ * codes. */
 reco_status reco_scan_write(reco_ctx *ctx, const reco_segment *s, const char *dir,
-                            const reco_segment_entry *entry, size_t d);
+                            const reco_segment_entry *entry, size_t d, const reco_directions *directions);
+/* Does it have the stages that one with these directions would have? */
+bool reco_scan_is_whole(const reco_segment *s, const reco_directions *directions);
+/* The first row of a side whose bounds do not hold, s->rows when all do. */
+reco_status reco_scan_check(reco_ctx *ctx, const reco_segment *s, reco_side side, size_t d, size_t *bad);
 /* Does a row x [d] lie where its codes and bounds say? */
 bool reco_scan_holds(const reco_scan_source *side, size_t row, const float *x, size_t d);
-/* The first row of a side whose bounds do not hold, s->rows when all do. x is scratch [d]. */
-size_t reco_scan_check(const reco_segment *s, reco_side side, size_t d, float *x);
 
 #endif

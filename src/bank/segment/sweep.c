@@ -8,7 +8,9 @@
 /* Temporary files of io/ are ".NAME.tmp-..." */
 static bool is_ours(const char *name)
 {
+    static const char directions[] = "." RECO_DIRECTIONS_FILE ".tmp-";
     return strncmp(name + (*name == '.'), "segment-", 8) == 0 ||
+           strncmp(name, directions, strlen(directions)) == 0 ||
            strncmp(name, "." RECO_LISTS_NAME, sizeof RECO_LISTS_NAME) == 0;
 }
 

@@ -154,7 +154,14 @@ static void *sum_and_scan(void *arg)
     RECO_GO(add(j->ctx[1], &j->file->sums, j->vectors[RECO_TEXT], bytes));
     finish(&j->file->sums, &j->entry);
     /* What fails here the commit tries again, and reports. */
-    if (j->scan) (void)reco_scan_write(j->ctx[1], &s, j->dir, &j->entry, j->d);
+    if (!j->scan) goto out;
+    reco_directions x;
+    if (j->directions)
+        (void)reco_segments_directions(j->ctx[1], &x, j->dir, &s, 1, j->d);
+    else
+        (void)reco_directions_open(j->ctx[1], &x, j->dir, j->d);
+    (void)reco_scan_write(j->ctx[1], &s, j->dir, &j->entry, j->d, &x);
+    reco_directions_close(&x);
 out:
     j->status[1] = status;
     return NULL;

@@ -152,6 +152,7 @@ reco_status reco_bank_writer_flush(reco_ctx *ctx, reco_bank_writer *w)
     j->d = w->d;
     j->dir = w->dir;
     j->scan = reco_bank_wants_scan(ctx, w, w->committed);
+    j->directions = w->committed < RECO_SCAN_DEFAULT_ROWS;
     w->nheld = 0;
     RECO_TRY(reco_segment_start(ctx, j));
     memcpy(entry->file, j->entry.file, sizeof entry->file); /* to be removed if the writer gives up */

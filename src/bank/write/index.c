@@ -8,6 +8,7 @@ typedef struct indexing {
     const char *dir;
     size_t d;
     reco_segment_list list;
+    reco_directions directions;
 } indexing;
 
 /* Is there a good scan file for this segment? If not, and when asked, make it. */
@@ -17,15 +18,30 @@ static reco_status look(reco_ctx *ctx, const indexing *x, const reco_segment_ent
     reco_segment s;
     bool is_there;
     RECO_TRY(reco_segment_open(ctx, &s, x->dir, entry, x->d));
-    reco_status status = reco_scan_open(ctx, &s, x->dir, entry, x->d, &is_there);
-    *has = status == RECO_OK && is_there;
+    reco_status status = reco_scan_open(ctx, &s, x->dir, entry, x->d, &x->directions, &is_there);
+    *has = status == RECO_OK && is_there && reco_scan_is_whole(&s, &x->directions);
     if (status != RECO_E_NOMEM) status = RECO_OK; /* a bad one is made anew */
     if (status == RECO_OK && !*has && make) {
-        status = reco_scan_write(ctx, &s, x->dir, entry, x->d);
+        status = reco_scan_write(ctx, &s, x->dir, entry, x->d, &x->directions);
         *made += status == RECO_OK;
     }
     reco_segment_close(&s);
     return status;
+}
+
+/* The bank's, made of all its rows where it has none and make is true. What fails leaves it without. */
+static void find_directions(reco_ctx *ctx, indexing *x, bool make)
+{
+    reco_segment *all = make ? reco_alloc(ctx, x->list.n, sizeof *all, "segments") : NULL;
+    size_t n = 0;
+    if (!make) (void)reco_directions_open(ctx, &x->directions, x->dir, x->d);
+    if (!all) return;
+    while (n < x->list.n && reco_segment_open(ctx, &all[n], x->dir, &x->list.items[n], x->d) == RECO_OK)
+        n++;
+    if (n == x->list.n && reco_segments_directions(ctx, &x->directions, x->dir, all, n, x->d) != RECO_OK)
+        reco_log(ctx, RECO_LOG_WARN, "%s; searches look at all dimensions", reco_ctx_error(ctx));
+    while (n > 0) reco_segment_close(&all[--n]);
+    reco_free(all);
 }
 
 static reco_status make_all(reco_ctx *ctx, const indexing *x, size_t *made)
@@ -50,7 +66,12 @@ static reco_status remove_all(reco_ctx *ctx, const indexing *x, size_t *removed)
         RECO_TRY(status);
         *removed += rc == 0;
     }
-    return RECO_OK;
+    char *path = reco_format(ctx, "%s/vectors/" RECO_DIRECTIONS_FILE, x->dir);
+    if (!path) return RECO_E_NOMEM;
+    int rc = unlink(path);
+    reco_status status = rc != 0 && errno != ENOENT ? reco_fail_errno(ctx, RECO_E_IO, "%s", path) : RECO_OK;
+    reco_free(path);
+    return status;
 }
 
 /* The writer's lock keeps everyone else from changing what is found here. */
@@ -79,12 +100,14 @@ reco_status reco_bank_index_new(reco_ctx *ctx, reco_bank_writer *w, int64_t befo
     size_t made = 0;
     reco_status status = RECO_OK;
     for (size_t i = 0; i < x.list.n; i++) rows += x.list.items[i].rows;
+    find_directions(ctx, &x, before < RECO_SCAN_DEFAULT_ROWS);
     for (size_t i = x.list.n; i > 0 && rows >= RECO_SCAN_DEFAULT_ROWS; i--) {
         bool has;
         RECO_GO(look(ctx, &x, &x.list.items[i - 1], true, &has, &made));
         if (has && before >= RECO_SCAN_DEFAULT_ROWS && x.list.items[i - 1].first < before) break;
     }
 out:
+    reco_directions_close(&x.directions);
     reco_free(x.list.items);
     return status;
 }
@@ -93,7 +116,9 @@ reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t
 {
     indexing x = {.dir = w->dir, .d = w->d};
     RECO_TRY(reco_catalog_segments(ctx, w->catalog, &x.list));
+    find_directions(ctx, &x, true);
     reco_status status = make_all(ctx, &x, made);
+    reco_directions_close(&x.directions);
     reco_free(x.list.items);
     return status;
 }

@@ -29,6 +29,64 @@ static size_t kernels(const reco_scan_kernel **out)
 
 typedef enum codes { RANDOM, GREATEST, LEAST, CODES } codes;
 
+/* One row by itself against some of the queries, by the definition. */
+static void test_pairs(void **state)
+{
+    (void)state;
+    enum { NQ = 37 };
+    reco_rng rng;
+    reco_rng_seed(&rng, 5);
+    const reco_scan_kernel *all[8];
+    size_t n = kernels(all);
+    for (size_t round = 0; round < 400; round++) {
+        size_t width = 64 * (1 + reco_rng_below(&rng, RECO_SCAN_PAIR_MOST / 64)), asked = 0;
+        int16_t *a = malloc(NQ * width * sizeof *a);
+        uint8_t *row = malloc(width);
+        reco_scan_pair_query queries[NQ];
+        uint32_t names[NQ], got[NQ];
+        bool extreme = round % 4 == 0;
+        for (size_t j = 0; j < width; j++)
+            row[j] = (uint8_t)(extreme ? 255 : 1 + reco_rng_below(&rng, 255));
+        for (size_t i = 0; i < NQ * width; i++)
+            a[i] = (int16_t)(extreme ? (i / width % 2 ? 32767 : -32767)
+                                     : (int)reco_rng_below(&rng, 65535) - RECO_SCAN_PAIR_LEVELS);
+        const float bound[] = {0.5f, round % 7 ? 0.25f : INFINITY, 0.125f, -0.5f};
+        for (uint32_t i = 0; i < NQ; i++) {
+            float size = (float)(1e5 * sqrt((double)width));
+            queries[i] = (reco_scan_pair_query){(float)reco_rng_uniform(&rng) * size,
+                                                (float)reco_rng_uniform(&rng) * size,
+                                                (float)reco_rng_normal(&rng) * size,
+                                                i % 5 ? (float)reco_rng_normal(&rng) * size : -INFINITY};
+            if (reco_rng_below(&rng, 3)) names[asked++] = i;
+        }
+        const reco_scan_pairs pairs = {a, queries, width};
+        for (size_t k = 0; k < n; k++) {
+            memcpy(got, names, sizeof got);
+            size_t kept = all[k]->pairs(got, asked, &pairs, row, bound), found = 0;
+            for (size_t i = 0; i < asked; i++) {
+                const reco_scan_pair_query *q = &queries[names[i]];
+                int64_t dot = 0;
+                for (size_t j = 0; j < width; j++) dot += (row[j] - 128) * a[names[i] * width + j];
+                float sum = (float)dot * bound[0], slack = bound[1] * q->gain, rest = bound[2] * q->beyond;
+                volatile float partial = sum + slack; /* rounded where the kernels round */
+                partial = partial + rest;
+                partial = partial + bound[3] * q->ahead;
+                bool close = fabsf(partial - q->floor) <= 1e-5f * fabsf(q->floor);
+                bool is_there = found < kept && got[found] == names[i];
+                if (!close) assert_true(is_there == (partial >= q->floor));
+                found += is_there;
+            }
+            assert_int_equal(found, kept);
+            uint32_t plain[NQ];
+            memcpy(plain, names, sizeof plain);
+            assert_int_equal(reco_scan_plain_twin.pairs(plain, asked, &pairs, row, bound), kept);
+            for (size_t i = 0; i < kept; i++) assert_int_equal(plain[i], got[i]);
+        }
+        free(row);
+        free(a);
+    }
+}
+
 static void check(size_t width, size_t nq, codes kind, reco_rng *rng)
 {
     const reco_scan_kernel *all[8], *plain = &reco_scan_plain_twin;
@@ -36,13 +94,17 @@ static void check(size_t width, size_t nq, codes kind, reco_rng *rng)
     uint8_t *rows = malloc(2 * group);
     int8_t *a = malloc(nq * width);
     int32_t *start = malloc(nq * sizeof *start);
-    float *gain = malloc(nq * sizeof *gain), *floor = malloc(nq * sizeof *floor), scale[32], slack[32];
+    float *gain = malloc(nq * sizeof *gain), *floor = malloc(nq * sizeof *floor);
+    float *beyond = malloc(nq * sizeof *beyond), *ahead = malloc(nq * sizeof *ahead), scale[32], slack[32];
+    float rest[32], along[32];
     reco_scan_hit *want = malloc(nq * sizeof *want), *got = malloc(nq * sizeof *got);
     for (size_t i = 0; i < 2 * group; i++)
         rows[i] = kind == RANDOM ? (uint8_t)(1 + reco_rng_below(rng, 255)) : kind == GREATEST ? 255 : 1;
     for (size_t i = 0; i < 32; i++) {
         scale[i] = (float)reco_rng_uniform(rng);
         slack[i] = i == 7 ? INFINITY : (float)reco_rng_uniform(rng);
+        rest[i] = (float)reco_rng_uniform(rng);
+        along[i] = (float)reco_rng_normal(rng);
     }
     for (size_t k = 0; k < n; k++) {
         int levels = all[k]->levels;
@@ -56,6 +118,8 @@ static void check(size_t width, size_t nq, codes kind, reco_rng *rng)
             }
             start[q] = -128 * sum;
             gain[q] = (float)reco_rng_uniform(rng);
+            beyond[q] = (float)(reco_rng_uniform(rng) * 1000 * sqrt((double)width));
+            ahead[q] = (float)(reco_rng_normal(rng) * 1000 * sqrt((double)width));
             /* Near the middle of what there is, so that both answers happen. */
             floor[q] = q % 5 == 0 ? -INFINITY : (float)(reco_rng_normal(rng) * 1000 * sqrt((double)width));
             if (kind != RANDOM && q % 5 > 1) floor[q] = 127.0f * (float)levels * (float)width * 0.5f;
@@ -66,11 +130,17 @@ static void check(size_t width, size_t nq, codes kind, reco_rng *rng)
         all[k]->pack(packed[1], a, nq, width);
         reco_scan_queries q[2];
         for (int i = 0; i < 2; i++)
-            q[i] = (reco_scan_queries){
-                .codes = packed[i], .start = start, .gain = gain, .n = nq, .width = width};
+            q[i] = (reco_scan_queries){.codes = packed[i],
+                                       .start = start,
+                                       .gain = gain,
+                                       .beyond = beyond,
+                                       .ahead = ahead,
+                                       .n = nq,
+                                       .width = width};
         for (size_t half = 0; half < 3; half++) {
             uint32_t live = half == 0 ? UINT32_MAX : half == 1 ? 0xffff : (uint32_t)reco_rng_next(rng);
-            reco_scan_tile tile = {{rows, half == 1 ? rows : rows + group}, scale, slack, floor, live};
+            reco_scan_tile tile = {
+                {rows, half == 1 ? rows : rows + group}, scale, slack, rest, along, floor, live};
             size_t hits = plain->scan(want, &q[0], &tile);
             assert_int_equal(all[k]->scan(got, &q[1], &tile), hits);
             for (size_t i = 0; i < hits; i++)
@@ -79,6 +149,8 @@ static void check(size_t width, size_t nq, codes kind, reco_rng *rng)
         free(packed[0]);
         free(packed[1]);
     }
+    free(ahead);
+    free(beyond);
     free(got);
     free(want);
     free(floor);
@@ -162,7 +234,7 @@ static void test_bound_holds(void **state)
                 reco_scan_queries q;
                 assert_int_equal(reco_scan_queries_new(ctx, &q, 1, d), RECO_OK);
                 int8_t *a = calloc(width, 1);
-                reco_scan_encode_queries(all[k], &q, a, query, 1, d);
+                reco_scan_encode_queries(all[k], &q, a, NULL, query, 1, d, 0);
                 double centre = 0;
                 for (size_t i = 0; i < d; i++) centre += (double)query[i] * (double)mean[i];
                 for (size_t r = 0; r < 16; r++) {
@@ -228,9 +300,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernels_agree),
-        cmocka_unit_test(test_dot_f16),
-        cmocka_unit_test(test_bound_holds),
+        cmocka_unit_test(test_kernels_agree), cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_dot_f16),       cmocka_unit_test(test_bound_holds),
         cmocka_unit_test(test_dot_wide),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

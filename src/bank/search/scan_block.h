@@ -1,0 +1,88 @@
+/* bank/search/scan_block.h: one scan at work. */
+#ifndef RECO_SRC_BANK_SEARCH_SCAN_BLOCK_H
+#define RECO_SRC_BANK_SEARCH_SCAN_BLOCK_H
+
+#include "bank/search/scan.h"
+#include "kernels/scan.h"
+
+typedef struct reco_scan_worker {
+    float *scores;              /* [nq][k] */
+    int64_t *positions;         /* [nq][k] */
+    size_t *counts;             /* [nq] */
+    const reco_scan_queries *q; /* those of the block in work: all, or own */
+    const uint32_t *names;      /* [q->n] which of the scan's they are; NULL: all */
+    reco_scan_queries own;
+    int8_t *own_codes; /* [nq][width] */
+    float *floor;      /* [nq] in the kernel's units, of the block in work */
+    double *centre;    /* [nq] inner product with the mean */
+    double rounding;   /* of centre, where it was given */
+    const float *mean; /* of which centre is, of all queries; NULL: none */
+    reco_scan_hit *hits;
+    float *row, *own_mean; /* [d] */
+    void *scratch;
+    uint32_t *live; /* [rows / 32] bits of a block's rows */
+    uint8_t *codes; /* gathered or encoded groups */
+    float *bounds;
+    uint32_t *rows; /* of the block, in the order gathered */
+    size_t segment; /* of the last row that was looked up */
+    /* Of a block that is looked at in stages: */
+    bool staged;
+    reco_scan_queries own_first;
+    const reco_scan_queries *first; /* those of the block, as q */
+    int8_t *own_turned;             /* [nq][width of the first stage] */
+    int16_t *own_pairs;             /* [nq][width of the second] */
+    double norm;                    /* of the block's rows as the first stage has them, at most */
+    float *first_floor;             /* [nq] */
+    reco_scan_pair_query *pairs;    /* [nq] with the floors of the second stage */
+    const int16_t *pair_codes;      /* [nq][width] */
+    uint32_t *reached;              /* [32][nq] queries that a row of a tile may reach */
+    size_t dense,
+        patience; /* so many blocks are looked at in all dimensions before the next try in stages */
+} reco_scan_worker;
+
+typedef struct reco_scan {
+    const reco_ctx *ctx; /* for the kernel level alone; threads only read it */
+    const reco_bank *bank;
+    const reco_scan_kernel *kernel;
+    const reco_scan_opts *opts;
+    const reco_scan_block *blocks; /* those of a slice */
+    const float *queries;
+    reco_scan_queries q;
+    const int8_t *codes; /* [nq][width] of the queries, as they were before packing */
+    /* Queries along the bank's directions: NULL: no block has stages, or they aren't worth it. */
+    const reco_directions_side *directions;
+    reco_scan_queries turned;          /* for the first stage */
+    const int8_t *turned_codes;        /* [nq][width] as they were before packing */
+    const int16_t *pair_codes;         /* [nq][pair_width] for the second */
+    const reco_scan_pair_query *pairs; /* [nq] without floors */
+    size_t pair_width;
+    const float *pair_step; /* [nq] */
+    float pair_error;       /* the greatest part of a query that its 16 bits leave out */
+    const float *missing;   /* [nq] length of what its codes for the first stage leave out */
+    uint32_t *best;         /* [nq] bits of a float: the k-th best score known, shared */
+    reco_scan_worker *workers;
+    float slack; /* f32 products may be wrong by so much */
+    float *scores;
+    int64_t *positions;
+    size_t *counts;
+} reco_scan;
+
+/* ---- block.c ---- */
+
+/* Look at blocks begin..end - 1 of s->blocks: a body of reco_parallel. */
+void reco_scan_blocks(void *scan, size_t begin, size_t end, int worker);
+/* Score a row of the block for its query i, and keep it if it is among the best. */
+void reco_scan_score(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row, size_t i);
+
+/* ---- turned.c ---- */
+
+/* The queries along the directions, if it is worth it for these blocks. */
+reco_status reco_scan_turn_queries(reco_ctx *ctx, reco_scan *s, const reco_scan_block *blocks, size_t n);
+reco_status reco_scan_turned_worker(reco_ctx *ctx, const reco_scan *s, reco_scan_worker *w);
+/* The block's queries, as they are chosen in w. */
+void reco_scan_use_turned(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b);
+/* Look at n rows in stages: codes and bounds are the first's; rows as in block.c. */
+void reco_scan_staged(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, const uint8_t *codes,
+                      const float *bounds, size_t n, const uint32_t *rows);
+
+#endif
