@@ -145,7 +145,8 @@ static const struct argp_option options[] = {
     {"uri", KEY_URI, "U", 0, "The rows of this image, as the pairs named it (more may follow)", 1},
     {"ids", KEY_IDS, "FILE", 0, "The rows whose ids stand in this file, one a line", 1},
     {"uris", KEY_URIS, "FILE", 0, "The rows of the images in this file, one a line", 1},
-    {"where", KEY_WHERE, "SQL", 0, "The rows for which this is true of id, caption, uri, meta", 1},
+    {"where", KEY_WHERE, "SQL", 0,
+     "The rows for which this is true of id, caption, uri, meta and your columns", 1},
     {"near-image", KEY_NEAR_IMAGE, "FILE", 0, "What is like this picture", 2},
     {"near-text", KEY_NEAR_TEXT, "TEXT", 0, "What is like this text", 2},
     {"near", KEY_NEAR, "ID", 0, "What is like this row, and the row", 2},
@@ -165,7 +166,7 @@ static const struct argp argp = {
     "BANK",
     "Delete rows: all that any of the options picks, or none when something fails.\v"
     "Example:\n  reco bank delete shop.bank --uri img/0815.jpg\n"
-    "  reco bank delete shop.bank --where \"json_extract(meta,'$.year') < 2010\" --dry-run\n"
+    "  reco bank delete shop.bank --where \"year < 2010\" --dry-run\n"
     "  reco bank delete shop.bank --model clip/ --near-image logo.png --min-similarity 0.95",
     children,
     NULL,
@@ -176,7 +177,8 @@ static const struct argp_option back_options[] = {
     {"uri", KEY_URI, "U", 0, "The rows of this image, as the pairs named it (more may follow)", 1},
     {"ids", KEY_IDS, "FILE", 0, "The rows whose ids stand in this file, one a line", 1},
     {"uris", KEY_URIS, "FILE", 0, "The rows of the images in this file, one a line", 1},
-    {"where", KEY_WHERE, "SQL", 0, "The rows for which this is true of id, caption, uri, meta", 1},
+    {"where", KEY_WHERE, "SQL", 0,
+     "The rows for which this is true of id, caption, uri, meta and your columns", 1},
     {"all", KEY_ALL, NULL, 0, "All deleted rows", 1},
     {"dry-run", KEY_DRY, NULL, 0, "Show what would come back, and change nothing", 2},
     {0},

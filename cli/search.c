@@ -153,7 +153,7 @@ static const struct argp argp = {
     "Find the pairs of the memory that are nearest to pictures, texts or embeddings.\v"
     "Example:\n  reco search --model clip/ --bank shop.bank --text \"red kettle\" -k 5\n"
     "  reco search --model clip/ --bank shop.bank --image photo.jpg --in text\n"
-    "  reco search --bank shop.bank --near 815 --where \"json_extract(meta,'$.brand') = 'Fiat'\"\n"
+    "  reco search --bank shop.bank --near 815 --where \"brand = 'Fiat'\"\n"
     "  reco search --bank shop.bank --queries q.npy --side image --out hits/",
     children,
     NULL,

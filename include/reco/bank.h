@@ -121,7 +121,7 @@ RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out,
                                           const int64_t *ids, size_t n);
 
 /* The live rows for which the SQL expression `where` is true. It sees the columns id, caption, uri and meta of table
- * pair, and can read and compute, nothing else: one condition of at most 512 KiB, no statements, comments or
+ * pair; a name that is none of these and that any row has in its meta stands for the value there. It can read and compute, nothing else: one condition of at most 512 KiB, no statements, comments or
  * parameters; subqueries may read pair, json_each and json_tree; functions are SQLite's that compute. Values of more
  * than 1.2 MB (128 MB over the condition's names and calls, if that is less), more than 10^8 + 2,000 N steps of SQLite's and
  * more than 10 s + 0.2 ms N end it. Where a text is compared with a number, which says nothing of their values, a warning is logged.

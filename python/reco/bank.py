@@ -13,7 +13,6 @@ import numpy as np
 
 from . import _arrays, _core, _images, _sources, errors
 from ._arrays import ArrayLike, Floats, Ids, Path
-from ._conditions import with_columns
 from ._progress import Progress, Shown
 from ._sources import Pairs
 from .model import Failure, Model
@@ -75,16 +74,24 @@ class Bank:
     def __init__(self, path: Path) -> None:
         self.path = os.fsdecode(path)
         self.last: Optional[WriteReport] = None  #: of the last build, add or update through this object
-        self.refresh()
+        self._use(_core.bank_open(self.path))
 
     @classmethod
     def open(cls, path: Path) -> "Bank":
         """The same as ``Bank(path)``."""
         return cls(path)
 
-    def refresh(self) -> None:
-        """See what has been committed until now. Calls at work and filters keep what they began with."""
-        handle = _core.bank_open(self.path)
+    def refresh(self) -> bool:
+        """See what any process has committed until now; whether there was something. To ask costs a microsecond.
+
+        Calls at work keep what they began with, and filters are of the rows before: make them anew.
+        """
+        handle = _core.bank_refresh(self._handle)
+        if handle is not None:
+            self._use(handle)
+        return handle is not None
+
+    def _use(self, handle: Any) -> None:
         self.info: dict[str, Any] = _core.bank_info(handle)  #: rows, deleted, d, encoder, fingerprint, segments, ...
         self._handle = handle
 
@@ -179,7 +186,7 @@ class Bank:
             raise TypeError("uris: want a list")
         which = None if ids is None else np.atleast_1d(_arrays.ids(ids)).reshape(-1)
         n = 0 if which is None else which.size
-        count = with_columns(lambda condition: _core.bank_delete(self.path, restore, which, n, list(uris), condition), where)
+        count = _core.bank_delete(self.path, restore, which, n, list(uris), where)
         self.refresh()
         return count
 
@@ -203,9 +210,6 @@ class Bank:
 
     def ids(self, where: Optional[str] = None) -> Ids:
         """Ids [n] of the live rows, ascending, or of those for which the condition is true."""
-        return with_columns(self._select, where)
-
-    def _select(self, where: Optional[str]) -> Ids:
         handle, rows, first = self._handle, len(self), 0
         pages: list[Ids] = []
         while True:
@@ -246,7 +250,7 @@ class Bank:
             which = _arrays.ids(ids).reshape(-1)
             return Filter(_core.bank_filter(self._handle, which, which.size))
 
-        return with_columns(lambda condition: Filter(_core.bank_filter(self._handle, condition or "", 0)), where)
+        return Filter(_core.bank_filter(self._handle, where or "", 0))
 
     def filter_handle(self, where: Union[None, str, Filter]) -> Any:
         """For the other modules: the handle of a condition."""
@@ -312,12 +316,8 @@ class Bank:
     def export(self, out: Path, *, where: Optional[str] = None, progress: Progress = None) -> int:
         """To a folder of embeddings in clip-retrieval's layout, or to a pairs file where ``out`` ends in .csv or .jsonl; how many rows."""
         pairs = os.fsdecode(out).endswith((".csv", ".jsonl"))
-
-        def write(condition: Optional[str]) -> int:
-            with Shown(progress) as hook:
-                return _core.bank_export(self._handle, os.fsdecode(out), condition, pairs, hook)
-
-        return with_columns(write, where)
+        with Shown(progress) as hook:
+            return _core.bank_export(self._handle, os.fsdecode(out), where, pairs, hook)
 
 
 # ---- writing ----

@@ -18,6 +18,24 @@ static PyObject *bank_open(PyObject *module, PyObject *args)
     return capsule;
 }
 
+/* bank -> a newer one, or None where nothing was committed */
+static PyObject *bank_refresh(PyObject *module, PyObject *args)
+{
+    PyObject *capsule;
+    const reco_bank *bank;
+    reco_bank *newer = NULL;
+    reco_status status;
+    if (!PyArg_ParseTuple(args, "O", &capsule) || !(bank = unwrap(capsule, bank_name))) return NULL;
+    call *c = call_begin(module, NULL);
+    if (!c) return NULL;
+    WORK(c, status, reco_bank_refresh(c->ctx, bank, &newer));
+    if (call_end(c, status) != 0) {
+        reco_bank_close(newer);
+        return NULL;
+    }
+    return newer ? wrap(newer, bank_name, NULL) : Py_NewRef(Py_None);
+}
+
 static const field info_fields[] = {
     FIELD(reco_bank_info, format),         FIELD(reco_bank_info, d),
     FIELD(reco_bank_info, rows),           FIELD(reco_bank_info, deleted),
@@ -256,6 +274,7 @@ static PyObject *bank_filter_count(PyObject *module, PyObject *args)
 }
 
 PyMethodDef bank_methods[] = {{"bank_open", bank_open, METH_VARARGS, NULL},
+                              {"bank_refresh", bank_refresh, METH_VARARGS, NULL},
                               {"bank_info", bank_info, METH_VARARGS, NULL},
                               {"bank_search", bank_search, METH_VARARGS, NULL},
                               {"bank_ask", bank_ask, METH_VARARGS, NULL},

@@ -78,6 +78,7 @@ typedef struct reco_where_guard {
     reco_ctx *ctx;
     struct reco_where_text *text; /* the condition (where_text.h) */
     char refused[200];            /* why it was stopped */
+    char missing[200];            /* a column that the table does not have; "": none */
     reco_status stopped;
     uint64_t steps, most_steps;
     double deadline, asked;

@@ -128,7 +128,7 @@ typedef struct limit {
     int which, value;
 } limit;
 
-static reco_status fail(reco_ctx *ctx, reco_catalog *c, const reco_where_guard *g)
+static reco_status fail(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g)
 {
     if (g->stopped != RECO_OK) return g->stopped;
     if (g->refused[0]) return refuse(ctx, g->refused);
@@ -136,6 +136,8 @@ static reco_status fail(reco_ctx *ctx, reco_catalog *c, const reco_where_guard *
     case SQLITE_TOOBIG:
         return reco_fail(ctx, RECO_E_ARG, "where: a value of more than %d bytes", g->most_bytes);
     case SQLITE_ERROR:
+        reco_where_missing(g, sqlite3_errmsg(c->db));
+        return refuse(ctx, sqlite3_errmsg(c->db));
     case SQLITE_AUTH:
     case SQLITE_MISMATCH:
     case SQLITE_CONSTRAINT:
@@ -153,7 +155,7 @@ static reco_status prepare(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, 
     char *text = condition ? reco_format(ctx, query, q->deleted ? "" : "NOT", condition) : NULL;
     free(condition);
     if (!text) return RECO_E_NOMEM;
-    g->refused[0] = 0;
+    g->refused[0] = g->missing[0] = 0;
     sqlite3_set_authorizer(c->db, authorize, g);
     int rc = sqlite3_prepare_v2(c->db, text, -1, out, &rest);
     sqlite3_set_authorizer(c->db, NULL, NULL);
@@ -203,7 +205,17 @@ static reco_status run_both(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g,
     RECO_TRY(reco_catalog_exec(ctx, c, "SELECT 1 FROM json_each('[]'), json_tree('[]')"));
     if (!c->has_where) RECO_TRY(reco_where_functions(ctx, c));
     reco_status status = run(ctx, c, g, q, true, v);
-    if (status != RECO_OK && !v->failed && g->stopped == RECO_OK) status = run(ctx, c, g, q, false, v);
+    if (status != RECO_OK && !v->failed && g->stopped == RECO_OK && !g->missing[0])
+        status = run(ctx, c, g, q, false, v);
+    if (g->missing[0]) {
+        bool is;
+        char message[240];
+        snprintf(message, sizeof message, "%s", reco_ctx_error(ctx));
+        RECO_TRY(reco_where_is_column(ctx, c, g->missing, &is));
+        if (is) return RECO_E_ARG;
+        g->missing[0] = 0;
+        return reco_fail(ctx, RECO_E_ARG, "%s, and no row has a value of this name", message);
+    }
     if (status != RECO_OK) return status;
     uint64_t said = reco_hash64(q->where, strlen(q->where), 1);
     size_t doubts =
@@ -232,22 +244,38 @@ static reco_status run_guarded(reco_ctx *ctx, reco_catalog *c, reco_where_guard 
     return status;
 }
 
+static reco_status run_text(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g, const char *where,
+                            const reco_where_query *q, visitor *v)
+{
+    reco_status status = reco_where_cut(ctx, g->text, where);
+    if (status == RECO_OK) status = reco_where_compare(ctx, g->text);
+    if (status != RECO_OK) return status;
+    g->most_bytes = (int)reco_min(MAX_VALUE, MAX_VALUES / reco_max(g->text->values, 1));
+    pthread_mutex_lock(&c->turn);
+    g->deadline = reco_now() + SECONDS + (double)q->rows * SECONDS_PER_ROW;
+    status = run_guarded(ctx, c, g, q, v);
+    pthread_mutex_unlock(&c->turn);
+    return status;
+}
+
 reco_status reco_catalog_where(reco_ctx *ctx, reco_catalog *c, const reco_where_query *q,
                                reco_status (*visit)(reco_ctx *ctx, void *arg, int64_t id, bool *enough),
                                void *arg)
 {
-    reco_where_text text;
-    reco_where_guard g = {.ctx = ctx, .text = &text, .most_steps = STEPS + q->rows * STEPS_PER_ROW};
     visitor v = {.visit = visit, .arg = arg, .from = q->from};
-    reco_status status = reco_where_cut(ctx, &text, q->where);
-    if (status == RECO_OK) status = reco_where_compare(ctx, &text);
-    g.most_bytes = (int)reco_min(MAX_VALUE, MAX_VALUES / reco_max(text.values, 1));
-    if (status == RECO_OK) {
-        pthread_mutex_lock(&c->turn);
-        g.deadline = reco_now() + SECONDS + (double)q->rows * SECONDS_PER_ROW;
-        status = run_guarded(ctx, c, &g, q, &v);
-        pthread_mutex_unlock(&c->turn);
+    char *where = NULL, *longer;
+    reco_status status;
+    for (;;) {
+        reco_where_text text;
+        reco_where_guard g = {.ctx = ctx, .text = &text, .most_steps = STEPS + q->rows * STEPS_PER_ROW};
+        status = run_text(ctx, c, &g, where ? where : q->where, q, &v);
+        /* It ends: each name goes wherever it stands. */
+        longer = g.missing[0] ? reco_where_extract(ctx, &text, g.missing) : NULL;
+        reco_where_free(&text);
+        if (!longer) break;
+        reco_free(where);
+        where = longer;
     }
-    reco_where_free(&text);
+    reco_free(where);
     return status;
 }

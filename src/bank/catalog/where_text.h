@@ -49,6 +49,13 @@ char *reco_where_rewrite(const reco_where_text *w, bool notes);
 /* Say of each comparison that met a text with a number what is wrong and how to put it right; how many there are. */
 size_t reco_where_doubts(reco_ctx *ctx, const reco_where_text *w);
 
+/* where_column.c: note in g->missing the name in SQLite's message, where that is of a column that there is none of. */
+void reco_where_missing(reco_where_guard *g, const char *message);
+/* Has any row a value of this name in its meta? */
+reco_status reco_where_is_column(reco_ctx *ctx, reco_catalog *c, const char *name, bool *is);
+/* The condition with json_extract(meta, '$."NAME"') for this name; free with reco_free. NULL: it does not stand there, or no memory. */
+char *reco_where_extract(reco_ctx *ctx, const reco_where_text *w, const char *name);
+
 /* Is it this word, quoted or not? */
 bool reco_token_is(const reco_token *t, const char *word);
 

@@ -52,6 +52,11 @@ static void test_conditions(void **state)
         {"uri LIKE 'file:///1%'", 11},
         {"json_extract(meta, '$.n') BETWEEN 10 AND 19", 10},
         {"meta ->> 'n' = 20", 1},
+        /* The user's columns by their names. */
+        {"n = 20", 1},
+        {"n BETWEEN 10 AND 19 AND [n] <> 12 AND 'n' = 'n'", 9},
+        {"id IN (SELECT p.id FROM pair p WHERE n < 10)", 9},
+        {"EXISTS (SELECT 1 FROM json_each(json_array(n)) WHERE value = 5)", 1},
         {"meta->'$.n' >= 98 -- 3", 0}, /* replaced below: comments are refused */
         {"length(caption) = 9 AND NOT (id % 2)", 5},
         {"upper(caption) GLOB 'CAPTION *5'", 10},
@@ -113,7 +118,9 @@ static void test_hostile(void **state)
         {"PRAGMA user_version = 3", "syntax"},
         {"DELETE FROM pair", "syntax"},
         {"(INSERT INTO pair VALUES(1,2,3,4,5,6))", "syntax"},
-        {"brand = 1", "no such column"},
+        {"brand = 1", "no such column: brand, and no row has a value of this name"},
+        {"n = 1 AND brand IS NULL", "no such column: brand"},
+        {"pair.n = 1", "no such column: pair.n"},
         {"rowid = 1", "no such column"},
         {"deleted = 1", "no such column"},
         {"sum = 1", "no such column"},
