@@ -16,6 +16,10 @@ extern "C" {
 #define RECO_VALIDATION_MIN 0.01
 #define RECO_VALIDATION_MAX 0.5
 
+/* Raised by hand whenever the same pairs and options would come to another layer: what was trained or begun by another rule is then
+ * not taken up, neither by `reco train` nor by a study. */
+#define RECO_TRAIN_RULE 2
+
 /* Pairs that are not the bank's own rows.
  *   image, text  [n][d] unit rows; not retained
  *   captions     [n] what each caption says, as a hash; 0: not known. NULL: none is known

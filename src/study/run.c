@@ -60,12 +60,13 @@ static reco_status train_key(const running *r, const study_spec *spec, uint64_t 
     const reco_train_opts *t = &spec->train;
     reco_hash *h;
     char text[512];
-    int n = snprintf(text, sizeof text,
-                     "%s %s %s %d %zu %zu %zu %.17g %.17g %.17g %.9g %.9g %d %d %d %d %d %d %.17g %llu",
-                     RECO_VERSION, r->trained.key, r->pairs.key, (int)t->layer, t->k, t->batch, t->steps,
-                     t->lr, t->weight_decay, t->neighbour_dropout, (double)t->max_similarity,
-                     (double)t->min_similarity, t->no_scores, t->rotate, t->heads, t->layers,
-                     (int)t->search, (int)t->fuse, t->validation, (unsigned long long)seed);
+    int n =
+        snprintf(text, sizeof text,
+                 "%s %d %s %s %d %zu %zu %zu %.17g %.17g %.17g %.9g %.9g %d %d %d %d %d %d %.17g %llu",
+                 RECO_VERSION, RECO_TRAIN_RULE, r->trained.key, r->pairs.key, (int)t->layer, t->k, t->batch,
+                 t->steps, t->lr, t->weight_decay, t->neighbour_dropout, (double)t->max_similarity,
+                 (double)t->min_similarity, t->no_scores, t->rotate, t->heads, t->layers, (int)t->search,
+                 (int)t->fuse, t->validation, (unsigned long long)seed);
     RECO_TRY(reco_hash_new(r->ctx, &h));
     reco_hash_update(h, text, (size_t)n);
     reco_hash_hex(h, key);

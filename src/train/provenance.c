@@ -68,7 +68,9 @@ reco_status reco_job_key(const reco_job *job, char hex[33])
     if (!text) return RECO_E_NOMEM;
     reco_status status = reco_hash_new(job->ctx, &h);
     if (status == RECO_OK) {
+        const uint64_t rule = RECO_TRAIN_RULE;
         reco_hash_update(h, RECO_VERSION, sizeof RECO_VERSION);
+        reco_hash_update(h, &rule, sizeof rule);
         reco_hash_update(h, text, strlen(text));
         reco_hash_update(h, data, sizeof data);
         reco_hash_update(h, &job->runs, sizeof job->runs);
