@@ -95,7 +95,7 @@ static reco_status match(const reading *r, reco_lists *lists, const reco_segment
                          reco_segment *segments, size_t n, bool *same)
 {
     size_t listed, row = 0;
-    const uint8_t *numbers, *sums;
+    const uint8_t *numbers = NULL, *sums = NULL;
     RECO_TRY(need(r, "segment", RECO_DTYPE_I64, 2, (const size_t[]){0, 2}, &numbers, &listed));
     RECO_TRY(need(r, "segment.xxh3", RECO_DTYPE_U8, 2, (const size_t[]){listed, 32}, &sums, NULL));
     *same = true;
@@ -224,7 +224,7 @@ static reco_status open_file(reco_ctx *ctx, reco_lists *lists, const char *path,
                              const reco_segment_entry *entries, reco_segment *segments, size_t n, size_t d,
                              const uint64_t *deleted)
 {
-    const float *asked;
+    const float *asked = NULL;
     uint32_t *places = NULL;
     bool same;
     reco_status status;
