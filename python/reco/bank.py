@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Sequence, Union, overload
@@ -69,6 +70,7 @@ class Bank:
     """A bank, open: what was committed when it was opened is what it sees, and what it wrote itself.
 
     A bank may be shared between threads. :meth:`refresh` makes it see what others have committed since.
+    ``postgresql://`` URLs, with commas between them, open one on servers (docs/postgres.md), which shows what is committed now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,7 +101,8 @@ class Bank:
         return Bank, (self.path,)
 
     def __repr__(self) -> str:
-        return f"<reco.Bank {self.path!r}: {len(self)} pairs, d = {self.d}>"
+        shown = re.sub(r"(postgres(?:ql)?://)(?:[^\s,]*@)?([^\s,?]*)(?:\?[^\s,]*)?", r"\1\2", self.path)  # no password
+        return f"<reco.Bank {shown!r}: {len(self)} pairs, d = {self.d}>"
 
     # ---- writing ----
 

@@ -36,14 +36,21 @@ static PyObject *bank_refresh(PyObject *module, PyObject *args)
     return newer ? wrap(newer, bank_name, NULL) : Py_NewRef(Py_None);
 }
 
-static const field info_fields[] = {
-    FIELD(reco_bank_info, format),         FIELD(reco_bank_info, d),
-    FIELD(reco_bank_info, rows),           FIELD(reco_bank_info, deleted),
-    FIELD(reco_bank_info, next_id),        FIELD(reco_bank_info, segments),
-    FIELD(reco_bank_info, scan_rows),      FIELD(reco_bank_info, vector_bytes),
-    FIELD(reco_bank_info, database_bytes), FIELD(reco_bank_info, complete),
-    FIELD(reco_bank_info, logit_scale),    FIELD(reco_bank_info, encoder),
-    FIELD(reco_bank_info, fingerprint),    FIELDS_END};
+static const field info_fields[] = {FIELD(reco_bank_info, format),
+                                    FIELD(reco_bank_info, d),
+                                    FIELD(reco_bank_info, rows),
+                                    FIELD(reco_bank_info, deleted),
+                                    FIELD(reco_bank_info, next_id),
+                                    FIELD(reco_bank_info, segments),
+                                    FIELD(reco_bank_info, scan_rows),
+                                    FIELD(reco_bank_info, vector_bytes),
+                                    FIELD(reco_bank_info, database_bytes),
+                                    FIELD(reco_bank_info, complete),
+                                    FIELD(reco_bank_info, logit_scale),
+                                    FIELD(reco_bank_info, encoder),
+                                    FIELD(reco_bank_info, fingerprint),
+                                    FIELD(reco_bank_info, shards),
+                                    FIELDS_END};
 
 static PyObject *bank_info(PyObject *module, PyObject *args)
 {

@@ -202,6 +202,8 @@ class Bank(OnServers):
         self.assertGreaterEqual(kills, 10, f"{time.time() - begun} s, {seen} rows")
         self.assertEqual(self.rows(bank), self.rows("folder"))
         self.assertEqual(self.json("bank", "info", bank)["rows"], 1500)
+        again = self.json("bank", "add", "--embeddings", "e", "--encoder", "ViT-B-32", bank)
+        self.assertEqual((again["added"], again["duplicates"]), (0, 1500))
         for i in range(3):
             self.assertEqual(self.server.sql("SELECT count(*) = (SELECT rows FROM reco_bank) FROM reco_pair", f"s{i}"), "t")
 

@@ -44,6 +44,7 @@ reco_status pg_change_row(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *p
     pg_change *c = &p->changes[p->nchanges++];
     *c = (pg_change){0};
     RECO_TRY(copy(ctx, pair, &c->pair));
+    RECO_TRY(pg_know(ctx, p, pair));
     for (int side = 0; side < 2; side++) {
         if (!x[side]) continue;
         if (!(c->vectors[side] = reco_alloc(ctx, w->d, sizeof(uint16_t), "changed rows")))

@@ -220,6 +220,7 @@ reco_status pg_append(reco_ctx *ctx, reco_bank_writer *w, const float *const x[2
     RECO_GO(send_all(ctx, p, loads));
     w->next_id += (int64_t)n;
     for (size_t i = 0; i < shards; i++) p->added[i] += (int64_t)loads[i].rows;
+    for (size_t i = 0; i < n; i++) RECO_GO(pg_know(ctx, p, &pairs[i]));
 out:
     for (size_t i = 0; i < shards; i++) reco_free(loads[i].data);
     reco_scratch_release(ctx, mark);

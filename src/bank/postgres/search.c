@@ -238,5 +238,6 @@ out:
 reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
                         size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2])
 {
-    return pg_find(ctx, bank, side, queries, nq, opts, hits, vectors, pg_of(bank)->opts.approximate != 0);
+    return pg_find(ctx, bank, side, queries, nq, opts, hits, vectors,
+                   pg_of(bank)->opts.approximate && opts->recall < 1);
 }

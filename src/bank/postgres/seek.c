@@ -64,7 +64,9 @@ reco_status pg_seek(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair, c
     seeking s = {
         .pair = pair, .resolved = resolved, .any_caption = any_caption, .found = {{.id = -1}, {.id = -1}}};
     const pg_work work = {.calls = 2, .send = ask_picture, .take = take_picture, .arg = &s, .bare = true};
-    RECO_TRY(pg_run(ctx, &pg_writer_of(w)->set, &work));
+    bool may;
+    RECO_TRY(pg_may_be_there(ctx, pg_writer_of(w), pair, resolved, &may));
+    if (may) RECO_TRY(pg_run(ctx, &pg_writer_of(w)->set, &work));
     const struct found *f = &s.found[s.found[0].id < 0];
     *id = f->id;
     *has_content = f->id >= 0 && f->has_content;

@@ -226,6 +226,7 @@ static void close_writer(reco_bank_writer *w)
     pg_drop_changes(p);
     reco_free(p->changes);
     reco_free(p->touched);
+    reco_free(p->known.hashes);
     reco_free(p->added);
     reco_free(w->job);
     reco_free(w->key);

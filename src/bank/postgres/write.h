@@ -10,6 +10,13 @@ typedef struct pg_change {
     uint16_t *vectors[2]; /* [d] by side; NULL: as it is */
 } pg_change;
 
+/* Hashes of all pictures, once there are many to ask about. */
+typedef struct pg_known {
+    enum { PG_KNOWN_NONE, PG_KNOWN_ALL, PG_KNOWN_TOO_MANY } state;
+    uint64_t *hashes; /* hash table [room], a power of two; 0: free */
+    size_t n, room;
+} pg_known;
+
 typedef struct pg_writer {
     reco_bank_writer w;
     pg_set set;
@@ -18,6 +25,8 @@ typedef struct pg_writer {
     int64_t *added;   /* [shards] rows since the last commit */
     int64_t *touched; /* hash table [touched_room] of ids + 1; 0: free */
     size_t ntouched, touched_room;
+    pg_known known;
+    uint64_t seeks; /* before it was known */
     pg_change *changes;
     size_t nchanges, changes_room;
 } pg_writer;
@@ -39,6 +48,14 @@ reco_status pg_commit_all(reco_ctx *ctx, pg_writer *p);
 
 /* Tables for a bank, on servers that have none. */
 reco_status pg_create(reco_ctx *ctx, pg_set *set, const reco_bank_spec *spec, const char *job);
+
+/* ---- known.c ---- */
+
+/* A row that was added, or what one is to say. */
+reco_status pg_know(reco_ctx *ctx, pg_writer *p, const reco_pair *pair);
+/* *may false: no row is of pair's picture. */
+reco_status pg_may_be_there(reco_ctx *ctx, pg_writer *p, const reco_pair *pair, const char *resolved,
+                            bool *may);
 
 /* ---- copy.c, change.c, seek.c: the writer's operations ---- */
 

@@ -1,0 +1,43 @@
+"""A bank on PostgreSQL servers, through the package."""
+import os
+import sys
+
+import numpy as np
+import pytest
+import reco
+from conftest import SOURCE
+
+os.environ.setdefault("RECO_TEST_SOURCE", str(SOURCE))
+os.environ.setdefault("RECO", "reco")
+sys.path.insert(0, str(SOURCE / "tests" / "cli"))
+import postgres  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server():
+    if postgres.programs() is None:
+        pytest.skip("no PostgreSQL with pgvector; scripts/install test brings one")
+    server = postgres.Server()
+    yield server
+    server.remove()
+
+
+def test_as_a_folder(server, tmp_path):
+    rng = np.random.default_rng(1)
+    image, text = (rng.normal(size=(50, 16)).astype(np.float32) for _ in range(2))
+    image, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (image, text))
+    rows = [{"image": f"{i}.png", "text": f"thing {i}", "n": i} for i in range(50)]
+    urls = ",".join(server.create(f"p{i}") for i in range(2))
+    try:
+        banks = [reco.Bank.build(path, pairs=rows, image=image, text=text) for path in (tmp_path / "b", urls)]
+    except reco.errors.Unsupported as error:
+        pytest.skip(str(error))
+    folder, bank = banks
+    for where in (None, "id % 3 = 1"):
+        want, got = (b.search(image[:9], k=7, side="image", where=where) for b in banks)
+        np.testing.assert_array_equal(got.ids, want.ids)
+        np.testing.assert_array_equal(got.scores, want.scores)
+    assert (len(bank), bank.info["shards"], folder.info["shards"]) == (50, 2, 0)
+    bank.delete(ids=[3])
+    assert 3 not in bank.search(image[3:4], k=50, side="image").ids
+    assert "postgres@" not in repr(bank) and "p0" in repr(bank)
