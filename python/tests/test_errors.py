@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pathlib
@@ -81,6 +82,37 @@ def test_constant_memory(model: reco.Model, bank: reco.Bank, tmp_path: pathlib.P
     loop(10000)
     gc.collect()
     assert resident() - before < 2048, "KiB more after 10,000 bad calls"
+
+
+def test_every_entry(model: reco.Model, bank: reco.Bank, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is handed to a function of the extension crashes it, or stays: 10,000 calls of as many arguments as it takes,
+    good ones and others, in constant memory."""
+    from reco import _core
+
+    monkeypatch.chdir(tmp_path)
+    writers = {"after_fork", "set_threads", "setup", "train"}  # what they change stays, and it is meant to
+    functions = [f for name, f in sorted(vars(_core).items()) if callable(f) and not name.startswith("_") and name not in writers]
+    assert len(functions) > 40
+    none = str(tmp_path / "none")
+    junk: list[Any] = [None, -1, 3, 0.5, "image", none, b"x", [], [none], (1, 2), {}, {"x": 1}, np.zeros(3), np.zeros(16, np.float32),
+                       model._handle, bank._handle]
+    turn = 0
+
+    def loop(rounds: int) -> None:
+        nonlocal turn
+        for _ in range(rounds):
+            for f in functions:
+                for n in (turn % 20, 1):
+                    turn += 7
+                    with contextlib.suppress(Exception):
+                        f(*(junk[(turn * (i + 1) + i * i) % len(junk)] for i in range(n)))
+
+    loop(20)
+    gc.collect()
+    before = resident()
+    loop(10000 // len(functions) // 2)
+    gc.collect()
+    assert resident() - before < 2048, "KiB more after 10,000 calls"
 
 
 INTERRUPTED = """
