@@ -80,6 +80,9 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
         if (status != RECO_OK) goto out;
         if (reco_unit_row(image, d) && reco_unit_row(text, d)) set->n++;
     }
+    if (set->n < n)
+        reco_log(ctx, RECO_LOG_WARN, "%s: %zu of %zu rows are zero or not finite, and left out", path,
+                 n - set->n, n);
 out:
     reco_embeddings_close(e);
     return status;

@@ -46,6 +46,16 @@ class Train(Case):
         self.assertEqual(npy(self.dir / "held/img_emb/img_emb_0.npy"), npy(self.dir / "t/img_emb/img_emb_0.npy"))
         self.assertEqual(npy(self.dir / "r/text_emb/text_emb_0.npy"), npy(self.dir / "t/text_emb/text_emb_0.npy"))
 
+    def test_rows_that_are_not_finite(self):
+        self.world(40, 20, "e")
+        self.reco("bank", "build", "--embeddings", "e", "--out", "b")
+        rows = npy(self.dir / "e/img_emb/img_emb_0.npy")[1]
+        rows[3] = (math.nan,) * 32
+        write_npy(self.dir / "e/img_emb/img_emb_0.npy", rows)
+        done = self.reco("train", "--bank", "b", "--embeddings", "e", "--layer", "weighted", "--out", "f", "--json")
+        self.assertEqual(json.loads(done.stdout)["pairs"], 39)
+        self.assertIn("reco: warning: e: 1 of 40 rows are zero or not finite, and left out", done.stderr)
+
     def test_refine_of_nothing(self):
         self.world(40, 20, "e")
         self.reco("bank", "build", "--embeddings", "e", "--out", "b")
