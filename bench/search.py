@@ -40,10 +40,10 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.process.stdout.readline())
 
-    def ask(self, line):
+    def ask(self, line, what="seconds"):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline()).get("seconds")
+        return json.loads(self.process.stdout.readline()).get(what)
 
     def close(self):
         self.process.stdin.close()
