@@ -24,7 +24,6 @@ reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const
     reco_status status = RECO_E_NOMEM;
     if ((b->urls = reco_strdup(ctx, urls))) status = pg_set_begin(ctx, &b->set, urls);
     if (status == RECO_OK) status = pg_look(ctx, &b->set, &b->bank.info, &b->changes, b->recall);
-    b->looked = reco_now();
     if (status == RECO_OK && opts->approximate)
         reco_log(ctx, RECO_LOG_INFO, "searching by the servers' indexes; recall@10 %s%s",
                  *b->recall ? "was measured: " : "is not known: reco bank info --recall measures it",
@@ -36,22 +35,31 @@ reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const
     return status;
 }
 
-/* Answers are of now anyway; what is known of the bank is looked up anew, once in a while. */
+static reco_status ask_changes(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
+{
+    (void)ctx, (void)arg, (void)shard, (void)i;
+    call->sql = "SELECT changes FROM reco_bank";
+    return RECO_OK;
+}
+
+static reco_status take_changes(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
+{
+    int64_t *changes = arg;
+    (void)ctx, (void)shard, (void)i;
+    if (PQntuples(rows) == 1) *changes += pg_get_int(rows, 0, 0);
+    return RECO_OK;
+}
+
+/* Answers are of now anyway; what is known of the bank is looked up anew. Of another program's rows nobody counts the changes. */
 static reco_status refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out)
 {
     pg_bank *b = pg_of(bank);
-    reco_bank *fresh;
-    pthread_mutex_lock(&b->turn);
-    bool due = reco_now() - b->looked >= PG_REFRESH;
-    if (due) b->looked = reco_now();
-    pthread_mutex_unlock(&b->turn);
-    if (!due) return RECO_OK;
-    RECO_TRY(reco_pg_open(ctx, &fresh, b->urls, &b->opts));
-    if (pg_of(fresh)->changes == b->changes && fresh->info.rows == bank->info.rows)
-        reco_bank_close(fresh);
-    else
-        *out = fresh;
-    return RECO_OK;
+    int64_t changes = 0;
+    const pg_work work = {.calls = 1, .send = ask_changes, .take = take_changes, .arg = &changes};
+    for (size_t i = 0; i < b->set.n; i++)
+        if (!b->set.shards[i].is_ours) return RECO_OK;
+    RECO_TRY(pg_read(ctx, bank, &work));
+    return changes == b->changes ? RECO_OK : reco_pg_open(ctx, out, b->urls, &b->opts);
 }
 
 static size_t count_failed(const reco_bank *bank)

@@ -7,8 +7,7 @@
 
 #include <libpq-fe.h>
 
-#define PG_MARGIN 10   /* rows that are fetched beyond k */
-#define PG_REFRESH 1.0 /* seconds between two looks at whether something was committed */
+#define PG_MARGIN 10 /* rows that are fetched beyond k */
 
 /* One server. */
 typedef struct pg_shard {
@@ -44,7 +43,6 @@ typedef struct pg_bank {
     char *urls; /* a secret */
     reco_bank_open_opts opts;
     char recall[160]; /* of its indexes, as it was measured; "": it was not */
-    double looked;    /* when it was last asked whether something was committed */
     int64_t changes;
 } pg_bank;
 static inline pg_bank *pg_of(const reco_bank *bank) { return (pg_bank *)(uintptr_t)bank; }
