@@ -188,7 +188,8 @@ static reco_status make(reco_ctx *ctx, reco_merge *m)
     return reco_catalog_merge_publish(ctx, c, m->out);
 }
 
-/* For files that were written anew, and banks that were too small for any. */
+/* For files that were written anew, and banks that were too small for any. Scan files that came along have their own bank's
+ * directions or none; coding all rows once more along those of the merged bank is left to `bank index`. */
 static void add_scans(reco_ctx *ctx, const reco_merge *m)
 {
     reco_bank_writer *w;
@@ -196,7 +197,8 @@ static void add_scans(reco_ctx *ctx, const reco_merge *m)
     int done;
     size_t made = 0;
     reco_status status = reco_bank_writer_open(ctx, &w, m->out, NULL, "", &next, &done);
-    if (status == RECO_OK) status = reco_bank_index_all(ctx, w, &made);
+    if (status == RECO_OK)
+        status = m->scanned ? reco_bank_index_missing(ctx, w, &made) : reco_bank_index_all(ctx, w, &made);
     if (status != RECO_OK)
         reco_log(ctx, RECO_LOG_WARN, "%s; the bank lacks scan files", reco_ctx_error(ctx));
     reco_bank_writer_close(w);
@@ -233,7 +235,7 @@ reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *b
     RECO_GO(there ? check_done(ctx, &m) : make(ctx, &m));
     reco_dir_unlock(lock); /* the indexing takes its own */
     lock = -1;
-    if (m.scans) add_scans(ctx, &m);
+    if (m.scans && !m.result.already) add_scans(ctx, &m);
     RECO_GO(describe(ctx, &m));
     if (result) *result = m.result;
 out:

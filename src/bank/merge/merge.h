@@ -17,6 +17,7 @@ typedef struct reco_merge {
     bool several, scans;                /* scans: wanted for what has none */
     char job[64];
     reco_catalog *catalog;
+    size_t scanned; /* files that came with their scan files */
     int64_t deleted;
     reco_merge_result result;
 } reco_merge;

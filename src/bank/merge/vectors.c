@@ -135,8 +135,12 @@ static void take_scan(reco_ctx *ctx, const placing *p, const reco_segment *s,
     bool linked;
     char *a = reco_scan_path(ctx, p->dir, from->number), *b = reco_scan_path(ctx, p->m->out, to->number);
     if (a && b && !is_link_of(a, b)) unlink(b);
-    if (a && b && s->scan_file && put(ctx, a, b, NULL, &linked) != RECO_OK)
-        reco_log(ctx, RECO_LOG_WARN, "%s; the scan file is made anew", reco_ctx_error(ctx));
+    if (a && b && s->scan_file) {
+        if (put(ctx, a, b, NULL, &linked) == RECO_OK)
+            p->m->scanned++;
+        else
+            reco_log(ctx, RECO_LOG_WARN, "%s; the scan file is made anew", reco_ctx_error(ctx));
+    }
     reco_free(a);
     reco_free(b);
 }

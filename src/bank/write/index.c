@@ -112,6 +112,15 @@ out:
     return status;
 }
 
+reco_status reco_bank_index_missing(reco_ctx *ctx, const reco_bank_writer *w, size_t *made)
+{
+    indexing x = {.dir = w->dir, .d = w->d};
+    RECO_TRY(reco_catalog_segments(ctx, w->catalog, &x.list));
+    reco_status status = make_all(ctx, &x, made);
+    reco_free(x.list.items);
+    return status;
+}
+
 reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t *made)
 {
     indexing x = {.dir = w->dir, .d = w->d};

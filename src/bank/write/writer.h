@@ -117,6 +117,9 @@ bool reco_bank_wants_scan(reco_ctx *ctx, reco_bank_writer *w, int64_t before);
  * before have them. before: the next id before this commit. */
 reco_status reco_bank_index_new(reco_ctx *ctx, reco_bank_writer *w, int64_t before);
 
+/* Give scan files to all segments that have none, along no directions; *made counts them. */
+reco_status reco_bank_index_missing(reco_ctx *ctx, const reco_bank_writer *w, size_t *made);
+
 /* Give scan files to all segments that lack a good one; *made counts them. */
 reco_status reco_bank_index_all(reco_ctx *ctx, const reco_bank_writer *w, size_t *made);
 
