@@ -147,16 +147,33 @@ static const struct argp get_argp = {
     NULL,
     NULL};
 
+static void put(const cli *c, const reco_pair *pair)
+{
+    if (c->json)
+        cli_print(answer_row(pair));
+    else
+        cli_show_row(pair);
+}
+
+/* A page of rows on servers, in one round trip. */
+static reco_status show_page(cli *c, const reco_bank *bank, const int64_t *ids, size_t n)
+{
+    static reco_pair pairs[PAGE];
+    reco_status status = reco_bank_get_many(c->ctx, bank, ids, n, pairs);
+    for (size_t i = 0; i < n && status == RECO_OK; i++) {
+        put(c, &pairs[i]);
+        reco_pair_free(&pairs[i]);
+    }
+    return status;
+}
+
 static reco_status show(cli *c, const reco_bank *bank, int64_t id, bool deleted)
 {
     reco_pair pair;
     reco_status status =
         deleted ? reco_bank_get_deleted(c->ctx, bank, id, &pair) : reco_bank_get(c->ctx, bank, id, &pair);
     if (status != RECO_OK) return status;
-    if (c->json)
-        cli_print(answer_row(&pair));
-    else
-        cli_show_row(&pair);
+    put(c, &pair);
     reco_pair_free(&pair);
     return RECO_OK;
 }
@@ -176,6 +193,11 @@ int cmd_bank_list(int argc, char **argv)
         size_t page = left < PAGE ? left : PAGE;
         status = (a.deleted ? reco_bank_select_deleted : reco_bank_select)(c.ctx, bank, a.where, from, page,
                                                                            ids, &n);
+        if (status == RECO_OK && !a.deleted && reco_bank_get_info(bank)->shards) {
+            status = show_page(&c, bank, ids, n);
+            left -= n;
+            continue;
+        }
         for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(&c, bank, ids[i], a.deleted);
         left -= n;
     }
