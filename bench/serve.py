@@ -53,7 +53,7 @@ def load(url, script, clients, seconds):
 
 
 def wait_for(url, process):
-    for _ in range(1200):
+    for _ in range(3000):
         try:
             urllib.request.urlopen(url).read()
             return
@@ -109,7 +109,7 @@ def texts(a, temp, bank):
                "embed": wrk_script(temp, "embed", ({"model": "m", "input": [c]} for c in captions))}
     server, url = serve(temp, bank, a.threads, "--model", model)
     peer = subprocess.Popen([os.path.join(os.path.dirname(a.infinity), "infinity_emb"), "v2", "--model-id", model, "--engine", "torch", "--device", "cpu",
-                             "--port", "18766", "--served-model-name", "m", "--no-bettertransformer"],
+                             "--port", "18766", "--served-model-name", "m", "--no-bettertransformer", "--no-model-warmup"],
                             env={**os.environ, "OMP_NUM_THREADS": str(a.threads), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"},
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     rounds = []
