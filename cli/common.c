@@ -39,7 +39,7 @@ void cli_stray(struct argp_state *state, const char *arg)
 {
     char *shown = strdup(arg);
     if (shown) reco_text_clean(shown);
-    argp_error(state, "what is \"%s\"?", shown ? shown : "");
+    argp_error(state, "unexpected argument \"%s\"", shown ? shown : "");
 }
 
 size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high)

@@ -58,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (arg) a->weight = (float)cli_number(state, "--concat", arg, 0, 1);
         return 0;
     case ARGP_KEY_ARG: /* the weight of --concat may follow it as a word of its own */
-        if (!a->concat || a->weight >= 0) argp_error(state, "what is \"%s\"?", arg);
+        if (!a->concat || a->weight >= 0) argp_error(state, "unexpected argument \"%s\"", arg);
         a->weight = (float)cli_number(state, "--concat", arg, 0, 1);
         return 0;
     case KEY_WHERE:

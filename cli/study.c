@@ -26,7 +26,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->dry = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (a->config) argp_error(state, "what is \"%s\"?", arg);
+        if (a->config) argp_error(state, "unexpected argument \"%s\"", arg);
         a->config = arg;
         return 0;
     case ARGP_KEY_END:
