@@ -41,7 +41,7 @@ size_t reco_cells_queries(const reco_bank *bank, reco_side side);
 
 /* The k best of those rows: position and score of each of nq queries [nq][k], counts [nq]. Scores are inner products
  * with the stored f16 rows in double, rounded to f32, equal ones by position: that does not depend on blocks, threads
- * or kernel. Scratch: about threads * (nq (12 k + 24) + 1 MiB). */
+ * or kernel. Scratch: about threads * (nq (12 k + 1,000) + 1 MiB). */
 reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan_opts *opts,
                            const float *queries, size_t nq, float *scores, int64_t *positions,
                            size_t *counts);
