@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum {
-    KEY_MODEL = 1,
+    KEY_MODEL = 0x100,
     KEY_PAIRS,
     KEY_EMBEDDINGS,
     KEY_TARS,
@@ -153,8 +153,8 @@ static const struct argp argp = {
     parse,
     "build --out BANK\nadd BANK\nupdate BANK",
     "Build or extend the memory. What was interrupted goes on when it is run again. "
-    "Others: reco bank delete, undelete, list, get, export, info, compact, merge, verify, each with "
-    "--help.\v"
+    "Others: reco bank delete, undelete, list, get, export, info, index, compact, merge, "
+    "verify, each with --help.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
     "  reco bank add --model clip/ --pairs new.csv shop.bank",
     children,

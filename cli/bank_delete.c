@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    KEY_ID = 1,
+    KEY_ID = 0x100,
     KEY_URI,
     KEY_IDS,
     KEY_URIS,

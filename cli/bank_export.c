@@ -1,6 +1,6 @@
 #include "cli.h"
 
-enum { KEY_OUT = 1, KEY_PAIRS, KEY_WHERE };
+enum { KEY_OUT = 0x100, KEY_PAIRS, KEY_WHERE };
 
 typedef struct args {
     cli *common;

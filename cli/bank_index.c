@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { KEY_SCAN = 1, KEY_LISTS, KEY_RECALL };
+enum { KEY_SCAN = 0x100, KEY_LISTS, KEY_RECALL };
 
 typedef struct args {
     cli *common;

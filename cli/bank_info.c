@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-enum { KEY_RECALL = 1, RECALL_ROWS = 50 };
+enum { KEY_RECALL = 0x100, RECALL_ROWS = 50 };
 
 typedef struct args {
     cli *common;

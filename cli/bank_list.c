@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { KEY_WHERE = 1, KEY_FROM, KEY_SINCE, KEY_DELETED, PAGE = 1024 };
+enum { KEY_WHERE = 0x100, KEY_FROM, KEY_SINCE, KEY_DELETED, PAGE = 1024 };
 
 typedef struct args {
     cli *common;

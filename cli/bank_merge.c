@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { KEY_OUT = 1, KEY_SEVERAL };
+enum { KEY_OUT = 0x100, KEY_SEVERAL };
 
 typedef struct args {
     cli *common;

@@ -1,6 +1,6 @@
 #include "cli.h"
 
-enum { KEY_MODEL = 1, KEY_IMAGES, KEY_TEXTS, KEY_OUT, KEY_DTYPE, KEY_BATCH, KEY_SHARD };
+enum { KEY_MODEL = 0x100, KEY_IMAGES, KEY_TEXTS, KEY_OUT, KEY_DTYPE, KEY_BATCH, KEY_SHARD };
 
 typedef struct args {
     cli *common;

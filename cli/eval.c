@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 enum {
-    KEY_LABELS = 1,
+    KEY_LABELS = 0x100,
     KEY_DETAILS,
     KEY_EXPLAIN,
     KEY_PAGE,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_TEXT = 1, KEY_OUT, KEY_TOP };
+enum { KEY_TEXT = 0x100, KEY_OUT, KEY_TOP };
 
 typedef struct question {
     reco_side own;

@@ -7,7 +7,7 @@ const char cli_help_text[] =
     "  reco model info|check MODEL                 what a model folder is, what it computes\n"
     "  reco model pull NAME --out DIR              a model folder from a hub\n"
     "  reco embed --model M --images DIR --out E   pictures or captions to embeddings\n"
-    "  reco bank build|add|update|delete|undelete|list|get|export|info|index|compact|verify\n"
+    "  reco bank build|add|update|delete|undelete|list|get|export|info|index|compact|merge|verify\n"
     "                                              the memory of image-text pairs\n"
     "  reco search --model M --bank B --text T     what the memory holds that is like this\n"
     "  reco train --bank B --out F                 learn to fuse what is retrieved\n"

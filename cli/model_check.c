@@ -1,7 +1,7 @@
 /* reco model check */
 #include "cli.h"
 
-enum { KEY_IMAGES = 1, KEY_TEXTS, KEY_OUT, KEY_BATCH };
+enum { KEY_IMAGES = 0x100, KEY_TEXTS, KEY_OUT, KEY_BATCH };
 
 typedef struct args {
     cli *common;

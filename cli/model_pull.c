@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_REVISION = 1, KEY_OUT, KEY_TIMEOUT };
+enum { KEY_REVISION = 0x100, KEY_OUT, KEY_TIMEOUT };
 
 typedef struct args {
     cli *common;

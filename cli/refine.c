@@ -1,7 +1,7 @@
 #include "recall.h"
 
 enum {
-    KEY_BANK = 1,
+    KEY_BANK = 0x100,
     KEY_FUSION,
     KEY_EMBEDDINGS,
     KEY_OUT,

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    KEY_MODEL = 1,
+    KEY_MODEL = 0x100,
     KEY_BANK,
     KEY_FUSION,
     KEY_LISTEN,

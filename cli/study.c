@@ -10,7 +10,7 @@ typedef struct args {
     bool dry;
 } args;
 
-enum { KEY_OUT = 1, KEY_DRY };
+enum { KEY_OUT = 0x100, KEY_DRY };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {

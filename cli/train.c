@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    KEY_MODEL = 1,
+    KEY_MODEL = 0x100,
     KEY_BANK,
     KEY_PAIRS,
     KEY_EMBEDDINGS,

@@ -3,6 +3,7 @@ import unittest
 from common import Case
 
 COMMANDS = ["model", "embed", "bank", "search", "train", "refine", "classify", "eval", "explain"]
+BANK = ["delete", "undelete", "list", "get", "export", "info", "index", "compact", "merge", "verify"]
 
 
 class Usage(Case):
@@ -12,6 +13,12 @@ class Usage(Case):
             text = self.reco(command, "--help").stdout
             for word in ("Usage: reco " + command, "Example:", "--json", "--threads"):
                 self.assertIn(word, text)
+
+    def test_short_options(self):
+        # argp takes a key that is a printable character for a short option.
+        for command in [[c] for c in COMMANDS + ["study", "serve"]] + [["bank", b] for b in BANK]:
+            text = self.reco(*command, "--help").stdout
+            self.assertNotRegex(text, r"(?m)^ +-[^-a-zA-Z?]", command)
 
     def test_version(self):
         self.assertEqual(self.reco("--version").stdout, "reco 0.2.0\n")
