@@ -156,11 +156,6 @@ static void test_property(void **state)
             reco_ctx_opts opts = {.threads = 1 + (int)(s % 2), .max_isa = sets[s / 2]};
             assert_int_equal(reco_ctx_create(&ctx, &opts), RECO_OK);
             ask(bank, &a, &got);
-            fprintf(stderr,
-                    "round %d s %zu d %zu n %zu first %zu second %zu kind %d side %d filtered %zu k "
-                    "%zu nq %zu counts %zu %zu loose %g\n",
-                    round, s, d, n, first, second, round % KINDS, a.side, a.filtered, a.opts.k, a.nq,
-                    got.counts[0], want.counts[0], (double)bank->directions.side[a.side].loose);
             assert_memory_equal(got.counts, want.counts, sizeof want.counts);
             assert_memory_equal(got.ids, want.ids, sizeof want.ids);
             assert_memory_equal(got.scores, want.scores, sizeof want.scores);
