@@ -120,29 +120,32 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0,
-     "Model folder (with --pairs and --tars; with --embeddings it embeds the side that is not there)", 1},
+     "Model folder (with --pairs or --tars; with --embeddings, it embeds the side that is missing)", 1},
     {"pairs", KEY_PAIRS, "FILE", 0,
-     "CSV, TSV, JSONL or JSON with a column of pictures and one of captions; others are kept as JSON", 1},
+     "CSV, TSV, JSONL or JSON file with a picture column and a caption column; other columns are kept as "
+     "JSON",
+     1},
     {"tars", KEY_TARS, "TAR", 0,
-     "webdataset tars, compressed or not, or patterns: x-{000..009}.tar, {a,b}-*.tar (more may follow, "
-     "BANK before it)",
+     "webdataset tars, compressed or not, or patterns such as x-{000..009}.tar and {a,b}-*.tar (more may "
+     "follow; BANK comes first)",
      1},
     {"embeddings", KEY_EMBEDDINGS, "DIR", 0,
-     "img_emb/, text_emb/, metadata/, embedded elsewhere; a model embeds the one that is missing", 1},
+     "Existing embeddings: img_emb/, text_emb/ and metadata/; a model embeds the side that is missing", 1},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
-     "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --embeddings)",
+     "The encoder of the embeddings, as a name or a model folder, if no reco.json names it (with "
+     "--embeddings)",
      1},
     {"key", KEY_KEY, "COLUMN", 0,
-     "The column that says which row a record is of (with update; default: the picture)", 1},
+     "Column that identifies the row to update (with update; default: the picture)", 1},
     {"out", KEY_OUT, "BANK", 0, "The bank to build", 1},
     {"shard", KEY_SHARD, "I/N", 0, CLI_SHARD_HELP, 1},
-    {"dedup", KEY_DEDUP, "S", 0, "Drop pairs whose picture has at least this cosine to one that is there",
-     3},
+    {"dedup", KEY_DEDUP, "S", 0,
+     "Drop pairs whose picture has at least this cosine to one already in the bank", 3},
     {"several-captions", KEY_SEVERAL, NULL, 0,
-     "An image may come again with another caption (else it is a bad row)", 3},
-    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 3},
+     "Allow several captions per picture (default: a second caption is a bad row)", 3},
+    {"batch", KEY_BATCH, "N", 0, "Number of pictures in flight (default: 64, or 16 per thread)", 3},
     {"commit", KEY_COMMIT, "N", 0,
-     "Make what was done part of the bank every N rows (default 2048, of embeddings 65536)", 3},
+     "Commit to the bank every N rows (default: 2048; with --embeddings, 65536)", 3},
     {0},
 };
 static const struct argp_child children[] = {
@@ -152,9 +155,9 @@ static const struct argp argp = {
     options,
     parse,
     "build --out BANK\nadd BANK\nupdate BANK",
-    "Build or extend the memory. What was interrupted goes on when it is run again. "
-    "Others: reco bank delete, undelete, list, get, export, info, index, compact, merge, "
-    "verify, each with --help.\v"
+    "Build, extend or update a bank. An interrupted run resumes when the command is run again. Other "
+    "commands: reco bank delete, undelete, list, get, export, info, index, compact, merge, and verify; "
+    "each has --help.\v"
     "Example:\n  reco bank build --model clip/ --pairs products.csv --out shop.bank\n"
     "  reco bank add --model clip/ --pairs new.csv shop.bank",
     children,

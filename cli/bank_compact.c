@@ -12,9 +12,9 @@ static const struct argp_child children[] = {{&cli_wait_option, 0, NULL, 0}, {&c
 static const struct argp argp = {NULL,
                                  parse,
                                  "BANK",
-                                 "Make the deleted rows go, and many small vector files few. Ids stay; who "
-                                 "has the bank open keeps what it "
-                                 "sees.\vExample:\n  reco bank compact shop.bank",
+                                 "Remove deleted rows for good and merge small vector files. Ids stay the "
+                                 "same; a process that has the bank open keeps its snapshot.\v"
+                                 "Example:\n  reco bank compact shop.bank",
                                  children,
                                  NULL,
                                  NULL};

@@ -142,20 +142,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"id", KEY_ID, "N", 0, "These rows (more may follow)", 1},
-    {"uri", KEY_URI, "U", 0, "The rows of this image, as the pairs named it (more may follow)", 1},
-    {"ids", KEY_IDS, "FILE", 0, "The rows whose ids stand in this file, one a line", 1},
-    {"uris", KEY_URIS, "FILE", 0, "The rows of the images in this file, one a line", 1},
+    {"uri", KEY_URI, "U", 0, "The rows of this picture, by the name in the pairs (more may follow)", 1},
+    {"ids", KEY_IDS, "FILE", 0, "The rows whose ids are in this file, one per line", 1},
+    {"uris", KEY_URIS, "FILE", 0, "The rows of the pictures named in this file, one per line", 1},
     {"where", KEY_WHERE, "SQL", 0,
-     "The rows for which this is true of id, caption, uri, meta and your columns", 1},
-    {"near-image", KEY_NEAR_IMAGE, "FILE", 0, "What is like this picture", 2},
-    {"near-text", KEY_NEAR_TEXT, "TEXT", 0, "What is like this text", 2},
-    {"near", KEY_NEAR, "ID", 0, "What is like this row, and the row", 2},
-    {"min-similarity", KEY_MIN, "S", 0, "How like: at least this cosine", 2},
-    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --near-image and --near-text)", 2},
+     "The rows that satisfy this condition on id, caption, uri, meta and your own columns", 1},
+    {"near-image", KEY_NEAR_IMAGE, "FILE", 0, "Rows similar to this picture", 2},
+    {"near-text", KEY_NEAR_TEXT, "TEXT", 0, "Rows similar to this text", 2},
+    {"near", KEY_NEAR, "ID", 0, "This row and rows similar to it", 2},
+    {"min-similarity", KEY_MIN, "S", 0, "Least cosine that counts as similar", 2},
+    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --near-image or --near-text)", 2},
     {"in", KEY_IN, "image|text", 0,
-     "Compare with the pictures or the captions (default: what the query is)", 2},
-    {"dry-run", KEY_DRY, NULL, 0, "Show what would go, and delete nothing", 3},
-    {"yes", KEY_YES, NULL, 0, "Delete although the condition compares a text with a number", 3},
+     "Compare with the pictures or with the captions (default: the query's own side)", 2},
+    {"dry-run", KEY_DRY, NULL, 0, "Show what would be deleted, and delete nothing", 3},
+    {"yes", KEY_YES, NULL, 0, "Delete even if the condition compares a text with a number", 3},
     {0},
 };
 static const struct argp_child children[] = {
@@ -164,7 +164,7 @@ static const struct argp argp = {
     options,
     parse,
     "BANK",
-    "Delete rows: all that any of the options picks, or none when something fails.\v"
+    "Delete all rows that any of the options selects, or none if something fails.\v"
     "Example:\n  reco bank delete shop.bank --uri img/0815.jpg\n"
     "  reco bank delete shop.bank --where \"year < 2010\" --dry-run\n"
     "  reco bank delete shop.bank --model clip/ --near-image logo.png --min-similarity 0.95",
@@ -174,13 +174,13 @@ static const struct argp argp = {
 
 static const struct argp_option back_options[] = {
     {"id", KEY_ID, "N", 0, "These rows (more may follow)", 1},
-    {"uri", KEY_URI, "U", 0, "The rows of this image, as the pairs named it (more may follow)", 1},
-    {"ids", KEY_IDS, "FILE", 0, "The rows whose ids stand in this file, one a line", 1},
-    {"uris", KEY_URIS, "FILE", 0, "The rows of the images in this file, one a line", 1},
+    {"uri", KEY_URI, "U", 0, "The rows of this picture, by the name in the pairs (more may follow)", 1},
+    {"ids", KEY_IDS, "FILE", 0, "The rows whose ids are in this file, one per line", 1},
+    {"uris", KEY_URIS, "FILE", 0, "The rows of the pictures named in this file, one per line", 1},
     {"where", KEY_WHERE, "SQL", 0,
-     "The rows for which this is true of id, caption, uri, meta and your columns", 1},
+     "The rows that satisfy this condition on id, caption, uri, meta and your own columns", 1},
     {"all", KEY_ALL, NULL, 0, "All deleted rows", 1},
-    {"dry-run", KEY_DRY, NULL, 0, "Show what would come back, and change nothing", 2},
+    {"dry-run", KEY_DRY, NULL, 0, "Show what would be restored, and change nothing", 2},
     {0},
 };
 static const struct argp_child back_children[] = {
@@ -189,10 +189,9 @@ static const struct argp back_argp = {
     back_options,
     parse,
     "BANK",
-    "Bring deleted rows back, under their ids, as long as compact has not taken them away: all that any of "
-    "the options picks, or "
-    "none when something fails. A row that the bank holds again stays deleted, and is named. "
-    "`reco bank list --deleted` shows what can come back.\v"
+    "Restore all deleted rows that any of the options selects, or none if something fails. Rows keep their "
+    "ids and can be restored until compact removes them. A row that the bank holds again stays deleted and "
+    "is listed. `reco bank list --deleted` shows the rows that can be restored.\v"
     "Example:\n  reco bank undelete shop.bank --all --dry-run\n"
     "  reco bank undelete shop.bank --uri img/0815.jpg",
     back_children,

@@ -34,9 +34,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0,
-     "A new folder: img_emb/, text_emb/, metadata/, as clip-retrieval lays them out", 1},
-    {"pairs", KEY_PAIRS, "FILE", 0, "A pairs file instead: .csv or .jsonl", 1},
-    {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 1},
+     "New folder for img_emb/, text_emb/ and metadata/ in clip-retrieval's layout", 1},
+    {"pairs", KEY_PAIRS, "FILE", 0, "Write a pairs file instead, .csv or .jsonl", 1},
+    {"where", KEY_WHERE, "SQL", 0, "Only rows that satisfy this condition on id, caption, uri and meta", 1},
     {0},
 };
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
@@ -44,7 +44,7 @@ static const struct argp argp = {
     options,
     parse,
     "BANK",
-    "Write the rows of a bank for other programs, or for another bank.\v"
+    "Export the rows of a bank for other programs or for another bank.\v"
     "Example:\n  reco bank export shop.bank --out shop/\n"
     "  reco bank export shop.bank --pairs red.csv --where \"caption LIKE '%red%'\"",
     children,

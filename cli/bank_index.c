@@ -46,24 +46,23 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"scan", KEY_SCAN, "KIND", 0, "int8: make the files (default); none: take them away", 1},
+    {"scan", KEY_SCAN, "KIND", 0, "int8: create the scan files (default); none: remove them", 1},
     {"lists", KEY_LISTS, "N", 0,
-     "Rows in cells of near ones, of which a search looks at the nearest: auto, or so many cells; none: "
-     "take them away",
+     "Cluster the rows into N cells, of which a search visits only the nearest; auto: choose N; none: "
+     "remove the lists",
      1},
-    {"recall", KEY_RECALL, "R", 0,
-     "Share of the best that searches of lists find unless told otherwise (default 0.99)", 1},
+    {"recall", KEY_RECALL, "R", 0, "Default recall of searches through the lists (default: 0.99)", 1},
     {0}};
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
     "BANK",
-    "Make the files that make searches fast: codes of the vectors with bounds. "
-    "Answers are the same with them and without. build and add make them by "
-    "themselves from 10,000 rows on. With lists, searches are faster still and find nearly all: what "
-    "recall "
-    "takes is measured on the bank itself.\vExample:\n  reco bank index shop.bank --lists auto",
+    "Create the index of a bank. Scan files hold quantized codes of the vectors with error bounds, and "
+    "make searches fast without changing the results; build and add create them automatically from 10,000 "
+    "rows on. Lists make searches faster still, but approximate: how many cells a recall needs is measured "
+    "on the bank itself.\v"
+    "Example:\n  reco bank index shop.bank --lists auto",
     children,
     NULL,
     NULL};

@@ -26,15 +26,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"recall", KEY_RECALL, NULL, 0,
-     "Measure what share of the nearest rows an index of postgresql:// finds", 1},
+    {"recall", KEY_RECALL, NULL, 0, "Measure the recall of the vector index on a postgresql:// bank", 1},
     {0}};
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
     "BANK",
-    "What a bank holds: rows, sizes, encoder; with --json every vector file too.\v"
+    "Show what a bank holds: rows, sizes and encoder; with --json, every vector file too.\v"
     "Example:\n  reco bank info shop.bank",
     children,
     NULL,

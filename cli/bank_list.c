@@ -116,13 +116,15 @@ static error_t parse_get(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option list_options[] = {
-    {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 1},
-    {"deleted", KEY_DELETED, NULL, 0, "Rows that were deleted: undelete brings them back, until compact",
-     1},
-    {"from", KEY_FROM, "ID", 0, "Begin at this id", 1},
+    {"where", KEY_WHERE, "SQL", 0, "Only rows that satisfy this condition on id, caption, uri and meta", 1},
+    {"deleted", KEY_DELETED, NULL, 0,
+     "List deleted rows, which undelete restores until compact removes them", 1},
+    {"from", KEY_FROM, "ID", 0, "Start at this id", 1},
     {"since", KEY_SINCE, "TIME|ID", 0,
-     "Rows that were added at this time (UTC) or later, as far as the audit of reco serve tells", 1},
-    {"rows", 'n', "N", 0, "So many rows at most (default: all)", 1},
+     "Only rows added at this time (UTC) or later, according to the audit log of reco serve, or from this "
+     "id on",
+     1},
+    {"rows", 'n', "N", 0, "List at most N rows (default: all)", 1},
     {0},
 };
 static const struct argp_child list_children[] = {{&cli_bank, 0, NULL, 0}, {0}};
@@ -131,7 +133,8 @@ static const struct argp list_argp = {
     list_options,
     parse_list,
     "BANK",
-    "Rows of a bank by ascending id: id, caption, URI and the user's JSON; with --json one object a line.\v"
+    "List the rows of a bank in ascending order of id: id, caption, URI and the user's JSON; with --json, "
+    "one object per line.\v"
     "Example:\n  reco bank list shop.bank -n 20\n"
     "  reco bank list shop.bank --where \"caption LIKE '%kettle%'\" --json",
     list_children,
@@ -141,7 +144,7 @@ static const struct argp get_argp = {
     NULL,
     parse_get,
     "BANK ID...",
-    "Rows of a bank by id: id, caption, URI and the user's JSON; with --json one object a line.\v"
+    "Show rows of a bank by id: id, caption, URI and the user's JSON; with --json, one object per line.\v"
     "Example:\n  reco bank get shop.bank 815 4711",
     get_children,
     NULL,

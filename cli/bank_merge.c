@@ -37,23 +37,23 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"out", KEY_OUT, "BANK", 0, "The bank to make", 1},
+    {"out", KEY_OUT, "BANK", 0, "The bank to create", 1},
     {"several-captions", KEY_SEVERAL, NULL, 0,
-     "An image of an earlier bank may come again with another caption (else it is left out)", 1},
+     "Allow a later bank to add captions to a picture of an earlier one (default: they are left out)", 1},
     {0},
 };
 static const struct argp_child children[] = {
     {&cli_strict_option, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
-static const struct argp argp = {options,
-                                 parse,
-                                 "BANK...",
-                                 "Join banks into a new one, in this order. Vector files are linked where "
-                                 "the file system allows it. What was "
-                                 "interrupted goes on when it is run again.\v"
-                                 "Example:\n  reco bank merge part-1.bank part-2.bank --out shop.bank",
-                                 children,
-                                 NULL,
-                                 NULL};
+static const struct argp argp = {
+    options,
+    parse,
+    "BANK...",
+    "Merge banks into a new one, in the order given. Vector files are hard-linked if the file system "
+    "allows it. An interrupted merge resumes when the command is run again.\v"
+    "Example:\n  reco bank merge part-1.bank part-2.bank --out shop.bank",
+    children,
+    NULL,
+    NULL};
 
 static void tell(const cli *c, const args *a, const reco_merge_result *r)
 {

@@ -11,15 +11,15 @@ typedef struct args {
 } args;
 
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
-static const struct argp argp = {
-    NULL,
-    NULL,
-    "BANK",
-    "Read every byte of a bank and say what is damaged and where. Exits with 1 when anything is.\v"
-    "Example:\n  reco bank verify shop.bank",
-    children,
-    NULL,
-    NULL};
+static const struct argp argp = {NULL,
+                                 NULL,
+                                 "BANK",
+                                 "Check every byte of a bank and report what is damaged and where. Exits "
+                                 "with 1 if anything is damaged.\v"
+                                 "Example:\n  reco bank verify shop.bank",
+                                 children,
+                                 NULL,
+                                 NULL};
 
 static void problem(void *user, const reco_bank_problem *p)
 {

@@ -41,7 +41,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"top", KEY_TOP, "N", 0, "Classes to print (default 5)", 2},
+    {"top", KEY_TOP, "N", 0, "Number of classes to print (default: 5)", 2},
     {0},
 };
 static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
@@ -55,9 +55,9 @@ static const struct argp argp = {
     options,
     parse,
     "IMAGE...",
-    "Name pictures: what CLIP alone says, what it says with the memory, and what was retrieved.\v"
-    "Example:\n  reco classify --model clip/ --bank birds.bank --fusion fusion.safetensors "
-    "--classes birds.txt photo.jpg",
+    "Classify pictures: the answer of CLIP alone, the answer with the memory, and what was retrieved.\v"
+    "Example:\n  reco classify --model clip/ --bank birds.bank --fusion fusion.safetensors --classes "
+    "birds.txt photo.jpg",
     children,
     NULL,
     NULL};

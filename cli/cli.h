@@ -138,7 +138,7 @@ const char *cli_refined(const reco_fusion *fusion, reco_sides sides, bool own);
 reco_dtype cli_dtype(struct argp_state *state, const char *text);
 /* "I/N" of --shard. */
 void cli_shard(struct argp_state *state, const char *text, reco_shard *shard);
-#define CLI_SHARD_HELP "Of the input the I-th of N parts alone (docs/scale.md)"
+#define CLI_SHARD_HELP "Process only part I of N of the input (docs/scale.md)"
 /* A least cosine. Rows are stored as halves, so that a row's cosine to itself is 1 within some 0.0002: above 0.9995 there is no
  * more to ask for. */
 float cli_similarity(struct argp_state *state, const char *what, const char *text);
@@ -170,8 +170,8 @@ typedef struct cli_readout {
 } cli_readout;
 #define CLI_CLIP_SCALE 100 /* of an encoder that is not known */
 #define CLI_MIXTURE_HELP                                                                                   \
-    "Weights of CLIP and of the refined, A,B (the vote has what is left), off, or auto (default: auto, "   \
-    "what training chose)"
+    "Weights A,B of CLIP and of the refined embeddings (the vote gets the rest), off, or auto (default: "  \
+    "auto, as training chose)"
 void cli_parse_readout(struct argp_state *state, cli_readout *readout, const char *arg);
 /* How a memory is read out, which refers to the readout then. scale: the model's own, or 0. */
 void cli_set_mixture(cli_readout *readout, reco_memory *memory, float scale);

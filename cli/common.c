@@ -214,31 +214,34 @@ void cli_tell_shards(const cli *c, const reco_bank *bank, json_t *answer)
 }
 
 static const struct argp_option server_options[] = {
-    {"partial", KEY_PARTIAL, NULL, 0, "Of postgresql:// go on without servers that fail", 81},
-    {"approximate", KEY_APPROXIMATE, NULL, 0, "Of postgresql:// search by its HNSW or IVFFlat index", 81},
+    {"partial", KEY_PARTIAL, NULL, 0, "With a postgresql:// bank: continue without servers that fail", 81},
+    {"approximate", KEY_APPROXIMATE, NULL, 0,
+     "With a postgresql:// bank: search through its HNSW or IVFFlat index", 81},
     {0},
 };
 
 static const struct argp_option common_options[] = {
     {"json", KEY_JSON, NULL, 0, "Print one JSON object instead of text", 90},
-    {"threads", KEY_THREADS, "N", 0, "Threads to use (default: all processors)", 90},
-    {"quiet", KEY_QUIET, NULL, 0, "No progress", 90},
+    {"threads", KEY_THREADS, "N", 0, "Number of threads (default: one per processor)", 90},
+    {"quiet", KEY_QUIET, NULL, 0, "Don't show progress", 90},
     {0},
 };
 static const struct argp_option precision_options[] = {
     {"precision", KEY_PRECISION, "f32|bf16|int8", 0,
-     "What the model computes in (default: bf16 where the CPU has it); int8 is faster and less exact", 80},
+     "Precision of the model (default: bf16 if the CPU supports it, else f32); int8 is faster and less "
+     "accurate",
+     80},
     {"exif", KEY_EXIF, NULL, 0,
-     "Turn pictures upright as their EXIF says (default: as they are stored, as Pillow opens them)", 80},
+     "Rotate pictures according to their EXIF orientation (default: as stored, as Pillow opens them)", 80},
     {0},
 };
 static const struct argp_option strict_options[] = {
-    {"strict", KEY_STRICT, NULL, 0, "Exit with 1 when any input had to be skipped or cut", 80},
+    {"strict", KEY_STRICT, NULL, 0, "Exit with 1 if any input was skipped or truncated", 80},
     {0},
 };
 static const struct argp_option wait_options[] = {
     {"wait", KEY_WAIT, "SECONDS", 0,
-     "How long to wait while another process writes to the bank (default 5)", 80},
+     "How long to wait while another process writes to the bank (default: 5)", 80},
     {0},
 };
 const struct argp cli_server_options = {server_options, parse_servers, NULL, NULL, NULL, NULL, NULL};

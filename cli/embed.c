@@ -48,29 +48,28 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Model folder", 1},
-    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, a file of paths, one a line, or a picture",
-     1},
-    {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
-    {"out", KEY_OUT, "DIR", 0, "Where img_emb/, text_emb/ and metadata/ go", 1},
+    {"images", KEY_IMAGES, "DIR|LIST", 0,
+     "A folder of pictures, a file of paths, one per line, or a picture", 1},
+    {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one per line", 1},
+    {"out", KEY_OUT, "DIR", 0, "Folder for img_emb/, text_emb/ and metadata/", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 (default) or float32", 2},
     {"shard", KEY_SHARD, "I/N", 0, CLI_SHARD_HELP, 2},
-    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 2},
+    {"batch", KEY_BATCH, "N", 0, "Number of pictures in flight (default: 64, or 16 per thread)", 2},
     {0},
 };
 static const struct argp_child children[] = {
     {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
-static const struct argp argp = {options,
-                                 parse,
-                                 NULL,
-                                 "Embed pictures or captions: one unit row per good input, in order, in "
-                                 "clip-retrieval's layout. What cannot be read is "
-                                 "listed in OUT/failures.jsonl and skipped.\v"
-                                 "Example:\n  reco embed --model clip/ --images photos/ --out emb/\n  reco "
-                                 "embed --model clip/ --texts captions.txt "
-                                 "--out emb/",
-                                 children,
-                                 NULL,
-                                 NULL};
+static const struct argp argp = {
+    options,
+    parse,
+    NULL,
+    "Embed pictures or captions: one unit row per valid input, in order, in clip-retrieval's layout. "
+    "Inputs that cannot be read are skipped and listed in OUT/failures.jsonl.\v"
+    "Example:\n  reco embed --model clip/ --images photos/ --out emb/\n"
+    "  reco embed --model clip/ --texts captions.txt --out emb/",
+    children,
+    NULL,
+    NULL};
 
 int cmd_embed(int argc, char **argv)
 {

@@ -126,49 +126,50 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"labels", KEY_LABELS, "FILE", 0, "A table of images and labels: names of classes, or their numbers",
-     1},
+    {"labels", KEY_LABELS, "FILE", 0,
+     "A table of pictures and labels, which are class names or class numbers", 1},
     {"embeddings", KEY_EMBEDDINGS, "PATH", 0,
-     "Pictures that are embedded already: a folder with img_emb/ (and text_emb/, metadata/), or a .npy", 1},
+     "Pictures that are already embedded: a folder with img_emb/ (and text_emb/, metadata/), or a .npy "
+     "file",
+     1},
     {"dataset", KEY_DATASET, "DIR", 0,
-     "A data set in tars as CLIP_benchmark has them, with its classnames.txt, templates and "
-     "dataset_type.txt",
+     "A data set in tars in CLIP_benchmark's layout, with classnames.txt, templates and dataset_type.txt",
      1},
     {"class-embeddings", KEY_CLASS_EMBEDDINGS, "PATH", 0,
-     "The classes of --embeddings: a folder with text_emb/, or a .npy (default: the captions of its own "
-     "text_emb/)",
+     "Embeddings of the classes for --embeddings: a folder with text_emb/, or a .npy file (default: the "
+     "captions in its own text_emb/)",
      1},
-    {"retrieval", KEY_RETRIEVAL, NULL, 0, "Recall among the captions, and the pictures, of --embeddings",
-     1},
+    {"retrieval", KEY_RETRIEVAL, NULL, 0,
+     "Measure image-text retrieval (recall) among the pairs of --embeddings", 1},
     {"joint", KEY_JOINT, NULL, 0,
-     "As OVEN asks: text_emb/ beside the pictures are questions, img_emb/ beside the classes pictures of "
-     "them, and each is added",
+     "The OVEN task: add text_emb/ beside the pictures (the questions) to the pictures, and img_emb/ "
+     "beside the classes (pictures of them) to the classes",
      1},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
-     "Whose the embeddings are, where no reco.json says it: a name or a model folder", 1},
+     "The encoder of the embeddings, as a name or a model folder, if no reco.json names it", 1},
     {"groups", KEY_GROUPS, "COLUMN", 0,
-     "Every figure for each value of this column too, and their harmonic mean", 2},
-    {"per-class", KEY_PER_CLASS, NULL, 0, "The accuracy of each class", 2},
+     "Report every figure for each value of this column too, and the harmonic mean over the values", 2},
+    {"per-class", KEY_PER_CLASS, NULL, 0, "Report the accuracy of each class", 2},
     {"controls", KEY_CONTROLS, NULL, 0,
-     "Fusion without training beside it: vote, mean, weighted (default where several of --bank, --fusion, "
-     "-k are given)",
+     "Compare with untrained fusion: vote, mean, weighted (default if several of --bank, --fusion or -k "
+     "are given)",
      2},
     {"results", KEY_RESULTS, "PREFIX", 0,
-     "Write PREFIXclip.json, PREFIXreco-0.json, ... as CLIP_benchmark does", 2},
+     "Write PREFIXclip.json, PREFIXreco-0.json, ... in CLIP_benchmark's format", 2},
     {"cache", KEY_CACHE, "DIR", 0,
-     "Keep what is embedded here, so that it is embedded once (default: .reco-cache beside what --details, "
-     "--results or --page write)",
+     "Folder that caches embeddings, so that inputs are embedded only once (default: .reco-cache beside "
+     "the output of --details, --results or --page)",
      2},
-    {"no-cache", KEY_NO_CACHE, NULL, 0, "Keep nothing", 2},
+    {"no-cache", KEY_NO_CACHE, NULL, 0, "Cache no embeddings", 2},
     {"save-classifier", KEY_CLASSIFIER, "NPY", 0,
-     "Write the classes' refined embeddings here, [classes][d]: their greatest cosine to a refined picture "
-     "is the answer without a mixture",
+     "Write the refined embeddings of the classes to this file, [classes][d]; without a mixture, the class "
+     "with the greatest cosine to the refined picture is the answer",
      2},
-    {"details", KEY_DETAILS, "FILE", 0, "Write each picture's predictions and neighbours here, as JSONL",
-     2},
-    {"explain", KEY_EXPLAIN, "N", 0, "Explain N of the pictures, and the classes confused most, on a page",
-     2},
-    {"page", KEY_PAGE, "PAGE", 0, "Where --explain goes: PAGE.html, or PAGE.json for the same as data", 2},
+    {"details", KEY_DETAILS, "FILE", 0,
+     "Write the predictions and neighbours of each picture to this file, as JSONL", 2},
+    {"explain", KEY_EXPLAIN, "N", 0,
+     "Write a page that explains N of the pictures and the most confused classes", 2},
+    {"page", KEY_PAGE, "PAGE", 0, "Output of --explain: PAGE.html, or PAGE.json for the same as data", 2},
     {0},
 };
 static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
@@ -182,9 +183,9 @@ static const struct argp argp = {
     options,
     parse,
     NULL,
-    "Zero-shot accuracy of CLIP alone and with the memory, side by side.\v"
-    "Example:\n  reco eval --model clip/ --bank birds.bank --fusion fusion.safetensors "
-    "--classes birds.txt --labels test.csv --json",
+    "Measure the zero-shot accuracy of CLIP alone and with the memory, side by side.\v"
+    "Example:\n  reco eval --model clip/ --bank birds.bank --fusion fusion.safetensors --classes birds.txt "
+    "--labels test.csv --json",
     children,
     NULL,
     NULL};

@@ -56,27 +56,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_option options[] = {
     {"text", KEY_TEXT, "TEXT", 0, "Explain what this text finds (may be given again)", 1},
     {"out", KEY_OUT, "PAGE", 0, "The page to write: PAGE.html, or PAGE.json for the same as data", 1},
-    {"top", KEY_TOP, "N", 0, "Answers of each expert to show (default 5)", 2},
+    {"top", KEY_TOP, "N", 0, "Number of answers to show from each expert (default: 5)", 2},
     {0},
 };
 static const struct argp_child children[] = {
     {&zero_shot_options, 0, NULL, 0}, {&cli_model_options, 0, NULL, 0},  {&cli_strict_option, 0, NULL, 0},
     {&cli_common, 0, NULL, 0},        {&cli_recall_options, 0, NULL, 0}, {0}};
-static const struct argp argp = {options,
-                                 parse,
-                                 "IMAGE...",
-                                 "Why an answer comes out: what was retrieved on each side and with what "
-                                 "weight, what each expert says, the answer "
-                                 "before and after. Pictures are named among --classes, or with captions "
-                                 "of the memory; texts find its pictures.\v"
-                                 "Example:\n  reco explain --model clip/ --bank birds.bank --fusion "
-                                 "fusion.safetensors --classes birds.txt "
-                                 "photo.jpg --out why.html\n"
-                                 "  reco explain --model clip/ --bank shop.bank --fusion "
-                                 "fusion.safetensors --text \"red kettle\" --out why.html",
-                                 children,
-                                 NULL,
-                                 NULL};
+static const struct argp argp = {
+    options,
+    parse,
+    "IMAGE...",
+    "Explain an answer: what was retrieved on each side and with what weight, the answer of each expert, "
+    "and the answers before and after. Pictures are classified among --classes or among the captions of "
+    "the bank; texts search its pictures.\v"
+    "Example:\n  reco explain --model clip/ --bank birds.bank --fusion fusion.safetensors --classes "
+    "birds.txt photo.jpg --out why.html\n"
+    "  reco explain --model clip/ --bank shop.bank --fusion fusion.safetensors --text \"red kettle\" --out "
+    "why.html",
+    children,
+    NULL,
+    NULL};
 
 /* Can the page be written, and is it none of the inputs? */
 static reco_status check_output(cli *c, const args *a)

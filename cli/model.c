@@ -21,8 +21,7 @@ static const struct argp argp = {
     NULL,
     parse,
     "info MODEL\ncheck MODEL --out DIR\npull NAME --out DIR",
-    "Model folders: what one is, what it makes of pictures and captions; how to get one. Each has "
-    "--help.\v"
+    "Inspect, check or download a model folder. Each command has --help.\v"
     "Example:\n  reco model info clip-vit-base-patch32/\n"
     "  reco model check clip/ --images photos/ --texts captions.txt --out check/\n"
     "  reco model pull openai/clip-vit-base-patch32 --out clip/",

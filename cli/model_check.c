@@ -43,10 +43,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one a line", 1},
-    {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one a line", 1},
-    {"out", KEY_OUT, "DIR", 0, "Where pixels.npy, image.npy, ids.npy, text.npy and check.json go", 1},
-    {"batch", KEY_BATCH, "N", 0, "Pictures in flight (default 64, or 16 a thread)", 2},
+    {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one per line", 1},
+    {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one per line", 1},
+    {"out", KEY_OUT, "DIR", 0, "Folder for pixels.npy, image.npy, ids.npy, text.npy and check.json", 1},
+    {"batch", KEY_BATCH, "N", 0, "Number of pictures in flight (default: 64, or 16 per thread)", 2},
     {0},
 };
 static const struct argp_child children[] = {
@@ -55,8 +55,8 @@ static const struct argp argp = {
     options,
     parse,
     "MODEL",
-    "Write what the model makes of pictures and captions, step by step, to be compared with another "
-    "implementation: pixels, token ids, embeddings. tools/compare_reference.py compares.\v"
+    "Write the intermediate results of the model (pixels, token ids, embeddings) for comparison with "
+    "another implementation; tools/compare_reference.py does the comparison.\v"
     "Example:\n  reco model check clip/ --images photos/ --texts captions.txt --out check/",
     children,
     NULL,

@@ -166,8 +166,8 @@ static const struct argp argp = {
     NULL,
     parse,
     "MODEL",
-    "What a model folder is: family, sizes, precision, preprocessing, tokenizer, fingerprint, and what was "
-    "guessed for want of a word in its files.\v"
+    "Describe a model folder: family, sizes, precision, preprocessing, tokenizer, fingerprint, and the "
+    "assumptions made where its files are silent.\v"
     "Example:\n  reco model info clip-vit-base-patch32/",
     children,
     NULL,

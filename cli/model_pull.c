@@ -44,22 +44,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"revision", KEY_REVISION, "R", 0, "Branch, tag or commit (default: main)", 1},
-    {"out", KEY_OUT, "DIR", 0, "The folder to make; it appears when all is there", 1},
-    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Give up when nothing comes for so long (default: 30)", 2},
+    {"out", KEY_OUT, "DIR", 0, "Folder to create; it appears once the download is complete", 1},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Give up if no data arrives for this long (default: 30)", 2},
     {0},
 };
 static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
-static const struct argp argp = {
-    options,
-    parse,
-    "NAME",
-    "Fetch a model folder from a hub that speaks the Hugging Face API: $HF_ENDPOINT, else "
-    "https://huggingface.co; with $HF_TOKEN when it is set. An interrupted pull goes on when it is run "
-    "again.\v"
-    "Example:\n  reco model pull openai/clip-vit-base-patch32 --out clip/",
-    children,
-    NULL,
-    NULL};
+static const struct argp argp = {options,
+                                 parse,
+                                 "NAME",
+                                 "Download download a model folder from a hub with the Hugging Face API: "
+                                 "$HF_ENDPOINT, else https://huggingface.co. $HF_TOKEN is sent if it is "
+                                 "set. An interrupted download resumes when the command is run again.\v"
+                                 "Example:\n  reco model pull openai/clip-vit-base-patch32 --out clip/",
+                                 children,
+                                 NULL,
+                                 NULL};
 
 static const char *environment(const char *name)
 {

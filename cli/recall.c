@@ -18,9 +18,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"exact", KEY_EXACT, NULL, 0, "Look at all rows, also where the bank has lists", 5},
+    {"exact", KEY_EXACT, NULL, 0, "Search all rows, even if the bank has lists", 5},
     {"recall", KEY_RECALL, "R", 0,
-     "Share of the best that a search of lists finds (default: what bank index was told)", 5},
+     "Recall of a search through the lists (default: the one set by bank index)", 5},
     {0}};
 const struct argp cli_recall_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
 

@@ -79,22 +79,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
+    {"bank", KEY_BANK, "BANK", 0, "The bank", 1},
     {"fusion", KEY_FUSION, "FILE|NAME", 0,
-     "A trained layer, or none, vote, mean, weighted (mean:uni-uni: search, then fusion)", 1},
-    {"embeddings", KEY_EMBEDDINGS, "DIR", 0, "img_emb/ and text_emb/ to refine (one of them is enough)", 1},
-    {"out", KEY_OUT, "DIR", 0, "Where the refined go, in the same layout", 1},
+     "A trained layer, or none, vote, mean or weighted; mean:uni-uni sets the sides to search and to fuse",
+     1},
+    {"embeddings", KEY_EMBEDDINGS, "DIR", 0, "Folder with img_emb/, text_emb/ or both, to refine", 1},
+    {"out", KEY_OUT, "DIR", 0, "Folder for the refined embeddings, in the same layout", 1},
     {"refine", KEY_REFINE, "SIDES", 0,
-     "image, text, both, none or auto (default: auto, what training chose)", 2},
+     "Sides to refine: image, text, both, none or auto (default: auto, as training chose)", 2},
     {"concat", KEY_CONCAT, "A", OPTION_ARG_OPTIONAL,
-     "Write [sqrt(A) v ; sqrt(1-A) v'], original and refined in one vector of twice the width, whose inner "
-     "products are A v.t + (1-A) v'.t' (default A: what training chose)",
+     "Write [sqrt(A) v ; sqrt(1-A) v'], which joins the original and the refined embedding in one vector "
+     "of twice the width; inner products are A v.t + (1-A) v'.t' (default: the A that training chose)",
      2},
-    {"k", 'k', "K", 0, "Neighbours (default: the layer's own)", 2},
-    {"min-similarity", KEY_MIN, "S", 0, "Neighbours of smaller cosine do not count", 2},
+    {"k", 'k', "K", 0, "Number of neighbours (default: the layer's own)", 2},
+    {"min-similarity", KEY_MIN, "S", 0, "Ignore neighbours of smaller cosine", 2},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
-     "Whose the embeddings are, where no reco.json says it: a name or a model folder", 2},
-    {"where", KEY_WHERE, "SQL", 0, "Fuse only rows for which this is true of id, caption, uri, meta", 2},
+     "The encoder of the embeddings, as a name or a model folder, if no reco.json names it", 2},
+    {"where", KEY_WHERE, "SQL", 0,
+     "Fuse only rows that satisfy this condition on id, caption, uri and meta", 2},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 or float32 (default: as read)", 2},
     {0},
 };
@@ -107,9 +109,8 @@ static const struct argp argp = {
     options,
     parse,
     NULL,
-    "Refine embeddings that you keep yourself. No model needed.\v"
-    "Example:\n  reco refine --bank shop.bank --fusion fusion.safetensors --embeddings emb/ "
-    "--out refined/",
+    "Refine embeddings that you store yourself. No model is needed.\v"
+    "Example:\n  reco refine --bank shop.bank --fusion fusion.safetensors --embeddings emb/ --out refined/",
     children,
     NULL,
     NULL};

@@ -119,28 +119,31 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --image and --text)", 1},
-    {"bank", KEY_BANK, "BANK", 0, "The memory", 1},
-    {"image", KEY_IMAGE, "FILE", 0, "Look for what is like this picture (may be given again)", 1},
-    {"text", KEY_TEXT, "TEXT", 0, "Look for what is like this text (may be given again)", 1},
-    {"near", KEY_NEAR, "ID", 0, "Look for what is like this row, but for the row itself", 1},
-    {"k", 'k', "K", 0, "How many to find (default 10, at most 1024)", 1},
+    {"model", KEY_MODEL, "DIR", 0, "Model folder (with --image or --text)", 1},
+    {"bank", KEY_BANK, "BANK", 0, "The bank", 1},
+    {"image", KEY_IMAGE, "FILE", 0, "Find rows similar to this picture (may be given again)", 1},
+    {"text", KEY_TEXT, "TEXT", 0, "Find rows similar to this text (may be given again)", 1},
+    {"near", KEY_NEAR, "ID", 0, "Find rows similar to this row, without the row itself", 1},
+    {"k", 'k', "K", 0, "Number of rows to find (default: 10, at most 1024)", 1},
     {"distinct", KEY_DISTINCT, NULL, 0,
-     "Each picture once, with its best row, however many captions it has", 1},
-    {"where", KEY_WHERE, "SQL", 0, "Only rows for which this is true of id, caption, uri, meta", 2},
-    {"in", KEY_IN, "image|text", 0, "Search the pictures or the captions (default: what the query is)", 2},
-    {"min-similarity", KEY_MIN, "S", 0, "Only what has at least this cosine", 2},
-    {"fusion", KEY_FUSION, "FILE|NAME", 0, "Refine the query first, with this layer", 2},
+     "Show each picture only once, with its best row, however many captions it has", 1},
+    {"where", KEY_WHERE, "SQL", 0, "Only rows that satisfy this condition on id, caption, uri and meta", 2},
+    {"in", KEY_IN, "image|text", 0, "Search the pictures or the captions (default: the query's own side)",
+     2},
+    {"min-similarity", KEY_MIN, "S", 0, "Only rows of at least this cosine", 2},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0, "Refine the query with this layer first", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
-     "image, text, both, none or auto (default: auto, what training chose)", 2},
+     "Sides to refine: image, text, both, none or auto (default: auto, as training chose)", 2},
     {"mixture", KEY_MIXTURE, "HOW", 0, CLI_MIXTURE_HELP, 2},
-    {"queries", KEY_QUERIES, "NPY", 0, "Embeddings to look up, [n][d]; no model needed", 3},
+    {"queries", KEY_QUERIES, "NPY", 0, "Embeddings to search with, [n][d]; no model is needed", 3},
     {"side", KEY_SIDE, "image|text", 0, "Search the pictures or the captions (with --queries)", 3},
     {"query-side", KEY_OWN, "image|text", 0,
-     "What the embeddings are of (with --queries and --fusion; default: what --side says)", 3},
+     "The side that the embeddings are of (with --queries and --fusion; default: that of --side)", 3},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
-     "Whose the embeddings are, where no reco.json says it: a name or a model folder (with --queries)", 3},
-    {"out", KEY_OUT, "DIR", 0, "Where ids.npy and scores.npy go (with --queries)", 3},
+     "The encoder of the embeddings, as a name or a model folder, if no reco.json names it (with "
+     "--queries)",
+     3},
+    {"out", KEY_OUT, "DIR", 0, "Folder for ids.npy and scores.npy (with --queries)", 3},
     {0},
 };
 static const struct argp_child children[] = {
@@ -150,7 +153,7 @@ static const struct argp argp = {
     options,
     parse,
     NULL,
-    "Find the pairs of the memory that are nearest to pictures, texts or embeddings.\v"
+    "Find the pairs of a bank that are nearest to pictures, texts or embeddings.\v"
     "Example:\n  reco search --model clip/ --bank shop.bank --text \"red kettle\" -k 5\n"
     "  reco search --model clip/ --bank shop.bank --image photo.jpg --in text\n"
     "  reco search --bank shop.bank --near 815 --where \"brand = 'Fiat'\"\n"

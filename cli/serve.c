@@ -127,34 +127,39 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"config", KEY_CONFIG, "FILE.toml", 0,
-     "Options of a file, by their names here: bank = [\"a.bank\"]; those of the command line win", 1},
-    {"model", KEY_MODEL, "DIR", 0, "Model folder; without one, vectors and rows can be asked with", 1},
-    {"bank", KEY_BANK, "BANK", 0, "A memory (may be given again; the first is the default)", 1},
-    {"fusion", KEY_FUSION, "FILE|NAME", 0, "Layer that queries are refined with", 1},
+     "File of options by their names here, as bank = [\"a.bank\"]; options on the command line take "
+     "precedence",
+     1},
+    {"model", KEY_MODEL, "DIR", 0, "Model folder; without one, queries must be vectors or rows", 1},
+    {"bank", KEY_BANK, "BANK", 0, "A bank to serve (may be given again; the first is the default)", 1},
+    {"fusion", KEY_FUSION, "FILE|NAME", 0, "Layer that refines queries", 1},
     {"listen", KEY_LISTEN, "[HOST:]PORT", 0,
-     "Where to listen (default 127.0.0.1:1234; port 0: any that is free)", 2},
-    {"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to this file once the server listens", 2},
+     "Address to listen on (default: 127.0.0.1:1234; port 0: any free port)", 2},
+    {"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to this file once the server is listening", 2},
     {"token-file", KEY_TOKENS, "FILE", 0,
-     "Who may ask: lines \"NAME TOKEN\"; wanted where other machines can reach the server", 2},
+     "Tokens of the clients, in lines \"NAME TOKEN\"; required if other machines can reach the server", 2},
     {"rate", KEY_RATE, "N[:BURST]", 0,
-     "Requests a second of each token whose line has no third word, and how many at once; more get 429", 2},
-    {"tls-cert", KEY_CERT, "PEM", 0, "Certificate, with --tls-key", 2},
-    {"tls-key", KEY_KEY, "PEM", 0, "Its key", 2},
+     "Requests per second, and burst size, for each token whose line has no third word; requests beyond it "
+     "get 429",
+     2},
+    {"tls-cert", KEY_CERT, "PEM", 0, "TLS certificate (with --tls-key)", 2},
+    {"tls-key", KEY_KEY, "PEM", 0, "Private key of the certificate (with --tls-cert)", 2},
     {"cors", KEY_ORIGIN, "ORIGIN", 0,
-     "Pages that may use clip-retrieval's endpoints (default *; an empty one: none but the server's own)",
+     "Origin of the pages that may use clip-retrieval's endpoints (default: *; empty: only the server's "
+     "own)",
      2},
     {"fetch-hosts", KEY_FETCH, "HOST[:PORT],...", 0,
-     "Hosts that pictures are fetched from, where a request gives a URL (default: none; private addresses "
-     "never)",
+     "Hosts from which pictures may be fetched if a request gives a URL (default: none; never private "
+     "addresses)",
      2},
-    {"read-only", KEY_READ_ONLY, NULL, 0, "Refuse to add and delete pairs", 2},
-    {"max-body", KEY_BODY, "MIB", 0, "Largest request (default 32 MiB)", 3},
-    {"queue", KEY_QUEUE, "N", 0, "Requests that may wait; more get 503 (default 1024)", 3},
+    {"read-only", KEY_READ_ONLY, NULL, 0, "Refuse requests that add or delete pairs", 2},
+    {"max-body", KEY_BODY, "MIB", 0, "Largest request (default: 32 MiB)", 3},
+    {"queue", KEY_QUEUE, "N", 0, "Requests that may wait; requests beyond it get 503 (default: 1024)", 3},
     {"connections", KEY_CONNECTIONS, "N", 0,
-     "Connections at a time; at the bound the one that has been idle longest ends (default 12000)", 3},
-    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "How long a request may wait (default 60)", 3},
-    {"log-content", KEY_CONTENT, NULL, 0, "The log shows what was asked (default: only how and by whom)",
-     3},
+     "Connections at a time; beyond it, the one idle longest is closed (default: 12000)", 3},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "How long a request may wait (default: 60)", 3},
+    {"log-content", KEY_CONTENT, NULL, 0,
+     "Log the content of requests (default: only the kind of request and the client)", 3},
     {0},
 };
 static const struct argp_child children[] = {
@@ -163,10 +168,10 @@ static const struct argp argp = {
     options,
     parse,
     NULL,
-    "Answer many clients over HTTP: search, refine, embed, and change the memory.\v"
-    "The page is at http://127.0.0.1:1234/. Logs one JSON object a request on standard error, unless "
-    "--quiet. SIGHUP reads "
-    "the fusion layer and the tokens anew; SIGTERM finishes what runs.\n"
+    "Serve many clients over HTTP: search, refine, embed, and change the bank.\v"
+    "The web page is at http://127.0.0.1:1234/. The server logs one JSON object per request on standard "
+    "error, unless --quiet is given. SIGHUP reloads the fusion layer and the tokens; SIGTERM finishes the "
+    "running requests and stops.\n"
     "Example:\n  reco serve --model clip/ --bank shop.bank --fusion fusion.safetensors",
     children,
     NULL,

@@ -40,8 +40,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0,
-     "Where results, checkpoints and tables go; a study that was cut off goes on there", 1},
-    {"dry-run", KEY_DRY, NULL, 0, "Say what would be done, and about how long it takes; nothing is written",
+     "Folder for results, checkpoints and tables; an interrupted study resumes there", 1},
+    {"dry-run", KEY_DRY, NULL, 0, "Show what would be done and about how long it would take; write nothing",
      1},
     {0},
 };

@@ -68,36 +68,39 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         "image-column", KEY_IMAGE, "NAME", 0,                                                              \
             "Column of the pictures (default: a known name, see docs/format.md)", 2                        \
     }
-#define WRITING                                                                                              \
-    {"separator",                                                                                            \
-     KEY_SEPARATOR,                                                                                          \
-     "C",                                                                                                    \
-     0,                                                                                                      \
-     "Between the columns of a CSV: , ; | or tab (default: as the header shows)",                            \
-     2},                                                                                                     \
-        {"quote",                                                                                            \
-         KEY_QUOTE,                                                                                          \
-         "yes|no|auto",                                                                                      \
-         0,                                                                                                  \
-         "Are quotes around fields of the writing? (default: in a CSV; in a TSV where it shows)",            \
-         2},                                                                                                 \
-        {"max-lines", KEY_MAX_LINES, "N", 0, "A record that spans more lines is an error (default 100)", 2}, \
-    {                                                                                                        \
-        "encoding", KEY_ENCODING, "NAME", 0,                                                                 \
-            "How the file is written, as latin1 (default: UTF-8, or UTF-16 by its mark)", 2                  \
+#define WRITING                                                                                            \
+    {"separator",                                                                                          \
+     KEY_SEPARATOR,                                                                                        \
+     "C",                                                                                                  \
+     0,                                                                                                    \
+     "Separator of the columns of a CSV file: , ; | or tab (default: found from the header)",              \
+     2},                                                                                                   \
+        {"quote",                                                                                          \
+         KEY_QUOTE,                                                                                        \
+         "yes|no|auto",                                                                                    \
+         0,                                                                                                \
+         "Whether quotes around a field are part of the format (default: yes in a CSV file; found from "   \
+         "the content in a TSV file)",                                                                     \
+         2},                                                                                               \
+        {"max-lines", KEY_MAX_LINES, "N", 0, "Most lines that a record may span (default: 100)", 2},       \
+    {                                                                                                      \
+        "encoding", KEY_ENCODING, "NAME", 0,                                                               \
+            "Character encoding of the file, such as latin1 (default: UTF-8, or UTF-16 if it has a byte "  \
+            "order mark)",                                                                                 \
+            2                                                                                              \
     }
 
 static const struct argp_option pairs_options[] = {
     IMAGE,
-    {"text-column", KEY_TEXT, "NAME", 0, "Column of the captions, likewise", 2},
+    {"text-column", KEY_TEXT, "NAME", 0, "Column of the captions (default: a known name)", 2},
     {"types", KEY_TYPES, "NAME=text,NAME=number", 0,
-     "What columns of a CSV hold (default: numbers where every value is one)", 2},
+     "Types of the columns of a CSV file (default: number if every value is one, else text)", 2},
     WRITING,
     {0},
 };
 static const struct argp_option labels_options[] = {
     IMAGE,
-    {"label-column", KEY_LABEL, "NAME", 0, "Column of the labels, likewise", 2},
+    {"label-column", KEY_LABEL, "NAME", 0, "Column of the labels (default: a known name)", 2},
     WRITING,
     {0},
 };
