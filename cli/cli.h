@@ -86,6 +86,8 @@ bool cli_capped(reco_isa *isa);
 /* Where there is --config FILE, arguments with the options of that file before the others, to be freed where they are not argv itself;
  * NULL: something is wrong with the file, which was said. */
 char **cli_configure(const struct argp *argp, int *argc, char **argv);
+/* argp_parse, with one line about what is wrong and no password in it. */
+int cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
 /* Parse with `options`; usage errors exit with 2. Then create the context; NULL when that failed. */
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input);
 /* Print the error if there is one, release; returns the exit code. */

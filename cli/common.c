@@ -37,9 +37,7 @@ void cli_error(const char *format, ...)
 
 void cli_stray(struct argp_state *state, const char *arg)
 {
-    char *shown = strdup(arg);
-    if (shown) reco_text_clean(shown);
-    argp_error(state, "unexpected argument \"%s\"", shown ? shown : "");
+    argp_error(state, "unexpected argument \"%s\"", arg);
 }
 
 size_t cli_size(struct argp_state *state, const char *what, const char *text, size_t low, size_t high)
@@ -265,8 +263,7 @@ bool cli_capped(reco_isa *isa)
 
 bool cli_begin(cli *c, int argc, char **argv, const struct argp *argp, void *input)
 {
-    argp_err_exit_status = 2;
-    if (argp_parse(argp, argc, argv, c->in_order ? ARGP_IN_ORDER : 0, NULL, input) != 0) return false;
+    if (cli_parse(argp, argc, argv, c->in_order ? ARGP_IN_ORDER : 0, input) != 0) return false;
     cli_catch_signals();
     reco_ctx_opts opts = {
         .threads = c->threads, .log = cli_log, .progress = cli_progress, .user = c, .wait = c->wait};

@@ -197,13 +197,6 @@ static const char *last_part(const char *path)
     return slash && slash[1] ? slash + 1 : path;
 }
 
-/* Of the last part of a bank's path, without a URL's parameters. */
-static int part_length(const char *path)
-{
-    size_t n = reco_bank_is_server(path) ? strcspn(last_part(path), "?@") : 40;
-    return n < 40 ? (int)n : 40;
-}
-
 /* What was asked; of one run how, too. */
 static void print_head(const eval_args *a, const eval_question *q, const eval_runs *r)
 {
@@ -232,8 +225,12 @@ static void print_run(const table *t, const eval_run *run)
 {
     char name[256], where[64] = "";
     bool mixes = run->mixture.scale[0] > 0;
-    if (t->a->z.nbanks > 1)
-        snprintf(where, sizeof where, " %.*s", part_length(run->bank), last_part(run->bank));
+    if (t->a->z.nbanks > 1) {
+        char *bank = strdup(run->bank); /* a URL, maybe, with a password */
+        if (bank && reco_bank_is_server(bank)) reco_text_clean(bank);
+        if (bank) snprintf(where, sizeof where, " %.40s", last_part(bank));
+        free(bank);
+    }
     snprintf(name, sizeof name, "%.80s%s k=%zu %s", last_part(run->fusion), where, run->k,
              cli_sides_name(run->sides));
     reco_text_clean(name);

@@ -39,7 +39,6 @@ int cmd_model(int argc, char **argv)
         return verbs[i].run(argc - 1, argv + 1);
     }
     cli c = {0};
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &c);
+    (void)cli_parse(&argp, argc, argv, 0, &c);
     return 2;
 }

@@ -38,6 +38,10 @@ void serve_add_parse(serve *s, serve_request *r)
         serve_fail(r, 409, "the bank \"%s\" is of another encoder than \"%s\"", r->bank->name, encoder);
     else if (!s->model)
         serve_fail(r, 400, "this server has no model to embed pairs with");
+    else if (reco_bank_is_server(r->bank->path))
+        serve_fail(r, 400,
+                   "the bank \"%s\" is on PostgreSQL, which keeps no pictures: add to it by reco bank add",
+                   r->bank->name);
     else
         (void)serve_enqueue(s, &s->changes, r);
 }
@@ -211,13 +215,6 @@ void serve_add_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     char *folder = NULL, *path = NULL;
     job j = {.r = r, .failures = json_array()};
-    if (reco_bank_is_server(r->bank->path)) {
-        serve_fail(
-            r, 501,
-            "the bank lies on servers, which have no folder for pictures: add to it by reco bank add");
-        json_decref(j.failures);
-        return;
-    }
     if (asprintf(&folder, "%s/pictures", r->bank->path) < 0) folder = NULL;
     if (!folder || asprintf(&path, "%s/.request-%ld.jsonl", folder, (long)getpid()) < 0) path = NULL;
     if (!path)

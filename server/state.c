@@ -3,16 +3,25 @@
 
 #include <stdlib.h>
 
-static void name_bank(serve_bank *bank)
+/* The last part of its path; of URLs, which may hold passwords, the first one's database, or its host. */
+static bool name_bank(serve_bank *bank)
 {
-    const char *end =
-        bank->path + (reco_bank_is_server(bank->path) ? strcspn(bank->path, "?,") : strlen(bank->path));
-    while (end > bank->path && end[-1] == '/') end--;
+    char *path = strdup(bank->path);
+    if (!path) return false;
+    if (reco_bank_is_server(path)) {
+        reco_text_clean(path);
+        char *next = strstr(path, ",postgres");
+        if (next) *next = 0;
+    }
+    const char *end = path + strlen(path);
+    while (end > path && end[-1] == '/') end--;
     const char *from = end;
-    while (from > bank->path && from[-1] != '/') from--;
+    while (from > path && from[-1] != '/') from--;
     size_t n = (size_t)(end - from);
     if (n > 5 && strncmp(end - 5, ".bank", 5) == 0) n -= 5;
     snprintf(bank->name, sizeof bank->name, "%.*s", (int)n, from);
+    free(path);
+    return true;
 }
 
 static void drop_filters(serve_bank *bank)
@@ -33,8 +42,7 @@ static reco_status open_banks(serve *s, reco_ctx *ctx)
         serve_bank *bank = &s->banks[i];
         s->nbanks = i + 1;
         bank->path = strdup(o->banks[i]);
-        if (!bank->path) return RECO_E_NOMEM;
-        name_bank(bank);
+        if (!bank->path || !name_bank(bank)) return RECO_E_NOMEM;
         reco_status status = reco_bank_open(ctx, &bank->now, bank->path);
         if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, bank->now, s->fusion);
         if (status != RECO_OK) return status;

@@ -58,23 +58,39 @@ size_t reco_text_next(const char *text, size_t bytes, int *control)
     return n;
 }
 
-/* Out of postgresql://USER:PASSWORD@HOST/DATABASE?PARAMETERS go those that let in. */
+/* The next postgres:// or postgresql:// and what is behind it; NULL: none. */
+static char *next_url(char *text, char **behind)
+{
+    for (char *at = text; (at = strstr(at, "postgres")) != NULL; at++) {
+        char *end = at + 8;
+        if (strncmp(end, "ql", 2) == 0) end += 2;
+        if (strncmp(end, "://", 3) != 0) continue;
+        *behind = end + 3;
+        return at;
+    }
+    return NULL;
+}
+
+/* Out of postgresql://USER:PASSWORD@HOST/DATABASE?PARAMETERS go those that let in. A password may hold anything that should have
+ * been escaped, so that in doubt more is hidden: user and password end with the last @ before ": ", which ends a URL in messages, a
+ * line's end or the next URL; and where a ? stands before it, nobody knows which part is what. */
 static void hide_secrets(char *text)
 {
-    static const char scheme[] = "postgres"; /* or postgresql */
-    for (char *at = text, *out, *host; (at = strstr(at, scheme)) != NULL;) {
-        at += strlen(scheme);
-        if (strncmp(at, "ql", 2) == 0) at += 2;
-        if (strncmp(at, "://", 3) != 0) continue;
-        at += 3;
-        char *end = at + strcspn(at, " \t\n\"'"), *next = strstr(at, ",postgres");
+    for (char *at, *next; next_url(text, &at); text = next) {
+        char *most = at + strcspn(at, "\n"), *behind, *colon = strstr(at, ": "), *host = at, *out = at;
+        next = next_url(at, &behind);
+        if (next && next < most) most = next;
+        if (colon && colon < most) most = colon;
+        for (char *c = at; c < most; c++)
+            if (*c == '@') host = c + 1;
+        char *end = host + strcspn(host, " \t\n\"'");
+        if (next && next > at && next[-1] == ',') next--;
         if (next && next < end) end = next;
-        host = at;
-        for (char *c = at; c < end; c++)
-            if (*c == '@') host = c + 1; /* the last: what is before it may be a password in two */
-        for (out = at; host < end && *host != '?'; host++) *out++ = *host;
+        if (colon && colon < end) end = colon;
+        if (memchr(at, '?', (size_t)(host - at))) host = end;
+        while (host < end && *host != '?') *out++ = *host++;
         memmove(out, end, strlen(end) + 1);
-        at = out;
+        next = out;
     }
 }
 

@@ -306,14 +306,15 @@ class Others(OnServers):
         good = self.server.url("secret", "reader:tr%3Au%40e%2F%3F")
         for url, words in ((self.server.url("secret", "reader:wr%40ngest"), ["password authentication failed", "~/.pgpass"]),
                            (self.server.url("secret", "reader"), ["password", "~/.pgpass"]),
-                           (self.server.url("secret", "reader:wr@ng/est"), []), (self.server.url("secret", "reader:wrongest%", "?x"), ["none that libpq reads"]),
+                           (self.server.url("secret", "reader:wr@ng/est"), []),
+                           (self.server.url("secret", "reader:wr/est"), ["none that libpq reads"]), (self.server.url("secret", "reader:wrongest%", "?x"), ["none that libpq reads"]),
                            (good, ["CREATE EXTENSION"]), (good.replace(f":{self.server.port}", ":1"), ["refused"]),
                            (good + "?password=wrongest&host=127.0.0.1", [])):
             for command in (["bank", "info", url], ["bank", "build", "--embeddings", "none", "--out", url], ["search", "--bank", url, "--near", "1"],
-                            ["bank", "verify", url], ["bank", "info", "x", url]):
+                            ["bank", "verify", url], ["bank", "info", "x", url], ["bank", "info", "--bnak=" + url]):
                 done = self.run_raw(*command)
                 self.assertNotEqual(done.returncode, 0)
-                for secret in ("wr%40", "wr@", "wrong", "est", "tr:u", "tr%3A", "@e"):
+                for secret in ("wr%40", "wr@", "wrong", "wr/", "est", "tr:u", "tr%3A", "@e"):
                     self.assertNotIn(secret, (done.stdout + done.stderr).replace("latest", ""), command[:2])
             told = self.fails("bank", "info", url, says=words)
             self.assertNotIn("reader:", told)
@@ -449,6 +450,24 @@ class Serve(Serving):
             self.assertEqual(self.stop(), 0)
         self.assertEqual([[(h["id"], h["score"]) for h in a["hits"]] for a in said[1]], [[(h["id"], h["score"]) for h in a["hits"]] for a in said[0]])
         self.assertNotIn("postgres@", (self.dir / "log").read_text())
+
+    def test_pairs_are_not_added_and_names_have_no_password(self):
+        self.sql_server.sql("CREATE ROLE s0 SUPERUSER LOGIN")
+        first, second = self.bank.split(",")
+        bare = first.replace("postgres@", "s0:ge'heim@").rsplit("/", 1)[0]  # libpq takes the user's name for the database
+        for bank, name in ((self.bank, "s0"), (f"{second}?options=-cgeqo%3Doff,{first}", "s1"), (bare, bare.split("@")[1])):
+            self.start(bank=bank)
+            told = self.ask("GET", "/v1/banks")[2]
+            self.assertEqual([b["name"] for b in told["banks"]], [name])
+            pairs = [{"text": "new", "image": self.picture(1)}]
+            said = self.post("/v1/pairs", {"pairs": pairs}, 400)["error"]
+            self.assertIn(f'the bank "{name}" is on PostgreSQL', said)
+            self.assertIn("reco bank add", said)
+            log = (self.dir / "log").read_text()
+            self.assertEqual(self.stop(), 0)
+            for secret in ("eim", "postgresql://s0"):
+                self.assertNotIn(secret, log + json.dumps(told) + said)
+        self.assertEqual(self.json("bank", "info", self.bank)["rows"], self.N)
 
 
 if __name__ == "__main__":

@@ -77,10 +77,11 @@ static const char *option(const PQconninfoOption *options, const char *name)
 
 static reco_status take_apart(reco_ctx *ctx, pg_set *set, pg_shard *s)
 {
-    const char *at = strchr(s->url, '@');
-    /* Its message would repeat the URL; and of a password with an @ it would take a part for the host. */
-    bool twice = at && memchr(at + 1, '@', strcspn(at + 1, "?"));
-    PQconninfoOption *options = twice ? NULL : PQconninfoParse(s->url, NULL);
+    const char *user = strstr(s->url, "://") + 3, *at = user + strcspn(user, "@?");
+    /* Its message would repeat the URL; and of a password with an @ or a / it would take a part for the host or the database. */
+    bool unclear =
+        *at == '@' && (memchr(user, '/', (size_t)(at - user)) || memchr(at + 1, '@', strcspn(at + 1, "?")));
+    PQconninfoOption *options = unclear ? NULL : PQconninfoParse(s->url, NULL);
     if (!options)
         return reco_fail(
             ctx, RECO_E_ARG,

@@ -198,7 +198,16 @@ static void test_control(void **state)
          "c\xe2\x80\xae\xe2\x81\xa6.\xe2\x80\xa8",
          "?c??.?"},
         {"\x9b\xff\xc3\xa9\xf0\x9f\x91\xa9\xe2\x80\x8d", "?\xff\xc3\xa9\xf0\x9f\x91\xa9\xe2\x80\x8d"},
-        {"cut \xe2\x80", "cut \xe2\x80"}};
+        {"cut \xe2\x80", "cut \xe2\x80"},
+        {"postgresql://u:p@h:1/d?password=p: no", "postgresql://h:1/d: no"},
+        {"at \"postgres://u:p@h/d?a=b\", so", "at \"postgres://h/d\", so"},
+        {"postgresql://u:p@h,postgresql://v:q@i/e", "postgresql://h,postgresql://i/e"},
+        {"postgresql://u:a,postgres@h/d", "postgresql://h/d"},
+        {"postgresql://u:it's 1@h/d x", "postgresql://h/d x"},
+        {"postgresql://u:p/q@r@h/d", "postgresql://h/d"},
+        {"postgresql://h/d?user=a@b&password=p", "postgresql://"},
+        {"postgresql://h/d?password=p@q: no", "postgresql://: no"},
+        {"postgresql://h/d: a@b, postgres", "postgresql://h/d: a@b, postgres"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[64];
         strcpy(text, cases[i].in);
