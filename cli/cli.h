@@ -161,6 +161,8 @@ typedef struct cli_file {
 reco_status cli_file_begin(cli_file *f, const char *path); /* end it also after an error */
 /* In place where status is RECO_OK, else gone; returns status, or RECO_E_IO with the reason said. */
 reco_status cli_file_end(cli_file *f, reco_status status);
+/* A folder that this command made, and all in it. */
+void cli_remove_folder(const char *path);
 
 /* ---- mixture.c ---- */
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     KEY_MODEL = 0x100,
@@ -303,12 +304,14 @@ static reco_status embed_pairs(cli *c, const char *pairs, const reco_model *mode
     return status;
 }
 
-/* One set of pairs, of a table or of embeddings, that fits the bank; none where both are NULL. */
+/* One set of pairs, of a table or of embeddings, that fits the bank; none where both are NULL. What was embedded of too few is not
+ * kept. */
 static reco_status load_pairs(cli *c, const args *a, const reco_model *model, const reco_bank *bank,
                               const char *pairs, const char *embeddings, reco_pair_set *set)
 {
     reco_status status = RECO_OK;
     char *cache = NULL;
+    bool made = false;
     if (embeddings) {
         status = reco_check_embeddings(c->ctx, embeddings, a->encoder, bank, NULL);
         if (status == RECO_OK) status = reco_pair_set_load(c->ctx, set, embeddings);
@@ -316,10 +319,17 @@ static reco_status load_pairs(cli *c, const args *a, const reco_model *model, co
         if (asprintf(&cache, "%s%s%s", a->cache ? a->cache : a->out, a->cache ? "" : ".pairs",
                      pairs == a->val_pairs ? ".val" : "") < 0)
             return RECO_E_NOMEM;
+        made = access(cache, F_OK) != 0;
         status = embed_pairs(c, pairs, model, cache);
         if (status == RECO_OK) status = reco_pair_set_load(c->ctx, set, cache);
-        free(cache);
     }
+    if (status == RECO_OK && (embeddings || pairs) && set->n < RECO_TRAIN_MIN_PAIRS) {
+        if (made) cli_remove_folder(cache);
+        cli_error("%s: %zu pair%s, want %d or more", embeddings ? embeddings : pairs, set->n, cli_s(set->n),
+                  RECO_TRAIN_MIN_PAIRS);
+        status = RECO_E_ARG;
+    }
+    free(cache);
     if (status == RECO_OK && set->n && set->d != reco_bank_get_info(bank)->d) {
         cli_error("%s: embeddings of %zu, the bank holds %zu", embeddings ? embeddings : pairs, set->d,
                   reco_bank_get_info(bank)->d);

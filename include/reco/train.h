@@ -15,6 +15,8 @@ extern "C" {
 /* Fraction of captions that may be held out at a time. */
 #define RECO_VALIDATION_MIN 0.01
 #define RECO_VALIDATION_MAX 0.5
+/* Fewest pairs that are trained on, or judged by. */
+#define RECO_TRAIN_MIN_PAIRS 10
 
 /* Raised by hand whenever the same pairs and options would come to another layer: what was trained or begun by another rule is then
  * not taken up, neither by `reco train` nor by a study. */

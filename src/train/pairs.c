@@ -1,8 +1,6 @@
 #include "train/train_internal.h"
 #include "io/io.h"
 
-enum { LEAST_PAIRS = 10 };
-
 /* What rows [first, end), of these ids of the bank [end - first], say of themselves: their captions and the names of their
  * pictures. */
 static reco_status read_keys(reco_job *job, size_t first, size_t end, const int64_t *ids)
@@ -212,10 +210,10 @@ bool reco_job_has_twin(const reco_job *job, size_t i)
 
 static reco_status check_count(reco_ctx *ctx, const char *what, size_t n)
 {
-    return n >= LEAST_PAIRS && n < UINT32_MAX / 2
+    return n >= RECO_TRAIN_MIN_PAIRS && n < UINT32_MAX / 2
                ? RECO_OK
-               : reco_fail(ctx, RECO_E_ARG, "train: %zu %s%s, want %d..%u", n, what, reco_s(n), LEAST_PAIRS,
-                           UINT32_MAX / 2);
+               : reco_fail(ctx, RECO_E_ARG, "train: %zu %s%s, want %d..%u", n, what, reco_s(n),
+                           RECO_TRAIN_MIN_PAIRS, UINT32_MAX / 2);
 }
 
 reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)

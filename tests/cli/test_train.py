@@ -307,7 +307,7 @@ class Train(Case):
         done = self.reco("train", "--bank", "b", "--val-embeddings", "val", "--val-pairs", "x.csv", "--out", "x", code=2)
         self.assertIn("want one of --val-pairs and --val-embeddings", done.stderr)
         self.world(9, 9, "nine")
-        self.fails("train", "--bank", "b", "--val-embeddings", "nine", "--out", "x", says=["9 validation pairs, want 10.."])
+        self.fails("train", "--bank", "b", "--val-embeddings", "nine", "--out", "x", says=["nine: 9 pairs, want 10 or more"])
         self.world(20, 9, "wide", width=40)
         self.fails("train", "--bank", "b", "--val-embeddings", "wide", "--out", "x", says=["wide: embeddings of 40, the bank holds 32"])
         self.assertFalse((self.dir / "x").exists())
@@ -409,6 +409,13 @@ class Train(Case):
         others = self.pairs(40, "others.csv", first=80)
         self.fails("train", "--model", MODEL, "--bank", "b", "--pairs", others, "--out", "o.safetensors", "--cache", "cache",
                    says=["cache: holds the embeddings of other pairs; remove it, or name another folder with --cache"])
+        few = ["train", "--model", MODEL, "--bank", "b", "--out", "few.safetensors"]
+        for n in (1, 9):
+            self.fails(*few, "--pairs", self.pairs(n, "few.csv", first=200), says=["few.csv: ", f" {n} pair", "want 10 or more"])
+        self.fails(*few, "--val-pairs", self.pairs(1, "few.csv", first=200), says=["few.csv: 1 pair, want 10 or more"])
+        self.fails(*few, "--batch", "1", code=2, says=["--batch = 1, want 2..65536"])
+        self.assertEqual(list(self.dir.glob("few.s*")), [])
+        self.assertEqual(self.json(*few, "--pairs", self.pairs(12, "few.csv", first=200), "--steps", "3", "--batch", "65536")["pairs"], 12)
         (self.dir / "bad.safetensors").write_bytes(b"\xff" * 100)
         self.fails("search", "--model", MODEL, "--bank", "b", "--fusion", "bad.safetensors", "--text", "x", says=["bad.safetensors"])
 
