@@ -220,6 +220,17 @@ class Bank(OnServers):
         self.reco("bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--out", bank)
         self.assertEqual(self.rows(bank), want)
 
+    def test_two_banks_are_not_written_as_one(self):
+        banks = []
+        for name, n in (("e", 60), ("f", 20)):
+            embeddings(self.dir / name, n, seed=n, first=n)
+            banks.append(self.fresh(1, name))
+            self.reco("bank", "build", "--embeddings", name, "--encoder", "ViT-B-32", "--out", banks[-1])
+        for both in (",".join(banks), ",".join(banks[::-1])):
+            for command in (["bank", "delete", both, "--id", "3"], ["bank", "add", "--embeddings", "f", "--encoder", "ViT-B-32", both]):
+                self.fails(*command, says=["was built of other pairs than", "two banks"])
+        self.assertEqual([self.json("bank", "info", bank)["rows"] for bank in banks], [60, 20])
+
     def test_one_writer(self):
         self.build(50)
         bank = self.fresh(2)
@@ -284,6 +295,9 @@ class Others(OnServers):
         self.server.sql("DROP TABLE reco_pair; CREATE TABLE reco_pair(id bigint, caption text, image vector(4), text vector(4)); "
                         "CREATE TABLE reco_bank AS SELECT 8 AS d", "bad")
         says("bad", "reco_bank says d = 8")
+        for rows, next_id in ((-1, 0), (2**62, 0), (0, -1), (0, 2**63 - 1)):
+            self.server.sql(f"DROP TABLE reco_bank; CREATE TABLE reco_bank AS SELECT 4 AS d, {rows}::int8 AS rows, {next_id}::int8 AS next_id", "bad")
+            says("bad", f"rows = {rows}, next_id = {next_id}, want 0 or more")
         self.server.sql("UPDATE pg_extension SET extversion = '0.4.4' WHERE extname = 'vector'", "bad")
         says("bad", "pgvector 0.4.4", "ALTER EXTENSION vector UPDATE")
         url, _ = self.view("long", norm=3.0)

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-#define WANT_PGVECTOR "0.5.0" /* the first with HNSW */
+#define WANT_PGVECTOR "0.5.0"        /* the first with HNSW */
+#define MOST_ROWS ((int64_t)1 << 53) /* of a server, so that all fit into a number */
 
 static const char *const questions[] = {
     "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'vector'), to_regclass('reco_pair') IS "
@@ -169,8 +170,15 @@ static reco_status take_settings(reco_ctx *ctx, void *arg, size_t shard, size_t 
     rows_there = json_object_get(settings, "rows");
     s->info.rows = json_integer_value(rows_there);
     l->counts[shard] = !json_is_integer(rows_there);
+    if (status == RECO_OK && (s->info.rows < 0 || s->info.rows > MOST_ROWS || s->info.next_id < 0 ||
+                              s->info.next_id > RECO_BANK_MAX_ID))
+        status = reco_fail(
+            ctx, RECO_E_FORMAT,
+            "%s: reco_bank says rows = %lld, next_id = %lld, want 0 or more, at most 2^53 and 2^62",
+            s->label, (long long)s->info.rows, (long long)s->info.next_id);
     s->is_ours &= json_is_integer(rows_there) && json_object_get(settings, "next_id") != NULL;
-    *l->changes += json_integer_value(json_object_get(settings, "changes"));
+    *l->changes = (int64_t)((uint64_t)*l->changes +
+                            (uint64_t)json_integer_value(json_object_get(settings, "changes")));
     json_decref(settings);
     return status;
 }

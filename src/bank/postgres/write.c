@@ -81,16 +81,16 @@ typedef struct standing {
     struct {
         bool built, done, known;
         int64_t next, first, next_id;
-    } * at; /* [shards] */
+        uint64_t bank; /* hash of what it was built of */
+    } * at;            /* [shards] */
 } standing;
 
 static reco_status ask_standing(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
 {
     const standing *s = arg;
     (void)ctx, (void)shard, (void)i;
-    call->sql =
-        "SELECT b.job = $1, j.next, j.done, j.first, b.next_id FROM reco_bank b LEFT JOIN reco_job j ON "
-        "j.key = $1";
+    call->sql = "SELECT b.job = $1, j.next, j.done, j.first, b.next_id, b.job FROM reco_bank b "
+                "LEFT JOIN reco_job j ON j.key = $1";
     pg_text(call, s->job);
     return RECO_OK;
 }
@@ -105,6 +105,7 @@ static reco_status take_standing(reco_ctx *ctx, void *arg, size_t shard, size_t 
     s->at[shard].done = pg_get_bool(rows, 0, 2);
     s->at[shard].first = PQgetisnull(rows, 0, 3) ? -1 : pg_get_int(rows, 0, 3);
     s->at[shard].next_id = pg_get_int(rows, 0, 4);
+    s->at[shard].bank = reco_hash64(PQgetvalue(rows, 0, 5), (size_t)PQgetlength(rows, 0, 5), 0);
     return RECO_OK;
 }
 
@@ -126,10 +127,16 @@ static reco_status ask_retreat(reco_ctx *ctx, void *arg, size_t shard, size_t i,
 /* A commit that was cut off between two servers: back to the one that is least far. */
 static reco_status reconcile(reco_ctx *ctx, pg_writer *p, standing *s, size_t *least)
 {
+    *least = 0;
+    /* Else rows of the one would be taken back since the other has fewer. */
+    for (size_t i = 1; i < p->set.n; i++)
+        if (s->at[i].bank != s->at[0].bank)
+            return reco_fail(ctx, RECO_E_MISMATCH,
+                             "%s: was built of other pairs than %s; they are of two banks",
+                             p->set.shards[i].label, p->set.shards[0].label);
     reco_mark mark = reco_scratch_mark(ctx);
     size_t *calls = reco_scratch(ctx, p->set.n, sizeof *calls, "servers");
     if (!calls) return RECO_E_NOMEM;
-    *least = 0;
     for (size_t i = 1; i < p->set.n; i++)
         if (s->at[i].next_id < s->at[*least].next_id ||
             (s->at[i].next_id == s->at[*least].next_id &&
@@ -150,7 +157,7 @@ static reco_status stand(reco_ctx *ctx, pg_writer *p, const reco_bank_spec *spec
                          const reco_bank_info *info, uint64_t *next, int *done)
 {
     reco_bank_writer *w = &p->w;
-    size_t least;
+    size_t least = 0;
     standing s = {.job = job, .at = reco_scratch(ctx, p->set.n, sizeof *s.at, "servers")};
     if (!s.at) return RECO_E_NOMEM;
     const pg_work work = {.calls = 1, .send = ask_standing, .take = take_standing, .arg = &s, .bare = true};
