@@ -1,4 +1,4 @@
-/* reco/base.h: what every other header stands on: status codes, the context, hooks.
+/* reco/base.h: the basis of all other headers: status codes, contexts and hooks.
  *
  * Shapes in all headers: N bank rows, nq queries, d width, k neighbours, B batch, T tokens, H heads,
  * L layers; row-major always.
@@ -7,15 +7,17 @@
  * the hooks. It belongs to one thread at a time. Models, banks and fusion layers are immutable once
  * open and may be shared between threads, each thread with a context of its own.
  *
- * Structs of options and of results grow without breaking who was built before. Those that the caller has memory for end in `reserved`,
- * which is zero: a field that is added takes its place there and means with zero what was so before, so sizes stay (a test of these
- * headers asserts them). What an object says of itself (NAME_info, NAME_config) is borrowed from it, and grows at the end.
- * Set a struct of options to the NAME_INIT beside it where there is one, else to {0}, then the fields by name. Options whose `reserved` is
- * not zero ask for something that this library does not know yet, and are refused with RECO_E_ARG.
+ * Structs of options and of results can grow without breaking programs built with older headers. Those that
+ * the caller allocates end in `reserved`, which is zero: a new field takes its place there, and its value
+ * zero means the earlier behaviour, so sizes stay the same (a test of these headers asserts them).
+ * Properties of an object (NAME_info, NAME_config) are borrowed from it and grow at the end. Initialise a
+ * struct of options with its NAME_INIT if there is one, else with {0}, then set fields by name. Options
+ * whose `reserved` is not zero ask for something that this library does not know, and are refused with
+ * RECO_E_ARG.
  *
- * The library never exits, never prints and never reads the environment. Threads are OpenMP's; those that wait sleep, also where
- * OMP_WAIT_POLICY is not set. With GNU's runtime that takes some more threads, at most one for each processor, which sleep in the
- * process from the first work on several threads to its end. */
+ * The library never exits, never prints and never reads the environment. Threads are OpenMP's; waiting
+ * threads sleep, even if OMP_WAIT_POLICY is not set. With GNU's runtime, this takes additional threads, at
+ * most one per processor, which sleep from the first multi-threaded work until the process ends. */
 #ifndef RECO_BASE_H
 #define RECO_BASE_H
 
@@ -34,7 +36,8 @@ extern "C" {
 #define RECO_PRINTF(f, a)
 #endif
 
-/* Of these headers; reco_version() tells the library's. RECO_VERSION_NUMBER grows: 2000 is 0.2.0, 1002003 would be 1.2.3. */
+/* Version of these headers; reco_version() returns that of the library. RECO_VERSION_NUMBER is comparable:
+ * 2000 is 0.2.0, 1002003 would be 1.2.3. */
 #define RECO_VERSION "0.2.0"
 #define RECO_VERSION_MAJOR 0
 #define RECO_VERSION_MINOR 2
@@ -47,13 +50,13 @@ extern "C" {
 typedef enum reco_status {
     RECO_OK = 0,
     RECO_E_ARG = 1,         /* an argument is out of its documented range */
-    RECO_E_NOMEM = 2,       /* memory, or a documented limit on it, ran out */
-    RECO_E_IO = 3,          /* the operating system refused: missing file, disk full */
+    RECO_E_NOMEM = 2,       /* out of memory, or above a documented limit on it */
+    RECO_E_IO = 3,          /* the operating system failed: missing file, disk full */
     RECO_E_FORMAT = 4,      /* a file is not what it claims to be */
     RECO_E_MISMATCH = 5,    /* two things do not belong together: bank and encoder, d and d */
     RECO_E_UNSUPPORTED = 6, /* valid, but not something reco can do */
     RECO_E_NOTFOUND = 7,    /* no such row, tensor or key */
-    RECO_E_EXISTS = 8,      /* would overwrite something that is not ours to overwrite */
+    RECO_E_EXISTS = 8,      /* would overwrite something that reco did not create */
     RECO_E_BUSY = 9,        /* another writer holds the bank */
     RECO_E_CANCELLED = 10,  /* the progress hook asked to stop */
     RECO_E_INTERNAL = 11    /* a bug in reco or in a library below it */
@@ -62,22 +65,22 @@ typedef enum reco_status {
 /* The two modalities; also the two sides of a pair and of a fusion checkpoint. */
 typedef enum reco_side { RECO_IMAGE = 0, RECO_TEXT = 1 } reco_side;
 
-/* A set of sides, as bits: which are refined. */
+/* A set of sides, as bits: those that are refined. */
 typedef enum reco_sides {
     RECO_SIDES_NONE = 0,
     RECO_SIDES_IMAGE = 1,
     RECO_SIDES_TEXT = 2,
     RECO_SIDES_BOTH = 3,
-    RECO_SIDES_DEFAULT = 4 /* what training finds best, and writes into the checkpoint */
+    RECO_SIDES_DEFAULT = 4 /* the sides that training found best and wrote into the checkpoint */
 } reco_sides;
 
 typedef enum reco_precision {
-    RECO_PRECISION_AUTO = 0, /* bf16 where the CPU computes it, else f32 */
+    RECO_PRECISION_AUTO = 0, /* bf16 if the CPU supports it, else f32 */
     RECO_PRECISION_F32 = 1,
     RECO_PRECISION_BF16 = 2,
-    RECO_PRECISION_INT8 =
-        3 /* a model's transformer blocks in int8 (weights by channel, rows by token), the rest as AUTO; never
-                      chosen by AUTO */
+    /* transformer blocks in int8 (weights per channel, activations per token), the rest as AUTO; never
+     * chosen by AUTO */
+    RECO_PRECISION_INT8 = 3
 } reco_precision;
 
 /* "auto", "f32", "bf16", "int8"; a static string. */
@@ -92,10 +95,10 @@ typedef enum reco_dtype {
     RECO_DTYPE_I32 = 4,
     RECO_DTYPE_U8 = 5,
     RECO_DTYPE_F64 = 6,
-    RECO_DTYPE_KEEP = -1 /* in reco_refine_opts alone: the type that was read (float64 as float32) */
+    RECO_DTYPE_KEEP = -1 /* only in reco_refine_opts: the type that was read (float64 becomes float32) */
 } reco_dtype;
 
-/* Highest instruction set that kernels may use; AUTO is what the CPU has. */
+/* Highest instruction set that kernels may use; AUTO: the highest that the CPU supports. */
 typedef enum reco_isa {
     RECO_ISA_AUTO = 0,
     RECO_ISA_PLAIN = 1,
@@ -118,7 +121,7 @@ typedef struct reco_ctx_opts {
     reco_log_fn log;           /* may be NULL */
     reco_progress_fn progress; /* may be NULL */
     void *user;                /* handed to both hooks */
-    double wait; /* seconds that a bank's writer waits for another one to finish; 0 = does not */
+    double wait; /* seconds that a writer waits for another one to finish; 0: it doesn't wait */
     uint64_t reserved[RECO_RESERVED];
 } reco_ctx_opts;
 
@@ -143,11 +146,12 @@ RECO_API const char *reco_status_name(reco_status status);
 /* RECO_VERSION of the library; a static string. */
 RECO_API const char *reco_version(void);
 
-/* The first character of a text that has `bytes` > 0: how many bytes it takes, and whether a terminal would obey it instead of
- * showing it: a control character (C0, C1, DEL), a mark that turns the direction of writing, a line separator. */
+/* Return the number of bytes of the first character of a text of `bytes` > 0. *control: whether a terminal
+ * would obey the character instead of showing it: a control character (C0, C1, DEL), a mark that changes
+ * the direction of writing, or a line separator. */
 RECO_API size_t reco_text_next(const char *text, size_t bytes, int *control);
-/* A text as it may be shown: a '?' in the place of each such character, and of a postgresql:// URL neither user nor password nor
- * parameters. It only gets shorter. */
+/* Make a text safe to show, in place: replace each such character with '?', and remove user, password and
+ * parameters from postgresql:// URLs. The text never gets longer. */
 RECO_API void reco_text_clean(char *text);
 
 /* Release memory that a reco function returned with the words "free with reco_free". NULL is fine. */
