@@ -66,6 +66,18 @@ class Filter:
         return _core.bank_filter_count(self._handle)
 
 
+def _without_secrets(path: str) -> str:
+    """Of URLs, no user, password and parameters; a password may hold what should have been escaped, so that in doubt more goes."""
+    shown = []
+    for url in re.split(r",(?=postgres(?:ql)?://)", path):
+        scheme, mark, rest = url.partition("://")
+        if scheme not in ("postgresql", "postgres"):
+            return path
+        before, _, host = rest.rpartition("@")
+        shown.append(scheme + mark + ("" if "?" in before else host.split("?")[0]))
+    return ",".join(shown)
+
+
 class Bank:
     """A bank, open: what was committed when it was opened is what it sees, and what it wrote itself.
 
@@ -101,8 +113,7 @@ class Bank:
         return Bank, (self.path,)
 
     def __repr__(self) -> str:
-        shown = re.sub(r"(postgres(?:ql)?://)(?:[^\s,]*@)?([^\s,?]*)(?:\?[^\s,]*)?", r"\1\2", self.path)  # no password
-        return f"<reco.Bank {shown!r}: {len(self)} pairs, d = {self.d}>"
+        return f"<reco.Bank {_without_secrets(self.path)!r}: {len(self)} pairs, d = {self.d}>"
 
     # ---- writing ----
 

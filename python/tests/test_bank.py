@@ -189,3 +189,15 @@ def test_as_the_program(vectors: tuple[reco.Bank, Any, Any], cli: Any, tmp_path:
     scores, ids = bank.search(image[:200], 7, side="text")
     assert np.array_equal(np.load(tmp_path / "hits" / "ids.npy"), ids)
     assert np.array_equal(np.load(tmp_path / "hits" / "scores.npy"), scores)
+
+
+@pytest.mark.parametrize("path, shown", [
+    ("shop@home?.bank", "shop@home?.bank"),
+    ("postgresql://me:secret@h:1/d?password=secret", "postgresql://h:1/d"),
+    ("postgres://me:se,cr et/@h/d,postgresql://i/e", "postgres://h/d,postgresql://i/e"),
+    ("postgresql://h/d?user=a@b&password=secret", "postgresql://"),
+])
+def test_no_password_is_shown(path: str, shown: str) -> None:
+    from reco.bank import _without_secrets
+
+    assert _without_secrets(path) == shown
