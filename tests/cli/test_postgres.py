@@ -120,6 +120,7 @@ class Bank(OnServers):
             self.reco("bank", "add", "--embeddings", "more", "--encoder", "ViT-B-32", b)
             self.assertEqual(self.json("bank", "delete", b, "--id", "3", "60", "999"), {"deleted": 2, "missing": 1})
             self.assertEqual(self.json("bank", "delete", b, "--uri", "5.png", "none.png"), {"deleted": 1, "missing": 1})
+        self.assertEqual(self.json("bank", "delete", bank, "--where", "(meta->>'n')::int < 0")["deleted"], 0)
         self.assertEqual(self.json("bank", "delete", bank, "--where", "(meta->>'n')::int IN (8, 71)"),
                          self.json("bank", "delete", "folder", "--where", "json_extract(meta,'$.n') IN (8, 71)"))
         self.assertEqual(self.rows(bank), self.rows("folder"))

@@ -105,12 +105,14 @@ static reco_status pick_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uin
 static reco_status pick_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where, uint64_t *n)
 {
     int64_t ids[PAGE];
-    size_t page = PAGE;
-    for (int64_t from = 0; page == PAGE; from = ids[page - 1] + 1) {
+    size_t page;
+    int64_t from = 0;
+    do {
         RECO_TRY(reco_bank_select(ctx, d->bank, where, from, PAGE, ids, &page));
         RECO_TRY(add(ctx, d->own, ids, page));
         *n += page;
-    }
+        if (page) from = ids[page - 1] + 1;
+    } while (page == PAGE);
     return RECO_OK;
 }
 

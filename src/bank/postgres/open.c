@@ -46,7 +46,7 @@ static reco_status take_changes(reco_ctx *ctx, void *arg, size_t shard, size_t i
 {
     int64_t *changes = arg;
     (void)ctx, (void)shard, (void)i;
-    if (PQntuples(rows) == 1) *changes += pg_get_int(rows, 0, 0);
+    if (PQntuples(rows) == 1) *changes = (int64_t)((uint64_t)*changes + (uint64_t)pg_get_int(rows, 0, 0));
     return RECO_OK;
 }
 
