@@ -44,15 +44,15 @@ static void check(eval_args *a, struct argp_state *state)
         argp_error(state, "--joint goes with --embeddings and classes");
     if (a->dataset) cli_need(state, a->z.model_dir, "--model");
     if (a->dataset && (a->labels || a->class_embeddings || a->groups))
-        argp_error(state, "--dataset brings its own labels and classes, and has no groups");
+        argp_error(state, "--dataset has its own labels and classes, and no groups");
     if (a->cache && a->no_cache) argp_error(state, "want one of --cache and --no-cache");
     if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
     if (a->retrieval && (a->labels || a->z.class_file || a->class_embeddings))
-        argp_error(state, "--retrieval is among captions, and takes no classes and labels");
+        argp_error(state, "--retrieval ranks captions, and takes no classes or labels");
     if (a->groups && a->z.images) argp_error(state, "--groups goes with --embeddings or --labels");
     if (several(a)) a->controls = true;
     if ((a->details || a->page || a->classifier) && (a->controls || a->retrieval))
-        argp_error(state, "--details, --explain and --save-classifier are of one run among classes");
+        argp_error(state, "--details, --explain and --save-classifier need a single run among classes");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)

@@ -341,7 +341,7 @@ reco_status eval_load_embeddings(cli *c, eval_args *a, eval_question *q)
         z->among.model = z->model;
         z->among.scale = z->model ? 0 : s.pictures.logit_scale;
         if (a->joint && !a->class_embeddings && !z->model) {
-            cli_error("--joint wants classes apart from the questions: --class-embeddings, or --classes "
+            cli_error("--joint needs classes apart from the questions: --class-embeddings, or --classes "
                       "and --model");
             status = RECO_E_ARG;
         }

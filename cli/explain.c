@@ -43,7 +43,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         cli_need(state, a->n ? a : NULL, "IMAGE or --text");
-        if (a->z.images) argp_error(state, "--images is no option here: name the pictures");
+        if (a->z.images)
+            argp_error(state, "--images is not an option here: give the pictures as arguments");
         for (size_t i = 0; i < a->n && a->z.class_file; i++)
             if (a->questions[i].own == RECO_TEXT) argp_error(state, "--text goes without --classes");
         if (!a->common->json) cli_need(state, a->out, "--out");

@@ -141,7 +141,7 @@ int cmd_refine(int argc, char **argv)
         if (own) a.memory.sides = reco_fusion_get_config(fusion)->sides;
         if (a.concat && a.weight < 0) status = reco_fusion_get_concat(c.ctx, fusion, &a.weight);
         if (status == RECO_E_ARG)
-            cli_error("%s: training left no weight to concatenate with; say it with --concat=A", a.fusion);
+            cli_error("%s: training set no weight for concatenation; give one with --concat=A", a.fusion);
         if (a.concat) a.how.concat = a.weight;
         refined = cli_refined(fusion, a.memory.sides, own);
         if (status == RECO_OK)

@@ -450,7 +450,7 @@ static reco_status check_outputs(cli *c, const args *a)
     if (status == RECO_OK && a->train.neighbours)
         status = cli_output(c, a->train.neighbours, RECO_OUT_FILE, a->model, inputs, n);
     if (status == RECO_OK && a->train.log && strcmp(a->train.log, a->out) == 0) {
-        cli_error("%s: --log and --out are one file", a->out);
+        cli_error("%s: --log and --out are the same file", a->out);
         status = RECO_E_ARG;
     }
     return status;

@@ -84,7 +84,7 @@ reco_status reco_fetch_open(reco_ctx *ctx, reco_fetch **out, const reco_fetch_op
                          opts->endpoint);
     for (const char *c = opts->token; c && *c; c++)
         if (*c <= ' ' || *c > '~')
-            return reco_fail(ctx, RECO_E_ARG, "the token has a character that no token has");
+            return reco_fail(ctx, RECO_E_ARG, "the token contains a character that tokens can't contain");
     reco_status status = RECO_E_NOMEM;
     reco_fetch *f = reco_alloc(ctx, 1, sizeof *f, "connection");
     if (!f) return RECO_E_NOMEM;
@@ -218,7 +218,7 @@ static reco_status begin(transfer *t, long http)
     reco_fetch_answer *a = t->answer;
     a->from = http == 206 ? t->from : 0;
     if (http == 206 && (!t->has_range || t->range_from != t->from))
-        return reco_fail(t->ctx, RECO_E_FORMAT, "%s: the server sent another part than was asked for",
+        return reco_fail(t->ctx, RECO_E_FORMAT, "%s: the server sent a different range than requested",
                          t->path);
     a->size = http == 206 ? t->range_size : t->length;
     if (a->size == UINT64_MAX && http == 206 && t->length != UINT64_MAX) a->size = t->from + t->length;
@@ -301,7 +301,7 @@ static int on_progress(void *user, curl_off_t total, curl_off_t now, curl_off_t 
 static reco_status explain(transfer *t, CURLcode code, const char *detail)
 {
     if (t->status != RECO_OK) return t->status;
-    if (t->refused) return reco_fail(t->ctx, RECO_E_ARG, "%s: leads to a private address", t->path);
+    if (t->refused) return reco_fail(t->ctx, RECO_E_ARG, "%s: resolves to a private address", t->path);
     if (t->stalled) code = CURLE_OPERATION_TIMEDOUT;
     if (code == CURLE_OPERATION_TIMEDOUT && t->f->guard.on)
         return reco_fail(t->ctx, RECO_E_IO, "%s: did not come in time", t->path);
@@ -358,7 +358,7 @@ static reco_status guard(transfer *t, const char *url)
     const reco_fetch_guard *g = &t->f->guard;
     double left = g->until - reco_now();
     if (!is_allowed(g, url))
-        return reco_fail(t->ctx, RECO_E_ARG, "%.200s: is of no host that may be fetched from", url);
+        return reco_fail(t->ctx, RECO_E_ARG, "%.200s: its host is not one that may be fetched from", url);
     if (left <= 0) return reco_fail(t->ctx, RECO_E_IO, "%s: did not come in time", t->path);
     curl_easy_setopt(t->f->curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(t->f->curl, CURLOPT_OPENSOCKETDATA, t);
@@ -408,7 +408,7 @@ static reco_status hop(transfer *t, const char *url, struct curl_slist *range, c
     if (http < 300 || http > 399 || http == 304) return RECO_OK;
     curl_easy_getinfo(c, CURLINFO_REDIRECT_URL, &location);
     if (!location)
-        return reco_fail(t->ctx, RECO_E_FORMAT, "%s: HTTP %ld without a place to go to", t->path, http);
+        return reco_fail(t->ctx, RECO_E_FORMAT, "%s: HTTP %ld without a Location", t->path, http);
     if (!has_scheme(location, "https") && !(has_scheme(location, "http") && has_scheme(url, "http")))
         return reco_fail(t->ctx, RECO_E_FORMAT, "%s: redirected to %.100s, want https", t->path, location);
     *next = reco_strdup(t->ctx, location);

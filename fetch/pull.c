@@ -30,11 +30,10 @@ static reco_status refused(const reco_pull *p, const char *file, long http)
     const char *colon = file ? ": " : "";
     if (!file) file = "";
     if (http == 401 || http == 403)
-        return reco_fail(
-            p->ctx, RECO_E_IO,
-            "%s%s%s: HTTP %ld from %s: no such model, or one that wants a token with access to it "
-            "(HF_TOKEN)",
-            p->name, colon, file, http, p->endpoint);
+        return reco_fail(p->ctx, RECO_E_IO,
+                         "%s%s%s: HTTP %ld from %s: no such model, or one that needs a token with access "
+                         "to it (HF_TOKEN)",
+                         p->name, colon, file, http, p->endpoint);
     if (http == 404)
         return reco_fail(p->ctx, RECO_E_NOTFOUND, "%s%s%s: HTTP 404: not at %s in revision %s", p->name,
                          colon, file, p->endpoint, p->revision);
@@ -69,7 +68,7 @@ static reco_status list(reco_pull *p)
     reco_status status = reco_fetch_text(p->ctx, p->fetch, url, &text, &bytes, MAX_LIST, &answer);
     if (status == RECO_OK && answer.http != 200) status = refused(p, NULL, answer.http);
     if (status == RECO_OK && !(p->list = json_loadb(text, bytes, 0, &error)))
-        status = reco_fail(p->ctx, RECO_E_FORMAT, "%s: not the JSON of a hub: %s", url, error.text);
+        status = reco_fail(p->ctx, RECO_E_FORMAT, "%s: not a hub's JSON: %s", url, error.text);
     if (status == RECO_OK) status = reco_pull_check_list(p);
     const char *sha = json_string_value(json_object_get(p->list, "sha"));
     if (status == RECO_OK && sha &&
@@ -131,10 +130,10 @@ static reco_status verify(download *d, const char *partial, const reco_fetch_ans
     bool use_git = !*want_sha && *want_git;
     if (fstat(d->fd, &info) != 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", partial);
     if (a->size != UINT64_MAX && (uint64_t)info.st_size != a->size)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: %llu bytes came, want %llu", d->p->name, d->file,
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: received %llu bytes, want %llu", d->p->name, d->file,
                          (unsigned long long)info.st_size, (unsigned long long)a->size);
     if (json_is_integer(bytes) && (json_int_t)info.st_size != json_integer_value(bytes))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: %llu bytes came, the hub lists %lld", d->p->name,
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s: received %llu bytes, the hub lists %lld", d->p->name,
                          d->file, (unsigned long long)info.st_size, (long long)json_integer_value(bytes));
     if (*want_sha || use_git)
         RECO_TRY(reco_digest_file(ctx, partial, use_git ? NULL : sha256, use_git ? git : NULL));

@@ -121,7 +121,7 @@ reco_status reco_pull_choose(reco_pull *p, reco_status (*get)(reco_pull *p, cons
     const char *config = find(p, "config.json"), *open_clip = find(p, "open_clip_config.json");
     if (!config && !open_clip)
         return reco_fail(p->ctx, RECO_E_UNSUPPORTED,
-                         "%s: neither config.json nor open_clip_config.json there", p->name);
+                         "%s: the hub has neither config.json nor open_clip_config.json", p->name);
     if (config) {
         json_t *root = NULL;
         RECO_TRY(get(p, config, false));

@@ -93,7 +93,7 @@ static reco_status lock(reco_pull *p)
     p->lock = open(p->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (p->lock < 0) return reco_fail_errno(p->ctx, RECO_E_IO, "%s", p->work);
     if (flock(p->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        return reco_fail(p->ctx, RECO_E_BUSY, "%s: another pull is at work there", p->work);
+        return reco_fail(p->ctx, RECO_E_BUSY, "%s: another pull is running there", p->work);
     return RECO_OK;
 }
 
@@ -115,8 +115,8 @@ reco_status reco_pull_prepare(reco_pull *p, bool *done)
         RECO_TRY(reco_json_load(p->ctx, &old, p->state_path));
         if (strcmp(text_of(old, "name"), p->name) != 0 ||
             strcmp(text_of(old, "endpoint"), p->endpoint) != 0) {
-            reco_fail(p->ctx, RECO_E_EXISTS, "%s: is of a pull of %s from %s; finish or remove it", p->work,
-                      text_of(old, "name"), text_of(old, "endpoint"));
+            reco_fail(p->ctx, RECO_E_EXISTS, "%s: belongs to a pull of %s from %s; finish or remove it",
+                      p->work, text_of(old, "name"), text_of(old, "endpoint"));
             json_decref(old);
             return RECO_E_EXISTS;
         }

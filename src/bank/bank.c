@@ -129,9 +129,10 @@ reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, fl
 {
     if (n < 1 || n > 100000)
         return reco_fail(ctx, RECO_E_ARG, "bank: recall of %zu rows, want 1..100000", n);
-    return bank->ops->measure ? bank->ops->measure(ctx, bank, n, recall)
-                              : reco_fail(ctx, RECO_E_UNSUPPORTED,
-                                          "bank: it lies on no server, whose indexes have a recall");
+    return bank->ops->measure
+               ? bank->ops->measure(ctx, bank, n, recall)
+               : reco_fail(ctx, RECO_E_UNSUPPORTED,
+                           "bank: it is a folder; only servers have indexes whose recall is measured");
 }
 
 reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
@@ -200,7 +201,7 @@ reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, con
                                     bool preview)
 {
     *out = NULL;
-    if (back) RECO_TRY(reco_bank_check_folder(ctx, path, "rows that are deleted on a server are gone"));
+    if (back) RECO_TRY(reco_bank_check_folder(ctx, path, "rows deleted on a server cannot be restored"));
     return reco_bank_is_server(path) ? reco_pg_deletion_open(ctx, out, path, preview)
                                      : reco_folder_deletion_open(ctx, out, path, back, preview);
 }

@@ -429,7 +429,7 @@ reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_problem_fn fn
     verification v = {.dir = path, .fn = fn, .user = user, .health = health ? health : &unused};
     *v.health = (reco_bank_health){0};
     RECO_TRY(reco_bank_check_folder(ctx, path,
-                                    "a server looks after its files: see pg_amcheck and data checksums"));
+                                    "a server checks its own files: see pg_amcheck and data checksums"));
     reco_status status = check_all(ctx, &v);
     flush(&v);
     reco_directions_close(&v.directions);

@@ -15,7 +15,7 @@ typedef struct kind {
     }
 
 static const char pickle[] =
-    "is a Python pickle, as PyTorch saves, and is not read: save it as safetensors";
+    "is a Python pickle, as PyTorch saves, which reco does not read: save it as safetensors";
 static const char packed[] = "is an archive: unpack it";
 
 static const kind kinds[] = {
@@ -32,9 +32,9 @@ static const kind kinds[] = {
     KIND("\x80\003}", pickle),
     KIND("\x80\004\x95", pickle),
     KIND("\x80\005\x95", pickle),
-    KIND("GGUF", "is GGUF, llama.cpp's format, and is not read: fetch the model as safetensors"),
+    KIND("GGUF", "is GGUF, llama.cpp's format, which reco does not read: fetch the model as safetensors"),
     KIND("\x89HDF\r\n\032\n",
-         "is HDF5, TensorFlow's format, and is not read: save the model as safetensors"),
+         "is HDF5, TensorFlow's format, which reco does not read: save the model as safetensors"),
     KIND("\x1f\x8b", packed),
     KIND("\x28\xb5\x2f\xfd", packed),
     KIND("BZh", packed),
@@ -47,8 +47,8 @@ static const kind kinds[] = {
 /* A page's first word, past white space and a byte-order mark. */
 static const char *page(const char *text, size_t n)
 {
-    static const char html[] = "is an HTML page, not the file itself, as servers send to those who are not "
-                               "signed in: fetch it again";
+    static const char html[] =
+        "is an HTML page, not the file itself, as servers send if you are not signed in: fetch it again";
     static const kind pages[] = {
         KIND("<!doctype html", html),
         KIND("<html", html),
@@ -77,7 +77,7 @@ const char *reco_content_excuse(const void *data, size_t bytes)
     if (bytes > 262 && memcmp((const char *)data + 257, "ustar", 5) == 0) return packed;
     if (bytes > 4 && memcmp(data, "PK\003\004", 4) == 0 &&
         memmem(data, reco_min(bytes, 256), inner, sizeof inner - 1))
-        return "is a zip archive, as PyTorch saves, and is not read: save it as safetensors";
+        return "is a zip archive, as PyTorch saves, which reco does not read: save it as safetensors";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (bytes >= kinds[i].bytes && memcmp(data, kinds[i].begin, kinds[i].bytes) == 0)
             return kinds[i].is;

@@ -90,10 +90,9 @@ reco_status reco_reserved_of(reco_ctx *ctx, const char *what, const uint64_t *re
 {
     for (size_t i = 0; reserved && i < n; i++)
         if (reserved[i])
-            return reco_fail(
-                ctx, RECO_E_ARG,
-                "%s: options have reserved[%zu] = %llu, want 0: were they set to {0}, or made for a "
-                "reco newer than " RECO_VERSION "?",
-                what, i, (unsigned long long)reserved[i]);
+            return reco_fail(ctx, RECO_E_ARG,
+                             "%s: options have reserved[%zu] = %llu, want 0: initialise options with {0}; "
+                             "or were they made for a reco newer than " RECO_VERSION "?",
+                             what, i, (unsigned long long)reserved[i]);
     return RECO_OK;
 }

@@ -72,7 +72,7 @@ static reco_status is_file(reco_ctx *ctx, const char *path)
     else if (has_config(ctx, dir))
         reco_fail(ctx, status, "%s: not a folder, want the model folder that it lies in: %s", path, dir);
     else if (n && is)
-        reco_fail(ctx, status, "%s: %s, and want a model folder", path, is);
+        reco_fail(ctx, status, "%s: %s, want a model folder", path, is);
     else if (!reco_folder_foreign(ctx, path))
         reco_fail(ctx, status, "%s: not a folder, want a model folder", path);
     reco_free(dir);
@@ -103,8 +103,8 @@ static char *of_modules(reco_ctx *ctx, const char *dir, const json_t *modules, c
             return NULL;
         }
         if (*sub == '/' || strstr(sub, "..")) {
-            reco_fail(ctx, RECO_E_FORMAT, "%s: module %zu lies in \"%.80s\", want a folder in this one",
-                      path, i, sub);
+            reco_fail(ctx, RECO_E_FORMAT, "%s: module %zu is in \"%.80s\", want a folder in this one", path,
+                      i, sub);
             return NULL;
         }
         folder = sub;

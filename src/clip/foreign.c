@@ -104,7 +104,7 @@ static reco_status name_files(reco_ctx *ctx, const char *dir, const char *wanted
     if (own == n && best < n)
         return foreign(ctx, dir, name_of(paths[best]), kind_of(name_of(paths[best])), wanted);
     return reco_fail(ctx, RECO_E_IO, "%s: no %s and no %s.index.json in this folder%s%s", dir, wanted,
-                     wanted, own < n ? "; rename it, if it is what is meant: " : "",
+                     wanted, own < n ? "; rename it if it is the one you want: " : "",
                      own < n ? name_of(paths[own]) : "");
 }
 

@@ -55,7 +55,7 @@ static void three(reco_reader *r, float out[3], const char *key, const float *ot
     memcpy(out, otherwise, 3 * sizeof(float));
     if (r->status != RECO_OK) return;
     if (!value) {
-        r->status = reco_guess(r->ctx, r->model, "%s: [%g, %g, %g], for want of it in a file", key,
+        r->status = reco_guess(r->ctx, r->model, "%s: [%g, %g, %g], since no file gives it", key,
                                (double)out[0], (double)out[1], (double)out[2]);
         return;
     }
@@ -76,8 +76,7 @@ static size_t missing(reco_reader *r, const char *key, const char *what, size_t 
 {
     size_t assumed = r->object ? 224 : side;
     if (r->status == RECO_OK)
-        r->status =
-            reco_guess(r->ctx, r->model, "%s: %s %zu, for want of it in a file", key, what, assumed);
+        r->status = reco_guess(r->ctx, r->model, "%s: %s %zu, since no file gives it", key, what, assumed);
     return assumed;
 }
 
@@ -176,7 +175,7 @@ reco_status reco_preprocess_hf(reco_ctx *ctx, reco_model *model)
         r.object = root;
         r = reco_read_section(&r, "image_processor");
         if (!r.object)
-            RECO_GO(reco_guess(ctx, model, "no preprocessor_config.json: as %s does by default",
+            RECO_GO(reco_guess(ctx, model, "no preprocessor_config.json: the defaults of %s",
                                siglip ? "SiglipImageProcessor" : "CLIPImageProcessor"));
     }
     read(&r, &model->preprocess, siglip, model->spec.image_size);

@@ -26,7 +26,7 @@ static reco_status open_clip(reco_ctx *ctx, reco_model *model)
                                 model->spec.vocab));
     } else {
         RECO_TRY(reco_tokenizer_builtin(ctx, &model->tokenizer));
-        RECO_TRY(reco_guess(ctx, model, "the configuration names no tokenizer: CLIP's, built in"));
+        RECO_TRY(reco_guess(ctx, model, "the configuration names no tokenizer: the built-in one of CLIP"));
     }
     reco_tokenizer_set_clean(model->tokenizer, model->clean);
     return RECO_OK;

@@ -24,11 +24,10 @@ static const char *where(const reco_loader *l, const reco_spec *spec, const char
 static reco_linear *projection(reco_loader *l, const char *name, size_t d, size_t width)
 {
     if (l->status == RECO_OK && !reco_weights_find(l->weights, name))
-        l->status =
-            reco_fail(l->ctx, RECO_E_UNSUPPORTED,
-                      "%s: no tensor %s: a tower without the projection to embeddings, as CLIPTextModel, "
-                      "CLIPVisionModel and classifiers are",
-                      l->weights->path, name);
+        l->status = reco_fail(l->ctx, RECO_E_UNSUPPORTED,
+                              "%s: no tensor %s: a tower without the projection to embeddings, such as "
+                              "CLIPTextModel, CLIPVisionModel or a classifier",
+                              l->weights->path, name);
     return reco_load_projection(l, "", name, d, width, false);
 }
 
@@ -99,7 +98,7 @@ reco_status reco_towers_hf(reco_ctx *ctx, reco_model *model)
          text = reco_weights_prefix(&model->weights, "text_model.");
     if (!spec->image.present || !spec->text.present || image == text) return RECO_OK;
     *(image ? &spec->text : &spec->image) = (reco_tower_spec){0};
-    return reco_guess(ctx, model, "the weights have no %s tower, which config.json describes: left out",
+    return reco_guess(ctx, model, "config.json describes a %s tower, which the weights lack: left out",
                       image ? "text" : "image");
 }
 

@@ -57,8 +57,7 @@ static reco_status refuse(reco_ctx *ctx, const char *path, size_t n)
 static reco_status open_json(reco_ctx *ctx, reco_records *r)
 {
     if (r->opts && r->opts->types)
-        return reco_fail(ctx, RECO_E_ARG, "types: are for CSV and TSV; %s says itself what is a number",
-                         r->path);
+        return reco_fail(ctx, RECO_E_ARG, "types: only for CSV and TSV; %s itself marks numbers", r->path);
     r->json.max_lines = r->opts && r->opts->max_lines ? r->opts->max_lines : MAX_LINES;
     return reco_window_open(ctx, &r->window, r->path, r->opts ? r->opts->encoding : NULL, false);
 }
@@ -119,7 +118,7 @@ static reco_status csv_text(reco_ctx *ctx, const char *text, size_t bytes, json_
     *reason = memchr(text, 0, bytes) ? "holds a NUL byte" : NULL;
     if (*reason || (*out = json_stringn(text, bytes))) return RECO_OK;
     if (reco_io_is_utf8(text, bytes)) return reco_fail_nomem(ctx, bytes, "csv field");
-    *reason = "is not UTF-8 (--encoding latin1 or another says how the file is written)";
+    *reason = "is not UTF-8 (give its encoding with --encoding, such as latin1)";
     return RECO_OK;
 }
 
@@ -243,7 +242,7 @@ static reco_status next_json(reco_ctx *ctx, reco_records *r, json_t **out)
     else if (!json_is_object(*out) || json->broken)
         set_bad(r, json->line, "want a JSON object");
     else if (losses.not_utf8 && means_damaged(r, *out))
-        set_bad(r, json->line, "is not UTF-8 (--encoding latin1 or another says how the file is written)");
+        set_bad(r, json->line, "is not UTF-8 (give its encoding with --encoding, such as latin1)");
     if (!r->bad[0]) {
         r->counts.dropped += losses.dropped;
         r->counts.repaired += losses.repaired > 0 || losses.not_utf8;

@@ -104,7 +104,7 @@ static reco_status add_column(reco_ctx *ctx, reco_io_table *t, size_t i)
     const char *text = reco_io_csv_field(&t->csv, i, &bytes);
     if (memchr(text, 0, bytes) || reco_utf8_errors(text, bytes))
         return reco_fail(ctx, RECO_E_FORMAT,
-                         "%s: header row: name of column %zu %s: --encoding says how the file is written "
+                         "%s: header row: name of column %zu %s: give its encoding with --encoding "
                          "(latin1, cp1252, utf-16le)",
                          t->path, i + 1, memchr(text, 0, bytes) ? "holds a NUL byte" : "is not UTF-8");
     while (bytes && strchr(" \t", *text)) text++, bytes--;

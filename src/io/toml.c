@@ -232,7 +232,7 @@ static reco_status value(parser *s, json_t **out, int depth);
 
 static reco_status array(parser *s, json_t **out, int depth)
 {
-    if (depth == MOST_DEPTH) return fail(s, "arrays too deep within each other");
+    if (depth == MOST_DEPTH) return fail(s, "arrays nested too deeply");
     reco_status status = RECO_OK;
     json_t *list = json_array(), *item = NULL;
     if (!list) return reco_fail_nomem(s->ctx, 64, "array");

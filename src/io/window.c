@@ -80,7 +80,7 @@ static reco_status open_source(reco_ctx *ctx, reco_window *w, const char *encodi
     s->unit = strncasecmp(name, "utf-16", 6) == 0 ? 2 : strncasecmp(name, "utf-32", 6) == 0 ? 4 : 1;
     s->convert = iconv_open("UTF-8", name);
     if (s->convert == NO_ICONV)
-        return reco_fail(ctx, RECO_E_ARG, "encoding \"%.40s\" is not known: iconv -l lists those that are",
+        return reco_fail(ctx, RECO_E_ARG, "encoding \"%.40s\" is not known: iconv -l lists the known ones",
                          name);
     return RECO_OK;
 }

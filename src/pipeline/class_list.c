@@ -141,10 +141,9 @@ static reco_status take_keys(reco_ctx *ctx, reco_class_list *list)
         if (!(list->keys[i] = reco_format(ctx, "%.*s", (int)key, entry))) return RECO_E_NOMEM;
         memmove(entry, entry + name, strlen(entry + name) + 1);
     }
-    reco_log(
-        ctx, RECO_LOG_INFO,
-        "%s: %s to %s in front of the names are taken for the classes' numbers, not for part of the names",
-        list->path, list->keys[0], list->keys[list->entries - 1]);
+    reco_log(ctx, RECO_LOG_INFO,
+             "%s: %s to %s before the names are read as class numbers, not as part of the names",
+             list->path, list->keys[0], list->keys[list->entries - 1]);
     return RECO_OK;
 }
 
@@ -159,8 +158,9 @@ static void drop_descriptions(reco_ctx *ctx, reco_class_list *list)
         cut++;
     }
     if (cut)
-        reco_log(ctx, RECO_LOG_INFO, "%s: what follows a tab is a description, and left out (%zu line%s)",
-                 list->path, cut, cut == 1 ? "" : "s");
+        reco_log(ctx, RECO_LOG_INFO,
+                 "%s: text after a tab is read as a description and ignored (%zu line%s)", list->path, cut,
+                 cut == 1 ? "" : "s");
 }
 
 /* ---- tables ---- */
@@ -282,9 +282,8 @@ reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, const cha
         if (list->entries && are_numbered(list, &ones)) RECO_GO(take_keys(ctx, list));
         if (ones)
             reco_log(ctx, RECO_LOG_WARN,
-                     "%s: the names begin with numbers from 1 on, which are taken for part of the names; "
-                     "with a tab "
-                     "or colon behind them they would not be",
+                     "%s: the names begin with numbers from 1 on, which are read as part of the names; a "
+                     "tab or colon after the numbers would make them class numbers",
                      path);
         drop_descriptions(ctx, list);
     }

@@ -249,7 +249,7 @@ reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_m
         if (status != RECO_OK) goto out;
     }
     RECO_GO(flush(ctx, &l));
-    if (set->n == 0) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s/test: not one picture could be used", dir));
+    if (set->n == 0) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s/test: no picture could be used", dir));
     if (retrieval) status = embed_captions(ctx, &l);
 out:
     clear(&l.now);

@@ -72,7 +72,7 @@ static reco_status begin(reco_ctx *ctx, staging *s, const char *out)
     if (flock(s->lock, LOCK_EX | LOCK_NB) != 0) {
         close(s->lock);
         s->lock = -1;
-        return reco_fail(ctx, RECO_E_BUSY, "%s: another export is at work", s->dir);
+        return reco_fail(ctx, RECO_E_BUSY, "%s: another export is running", s->dir);
     }
     clean(ctx, s->dir);
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {

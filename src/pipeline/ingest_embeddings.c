@@ -85,7 +85,7 @@ static reco_status find_missing(reco_ctx *ctx, const ingest *g, reco_pair_row *r
     if (!row->uri || !*row->uri)
         *bad = "no image";
     else if (strncasecmp(row->uri, "http://", 7) == 0 || strncasecmp(row->uri, "https://", 8) == 0)
-        *bad = "the image is a URL, and reco fetches none";
+        *bad = "the image is a URL, which reco does not fetch";
     else if (!(row->path = reco_resolve_path(ctx, g->inside, row->uri)))
         return RECO_E_NOMEM;
     return RECO_OK;
@@ -207,11 +207,10 @@ static reco_status open_source(reco_ctx *ctx, ingest *g, const char *embeddings,
     const bool image = reco_embeddings_has(g->source, RECO_IMAGE),
                text = reco_embeddings_has(g->source, RECO_TEXT);
     if (image && text && g->model)
-        return reco_fail(
-            ctx, RECO_E_ARG,
-            "%s: has both sides, so that there is nothing to embed, want no --model; whose they are "
-            "is told with --encoder",
-            embeddings);
+        return reco_fail(ctx, RECO_E_ARG,
+                         "%s: has both sides, so there is nothing to embed; leave out --model, and name "
+                         "the encoder with --encoder",
+                         embeddings);
     if (!g->model && !(image && text)) return one_side(ctx, embeddings, image);
     RECO_TRY(reco_embeddings_need_metadata(ctx, g->source));
     if (g->model && !reco_embeddings_has_metadata(g->source))
@@ -248,8 +247,8 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
     RECO_GO(reco_provenance_of(ctx, embeddings, opts ? opts->encoder : NULL, &from));
     RECO_GO(check_model(ctx, &g, embeddings, &from));
     if (from.refined)
-        reco_log(ctx, RECO_LOG_WARN, "%s: was refined; a memory wants embeddings as the encoder made them",
-                 embeddings);
+        reco_log(ctx, RECO_LOG_WARN,
+                 "%s: was refined; a bank needs the embeddings as the encoder made them", embeddings);
     if (!(g.inside = inside = reco_path_join(ctx, embeddings, "metadata"))) RECO_GO(RECO_E_NOMEM);
     g.exported = from.exported;
     uint64_t n = reco_embeddings_rows(g.source);

@@ -194,7 +194,7 @@ static reco_status make_pairs(reco_ctx *ctx, ingest *g)
         if (taken)
             RECO_TRY(fail_member(
                 ctx, g, p->name,
-                "the caption of its key is given to another picture, and it has none of its own"));
+                "the caption of its key belongs to another picture, and it has none of its own"));
         else
             RECO_TRY(emit(ctx, g, taken = p, words, json ? json : p->json));
     }

@@ -137,8 +137,8 @@ static const char *judge(const taken *uri, const taken *caption, reco_pair_need 
     if (need == RECO_NEED_BOTH && !uri->text) return "no image";
     if (need == RECO_NEED_BOTH &&
         (strncasecmp(uri->text, "http://", 7) == 0 || strncasecmp(uri->text, "https://", 8) == 0))
-        return "the image is a URL: reco fetches none, img2dataset does (bank build --tars reads what it "
-               "writes)";
+        return "the image is a URL, which reco does not fetch; img2dataset does (bank build --tars reads "
+               "what it writes)";
     if (need == RECO_NEED_BOTH && !caption->text) return caption->blank ? "text is empty" : "no text";
     if (caption->text && strlen(caption->text) > RECO_CAPTION_MAX) return "text longer than 65536 bytes";
     return NULL;

@@ -125,11 +125,10 @@ reco_status reco_provenance_of(reco_ctx *ctx, const char *dir, const char *encod
     reco_provenance said = {0};
     RECO_TRY(reco_provenance_read(ctx, dir, p));
     if (p->concat)
-        return reco_fail(
-            ctx, RECO_E_UNSUPPORTED,
-            "%s: holds what refine --concat wrote, embeddings twice as wide as the encoder's; want "
-            "those that it was made from",
-            dir);
+        return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                         "%s: holds what refine --concat wrote, embeddings twice as wide as the encoder's; "
+                         "want the original ones",
+                         dir);
     if (!encoder) return RECO_OK;
     RECO_TRY(told(ctx, encoder, &said));
     if (!reco_encoder_matches(p->encoder, p->fingerprint, said.encoder, said.fingerprint))

@@ -43,8 +43,8 @@ static reco_status finish(reco_ctx *ctx, reco_query_set *set, const char *path,
 {
     if (set->total == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", path);
     if (set->n == 0)
-        return reco_fail(ctx, RECO_E_FORMAT,
-                         "%s: no row is an embedding: each of %zu is zero or not finite", path, set->total);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: no row is an embedding: all %zu are zero or not finite",
+                         path, set->total);
     for (size_t i = 1; i <= bad && opts->failure; i++)
         opts->failure(opts->user, set->at[set->total - i], "", "is zero or not finite");
     return RECO_OK;

@@ -175,7 +175,7 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
                           reco_embeddings_width(f.e), config.d));
     RECO_GO(reco_provenance_check(ctx, &p, in, memory->bank, memory->fusion));
     if (p.refined & (int)sides)
-        reco_log(ctx, RECO_LOG_WARN, "%s: has been refined already, and is refined once more", in);
+        reco_log(ctx, RECO_LOG_WARN, "%s: was already refined, and is refined again", in);
     RECO_GO(check_usable(ctx, f.e, in, config.d));
     RECO_GO(make_room(ctx, &f));
     RECO_GO(reco_mkdirs(ctx, out));

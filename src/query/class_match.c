@@ -58,7 +58,7 @@ static reco_status same_class(reco_ctx *ctx, const reco_class_list *list, size_t
     const char *why =
         strcmp(x, y) == 0
             ? ""
-            : " (case, blanks and Unicode form do not count, nor what the tokenizer makes equal)";
+            : " (names are compared without case, blanks and Unicode form, and by their tokens)";
     if (list->is_folder)
         return reco_fail(ctx, RECO_E_EXISTS,
                          "%s: the folders \"%.200s\" and \"%.200s\" are the same class%s", list->path, x, y,
@@ -274,10 +274,9 @@ reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list, co
         bool differs = l.known < n;
         for (size_t i = 0; i < n; i++) differs |= by_key(list, label_texts[i]) != classes[i];
         if (differs)
-            reco_log(
-                ctx, RECO_LOG_WARN,
-                "%s: names of classes are numbers, so that labels which are numbers are taken for names",
-                list->path);
+            reco_log(ctx, RECO_LOG_WARN,
+                     "%s: some class names are numbers, so labels that are numbers are read as names",
+                     list->path);
         return RECO_OK;
     }
     if (!l.all_keys || l.known) return RECO_OK;
@@ -288,10 +287,10 @@ reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list, co
         reco_log(ctx, RECO_LOG_INFO, "labels are numbers: %s %s",
                  list->keys ? "those in" : "from 0, of the classes in", list->path);
         if (count_from_one(list, &l))
-            reco_log(ctx, RECO_LOG_WARN,
-                     "no label is 0 and one is %zu: where labels count from 1, put numbers in front of the "
-                     "names in %s",
-                     list->entries, list->path);
+            reco_log(
+                ctx, RECO_LOG_WARN,
+                "no label is 0 and one is %zu: if labels count from 1, put numbers before the names in %s",
+                list->entries, list->path);
         return RECO_OK;
     }
     if (!folders || !l.all_synset || n != list->entries || list->keys) return RECO_OK;

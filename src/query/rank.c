@@ -59,8 +59,7 @@ reco_status reco_classifier_rank(reco_ctx *ctx, const reco_classifier *c, const 
     if (!plain || !better || !p || !best) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_mixture_check(ctx, &m));
     if (!out->of && (out->p || out->score))
-        RECO_GO(reco_fail(ctx, RECO_E_ARG,
-                          "ranking: probabilities and cosines are of candidates that are listed"));
+        RECO_GO(reco_fail(ctx, RECO_E_ARG, "ranking: probabilities and cosines need a list of candidates"));
     for (size_t i = 0; i < f->n; i += some) {
         size_t k = reco_min(some, f->n - i);
         if (!refined)

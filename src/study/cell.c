@@ -101,8 +101,8 @@ reco_status study_cell_load(reco_ctx *ctx, study_cell *cell, const char *path, s
                     &right) != 0 ||
         strlen(right) != n || strspn(right, "01") != n || strlen(sides) >= sizeof cell->sides ||
         strlen(chosen) >= sizeof cell->chosen)
-        status =
-            reco_fail(ctx, RECO_E_FORMAT, "%s: is no cell of a study of %zu queries; remove it", path, n);
+        status = reco_fail(ctx, RECO_E_FORMAT, "%s: is not a cell of a study of %zu queries; remove it",
+                           path, n);
     if (status == RECO_OK) {
         snprintf(cell->sides, sizeof cell->sides, "%s", sides);
         snprintf(cell->chosen, sizeof cell->chosen, "%s", chosen);

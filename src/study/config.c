@@ -276,7 +276,7 @@ static reco_status check_inputs(const study_reader *r)
     for (int i = 0; i < 2; i++) {
         if (s->labels[i] && (!s->queries[i] || !study_is_embeddings(s->queries[i])))
             return study_bad(r, study_find(r, "", labels[i]),
-                             "none, since the labels of pictures stand in their table");
+                             "none, since the labels of pictures are in their table");
         if (s->queries[i] && !study_is_embeddings(s->queries[i])) why = queries[i];
     }
     if (s->pairs && !reco_path_is_dir(s->pairs)) why = "pairs";

@@ -87,7 +87,7 @@ static reco_status embed_queries(reco_ctx *ctx, study_data *data, const char *di
         data->is_new[data->n++] = x->is_new;
     }
     if (status == RECO_OK && data->n == 0)
-        status = reco_fail(ctx, RECO_E_NOTFOUND, "study: not one query could be read");
+        status = reco_fail(ctx, RECO_E_NOTFOUND, "study: no query could be read");
     reco_free(seen);
     return status;
 }

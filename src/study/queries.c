@@ -219,7 +219,7 @@ reco_status study_data_read(reco_ctx *ctx, study_data *data, const reco_study *s
     for (int i = 0; i < 2; i++)
         if (study->queries[i]) RECO_TRY(read_queries(ctx, data, study, i, opts));
     if (data->nqueries == 0)
-        return reco_fail(ctx, RECO_E_NOTFOUND, "%s: not one label is a class", study->queries[0]);
+        return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no label is a class", study->queries[0]);
     for (int i = 0; i < 2; i++)
         if (!(data->scale > 0)) data->scale = data->sets[i].logit_scale;
     if (!(data->scale > 0)) data->scale = data->class_set.logit_scale;

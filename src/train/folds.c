@@ -118,11 +118,10 @@ static reco_status deal(reco_job *job, linking *l)
     reco_free(filled);
     for (size_t i = 0; i < job->n; i++) job->fold[i] = job->fold[reco_root(l->parent, (uint32_t)i)];
     if (l->broken)
-        reco_log(
-            ctx, RECO_LOG_WARN,
-            "train: pictures and captions that many pairs share link more than %g of all pairs: %zu of "
-            "them are on both sides of the validation",
-            job->o.validation, l->broken);
+        reco_log(ctx, RECO_LOG_WARN,
+                 "train: shared pictures and captions link more than %g of all pairs: %zu of them are on "
+                 "both sides of the validation split",
+                 job->o.validation, l->broken);
     return RECO_OK;
 }
 

@@ -33,7 +33,8 @@ static reco_status make_key(const reco_job *job, char hex[40])
     reco_hash *h;
     memset(hex, 0, 40);
     if (info->segments == 0)
-        return reco_fail(ctx, RECO_E_UNSUPPORTED, "train: neighbours are kept of banks that are folders");
+        return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                         "train: neighbours can be cached only for banks that are folders");
     RECO_TRY(reco_hash_new(ctx, &h));
     reco_hash_update(h, counts, sizeof counts);
     reco_hash_update(h, job->reach, sizeof job->reach);
@@ -91,7 +92,7 @@ static reco_status map_file(reco_job *job, const char *path, size_t bytes)
     char start[sizeof magic];
     if (size > 0 &&
         (pread(k->fd, start, sizeof start, 0) != sizeof start || memcmp(start, magic, sizeof magic) != 0))
-        return reco_fail(ctx, RECO_E_EXISTS, "%s: is no file of neighbours", path);
+        return reco_fail(ctx, RECO_E_EXISTS, "%s: is not a file of neighbours", path);
     if (size != (off_t)bytes && ftruncate(k->fd, 0) != 0)
         return reco_fail_errno(ctx, RECO_E_IO, "%s", path);
     /* A page that finds no room when it is written ends the process; so room is made before. */

@@ -66,9 +66,9 @@ class Provenance(Case):
         self.assertEqual(self.says("r")["encoder"], "hf-quickgelu")
         self.assertEqual(self.says("r")["refined"], ["image", "text"])
         again = self.reco("refine", "--bank", "b", "--fusion", "mean", "--embeddings", "r", "--out", "rr")
-        self.assertIn("has been refined already", again.stderr)
+        self.assertIn("was already refined", again.stderr)
         for command in (["build", "--out", "of-refined"], ["add", "of-refined"]):
-            self.assertIn("r: was refined; a memory wants", self.reco("bank", *command, "--embeddings", "r").stderr)
+            self.assertIn("r: was refined; a bank needs", self.reco("bank", *command, "--embeddings", "r").stderr)
 
     def test_told(self):
         """--encoder for what was made elsewhere: a name, or a model folder with its fingerprint."""

@@ -256,7 +256,7 @@ class Train(Case):
         self.assertIn(made["best_step"], checks)
         self.assertEqual(checks[-1], stops[0])
         (self.dir / "folder").mkdir()
-        for log, says in (("folder", "folder"), ("no/such/log", "no/such"), ("b", "b"), ("f", "--log and --out are one file")):
+        for log, says in (("folder", "folder"), ("no/such/log", "no/such"), ("b", "b"), ("f", "--log and --out are the same file")):
             before = (self.dir / "f").read_bytes()
             self.fails("train", "--bank", "b", "--steps", "5", "--out", "f", "--log", log, says=[says])
             self.assertEqual((self.dir / "f").read_bytes(), before)

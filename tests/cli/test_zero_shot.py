@@ -116,11 +116,11 @@ class ZeroShot(Case):
             self.right("--classes", "k.txt", "--labels", "k.csv", how="numbers")
             self.right("--classes", "k.txt", "--labels", "l.csv")
             said = self.reco("classify", *WITH, "none", "--classes", "k.txt", self.images[0])
-            self.assertIn("taken for the classes' numbers", said.stderr)
+            self.assertIn("are read as class numbers", said.stderr)
             self.assertNotRegex(said.stdout, r"clip  n?[0-9]")
         self.classes("coins.txt", ["1 euro", "2 euro"])
         said = self.reco("classify", *WITH, "none", "--classes", "coins.txt", self.images[0])
-        self.assertIn("taken for part of the names", said.stderr)
+        self.assertIn("read as part of the names", said.stderr)
         self.assertIn("1 euro", said.stdout)
         self.classes("d.txt", [f"{name}\ta description of it" for name in NAMES])
         self.right("--classes", "d.txt", "--labels", "l.csv")
@@ -136,7 +136,7 @@ class ZeroShot(Case):
         self.labels("d.csv", named)
         self.right("--classes", "digits.txt", "--labels", "d.csv")
         done = self.reco("eval", *WITH, "none", "--classes", "digits.txt", "--labels", "d.csv")
-        self.assertIn("labels which are numbers are taken for names", done.stderr)
+        self.assertIn("labels that are numbers are read as names", done.stderr)
 
     def test_a_label_that_is_no_class(self):
         self.labels("l.csv", ["red disk", *self.said[1:]])

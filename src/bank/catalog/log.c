@@ -97,7 +97,7 @@ static reco_status scan(reco_ctx *ctx, log *l, const char *path, reco_catalog_da
     if (word(header, true) >> 1 != 0x377f0682 >> 1 || !sum_is(l, header + 24) || l->page < 512 ||
         l->page > 65536 || (l->page & (l->page - 1))) {
         *out =
-            (reco_catalog_damage){0, HEADER, "the header of the log is damaged: what it holds is not read"};
+            (reco_catalog_damage){0, HEADER, "the header of the log is damaged: its content is not read"};
         return RECO_OK;
     }
     for (int i = 0; i < 2; i++) l->salt[i] = word(header + 16 + 4 * i, true);

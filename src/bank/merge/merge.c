@@ -74,7 +74,7 @@ static reco_status check_paths(reco_ctx *ctx, const reco_merge *m)
             RECO_GO(reco_fail_errno(ctx, errno == ENOENT ? RECO_E_NOTFOUND : RECO_E_IO, "%s: no bank there",
                                     m->banks[i]));
         if (out && strcmp(out, paths[i]) == 0)
-            RECO_GO(reco_fail(ctx, RECO_E_ARG, "merge: %s is to be merged into itself", m->banks[i]));
+            RECO_GO(reco_fail(ctx, RECO_E_ARG, "merge: %s cannot be merged into itself", m->banks[i]));
     }
     qsort(paths, m->n, sizeof *paths, by_text);
     for (size_t i = 1; i < m->n; i++)
@@ -104,9 +104,10 @@ static reco_status look(reco_ctx *ctx, reco_merge *m)
         m->keys[i] = key_of(bank);
         reco_bank_close(bank);
         if (!info.complete)
-            return reco_fail(ctx, RECO_E_ARG,
-                             "%s: is not complete: its build was cut off, and goes on when it is run again",
-                             m->banks[i]);
+            return reco_fail(
+                ctx, RECO_E_ARG,
+                "%s: is not complete: its build was interrupted, and resumes when it is run again",
+                m->banks[i]);
         RECO_TRY(check_encoder(ctx, m, m->banks[i], &info));
         m->firsts[i + 1] = m->firsts[i] + info.rows;
         m->deleted += info.deleted;
@@ -225,9 +226,9 @@ reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *b
     reco_status status;
     RECO_GO(reco_reserved(ctx, "merge", opts ? opts->reserved : NULL));
     for (size_t i = 0; i <= n; i++)
-        RECO_GO(
-            reco_bank_check_folder(ctx, i < n ? banks[i] : out,
-                                   "folders are merged; servers are one bank with commas between them"));
+        RECO_GO(reco_bank_check_folder(
+            ctx, i < n ? banks[i] : out,
+            "only folders can be merged; join servers into one bank by listing their URLs with commas"));
     RECO_GO(look(ctx, &m));
     RECO_GO(reco_bank_make_folder(ctx, out));
     RECO_GO(reco_dir_lock(ctx, &lock, out));

@@ -139,7 +139,7 @@ static void take_scan(reco_ctx *ctx, const placing *p, const reco_segment *s,
         if (put(ctx, a, b, NULL, &linked) == RECO_OK)
             p->m->scanned++;
         else
-            reco_log(ctx, RECO_LOG_WARN, "%s; the scan file is made anew", reco_ctx_error(ctx));
+            reco_log(ctx, RECO_LOG_WARN, "%s; the scan file is created again", reco_ctx_error(ctx));
     }
     reco_free(a);
     reco_free(b);

@@ -34,7 +34,7 @@ static const char *advice(const char *message)
          "install pgvector on the server (postgresql-NN-pgvector)"},
         {"permission denied to create extension",
          "have an administrator run CREATE EXTENSION vector there"},
-        {"statement timeout", "it may take longer by statement_timeout in the URL's options"},
+        {"statement timeout", "raise the limit with statement_timeout in the URL's options"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strstr(message, known[i].part)) return known[i].advice;

@@ -85,9 +85,10 @@ static reco_status take_columns(reco_ctx *ctx, look *l, size_t shard, const PGre
                                  "%s: reco_pair.%s is a %.60s, want a vector or halfvec", s->label, name,
                                  type);
             if (width < 1 || width > RECO_BANK_MAX_WIDTH)
-                return reco_fail(ctx, RECO_E_FORMAT,
-                                 "%s: reco_pair.%s is a %s of no width, want %s(512), or what its width is",
-                                 s->label, name, type, type);
+                return reco_fail(
+                    ctx, RECO_E_FORMAT,
+                    "%s: reco_pair.%s is a %s of no width, want %s(512), or the width of its vectors",
+                    s->label, name, type, type);
             if (s->info.d && s->info.d != (size_t)width)
                 return reco_fail(ctx, RECO_E_FORMAT,
                                  "%s: reco_pair.%s is of width %lld, the other side of %zu", s->label, name,

@@ -170,7 +170,7 @@ reco_status pg_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, bool delete
 {
     if (id < 0 || deleted)
         return reco_fail(ctx, RECO_E_NOTFOUND,
-                         deleted ? "bank: no row of id %lld is kept: what is deleted on a server is gone"
+                         deleted ? "bank: no row with id %lld: rows deleted on a server cannot be restored"
                                  : "bank: no row of id %lld",
                          (long long)id);
     return pg_get_many(ctx, bank, &id, 1, out);

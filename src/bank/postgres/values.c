@@ -143,6 +143,6 @@ reco_status pg_get_vector(reco_ctx *ctx, const pg_shard *s, const PGresult *rows
     }
     if (fabs(sqrt(sum) - 1) <= NORM_TOLERANCE) return RECO_OK;
     return reco_fail(ctx, RECO_E_FORMAT,
-                     "%s: row %lld has a vector of norm %g, want 1; a view may give l2_normalize() of it",
+                     "%s: row %lld has a vector of norm %g, want 1; a view can return l2_normalize() of it",
                      s->label, (long long)pg_get_int(rows, row, 0), sqrt(sum));
 }

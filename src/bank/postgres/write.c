@@ -201,7 +201,7 @@ static reco_status open_writer(reco_ctx *ctx, pg_writer *p, const char *urls, co
         if (!p->set.shards[i].is_ours)
             return reco_fail(
                 ctx, RECO_E_UNSUPPORTED,
-                "%s: reco_pair is another program's, and only read here; write by that program",
+                "%s: reco_pair belongs to another program, and reco only reads it; write with that program",
                 p->set.shards[i].label);
     return stand(ctx, p, spec, job, &info, next, done);
 }

@@ -193,8 +193,8 @@ reco_status reco_bank_compact(reco_ctx *ctx, const char *path, const reco_compac
     reco_compact_result r;
     reco_status status;
     RECO_GO(reco_reserved(ctx, "compact", opts ? opts->reserved : NULL));
-    RECO_GO(reco_bank_check_folder(ctx, path,
-                                   "a server makes its tables compact by itself, or by VACUUM FULL"));
+    RECO_GO(
+        reco_bank_check_folder(ctx, path, "a server compacts its tables by itself, or with VACUUM FULL"));
     RECO_GO(prepare(ctx, &c, path, opts));
     RECO_GO(rewrite_all(ctx, &c));
     describe(&c, &r);

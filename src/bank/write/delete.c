@@ -133,7 +133,7 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
     size_t n;
     const reco_bank *bank;
     picking p = {d, 0};
-    if (d->back) return reco_fail(ctx, RECO_E_ARG, "%s: deleted rows are not searched", d->dir);
+    if (d->back) return reco_fail(ctx, RECO_E_ARG, "%s: deleted rows cannot be searched", d->dir);
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
     for (int64_t from = 0;; from = ids[n - 1] + 1) {
         RECO_TRY(reco_bank_within(ctx, bank, side, query, least, from, PAGE, ids, NULL, &n));

@@ -39,7 +39,7 @@ static void find_directions(reco_ctx *ctx, indexing *x, bool make)
     while (n < x->list.n && reco_segment_open(ctx, &all[n], x->dir, &x->list.items[n], x->d) == RECO_OK)
         n++;
     if (n == x->list.n && reco_segments_directions(ctx, &x->directions, x->dir, all, n, x->d) != RECO_OK)
-        reco_log(ctx, RECO_LOG_WARN, "%s; searches look at all dimensions", reco_ctx_error(ctx));
+        reco_log(ctx, RECO_LOG_WARN, "%s; searches use all dimensions", reco_ctx_error(ctx));
     while (n > 0) reco_segment_close(&all[--n]);
     reco_free(all);
 }

@@ -58,7 +58,7 @@ static reco_status pick_rows(reco_ctx *ctx, const reco_bank *bank, size_t cells,
     p->nasking = pick(bank, p->asking, p->nasking, 1, NULL, 0);
     p->nsample = pick(bank, p->sample, p->nsample, 2, p->asking, p->nasking);
     if (p->nasking && p->nsample >= cells) return RECO_OK;
-    return reco_fail(ctx, RECO_E_ARG, "lists: %zu cells want more rows than %lld that are live", cells,
+    return reco_fail(ctx, RECO_E_ARG, "lists: %zu cells need more than the %lld live rows", cells,
                      (long long)bank->info.rows);
 }
 
@@ -165,7 +165,8 @@ reco_status reco_bank_index_lists(reco_ctx *ctx, const char *path, const reco_li
                           bank->positions, INT32_MAX));
     r.cells = o.cells ? o.cells : cells_for(bank->positions);
     if (o.cells > bank->positions / 2)
-        RECO_GO(reco_fail(ctx, RECO_E_ARG, "lists: cells = %zu, want 1..%zu: half as many as rows", o.cells,
+        RECO_GO(reco_fail(ctx, RECO_E_ARG,
+                          "lists: cells = %zu, want 1..%zu, at most half the number of rows", o.cells,
                           bank->positions / 2));
     if (!o.cells && bank->positions < RECO_SCAN_DEFAULT_ROWS) { /* looking at all is as fast */
         r.cells = 0;

@@ -161,7 +161,8 @@ reco_status reco_folder_writer_open(reco_ctx *ctx, reco_bank_writer **out, const
 reco_status reco_bank_writer_check(reco_ctx *ctx, const reco_bank_writer *w)
 {
     if (w->broken == RECO_OK) return RECO_OK;
-    return reco_fail(ctx, w->broken, "%s: writing failed before; close the writer and begin again", w->dir);
+    return reco_fail(ctx, w->broken, "%s: an earlier write failed; close the writer and start again",
+                     w->dir);
 }
 
 void reco_bank_writer_close(reco_bank_writer *w)

@@ -128,7 +128,7 @@ static void test_failure(void **state)
     snprintf(message, sizeof message, "%.299s", reco_ctx_error(ctx));
     assert_int_equal(status, RECO_E_IO);
     assert_non_null(strstr(message, "vectors/segment-000000.safetensors"));
-    refused(RECO_E_IO, "writing failed before", reco_bank_commit(ctx, w, ROWS, 1));
+    refused(RECO_E_IO, "an earlier write failed", reco_bank_commit(ctx, w, ROWS, 1));
     reco_bank_writer_close(w);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(count_files(in("bank/vectors")), 0);

@@ -175,7 +175,7 @@ static void test_undelete(void **state)
     assert_int_equal(ids[1], 7);
     ok(reco_bank_deletion_all(ctx, d, &n));
     assert_int_equal(n, 3);
-    refused(RECO_E_ARG, "not searched", reco_bank_deletion_near(ctx, d, RECO_IMAGE, query, 0, &n));
+    refused(RECO_E_ARG, "cannot be searched", reco_bank_deletion_near(ctx, d, RECO_IMAGE, query, 0, &n));
     refused(RECO_E_ARG, "preview", reco_bank_deletion_commit(ctx, d, &n));
     reco_bank_deletion_close(d);
     ok(reco_bank_deletion_open(ctx, &d, in("b"), false, true));
@@ -250,7 +250,7 @@ static void test_rows(void **state)
     opts = (reco_delete_opts){.restore = 1, .doubles = doubles, .max_doubles = 2};
     ok(reco_bank_delete(ctx, in("b"), &all, &opts, &r));
     assert_true(r.rows == 10 && r.doubles == 0 && live() == 10);
-    refused(RECO_E_ARG, "not searched",
+    refused(RECO_E_ARG, "cannot be searched",
             reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.near = near, .sides = &side, .nnear = 1},
                              &opts, NULL));
 }

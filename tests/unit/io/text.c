@@ -144,7 +144,7 @@ static void test_damaged_csv(void **state)
     is_record(r, 0, "{\"label\":\"1\"}", NULL); /* pandas fills short rows */
     is_record(r, 1, NULL, "line 3: 3 fields, want 2");
     is_record(r, 2, "{\"b\":2,\"label\":\"1x\"}", NULL); /* pandas again */
-    is_record(r, 3, NULL, "line 5: field \"label\" is not UTF-8 (--encoding");
+    is_record(r, 3, NULL, "line 5: field \"label\" is not UTF-8 (give its encoding with --encoding");
     is_record(r, 4, NULL, "line 6: field \"label\" holds a NUL byte");
     is_record(r, 5, "{\"b\":2,\"label\":\"1\"}", NULL);
     is_record(r, 6, NULL, "line 8: field 2: a quote is never closed");
