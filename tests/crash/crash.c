@@ -287,9 +287,13 @@ static void try_all(int step, hook_call call, hook_action action, int error)
 {
     char path[100];
     bool fired = true;
-    /* Every call once; builds that repeat the suite take samples. */
+    /* Every call of a file once, of allocations every fifth, unless all are asked for; builds that repeat the suite take
+     * samples. A merge makes as many calls as all others together. */
     long stride = getenv("RECO_TEST_MOMENTS") ? 7 : 1;
-    if (step == MERGE) stride *= call == HOOK_MALLOC ? 17 : 5; /* it makes as many as all others together */
+    if (!getenv("RECO_TEST_ALL")) {
+        if (call == HOOK_MALLOC) stride *= 5;
+        if (step == MERGE) stride *= call == HOOK_MALLOC ? 3 : 5;
+    }
     snprintf(path, sizeof path, "%s/%d-%d", folder, step, (int)getpid());
     for (long n = (3 * step + (int)call) % stride; fired; n += stride) {
         restore(step, path);
