@@ -26,7 +26,7 @@ typedef struct run {
     turn *turns;        /* [n] */
     struct pollfd *fds; /* [n] */
     double silence;     /* seconds without an answer after which a server is given up */
-    char settings[80];
+    char settings[160];
 } run;
 
 static void note(turn *t, reco_status status, const char *message)
@@ -209,7 +209,9 @@ reco_status pg_run(reco_ctx *ctx, pg_set *set, const pg_work *work)
     if (!r.turns || !r.fds) goto out;
     int64_t timeout = work->timeout ? work->timeout : set->timeout;
     r.silence = set->connect + (double)timeout / 1000;
-    snprintf(r.settings, sizeof r.settings, "SELECT set_config('statement_timeout', '%lld', true)",
+    snprintf(r.settings, sizeof r.settings,
+             "SELECT set_config('statement_timeout', '%lld', true), "
+             "set_config('standard_conforming_strings', 'on', true)",
              (long long)timeout);
     for (size_t i = 0; i < set->n; i++) plan(&r, i);
     status = rounds(ctx, &r);
