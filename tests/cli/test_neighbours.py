@@ -72,7 +72,7 @@ class Neighbours(Case):
 
     def test_bad(self):
         (self.dir / "mine").write_text("precious")
-        self.fails(*self.train("o", "--neighbours", "mine"), says=("mine: is no file of neighbours",))
+        self.fails(*self.train("o", "--neighbours", "mine"), says=("mine: is not a file of neighbours",))
         self.assertEqual((self.dir / "mine").read_text(), "precious")
         (self.dir / "empty").write_text("")
         self.reco(*self.train("o", "--neighbours", "empty"))
