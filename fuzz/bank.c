@@ -1,33 +1,17 @@
 /* A small good bank with some bytes changed is refused, or can be read, searched and written to. The input is a list
  * of changes: two bytes of position (the database's log first, then a vector file, then the database), one byte to put
  * there. */
-#include "io/io.h"
+#include "folder.h"
 #include "reco/bank.h"
 
-#include <ftw.h>
 #include <stdlib.h>
-#include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 enum { LOG, VECTORS, DATABASE, FILES };
 
-static char folder[256], files[FILES][300];
+static const char *folder;
+static char files[FILES][300];
 static char *good[FILES];
 static size_t lengths[FILES];
-
-static void need(reco_status status)
-{
-    if (status != RECO_OK) abort();
-}
-
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *at)
-{
-    (void)info, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void tidy(void) { nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
 
 static void build(reco_ctx *ctx)
 {
@@ -39,24 +23,19 @@ static void build(reco_ctx *ctx)
     const reco_pair pairs[] = {
         {.caption = "a", .uri = "u"}, {.caption = "b", .meta = "{}"}, {.caption = "c"}};
     const int64_t gone = 1;
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.200s/reco-fuzz-bank-XXXXXX",
-             base                            ? base
-             : access("/dev/shm", W_OK) == 0 ? "/dev/shm"
-                                             : "/tmp");
-    if (!mkdtemp(folder)) abort();
-    atexit(tidy);
-    need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
-    need(reco_bank_append(ctx, w, rows, rows, pairs, 3));
-    need(reco_bank_commit(ctx, w, 3, 1));
+    folder = fuzz_folder();
+    fuzz_need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
+    fuzz_need(reco_bank_append(ctx, w, rows, rows, pairs, 3));
+    fuzz_need(reco_bank_commit(ctx, w, 3, 1));
     reco_bank_writer_close(w);
     reco_bank *reader; /* as long as it is there, what comes stays in the log */
-    need(reco_bank_open(ctx, &reader, folder));
-    need(reco_bank_delete(ctx, folder, &(reco_bank_rows){.ids = &gone, .nids = 1}, NULL, NULL));
+    fuzz_need(reco_bank_open(ctx, &reader, folder));
+    fuzz_need(reco_bank_delete(ctx, folder, &(reco_bank_rows){.ids = &gone, .nids = 1}, NULL, NULL));
     snprintf(files[LOG], sizeof files[LOG], "%s/bank.sqlite-wal", folder);
     snprintf(files[VECTORS], sizeof files[VECTORS], "%s/vectors/segment-000000.safetensors", folder);
     snprintf(files[DATABASE], sizeof files[DATABASE], "%s/bank.sqlite", folder);
-    for (int i = 0; i < FILES; i++) need(reco_read_file(ctx, &good[i], &lengths[i], files[i], 1 << 20));
+    for (int i = 0; i < FILES; i++)
+        fuzz_need(reco_read_file(ctx, &good[i], &lengths[i], files[i], 1 << 20));
     reco_bank_close(reader);
     if (lengths[LOG] < 1000) abort();
 }
@@ -89,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static reco_ctx *ctx;
     if (!ctx) {
-        need(reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}));
+        fuzz_need(reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}));
         build(ctx);
     }
     restore(data, bytes);
@@ -118,9 +97,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         reco_bank_delete(ctx, folder, &(reco_bank_rows){.ids = &id, .nids = 1}, NULL, NULL);
     reco_status compacted = reco_bank_compact(ctx, folder, NULL, NULL);
     if (whole) { /* what verify passes can be written to, and stays whole */
-        need(deleted);
-        need(compacted);
-        need(reco_bank_verify(ctx, folder, NULL, NULL, &health));
+        fuzz_need(deleted);
+        fuzz_need(compacted);
+        fuzz_need(reco_bank_verify(ctx, folder, NULL, NULL, &health));
         if (health.problems) abort();
     }
     return 0;

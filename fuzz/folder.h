@@ -1,4 +1,4 @@
-/* folder.h: a model folder of which one file is the input. */
+/* folder.h: one folder a process, for a model or a bank of which a file is the input. */
 #ifndef RECO_FUZZ_FOLDER_H
 #define RECO_FUZZ_FOLDER_H
 
@@ -11,35 +11,41 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-static reco_ctx *fuzz_ctx(void)
+static inline reco_ctx *fuzz_ctx(void)
 {
     static reco_ctx *ctx;
     if (!ctx && reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}) != RECO_OK) abort();
     return ctx;
 }
 
+static inline void fuzz_need(reco_status status)
+{
+    if (status != RECO_OK) abort();
+}
+
 static char fuzz_path[256];
 
-static int fuzz_unlink(const char *path, const struct stat *info, int kind, struct FTW *at)
+static inline int fuzz_unlink(const char *path, const struct stat *info, int kind, struct FTW *at)
 {
     (void)info, (void)kind, (void)at;
     return remove(path);
 }
 
-static void fuzz_tidy(void) { nftw(fuzz_path, fuzz_unlink, 8, FTW_DEPTH | FTW_PHYS); }
+static inline void fuzz_tidy(void) { nftw(fuzz_path, fuzz_unlink, 8, FTW_DEPTH | FTW_PHYS); }
 
 /* One folder a process, empty at first and gone at its end. */
-static const char *fuzz_folder(void)
+static inline const char *fuzz_folder(void)
 {
     const char *base = getenv("TMPDIR");
     if (*fuzz_path) return fuzz_path;
-    snprintf(fuzz_path, sizeof fuzz_path, "%.200s/reco-fuzz-folder-XXXXXX", base ? base : "/tmp");
+    if (!base) base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(fuzz_path, sizeof fuzz_path, "%.200s/reco-fuzz-folder-XXXXXX", base);
     if (!mkdtemp(fuzz_path)) abort();
     atexit(fuzz_tidy);
     return fuzz_path;
 }
 
-static void fuzz_put(const char *name, const void *data, size_t bytes)
+static inline void fuzz_put(const char *name, const void *data, size_t bytes)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", fuzz_folder(), name);
@@ -47,7 +53,7 @@ static void fuzz_put(const char *name, const void *data, size_t bytes)
     if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0) abort();
 }
 
-static void fuzz_remove(const char *name)
+static inline void fuzz_remove(const char *name)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", fuzz_folder(), name);
@@ -55,7 +61,7 @@ static void fuzz_remove(const char *name)
 }
 
 /* A file of the source's own tests; $RECO_TEST_SOURCE (or the current folder) is the source's root. */
-static void fuzz_copy(const char *from, const char *name)
+static inline void fuzz_copy(const char *from, const char *name)
 {
     const char *root = getenv("RECO_TEST_SOURCE");
     char path[4096], *data;

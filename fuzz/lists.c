@@ -1,33 +1,17 @@
 /* Lists of a small good bank with some bytes changed: searches answer from rows that are there, each once, with right scores; what verify
  * passes, too. The input is a list of changes: two bytes of position, one byte to put there; a last odd byte cuts the file, in 256ths. */
-#include "io/io.h"
+#include "folder.h"
 #include "reco/bank.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <stdlib.h>
-#include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 enum { ROWS = 24, CELLS = 4, K = 10 };
 
-static char folder[256], file[300], *good;
+static const char *folder;
+static char file[300], *good;
 static size_t length;
 static float rows[ROWS][2];
-
-static void need(reco_status status)
-{
-    if (status != RECO_OK) abort();
-}
-
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *at)
-{
-    (void)info, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void tidy(void) { nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
 
 static void build(reco_ctx *ctx)
 {
@@ -35,33 +19,30 @@ static void build(reco_ctx *ctx)
     reco_bank_writer *w;
     uint64_t next;
     int done;
-    snprintf(folder, sizeof folder, "%s/reco-fuzz-lists-XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (!mkdtemp(folder)) abort();
-    atexit(tidy);
-    need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
+    folder = fuzz_folder();
+    fuzz_need(reco_bank_writer_open(ctx, &w, folder, &spec, "job", &next, &done));
     for (int i = 0; i < ROWS; i++) {
         rows[i][0] = (float)cos(0.01 * i + i % CELLS);
         rows[i][1] = (float)sin(0.01 * i + i % CELLS);
-        need(reco_bank_append(ctx, w, rows[i], rows[i], &(reco_pair){.caption = "a"}, 1));
+        fuzz_need(reco_bank_append(ctx, w, rows[i], rows[i], &(reco_pair){.caption = "a"}, 1));
     }
-    need(reco_bank_commit(ctx, w, ROWS, 1));
+    fuzz_need(reco_bank_commit(ctx, w, ROWS, 1));
     reco_bank_writer_close(w);
-    need(reco_bank_index_lists(ctx, folder, &(reco_lists_opts){.cells = CELLS, .recall = 0.5f}, NULL));
+    fuzz_need(reco_bank_index_lists(ctx, folder, &(reco_lists_opts){.cells = CELLS, .recall = 0.5f}, NULL));
     snprintf(file, sizeof file, "%s/vectors/lists.safetensors", folder);
-    need(reco_read_file(ctx, &good, &length, file, 1 << 20));
+    fuzz_need(reco_read_file(ctx, &good, &length, file, 1 << 20));
 }
 
 static void search(reco_ctx *ctx)
 {
     reco_bank *bank;
-    need(reco_bank_open(ctx, &bank, folder));
+    fuzz_need(reco_bank_open(ctx, &bank, folder));
     int64_t ids[ROWS * K];
     float scores[ROWS * K];
     reco_search_opts opts = {.k = K, .min_similarity = -1, .recall = 0.5f};
     for (int side = 0; side < 2; side++) {
-        need(reco_bank_search(ctx, bank, (reco_side)side, rows[0], ROWS, &opts,
-                              (reco_hits){ids, scores, NULL}));
+        fuzz_need(reco_bank_search(ctx, bank, (reco_side)side, rows[0], ROWS, &opts,
+                                   (reco_hits){ids, scores, NULL}));
         for (int i = 0; i < ROWS * K; i++) {
             if (ids[i] < -1 || ids[i] >= ROWS) abort();
             if (ids[i] < 0) continue;
@@ -76,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static reco_ctx *ctx;
     if (!ctx) {
-        need(reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}));
+        fuzz_need(reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}));
         build(ctx);
     }
     char *changed = malloc(length);
@@ -87,11 +68,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         if (at < length) changed[at] = (char)c[2];
     }
     bool same = left == length && memcmp(changed, good, length) == 0;
-    need(reco_write_file(ctx, file, changed, left));
+    fuzz_need(reco_write_file(ctx, file, changed, left));
     free(changed);
     search(ctx);
     reco_bank_health health;
-    need(reco_bank_verify(ctx, folder, NULL, NULL, &health));
+    fuzz_need(reco_bank_verify(ctx, folder, NULL, NULL, &health));
     if ((health.problems == 0) != same) abort();
     return 0;
 }
