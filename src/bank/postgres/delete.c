@@ -29,7 +29,7 @@ static reco_status add(reco_ctx *ctx, picks *p, const int64_t *ids, size_t n)
         p->ids = grown;
         p->room = room;
     }
-    memcpy(p->ids + p->n, ids, n * sizeof *ids);
+    if (n) memcpy(p->ids + p->n, ids, n * sizeof *ids);
     p->n += n;
     return RECO_OK;
 }
