@@ -25,8 +25,8 @@ static reco_status sum(reco_ctx *ctx, const reco_directions_side sides[2], size_
     return RECO_OK;
 }
 
-static reco_status need(reco_ctx *ctx, const reco_safetensors *file, const char *name, reco_dtype dtype,
-                        size_t rank, const size_t *shape, const void **out)
+reco_status reco_derived_tensor(reco_ctx *ctx, const reco_safetensors *file, const char *name,
+                                reco_dtype dtype, size_t rank, const size_t *shape, const void **out)
 {
     const reco_tensor *t;
     RECO_TRY(reco_safetensors_need(ctx, file, &t, name, (int)rank, shape));
@@ -44,15 +44,15 @@ static reco_status read_side(reco_ctx *ctx, const reco_safetensors *file, int si
     const void *stages = NULL, *loose = NULL, *rows = NULL;
     *out = (reco_directions_side){0};
     if (!reco_safetensors_find(file, names[side][0])) return RECO_OK;
-    RECO_TRY(need(ctx, file, names[side][2], RECO_DTYPE_I32, 1, &two, &stages));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][2], RECO_DTYPE_I32, 1, &two, &stages));
     const int32_t *n = stages;
     if (n[0] < 1 || n[1] <= n[0] || (size_t)n[1] > reco_min(d, RECO_DIRECTIONS_MOST))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: %s = %d and %d, want two ascending within 1..%zu",
                          reco_safetensors_path(file), names[side][2], n[0], n[1],
                          reco_min(d, RECO_DIRECTIONS_MOST));
     const size_t shape[] = {(size_t)n[1], d};
-    RECO_TRY(need(ctx, file, names[side][1], RECO_DTYPE_F32, 1, &one, &loose));
-    RECO_TRY(need(ctx, file, names[side][0], RECO_DTYPE_F32, 2, shape, &rows));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][1], RECO_DTYPE_F32, 1, &one, &loose));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][0], RECO_DTYPE_F32, 2, shape, &rows));
     *out = (reco_directions_side){rows, (size_t)n[0], (size_t)n[1], *(const float *)loose};
     bool is_finite = out->loose >= 0 && out->loose < 1e-3f;
     for (size_t i = 0; i < out->second * d && is_finite; i++) is_finite = fabsf(out->rows[i]) <= 1.001f;

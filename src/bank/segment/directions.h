@@ -36,6 +36,9 @@ typedef struct reco_scan_rows {
 
 /* ---- directions.c ---- */
 
+/* The data of a tensor of this dtype and shape, aligned for f32, in a file that is derived: scan files and directions. */
+reco_status reco_derived_tensor(reco_ctx *ctx, const reco_safetensors *file, const char *name,
+                                reco_dtype dtype, size_t rank, const size_t *shape, const void **out);
 /* Map that of DIR; RECO_OK and file NULL where there is none, RECO_E_FORMAT where it is damaged. */
 reco_status reco_directions_open(reco_ctx *ctx, reco_directions *out, const char *dir, size_t d);
 void reco_directions_close(reco_directions *x);

@@ -26,18 +26,6 @@ char *reco_scan_path(reco_ctx *ctx, const char *dir, int64_t number)
 
 /* ---- reading ---- */
 
-static reco_status need(reco_ctx *ctx, const reco_safetensors *file, const char *name, reco_dtype dtype,
-                        size_t rank, const size_t *shape, const void **out)
-{
-    const reco_tensor *t;
-    RECO_TRY(reco_safetensors_need(ctx, file, &t, name, (int)rank, shape));
-    if (t->dtype_name || t->dtype != dtype || (uintptr_t)t->data % sizeof(float) != 0)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s is no aligned %s", reco_safetensors_path(file),
-                         name, reco_dtype_name(dtype));
-    *out = t->data;
-    return RECO_OK;
-}
-
 static reco_status read_stages(reco_ctx *ctx, const reco_segment *s, const reco_safetensors *file, int side,
                                const reco_directions_side *x, reco_scan_stages *out)
 {
@@ -45,10 +33,12 @@ static reco_status read_stages(reco_ctx *ctx, const reco_segment *s, const reco_
     const size_t first[] = {groups, reco_scan_width(x->first) / 4, RECO_SCAN_GROUP, 4},
                  second[] = {s->rows, reco_scan_width(x->second)}, bound[] = {groups, 5, RECO_SCAN_GROUP};
     const void *codes[2] = {0}, *bounds[2] = {0};
-    RECO_TRY(need(ctx, file, names[side][FIRST], RECO_DTYPE_U8, 4, first, &codes[0]));
-    RECO_TRY(need(ctx, file, names[side][SECOND], RECO_DTYPE_U8, 2, second, &codes[1]));
-    RECO_TRY(need(ctx, file, names[side][FIRST_BOUND], RECO_DTYPE_F32, 3, bound, &bounds[0]));
-    RECO_TRY(need(ctx, file, names[side][SECOND_BOUND], RECO_DTYPE_F32, 3, bound, &bounds[1]));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][FIRST], RECO_DTYPE_U8, 4, first, &codes[0]));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][SECOND], RECO_DTYPE_U8, 2, second, &codes[1]));
+    RECO_TRY(
+        reco_derived_tensor(ctx, file, names[side][FIRST_BOUND], RECO_DTYPE_F32, 3, bound, &bounds[0]));
+    RECO_TRY(
+        reco_derived_tensor(ctx, file, names[side][SECOND_BOUND], RECO_DTYPE_F32, 3, bound, &bounds[1]));
     *out = (reco_scan_stages){x, codes[0], codes[1], bounds[0], bounds[1]};
     return RECO_OK;
 }
@@ -60,9 +50,9 @@ static reco_status read_side(reco_ctx *ctx, const reco_segment *s, reco_safetens
     const size_t code[] = {groups, reco_scan_width(d) / 4, RECO_SCAN_GROUP, 4},
                  bound[] = {groups, 3, RECO_SCAN_GROUP}, mean[] = {d};
     const void *codes = NULL, *bounds = NULL, *means = NULL;
-    RECO_TRY(need(ctx, file, names[side][CODE], RECO_DTYPE_U8, 4, code, &codes));
-    RECO_TRY(need(ctx, file, names[side][BOUND], RECO_DTYPE_F32, 3, bound, &bounds));
-    RECO_TRY(need(ctx, file, names[side][MEAN], RECO_DTYPE_F32, 1, mean, &means));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][CODE], RECO_DTYPE_U8, 4, code, &codes));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][BOUND], RECO_DTYPE_F32, 3, bound, &bounds));
+    RECO_TRY(reco_derived_tensor(ctx, file, names[side][MEAN], RECO_DTYPE_F32, 1, mean, &means));
     *out = (reco_scan_source){
         .codes = codes, .bounds = bounds, .mean = means, .base = s->base, .rows = s->rows};
     for (size_t i = 0; i < d; i++)
