@@ -1,4 +1,4 @@
-/* Refine one picture's embedding through the library, and print what the memory had to say about it.
+/* Refine one picture's embedding with the library, and print the rows of the bank that took part.
  *
  *     cc refine_one.c $(pkg-config --cflags --libs reco) -o refine_one
  *     ./refine_one MODEL BANK FUSION IMAGE        FUSION: a checkpoint, or vote, mean, weighted */

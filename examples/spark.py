@@ -1,4 +1,4 @@
-"""spark-submit examples/spark.py PAIRS MODEL BANK SHARDS: a bank built by a Spark cluster, whose machines see the same files."""
+"""spark-submit examples/spark.py PAIRS MODEL BANK SHARDS: build a bank on a Spark cluster whose machines see the same files."""
 import os
 import shlex
 import subprocess
@@ -12,6 +12,6 @@ os.makedirs(parts, exist_ok=True)
 build = shlex.join(["reco", "bank", "build", "--quiet", "--json", "--model", model, "--pairs", pairs])
 script = f'while read i; do {build} --shard $i/{shards} --out {shlex.quote(parts)}/$(printf %05d $i) || exit 1; done'
 context = SparkSession.builder.appName("reco").getOrCreate().sparkContext
-# One part a task, which Spark runs again where its machine dies. Without env the command would have no PATH.
+# Each part is a task, which Spark runs again if its machine dies. Without env, the command would have no PATH.
 context.parallelize(range(1, shards + 1), shards).pipe("sh -c " + shlex.quote(script), env=dict(os.environ), checkCode=True).count()
 subprocess.run(["reco", "bank", "merge", *(f"{parts}/{i:05}" for i in range(1, shards + 1)), "--out", bank], check=True)
