@@ -52,7 +52,8 @@ static reco_status find_since(const args *a, const char *bank, int64_t *from)
                    *what = json_string_value(json_object_get(entry, "what"));
         size_t i;
         json_t *id;
-        int order = time && what && strcmp(what, "add") == 0 ? strcmp(time, a->since) : 1;
+        bool adds = what && (strcmp(what, "add") == 0 || strcmp(what, "update") == 0);
+        int order = time && adds ? strcmp(time, a->since) : 1;
         if (order <= 0) json_array_foreach(json_object_get(entry, "ids"), i, id)
             {
                 int64_t least = json_integer_value(id) + (order < 0 && json_integer_value(id) < INT64_MAX);

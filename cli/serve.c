@@ -24,7 +24,8 @@ enum {
     KEY_CONTENT,
     KEY_CONFIG,
     KEY_RATE,
-    KEY_FETCH
+    KEY_FETCH,
+    KEY_DATA
 };
 
 enum { MOST_HOSTS = 256 };
@@ -64,6 +65,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FUSION:
         a->serve.fusion = arg;
+        return 0;
+    case KEY_DATA:
+        a->serve.data = arg;
         return 0;
     case KEY_LISTEN:
         listen_on(a, state, arg);
@@ -133,6 +137,10 @@ static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR", 0, "Model folder; without one, queries must be vectors or rows", 1},
     {"bank", KEY_BANK, "BANK", 0, "A bank to serve (may be given again; the first is the default)", 1},
     {"fusion", KEY_FUSION, "FILE|NAME", 0, "Layer that refines queries", 1},
+    {"data", KEY_DATA, "DIR", 0,
+     "Folder for the pictures added to a postgresql:// bank and the audit log of its changes (default: "
+     "$XDG_DATA_HOME/reco or ~/.local/share/reco)",
+     1},
     {"listen", KEY_LISTEN, "[HOST:]PORT", 0,
      "Address to listen on (default: 127.0.0.1:1234; port 0: any free port)", 2},
     {"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to this file once the server is listening", 2},
@@ -177,16 +185,32 @@ static const struct argp argp = {
     NULL,
     NULL};
 
+/* Where a program keeps the data of its user; NULL: nobody says. To be freed. */
+static char *home_of_data(void)
+{
+    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    bool given = data && *data == '/';
+    char *path = NULL;
+    if (!given && !(home && *home == '/')) return NULL;
+    return asprintf(&path, "%s%s/reco", given ? data : home, given ? "" : "/.local/share") < 0 ? NULL
+                                                                                               : path;
+}
+
 int cmd_serve(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c, .serve = {.port = 1234}};
+    char *data = home_of_data();
+    args a = {.common = &c, .serve = {.port = 1234, .data = data}};
     char **all = cli_configure(&argp, &argc, argv);
-    if (!all) return 1;
+    if (!all) {
+        free(data);
+        return 1;
+    }
     a.configured = all != argv;
     a.banks = calloc((size_t)argc, sizeof *a.banks);
     if (!a.banks || !cli_begin(&c, argc, all, &argp, &a)) {
         free(a.banks);
+        free(data);
         if (all != argv) free(all);
         return 1;
     }
@@ -201,6 +225,7 @@ int cmd_serve(int argc, char **argv)
     reco_status status = serve_run(&a.serve, error);
     if (status != RECO_OK) cli_error("%s", *error ? error : reco_status_name(status));
     free(a.banks);
+    free(data);
     if (all != argv) free(all);
     return cli_end(&c, status);
 }

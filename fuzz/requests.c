@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static serve_opts opts = {.fusion = "f"};
-    static serve_bank bank = {.name = "b", .path = "b"};
+    static serve_bank bank = {.name = "b", .path = "b", .folder = "b"};
     static serve s = {.opts = &opts, .banks = &bank, .nbanks = 1, .d = 4, .stopping = true};
     static int model;
     s.model = (reco_model *)&model; /* parsing asks only whether there is one */

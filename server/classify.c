@@ -217,7 +217,7 @@ void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
         if (status == RECO_OK && (status = name_it(s, r, item, ctx, c, &one)) != RECO_OK)
             why = reco_ctx_error(ctx);
         if (status != RECO_OK && r->nitems == 1 && !json_object_get(r->json, "images")) {
-            serve_fail(r, serve_http_status(status), "%s", why);
+            serve_fail(r, serve_http_status(r, status), "%s", why);
             break;
         }
         if (status != RECO_OK) one = json_pack("{s:s}", "error", why);

@@ -111,7 +111,8 @@ void serve_knn_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     serve_item *item = &r->items[0];
     if (item->status != RECO_OK) {
-        serve_fail(r, serve_http_status(item->status), "%s", item->error ? item->error : "out of memory");
+        serve_fail(r, serve_http_status(r, item->status), "%s",
+                   item->error ? item->error : "out of memory");
         return;
     }
     if (r->explain) item->n = deduplicate(s, r, item, ctx);

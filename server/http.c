@@ -114,6 +114,7 @@ void serve_reply(serve_request *r, int status, json_t *value)
     r->fixed = NULL;
     r->type = NULL;
     r->status = status;
+    r->retry = status == 503 ? 1 : 0;
     r->answer = serve_dump(value);
     if (!r->answer) {
         r->status = 500;
@@ -143,11 +144,10 @@ void serve_fail(serve_request *r, int status, const char *format, ...)
         serve_reply(r, status, json_pack("{s:o}", "detail", said));
     else
         serve_reply(r, status, json_pack("{s:o}", "error", said));
-    r->retry = status == 503 ? 1 : 0;
     free(message);
 }
 
-int serve_http_status(reco_status status)
+int serve_http_status(const serve_request *r, reco_status status)
 {
     switch (status) {
     case RECO_OK:
@@ -163,6 +163,8 @@ int serve_http_status(reco_status status)
     case RECO_E_FORMAT:
     case RECO_E_UNSUPPORTED:
         return 400;
+    case RECO_E_IO: /* a server of the bank, or a disk */
+        return r->bank && reco_bank_is_server(r->bank->path) ? 503 : r->route->writes ? 507 : 500;
     default:
         return 500;
     }
@@ -170,8 +172,8 @@ int serve_http_status(reco_status status)
 
 void serve_fail_status(serve_request *r, reco_ctx *ctx, reco_status status)
 {
-    int http = status == RECO_E_IO && r->route->writes ? 507 : serve_http_status(status);
-    serve_fail(r, http, "%s", *reco_ctx_error(ctx) ? reco_ctx_error(ctx) : reco_status_name(status));
+    serve_fail(r, serve_http_status(r, status), "%s",
+               *reco_ctx_error(ctx) ? reco_ctx_error(ctx) : reco_status_name(status));
 }
 
 bool serve_enqueue(serve *s, serve_queue *q, serve_request *r)

@@ -35,6 +35,7 @@ typedef struct serve_facets {
 typedef struct serve_bank {
     char name[SERVE_NAME_BYTES];
     char *path;
+    char *folder; /* of pictures that are added, and of the audit; NULL: none */
     reco_bank *now;
     reco_bank_info info; /* of now, under the lock */
     reco_bank *next;     /* under the lock */
@@ -232,7 +233,7 @@ void serve_fail(serve_request *r, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* An error of the library as HTTP has it. */
 void serve_fail_status(serve_request *r, reco_ctx *ctx, reco_status status);
-int serve_http_status(reco_status status);
+int serve_http_status(const serve_request *r, reco_status status);
 /* Into a queue; false: it is full, and the request has its answer. */
 bool serve_enqueue(serve *s, serve_queue *q, serve_request *r);
 double serve_now(void);

@@ -94,7 +94,7 @@ void serve_embeddings_finish(serve *s, serve_request *r, reco_ctx *ctx)
             if (item->status != RECO_OK) item->error = strdup(reco_ctx_error(ctx));
         }
         if (item->status != RECO_OK) {
-            serve_fail(r, serve_http_status(item->status), "input %zu: %s", i,
+            serve_fail(r, serve_http_status(r, item->status), "input %zu: %s", i,
                        item->error ? item->error : "out of memory");
             json_decref(data);
             return;

@@ -147,7 +147,7 @@ static json_t *result(serve *s, const serve_request *r, const serve_item *item, 
 {
     if (item->status != RECO_OK)
         return json_pack("{s:s, s:i}", "error", item->error ? item->error : "out of memory", "status",
-                         serve_http_status(item->status));
+                         serve_http_status(r, item->status));
     json_t *hits = json_array(), *rows[RECO_BANK_MAX_K];
     serve_rows(ctx, r->bank, item->ids, item->n, rows);
     for (size_t i = 0; i < item->n; i++) {
@@ -172,7 +172,7 @@ void serve_search_finish(serve *s, serve_request *r, reco_ctx *ctx)
     if (!json_object_get(r->json, "queries")) {
         json_t *one = result(s, r, &r->items[0], ctx);
         const serve_item *item = &r->items[0];
-        serve_reply(r, item->status == RECO_OK ? 200 : serve_http_status(item->status), one);
+        serve_reply(r, item->status == RECO_OK ? 200 : serve_http_status(r, item->status), one);
         return;
     }
     json_t *list = json_array();
@@ -217,7 +217,7 @@ static json_t *refined(serve *s, const serve_request *r, const serve_item *item,
     json_t *value = status == RECO_OK
                         ? json_pack("{s:b, s:o}", "refined", takes, "vector", serve_vector(out, s->d))
                         : json_pack("{s:s, s:i}", "error", item->error ? item->error : reco_ctx_error(ctx),
-                                    "status", serve_http_status(status));
+                                    "status", serve_http_status(r, status));
     free(out);
     return value;
 }

@@ -1,5 +1,5 @@
-/* Pairs come and go: POST and DELETE /v1/pairs, in the writer's thread. What was written is seen by every request that comes after the
- * answer. */
+/* Pairs come and go: POST, PUT and DELETE /v1/pairs, in the writer's thread. What was written is seen by every request that comes after
+ * the answer. Pictures and the audit are files of the bank's folder, or, for a bank on servers, of a folder that is named after it. */
 #include "routes.h"
 
 #include <errno.h>
@@ -8,13 +8,20 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { PAIRS = 4096 };
+enum { PAIRS = 4096, PAGE = 256 };
+
+/* PUT changes the rows that the pairs name; POST only adds. */
+static bool updates(const serve_request *r)
+{
+    return *r->route->method == 'P' && r->route->method[1] == 'U';
+}
 
 void serve_add_parse(serve *s, serve_request *r)
 {
-    const char *bank, *encoder;
-    if (!serve_put_own_json(r, "bank encoder pairs") || !serve_get_text(r, r->json, "bank", &bank) ||
-        !serve_get_text(r, r->json, "encoder", &encoder) || !serve_put_bank(s, r, bank))
+    const char *bank, *encoder, *key;
+    if (!serve_put_own_json(r, updates(r) ? "bank encoder pairs key" : "bank encoder pairs") ||
+        !serve_get_text(r, r->json, "bank", &bank) || !serve_get_text(r, r->json, "encoder", &encoder) ||
+        !serve_get_text(r, r->json, "key", &key) || !serve_put_bank(s, r, bank))
         return;
     const json_t *pairs = json_object_get(r->json, "pairs");
     size_t n = json_is_array(pairs) ? json_array_size(pairs) : 0;
@@ -38,9 +45,8 @@ void serve_add_parse(serve *s, serve_request *r)
         serve_fail(r, 409, "the bank \"%s\" is of another encoder than \"%s\"", r->bank->name, encoder);
     else if (!s->model)
         serve_fail(r, 400, "this server has no model to embed pairs with");
-    else if (reco_bank_is_server(r->bank->path))
-        serve_fail(r, 400,
-                   "the bank \"%s\" is on PostgreSQL, which keeps no pictures: add to it by reco bank add",
+    else if (!r->bank->folder)
+        serve_fail(r, 400, "The bank \"%s\" has no folder for pictures. Start the server with --data DIR.",
                    r->bank->name);
     else
         (void)serve_enqueue(s, &s->changes, r);
@@ -101,6 +107,7 @@ typedef struct job {
     serve_request *r;
     size_t *at; /* [n] which pair of the request each record is */
     size_t n;
+    json_t *names; /* of the records' pictures */
     json_t *failures;
 } job;
 
@@ -117,13 +124,15 @@ static void on_failure(void *user, uint64_t row, const char *item, const char *r
 }
 
 /* The pairs as a file, in the folder where its pictures are. */
-static bool write_job(serve_request *r, const char *folder, const char *path, job *j)
+static bool write_job(serve_request *r, char *path, job *j)
 {
+    char *folder = strndup(path, (size_t)(strrchr(path, '/') - path));
     const json_t *pairs = json_object_get(r->json, "pairs");
     size_t n = json_array_size(pairs);
-    FILE *out = fopen(path, "w");
+    int fd = mkstemps(path, 6); /* servers of several machines may share the folder */
+    FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
     j->at = calloc(n, sizeof *j->at);
-    bool fine = out && j->at && j->failures;
+    bool fine = folder && out && j->at && j->names && j->failures;
     for (size_t i = 0; i < n && fine; i++) {
         const char *reason;
         json_t *line = record(folder, json_array_get(pairs, i), &reason);
@@ -136,44 +145,68 @@ static bool write_job(serve_request *r, const char *folder, const char *path, jo
             continue;
         }
         j->at[j->n++] = i;
-        fine = json_dumpf(line, out, JSON_COMPACT) == 0 && putc('\n', out) != EOF;
+        fine = json_dumpf(line, out, JSON_COMPACT) == 0 && putc('\n', out) != EOF &&
+               json_object_set_new(j->names, json_string_value(json_object_get(line, "image")),
+                                   json_true()) == 0;
         json_decref(line);
     }
     if (out) fine &= fclose(out) == 0;
+    free(folder);
     if (!fine) serve_fail(r, 507, "the bank can't be written: %s", strerror(errno));
     return fine;
 }
 
-static json_t *new_ids(reco_ctx *ctx, const char *path, int64_t from)
+/* The rows from this id on that are of the job's pictures: another process may have added others. */
+static json_t *new_ids(reco_ctx *ctx, const char *path, int64_t from, const job *j)
 {
     reco_bank *bank = NULL;
     json_t *list = json_array();
-    int64_t ids[1024];
+    int64_t ids[PAGE];
+    reco_pair rows[PAGE];
     size_t n = 0;
     if (reco_bank_open(ctx, &bank, path) == RECO_OK)
-        while (reco_bank_select(ctx, bank, NULL, from, 1024, ids, &n) == RECO_OK && n) {
-            for (size_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
+        while (reco_bank_select(ctx, bank, NULL, from, PAGE, ids, &n) == RECO_OK && n &&
+               reco_bank_get_many(ctx, bank, ids, n, rows) == RECO_OK) {
+            for (size_t i = 0; i < n; i++) {
+                if (rows[i].uri && json_object_get(j->names, rows[i].uri))
+                    json_array_append_new(list, json_integer(ids[i]));
+                reco_pair_free(&rows[i]);
+            }
             from = ids[n - 1] + 1;
         }
     reco_bank_close(bank);
     return list;
 }
 
-/* Who changed what and when, a line of BANK/audit.jsonl each, before the answer says that it is done. */
+/* `name` in the folder of the bank's files, to be freed; NULL, and errno, where the folders above it can't be made. */
+static char *in_folder(const serve_bank *bank, const char *name)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", bank->folder, name) < 0) return NULL;
+    /* A bank's own folder is there, or the bank is gone. */
+    size_t from = reco_bank_is_server(bank->path) ? 1 : strlen(bank->folder) + 1;
+    for (char *at = strchr(path + from, '/'); at; at = strchr(at + 1, '/')) {
+        *at = 0;
+        bool there = mkdir(path, 0777) == 0 || errno == EEXIST;
+        *at = '/';
+        if (there) continue;
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+/* Who changed what and when, a line of audit.jsonl each, before the answer says that it is done. */
 static void note(serve *s, serve_request *r, const char *what, json_t *more)
 {
-    char *path = NULL, at[32] = "";
-    if (reco_bank_is_server(r->bank->path)) { /* has no folder */
-        json_decref(more);
-        return;
-    }
+    char at[32] = "";
     time_t now = time(NULL);
     struct tm tm;
     if (gmtime_r(&now, &tm)) strftime(at, sizeof at, "%FT%TZ", &tm);
     json_t *line = json_pack("{s:s, s:s, s:s}", "time", at, "who", r->who, "what", what);
     if (line && more) json_object_update(line, more);
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-    if (asprintf(&path, "%s/audit.jsonl", r->bank->path) < 0) path = NULL;
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL,
+         *path = r->bank->folder ? in_folder(r->bank, "audit.jsonl") : NULL;
     FILE *out = path ? fopen(path, "a") : NULL;
     bool fine =
         out && text && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0 && fsync(fileno(out)) == 0;
@@ -188,13 +221,16 @@ static void note(serve *s, serve_request *r, const char *what, json_t *more)
 static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job *j)
 {
     reco_stream_result result = {0};
-    reco_ingest_opts opts = {.embed = {.failure = on_failure, .user = j}, .several_captions = 1};
+    const char *bank = r->bank->path, *key = json_string_value(json_object_get(r->json, "key"));
+    /* A picture that gets another caption by an update keeps its row; one that is added with it gets one more. */
+    reco_ingest_opts opts = {.embed = {.failure = on_failure, .user = j}, .several_captions = !updates(r)};
     reco_bank *before = NULL;
-    reco_status status = reco_bank_open(ctx, &before, r->bank->path);
+    reco_status status = reco_bank_open(ctx, &before, bank);
     int64_t from = status == RECO_OK ? reco_bank_get_info(before)->next_id : 0;
     reco_bank_close(before);
     if (status == RECO_OK && j->n)
-        status = reco_bank_ingest_pairs(ctx, s->model, path, r->bank->path, 0, &opts, &result);
+        status = updates(r) ? reco_bank_update_pairs(ctx, s->model, path, bank, key, &opts, &result)
+                            : reco_bank_ingest_pairs(ctx, s->model, path, bank, 0, &opts, &result);
     if (status == RECO_E_NOTFOUND) status = RECO_OK; /* not one was good: each has its reason */
     if (status == RECO_OK) status = serve_refresh(s, r->bank, ctx);
     if (status != RECO_OK) {
@@ -202,9 +238,10 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
         return;
     }
     atomic_fetch_add(&s->metrics.added, result.rows);
-    json_t *ids = result.rows ? new_ids(ctx, r->bank->path, from) : json_array();
+    json_t *ids = result.rows ? new_ids(ctx, bank, from, j) : json_array();
     if (result.rows || result.changed)
-        note(s, r, "add", json_pack("{s:O, s:I}", "ids", ids, "changed", (json_int_t)result.changed));
+        note(s, r, updates(r) ? "update" : "add",
+             json_pack("{s:O, s:I}", "ids", ids, "changed", (json_int_t)result.changed));
     serve_reply(r, 200,
                 json_pack("{s:I, s:I, s:I, s:o, s:O}", "added", (json_int_t)result.rows, "changed",
                           (json_int_t)result.changed, "unchanged", (json_int_t)result.duplicates, "ids",
@@ -213,20 +250,16 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
 
 void serve_add_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
-    char *folder = NULL, *path = NULL;
-    job j = {.r = r, .failures = json_array()};
-    if (asprintf(&folder, "%s/pictures", r->bank->path) < 0) folder = NULL;
-    if (!folder || asprintf(&path, "%s/.request-%ld.jsonl", folder, (long)getpid()) < 0) path = NULL;
+    job j = {.r = r, .names = json_object(), .failures = json_array()};
+    char *path = in_folder(r->bank, "pictures/.request-XXXXXX.jsonl");
     if (!path)
-        serve_fail(r, 503, "out of memory");
-    else if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        serve_fail(r, 507, "%s: %s", folder, strerror(errno));
-    else if (write_job(r, folder, path, &j))
+        serve_fail(r, 507, "%s/pictures: %s", r->bank->folder, strerror(errno));
+    else if (write_job(r, path, &j))
         add(s, r, ctx, path, &j);
     if (path) unlink(path);
+    json_decref(j.names);
     json_decref(j.failures);
     free(j.at);
-    free(folder);
     free(path);
 }
 

@@ -12,8 +12,9 @@ typedef struct serve_opts {
     const char *const
         *banks; /* [nbanks] paths; a bank is called by the name of its folder, without ".bank" */
     size_t nbanks;
-    const char *host;       /* to listen on, NULL = "127.0.0.1" */
-    unsigned port;          /* 0: the system chooses */
+    const char *data; /* folder for pictures and audits of banks on servers, a folder each; NULL: none */
+    const char *host; /* to listen on, NULL = "127.0.0.1" */
+    unsigned port;    /* 0: the system chooses */
     const char *port_file;  /* gets the port as a line when the server listens; NULL: none */
     const char *token_file; /* of lines NAME TOKEN [RATE], or a lone token; NULL: everybody may ask */
     const char *

@@ -43,6 +43,10 @@ static reco_status open_banks(serve *s, reco_ctx *ctx)
         s->nbanks = i + 1;
         bank->path = strdup(o->banks[i]);
         if (!bank->path || !name_bank(bank)) return RECO_E_NOMEM;
+        bool server = reco_bank_is_server(bank->path);
+        if (!server && !(bank->folder = strdup(bank->path))) return RECO_E_NOMEM;
+        if (server && o->data && asprintf(&bank->folder, "%s/%s", o->data, bank->name) < 0)
+            return RECO_E_NOMEM;
         reco_status status = reco_bank_open(ctx, &bank->now, bank->path);
         if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, bank->now, s->fusion);
         if (status != RECO_OK) return status;
@@ -79,6 +83,7 @@ void serve_state_close(serve *s)
         reco_bank_close(s->banks[i].counted);
         serve_facets_free(&s->banks[i]);
         free(s->banks[i].path);
+        free(s->banks[i].folder);
     }
     free(s->banks);
     reco_fusion_free(s->fusion);

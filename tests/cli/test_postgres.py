@@ -445,46 +445,6 @@ class Far(Serving):
         self.assertLess(middle(times), 2.5 * middle(trips))
 
 
-class Serve(Serving):
-    def setUp(self):
-        super().setUp()
-        self.sql_server = postgres.Server()
-        self.addCleanup(self.sql_server.remove)
-        self.bank = ",".join(self.sql_server.create(f"s{i}") for i in range(2))
-        self.reco("bank", "build", "--model", MODEL, "--pairs", "p/pairs.jsonl", "--out", self.bank)
-
-    def test_serve(self):
-        questions = [{"text": "thing number 3", "k": 5}, {"image": self.picture(4), "k": 12}, {"id": 7, "k": 3}]
-        said = []
-        for bank in ("shop.bank", self.bank):
-            self.start(bank=bank)
-            said.append([self.post("/v1/search", q) for q in questions])
-            if bank == self.bank:
-                self.reco("bank", "delete", self.bank, "--id", "4")
-                self.assertNotIn(4, [h["id"] for h in self.post("/v1/search", questions[1])["hits"]])
-            self.assertEqual(self.stop(), 0)
-        self.assertEqual([[(h["id"], h["score"]) for h in a["hits"]] for a in said[1]], [[(h["id"], h["score"]) for h in a["hits"]] for a in said[0]])
-        self.assertNotIn("postgres@", (self.dir / "log").read_text())
-
-    def test_pairs_are_not_added_and_names_have_no_password(self):
-        self.sql_server.sql("CREATE ROLE s0 SUPERUSER LOGIN")
-        first, second = self.bank.split(",")
-        bare = first.replace("postgres@", "s0:ge'heim@").rsplit("/", 1)[0]  # libpq takes the user's name for the database
-        for bank, name in ((self.bank, "s0"), (f"{second}?options=-cgeqo%3Doff,{first}", "s1"), (bare, bare.split("@")[1])):
-            self.start(bank=bank)
-            told = self.ask("GET", "/v1/banks")[2]
-            self.assertEqual([b["name"] for b in told["banks"]], [name])
-            pairs = [{"text": "new", "image": self.picture(1)}]
-            said = self.post("/v1/pairs", {"pairs": pairs}, 400)["error"]
-            self.assertIn(f'the bank "{name}" is on PostgreSQL', said)
-            self.assertIn("reco bank add", said)
-            log = (self.dir / "log").read_text()
-            self.assertEqual(self.stop(), 0)
-            for secret in ("eim", "postgresql://s0"):
-                self.assertNotIn(secret, log + json.dumps(told) + said)
-        self.assertEqual(self.json("bank", "info", self.bank)["rows"], self.N)
-
-
 if __name__ == "__main__":
     postgres.need()
     unittest.main()

@@ -76,15 +76,21 @@ class Serve(Serving):
         again = self.post("/v1/pairs", {"pairs": [{"text": "a new thing", "image": new, "price": 7}]})
         self.assertEqual((again["added"], again["unchanged"]), (0, 1))
         self.post("/v1/pairs", {"encoder": "another", "pairs": [{"text": "x", "image": new}]}, 409)
+        self.post("/v1/pairs", {"key": "price", "pairs": [{"text": "x", "image": new}]}, 400)
+        changed = self.ask("PUT", "/v1/pairs", {"pairs": [{"text": "a newer thing", "image": new, "price": 8}]})[2]
+        self.assertEqual((changed["added"], changed["changed"]), (0, 1))
+        changed = self.ask("PUT", "/v1/pairs", {"key": "price", "pairs": [{"text": "newest", "image": new, "price": 8}, {"text": "x", "image": new}]})[2]
+        self.assertEqual((changed["changed"], [f["pair"] for f in changed["failures"]]), (1, [1]))
+        self.assertEqual(self.post("/v1/search", {"text": "newest", "k": 1})["hits"][0]["id"], self.N)
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [self.N, 999]})[2], {"deleted": 1, "missing": 1})
-        self.assertNotEqual(self.post("/v1/search", {"text": "a new thing", "k": 1})["hits"][0]["id"], self.N)
+        self.assertNotEqual(self.post("/v1/search", {"text": "newest", "k": 1})["hits"][0]["id"], self.N)
         self.assertEqual(self.ask("GET", f"/v1/pairs?id={self.N}")[0], 404)
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"where": "caption > 3"})[0], 400)
         rows = self.ask("GET", "/v1/pairs?max=5&from=2")[2]
         self.assertEqual(([r["id"] for r in rows["rows"]], rows["next"]), ([2, 3, 4, 5, 6], 7))
         self.assertEqual(rows["rows"][0]["meta"], {"price": 0.2, "when": 1732752000.123456})
         audit = [json.loads(line) for line in (self.dir / "shop.bank/audit.jsonl").read_text().splitlines()]
-        self.assertEqual([(a["what"], a["ids"]) for a in audit], [("add", [self.N]), ("delete", [self.N, 999])])
+        self.assertEqual([(a["what"], a["ids"]) for a in audit], [("add", [self.N]), ("update", []), ("update", []), ("delete", [self.N, 999])])
         self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
         self.reco("bank", "undelete", "shop.bank", "--id", self.N)
 
