@@ -330,7 +330,8 @@ reco_status eval_load_embeddings(cli *c, eval_args *a, eval_question *q)
     if (z->model_dir)
         status = cli_open_model(c, &z->model, z->model_dir, a->dataset ? RECO_SIDES_BOTH : RECO_SIDES_TEXT);
     if (status == RECO_OK && a->dataset)
-        status = reco_query_set_read(c->ctx, &s.pictures, z->model, a->embeddings, a->retrieval, &embed);
+        status = reco_query_set_read(c->ctx, &s.pictures, z->model, a->embeddings, a->retrieval, a->cache,
+                                     &embed);
     else if (status == RECO_OK)
         status = reco_query_set_load(c->ctx, &s.pictures, a->embeddings, RECO_IMAGE, &how);
     if (status == RECO_OK && !s.pictures.rows[RECO_IMAGE]) status = want(a->embeddings, "has no img_emb");

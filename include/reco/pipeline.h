@@ -350,9 +350,11 @@ typedef struct reco_query_set_opts {
 RECO_API reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *path,
                                          reco_side side, const reco_query_set_opts *opts);
 /* Embed a data set in tars in CLIP_benchmark's layout (DIR/test/nshards.txt, DIR/test/0.tar, ...): pictures
- * with their .cls as labels or, for retrieval, a row for each line of their .txt. */
+ * with their .cls as labels or, for retrieval, a row for each line of their .txt. cache is as for
+ * reco_embed_files_cached, with a file for each tar. */
 RECO_API reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
-                                         const char *dir, int retrieval, const reco_embed_opts *opts);
+                                         const char *dir, int retrieval, const char *cache,
+                                         const reco_embed_opts *opts);
 RECO_API void reco_query_set_free(reco_query_set *set);
 /* Read labels in order: the integers of a .npy, the column `label` of a table, or the lines of a text. Free
  * with reco_lines_free. */

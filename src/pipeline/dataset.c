@@ -11,8 +11,9 @@ enum { BATCH = 64 };
 
 typedef struct sample {
     char *key, *place, *name; /* place: TAR/KEY for messages; name: of its picture, NULL: none */
-    void *data;               /* the picture */
-    size_t bytes;
+    void *data;               /* the picture; NULL: none, or its row is kept */
+    size_t bytes, at;         /* at: its place in the tar */
+    bool pictured;
     char *text; /* its label, or its captions, one a line */
 } sample;
 
@@ -22,8 +23,10 @@ typedef struct loader {
     const reco_embed_opts *opts;
     reco_decoder *decoder;
     bool retrieval;
+    const char *cache;
+    reco_kept_tar kept;      /* rows of the tar that is being read */
     sample now, held[BATCH]; /* being read; complete, to be embedded */
-    size_t nheld, room, seen;
+    size_t nheld, room, seen, in_tar;
 } loader;
 
 static void clear(sample *s)
@@ -110,20 +113,27 @@ static reco_status flush(reco_ctx *ctx, loader *l)
     reco_picture_bytes data[BATCH];
     char *reasons[BATCH] = {0};
     reco_status status = RECO_OK;
-    size_t d = l->set->d;
+    size_t d = l->set->d, n = 0;
     reco_mark mark = reco_scratch_mark(ctx);
     float *rows = reco_scratch(ctx, BATCH * d, sizeof *rows, "pictures");
     if (!rows) RECO_GO(RECO_E_NOMEM);
     for (size_t i = 0; i < l->nheld; i++) {
-        paths[i] = l->held[i].place;
-        data[i] = (reco_picture_bytes){.data = l->held[i].data, .bytes = l->held[i].bytes};
+        if (!l->held[i].data) continue;
+        paths[n] = l->held[i].place;
+        data[n++] = (reco_picture_bytes){.data = l->held[i].data, .bytes = l->held[i].bytes};
     }
-    if (l->nheld) RECO_GO(reco_decoder_embed(ctx, l->decoder, paths, data, l->nheld, rows, reasons));
-    for (size_t i = 0; i < l->nheld; i++)
-        if (reasons[i])
-            fail(l, &l->held[i], reasons[i]);
-        else
-            RECO_GO(add_sample(ctx, l, &l->held[i], rows + i * d));
+    if (n) RECO_GO(reco_decoder_embed(ctx, l->decoder, paths, data, n, rows, reasons));
+    for (size_t i = 0, j = 0; i < l->nheld; i++) {
+        const sample *s = &l->held[i];
+        const char *reason = s->data ? reasons[j] : NULL;
+        const float *x = s->data ? rows + j++ * d : reco_kept_tar_row(&l->kept, s->at, d);
+        if (reason) {
+            fail(l, s, reason);
+            continue;
+        }
+        RECO_GO(add_sample(ctx, l, s, x));
+        if (s->data) RECO_GO(reco_kept_tar_set(ctx, &l->kept, s->at, d, x));
+    }
     RECO_GO(reco_progress(ctx, "embedding", l->seen, 0));
 out:
     for (size_t i = 0; i < l->nheld; i++) {
@@ -139,11 +149,12 @@ static reco_status finish(reco_ctx *ctx, loader *l)
 {
     sample *s = &l->now;
     if (!s->key) return RECO_OK;
-    const char *missing = !s->data       ? "has no picture"
+    const char *missing = !s->pictured   ? "has no picture"
                           : s->text      ? NULL
                           : l->retrieval ? "has no .txt"
                                          : "has no .cls";
     l->seen++;
+    l->in_tar++;
     if (missing) {
         fail(l, s, missing);
         clear(s);
@@ -165,7 +176,9 @@ static reco_status take(reco_ctx *ctx, loader *l, reco_tar *tar, const char *end
         s->text = data;
         if (memchr(data, 0, bytes))
             return reco_fail(ctx, RECO_E_FORMAT, "%s.%s: holds a NUL byte", s->place, ending);
-    } else if (!words && !s->data && reco_is_picture_ending(ending, strlen(ending))) {
+    } else if (!words && !s->pictured && reco_is_picture_ending(ending, strlen(ending))) {
+        s->pictured = true;
+        if (reco_kept_tar_row(&l->kept, s->at, l->set->d)) return RECO_OK;
         RECO_TRY(reco_tar_read(ctx, tar, &data, &bytes, MAX_PICTURE));
         s->data = data;
         s->bytes = bytes;
@@ -178,6 +191,8 @@ static reco_status read_tar(reco_ctx *ctx, loader *l, const char *path)
     reco_tar *tar = NULL;
     const char *name;
     reco_status status = RECO_OK;
+    l->in_tar = 0;
+    RECO_GO(reco_kept_tar_open(ctx, &l->kept, l->model, l->cache, path));
     RECO_GO(reco_tar_open(ctx, &tar, path));
     for (;;) {
         RECO_GO(reco_tar_next(ctx, tar, &name));
@@ -190,12 +205,15 @@ static reco_status read_tar(reco_ctx *ctx, loader *l, const char *path)
             RECO_GO(finish(ctx, l));
             s->key = reco_format(ctx, "%.*s", (int)n, name);
             s->place = reco_format(ctx, "%s/%.*s", path, (int)n, name);
+            s->at = l->in_tar;
             if (!s->key || !s->place) RECO_GO(RECO_E_NOMEM);
         }
         RECO_GO(take(ctx, l, tar, dot + 1));
     }
-    status = finish(ctx, l);
+    RECO_GO(finish(ctx, l));
+    if (l->kept.path) status = flush(ctx, l);
 out:
+    reco_kept_tar_close(ctx, &l->kept, l->cache, l->set->d);
     reco_tar_close(tar);
     return status;
 }
@@ -211,7 +229,7 @@ static reco_status embed_captions(reco_ctx *ctx, loader *l)
                                 .d = set->d,
                                 .names = (const char *const *)set->values[RECO_QUERY_TEXT],
                                 .model = l->model};
-    return reco_embed_prompts(ctx, &captions, set->rows[RECO_TEXT], &set->truncated);
+    return reco_embed_prompts_cached(ctx, &captions, l->cache, set->rows[RECO_TEXT], &set->truncated);
 }
 
 static reco_status count_shards(reco_ctx *ctx, const char *dir, size_t *n)
@@ -233,11 +251,12 @@ static reco_status count_shards(reco_ctx *ctx, const char *dir, size_t *n)
 }
 
 reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_model *model,
-                                const char *dir, int retrieval, const reco_embed_opts *opts)
+                                const char *dir, int retrieval, const char *cache,
+                                const reco_embed_opts *opts)
 {
     *set = (reco_query_set){.d = reco_model_get_info(model)->d,
                             .logit_scale = reco_model_get_info(model)->logit_scale};
-    loader l = {.set = set, .model = model, .opts = opts, .retrieval = retrieval != 0};
+    loader l = {.set = set, .model = model, .opts = opts, .retrieval = retrieval != 0, .cache = cache};
     size_t n;
     reco_status status = RECO_OK;
     RECO_GO(count_shards(ctx, dir, &n));

@@ -4,7 +4,7 @@
 
 typedef struct kept {
     char *path;  /* CACHE/HASH.safetensors; NULL: nothing is kept */
-    float *rows; /* [n][d] */
+    float *rows; /* [n][d]; NULL: allocated when they are loaded, as many as there are */
     size_t n, d;
     uint64_t number; /* kept beside them */
 } kept;
@@ -46,13 +46,16 @@ static bool load(reco_ctx *ctx, kept *k)
     const reco_tensor *rows;
     char sum[33];
     if (!k->path || !reco_path_exists(k->path)) return false;
-    bool good =
-        reco_safetensors_open(ctx, &file, k->path) == RECO_OK &&
-        reco_safetensors_need(ctx, file, &rows, "rows", 2, (const size_t[]){k->n, k->d}) == RECO_OK &&
-        reco_tensor_f32(ctx, rows, 0, k->n * k->d, k->rows) == RECO_OK;
+    bool good = reco_safetensors_open(ctx, &file, k->path) == RECO_OK &&
+                reco_safetensors_need(ctx, file, &rows, "rows", 2, (const size_t[]){k->n, k->d}) == RECO_OK;
+    if (good && !k->rows) {
+        k->n = rows->shape[0];
+        good = (k->rows = reco_alloc(ctx, k->n * k->d, sizeof *k->rows, "embeddings")) != NULL;
+    }
+    good = good && reco_tensor_f32(ctx, rows, 0, k->n * k->d, k->rows) == RECO_OK;
     const char *said = good ? reco_safetensors_meta(file, "xxh3") : NULL,
                *number = good ? reco_safetensors_meta(file, "truncated") : NULL;
-    sum_of(k, sum);
+    if (good) sum_of(k, sum);
     good = said && number && strcmp(said, sum) == 0;
     if (good) k->number = strtoull(number, NULL, 10);
     reco_safetensors_close(file);
@@ -181,4 +184,70 @@ reco_status reco_embed_prompts_cached(reco_ctx *ctx, const reco_candidates *c, c
     if (truncated) *truncated = k.number;
     reco_free(k.path);
     return status;
+}
+
+/* ---- the pictures of a tar ---- */
+
+reco_status reco_kept_tar_open(reco_ctx *ctx, reco_kept_tar *t, const reco_model *model, const char *cache,
+                               const char *tar)
+{
+    kept k = {.d = reco_model_get_info(model)->d};
+    reco_hash *h = NULL;
+    char content[33];
+    if (!cache || reco_hash_file(ctx, tar, content) != RECO_OK) return RECO_OK;
+    if (!t->encoder[0]) {
+        RECO_TRY(reco_hash_new(ctx, &h));
+        reco_status status = hash_encoder(ctx, h, model);
+        reco_hash_hex(h, t->encoder);
+        RECO_TRY(status);
+    }
+    RECO_TRY(reco_hash_new(ctx, &h));
+    hash_text(h, t->encoder);
+    hash_text(h, content);
+    RECO_TRY(name_file(ctx, &k, cache, h));
+    if (load(ctx, &k)) {
+        t->n = k.n;
+        t->rows = k.rows;
+    } else
+        reco_free(k.rows);
+    t->path = k.path;
+    return RECO_OK;
+}
+
+const float *reco_kept_tar_row(const reco_kept_tar *t, size_t i, size_t d)
+{
+    return i < t->n && !is_zero(t->rows + i * d, d) ? t->rows + i * d : NULL;
+}
+
+reco_status reco_kept_tar_set(reco_ctx *ctx, reco_kept_tar *t, size_t i, size_t d, const float *row)
+{
+    if (!t->path) return RECO_OK;
+    if (i >= t->n) {
+        if (i >= t->room) {
+            size_t room = reco_max(2 * i, 256);
+            float *rows = reco_alloc(ctx, room * d, sizeof *rows, "embeddings");
+            if (!rows) return RECO_E_NOMEM;
+            if (t->n) memcpy(rows, t->rows, t->n * d * sizeof *rows);
+            reco_free(t->rows);
+            t->rows = rows;
+            t->room = room;
+        }
+        memset(t->rows + t->n * d, 0, (i + 1 - t->n) * d * sizeof *t->rows);
+        t->n = i + 1;
+    }
+    memcpy(t->rows + i * d, row, d * sizeof *row);
+    t->changed = true;
+    return RECO_OK;
+}
+
+void reco_kept_tar_close(reco_ctx *ctx, reco_kept_tar *t, const char *cache, size_t d)
+{
+    kept k = {.path = t->path, .rows = t->rows, .n = t->n, .d = d};
+    if (t->changed) store(ctx, &k, cache);
+    reco_free(t->path);
+    reco_free(t->rows);
+    t->path = NULL;
+    t->rows = NULL;
+    t->n = t->room = 0;
+    t->changed = false;
 }

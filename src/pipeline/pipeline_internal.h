@@ -59,6 +59,23 @@ typedef struct reco_source_others {
 reco_source_others reco_source_get_others(const reco_source *source);
 void reco_source_close(reco_source *source);
 
+/* ---- embed_cache.c: rows of a tar's pictures, kept in a folder ---- */
+
+typedef struct reco_kept_tar {
+    char encoder[33]; /* its hash, made once for all tars */
+    char *path;       /* NULL: nothing is kept */
+    float *rows;      /* [n][d], zero where there is none */
+    size_t n, room;
+    bool changed;
+} reco_kept_tar;
+/* Start from {0}; each open needs its close, also after an error. cache NULL: nothing is kept. */
+reco_status reco_kept_tar_open(reco_ctx *ctx, reco_kept_tar *t, const reco_model *model, const char *cache,
+                               const char *tar);
+const float *reco_kept_tar_row(const reco_kept_tar *t, size_t i, size_t d); /* NULL: not kept */
+reco_status reco_kept_tar_set(reco_ctx *ctx, reco_kept_tar *t, size_t i, size_t d, const float *row);
+/* Writes what was set. */
+void reco_kept_tar_close(reco_ctx *ctx, reco_kept_tar *t, const char *cache, size_t d);
+
 /* ---- failures.c: failures.jsonl ---- */
 
 typedef struct reco_failures {

@@ -316,8 +316,17 @@ class Pictures(Case):
             self.assertAlmostEqual(found[method]["calibration_error"], alone["calibration_error"][method], places=5)
         self.tar(self.dir / "set/test/1.tar", [("a.png", b"no picture"), ("a.cls", b"0"), ("b.png", self.images[6].read_bytes()), ("c.cls", b"1"),
                                                ("d.png", self.images[7].read_bytes()), ("d.cls", b"9")])
-        found = self.json("eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set")
+        options = ["eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set"]
+        found = self.json(*options)
         self.assertEqual((found["images"], found["failures"]), (6, 4))
+        self.assertEqual(self.json(*options, "--cache", "kept"), found)
+        kept = {p: p.stat().st_ino for p in (self.dir / "kept").iterdir()}
+        self.assertEqual(len(kept), 2 + 1)  # a file for each tar that has pictures, and one of prompts
+        self.assertEqual(self.json(*options, "--cache", "kept"), found)
+        self.assertEqual({p: p.stat().st_ino for p in (self.dir / "kept").iterdir()}, kept)  # nothing was embedded
+        self.tar(self.dir / "set/test/1.tar", [("d.png", self.images[7].read_bytes()), ("d.cls", b"1")])
+        self.assertEqual(self.json(*options, "--cache", "kept")["images"], 7)
+        self.assertEqual(len(list((self.dir / "kept").iterdir())), 2 + 1 + 1)
         (self.dir / "set/zeroshot_classification_templates.txt").write_text("a thing\n")
         self.fails("eval", "--model", MODEL, "--bank", "b", "--fusion", "mean", "--dataset", "set", says=["a thing", "no {}"])
         (self.dir / "set/classnames.txt").unlink()

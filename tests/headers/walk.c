@@ -163,7 +163,7 @@ static void embeddings(void **state)
     ok(reco_query_set_load(ctx, &set, in("emb"), RECO_IMAGE, NULL));
     assert_true(set.n == N && set.d == D && set.rows[RECO_IMAGE] && set.rows[RECO_TEXT]);
     reco_query_set_free(&set);
-    ok(reco_query_set_read(ctx, &set, model, in("set"), 0, NULL));
+    ok(reco_query_set_read(ctx, &set, model, in("set"), 0, NULL, NULL));
     assert_true(set.n == N && !strcmp(set.values[RECO_QUERY_LABEL][0], "0"));
     reco_query_set_free(&set);
     reco_pair_set pairs;
