@@ -1,158 +1,90 @@
-"""Approximate search beside other libraries' indexes: queries a second at a recall, one at a time and 1,024 at once; building; bytes.
+"""Approximate search beside other libraries' indexes: queries a second at a recall, 1,024 at once and one at a time; building, bytes, memory.
 
-usage: ann.py [--kind K] [--rows N] [--d D] [--threads T] [--index NAME,...] [--json FILE]
+usage: ann.py [--kind K,...] [--rows N] [--d D] [--threads T] [--index NAME,...] [--cpu] [--limit MINUTES] [--json FILE]
 
-Rows are of one of the kinds of rows.py, queries others of the same kind; recall is of the 10 best of a float32 scan. Of each
-index the least effort (cells, candidates) on a ladder that reaches a recall is timed; ours is asked for the recall itself."""
+Rows are of the kinds of rows.py, queries others of the same kind; recall is of the 10 best of a float32 scan. Of each index the least
+effort (cells, candidates, candidates that are scored again) on a ladder that reaches a recall is timed, in turns with reco, which is asked
+for the recall itself. What can't be installed, doesn't run on this processor, or takes longer than the limit is named, with the reason."""
 import argparse
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
 
 import rows
 import search
+from peers.ann_index import INDEXES
 
-clock = time.perf_counter
 RECALLS = (0.9, 0.95, 0.99, 0.999)
 NQ, K = search.NQ, search.K
-LADDER = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096]
+MANY, ONES = 5, 100  # turns
 
 
-class Index:
-    """A peer: build(x), size() in bytes, set(effort), search(q) -> ids."""
-
-    efforts = LADDER
-
-    def __init__(self, n, d, threads):
-        self.n, self.d, self.threads = n, d, threads
-        self.cells = max(16, int(4 * n**0.5))
+class Failed(Exception):
+    """A peer's, with the reason."""
 
 
-class Faiss(Index):
-    factory = None
-    refine = False
-
-    def build(self, x):
-        import faiss
-        faiss.omp_set_num_threads(self.threads)
-        self.index = faiss.index_factory(self.d, self.factory.format(cells=self.cells), faiss.METRIC_INNER_PRODUCT)
-        self.index.train(x[:: max(1, self.n // (self.cells * 48))])
-        self.index.add(x)
-
-    def size(self):
-        import faiss
-        return len(faiss.serialize_index(self.index)) if self.n <= 200_000 else None
-
-    def set(self, effort):
-        import faiss
-        name = "efSearch" if "HNSW" in self.factory else "nprobe"
-        faiss.ParameterSpace().set_index_parameter(self.index, name, min(effort, self.cells) if name == "nprobe" else effort)
-        if self.refine: self.index.k_factor = 8
-
-    def search(self, q):
-        return self.index.search(q, K)[1]
+def watched(process, until):
+    """Wait for the process, or for what until() says is enough; the most memory that it took beside mapped files, in MB."""
+    most = 0
+    while not until():
+        most = max(most, search.anonymous_mb(process.pid))
+    return most
 
 
-class IVFFlat(Faiss): factory = "IVF{cells},Flat"
-class IVFPQFastScan(Faiss): factory, refine = "IVF{cells},PQ256x4fs,Refine(SQfp16)", True
-class IVFRaBitQ(Faiss): factory, refine = "IVF{cells},RaBitQ,Refine(SQfp16)", True
+class Peer(search.Worker):
+    """An index of a process of its own: what one does to its process is told, and the next begins with memory of its own."""
+
+    def __init__(self, name, folder, a):
+        self.end, self.errors = time.monotonic() + 60 * a.limit, tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(search.HERE, "peers", "ann_index.py"), name, os.path.join(folder, "img_emb", "img_emb_0.npy"),
+             os.path.join(folder, "queries.f32"), str(NQ), str(K), str(a.threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        self.answer()
+        before = search.anonymous_mb(self.process.pid)
+        most = watched(self.process, lambda: select.select([self.process.stdout], [], [], 0.05)[0] or time.monotonic() > self.end)
+        self.about = self.answer()
+        self.about["memory_mb"] = most - before
+
+    def answer(self):
+        if not select.select([self.process.stdout], [], [], max(0, self.end - time.monotonic()))[0]:
+            raise Failed("takes longer than the limit")
+        line = self.process.stdout.readline()
+        if line.startswith("{"): return json.loads(line)
+        code = self.process.wait()
+        self.errors.seek(0)
+        said = [line, *self.errors.read().splitlines()]
+        raise Failed(next((s.strip() for s in reversed(said) if s.strip()), f"ended with code {code}"))
+
+    def ask(self, line, what="seconds"):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.answer().get(what)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
 
 
-class HNSWFlat(Faiss):
-    factory = "HNSW32,SQfp16"
-    efforts = [e for e in LADDER if e >= K]
-
-
-class Hnswlib(Index):
-    efforts = [e for e in LADDER if e >= K]
-
-    def build(self, x):
-        import hnswlib
-        self.index = hnswlib.Index("ip", self.d)
-        self.index.init_index(self.n, M=32, ef_construction=200)
-        self.index.set_num_threads(self.threads)
-        self.index.add_items(x)
-
-    def size(self): return self.index.index_file_size()
-    def set(self, effort): self.index.set_ef(effort)
-    def search(self, q): return self.index.knn_query(q, K, num_threads=self.threads)[0]
-
-
-class Usearch(Index):
-    efforts = [e for e in LADDER if e >= K]
-
-    def build(self, x):
-        from usearch.index import Index as Graph
-        self.index = Graph(ndim=self.d, metric="ip", dtype="f16", connectivity=32, expansion_add=200)
-        self.index.add(np.arange(self.n), x, threads=self.threads)
-
-    def size(self): return self.index.serialized_length
-    def set(self, effort): self.index.expansion_search = effort
-    def search(self, q): return self.index.search(q, K, threads=self.threads).keys.reshape(len(q), -1).astype(np.int64)
-
-
-class SVS(Index):
-    efforts = [e for e in LADDER if e >= K]
-
-    def build(self, x):
-        import svs
-        self.index = svs.Vamana.build(svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=64, window_size=128), x.astype(np.float16),
-                                      svs.DistanceType.MIP, num_threads=self.threads)
-
-    def size(self): return None
-    def set(self, effort): self.index.search_window_size = effort
-    def search(self, q): return self.index.search(q, K)[0].astype(np.int64)
-
-
-PEERS = {"faiss IVFFlat": IVFFlat, "faiss IVFPQFastScan": IVFPQFastScan, "faiss IVFRaBitQ": IVFRaBitQ, "faiss HNSW": HNSWFlat,
-         "hnswlib": Hnswlib, "usearch": Usearch, "SVS Vamana": SVS}
-
-
-class Ours:
-    def __init__(self, folder, threads):
-        self.folder, self.threads = folder, threads
-        self.bank = search.bank_of(folder)
-
-    def build(self):
-        """Seconds of the bank from the embeddings, both sides, captions and all; of the lists of both sides."""
-        seconds = search.build(self.folder, self.threads)[0]
-        before, start = os.times(), clock()
-        subprocess.run([search.RECO, "bank", "index", self.bank, "--lists", "auto", "--threads", str(self.threads), "--quiet"],
-                       check=True, stdout=subprocess.DEVNULL)
-        after = os.times()
-        spent = after.children_user + after.children_system - before.children_user - before.children_system
-        self.worker = search.ours(self.folder, self.threads)
-        return seconds, spent if clock is time.process_time else clock() - start
-
-    def size(self): return os.path.getsize(os.path.join(self.bank, "vectors", "lists.safetensors")) // 2
-
-    def run(self, recall, line):
-        self.worker.ask(f"recall {recall}")
-        return self.worker.ask(line, "cpu" if clock is time.process_time else "seconds")
-
-    def ids(self):
-        path = os.path.join(self.folder, "ids.i64")
-        self.worker.ask("save " + path)
-        return np.fromfile(path, np.int64).reshape(-1, K)
-
-
-def share(ids, truth):
-    return sum(len(set(a) & set(b)) for a, b in zip(ids.tolist(), truth.tolist())) / truth.size
-
-
-def timed(call, times):
-    call()
-    out = []
-    for _ in range(times):
-        start = clock()
-        call()
-        out.append(clock() - start)
-    return min(out)
+def make_lists(folder, a):
+    """`bank index --lists auto` of both sides of a bank that is there: seconds, processor time, memory."""
+    before, start = os.times(), time.perf_counter()
+    process = subprocess.Popen([search.RECO, "bank", "index", search.bank_of(folder), "--lists", "auto", "--threads", str(a.threads), "--quiet"],
+                               stdout=subprocess.DEVNULL)
+    most = watched(process, lambda: process.poll() is not None or time.sleep(0.02))
+    if process.returncode: sys.exit(f"bank index: exit code {process.returncode}")
+    after = os.times()
+    return {"seconds": time.perf_counter() - start, "memory_mb": most,
+            "cpu": after.children_user + after.children_system - before.children_user - before.children_system,
+            "bytes": os.path.getsize(os.path.join(search.bank_of(folder), "vectors", "lists.safetensors"))}
 
 
 def exact(x, q):
@@ -162,80 +94,120 @@ def exact(x, q):
     return flat.search(q, K)[1]
 
 
-def measure_peer(index, q, truth):
-    """By recall: effort, measured recall, queries a second at once and one at a time."""
-    found, at = {}, 0
-    for effort in index.efforts:
-        index.set(effort)
-        got = share(index.search(q), truth)
-        while at < len(RECALLS) and got >= RECALLS[at]:
-            many = timed(lambda: index.search(q), 3)
-            one = statistics.median(timed(lambda i=i: index.search(q[i : i + 1]), 1) for i in range(100))
-            found[RECALLS[at]] = {"effort": effort, "recall": round(got, 4), "batch_qps": round(NQ / many), "one_qps": round(1 / one)}
-            at += 1
-        if at == len(RECALLS): break
-    return found
+def share_found(worker, folder, truth):
+    worker.ask("all")
+    path = os.path.join(folder, "ids.i64")
+    worker.ask("save " + path)
+    ids = np.fromfile(path, np.int64).reshape(-1, K)
+    return sum(len(set(x) & set(y)) for x, y in zip(ids.tolist(), truth.tolist())) / truth.size
 
 
-def measure_ours(ours, truth):
+def find_efforts(peer, folder, truth, clock):
+    """By recall the settings that are fastest for all queries and for one at a time: {recall: {"all" or "one": (seconds, setting, share)}}"""
     found = {}
-    for recall in RECALLS:
-        ours.run(recall, "all")
-        got = share(ours.ids(), truth)
-        many = min(ours.run(recall, "all") for _ in range(5))
-        one = statistics.median(ours.run(recall, f"one {i}") for i in range(100))
-        found[recall] = {"recall": round(got, 4), "batch_qps": round(NQ / many), "one_qps": round(1 / one)}
+    for variant, efforts in enumerate(peer.about["efforts"]):
+        wanted = list(RECALLS)
+        for effort in efforts:
+            setting = f"set {variant} {effort}"
+            peer.ask(setting)
+            got = share_found(peer, folder, truth)
+            if not wanted or got < wanted[0]: continue
+            took = {"all": peer.ask("all", clock), "one": statistics.median(peer.ask(f"one {i}", clock) for i in range(30))}
+            while wanted and got >= wanted[0]:
+                best = found.setdefault(wanted.pop(0), {})
+                for case, seconds in took.items(): best[case] = min(best.get(case, (1e9,)), (seconds, setting, got))
+            if not wanted: break
     return found
 
 
-def show(name, result):
-    for recall, r in result["at"].items():
-        print(f"| {name} | {recall} | {r['recall']:.4f} | {r['batch_qps']:,} | {r['one_qps']:,} | {result['build']:.0f} |"
-              f" {(result['bytes'] or 0) / 1e6:.0f} |", flush=True)
+def take_turns(ours, peer, settings, case, lines, clock):
+    """Queries a second of both, and the ratio of medians."""
+    if peer: peer.ask(settings[case][1])
+    n = NQ if case == "all" else 1
+    turns = [(ours.ask(line, clock), peer.ask(line, clock) if peer else None) for line in lines]
+    mine = n / statistics.median(t[0] for t in turns)
+    if not peer: return {"ours": mine}
+    theirs = n / statistics.median(t[1] for t in turns)
+    return {"ours": mine, "peer": theirs, "ratio": mine / theirs, "setting": settings[case][1], "recall": settings[case][2]}
+
+
+def compare(ours, peer, folder, truth, clock, name):
+    """A row of the table for each recall."""
+    found, out = find_efforts(peer, folder, truth, clock) if peer else {}, []
+    for recall in RECALLS:
+        if peer and recall not in found:
+            print(f"| {name} | {recall} | not reached | | | | | |", flush=True)
+            continue
+        ours.ask(f"recall {recall}")
+        row = {"asked": recall, "recall": share_found(ours, folder, truth)}
+        for case, lines in (("all", ["all"] * MANY), ("one", [f"one {i}" for i in range(ONES)])):
+            row[case] = take_turns(ours, peer, found.get(recall), case, lines, clock)
+        out.append(row)
+        many, one = row["all"], row["one"]
+        if peer:
+            print(f"| {name} | {recall} | {many['recall']:.4f} | {many['peer']:,.0f} | {many['ratio']:.2f} | {one['recall']:.4f} |"
+                  f" {one['peer']:,.0f} | {one['ratio']:.2f} |", flush=True)
+        else:
+            print(f"| {name} | {recall} | {row['recall']:.4f} | {many['ours']:,.0f} | | {row['recall']:.4f} | {one['ours']:,.0f} | |", flush=True)
+    return out
+
+
+def measure(kind, a, out):
+    folder = search.data(kind, a.rows, a.d)
+    clock = "cpu" if a.cpu else "seconds"
+    seconds, _ = search.build(folder, a.threads)
+    result = {"bank_seconds": seconds, "reco lists": {"built": make_lists(folder, a)}}
+    out["kinds"][kind] = result
+    x = np.load(os.path.join(folder, "img_emb", "img_emb_0.npy")).astype(np.float32)
+    truth = exact(x, np.fromfile(os.path.join(folder, "queries.f32"), np.float32).reshape(NQ, a.d))
+    del x
+    ours = search.ours(folder, a.threads)
+    print(f"\n{kind}: {a.rows:,} x {a.d} rows, f16 in files; the {K} best; {a.threads} threads; {'processor time' if a.cpu else 'time'}\n\n"
+          f"| index | recall asked | recall of {NQ:,} | q/s | reco / it | recall of 1 | q/s | reco / it |\n|---|---|---|---|---|---|---|---|")
+    result["reco lists"]["at"] = compare(ours, None, folder, truth, clock, "reco lists")
+    for name in a.index:
+        peer = None
+        try:
+            peer = Peer.__new__(Peer)
+            peer.__init__(name, folder, a)
+            result[name] = {"built": {key: peer.about[key] for key in ("seconds", "cpu", "bytes", "memory_mb")},
+                            "at": compare(ours, peer, folder, truth, clock, name)}
+        except Failed as e:
+            result[name] = {"left_out": str(e)}
+            print(f"| {name} | left out: {e} | | | | | | |", flush=True)
+        finally:
+            peer.close()
+        save(out, a.json)
+    ours.close()
+    print("\n| index | built in, s | processor time, s | MB of file | MB of memory while building |\n|---|---|---|---|---|")
+    for name, r in result.items():
+        if name == "bank_seconds" or "built" not in r: continue
+        b = r["built"]
+        print(f"| {name}{' (both sides)' if name == 'reco lists' else ''} | {b['seconds']:.1f} | {b['cpu']:.1f} | {b['bytes'] / 1e6:.0f} |"
+              f" {b['memory_mb']:.0f} |", flush=True)
+
+
+def save(out, path):
+    if not path: return
+    with open(path, "w") as f: json.dump(out, f, indent=1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kind", choices=rows.KINDS, default="clustered")
+    some = lambda known: lambda text: [n for n in text.split(",") if n in known or parser.error(f'"{n}", want some of {", ".join(known)}')]
+    parser.add_argument("--kind", type=some(rows.KINDS), default=rows.KINDS, help="comma-separated: " + ", ".join(rows.KINDS))
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--d", type=int, default=512)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--index", default=",".join(PEERS), help="comma-separated: " + ", ".join(PEERS))
-    parser.add_argument("--cpu", action="store_true", help="count the process's own time, on a machine that others work on")
-    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--index", type=some(INDEXES), default=list(INDEXES), help="comma-separated: " + ", ".join(INDEXES))
+    parser.add_argument("--cpu", action="store_true", help="count the processes' own time, on a machine that others work on")
+    parser.add_argument("--limit", type=float, default=90, help="minutes for an index, building and searching")
+    parser.add_argument("--json", metavar="FILE", help="written anew after each index")
     a = parser.parse_args()
-    global clock
-    if a.cpu: clock = time.process_time
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    folder = search.data(a.kind, a.rows, a.d)
-    x = np.load(os.path.join(folder, "img_emb", "img_emb_0.npy")).astype(np.float32)
-    q = np.fromfile(os.path.join(folder, "queries.f32"), np.float32).reshape(NQ, a.d)
-    truth = exact(x, q)
-    out = {"kind": a.kind, "rows": a.rows, "d": a.d, "k": K, "threads": a.threads, "indexes": {}}
-    print("| index | recall asked | recall | 1,024 queries, q/s | one at a time, q/s | build, s | MB |\n|---|---|---|---|---|---|---|")
-    ours = Ours(folder, a.threads)
-    bank, lists = ours.build()
-    out["bank_seconds"] = round(bank, 1)
-    out["indexes"]["reco lists"] = {"build": round(lists, 1), "bytes": ours.size(), "at": measure_ours(ours, truth)}
-    show("reco lists (both sides)", out["indexes"]["reco lists"])
-    for name in filter(None, a.index.split(",")):
-        try:
-            index = PEERS[name](a.rows, a.d, a.threads)
-            start = clock()
-            index.build(x)
-            seconds = clock() - start
-            result = {"build": round(seconds, 1), "bytes": index.size(), "at": measure_peer(index, q, truth)}
-        except (ImportError, RuntimeError, AttributeError) as e:
-            print(f"{name}: skipped: {e}", file=sys.stderr)
-            continue
-        out["indexes"][name] = result
-        show(name, result)
-        del index
-    again = measure_ours(ours, truth)  # the machine may not be what it was
-    out["indexes"]["reco lists, again"] = {**out["indexes"]["reco lists"], "at": again}
-    show("reco lists, again", out["indexes"]["reco lists, again"])
-    if a.json:
-        with open(a.json, "w") as f: json.dump(out, f, indent=1)
+    out = {"rows": a.rows, "d": a.d, "k": K, "threads": a.threads, "clock": "cpu" if a.cpu else "seconds", "kinds": {}}
+    for kind in a.kind: measure(kind, a, out)
+    save(out, a.json)
     return 0
 
 
