@@ -1,5 +1,6 @@
 #include "answer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,4 +45,21 @@ static bool is_short(const json_t *value, bool users)
 size_t answer_digits(const json_t *value, bool users)
 {
     return is_short(value, users) ? JSON_REAL_PRECISION(15) : 0;
+}
+
+double answer_recall(const reco_bank *bank, float recall)
+{
+    const reco_search_opts opts = {.recall = recall};
+    float among[2] = {reco_bank_expected_recall(bank, RECO_IMAGE, &opts),
+                      reco_bank_expected_recall(bank, RECO_TEXT, &opts)};
+    return round(1e6 * (double)(among[0] < among[1] ? among[0] : among[1])) / 1e6;
+}
+
+json_t *answer_missing(const reco_bank *bank)
+{
+    json_t *list = json_array();
+    const char *name;
+    for (size_t i = 0; (name = reco_bank_missing_shard(bank, i)) != NULL; i++)
+        json_array_append_new(list, json_string(name));
+    return list;
 }

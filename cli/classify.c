@@ -168,11 +168,14 @@ static reco_status print_all(cli *c, args *a, const listing *l, const unsigned c
         json_array_append_new(results, result);
         if (!c->json) json_array_clear(results);
     }
-    if (c->json && status == RECO_OK)
-        cli_print(json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->s.sides),
-                            "mixture", cli_mixture(&z->s.mixture), "results", results, "truncated",
-                            (json_int_t)c->truncated, "failures", (json_int_t)failures, "failed",
-                            c->failed));
+    if (c->json && status == RECO_OK) {
+        json_t *answer =
+            json_pack("{s:s, s:o, s:O, s:I, s:I, s:O}", "refined", cli_sides_name(z->s.sides), "mixture",
+                      cli_mixture(&z->s.mixture), "results", results, "truncated", (json_int_t)c->truncated,
+                      "failures", (json_int_t)failures, "failed", c->failed);
+        cli_tell_search(c, z->bank, answer);
+        cli_print(answer);
+    }
     json_decref(results);
     return status;
 }

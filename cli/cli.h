@@ -20,8 +20,9 @@ typedef struct cli {
     bool exif; /* pictures are turned upright */
     reco_ctx *ctx;
     const char *bank;            /* of commands that take BANK through cli_bank */
-    reco_bank_open_opts servers; /* through cli_server_options */
-    double wait;                 /* seconds for another writer of a bank; set by who writes */
+    reco_bank_open_opts servers; /* through cli_server_options and cli_recall_options */
+    double recall; /* the least that a bank opened by cli_open_memory is searched at; 0: none is open */
+    double wait;   /* seconds for another writer of a bank; set by who writes */
     uint64_t
         truncated; /* texts of this command that are longer than the model's context, where it counts them itself */
     json_t *failed; /* the first thousand items that were skipped, for --json */
@@ -73,8 +74,8 @@ extern const struct argp cli_model_options, cli_strict_option;
 extern const struct argp cli_wait_option;
 /* Of commands that open a bank to search in it by cli_open_memory: what is asked of servers. */
 extern const struct argp cli_server_options;
-/* Into an answer: which part of the bank's servers it lacks, where it may lack some. */
-void cli_tell_shards(const cli *c, const reco_bank *bank, json_t *answer);
+/* Into an answer: the recall of the searches, and which of the bank's servers it lacks, where it may lack some. bank NULL: none is open. */
+void cli_tell_search(const cli *c, const reco_bank *bank, json_t *answer);
 /* How tables of pairs, and of labels, are read; likewise, into table. */
 extern const struct argp cli_table_options, cli_labels_options;
 /* A warning when values of the user's columns were lost. */

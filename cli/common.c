@@ -203,12 +203,15 @@ static error_t parse_servers(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-void cli_tell_shards(const cli *c, const reco_bank *bank, json_t *answer)
+void cli_tell_search(const cli *c, const reco_bank *bank, json_t *answer)
 {
-    size_t shards = reco_bank_get_info(bank)->shards;
+    size_t shards = bank ? reco_bank_get_info(bank)->shards : 0;
+    json_object_set_new(answer, "recall", c->recall > 0 ? json_real(c->recall) : json_null());
     if (!c->servers.partial || !shards) return;
+    json_t *missing = answer_missing(bank);
     json_object_set_new(answer, "shards", json_integer((json_int_t)shards));
-    json_object_set_new(answer, "shards_failed", json_integer((json_int_t)reco_bank_shards_failed(bank)));
+    json_object_set_new(answer, "shards_failed", json_integer((json_int_t)json_array_size(missing)));
+    json_object_set_new(answer, "missing_servers", missing);
 }
 
 static const struct argp_option server_options[] = {
@@ -396,6 +399,10 @@ reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, c
     if (status == RECO_OK && fusion_name)
         status = reco_fusion_open(c->ctx, fusion, fusion_name, reco_bank_get_info(*bank)->d, k);
     if (status == RECO_OK) status = reco_check_encoder(c->ctx, model, *bank, fusion_name ? *fusion : NULL);
-    if (status == RECO_OK) cli_say_recall(c, *bank);
+    if (status == RECO_OK) {
+        double recall = answer_recall(*bank, 0);
+        if (c->recall <= 0 || recall < c->recall) c->recall = recall;
+        cli_say_recall(c, recall);
+    }
     return status;
 }

@@ -145,6 +145,7 @@ static void print_json(cli *c, const eval_args *a, const eval_question *q, const
                   method_json(q, &first->reco), "difference", off_json(q, first), "runs", runs, "truncated",
                   (json_int_t)c->truncated, "failures", (json_int_t)failures(a, q), "failed", c->failed);
     if (all && !q->retrieval) add_classes(all, a, q, r);
+    cli_tell_search(c, NULL, all);
     cli_print(all);
 }
 

@@ -159,6 +159,7 @@ static reco_status run(cli *c, args *a, uint64_t *failures)
             json_object_set_new(page, "truncated", json_integer((json_int_t)c->truncated));
             json_object_set_new(page, "failures", json_integer((json_int_t)*failures));
             json_object_set(page, "failed", c->failed);
+            cli_tell_search(c, z->bank, page);
             cli_print(json_incref(page));
         } else if (json_array_size(list))
             cli_say("%zu explained in %s", json_array_size(list), a->out);

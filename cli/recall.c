@@ -67,12 +67,8 @@ void cli_print_recall(const reco_bank *bank)
         }
 }
 
-void cli_say_recall(const cli *c, const reco_bank *bank)
+void cli_say_recall(const cli *c, double recall)
 {
-    reco_search_opts opts = RECO_SEARCH_OPTS_INIT;
-    float recall[2] = {reco_bank_expected_recall(bank, RECO_IMAGE, &opts),
-                       reco_bank_expected_recall(bank, RECO_TEXT, &opts)};
-    if (c->quiet || (recall[0] == 1 && recall[1] == 1)) return;
-    fprintf(stderr, "searching lists at recall %g (--exact looks at all rows)\n",
-            (double)(recall[0] < recall[1] ? recall[0] : recall[1]));
+    if (c->quiet || recall >= 1) return;
+    fprintf(stderr, "searching lists at recall %g (--exact looks at all rows)\n", recall);
 }

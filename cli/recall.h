@@ -10,6 +10,6 @@ extern const struct argp cli_recall_options;
 json_t *cli_recall_table(const reco_bank *bank);
 void cli_print_recall(const reco_bank *bank);
 /* A line on stderr where searches would not be exact. */
-void cli_say_recall(const cli *c, const reco_bank *bank);
+void cli_say_recall(const cli *c, double recall);
 
 #endif

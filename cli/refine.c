@@ -147,23 +147,25 @@ int cmd_refine(int argc, char **argv)
         if (status == RECO_OK)
             status = reco_refine_folder(c.ctx, &a.memory, a.embeddings, a.out, &a.how, &result);
     }
-    reco_fusion_free(fusion);
-    reco_bank_filter_free(filter);
-    reco_bank_close(bank);
     if (status == RECO_OK) {
         strict = cli_skipped(&c, result.failures, "failures.jsonl");
-        if (c.json)
-            cli_print(json_pack("{s:I, s:s, s:o, s:I, s:f}", "rows", (json_int_t)result.rows, "refined",
-                                cli_sides_name(a.memory.sides), "concat",
-                                a.concat ? cli_weight(a.weight) : json_null(), "failures",
-                                (json_int_t)result.failures, "seconds", result.seconds));
-        else {
+        if (c.json) {
+            json_t *answer = json_pack("{s:I, s:s, s:o, s:I, s:f}", "rows", (json_int_t)result.rows,
+                                       "refined", cli_sides_name(a.memory.sides), "concat",
+                                       a.concat ? cli_weight(a.weight) : json_null(), "failures",
+                                       (json_int_t)result.failures, "seconds", result.seconds);
+            cli_tell_search(&c, bank, answer);
+            cli_print(answer);
+        } else {
             char how[64] = "";
             if (a.concat) snprintf(how, sizeof how, ", concatenated (A = %.4g)", (double)a.weight);
             cli_say("%llu row%s, refined: %s%s, in %s", (unsigned long long)result.rows, cli_s(result.rows),
                     refined, how, a.out);
         }
     }
+    reco_fusion_free(fusion);
+    reco_bank_filter_free(filter);
+    reco_bank_close(bank);
     int code = cli_end(&c, status);
     return code ? code : strict;
 }

@@ -296,7 +296,7 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
     }
     if (status == RECO_OK && c->json) {
         json_t *answer = a->n == 1 ? json_incref(one) : json_pack("{s:O}", "results", results);
-        cli_tell_shards(c, bank, answer);
+        cli_tell_search(c, bank, answer);
         cli_print(answer);
     }
     json_decref(one);

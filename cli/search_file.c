@@ -14,12 +14,15 @@ reco_status cli_search_file(cli *c, cli_search *a, uint64_t *failures)
     *failures = r.failures;
     a->nrows = r.queries;
     cli_clear_bar(c);
-    if (c->json)
-        cli_print(json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:b, s:o}", "queries", (json_int_t)r.queries,
-                            "k", (json_int_t)a->find.k, "normalised", (json_int_t)r.normalised, "failures",
-                            (json_int_t)r.failures, "failed", c->failed, "seconds", r.seconds, "refined",
-                            (int)settings.sides >> own & 1, "mixture", cli_mixture(&settings.mixture)));
-    else {
+    if (c->json) {
+        json_t *answer =
+            json_pack("{s:I, s:I, s:I, s:I, s:O, s:f, s:b, s:o}", "queries", (json_int_t)r.queries, "k",
+                      (json_int_t)a->find.k, "normalised", (json_int_t)r.normalised, "failures",
+                      (json_int_t)r.failures, "failed", c->failed, "seconds", r.seconds, "refined",
+                      (int)settings.sides >> own & 1, "mixture", cli_mixture(&settings.mixture));
+        cli_tell_search(c, a->memory.bank, answer);
+        cli_print(answer);
+    } else {
         char more[80] = "";
         if (r.normalised)
             snprintf(more, sizeof more, "; %llu %s not of norm 1 and %s normalised",

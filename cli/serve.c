@@ -1,5 +1,5 @@
 /* reco serve */
-#include "cli.h"
+#include "recall.h"
 
 #include "server.h"
 
@@ -55,7 +55,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        for (int i = 0; i < 2; i++) state->child_inputs[i] = a->common;
+        for (int i = 0; i < 4; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_MODEL:
         a->serve.model = arg;
@@ -170,8 +170,11 @@ static const struct argp_option options[] = {
      "Log the content of requests (default: only the kind of request and the client)", 3},
     {0},
 };
-static const struct argp_child children[] = {
-    {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
+                                             {&cli_server_options, 0, NULL, 0},
+                                             {&cli_recall_options, 0, NULL, 0},
+                                             {&cli_common, 0, NULL, 0},
+                                             {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -216,6 +219,7 @@ int cmd_serve(int argc, char **argv)
     }
     a.serve.banks = a.banks;
     a.serve.fetch_hosts = a.hosts;
+    a.serve.open = c.servers;
     a.serve.precision = c.precision;
     a.serve.exif = c.exif;
     a.serve.threads = c.threads;

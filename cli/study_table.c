@@ -68,10 +68,11 @@ json_t *study_json(const reco_study *study, const reco_study_result *result)
         reco_study_row row = *reco_study_get_row(study, i);
         json_array_append_new(rows, row_json(study, &row));
     }
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "title", cli_text(reco_study_title(study)),
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "title", cli_text(reco_study_title(study)),
                      "queries", (json_int_t)result->queries, "failures", (json_int_t)result->failures,
                      "classes", (json_int_t)result->classes, "cells", (json_int_t)result->cells,
-                     "checkpoints", (json_int_t)result->checkpoints, "rows", rows);
+                     "checkpoints", (json_int_t)result->checkpoints, "recall", cli_weight(result->recall),
+                     "rows", rows);
 }
 
 /* "43.1 +- 0.2", or the mean alone of one seed. */

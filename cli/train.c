@@ -377,14 +377,16 @@ static void print(const cli *c, const args *a, const reco_train_result *r)
 {
     const char *name = reco_layer_name(r->layer);
     if (c->json) {
-        cli_print(json_pack(
+        json_t *answer = json_pack(
             "{s:I, s:I, s:s, s:o*, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f}, s:s, s:o, s:o, s:b, s:f, s:o}",
             "pairs", (json_int_t)r->pairs, "validation_pairs", (json_int_t)r->validation_pairs, "layer",
             name, "layers", compared(r), "steps", (json_int_t)r->steps, "best_step",
             (json_int_t)r->best_step, "loss", r->loss, "recall_at_1", "clip", r->clip, "image", r->image,
             "text", r->text, "both", r->both, "refine", cli_sides_name(r->sides), "mixture",
             cli_mixture(&r->mixture), "concat", cli_weight(r->concat), "resumed", r->resumed, "seconds",
-            r->seconds, "out", cli_text(a->out)));
+            r->seconds, "out", cli_text(a->out));
+        cli_tell_search(c, NULL, answer);
+        cli_print(answer);
         return;
     }
     print_compared(r);

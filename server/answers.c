@@ -15,6 +15,39 @@ json_t *serve_vector(const float *x, size_t d)
     return list;
 }
 
+void serve_note_missing(serve_request *r, const reco_bank *bank)
+{
+    const char *name;
+    for (size_t i = 0; (name = reco_bank_missing_shard(bank, i)) != NULL; i++) {
+        if (!r->missing) r->missing = json_object();
+        json_object_set_new(r->missing, name, json_true());
+    }
+}
+
+void serve_reply_found(serve *s, serve_request *r, const reco_bank *bank, int status, json_t *value)
+{
+    serve_note_missing(r, bank);
+    if (!r->ask.only_rows)
+        json_object_set_new(value, "recall", json_real(answer_recall(bank, r->ask.recall)));
+    if (s->opts->open.partial && reco_bank_is_server(r->bank->path)) {
+        json_t *list = json_array(), *is;
+        const char *name;
+        json_object_foreach(r->missing, name, is) json_array_append_new(list, json_string(name));
+        json_object_set_new(value, "missing_servers", list);
+    }
+    serve_reply(r, status, value);
+}
+
+void serve_fail_row(serve_request *r, int64_t id)
+{
+    serve_note_missing(r, r->bank->now);
+    if (r->missing)
+        serve_fail(r, 503, "Row %lld may be on %s, which does not answer.", (long long)id,
+                   json_object_iter_key(json_object_iter(r->missing)));
+    else
+        serve_fail(r, 404, "The bank has no row %lld.", (long long)id);
+}
+
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id)
 {
     reco_pair pair;

@@ -4,11 +4,12 @@
 
 #include <stdlib.h>
 
+#define NEVER UINT64_MAX /* a snapshot that no bank has */
 enum { CLASSES = 10000, TEMPLATES = 100, TOP = 5, PICTURES = 64 };
 
 /* Classes as one request named them. */
 typedef struct named {
-    char *key; /* the request's classes and templates as JSON */
+    char *key; /* the request's classes, templates and recall as JSON */
     const serve_bank *bank;
     uint64_t snapshot, layers, used;
     reco_class_list *list;
@@ -49,9 +50,10 @@ void serve_classify_parse(serve *s, serve_request *r)
 {
     const char *bank, *image;
     size_t top = TOP;
-    if (!serve_put_own_json(r, "bank image images classes templates top") ||
+    if (!serve_put_own_json(r, "bank image images classes templates top recall exact") ||
         !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
-        !serve_get_text(r, r->json, "image", &image) || !serve_get_size(r, r->json, "top", 1, 1000, &top))
+        !serve_get_text(r, r->json, "image", &image) || !serve_get_size(r, r->json, "top", 1, 1000, &top) ||
+        !serve_get_recall(r))
         return;
     const json_t *classes = json_object_get(r->json, "classes"),
                  *templates = json_object_get(r->json, "templates"),
@@ -96,7 +98,7 @@ static reco_status fill(serve *s, const serve_request *r, reco_ctx *ctx, named *
 {
     const json_t *classes = json_array_get(c->what, 0), *templates = json_array_get(c->what, 1);
     const char **names = texts_of(classes);
-    reco_memory memory = serve_memory(s, r->bank, true);
+    reco_memory memory = serve_memory(s, r, true);
     c->templates = texts_of(templates);
     reco_status status = names && c->templates ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
@@ -118,8 +120,8 @@ static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, named **
     static uint64_t clock; /* the engine's alone */
     if (!s->classifiers) s->classifiers = calloc(SERVE_CLASSIFIERS, sizeof(named));
     named *all = s->classifiers, *oldest = all;
-    json_t *what =
-        json_pack("[O, O?]", json_object_get(r->json, "classes"), json_object_get(r->json, "templates"));
+    json_t *what = json_pack("[O, O?, f]", json_object_get(r->json, "classes"),
+                             json_object_get(r->json, "templates"), (double)r->ask.recall);
     char *key = what ? json_dumps(what, JSON_COMPACT) : NULL;
     if (!all || !key) {
         json_decref(what);
@@ -147,6 +149,7 @@ static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, named **
                       .used = ++clock};
     reco_status status = fill(s, r, ctx, oldest);
     if (status != RECO_OK) drop(oldest);
+    if (reco_bank_missing_shard(r->bank->now, 0)) oldest->snapshot = NEVER; /* not for another request */
     *out = oldest;
     return status;
 }
@@ -176,7 +179,7 @@ static json_t *explain(serve *s, const serve_request *r, const reco_question *qu
                        const reco_findings *found, const reco_settings *set)
 {
     float weights[RECO_BANK_MAX_K + 1];
-    reco_memory memory = serve_memory(s, r->bank, true);
+    reco_memory memory = serve_memory(s, r, true);
     if (!set->refines) return json_null();
     if (reco_refine(ctx, &memory, question, &(reco_refined){.weights = weights}) != RECO_OK) return NULL;
     size_t n = *found->counts < set->k ? *found->counts : set->k;
@@ -224,12 +227,13 @@ void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
         json_array_append_new(results, one);
     }
     if (!r->status && json_object_get(r->json, "images"))
-        serve_reply(r, 200,
-                    json_pack("{s:O, s:I}", "results", results, "truncated", (json_int_t)c->truncated));
+        serve_reply_found(
+            s, r, r->bank->now, 200,
+            json_pack("{s:O, s:I}", "results", results, "truncated", (json_int_t)c->truncated));
     else if (!r->status) {
         json_object_set_new(json_array_get(results, 0), "truncated",
                             json_integer((json_int_t)c->truncated));
-        serve_reply(r, 200, json_incref(json_array_get(results, 0)));
+        serve_reply_found(s, r, r->bank->now, 200, json_incref(json_array_get(results, 0)));
     }
     json_decref(results);
 }

@@ -115,6 +115,7 @@ void serve_knn_finish(serve *s, serve_request *r, reco_ctx *ctx)
                    item->error ? item->error : "out of memory");
         return;
     }
+    serve_note_missing(r, r->bank->now);
     if (r->explain) item->n = deduplicate(s, r, item, ctx);
     json_t *list = json_array();
     size_t told = item->n < r->edge ? item->n : r->edge;

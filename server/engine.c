@@ -128,6 +128,10 @@ static void gather_rows(serve *s, batch *b, reco_ctx *ctx)
             if (status == RECO_OK)
                 status = reco_bank_gather(ctx, r->bank->now, item->own, &item->row, 1, item->vector);
             if (status == RECO_OK) (void)serve_unit(item->vector, s->d); /* it is stored in halves */
+            if (status == RECO_E_NOTFOUND && reco_bank_missing_shard(r->bank->now, 0)) {
+                serve_note_missing(r, r->bank->now);
+                status = RECO_E_IO; /* it may be there */
+            }
             if (status != RECO_OK) blame(item, ctx, status);
         }
 }
@@ -137,14 +141,16 @@ static bool alike(const serve_request *a, const serve_item *x, const serve_reque
 {
     const serve_ask *p = &a->ask, *q = &b->ask;
     return a->bank == b->bank && x->own == y->own && p->refine == q->refine && p->side == q->side &&
-           p->k == q->k && p->distinct == q->distinct && !(p->least < q->least) && !(p->least > q->least) &&
+           p->k == q->k && !(p->recall < q->recall) && !(p->recall > q->recall) &&
+           p->distinct == q->distinct && !(p->least < q->least) && !(p->least > q->least) &&
            (a->where == b->where || (a->where && b->where && strcmp(a->where, b->where) == 0));
 }
 
-reco_memory serve_memory(const serve *s, const serve_bank *bank, bool refine)
+reco_memory serve_memory(const serve *s, const serve_request *r, bool refine)
 {
     reco_memory m = RECO_MEMORY_INIT;
-    m.bank = bank->now;
+    m.bank = r->bank->now;
+    m.recall = r->ask.recall;
     if (refine) m.fusion = s->fusion;
     return m;
 }
@@ -171,7 +177,7 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
 {
     const serve_ask *ask = &r->ask;
     size_t n = b->nitems, k = ask->k;
-    reco_memory memory = serve_memory(s, r->bank, ask->refine);
+    reco_memory memory = serve_memory(s, r, ask->refine);
     reco_find_opts find = {
         .in = ask->side, .k = k, .min_similarity = ask->least, .distinct = ask->distinct};
     int64_t *ids = malloc(n * (k + 1) * sizeof *ids), *exclude = ids ? ids + n * k : NULL;
@@ -192,6 +198,8 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
     if (mixed) list.plain = scores + n * k;
     if (mixed) list.refined = scores + 2 * n * k;
     if (status == RECO_OK) status = reco_ask(ctx, &memory, &question, &find, list);
+    for (size_t i = 0; i < b->n; i++)
+        if (b->requests[i]->bank == r->bank) serve_note_missing(b->requests[i], r->bank->now);
     for (size_t i = 0; i < n; i++)
         if (status == RECO_OK)
             keep(b->items[i], k, &list, i, counts[i], mixed);

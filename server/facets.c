@@ -9,6 +9,7 @@ enum { PAGE = 1024, COLUMNS = 100, VALUES = 1000, SHOWN = 50, LONGEST = 100 };
 void serve_facets_parse(serve *s, serve_request *r)
 {
     const char *where = serve_parameter(r, "where");
+    r->ask.only_rows = true;
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
     r->where = where ? strdup(where) : NULL;
     if (where && !*where)
@@ -131,11 +132,11 @@ void serve_facets_free(serve_bank *bank)
 }
 
 /* The counter's own view of the bank, as it is now. */
-static reco_status look(serve_bank *bank, reco_ctx *ctx)
+static reco_status look(const serve *s, serve_bank *bank, reco_ctx *ctx)
 {
     reco_bank *fresh = NULL;
     reco_status status = bank->counted ? reco_bank_refresh(ctx, bank->counted, &fresh)
-                                       : reco_bank_open(ctx, &fresh, bank->path);
+                                       : reco_bank_open_with(ctx, &fresh, bank->path, &s->opts->open);
     if (status != RECO_OK || !fresh) return status;
     serve_facets_free(bank);
     reco_bank_close(bank->counted);
@@ -148,7 +149,7 @@ void serve_facets_finish(serve *s, serve_request *r, reco_ctx *ctx)
     static uint64_t clock; /* the counter's alone */
     serve_facets *kept = r->bank->facets;
     const char *where = r->where ? r->where : "";
-    reco_status status = look(r->bank, ctx);
+    reco_status status = look(s, r->bank, ctx);
     if (status != RECO_OK) {
         serve_fail_status(r, ctx, status);
         return;
@@ -164,10 +165,14 @@ void serve_facets_finish(serve *s, serve_request *r, reco_ctx *ctx)
     }
     json_t *answer = count_all(s, r, ctx, r->bank->counted);
     if (!answer) return;
+    serve_reply_found(s, r, r->bank->counted, 200, json_incref(answer));
+    if (r->missing) {
+        json_decref(answer);
+        return;
+    }
     free(kept->where);
     json_decref(kept->answer);
-    *kept = (serve_facets){strdup(where), json_incref(answer), ++clock};
-    serve_reply(r, 200, answer);
+    *kept = (serve_facets){strdup(where), answer, ++clock};
 }
 
 void *serve_counter(void *user)

@@ -61,6 +61,7 @@ void serve_release(serve_request *r)
     free(r->answer);
     for (size_t i = 0; i < r->npaths; i++) free(r->paths[i]);
     free(r->paths);
+    json_decref(r->missing);
     json_decref(r->value);
     json_decref(r->json);
     json_decref(r->fields);
@@ -332,6 +333,22 @@ static void cross_origin(const serve *s, const serve_request *r, struct MHD_Resp
     MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
 }
 
+/* Which servers of the bank the answer lacks: clients whose protocol has no place for it see it here. */
+static void tell_missing(const serve_request *r, struct MHD_Response *response)
+{
+    char *list = NULL, *longer;
+    const char *name;
+    json_t *is;
+    json_object_foreach(r->missing, name, is)
+    {
+        if (asprintf(&longer, "%s%s%s", list ? list : "", list ? ", " : "", name) < 0) break;
+        free(list);
+        list = longer;
+    }
+    if (list) MHD_add_response_header(response, "X-Reco-Missing-Servers", list);
+    free(list);
+}
+
 static enum MHD_Result answer(serve *s, serve_request *r)
 {
     const char *seen = serve_header(r, "If-None-Match");
@@ -362,6 +379,7 @@ static enum MHD_Result answer(serve *s, serve_request *r)
     }
     if (r->status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (r->status == 413) MHD_add_response_header(response, "Connection", "close");
+    tell_missing(r, response);
     cross_origin(s, r, response);
     enum MHD_Result done = MHD_queue_response(r->connection, same ? 304U : (unsigned)r->status, response);
     MHD_destroy_response(response);

@@ -41,6 +41,7 @@ typedef struct serve_bank {
     reco_bank *next;     /* under the lock */
     serve_filter filters[SERVE_FILTERS];
     uint64_t snapshot;  /* how many were opened */
+    bool lacks;         /* a server did not answer when the engine looked */
     reco_bank *counted; /* the counter's, and what it counted there */
     serve_facets facets[SERVE_FACETS];
 } serve_bank;
@@ -144,6 +145,7 @@ typedef struct serve_ask {
     bool search;    /* else they are embedded alone */
     bool refine;    /* with the fusion layer */
     bool only_rows; /* 1: no search; rows are wanted by id */
+    float recall;   /* as of reco_search_opts */
     reco_side side; /* whose vectors of the rows */
     size_t k;
     int distinct;
@@ -190,7 +192,8 @@ struct serve_request {
     serve_ask ask;
     bool suspended, cancelled;
     serve_request *next;
-    size_t batch; /* how many requests were answered with it */
+    size_t batch;    /* how many requests were answered with it */
+    json_t *missing; /* an object of the bank's servers that the answer lacks; NULL: none */
     /* the answer */
     int status;
     char *answer;
@@ -205,7 +208,7 @@ struct serve_request {
 /* ---- what the engine asks with ---- */
 
 /* What is asked, for the engine: the bank, and with `refine` the layer, as training chose to use it. */
-reco_memory serve_memory(const serve *s, const serve_bank *bank, bool refine);
+reco_memory serve_memory(const serve *s, const serve_request *r, bool refine);
 /* item->vector as the memory refines it, to out [d], which may be the vector itself. *refined 0: nothing was done. */
 reco_status serve_refine(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
                          float *out, int *refined);
@@ -269,6 +272,7 @@ bool serve_get_size(serve_request *r, const json_t *object, const char *key, siz
 bool serve_get_number(serve_request *r, const json_t *object, const char *key, double low, double high,
                       double *out, bool *given);
 bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int *out);
+bool serve_get_recall(serve_request *r); /* "recall" or "exact", into r->ask */
 /* Room for n items. */
 bool serve_room(serve_request *r, size_t n);
 /* Items from values; false: the request has failed. */
@@ -292,6 +296,12 @@ void serve_ask_engine(serve *s, serve_request *r);
 
 /* ---- answers.c ---- */
 
+/* The bank's servers that don't answer are missing from the request's answer. */
+void serve_note_missing(serve_request *r, const reco_bank *bank);
+/* serve_reply, with "missing_servers" where the bank may lack some, and after a search its "recall". In the thread of `bank`. */
+void serve_reply_found(serve *s, serve_request *r, const reco_bank *bank, int status, json_t *value);
+/* The answer to a row that can't be found. In the engine. */
+void serve_fail_row(serve_request *r, int64_t id);
 /* {"id", "caption", "uri", "meta"} of a row; NULL: it is not there. */
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id);
 /* Many at once; NULL for those that are not there. */

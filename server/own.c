@@ -73,13 +73,14 @@ void serve_search_parse(serve *s, serve_request *r)
     double least = -1;
     bool given;
     r->ask = (serve_ask){.search = true, .k = K};
-    if (!serve_put_own_json(r, QUERY " queries bank k in where min_similarity refine distinct explain") ||
+    if (!serve_put_own_json(
+            r, QUERY " queries bank k in where min_similarity refine distinct explain recall exact") ||
         !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
         !serve_get_text(r, r->json, "where", &where) || !serve_get_text(r, r->json, "in", &in) ||
         !serve_get_size(r, r->json, "k", 1, RECO_BANK_MAX_K, &r->ask.k) ||
         !serve_get_bool(r, r->json, "refine", &refine) ||
         !serve_get_bool(r, r->json, "explain", &r->explain) ||
-        !serve_get_bool(r, r->json, "distinct", &r->ask.distinct) ||
+        !serve_get_bool(r, r->json, "distinct", &r->ask.distinct) || !serve_get_recall(r) ||
         !serve_get_number(r, r->json, "min_similarity", -1, 1, &least, &given) ||
         !put_queries(s, r, &sided))
         return;
@@ -129,7 +130,7 @@ static json_t *explain(serve *s, const serve_request *r, const serve_item *item,
     int64_t ids[RECO_BANK_MAX_K];
     float scores[RECO_BANK_MAX_K], weights[RECO_BANK_MAX_K + 1];
     size_t n = 0;
-    reco_memory memory = serve_memory(s, r->bank, true);
+    reco_memory memory = serve_memory(s, r, true);
     reco_settings settings;
     int64_t exclude = item->kind == SERVE_ROW ? item->row : -1;
     reco_memory_settle(&memory, item->own, r->ask.side, &settings);
@@ -172,20 +173,22 @@ void serve_search_finish(serve *s, serve_request *r, reco_ctx *ctx)
     if (!json_object_get(r->json, "queries")) {
         json_t *one = result(s, r, &r->items[0], ctx);
         const serve_item *item = &r->items[0];
-        serve_reply(r, item->status == RECO_OK ? 200 : serve_http_status(r, item->status), one);
+        serve_reply_found(s, r, r->bank->now,
+                          item->status == RECO_OK ? 200 : serve_http_status(r, item->status), one);
         return;
     }
     json_t *list = json_array();
     for (size_t i = 0; i < r->nitems; i++) json_array_append_new(list, result(s, r, &r->items[i], ctx));
-    serve_reply(r, 200, json_pack("{s:o}", "results", list));
+    serve_reply_found(s, r, r->bank->now, 200, json_pack("{s:o}", "results", list));
 }
 
 void serve_refine_parse(serve *s, serve_request *r)
 {
     const char *bank;
     bool sided = true;
-    if (!serve_put_own_json(r, QUERY " queries bank") || !serve_get_text(r, r->json, "bank", &bank) ||
-        !serve_put_bank(s, r, bank) || !put_queries(s, r, &sided))
+    if (!serve_put_own_json(r, QUERY " queries bank recall exact") ||
+        !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) || !serve_get_recall(r) ||
+        !put_queries(s, r, &sided))
         return;
     if (!s->opts->fusion)
         serve_fail(r, 400, "this server has no fusion layer to refine with");
@@ -198,7 +201,7 @@ void serve_refine_parse(serve *s, serve_request *r)
 reco_status serve_refine(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
                          float *out, int *refined)
 {
-    reco_memory memory = serve_memory(s, r->bank, true);
+    reco_memory memory = serve_memory(s, r, true);
     reco_settings settings;
     int64_t exclude = item->kind == SERVE_ROW ? item->row : -1;
     reco_question question = {
@@ -227,12 +230,12 @@ void serve_refine_finish(serve *s, serve_request *r, reco_ctx *ctx)
     if (!json_object_get(r->json, "queries")) {
         json_t *one = refined(s, r, &r->items[0], ctx);
         json_int_t failed = json_integer_value(json_object_get(one, "status"));
-        serve_reply(r, failed ? (int)failed : 200, one);
+        serve_reply_found(s, r, r->bank->now, failed ? (int)failed : 200, one);
         return;
     }
     json_t *list = json_array();
     for (size_t i = 0; i < r->nitems; i++) json_array_append_new(list, refined(s, r, &r->items[i], ctx));
-    serve_reply(r, 200, json_pack("{s:o}", "results", list));
+    serve_reply_found(s, r, r->bank->now, 200, json_pack("{s:o}", "results", list));
 }
 
 void serve_banks_parse(serve *s, serve_request *r)
@@ -281,13 +284,12 @@ void serve_rows_parse(serve *s, serve_request *r)
 
 void serve_rows_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
-    (void)s;
     if (r->ask.k == 0) {
         json_t *row = serve_row(ctx, r->bank, r->id);
         if (row)
             serve_reply(r, 200, row);
         else
-            serve_fail(r, 404, "the bank has no row %lld", (long long)r->id);
+            serve_fail_row(r, r->id);
         return;
     }
     int64_t ids[RECO_BANK_MAX_K];
@@ -302,8 +304,8 @@ void serve_rows_finish(serve *s, serve_request *r, reco_ctx *ctx)
     for (size_t i = 0; i < n; i++)
         if (each[i]) json_array_append_new(rows, each[i]);
     bool more = n == r->ask.k;
-    serve_reply(
-        r, 200,
+    serve_reply_found(
+        s, r, r->bank->now, 200,
         json_pack("{s:o, s:o}", "rows", rows, "next", more ? json_integer(ids[n - 1] + 1) : json_null()));
 }
 

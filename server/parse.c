@@ -50,6 +50,19 @@ bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int
     return false;
 }
 
+bool serve_get_recall(serve_request *r)
+{
+    int exact = 0;
+    double recall = 0;
+    bool given;
+    if (!serve_get_bool(r, r->json, "exact", &exact) ||
+        !serve_get_number(r, r->json, "recall", 0.5, 1, &recall, &given))
+        return false;
+    if (exact && given) serve_fail(r, 400, "\"recall\" cannot be combined with \"exact\".");
+    r->ask.recall = exact ? 1 : (float)recall;
+    return !r->status;
+}
+
 bool serve_room(serve_request *r, size_t n)
 {
     r->items = calloc(n ? n : 1, sizeof *r->items);

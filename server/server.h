@@ -12,6 +12,8 @@ typedef struct serve_opts {
     const char *const
         *banks; /* [nbanks] paths; a bank is called by the name of its folder, without ".bank" */
     size_t nbanks;
+    reco_bank_open_opts
+        open;         /* how the banks are opened: partial, and the recall of requests that name none */
     const char *data; /* folder for pictures and audits of banks on servers, a folder each; NULL: none */
     const char *host; /* to listen on, NULL = "127.0.0.1" */
     unsigned port;    /* 0: the system chooses */

@@ -47,7 +47,7 @@ static reco_status open_banks(serve *s, reco_ctx *ctx)
         if (!server && !(bank->folder = strdup(bank->path))) return RECO_E_NOMEM;
         if (server && o->data && asprintf(&bank->folder, "%s/%s", o->data, bank->name) < 0)
             return RECO_E_NOMEM;
-        reco_status status = reco_bank_open(ctx, &bank->now, bank->path);
+        reco_status status = reco_bank_open_with(ctx, &bank->now, bank->path, &o->open);
         if (status == RECO_OK) status = reco_check_encoder(ctx, s->model, bank->now, s->fusion);
         if (status != RECO_OK) return status;
         bank->info = *reco_bank_get_info(bank->now);
@@ -114,7 +114,7 @@ static reco_status check(serve *s, reco_ctx *ctx, const reco_bank *fresh)
 reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
 {
     reco_bank *fresh = NULL;
-    reco_status status = reco_bank_open(ctx, &fresh, bank->path);
+    reco_status status = reco_bank_open_with(ctx, &fresh, bank->path, &s->opts->open);
     if (status == RECO_OK) status = check(s, ctx, fresh);
     if (status == RECO_OK) {
         pthread_mutex_lock(&s->lock);
@@ -125,6 +125,15 @@ reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
     }
     reco_bank_close(fresh);
     return status;
+}
+
+/* The log says when servers fail, and when they are back. */
+static void watch(serve *s, serve_bank *bank)
+{
+    const char *name = reco_bank_missing_shard(bank->now, 0);
+    if (!name == !bank->lacks) return;
+    bank->lacks = name;
+    serve_tell(s, name ? "server missing" : "servers complete", name ? name : bank->name);
 }
 
 void serve_adopt(serve *s, reco_ctx *ctx, bool look)
@@ -152,6 +161,7 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look)
         if (seen) drop_filters(bank);
         reco_bank_close(old);
         reco_bank_close(stale);
+        watch(s, bank);
     }
     pthread_mutex_lock(&s->lock);
     reco_fusion *stale = s->fusion_changed ? s->fusion : NULL;

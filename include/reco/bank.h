@@ -85,6 +85,8 @@ RECO_API reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const c
 RECO_API reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
 /* Number of servers whose rows are missing from results at present; 0 unless the bank was opened with partial. */
 RECO_API size_t reco_bank_shards_failed(const reco_bank *bank);
+/* The i-th of these servers, i = 0, 1, ..., as "HOST:PORT/DATABASE"; NULL: there are fewer. Borrowed from the bank. */
+RECO_API const char *reco_bank_missing_shard(const reco_bank *bank, size_t i);
 
 /* 1 if the path is postgresql://... or postgres://..., 0 for a folder. Such a path may contain a password:
  * pass it through reco_text_clean before showing it. */

@@ -31,6 +31,8 @@ typedef struct reco_memory {
     /* How answers are read out. NULL: the mixture that training found, if `sides` are those that training
      * chose; scale[0] = 0: only the refined cosines. */
     const reco_mixture *mixture;
+    /* Expected recall of each search, as in reco_search_opts; 0: the default of the open bank; 1: exact. */
+    float recall;
 } reco_memory;
 #define RECO_MEMORY_INIT                                                                                   \
     {                                                                                                      \

@@ -56,7 +56,8 @@ typedef struct reco_study_result {
     size_t queries, failures;
     size_t classes;
     double seconds;
-    uint64_t reserved[RECO_RESERVED];
+    float recall; /* the lowest expected recall of searches in the banks; 1: exact */
+    uint64_t reserved[RECO_RESERVED - 1];
 } reco_study_result;
 
 /* Read and check a configuration (docs/study.md): keys, values and the existence of the files. Nothing is

@@ -66,6 +66,8 @@ typedef struct reco_train_pairs {
  *                      resumes from it, and another training run with the same pairs, bank and search
  *                      settings reuses it. pairs * 12 max(3k, 100) + 36k bytes, mapped. RECO_E_EXISTS: it
  *                      is some other file; RECO_E_UNSUPPORTED: the bank is not a folder
+ *   recall             expected recall of the searches for neighbours, as in reco_search_opts; 0: the default
+ *                      of the open bank; 1: exact
  *   command            UTF-8 text to store in the checkpoint beside the options, NULL for none
  *   sides              stored in the checkpoint; RECO_SIDES_DEFAULT: the best in validation
  *   fresh              1: ignore the training state that an interrupted run left */
@@ -95,7 +97,8 @@ typedef struct reco_train_opts {
     const reco_train_pairs *judged;
     const char *log, *command;
     const char *neighbours;
-    uint64_t reserved[RECO_RESERVED];
+    float recall;
+    uint64_t reserved[RECO_RESERVED - 1];
 } reco_train_opts;
 #define RECO_TRAIN_OPTS_INIT                                                                               \
     {                                                                                                      \

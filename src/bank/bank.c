@@ -47,9 +47,16 @@ reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **
 
 const reco_bank_info *reco_bank_get_info(const reco_bank *bank) { return &bank->info; }
 
+const char *reco_bank_missing_shard(const reco_bank *bank, size_t i)
+{
+    return bank->ops->missing_shard ? bank->ops->missing_shard(bank, i) : NULL;
+}
+
 size_t reco_bank_shards_failed(const reco_bank *bank)
 {
-    return bank->ops->shards_failed ? bank->ops->shards_failed(bank) : 0;
+    size_t n = 0;
+    while (reco_bank_missing_shard(bank, n)) n++;
+    return n;
 }
 
 const reco_segment_info *reco_bank_get_segment(const reco_bank *bank, size_t i)

@@ -18,7 +18,7 @@ typedef struct reco_bank_choice {
 typedef struct reco_bank_ops {
     void (*close)(reco_bank *bank);
     reco_status (*refresh)(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
-    size_t (*shards_failed)(const reco_bank *bank); /* NULL: none ever */
+    const char *(*missing_shard)(const reco_bank *bank, size_t i); /* NULL: none ever */
     const reco_segment_info *(*get_segment)(const reco_bank *bank, size_t i);
     reco_status (*filter_ids)(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                               const int64_t *ids, size_t n);

@@ -182,6 +182,7 @@ static reco_status find(reco_ctx *ctx, const ask *a, const float *queries, const
                                .filter = a->memory->filter,
                                .exclude = q->exclude,
                                .nexclude = q->nexclude,
+                               .recall = a->memory->recall,
                                .asked = (reco_asked)(q->side + 1)};
     const reco_bank *bank = a->memory->bank;
     return a->opts->distinct ? reco_search_distinct(ctx, bank, a->opts->in, queries, q->n, &search, hits)

@@ -65,6 +65,7 @@ static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, co
                                .filter = w->memory->filter,
                                .exclude = w->q->exclude ? w->q->exclude + from * w->q->nexclude : NULL,
                                .nexclude = w->q->nexclude,
+                               .recall = w->memory->recall,
                                .asked = (reco_asked)(w->q->side + 1)};
     reco_hits found = {reco_scratch(ctx, n * w->fetch, sizeof *found.ids, "hits"),
                        reco_scratch(ctx, n * w->fetch, sizeof *found.scores, "hits"),

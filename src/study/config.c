@@ -4,8 +4,9 @@
 #include <stdio.h>
 
 static const char *const top_keys[] = {
-    "title",   "model", "bank",   "memory",     "pairs", "classes", "class_embeddings", "templates",
-    "queries", "new",   "labels", "new_labels", "seeds", "rows",    "mixture",          NULL};
+    "title",     "model",   "bank", "memory", "pairs",      "classes", "class_embeddings",
+    "templates", "queries", "new",  "labels", "new_labels", "seeds",   "rows",
+    "mixture",   "recall",  NULL};
 static const char *const train_keys[] = {"layer",
                                          "k",
                                          "batch",
@@ -331,6 +332,10 @@ static reco_status read_all(study_reader *r)
     const reco_toml_entry *mixture = study_find(r, "", "mixture");
     if (mixture && !json_is_boolean(mixture->value)) return study_bad(r, mixture, "true or false");
     s->mixture = mixture && json_is_true(mixture->value);
+    double recall = 0;
+    const reco_toml_entry *wanted = study_find(r, "", "recall");
+    if (wanted) RECO_TRY(study_number(r, wanted, wanted->value, 0.5, 1, &recall));
+    s->recall = (float)recall;
     s->train = (reco_train_opts)RECO_TRAIN_OPTS_INIT;
     s->train.layer = RECO_LAYER_RELATIONAL;
     s->train.k = 10;

@@ -65,7 +65,8 @@ static void hash_pair(reco_hash *h, const reco_pair *pair)
     if (pair->content) reco_hash_update(h, pair->content, RECO_BANK_HASH);
 }
 
-/* Live rows in their order: vectors, captions and pictures. Not the files, which are others after a build that was cut off. */
+/* Live rows in their order: vectors, captions and pictures. Not the files, which are others after a build that was cut off. And how
+ * well they are searched. */
 static reco_status key_of(reco_ctx *ctx, study_bank *b)
 {
     enum { BLOCK = 1024 };
@@ -86,6 +87,7 @@ static reco_status key_of(reco_ctx *ctx, study_bank *b)
             reco_pair_free(&pair);
         }
     }
+    if (h && b->recall < 1) reco_hash_update(h, &b->recall, sizeof b->recall);
     if (h) reco_hash_hex(h, b->key);
     reco_free(rows);
     return status;
@@ -111,7 +113,10 @@ static reco_status find(reco_ctx *ctx, char **out, const study_memory *m, const 
 reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const study_data *data)
 {
     *b = (study_bank){0};
-    RECO_TRY(reco_bank_open(ctx, &b->bank, path));
+    RECO_TRY(
+        reco_bank_open_with(ctx, &b->bank, path, &(reco_bank_open_opts){.recall = (double)data->recall}));
+    b->recall = fminf(reco_bank_expected_recall(b->bank, RECO_IMAGE, NULL),
+                      reco_bank_expected_recall(b->bank, RECO_TEXT, NULL));
     RECO_TRY(reco_check_encoder(ctx, data->model, b->bank, NULL));
     if (reco_bank_get_info(b->bank)->d != data->d)
         return reco_fail(ctx, RECO_E_MISMATCH, "%s: vectors of %zu, the queries are of %zu", path,

@@ -206,6 +206,7 @@ static reco_status read_queries(reco_ctx *ctx, study_data *data, const reco_stud
 reco_status study_data_read(reco_ctx *ctx, study_data *data, const reco_study *study,
                             const reco_study_opts *opts)
 {
+    data->recall = study->recall;
     if (study->model) {
         RECO_TRY(reco_model_open(ctx, &data->model, study->model, &opts->model));
         data->d = reco_model_get_info(data->model)->d;

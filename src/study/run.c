@@ -106,6 +106,7 @@ static reco_status need_bank(running *r, const study_spec *spec, uint64_t seed)
     r->ready = false;
     RECO_TRY(study_bank_open(r->ctx, &r->asked, r->study, &r->data, spec->memory, spec->wrong, drawn,
                              r->dir, r->opts));
+    r->result->recall = fminf(r->result->recall, r->asked.recall);
     r->memory = spec->memory;
     r->wrong = spec->wrong;
     r->drawn = drawn;
@@ -284,6 +285,7 @@ static reco_status begin(running *r)
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) RECO_TRY(folder(r, folders[i]));
     RECO_TRY(study_data_embed(r->ctx, &r->data, r->dir, r->opts));
     RECO_TRY(study_bank_open(r->ctx, &r->trained, s, &r->data, 1, 0, 0, r->dir, r->opts));
+    r->result->recall = r->trained.recall;
     RECO_TRY(study_bank_classes(r->ctx, &r->trained, &r->data));
     RECO_TRY(check_embeddings(r));
     return load_pairs(r);

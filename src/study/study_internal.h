@@ -65,6 +65,7 @@ typedef struct study_data {
     size_t nqueries;
     size_t n, d, c, failures;
     float scale;           /* exp(logit_scale) of the encoder, 100 where it is not known */
+    float recall;          /* of the study */
     float *rows;           /* [n][d] */
     uint32_t *labels;      /* [n] */
     unsigned char *is_new; /* [n] */
@@ -82,6 +83,7 @@ struct reco_study {
     size_t nseeds;
     reco_train_opts train;
     int mixture;
+    float recall; /* expected of searches; 0: the banks' own; 1: exact */
     study_spec *specs;
     reco_study_row *rows;
     size_t nrows;
@@ -126,6 +128,7 @@ typedef struct study_bank {
     uint32_t *of; /* the class of each live row, RECO_NO_CLASS */
     int64_t *ids; /* live */
     size_t n;
+    float recall; /* expected of searches */
 } study_bank;
 /* wrong: percent of its captions, drawn by the seed */
 reco_status study_bank_open(reco_ctx *ctx, study_bank *out, const reco_study *study, const study_data *data,

@@ -39,6 +39,12 @@ static reco_status make_key(const reco_job *job, char hex[40])
     reco_hash_update(h, counts, sizeof counts);
     reco_hash_update(h, job->reach, sizeof job->reach);
     reco_hash_update(h, &job->o.max_similarity, sizeof job->o.max_similarity);
+    for (reco_side side = 0; side < 2;
+         side++) { /* exact ones keep the key that they had before there were lists */
+        const reco_search_opts opts = {.recall = job->o.recall};
+        float recall = reco_bank_expected_recall(job->bank, side, &opts);
+        if (recall < 1) reco_hash_update(h, &recall, sizeof recall);
+    }
     for (size_t i = 0; i < info->segments; i++) {
         const reco_segment_info *s = reco_bank_get_segment(job->bank, i);
         reco_hash_update(h, &s->first, sizeof s->first);

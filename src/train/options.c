@@ -26,7 +26,7 @@ static void cap_k(reco_ctx *ctx, reco_train_opts *o, size_t rows)
 
 reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size_t d, size_t rows)
 {
-    RECO_TRY(reco_reserved(ctx, "train", o->reserved));
+    RECO_TRY(reco_reserved_of(ctx, "train", o->reserved, RECO_RESERVED - 1));
     if (o->layer == RECO_LAYER_DEFAULT)
         o->layer = n < MANY_PAIRS ? RECO_LAYER_RELATIONAL : RECO_LAYER_TRANSFORMER;
     bool transformer = reco_layer_memorises(o->layer); /* the mlp is trained as that is */
@@ -57,6 +57,7 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     RECO_TRY(check(ctx, "clip", o->clip, 0, 1e9));
     RECO_TRY(check(ctx, "neighbour dropout", o->neighbour_dropout, 0, 1));
     RECO_TRY(check(ctx, "max similarity", (double)o->max_similarity, -1, 10));
+    RECO_TRY(check(ctx, "recall", (double)o->recall, 0, 1));
     RECO_TRY(check(ctx, "min similarity", (double)o->min_similarity, -1, 1));
     RECO_TRY(check(ctx, "validation", o->validation, RECO_VALIDATION_MIN, RECO_VALIDATION_MAX));
     RECO_TRY(check(ctx, "heads", o->heads, 1, 1024));

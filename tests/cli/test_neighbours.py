@@ -70,6 +70,17 @@ class Neighbours(Case):
             self.reco(*self.train(out, "--embeddings", "e", "--neighbours", "near"))
             self.assertTrue(checkpoint(self.dir / out) == checkpoint(self.dir / "plain"))
 
+    def test_recall(self):
+        """What was found at one recall is not taken for what is found at another."""
+        self.reco("bank", "index", "b", "--lists", 60, "--recall", 0.9)
+        self.reco(*self.train("exact", "--neighbours", "near", "--exact"))
+        exact = (self.dir / "near").read_bytes()
+        told = json.loads(self.reco(*self.train("plain", "--json")).stdout)
+        self.assertAlmostEqual(told["recall"], 0.9, 6)
+        self.reco(*self.train("found", "--neighbours", "near"))
+        self.assertNotEqual((self.dir / "near").read_bytes(), exact)
+        self.assertTrue(checkpoint(self.dir / "found")[1] == checkpoint(self.dir / "plain")[1])
+
     def test_bad(self):
         (self.dir / "mine").write_text("precious")
         self.fails(*self.train("o", "--neighbours", "mine"), says=("mine: is not a file of neighbours",))

@@ -2,6 +2,7 @@
 import base64
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,7 +15,7 @@ import time
 import unittest
 import urllib.parse
 
-from common import MODEL, SOURCE, png
+from common import MODEL, SOURCE, png, write_npy
 from serving import Serving
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -202,6 +203,31 @@ class Serve(Serving):
         lines = [json.loads(line) for line in (self.dir / "log").read_text().splitlines()]
         self.assertIn("alice", [line.get("who") for line in lines])
         self.assertNotIn("0123456789abcdef", (self.dir / "log").read_text())
+
+    def test_recall(self):
+        """Of a bank with lists: as the server was started, or as the request says; every answer tells it."""
+        n, d = 900, 16
+        rng = random.Random(1)
+        centres = [[rng.gauss(0, 1) for _ in range(d)] for _ in range(60)]
+        for side in ("img_emb", "text_emb"):
+            write_npy(self.dir / f"e/{side}/{side}_0.npy", [[c + rng.gauss(0, 0.4) for c in centres[i % 60]] for i in range(n)])
+        self.reco("bank", "build", "--embeddings", "e", "--out", "lists.bank")
+        self.reco("bank", "index", "lists.bank", "--lists", "60", "--recall", "0.9")
+        exact = self.json("search", "--bank", "lists.bank", "--near", "7", "--in", "image", "--exact")
+        self.assertEqual((exact["recall"], self.json("search", "--bank", "lists.bank", "--near", "7")["recall"]), (1, 0.9))
+        for options, default in ((["--recall", "0.95"], 0.95), (["--exact"], 1), ([], 0.9)):
+            self.start(*options, bank="lists.bank")
+            for body, recall in (({}, default), ({"exact": True}, 1), ({"recall": 0.98}, 0.98), ({"exact": False}, default)):
+                found = self.post("/v1/search", {"id": 7, "in": "image", **body})
+                self.assertEqual(found["recall"], recall, (options, body))
+                if recall == 1:
+                    self.assertEqual([h["id"] for h in found["hits"]], [h["id"] for h in exact["hits"]])
+                self.assertEqual(self.post("/v1/classify", {"image": self.picture(1), "classes": ["a", "b"], **body})["recall"], recall)
+            self.assertEqual(self.post("/v1/search", {"queries": [{"id": 7}], "recall": 0.98})["recall"], 0.98)
+            self.stop()
+        self.start(bank="lists.bank")
+        for body, says in (({"recall": 0.4}, "from 0.5 to 1"), ({"recall": "x"}, "from 0.5 to 1"), ({"recall": 0.9, "exact": True}, "cannot be combined")):
+            self.assertIn(says, self.post("/v1/search", {"id": 7, **body}, 400)["error"])
 
     def test_facets(self):
         (self.dir / "p/more.jsonl").write_text("".join(json.dumps(

@@ -82,6 +82,51 @@ class Serve(Serving):
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [3]})[2], {"deleted": 1, "missing": 0})
         self.assertEqual(self.ask("GET", "/v1/pairs?id=3")[0], 404)
 
+    def test_partial(self):
+        other = postgres.Server()
+        self.addCleanup(other.remove)
+        bank = f"{self.sql_server.create('p0')},{other.create('p0')}"
+        away = f"127.0.0.1:{other.port}/p0"
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p/pairs.jsonl", "--out", bank)
+        lost = {int(i) for i in other.sql("SELECT id FROM reco_pair", "p0").split()}
+        self.assertTrue(0 < len(lost) < self.N)
+        (self.dir / "c.toml").write_text("partial = true\n")
+        self.start("--config", "c.toml", "--data", "kept", bank=bank)
+        image = {"image": self.picture(4)}
+        questions = [("POST", "/v1/search", {"text": "thing number 3", "k": 12}), ("POST", "/v1/search", {"queries": [image, image], "k": 12}),
+                     ("POST", "/v1/classify", {**image, "classes": ["thing", "thing number 4"]}), ("GET", "/v1/pairs?max=20", None),
+                     ("POST", "/knn-service", {**image, "modality": "image", "num_images": 12})]
+
+        def ids(answer):
+            return {h["id"] for h in (answer if isinstance(answer, list) else answer["hits"])}
+
+        for missing in ([], [away], []):
+            if missing:
+                other.stop()
+            elif other.process.poll() is not None:
+                other.start()
+                (gone,) = self.ask("POST", "/v1/pairs", {"pairs": [{"text": "new", "image": self.picture(1)}]})[2]["ids"]  # looks at all servers anew
+                self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [gone]})[0], 200)
+            answers = [self.ask(*question) for question in questions]
+            self.assertEqual([a[0] for a in answers], [200] * 5)
+            self.assertEqual([a[1]["X-Reco-Missing-Servers"] for a in answers], (missing or [None]) * 5)
+            self.assertEqual([a[2]["missing_servers"] for a in answers[:4]], [missing] * 4)
+            for found in (ids(answers[0][2]), ids(answers[1][2]["results"][1]), {r["id"] for r in answers[3][2]["rows"]}, ids(answers[4][2])):
+                self.assertEqual(found, set(range(self.N)) - (lost if missing else set()))
+            for id in (min(lost), min(set(range(self.N)) - lost)):
+                status = 503 if missing and id in lost else 200
+                for question in (("POST", "/v1/search", {"id": id}), ("GET", f"/v1/pairs?id={id}")):
+                    self.assertEqual(self.ask(*question)[0], status, question)
+            if missing:
+                facets = self.ask("GET", "/v1/facets")[2]
+                self.assertEqual((facets["rows"], facets["missing_servers"]), (self.N - len(lost), missing))
+                # nobody writes to some of the servers
+                for method, body in (("POST", {"pairs": [{"text": "new", "image": self.picture(1)}]}), ("DELETE", {"ids": sorted(lost)})):
+                    self.assertEqual(self.ask(method, "/v1/pairs", body)[0], 503)
+        self.assertEqual(self.stop(), 0)
+        events = [json.loads(line).get("event") for line in (self.dir / "log").read_text().splitlines()]
+        self.assertEqual([e for e in events if e and e.startswith("server")], ["server missing", "servers complete"])
+
     def test_names_have_no_password(self):
         self.sql_server.sql("CREATE ROLE s0 SUPERUSER LOGIN")
         first, second = self.bank.split(",")

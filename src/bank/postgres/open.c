@@ -62,14 +62,15 @@ static reco_status refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out
     return changes == b->changes ? RECO_OK : reco_pg_open(ctx, out, b->urls, &b->opts);
 }
 
-static size_t count_failed(const reco_bank *bank)
+static const char *missing_shard(const reco_bank *bank, size_t i)
 {
     pg_bank *b = pg_of(bank);
-    size_t n = 0;
+    const char *label = NULL;
     pthread_mutex_lock(&b->turn);
-    for (size_t i = 0; i < b->set.n; i++) n += b->set.shards[i].failed;
+    for (size_t s = 0; s < b->set.n && !label; s++)
+        if (b->set.shards[s].failed && i-- == 0) label = b->set.shards[s].label;
     pthread_mutex_unlock(&b->turn);
-    return n;
+    return label;
 }
 
 static const reco_segment_info *get_segment(const reco_bank *bank, size_t i)
@@ -81,7 +82,7 @@ static const reco_segment_info *get_segment(const reco_bank *bank, size_t i)
 static const reco_bank_ops ops = {
     .close = close_servers,
     .refresh = refresh,
-    .shards_failed = count_failed,
+    .missing_shard = missing_shard,
     .get_segment = get_segment,
     .filter_ids = pg_filter_ids,
     .filter_where = pg_filter_where,
