@@ -24,6 +24,20 @@ void serve_note_missing(serve_request *r, const reco_bank *bank)
     }
 }
 
+char *serve_missing(const serve_request *r)
+{
+    char *list = NULL, *longer;
+    const char *name;
+    json_t *is;
+    json_object_foreach(r->missing, name, is)
+    {
+        if (asprintf(&longer, "%s%s%s", list ? list : "", list ? ", " : "", name) < 0) break;
+        free(list);
+        list = longer;
+    }
+    return list;
+}
+
 void serve_reply_found(serve *s, serve_request *r, const reco_bank *bank, int status, json_t *value)
 {
     serve_note_missing(r, bank);
@@ -42,10 +56,10 @@ void serve_fail_row(serve_request *r, int64_t id)
 {
     serve_note_missing(r, r->bank->now);
     if (r->missing)
-        serve_fail(r, 503, "Row %lld may be on %s, which does not answer.", (long long)id,
+        serve_fail(r, 503, "row %lld may be on %s, which does not answer", (long long)id,
                    json_object_iter_key(json_object_iter(r->missing)));
     else
-        serve_fail(r, 404, "The bank has no row %lld.", (long long)id);
+        serve_fail(r, 404, "the bank has no row %lld", (long long)id);
 }
 
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id)

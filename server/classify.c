@@ -42,7 +42,7 @@ static bool is_texts(serve_request *r, const json_t *list, const char *name, siz
     json_t *member;
     bool fine = (json_is_array(list) || !list) && n >= low && n <= high;
     json_array_foreach(list, i, member) fine &= json_is_string(member) && *json_string_value(member);
-    if (!fine) serve_fail(r, 400, "\"%s\" is not a list of %zu to %zu texts", name, low, high);
+    if (!fine) serve_fail(r, 400, "\"%s\" must be a list of %zu to %zu texts", name, low, high);
     return fine;
 }
 
@@ -65,11 +65,11 @@ void serve_classify_parse(serve *s, serve_request *r)
     json_array_foreach(templates, i, member)
     {
         if (strstr(json_string_value(member), "{}") || strstr(json_string_value(member), "{c}")) continue;
-        serve_fail(r, 400, "the template \"%s\" has no {} for the name", json_string_value(member));
+        serve_fail(r, 400, "the template \"%s\" has no {} for the class name", json_string_value(member));
         return;
     }
     if (!images == !image) {
-        serve_fail(r, 400, "want \"image\" or \"images\"");
+        serve_fail(r, 400, "the request must have either \"image\" or \"images\"");
         return;
     }
     if (images && !is_texts(r, images, "images", 1, PICTURES)) return;
@@ -79,7 +79,7 @@ void serve_classify_parse(serve *s, serve_request *r)
                                image ? image : json_string_value(json_array_get(images, i))))
             return;
     if (!s->model_info.has_text) {
-        serve_fail(r, 400, "this server's model reads no texts");
+        serve_fail(r, 400, "the model of this server cannot embed texts");
         return;
     }
     r->edge = top;

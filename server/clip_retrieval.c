@@ -163,7 +163,7 @@ void serve_metadata_parse(serve *s, serve_request *r)
     for (size_t i = 0; fine && i < json_array_size(ids); i++)
         fine = json_is_integer(json_array_get(ids, i));
     if (!fine)
-        serve_fail(r, 400, "\"ids\" is not a list of at most %d rows' numbers", MOST_IDS);
+        serve_fail(r, 400, "\"ids\" must be a list of at most %d row ids", MOST_IDS);
     else {
         r->ask.only_rows = true;
         serve_ask_engine(s, r);

@@ -238,9 +238,9 @@ static void answer(serve *s, serve_request *r, reco_ctx *ctx)
 {
     double took = serve_now() - r->began;
     if (r->cancelled && took > serve_patience(s))
-        serve_fail(r, 503, "the request waited %.0f s", took);
+        serve_fail(r, 503, "the request timed out after %.0f s", took);
     else if (r->cancelled)
-        serve_fail(r, 499, "the client has gone");
+        serve_fail(r, 499, "the client disconnected");
     else
         r->route->finish(s, r, ctx);
     if (!r->status && r->route->late && serve_enqueue(s, &s->pictures, r)) return;

@@ -13,7 +13,7 @@ void serve_facets_parse(serve *s, serve_request *r)
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
     r->where = where ? strdup(where) : NULL;
     if (where && !*where)
-        serve_fail(r, 400, "\"where\" is empty");
+        serve_fail(r, 400, "\"where\" must not be empty");
     else if (where && !r->where)
         serve_fail(r, 503, "out of memory");
     else
@@ -113,8 +113,8 @@ static json_t *count_all(serve *s, serve_request *r, reco_ctx *ctx, const reco_b
         rows += (json_int_t)n;
         from = n ? ids[n - 1] + 1 : from;
         if (serve_now() - r->began > serve_patience(s))
-            serve_fail(r, 503, "the bank can't be counted in time");
-        if (serve_is_gone(r)) serve_fail(r, 499, "the client has gone");
+            serve_fail(r, 503, "counting the rows of the bank took longer than the time limit");
+        if (serve_is_gone(r)) serve_fail(r, 499, "the client disconnected");
     }
     if (status != RECO_OK) serve_fail_status(r, ctx, status);
     json_t *answer = r->status ? NULL : list_columns(columns, rows);

@@ -11,11 +11,11 @@ bool serve_put_url(serve *s, serve_request *r, serve_item *item, const char *url
     item->kind = SERVE_PICTURE;
     item->own = RECO_IMAGE;
     if (s->opts->nfetch_hosts == 0) {
-        serve_fail(r, 400, "this server fetches no pictures: send the picture itself, as base64");
+        serve_fail(r, 400, "this server does not fetch pictures from URLs; send the picture as base64");
         return false;
     }
     if (!s->model || !s->model_info.has_image) {
-        serve_fail(r, 400, "this server has no model for pictures");
+        serve_fail(r, 400, "this server was started without a model for pictures");
         return false;
     }
     item->url = strdup(url);

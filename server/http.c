@@ -227,16 +227,17 @@ static bool admit(serve *s, serve_request *r)
     double wait = 0;
     bool known = serve_who(s, token, r->who, r->route->guest ? NULL : &wait);
     if (!known && !r->route->guest) {
-        serve_fail(r, 401, "this server wants a token: send \"Authorization: Bearer TOKEN\"");
+        serve_fail(r, 401, "this server requires a token; send the header \"Authorization: Bearer TOKEN\"");
         return false;
     }
     if (wait > 0) {
-        serve_fail(r, 429, "more requests than this token may send: come again in %.0f s", ceil(wait));
+        serve_fail(r, 429, "too many requests; try again in %.0f s", ceil(wait));
         r->retry = ceil(wait);
         return false;
     }
     if (!s->opts->token_file && host && !is_loopback(host) && !r->route->guest) {
-        serve_fail(r, 403, "a server without tokens answers to localhost alone, not to \"%s\"", host);
+        serve_fail(r, 403, "a server without tokens accepts only requests to localhost, not to \"%s\"",
+                   host);
         return false;
     }
     if (r->route->writes && s->opts->read_only) {
@@ -244,7 +245,7 @@ static bool admit(serve *s, serve_request *r)
         return false;
     }
     if (!same_origin(r) && (r->route->writes || !r->route->shared)) {
-        serve_fail(r, 403, "pages of other origins may not do this");
+        serve_fail(r, 403, "pages of other origins are not allowed to do this");
         return false;
     }
     return true;
@@ -294,20 +295,20 @@ static void take(serve *s, serve_request *r, const char *data, size_t size)
     size_t most = s->opts->body ? s->opts->body : BODY;
     if (r->status) return; /* it has its answer */
     if (size > most - r->bytes) {
-        serve_fail(r, 413, "the body has more than %zu bytes", most);
+        serve_fail(r, 413, "the request body has more than %zu bytes, which is the limit", most);
         let_go(s, r);
         return;
     }
     if (atomic_fetch_add(&s->held, size) + size > BODIES * most) {
         atomic_fetch_sub(&s->held, size);
-        serve_fail(r, 503, "too many large bodies come at once");
+        serve_fail(r, 503, "too many large requests are in progress");
         let_go(s, r);
         return;
     }
     r->held += size;
     r->bytes += size;
     if (r->form) {
-        if (MHD_post_process(r->form, data, size) != MHD_YES) serve_fail(r, 400, "the form can't be read");
+        if (MHD_post_process(r->form, data, size) != MHD_YES) serve_fail(r, 400, "the form cannot be read");
         return;
     }
     if (r->bytes > r->room) {
@@ -331,22 +332,6 @@ static void cross_origin(const serve *s, const serve_request *r, struct MHD_Resp
     MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
     MHD_add_response_header(response, "Access-Control-Allow-Headers", "Content-Type, Authorization");
     MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-}
-
-/* Which servers of the bank the answer lacks: clients whose protocol has no place for it see it here. */
-static void tell_missing(const serve_request *r, struct MHD_Response *response)
-{
-    char *list = NULL, *longer;
-    const char *name;
-    json_t *is;
-    json_object_foreach(r->missing, name, is)
-    {
-        if (asprintf(&longer, "%s%s%s", list ? list : "", list ? ", " : "", name) < 0) break;
-        free(list);
-        list = longer;
-    }
-    if (list) MHD_add_response_header(response, "X-Reco-Missing-Servers", list);
-    free(list);
 }
 
 static enum MHD_Result answer(serve *s, serve_request *r)
@@ -379,7 +364,9 @@ static enum MHD_Result answer(serve *s, serve_request *r)
     }
     if (r->status == 401) MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (r->status == 413) MHD_add_response_header(response, "Connection", "close");
-    tell_missing(r, response);
+    char *missing = serve_missing(r); /* clients whose protocol has no place for it see it here */
+    if (missing) MHD_add_response_header(response, "X-Reco-Missing-Servers", missing);
+    free(missing);
     cross_origin(s, r, response);
     enum MHD_Result done = MHD_queue_response(r->connection, same ? 304U : (unsigned)r->status, response);
     MHD_destroy_response(response);
@@ -435,23 +422,23 @@ static serve_request *begin(serve *s, struct MHD_Connection *connection, const c
         if (asks)
             serve_reply(r, 200, json_object());
         else if (status == 405)
-            serve_fail(r, 405, "%s wants %s, not %s", path, r->allowed, method);
+            serve_fail(r, 405, "%s supports %s, not %s", path, r->allowed, method);
         else
-            serve_fail(r, 404, "there is nothing at %s", path);
+            serve_fail(r, 404, "there is no endpoint %s", path);
         return r;
     }
     if (!admit(s, r)) return r;
     bool whole = true;
     MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, is_whole, &whole);
     if (!whole) {
-        serve_fail(r, 400, "a parameter holds U+0000");
+        serve_fail(r, 400, "a parameter contains a NUL character (U+0000)");
         return r;
     }
     length = serve_header(r, "Content-Length");
     type = serve_header(r, "Content-Type");
     size_t most = s->opts->body ? s->opts->body : BODY;
     if (length && strtoull(length, NULL, 10) > most) {
-        serve_fail(r, 413, "the body has %s bytes, want at most %zu", length, most);
+        serve_fail(r, 413, "the request body has %s bytes; the limit is %zu", length, most);
         return r;
     }
     if (type && strncasecmp(type, "multipart/form-data", 19) == 0) {
@@ -496,7 +483,7 @@ enum MHD_Result serve_handle(void *user, struct MHD_Connection *connection, cons
         if (r->body) r->body[r->bytes] = 0;
         r->route->parse(s, r);
         if (r->suspended) return MHD_YES;
-        if (!r->status) serve_fail(r, 500, "no answer");
+        if (!r->status) serve_fail(r, 500, "the request produced no answer");
     }
     return answer(s, r);
 }

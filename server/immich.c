@@ -28,7 +28,7 @@ void serve_predict_parse(serve *s, serve_request *r)
     if (!json_is_object(r->json) || (clip && !picture && !words))
         serve_fail(r, 422, "Invalid request format.");
     else if (!known)
-        serve_fail(r, 422, "this server does CLIP alone");
+        serve_fail(r, 422, "this server supports only CLIP");
     else if (!(r->file && r->file_bytes) && !text)
         serve_fail(r, 400, "Either image or text must be provided");
     else if (serve_room(r, 1)) {
@@ -46,7 +46,7 @@ void serve_predict_parse(serve *s, serve_request *r)
         if (s->model && s->model_info.has_image)
             serve_ask_engine(s, r);
         else
-            serve_fail(r, 400, "this server has no model for pictures");
+            serve_fail(r, 400, "this server was started without a model for pictures");
     }
 }
 

@@ -36,19 +36,21 @@ void serve_metrics_parse(serve *s, serve_request *r)
         serve_fail(r, 503, "out of memory");
         return;
     }
-    line(out, "requests_total", "counter", "Requests that were answered.", atomic_load(&m->requests));
-    line(out, "errors_total", "counter", "Of these, with status 400 or above.", atomic_load(&m->errors));
-    line(out, "rejected_total", "counter", "Requests refused because a queue was full.",
+    line(out, "requests_total", "counter", "Answered requests.", atomic_load(&m->requests));
+    line(out, "errors_total", "counter", "Answered requests with status 400 or above.",
+         atomic_load(&m->errors));
+    line(out, "rejected_total", "counter", "Requests refused because the queue was full.",
          atomic_load(&m->rejected));
     line(out, "texts_total", "counter", "Texts embedded.", atomic_load(&m->texts));
     line(out, "pictures_total", "counter", "Pictures embedded.", atomic_load(&m->pictures));
-    line(out, "searches_total", "counter", "Vectors looked up.", atomic_load(&m->searches));
-    line(out, "batches_total", "counter", "Batches that the engine worked on.", atomic_load(&m->batches));
-    line(out, "batched_requests_total", "counter", "Requests in them.", atomic_load(&m->batched));
+    line(out, "searches_total", "counter", "Query vectors that were searched for.",
+         atomic_load(&m->searches));
+    line(out, "batches_total", "counter", "Batches of requests.", atomic_load(&m->batches));
+    line(out, "batched_requests_total", "counter", "Requests in these batches.", atomic_load(&m->batched));
     line(out, "pairs_added_total", "counter", "Rows added.", atomic_load(&m->added));
     line(out, "pairs_deleted_total", "counter", "Rows deleted.", atomic_load(&m->deleted));
     fprintf(out,
-            "# HELP reco_question_seconds Time from a request's headers to its answer.\n"
+            "# HELP reco_question_seconds Time from the headers of a request to its answer.\n"
             "# TYPE reco_question_seconds summary\nreco_question_seconds_sum "
             "%.6f\nreco_question_seconds_count %llu\n",
             1e-6 * (double)atomic_load(&m->micros), (unsigned long long)atomic_load(&m->answered));
@@ -64,7 +66,7 @@ void serve_metrics_parse(serve *s, serve_request *r)
         fprintf(out, "\"} %lld\n", (long long)s->banks[i].info.rows);
     }
     pthread_mutex_unlock(&s->lock);
-    line(out, "waiting_requests", "gauge", "Requests that wait.", waiting);
+    line(out, "waiting_requests", "gauge", "Waiting requests.", waiting);
     text(r, "text/plain; version=0.0.4; charset=utf-8", answer, fclose(out) == 0 ? (int)bytes : -1);
 }
 
@@ -75,7 +77,7 @@ void serve_reload_parse(serve *s, serve_request *r)
     if (kill(getpid(), SIGHUP) == 0)
         serve_reply(r, 202, json_pack("{s:b}", "reloading", 1));
     else
-        serve_fail(r, 500, "the process can't be signalled");
+        serve_fail(r, 500, "the server process cannot be signalled");
 }
 
 static const serve_file *find(const char *name)
@@ -116,5 +118,5 @@ void serve_page_parse(serve *s, serve_request *r)
             send_file(r, name, types[i][1]);
             return;
         }
-    serve_fail(r, 404, "there is nothing at %s", r->path);
+    serve_fail(r, 404, "there is no endpoint %s", r->path);
 }

@@ -298,6 +298,8 @@ void serve_ask_engine(serve *s, serve_request *r);
 
 /* The bank's servers that don't answer are missing from the request's answer. */
 void serve_note_missing(serve_request *r, const reco_bank *bank);
+/* The names of these, with commas between them, to be freed; NULL: there are none. */
+char *serve_missing(const serve_request *r);
 /* serve_reply, with "missing_servers" where the bank may lack some, and after a search its "recall". In the thread of `bank`. */
 void serve_reply_found(serve *s, serve_request *r, const reco_bank *bank, int status, json_t *value);
 /* The answer to a row that can't be found. In the engine. */

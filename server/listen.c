@@ -41,7 +41,7 @@ static char *read_pem(const char *path, char *error)
     size_t n = in && text ? fread(text, 1, (1 << 20) - 1, in) : 0;
     if (in) fclose(in);
     if (n) return text;
-    snprintf(error, SERVE_ERROR_BYTES, "%s can't be read", path);
+    snprintf(error, SERVE_ERROR_BYTES, "%s cannot be read", path);
     free(text);
     return NULL;
 }
@@ -55,7 +55,7 @@ reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error)
     if (!resolve(o, &at, error)) return status;
     if (!is_local(&at) && !o->token_file) {
         snprintf(error, SERVE_ERROR_BYTES,
-                 "--listen: %s can be reached from other machines; want --token-file too", o->host);
+                 "other machines can reach %s (--listen), so --token-file is required", o->host);
         return status;
     }
     s->bound = serve_connections_bound(s);
@@ -74,7 +74,7 @@ reco_status serve_listen(serve *s, struct MHD_Daemon **daemon, char *error)
         MHD_OPTION_ARRAY, cert ? tls : &tls[2], MHD_OPTION_END);
     status = *daemon ? RECO_OK : RECO_E_IO;
     if (!*daemon)
-        snprintf(error, SERVE_ERROR_BYTES, "can't listen on %s:%u: %s", o->host ? o->host : "127.0.0.1",
+        snprintf(error, SERVE_ERROR_BYTES, "cannot listen on %s:%u: %s", o->host ? o->host : "127.0.0.1",
                  o->port, strerror(errno));
 out:
     free(cert); /* it has copies of its own */

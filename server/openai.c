@@ -25,18 +25,16 @@ void serve_embeddings_parse(serve *s, serve_request *r)
     bool list = json_is_array(input);
     size_t n = list ? json_array_size(input) : 1;
     if (format && strcmp(format, "float") != 0 && strcmp(format, "base64") != 0)
-        serve_fail(r, 400, "\"encoding_format\" is \"%s\", want float or base64", format);
+        serve_fail(r, 400, "\"encoding_format\" is \"%s\"; it must be float or base64", format);
     else if (width && width != s->d) /* 0: infinity's client, which means none */
-        serve_fail(r, 400, "\"dimensions\" is %zu, and the model's are %zu", width, s->d);
+        serve_fail(r, 400, "\"dimensions\" is %zu; the embeddings of this model have %zu", width, s->d);
     else if (n < 1 || n > INPUTS || (!list && !json_is_string(input)))
-        serve_fail(r, 400, "\"input\" is not a text or a list of 1 to %d texts", INPUTS);
+        serve_fail(r, 400, "\"input\" must be a text or a list of 1 to %d texts", INPUTS);
     if (r->status || !serve_room(r, n)) return;
     for (size_t i = 0; i < n; i++) {
         const char *text = json_string_value(list ? json_array_get(input, i) : input);
         if (!text) {
-            serve_fail(
-                r, 400,
-                "\"input\" holds what is not a text: token ids of another tokenizer mean nothing here");
+            serve_fail(r, 400, "\"input\" must contain only texts; token ids are not supported");
             return;
         }
         bool picture = is_picture(text, modality), away = picture && strncmp(text, "http", 4) == 0;
@@ -48,7 +46,10 @@ void serve_embeddings_parse(serve *s, serve_request *r)
     size_t length = model ? strlen(model) : 0;
     r->explain = length > 5 && strcmp(model + length - 5, "+reco") == 0;
     if (r->explain && !(s->opts->fusion && serve_put_bank(s, r, NULL))) {
-        serve_fail(r, 404, "there is no model \"%s\": this server has no fusion layer and bank", model);
+        serve_fail(r, 404,
+                   "there is no model named \"%s\", because this server was started without a fusion layer "
+                   "or a bank",
+                   model);
         return;
     }
     serve_ask_engine(s, r);

@@ -18,12 +18,13 @@ static bool put_query(serve *s, serve_request *r, serve_item *item, const json_t
     int given = (text != NULL) + (image != NULL) + (url != NULL) + (vector && !json_is_null(vector)) +
                 (id && !json_is_null(id));
     if (given != 1) {
-        serve_fail(r, 400, "a query has %d of text, image, image_url, vector and id, want one", given);
+        serve_fail(r, 400, "a query must have exactly one of text, image, image_url, vector and id, not %d",
+                   given);
         return false;
     }
     *sided = text || image || url || side;
     if (side && strcmp(side, "image") != 0 && strcmp(side, "text") != 0) {
-        serve_fail(r, 400, "\"side\" is \"%s\", want image or text", side);
+        serve_fail(r, 400, "\"side\" is \"%s\"; it must be image or text", side);
         return false;
     }
     if (text) return serve_put_text(s, r, item, text);
@@ -34,7 +35,7 @@ static bool put_query(serve *s, serve_request *r, serve_item *item, const json_t
     item->kind = SERVE_ROW;
     item->row = json_integer_value(id);
     if (json_is_integer(id) && item->row >= 0) return true;
-    serve_fail(r, 400, "\"id\" is not a row's number");
+    serve_fail(r, 400, "\"id\" must be a row id");
     return false;
 }
 
@@ -45,18 +46,18 @@ static bool put_queries(serve *s, serve_request *r, bool *sided)
     static const char *const alone[] = {"text", "image", "image_url", "vector", "id", "side"};
     for (size_t i = 0; list && i < sizeof alone / sizeof *alone; i++)
         if (json_object_get(r->json, alone[i])) {
-            serve_fail(r, 400, "\"%s\" stands beside \"queries\", want one of them", alone[i]);
+            serve_fail(r, 400, "\"%s\" cannot be combined with \"queries\"", alone[i]);
             return false;
         }
     if (list && (!json_is_array(list) || n < 1 || n > QUERIES)) {
-        serve_fail(r, 400, "\"queries\" is not a list of 1 to %d queries", QUERIES);
+        serve_fail(r, 400, "\"queries\" must be a list of 1 to %d queries", QUERIES);
         return false;
     }
     if (!serve_room(r, n)) return false;
     for (size_t i = 0; i < n; i++) {
         const json_t *query = list ? json_array_get(list, i) : r->json;
         if (!json_is_object(query)) {
-            serve_fail(r, 400, "a query is not an object");
+            serve_fail(r, 400, "each query must be an object");
             return false;
         }
         if ((list && !serve_has_only(r, query, QUERY)) || !put_query(s, r, &r->items[i], query, sided))
@@ -85,16 +86,16 @@ void serve_search_parse(serve *s, serve_request *r)
         !put_queries(s, r, &sided))
         return;
     if (in && strcmp(in, "image") != 0 && strcmp(in, "text") != 0) {
-        serve_fail(r, 400, "\"in\" is \"%s\", want image or text", in);
+        serve_fail(r, 400, "\"in\" is \"%s\"; it must be image or text", in);
         return;
     }
     if (refine > 0 && !s->opts->fusion) {
-        serve_fail(r, 400, "this server has no fusion layer to refine with");
+        serve_fail(r, 400, "this server was started without a fusion layer, so it cannot refine queries");
         return;
     }
     for (size_t i = 1; i < r->nitems && !in; i++)
         if (r->items[i].own != r->items[0].own) {
-            serve_fail(r, 400, "queries of both sides want \"in\": which vectors of the rows to search");
+            serve_fail(r, 400, "queries of both sides need \"in\", the side of the rows to search");
             return;
         }
     r->ask.side = in ? (*in == 't' ? RECO_TEXT : RECO_IMAGE) : r->items[0].own;
@@ -191,9 +192,9 @@ void serve_refine_parse(serve *s, serve_request *r)
         !put_queries(s, r, &sided))
         return;
     if (!s->opts->fusion)
-        serve_fail(r, 400, "this server has no fusion layer to refine with");
+        serve_fail(r, 400, "this server was started without a fusion layer, so it cannot refine queries");
     else if (!sided)
-        serve_fail(r, 400, "a vector or a row wants \"side\": image or text");
+        serve_fail(r, 400, "a query by vector or row id needs \"side\", image or text");
     else
         serve_ask_engine(s, r);
 }
@@ -244,10 +245,11 @@ void serve_banks_parse(serve *s, serve_request *r)
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->nbanks; i++) {
         const reco_bank_info *b = &s->banks[i].info;
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "name", s->banks[i].name,
-                                              "rows", (json_int_t)b->rows, "deleted",
-                                              (json_int_t)b->deleted, "d", (json_int_t)b->d, "encoder",
-                                              b->encoder, "fingerprint", b->fingerprint));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:I}", "name", s->banks[i].name,
+                                        "rows", (json_int_t)b->rows, "deleted", (json_int_t)b->deleted, "d",
+                                        (json_int_t)b->d, "encoder", b->encoder, "fingerprint",
+                                        b->fingerprint, "shards", (json_int_t)b->shards));
     }
     pthread_mutex_unlock(&s->lock);
     serve_reply(r, 200,
@@ -274,7 +276,8 @@ void serve_rows_parse(serve *s, serve_request *r)
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
     r->id = number(r, serve_parameter(r, "id") ? "id" : "from", 0);
     if (r->id < 0 || max < 1 || max > RECO_BANK_MAX_K) {
-        serve_fail(r, 400, "id and from are rows' numbers, max is 1..%d", RECO_BANK_MAX_K);
+        serve_fail(r, 400, "id and from must be row ids, and max must be a whole number from 1 to %d",
+                   RECO_BANK_MAX_K);
         return;
     }
     r->ask = (serve_ask){.only_rows = true, .k = serve_parameter(r, "id") ? 0 : (size_t)max};
@@ -315,7 +318,7 @@ void serve_picture_parse(serve *s, serve_request *r)
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
     r->id = number(r, "id", -1);
     if (r->id < 0 || edge < 1 || edge > 4096) {
-        serve_fail(r, 400, "want id, a row's number, and edge 1..4096");
+        serve_fail(r, 400, "id must be a row id, and edge must be a whole number from 1 to 4096");
         return;
     }
     r->edge = (size_t)edge;
@@ -338,7 +341,7 @@ void serve_picture_late(serve *s, serve_request *r, reco_ctx *ctx)
     size_t bytes = 0;
     unsigned char *jpeg = serve_thumbnail(s, ctx, r->paths[0], r->edge, &bytes);
     if (!jpeg) {
-        serve_fail(r, 404, "the picture of row %lld can't be read", (long long)r->id);
+        serve_fail(r, 404, "the picture of row %lld cannot be read", (long long)r->id);
         return;
     }
     r->status = 200;

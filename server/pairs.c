@@ -32,7 +32,7 @@ void serve_add_parse(serve *s, serve_request *r)
             (!serve_get_text(r, pair, "text", &text) || !serve_get_text(r, pair, "image", &image)))
             return;
         if (json_is_object(pair) && text && image) continue;
-        serve_fail(r, 400, "pair %zu is not an object of \"text\" and \"image\"", i);
+        serve_fail(r, 400, "pair %zu must be an object with the strings \"text\" and \"image\"", i);
         return;
     }
     pthread_mutex_lock(&s->lock);
@@ -40,13 +40,13 @@ void serve_add_parse(serve *s, serve_request *r)
                  strcmp(encoder, r->bank->info.fingerprint) != 0;
     pthread_mutex_unlock(&s->lock);
     if (n < 1 || n > PAIRS)
-        serve_fail(r, 400, "\"pairs\" is not a list of 1 to %d pairs", PAIRS);
+        serve_fail(r, 400, "\"pairs\" must be a list of 1 to %d pairs", PAIRS);
     else if (other)
-        serve_fail(r, 409, "the bank \"%s\" is of another encoder than \"%s\"", r->bank->name, encoder);
+        serve_fail(r, 409, "the encoder of the bank \"%s\" is not \"%s\"", r->bank->name, encoder);
     else if (!s->model)
-        serve_fail(r, 400, "this server has no model to embed pairs with");
+        serve_fail(r, 400, "this server was started without a model, so it cannot embed pairs");
     else if (!r->bank->folder)
-        serve_fail(r, 400, "The bank \"%s\" has no folder for pictures. Start the server with --data DIR.",
+        serve_fail(r, 400, "the bank \"%s\" has no folder for pictures; start the server with --data DIR",
                    r->bank->name);
     else
         (void)serve_enqueue(s, &s->changes, r);
@@ -59,9 +59,9 @@ static char *keep_picture(const char *folder, const char *base64, const char **r
     size_t bytes = 0;
     unsigned char *data = serve_base64(base64, &bytes);
     char *name = NULL, *path = NULL, *temp = NULL;
-    *reason = "the picture is not base64";
+    *reason = "\"image\" is not valid base64";
     if (!data) return NULL;
-    *reason = "not a picture";
+    *reason = "the image is in no format that reco can read";
     const char *kind = NULL;
     if (reco_image_sniff(data, bytes < RECO_IMAGE_SNIFF ? bytes : RECO_IMAGE_SNIFF, &kind) !=
         RECO_IMAGE_PICTURE)
@@ -152,7 +152,7 @@ static bool write_job(serve_request *r, char *path, job *j)
     }
     if (out) fine &= fclose(out) == 0;
     free(folder);
-    if (!fine) serve_fail(r, 507, "the bank can't be written: %s", strerror(errno));
+    if (!fine) serve_fail(r, 507, "the bank cannot be written: %s", strerror(errno));
     return fine;
 }
 
@@ -210,7 +210,7 @@ static void note(serve *s, serve_request *r, const char *what, json_t *more)
     FILE *out = path ? fopen(path, "a") : NULL;
     bool fine =
         out && text && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0 && fsync(fileno(out)) == 0;
-    if (!fine) serve_tell(s, "a change is not in the audit", text);
+    if (!fine) serve_tell(s, "a change is missing from the audit log", text);
     if (out) fclose(out);
     free(path);
     free(text);
@@ -276,7 +276,8 @@ void serve_delete_parse(serve *s, serve_request *r)
     for (size_t i = 0; list && i < json_array_size(ids); i++)
         list = json_is_integer(json_array_get(ids, i));
     if (!list == !where || (ids && !list))
-        serve_fail(r, 400, "want \"ids\", a list of rows' numbers, or \"where\", a condition");
+        serve_fail(r, 400,
+                   "the request must have either \"ids\", a list of row ids, or \"where\", a condition");
     else
         (void)serve_enqueue(s, &s->changes, r);
 }
@@ -294,11 +295,10 @@ void serve_delete_finish(serve *s, serve_request *r, reco_ctx *ctx)
     reco_status status = list ? reco_bank_delete(ctx, r->bank->path, &rows, &opts, &result) : RECO_E_NOMEM;
     free(list);
     if (status == RECO_E_ARG && result.doubts && !opts.sure)
-        serve_fail(
-            r, 400,
-            "the condition compares a text with a number, which is hardly what is meant; \"yes\": true "
-            "deletes the %llu rows all the same",
-            (unsigned long long)result.rows);
+        serve_fail(r, 400,
+                   "the condition compares a text with a number, which is probably a mistake; \"yes\": "
+                   "true deletes the %llu rows anyway",
+                   (unsigned long long)result.rows);
     else if (status != RECO_OK)
         serve_fail_status(r, ctx, status);
     const uint64_t deleted = result.rows, missing = result.missing;

@@ -10,7 +10,7 @@ bool serve_get_text(serve_request *r, const json_t *object, const char *key, con
     *out = json_string_value(value);
     bool whole = !*out || strlen(*out) == json_string_length(value);
     if (whole && (!value || json_is_null(value) || json_is_string(value))) return true;
-    serve_fail(r, 400, whole ? "\"%s\" is not a string" : "\"%s\" holds U+0000", key);
+    serve_fail(r, 400, whole ? "\"%s\" must be a string" : "\"%s\" contains a NUL character (U+0000)", key);
     return false;
 }
 
@@ -24,7 +24,7 @@ bool serve_get_size(serve_request *r, const json_t *object, const char *key, siz
         *out = (size_t)json_integer_value(value);
         return true;
     }
-    serve_fail(r, 400, "\"%s\" is not a whole number from %zu to %zu", key, low, high);
+    serve_fail(r, 400, "\"%s\" must be a whole number from %zu to %zu", key, low, high);
     return false;
 }
 
@@ -36,7 +36,7 @@ bool serve_get_number(serve_request *r, const json_t *object, const char *key, d
     if (!*given) return true;
     *out = json_number_value(value);
     if (json_is_number(value) && *out >= low && *out <= high) return true;
-    serve_fail(r, 400, "\"%s\" is not a number from %g to %g", key, low, high);
+    serve_fail(r, 400, "\"%s\" must be a number from %g to %g", key, low, high);
     return false;
 }
 
@@ -46,7 +46,7 @@ bool serve_get_bool(serve_request *r, const json_t *object, const char *key, int
     if (!value || json_is_null(value)) return true;
     *out = json_is_true(value);
     if (json_is_boolean(value)) return true;
-    serve_fail(r, 400, "\"%s\" is not true or false", key);
+    serve_fail(r, 400, "\"%s\" must be true or false", key);
     return false;
 }
 
@@ -58,7 +58,7 @@ bool serve_get_recall(serve_request *r)
     if (!serve_get_bool(r, r->json, "exact", &exact) ||
         !serve_get_number(r, r->json, "recall", 0.5, 1, &recall, &given))
         return false;
-    if (exact && given) serve_fail(r, 400, "\"recall\" cannot be combined with \"exact\".");
+    if (exact && given) serve_fail(r, 400, "\"recall\" cannot be combined with \"exact\"");
     r->ask.recall = exact ? 1 : (float)recall;
     return !r->status;
 }
@@ -77,8 +77,9 @@ static bool has_model(serve *s, serve_request *r, reco_side side)
                                        : s->model_info.has_image))
         return true;
     serve_fail(r, 400,
-               s->model ? "the model has nothing that reads %s"
-                        : "this server has no model for %s: ask with vectors or rows",
+               s->model ? "the model of this server cannot embed %s"
+                        : "this server was started without a model, so it cannot embed %s; query with "
+                          "vectors or row ids",
                side == RECO_TEXT ? "texts" : "pictures");
     return false;
 }
@@ -89,7 +90,7 @@ bool serve_put_text(serve *s, serve_request *r, serve_item *item, const char *te
     item->own = RECO_TEXT;
     if (!has_model(s, r, RECO_TEXT)) return false;
     if (strlen(text) > RECO_CAPTION_MAX) {
-        serve_fail(r, 400, "a text has %zu bytes, want at most %d", strlen(text), RECO_CAPTION_MAX);
+        serve_fail(r, 400, "a text has %zu bytes; the limit is %d", strlen(text), RECO_CAPTION_MAX);
         return false;
     }
     item->text = strdup(text);
@@ -103,7 +104,7 @@ bool serve_put_picture(serve *s, serve_request *r, serve_item *item, const char 
     item->own = RECO_IMAGE;
     if (!has_model(s, r, RECO_IMAGE)) return false;
     item->bytes = serve_base64(base64, &item->nbytes);
-    if (!item->bytes) serve_fail(r, 400, "a picture is not base64");
+    if (!item->bytes) serve_fail(r, 400, "a picture is not valid base64");
     return item->bytes;
 }
 
@@ -120,7 +121,7 @@ bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t
 {
     item->kind = SERVE_VECTOR;
     if (!json_is_array(numbers) || json_array_size(numbers) != s->d) {
-        serve_fail(r, 400, "a vector has %zu numbers, want %zu", json_array_size(numbers), s->d);
+        serve_fail(r, 400, "a vector has %zu numbers; it must have %zu", json_array_size(numbers), s->d);
         return false;
     }
     item->vector = malloc(s->d * sizeof *item->vector);
@@ -135,7 +136,9 @@ bool serve_put_vector(serve *s, serve_request *r, serve_item *item, const json_t
         fine &= json_is_number(x) && fabs(json_number_value(x)) < 1e18;
     }
     if (fine && serve_unit(item->vector, s->d)) return true;
-    serve_fail(r, 400, fine ? "a vector is zero" : "a vector holds what is not a number");
+    serve_fail(r, 400,
+               fine ? "a vector is zero, so it has no direction"
+                    : "a vector must contain only numbers below 1e18");
     return false;
 }
 
@@ -144,9 +147,9 @@ bool serve_put_bank(serve *s, serve_request *r, const char *name)
     r->bank = serve_find_bank(s, name);
     if (r->bank) return true;
     if (name)
-        serve_fail(r, 404, "there is no bank \"%s\"", name);
+        serve_fail(r, 404, "there is no bank named \"%s\"", name);
     else
-        serve_fail(r, 404, "this server has no bank");
+        serve_fail(r, 404, "this server was started without a bank");
     return false;
 }
 
@@ -157,9 +160,10 @@ bool serve_put_json(serve_request *r)
         r->body ? json_loadb(r->body, r->bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;
     if (json_is_object(r->json)) return true;
     if (r->json || !r->body)
-        serve_fail(r, 400, "the body is not a JSON object");
+        serve_fail(r, 400, "the request body must be a JSON object");
     else
-        serve_fail(r, 400, "the body is not JSON: %s (at byte %d)", error.text, error.position);
+        serve_fail(r, 400, "the request body is not valid JSON: %s (at byte %d)", error.text,
+                   error.position);
     return false;
 }
 
@@ -184,8 +188,8 @@ bool serve_has_only(serve_request *r, const json_t *object, const char *names)
     {
         if (is_among(names, key) && !json_is_null(value)) continue;
         serve_fail(r, 400,
-                   json_is_null(value) ? "\"%.100s\" is null: leave out what is not meant"
-                                       : "\"%.100s\" is not known here, want any of: %s",
+                   json_is_null(value) ? "\"%.100s\" is null; omit it instead"
+                                       : "\"%.100s\" is not a known member; known members are: %s",
                    key, names);
         return false;
     }

@@ -63,7 +63,7 @@ static reco_status write_port(const serve_opts *o, unsigned port, char *error)
     if (!o->port_file) return RECO_OK;
     FILE *out = fopen(o->port_file, "w");
     if (out && fprintf(out, "%u\n", port) > 0 && fclose(out) == 0) return RECO_OK;
-    snprintf(error, SERVE_ERROR_BYTES, "%s can't be written: %s", o->port_file, strerror(errno));
+    snprintf(error, SERVE_ERROR_BYTES, "%s cannot be written: %s", o->port_file, strerror(errno));
     return RECO_E_IO;
 }
 
@@ -140,7 +140,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
     if (status == RECO_OK)
         status = reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1, .max_isa = opts->max_isa});
     if (status == RECO_OK && opts->rate && !serve_read_rate(opts->rate, &s.anybody)) {
-        snprintf(error, SERVE_ERROR_BYTES, "--rate is \"%s\", want requests a second, as 5 or 5:20",
+        snprintf(error, SERVE_ERROR_BYTES, "--rate is \"%s\", want requests per second, such as 5 or 5:20",
                  opts->rate);
         status = RECO_E_ARG;
     }

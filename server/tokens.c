@@ -45,8 +45,7 @@ static reco_status read_token(const serve *s, serve_token *token, char *line, si
     }
     if (s->opts->rate) (void)serve_read_rate(s->opts->rate, &token->rate);
     if (n > 3 || (n == 3 && !serve_read_rate(parts[2], &token->rate))) {
-        snprintf(error, SERVE_ERROR_BYTES, "%s: line %zu is not NAME TOKEN [REQUESTS-A-SECOND[:BURST]]",
-                 path, number);
+        snprintf(error, SERVE_ERROR_BYTES, "%s: line %zu is not NAME TOKEN [RATE[:BURST]]", path, number);
         return RECO_E_FORMAT;
     }
     token->token = strdup(secret);

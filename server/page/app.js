@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const pictures = new Map();
-let server = {}, filters = [], latest = 0;
+let server = {}, shards = 0, latest = 0;
 
 /* An element; children are elements or texts, never markup. */
 function make(tag, attributes = {}, ...children) {
@@ -110,7 +110,7 @@ function column(title, hits, others, mixture) {
 
 function neighbours(told) {
   if (!told || told.error || !told.neighbours || !told.neighbours.length)
-    return make("p", {}, "Nothing of the memory took part: this side is not refined, or nothing was near enough.");
+    return make("p", {}, "No row of the memory took part: this side is not refined, or no row was near enough.");
   return make("ul", { class: "bars" },
     make("li", {}, make("div", { class: "label" }, make("span", {}, "the query itself"), make("span", {}, number(told.own))),
       make("meter", { min: 0, max: 1, value: told.own, "aria-label": "weight of the query itself" })),
@@ -146,7 +146,7 @@ async function erase(hit) {
     $("detail").close();
     await about();
     show();
-    say(`Row ${hit.id} is deleted. "reco bank undelete" brings it back until the bank is compacted.`);
+    say(`Row ${hit.id} is deleted.${shards ? "" : ' "reco bank undelete" restores it until the bank is compacted.'}`);
   } catch (e) {
     say(e.message, true);
   }
@@ -158,7 +158,9 @@ function quote(text) {
   return "'" + String(text).replaceAll("'", "''") + "'";
 }
 
+/* On PostgreSQL servers in their SQL. */
 function condition(column, value) {
+  if (shards) return `meta->${quote(column)} = ${quote(JSON.stringify(value))}::jsonb`;
   const path = quote('$."' + column.replaceAll('"', '\\"') + '"');
   return `json_extract(meta,${path}) = ${typeof value === "number" ? value : quote(value)}`;
 }
@@ -207,11 +209,13 @@ async function search(s, turn) {
   const columns = make("div", { class: both ? "columns" : "columns one" }, column("CLIP alone", plain.hits));
   if (both) columns.append(column("With the memory", refined.hits, plain.hits, refined.mixture));
   $("results").replaceChildren(columns);
-  if (both) $("results").append(make("details", {}, make("summary", {}, "What the memory said of the query"), neighbours(refined.explanation)));
+  if (both) $("results").append(make("details", {}, make("summary", {}, "What the memory added to the query"), neighbours(refined.explanation)));
   showFilters(body.bank, body.where, turn);
-  const cut = plain.truncated ? " The text is longer than the model reads, and was cut." : "";
+  const cut = plain.truncated ? " The text was longer than the model's context and was truncated." : "";
+  const lost = (plain.missing_servers || []).length;
+  const less = lost ? ` ${lost} server${lost === 1 ? " does" : "s do"} not answer, and their rows are missing.` : "";
   const n = plain.hits.length;
-  say(`${n} ${s.in === "text" ? "caption" : "picture"}${n === 1 ? "" : "s"} found.${cut}`);
+  say(`${n} ${s.in === "text" ? "caption" : "picture"}${n === 1 ? "" : "s"} found.${cut}${less}`);
 }
 
 function answers(title, list) {
@@ -226,7 +230,7 @@ async function classify(s, turn) {
   $("filters").hidden = true;
   if (!classes.length || !image) {
     $("results").replaceChildren();
-    say("Give a picture, and the names that it may have.");
+    say("Choose a picture and enter the names of the classes.");
     return;
   }
   say("Classifying…");
@@ -235,20 +239,20 @@ async function classify(s, turn) {
   const columns = make("div", { class: server.fusion ? "columns" : "columns one" }, answers("CLIP alone", told.clip));
   if (server.fusion) columns.append(answers("With the memory", told.reco));
   $("results").replaceChildren(columns);
-  if (told.explanation) $("results").append(make("h2", {}, "What the memory said of the picture"), neighbours(told.explanation));
+  if (told.explanation) $("results").append(make("h2", {}, "What the memory added to the picture"), neighbours(told.explanation));
   say(`The most probable of ${classes.length}.`);
 }
 
 async function add() {
   const image = pictures.get(state().picture), text = $("caption").value.trim();
   if (!image || !text) {
-    say("Give a picture and its caption.", true);
+    say("Choose a picture and enter its caption.", true);
     return;
   }
   say("Adding…");
   const told = await ask("POST", "/v1/pairs", { bank: $("bank").value, pairs: [{ image, text }] });
   await about();
-  say(told.added ? `Added as row ${told.ids[0]}. It takes part in every answer from now on.` : "The bank has this picture with this caption already.");
+  say(told.added ? `Added as row ${told.ids[0]}. All answers use it from now on.` : "The bank already has this picture with this caption.");
 }
 
 async function show() {
@@ -264,7 +268,7 @@ async function show() {
   $("query").hidden = !image && !s.id;
   if (image) {
     $("shown").src = image;
-    $("shown").alt = "The picture that is asked with";
+    $("shown").alt = "Picture of the query";
   } else if (s.id) {
     $("shown").src = `/v1/pictures?${row(s.id)}&edge=256`;
     $("shown").alt = `Row ${s.id}`;
@@ -302,6 +306,7 @@ async function about() {
   $("bank").replaceChildren(...told.banks.map((b) => make("option", { value: b.name }, b.name)));
   if (chosen) $("bank").value = chosen;
   const bank = told.banks.find((b) => b.name === $("bank").value) || told.banks[0];
+  shards = bank ? bank.shards : 0;
   $("about").textContent = bank ? `${bank.rows.toLocaleString()} pairs; ${told.fusion ? "refined by the memory" : "CLIP alone, no fusion layer"}` : "no bank";
   $("to-add").hidden = told.read_only || !told.model;
 }

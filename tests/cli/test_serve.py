@@ -176,7 +176,7 @@ class Serve(Serving):
 
     def test_who_may_ask(self):
         self.assertEqual(self.reco("serve", "--bank", "shop.bank", "--listen", "0.0.0.0:0", code=1).stderr,
-                         "reco: --listen: 0.0.0.0 can be reached from other machines; want --token-file too\n")
+                         "reco: other machines can reach 0.0.0.0 (--listen), so --token-file is required\n")
         (self.dir / "tokens").write_text("short\n")
         self.assertIn("want 16 or more", self.reco("serve", "--bank", "shop.bank", "--token-file", "tokens", code=1).stderr)
         self.start()
@@ -282,7 +282,7 @@ class Serve(Serving):
         self.start("--config", "c.toml", "--max-body=2")
         self.assertEqual([b["name"] for b in self.ask("GET", "/v1/banks")[2]["banks"]], ["shop", "two", "shop"])
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [1]})[0], 403)
-        self.assertIn("want at most 2097152", self.ask("POST", "/v1/search", "x" * (3 << 20))[2]["error"])
+        self.assertIn("the limit is 2097152", self.ask("POST", "/v1/search", "x" * (3 << 20))[2]["error"])
         for text, says in [("queues = 3", 'c.toml:1: there is no option "queues"'), ("\nread-only = 1", "c.toml:2: \"read-only\" is 1, want true or false"),
                            ("[a]\nqueue = 1", "c.toml:2: stands in the table [a], want none"), ("config = 'x'", 'there is no option "config"')]:
             (self.dir / "c.toml").write_text(text + "\n")
@@ -298,7 +298,7 @@ class Serve(Serving):
         answers = [self.ask("GET", "/v1/banks", headers=alice) for _ in range(5)]
         self.assertEqual([a[0] for a in answers], [200, 200, 200, 429, 429])
         self.assertIn(answers[3][1]["Retry-After"], ("1", "2"))
-        self.assertIn("come again in", answers[3][2]["error"])
+        self.assertIn("try again in", answers[3][2]["error"])
         self.assertEqual({self.ask("GET", "/v1/banks", headers=bob)[0] for _ in range(20)}, {200})
         self.assertEqual(self.ask("GET", "/health", headers=alice)[0], 200)
         time.sleep(2.1)
@@ -306,16 +306,16 @@ class Serve(Serving):
         self.stop()
         for line in ("alice 0123456789abcdef fast", "alice 0123456789abcdef 5:0", "alice 0123456789abcdef 5 6"):
             (self.dir / "tokens").write_text(line + "\n")
-            self.fails("serve", "--bank", "shop.bank", "--token-file", "tokens", says=["REQUESTS-A-SECOND"])
+            self.fails("serve", "--bank", "shop.bank", "--token-file", "tokens", says=["NAME TOKEN [RATE[:BURST]]"])
         self.fails("serve", "--bank", "shop.bank", "--rate", "0", says=["--rate is \"0\""])
 
     def test_bad_requests(self):
         self.start("--max-body", "1")
-        for body, say in [("", "JSON object"), ("{", "not JSON"), ("[1]", "JSON object"), ('{"a":1,"a":2}', "duplicate"),
-                          ({"k": 3}, "0 of text"), ({"text": "a", "id": 3}, "2 of text"), ({"text": 5}, "not a string"),
-                          ({"text": "a", "k": 0}, "1 to 1024"), ({"text": "a", "in": "x"}, "want image or text"),
-                          ({"text": "a", "where": "nonsense"}, "nonsense"), ({"text": "a", "refine": True}, "no fusion layer"),
-                          ({"vector": [1, 2]}, "has 2 numbers"), ({"queries": []}, "1 to 256"), ({"text": "a", "bank": "x"}, 'no bank "x"')]:
+        for body, say in [("", "JSON object"), ("{", "not valid JSON"), ("[1]", "JSON object"), ('{"a":1,"a":2}', "duplicate"),
+                          ({"k": 3}, "vector and id, not 0"), ({"text": "a", "id": 3}, "vector and id, not 2"), ({"text": 5}, "must be a string"),
+                          ({"text": "a", "k": 0}, "1 to 1024"), ({"text": "a", "in": "x"}, "it must be image or text"),
+                          ({"text": "a", "where": "nonsense"}, "nonsense"), ({"text": "a", "refine": True}, "without a fusion layer"),
+                          ({"vector": [1, 2]}, "has 2 numbers"), ({"queries": []}, "1 to 256"), ({"text": "a", "bank": "x"}, 'no bank named "x"')]:
             status, _, answer = self.ask("POST", "/v1/search", body)
             self.assertIn(status, (400, 404), body)
             self.assertIn(say, answer["error"], body)
