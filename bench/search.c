@@ -106,7 +106,8 @@ int main(int argc, char **argv)
             search.filter = filter;
         start = now(CLOCK_MONOTONIC);
         double cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-        check(reco_bank_search(ctx, bank, RECO_IMAGE, from, n, &search, (reco_hits){ids, scores, NULL}));
+        check(reco_bank_search(ctx, bank, RECO_IMAGE, from, n, &search,
+                               &(reco_hits){.ids = ids, .scores = scores}));
         printf("{\"seconds\": %.6f, \"cpu\": %.6f}\n", now(CLOCK_MONOTONIC) - start,
                now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
         fflush(stdout);

@@ -84,7 +84,7 @@ static reco_status find_all(cli *c, const eval_args *a, const eval_question *q, 
                 *refined = reco_classifier_refined(z->classifier);
     bool clip = by && by->clip == 1;
     const reco_mixture *mixture = by || !zero_shot_mixes(z) ? NULL : &z->s.mixture;
-    reco_votes votes = {f->scores, f->of, f->voters, f->reach};
+    reco_votes votes = {.scores = f->scores, .of = f->of, .counts = f->voters, .k = f->reach};
     uint32_t *ranks[2] = {calloc(many[0] + 1, sizeof(uint32_t)), calloc(many[1] + 1, sizeof(uint32_t))};
     reco_retrieval_scores s;
     reco_retrieval_rows rows = {clip ? f->plain : f->refined,

@@ -24,8 +24,8 @@ json_t *explain_question(cli *c, const zero_shot *z, reco_side own, const char *
 json_t *explain_facts(const zero_shot *z);
 
 /* Parts of the above. */
-json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text, reco_hits hits,
-                          const float *weights);
+json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text,
+                          const reco_hits *hits, const float *weights);
 /* uri and, where its picture may be read from a file, path. */
 void explain_place(cli *c, json_t *object, const reco_pair *pair);
 /* The share of the vote of each of the rows, which are the first of the n neighbours that vote. */

@@ -54,18 +54,18 @@ void explain_place(cli *c, json_t *object, const reco_pair *pair)
     free(near);
 }
 
-json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text, reco_hits hits,
-                          const float *weights)
+json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text,
+                          const reco_hits *hits, const float *weights)
 {
     json_t *rows = json_array();
-    for (size_t j = 0; j < *hits.counts; j++) {
+    for (size_t j = 0; j < *hits->counts; j++) {
         reco_pair pair;
-        if (reco_bank_get(c->ctx, z->bank, hits.ids[j], &pair) != RECO_OK) {
+        if (reco_bank_get(c->ctx, z->bank, hits->ids[j], &pair) != RECO_OK) {
             json_decref(rows);
             return NULL;
         }
         json_t *row = json_pack("{s:I, s:o, s:o, s:s}", "id", (json_int_t)pair.id, "score",
-                                answer_score(hits.scores[j]), "weight", cli_weight(weights[j + 1]),
+                                answer_score(hits->scores[j]), "weight", cli_weight(weights[j + 1]),
                                 "caption", pair.caption);
         if (row) explain_place(c, row, &pair);
         json_array_append_new(rows, row);

@@ -56,8 +56,9 @@ static json_t *by_picture(cli *c, const zero_shot *z, size_t i)
     reco_question question = {.side = RECO_IMAGE, .x = z->asked + i * z->among.d, .n = 1};
     if (weights &&
         reco_refine(c->ctx, &z->memory, &question, &(reco_refined){.weights = weights}) == RECO_OK)
-        list =
-            explain_retrieved(c, z, "image", NULL, (reco_hits){f->ids + at, f->scores + at, &n}, weights);
+        list = explain_retrieved(c, z, "image", NULL,
+                                 &(reco_hits){.ids = f->ids + at, .scores = f->scores + at, .counts = &n},
+                                 weights);
     json_t *rows = json_object_get(list, "rows");
     if (list && z->s.voters) explain_votes(z, rows, f->scores + at, f->voters[i]);
     for (size_t h = 0; h < f->voters[i]; h++) { /* which class each row that is heard says */
@@ -75,11 +76,11 @@ static json_t *by_class(cli *c, const zero_shot *z, size_t class)
     float *weights = calloc(2 * k + 1, sizeof *weights);
     int64_t *ids = calloc(k, sizeof *ids);
     json_t *list = NULL;
-    reco_hits hits = {ids, weights + k + 1, &n};
+    const reco_hits hits = {.ids = ids, .scores = weights + k + 1, .counts = &n};
     if (weights && ids &&
         reco_classifier_neighbours(c->ctx, z->classifier, class,
                                    &(reco_refined){.hits = hits, .weights = weights}) == RECO_OK)
-        list = explain_retrieved(c, z, "class", zero_shot_name(z, class), hits, weights);
+        list = explain_retrieved(c, z, "class", zero_shot_name(z, class), &hits, weights);
     free(weights);
     free(ids);
     return list;

@@ -18,7 +18,7 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
     memory.mixture = &m;
     reco_find_opts opts = {.in = side, .k = ASKED, .min_similarity = -1, .distinct = side == RECO_IMAGE};
     if (reco_ask(c->ctx, &memory, &(reco_question){.side = own, .x = x, .n = 1}, &opts,
-                 (reco_answer){.ids = ids, .scores = scores, .counts = &n}) != RECO_OK)
+                 &(reco_answer){.ids = ids, .scores = scores, .counts = &n}) != RECO_OK)
         return NULL;
     json_t *list = json_array();
     float before = -1;
@@ -54,7 +54,7 @@ static json_t *retrieved(cli *c, const zero_shot *z, reco_side own, const float 
         fused = n < z->s.k ? n : z->s.k;
         voting = n < z->s.voters ? n : z->s.voters;
         list = explain_retrieved(c, z, own == RECO_IMAGE ? "image" : "text", NULL,
-                                 (reco_hits){ids, scores, &fused}, weights);
+                                 &(reco_hits){.ids = ids, .scores = scores, .counts = &fused}, weights);
         if (list && votes) explain_votes(z, json_object_get(list, "rows"), scores, voting);
     }
     free(weights);

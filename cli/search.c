@@ -253,7 +253,7 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     reco_question question = {own, x, 1, &q->id, q->kind == QUERY_ROW};
     reco_find_opts find = a->find;
     find.in = side;
-    status = reco_ask(c->ctx, &a->memory, &question, &find, list);
+    status = reco_ask(c->ctx, &a->memory, &question, &find, &list);
     if (status != RECO_OK) return status;
     json_t *hits = json_array();
     if (mixed && !c->json && n) puts("p       plain   refined");

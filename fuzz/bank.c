@@ -79,7 +79,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         const float query[2] = {0.8f, 0.6f};
         size_t count;
         if (reco_bank_get_info(bank)->d == 2) {
-            reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, NULL, (reco_hits){ids, scores, &count});
+            reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, NULL,
+                             &(reco_hits){.ids = ids, .scores = scores, .counts = &count});
             for (int64_t id = 0; id < 4 && id < n; id++)
                 reco_bank_gather(ctx, bank, RECO_TEXT, &id, 1, row);
         }

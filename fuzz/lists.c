@@ -42,7 +42,7 @@ static void search(reco_ctx *ctx)
     reco_search_opts opts = {.k = K, .min_similarity = -1, .recall = 0.5f};
     for (int side = 0; side < 2; side++) {
         fuzz_need(reco_bank_search(ctx, bank, (reco_side)side, rows[0], ROWS, &opts,
-                                   (reco_hits){ids, scores, NULL}));
+                                   &(reco_hits){.ids = ids, .scores = scores}));
         for (int i = 0; i < ROWS * K; i++) {
             if (ids[i] < -1 || ids[i] >= ROWS) abort();
             if (ids[i] < 0) continue;

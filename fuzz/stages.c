@@ -29,8 +29,8 @@ static void search(reco_ctx *ctx, int64_t *ids)
     float scores[ROWS * K];
     fuzz_need(reco_bank_open(ctx, &bank, folder));
     reco_search_opts opts = {.k = K, .min_similarity = -1};
-    fuzz_need(
-        reco_bank_search(ctx, bank, RECO_IMAGE, rows[0], ROWS, &opts, (reco_hits){ids, scores, NULL}));
+    fuzz_need(reco_bank_search(ctx, bank, RECO_IMAGE, rows[0], ROWS, &opts,
+                               &(reco_hits){.ids = ids, .scores = scores}));
     for (int i = 0; i < ROWS * K; i++) {
         if (ids[i] < -1 || ids[i] >= ROWS) abort();
         if (ids[i] < 0) continue;

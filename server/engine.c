@@ -197,7 +197,7 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
     reco_answer list = {.ids = ids, .scores = scores, .counts = counts};
     if (mixed) list.plain = scores + n * k;
     if (mixed) list.refined = scores + 2 * n * k;
-    if (status == RECO_OK) status = reco_ask(ctx, &memory, &question, &find, list);
+    if (status == RECO_OK) status = reco_ask(ctx, &memory, &question, &find, &list);
     for (size_t i = 0; i < b->n; i++)
         if (b->requests[i]->bank == r->bank) serve_note_missing(b->requests[i], r->bank->now);
     for (size_t i = 0; i < n; i++)

@@ -103,8 +103,7 @@ RECO_API void reco_bank_close(reco_bank *bank);
  * newer snapshot, so create new ones. Close the older snapshot when nobody reads from it any more; files
  * replaced by a compaction take up space until then. Errors as reco_bank_open. */
 RECO_API reco_status reco_bank_refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
-/* Borrowed from the bank. */
-RECO_API const reco_bank_info *reco_bank_get_info(const reco_bank *bank);
+RECO_API const reco_bank_info *reco_bank_get_info(const reco_bank *bank); /* borrowed from the bank */
 
 /* A vector file of the snapshot. */
 typedef struct reco_segment_info {
@@ -137,9 +136,8 @@ RECO_API reco_status reco_bank_filter_ids(reco_ctx *ctx, reco_bank_filter **out,
 RECO_API reco_status reco_bank_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                             const char *where);
 
-/* Number of rows in the filter. */
-RECO_API size_t reco_bank_filter_count(const reco_bank_filter *filter);
-RECO_API void reco_bank_filter_free(reco_bank_filter *filter); /* NULL is fine */
+RECO_API size_t reco_bank_filter_count(const reco_bank_filter *filter); /* its rows */
+RECO_API void reco_bank_filter_free(reco_bank_filter *filter);          /* NULL is fine */
 
 /* The side of the queries. The number of cells that a recall requires depends on it. */
 typedef enum reco_asked {
@@ -172,13 +170,12 @@ typedef struct reco_hits {
     int64_t *ids;   /* [nq][k] best first */
     float *scores;  /* [nq][k] cosines */
     size_t *counts; /* [nq] hits found, 0..k; may be NULL */
+    uint64_t reserved[RECO_RESERVED];
 } reco_hits;
 
 /* Find the k bank rows of greatest cosine to each query, among `side`'s vectors.
- *
  *   queries  [nq][d] f32 row-major, norms within 1e-3 of 1; not retained
  *   hits     overwritten on RECO_OK, unspecified on error
- *
  * The search is exact unless the bank has lists and the recall in force is below 1. In that case hits may
  * be missing, but the scores of those found are still exact. Scores are inner products with the stored f16
  * rows, computed in double and rounded to f32; ties are ordered by ascending id. Costs at most nq*N*d
@@ -188,13 +185,13 @@ typedef struct reco_hits {
  * bank); RECO_E_CANCELLED; RECO_E_NOMEM. */
 RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                       const float *queries, size_t nq, const reco_search_opts *opts,
-                                      reco_hits hits);
+                                      const reco_hits *hits);
 
 /* Same as reco_bank_search, and also return the vectors of the hits; on servers, this takes a single round trip.
  *   vectors  [2] by reco_side: [nq][k][d] to fill, with zeros in unused places; NULL: not wanted */
 RECO_API reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                         const float *queries, size_t nq, const reco_search_opts *opts,
-                                        reco_hits hits, float *const vectors[2]);
+                                        const reco_hits *hits, float *const vectors[2]);
 
 /* Expected recall of a search with these options, as measured when the lists were created; 1: exact. */
 RECO_API float reco_bank_expected_recall(const reco_bank *bank, reco_side side,
@@ -222,15 +219,20 @@ RECO_API reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco
 RECO_API reco_status reco_bank_select(reco_ctx *ctx, const reco_bank *bank, const char *where, int64_t from,
                                       size_t max, int64_t *ids, size_t *n);
 
-/* Range search: list the live rows with id >= from whose cosine to the query is at least `least`, in
- * ascending order of id, at most max of them.
- *   query   [d], norm within 1e-3 of 1
- *   ids     [max]; scores [max], or NULL
- * Exact: the cosines equal those of reco_bank_search. Costs N*d multiply-adds over all pages. RECO_E_ARG as
- * in reco_bank_search. */
-RECO_API reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side side,
-                                      const float *query, float least, int64_t from, size_t max,
-                                      int64_t *ids, float *scores, size_t *n);
+/* What a range search looks for. */
+typedef struct reco_range {
+    reco_side side;
+    const float *query; /* [d], norm within 1e-3 of 1 */
+    float least;        /* smallest cosine, -1..1 */
+    int64_t from;       /* smallest id */
+    size_t max;         /* most rows */
+    uint64_t reserved[RECO_RESERVED];
+} reco_range;
+/* List the live rows of a range, in ascending order of id, with cosines equal to those of reco_bank_search.
+ *   hits  ids [max] and counts [1]; scores [max], or NULL
+ * Costs N*d multiply-adds over all pages. Errors as reco_bank_search. */
+RECO_API reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
+                                      const reco_hits *hits);
 
 /* Caption, uri and meta of one row. The strings of *out live until reco_pair_free(out). RECO_E_NOTFOUND. */
 RECO_API reco_status reco_bank_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, reco_pair *out);
@@ -314,6 +316,7 @@ typedef struct reco_lists_opts {
 typedef struct reco_lists_result {
     size_t cells; /* cells per side; 0: no lists */
     size_t files; /* created or removed, including scan files */
+    uint64_t reserved[RECO_RESERVED];
 } reco_lists_result;
 
 /* Create lists (an inverted file): k-means clusters the rows of each side into cells, and a search visits
@@ -438,6 +441,7 @@ typedef struct reco_merge_result {
     size_t linked, copied, rewritten; /* how this run made them */
     uint64_t bytes;                   /* of vectors */
     int already;                      /* 1: the banks were already merged, and nothing was done */
+    uint64_t reserved[RECO_RESERVED];
 } reco_merge_result;
 
 /* Merge banks into a new one: the rows of the first, then those of the second, and so on.

@@ -7,13 +7,14 @@
  * the hooks. It belongs to one thread at a time. Models, banks and fusion layers are immutable once
  * open and may be shared between threads, each thread with a context of its own.
  *
- * Structs of options and of results can grow without breaking programs built with older headers. Those that
- * the caller allocates end in `reserved`, which is zero: a new field takes its place there, and its value
- * zero means the earlier behaviour, so sizes stay the same (a test of these headers asserts them).
- * Properties of an object (NAME_info, NAME_config) are borrowed from it and grow at the end. Initialise a
- * struct of options with its NAME_INIT if there is one, else with {0}, then set fields by name. Options
- * whose `reserved` is not zero ask for something that this library does not know, and are refused with
- * RECO_E_ARG.
+ * What a function is asked, with which options, and what comes out are structs, passed by pointer. They can
+ * grow without breaking programs built with older headers: they end in `reserved`, which is zero. A new
+ * field takes its place there, and its value zero means the earlier behaviour, so sizes stay the same (a
+ * test of these headers asserts them). Initialise such a struct with its NAME_INIT if there is one, else
+ * with {0}, then set fields by name. One whose `reserved` is not zero asks for something that this library
+ * does not know, and is refused with RECO_E_ARG. Properties of an object (NAME_info, NAME_config) are
+ * borrowed from it and grow at the end. Small values, such as reco_mixture, and elements of arrays, such as
+ * reco_pair, stay as they are.
  *
  * The library never exits, never prints and never reads the environment. Threads are OpenMP's; waiting
  * threads sleep, even if OMP_WAIT_POLICY is not set. With GNU's runtime, this takes additional threads, at

@@ -16,6 +16,7 @@ typedef struct reco_class_scores {
     double mean_per_class; /* mean accuracy of the classes that have pictures */
     double calibration;    /* expected calibration error, in 15 bins of equal width; NaN where there are no
                               probabilities */
+    uint64_t reserved[RECO_RESERVED];
 } reco_class_scores;
 
 /* Score predictions.
@@ -55,25 +56,33 @@ typedef struct reco_tip_cache {
     const float *images;
     const uint32_t *of;
     size_t m;
+    uint64_t reserved[RECO_RESERVED];
 } reco_tip_cache;
 
-/* Predict for each picture the class with the greatest logit; arguments as above. Calibration is computed
+/* Pictures to predict the classes of. */
+typedef struct reco_tip_pictures {
+    const float *images;    /* [n][d] unit rows */
+    const uint32_t *labels; /* [n], below c */
+    size_t n;
+    const float *classes; /* [c][d] unit rows */
+    size_t c, d;
+    uint64_t reserved[RECO_RESERVED];
+} reco_tip_pictures;
+
+/* Predict for each picture the class with the greatest logit; top as above. Calibration is computed
  * from the softmax of the logits. Costs n m d multiply-adds; memory 32 MiB, or two rows of c. */
 RECO_API reco_status reco_eval_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top,
-                                   const reco_tip *tip, const reco_tip_cache *cache, const float *images,
-                                   size_t n, const float *classes, size_t c, size_t d,
-                                   const uint32_t *labels);
+                                   const reco_tip *tip, const reco_tip_cache *cache,
+                                   const reco_tip_pictures *pictures);
 
 /* Choose alpha and beta from a small grid by accuracy; ties go to the least alpha, then the least beta. The
  * grid includes alpha 0, which is CLIP.
- *   tip     scale is read, alpha and beta are written
- *   images  [n][d] pictures to choose by, with labels; NULL (n and labels are ignored): at most 2,048 rows
- *           of the cache that have a class, each compared with the cache without itself and its
- *           near-duplicates
+ *   tip       scale is read, alpha and beta are written
+ *   pictures  images NULL (n and labels are ignored): at most 2,048 rows of the cache that have a class,
+ *             each compared with the cache without itself and its near-duplicates
  * RECO_E_ARG if there are no pictures to choose by. */
 RECO_API reco_status reco_eval_tip_choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_cache *cache,
-                                          const float *images, size_t n, const float *classes, size_t c,
-                                          size_t d, const uint32_t *labels);
+                                          const reco_tip_pictures *pictures);
 
 /* Image-text retrieval among n pairs: the share of a's rows whose own row of b is among the K nearest.
  *   recall   [nks], one for each of ks
@@ -95,6 +104,7 @@ enum { RECO_RECALLS = 3 };
 typedef struct reco_retrieval_scores {
     size_t images, captions;
     double recall[2][RECO_RECALLS]; /* the share of queries with a right answer among the first 1, 5, 10 */
+    uint64_t reserved[RECO_RESERVED];
 } reco_retrieval_scores;
 
 /* Unit rows to compare, and the same rows before refinement, which a mixture needs (else NULL). */
@@ -103,6 +113,7 @@ typedef struct reco_retrieval_rows {
     const float *plain_images, *plain_captions;
     const uint32_t *of; /* [ncaptions] the picture of each caption, below nimages */
     size_t nimages, ncaptions, d;
+    uint64_t reserved[RECO_RESERVED];
 } reco_retrieval_rows;
 
 /* Rank all captions for each picture, and all pictures for each caption. Any caption of a picture is a

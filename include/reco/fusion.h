@@ -123,30 +123,37 @@ RECO_API reco_status reco_fusion_set_meta(reco_ctx *ctx, reco_fusion *fusion, co
 /* Atomic write of configuration, parameters, provenance. */
 RECO_API reco_status reco_fusion_save(reco_ctx *ctx, const reco_fusion *fusion, const char *path);
 
-/* Refine n embeddings of one side.
- *   out         [n][d] unit rows; may alias x
- *   x           [n][d] the originals
- *   retrieved   [n][k][d] vectors of the rows found, of the side given by config.fuse (the other side,
- *               unless it is uni), best first
- *   scores      [n][k] cosines they were retrieved with, best first
- *   valid       [n] how many of the first neighbours are used, 0..k; NULL: all. 0: the row is copied bit
- *               for bit
- * Neighbours with scores below the layer's min_similarity are ignored too. The layer mlp uses only x:
- * retrieved, scores and valid may then be NULL, and rows without neighbours change like others. k may be
- * 1..1024, whatever the layer was trained with. The bits of a row depend only on its x, neighbours, scores
- * and valid, not on n, its position or the number of threads. The instruction set may change the last bits.
- * Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM. */
-RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side,
-                                        const float *x, const float *retrieved, const float *scores,
-                                        const size_t *valid, size_t n, size_t k, float *out);
+/* n embeddings of one side, and what was retrieved for each. The layer mlp reads only x: retrieved, scores
+ * and valid may then be NULL, and rows without neighbours change like others. */
+typedef struct reco_fusion_input {
+    reco_side side;
+    const float *x; /* [n][d] the originals */
+    /* [n][k][d] vectors of the rows found, of the side given by config.fuse (the other side, unless it is
+     * uni), best first */
+    const float *retrieved;
+    const float *scores; /* [n][k] cosines they were retrieved with, best first */
+    /* [n] how many of the first neighbours are used, 0..k; NULL: all. 0: the row is copied bit for bit */
+    const size_t *valid;
+    size_t n, k; /* k: 1..1024, whatever the layer was trained with */
+    uint64_t reserved[RECO_RESERVED];
+} reco_fusion_input;
 
-/* Contributions to the refined rows; arguments as for reco_fusion_refine.
- *   weights  [n][k+1] of the original, then of each neighbour; they sum to 1. For layers that add: the
- *            shares of the sum before it is normalised. For the transformer: attention of the original's
- *            token in the last layer, averaged over heads. Ignored neighbours have 0 */
-RECO_API reco_status reco_fusion_weights(reco_ctx *ctx, const reco_fusion *fusion, reco_side side,
-                                         const float *x, const float *retrieved, const float *scores,
-                                         const size_t *valid, size_t n, size_t k, float *weights);
+/* Results: arrays of the caller, NULL if not wanted. */
+typedef struct reco_fused {
+    float *rows; /* [n][d] unit rows; may be the input's x */
+    /* [n][k+1] contributions of the original, then of each neighbour; they sum to 1. For layers that add:
+     * the shares of the sum before it is normalised. For the transformer: attention of the original's token
+     * in the last layer, averaged over heads. Ignored neighbours have 0 */
+    float *weights;
+    uint64_t reserved[RECO_RESERVED];
+} reco_fused;
+
+/* Refine embeddings. Neighbours with scores below the layer's min_similarity are ignored too. The bits of a
+ * row depend only on its x, neighbours, scores and valid, not on n, its position or the number of threads.
+ * The instruction set may change the last bits.
+ * Returns RECO_OK, RECO_E_ARG, RECO_E_NOMEM. */
+RECO_API reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion,
+                                        const reco_fusion_input *in, const reco_fused *out);
 
 #define RECO_NO_CANDIDATE UINT32_MAX
 #define RECO_VOTES_MAX 1024
@@ -160,6 +167,7 @@ typedef struct reco_votes {
     const uint32_t *of;
     const size_t *counts;
     size_t k;
+    uint64_t reserved[RECO_RESERVED];
 } reco_votes;
 
 /* Posteriors of n queries over c candidates, which sum to 1. Neighbours without a candidate don't vote, and

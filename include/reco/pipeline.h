@@ -335,6 +335,7 @@ typedef struct reco_query_set {
     float logit_scale;       /* of the encoder; 0: not known */
     /* samples of a data set that could not be used; captions that were truncated */
     uint64_t skipped, truncated;
+    uint64_t reserved[RECO_RESERVED];
 } reco_query_set;
 typedef struct reco_query_set_opts {
     const char *group; /* the column of RECO_QUERY_GROUP; NULL: none */
@@ -368,6 +369,7 @@ typedef struct reco_pair_set {
     float *image, *text; /* [n][d] */
     uint64_t *captions;  /* [n] hash of each caption without case and blanks; 0: no caption */
     uint64_t *pictures;  /* [n] hash of the picture's name; 0: no name */
+    uint64_t reserved[RECO_RESERVED];
 } reco_pair_set;
 /* Load a folder of embeddings (img_emb/, text_emb/; rows that are zero or not finite are left out), or the
  * live rows of a bank. */

@@ -33,6 +33,7 @@ typedef struct reco_memory {
     const reco_mixture *mixture;
     /* Expected recall of each search, as in reco_search_opts; 0: the default of the open bank; 1: exact. */
     float recall;
+    uint64_t reserved[RECO_RESERVED];
 } reco_memory;
 #define RECO_MEMORY_INIT                                                                                   \
     {                                                                                                      \
@@ -47,6 +48,7 @@ typedef struct reco_settings {
     float min_similarity; /* the greater of both thresholds */
     reco_mixture mixture; /* scale[0] = 0: there is none */
     size_t voters;        /* neighbours whose captions vote; 0: none */
+    uint64_t reserved[RECO_RESERVED];
 } reco_settings;
 /* Settings for queries of side `own` that are compared with vectors of side `in`. The results of training
  * apply to pictures among texts and to texts among pictures, not within one side. Only neighbours of
@@ -73,6 +75,7 @@ typedef struct reco_question {
      * none. May be NULL if nexclude is 0. */
     const int64_t *exclude;
     size_t nexclude;
+    uint64_t reserved[RECO_RESERVED];
 } reco_question;
 
 /* ---- refining ---- */
@@ -86,6 +89,7 @@ typedef struct reco_refined {
     reco_hits hits; /* [n][reach] the neighbours that count, best first */
     /* [n][k + 1] of the original and of each neighbour, as reco_fusion_weights gives them. */
     float *weights;
+    uint64_t reserved[RECO_RESERVED];
 } reco_refined;
 /* Search the bank with each embedding, and fuse what is retrieved. With a filter, the result is that of a
  * bank that holds only its rows. RECO_E_MISMATCH if the width or the encoder of bank and layer differ;
@@ -115,6 +119,7 @@ typedef struct reco_answer {
     float *scores; /* probabilities where there is a mixture, else cosines of the refined question */
     float *plain, *refined; /* cosines of the original and of the refined question; NULL: not wanted */
     size_t *counts;         /* [n]; may be NULL */
+    uint64_t reserved[RECO_RESERVED];
 } reco_answer;
 
 /* Find the rows of the memory that answer a question, with their probabilities. Without a mixture, the
@@ -125,7 +130,7 @@ typedef struct reco_answer {
  * by ascending id. With `distinct`, the pictures of excluded rows are excluded too. Errors as of
  * reco_refine and reco_bank_search. */
 RECO_API reco_status reco_ask(reco_ctx *ctx, const reco_memory *memory, const reco_question *question,
-                              const reco_find_opts *opts, reco_answer out);
+                              const reco_find_opts *opts, const reco_answer *out);
 
 /* As reco_bank_search, but with each picture only once, by its best row; k pictures are found if there are
  * that many. Two rows are of the same picture if their image vectors are equal, or if their URIs are equal
@@ -133,7 +138,7 @@ RECO_API reco_status reco_ask(reco_ctx *ctx, const reco_memory *memory, const re
  * too; such rows must exist (RECO_E_NOTFOUND). */
 RECO_API reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side,
                                           const float *queries, size_t nq, const reco_search_opts *opts,
-                                          reco_hits hits);
+                                          const reco_hits *hits);
 
 /* ---- classes and labels ---- */
 
@@ -193,6 +198,7 @@ typedef struct reco_candidates {
     /* [n][d] unit rows of pictures of the candidates, which are added to their texts; NULL: none. */
     const float *pictures;
     float scale; /* CLIP's own exp(logit_scale); 0: the model's, else the bank's, else 100 */
+    uint64_t reserved[RECO_RESERVED];
 } reco_candidates;
 
 /* Embed rows [max(1, m)][n][d] of candidates without rows, by their model.
@@ -237,6 +243,7 @@ typedef struct reco_findings {
     uint32_t *of;
     /* [n][reach] similarities that weight the votes if the layer learned a metric; NULL: the cosines */
     float *near;
+    uint64_t reserved[RECO_RESERVED];
 } reco_findings;
 /* Refine pictures, and find their neighbours and the candidates those vote for. A neighbour votes for the
  * candidate whose name or prompt equals its caption, apart from case, Unicode form and blanks, or by the
@@ -256,6 +263,7 @@ typedef struct reco_ranking {
     float *p;     /* [n][top] their probabilities */
     float *score; /* [n][top] refined cosines, or CLIP's cosines if it alone decides */
     float *all;   /* [n][candidates] all probabilities */
+    uint64_t reserved[RECO_RESERVED];
 } reco_ranking;
 /* Rank the candidates for each picture.
  *   by  NULL: the memory's mixture, else the refined cosines. Another mixture can show a single expert:

@@ -32,6 +32,7 @@ typedef struct reco_train_pairs {
     size_t n;
     const float *image, *text;
     const uint64_t *captions, *pictures;
+    uint64_t reserved[RECO_RESERVED];
 } reco_train_pairs;
 
 /* RECO_TRAIN_OPTS_INIT sets the defaults. A number that is 0, or NaN if 0 has a meaning, takes the default

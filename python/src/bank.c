@@ -108,8 +108,8 @@ static PyObject *bank_search(PyObject *module, PyObject *args)
     call *c = hits.scores ? call_begin(module, hook) : NULL;
     if (!c) goto out;
     WORK(c, status,
-         distinct ? reco_search_distinct(c->ctx, bank, side, q, (size_t)nq, &opts, hits)
-                  : reco_bank_search(c->ctx, bank, side, q, (size_t)nq, &opts, hits));
+         distinct ? reco_search_distinct(c->ctx, bank, side, q, (size_t)nq, &opts, &hits)
+                  : reco_bank_search(c->ctx, bank, side, q, (size_t)nq, &opts, &hits));
     done = call_end(c, status);
 out:
     array_drop(&queries);
@@ -153,7 +153,7 @@ static PyObject *bank_ask(PyObject *module, PyObject *args)
         array_maybe(&refined, &answer.refined, o[3], 'f', places, true, "refined"))
         c = call_begin(module, hook);
     if (!c) goto out;
-    WORK(c, status, reco_ask(c->ctx, &memory, &question, &find, answer));
+    WORK(c, status, reco_ask(c->ctx, &memory, &question, &find, &answer));
     done = call_end(c, status);
 out:
     array_drop(&queries);

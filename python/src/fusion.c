@@ -218,8 +218,11 @@ static PyObject *train(PyObject *module, PyObject *args)
         }
     reco_train_pairs pairs[2];
     for (int i = 0; i < 2; i++)
-        pairs[i] =
-            (reco_train_pairs){set[i].n, set[i].image, set[i].text, set[i].captions, set[i].pictures};
+        pairs[i] = (reco_train_pairs){.n = set[i].n,
+                                      .image = set[i].image,
+                                      .text = set[i].text,
+                                      .captions = set[i].captions,
+                                      .pictures = set[i].pictures};
     if (from[1]) opts.judged = &pairs[1];
     if (status == RECO_OK)
         WORK(c, status,

@@ -90,19 +90,20 @@ static reco_status check_queries(reco_ctx *ctx, const float *queries, size_t nq,
 }
 
 reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                             size_t nq, const reco_search_opts *opts, reco_hits hits)
+                             size_t nq, const reco_search_opts *opts, const reco_hits *hits)
 {
     return reco_bank_retrieve(ctx, bank, side, queries, nq, opts, hits, (float *const[2]){NULL, NULL});
 }
 
 reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                               size_t nq, const reco_search_opts *opts, reco_hits hits,
+                               size_t nq, const reco_search_opts *opts, const reco_hits *hits,
                                float *const vectors[2])
 {
     reco_search_opts settled = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT;
     if (!settled.k) settled.k = RECO_DEFAULT_K;
     if (settled.min_similarity <= -1) settled.min_similarity = -INFINITY; /* sums round */
     RECO_TRY(reco_reserved_of(ctx, "search", settled.reserved, RECO_RESERVED - 1));
+    RECO_TRY(reco_reserved(ctx, "search", hits->reserved));
     if (settled.k > RECO_BANK_MAX_K)
         return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", settled.k, RECO_BANK_MAX_K);
     if (!(settled.recall >= 0 && settled.recall <= 1))
@@ -115,21 +116,23 @@ reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side s
         return bank->ops->retrieve(ctx, bank, side, queries, nq, &settled, hits, vectors);
     RECO_TRY(bank->ops->search(ctx, bank, side, queries, nq, &settled, hits));
     for (reco_side of = 0; of < 2; of++)
-        if (vectors[of]) RECO_TRY(bank->ops->gather(ctx, bank, of, hits.ids, nq * settled.k, vectors[of]));
+        if (vectors[of]) RECO_TRY(bank->ops->gather(ctx, bank, of, hits->ids, nq * settled.k, vectors[of]));
     return RECO_OK;
 }
 
-reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
-                             float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n)
+reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
+                             const reco_hits *hits)
 {
-    *n = 0;
-    RECO_TRY(check_side(ctx, side));
-    double norm = sqrt(reco_dot(query, query, bank->info.d));
+    *hits->counts = 0;
+    RECO_TRY(reco_reserved(ctx, "search", range->reserved));
+    RECO_TRY(reco_reserved(ctx, "search", hits->reserved));
+    RECO_TRY(check_side(ctx, range->side));
+    double norm = sqrt(reco_dot(range->query, range->query, bank->info.d));
     if (!(fabs(norm - 1) <= NORM_TOLERANCE))
         return reco_fail(ctx, RECO_E_ARG, "query has norm %g, want 1 within %g", norm, NORM_TOLERANCE);
-    if (!(least >= -2 && least <= 2))
-        return reco_fail(ctx, RECO_E_ARG, "least cosine = %g, want -1..1", (double)least);
-    return bank->ops->within(ctx, bank, side, query, least, from, max, ids, scores, n);
+    if (!(range->least >= -2 && range->least <= 2))
+        return reco_fail(ctx, RECO_E_ARG, "least cosine = %g, want -1..1", (double)range->least);
+    return bank->ops->within(ctx, bank, range, hits);
 }
 
 reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2])

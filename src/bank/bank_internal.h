@@ -14,7 +14,7 @@ typedef struct reco_bank_choice {
 } reco_bank_choice;
 
 /* What a kind of bank does. bank.c has looked at the arguments: sides, norms, options (given, k settled) and filters are right,
- * *out is NULL and *n is 0. */
+ * *out is NULL, and *n and the count of within are 0. */
 typedef struct reco_bank_ops {
     void (*close)(reco_bank *bank);
     reco_status (*refresh)(reco_ctx *ctx, const reco_bank *bank, reco_bank **out);
@@ -25,13 +25,13 @@ typedef struct reco_bank_ops {
     reco_status (*filter_where)(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                 const char *where);
     reco_status (*search)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                          size_t nq, const reco_search_opts *opts, reco_hits hits);
+                          size_t nq, const reco_search_opts *opts, const reco_hits *hits);
     /* The same with vectors, as reco_bank_retrieve; NULL: they are gathered. */
     reco_status (*retrieve)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                            size_t nq, const reco_search_opts *opts, reco_hits hits,
+                            size_t nq, const reco_search_opts *opts, const reco_hits *hits,
                             float *const vectors[2]);
-    reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
-                          float least, int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
+    reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
+                          const reco_hits *hits);
     /* As reco_bank_measure; NULL: it has no indexes of its own. */
     reco_status (*measure)(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
     reco_status (*gather)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
@@ -88,10 +88,9 @@ reco_status reco_folder_filter_ids(reco_ctx *ctx, reco_bank_filter **out, const 
 reco_status reco_folder_filter_where(reco_ctx *ctx, reco_bank_filter **out, const reco_bank *bank,
                                      const char *where);
 reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                               size_t nq, const reco_search_opts *opts, reco_hits hits);
-reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
-                               float least, int64_t from, size_t max, int64_t *ids, float *scores,
-                               size_t *n);
+                               size_t nq, const reco_search_opts *opts, const reco_hits *hits);
+reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
+                               const reco_hits *hits);
 reco_status reco_folder_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
                                size_t n, float *out);
 reco_status reco_folder_select(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice,

@@ -10,6 +10,7 @@ typedef struct share {
 
 static reco_status check(reco_ctx *ctx, float scale, const reco_votes *votes, size_t n, size_t c)
 {
+    RECO_TRY(reco_reserved(ctx, "kNN", votes->reserved));
     if (!(scale >= 0 && scale <= RECO_MIXTURE_MAX_SCALE))
         return reco_fail(ctx, RECO_E_ARG, "kNN: scale %g, want 0..%g", (double)scale,
                          (double)RECO_MIXTURE_MAX_SCALE);

@@ -13,6 +13,7 @@ static const size_t depths[RECO_RECALLS] = RECO_RECALL_DEPTHS;
 
 static reco_status check(reco_ctx *ctx, const reco_retrieval_rows *rows, const reco_mixture *mixture)
 {
+    RECO_TRY(reco_reserved(ctx, "eval", rows->reserved));
     if (rows->nimages >= UINT32_MAX || rows->ncaptions >= UINT32_MAX)
         return reco_fail(ctx, RECO_E_ARG, "eval: %zu pictures and %zu captions, want fewer", rows->nimages,
                          rows->ncaptions);
@@ -78,8 +79,10 @@ static reco_status rank_side(reco_ctx *ctx, const side *s, const reco_mixture *m
         if (mixture) {
             reco_votes part = {0};
             if (votes)
-                part = (reco_votes){votes->scores + i * votes->k, votes->of + i * votes->k,
-                                    votes->counts + i, votes->k};
+                part = (reco_votes){.scores = votes->scores + i * votes->k,
+                                    .of = votes->of + i * votes->k,
+                                    .counts = votes->counts + i,
+                                    .k = votes->k};
             RECO_GO(reco_gemm(ctx, S[1], c, s->x + i * d, d, false, s->y, d, true, m, c, d, 1, 0));
             RECO_GO(reco_mixture_posterior(ctx, mixture, S[1], S[0], votes ? &part : NULL, m, c, S[2]));
         }
@@ -113,6 +116,7 @@ reco_status reco_eval_retrieval(reco_ctx *ctx, reco_retrieval_scores *scores, ui
     const side sides[2] = {
         {rows->plain_images, rows->images, rows->plain_captions, rows->captions, NULL, rows->of, n, m, d},
         {rows->plain_captions, rows->captions, rows->plain_images, rows->images, rows->of, NULL, m, n, d}};
+    *scores = (reco_retrieval_scores){.images = n, .captions = m};
     for (int way = 0; way < 2; way++) {
         uint32_t *found =
             ranks && ranks[way] ? ranks[way] : reco_scratch(ctx, sides[way].n, sizeof *found, "ranks");
@@ -120,8 +124,6 @@ reco_status reco_eval_retrieval(reco_ctx *ctx, reco_retrieval_scores *scores, ui
         RECO_GO(rank_side(ctx, &sides[way], mixture, way ? NULL : votes, found));
         tally(scores->recall[way], found, sides[way].n);
     }
-    scores->images = n;
-    scores->captions = m;
 out:
     reco_scratch_release(ctx, mark);
     return status;

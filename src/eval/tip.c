@@ -40,7 +40,7 @@ static void hear(void *arg, size_t begin, size_t end, int worker)
 
 typedef struct asker {
     const reco_tip_cache *cache;
-    const float *classes;      /* [c][d] */
+    const reco_tip_pictures *of;
     size_t c, d, nbetas, some; /* some: pictures at a time */
     const float *beta;
     float scale, bar;
@@ -49,6 +49,8 @@ typedef struct asker {
 
 static reco_status prepare(reco_ctx *ctx, asker *a)
 {
+    RECO_TRY(reco_reserved(ctx, "eval", a->cache->reserved));
+    RECO_TRY(reco_reserved(ctx, "eval", a->of->reserved));
     a->some = reco_max(1, reco_min(IMAGES, BLOCK / reco_max(a->nbetas * a->c, 1)));
     a->logits = reco_scratch(ctx, a->some * a->c, sizeof(float), "logits");
     a->said = reco_scratch(ctx, a->nbetas * a->some * a->c, sizeof(float), "logits");
@@ -63,7 +65,7 @@ static reco_status prepare(reco_ctx *ctx, asker *a)
 /* CLIP's logits of m pictures, and for each beta what the cache says. */
 static reco_status ask(reco_ctx *ctx, const asker *a, const float *images, size_t m)
 {
-    RECO_TRY(reco_gemm(ctx, a->logits, a->c, images, a->d, false, a->classes, a->d, true, m, a->c, a->d,
+    RECO_TRY(reco_gemm(ctx, a->logits, a->c, images, a->d, false, a->of->classes, a->d, true, m, a->c, a->d,
                        a->scale, 0));
     memset(a->said, 0, a->nbetas * m * a->c * sizeof(float));
     for (size_t j = 0; j < a->cache->m; j += ROWS) {
@@ -77,14 +79,14 @@ static reco_status ask(reco_ctx *ctx, const asker *a, const float *images, size_
 }
 
 reco_status reco_eval_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const reco_tip *tip,
-                          const reco_tip_cache *cache, const float *images, size_t n, const float *classes,
-                          size_t c, size_t d, const uint32_t *labels)
+                          const reco_tip_cache *cache, const reco_tip_pictures *pictures)
 {
+    size_t n = pictures->n, c = pictures->c, d = pictures->d;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_marks marks;
     asker a = {.cache = cache,
-               .classes = classes,
+               .of = pictures,
                .c = c,
                .d = d,
                .nbetas = 1,
@@ -98,11 +100,11 @@ reco_status reco_eval_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top
                           "0..1e6",
                           (double)tip->scale, (double)tip->alpha, (double)tip->beta,
                           (double)RECO_MIXTURE_MAX_SCALE));
-    RECO_GO(reco_marks_begin(ctx, &marks, top, labels, n, c));
+    RECO_GO(reco_marks_begin(ctx, &marks, top, pictures->labels, n, c));
     RECO_GO(prepare(ctx, &a));
     for (size_t i = 0; i < n; i += a.some) {
         size_t m = reco_min(a.some, n - i);
-        RECO_GO(ask(ctx, &a, images + i * d, m));
+        RECO_GO(ask(ctx, &a, pictures->images + i * d, m));
         for (size_t q = 0; q < m; q++) {
             float *p = a.logits + q * c;
             for (size_t j = 0; j < c; j++) p[j] += tip->alpha * a.said[q * c + j];
@@ -144,13 +146,15 @@ static size_t list_rows(const reco_tip_cache *cache, uint32_t *rows)
 }
 
 reco_status reco_eval_tip_choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_cache *cache,
-                                 const float *images, size_t n, const float *classes, size_t c, size_t d,
-                                 const uint32_t *labels)
+                                 const reco_tip_pictures *pictures)
 {
+    const float *images = pictures->images;
+    const uint32_t *labels = pictures->labels;
+    size_t n = pictures->n, c = pictures->c, d = pictures->d;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     asker a = {.cache = cache,
-               .classes = classes,
+               .of = pictures,
                .c = c,
                .d = d,
                .nbetas = BETAS,

@@ -58,10 +58,12 @@ size_t reco_tape_bytes(const reco_tape *tape);
  * of each with the others that count. They are looked at in every forward until they are NULL. */
 void reco_tape_know(reco_tape *tape, const float *c, const float *a);
 
-/* reco_fusion_refine that keeps what backward needs (trainable layers only). Same shapes. */
-reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
-                                const float *retrieved, const float *scores, const size_t *valid, size_t n,
-                                size_t k, float *out, reco_tape *tape);
+/* n embeddings of the input, from the i-th. */
+reco_fusion_input reco_fusion_part(const reco_fusion *fusion, const reco_fusion_input *in, size_t i,
+                                   size_t n);
+/* reco_fusion_refine that keeps what backward needs (trainable layers only). out [n][d]. */
+reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, const reco_fusion_input *in,
+                                float *out, reco_tape *tape);
 /* Add the gradient of the parameters of `side` to dvector [total] (layout of reco_fusion_vector), given
  * dout [n][d] = dLoss/d(out). Inputs are frozen, so nothing flows to them. The number of threads
  * changes no bit of it. */

@@ -77,6 +77,7 @@ reco_status reco_mixture_posterior(reco_ctx *ctx, const reco_mixture *m, const f
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     RECO_TRY(reco_mixture_check(ctx, m));
+    RECO_TRY(reco_reserved(ctx, "mixture", votes ? votes->reserved : NULL));
     if (votes && votes->k > RECO_VOTES_MAX)
         return reco_fail(ctx, RECO_E_ARG, "mixture: %zu neighbours, want at most %d", votes->k,
                          RECO_VOTES_MAX);

@@ -6,15 +6,17 @@
 /* Tokens in one pass of refine: bounds its memory, whatever n is. */
 enum { CHUNK_TOKENS = 2048 };
 
-reco_status reco_fusion_counts(reco_ctx *ctx, size_t *valid, const reco_fusion *f, const float *scores,
-                               const size_t *given, size_t n, size_t k)
+reco_status reco_fusion_counts(reco_ctx *ctx, size_t *valid, const reco_fusion *f,
+                               const reco_fusion_input *in)
 {
-    for (size_t i = 0; i < n; i++) {
-        size_t most = given ? given[i] : k, m = 0;
+    const size_t k = in->k;
+    for (size_t i = 0; i < in->n; i++) {
+        size_t most = in->valid ? in->valid[i] : k, m = 0;
+        const float *scores = in->scores + i * k;
         if (most > k)
             return reco_fail(ctx, RECO_E_ARG, "fusion: valid[%zu] = %zu, want 0..%zu", i, most, k);
-        for (; m < most && !(scores[i * k + m] < f->config.min_similarity); m++)
-            if (!isfinite(scores[i * k + m]))
+        for (; m < most && !(scores[m] < f->config.min_similarity); m++)
+            if (!isfinite(scores[m]))
                 return reco_fail(ctx, RECO_E_ARG, "fusion: scores[%zu][%zu] is not finite", i, m);
         valid[i] = m;
     }
@@ -47,26 +49,38 @@ static reco_status check_k(reco_ctx *ctx, size_t k)
     return k >= 1 && k <= 1024 ? RECO_OK : reco_fail(ctx, RECO_E_ARG, "fusion: k = %zu, want 1..1024", k);
 }
 
-reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
-                                const float *retrieved, const float *scores, const size_t *valid, size_t n,
-                                size_t k, float *out, reco_tape *tape)
+reco_fusion_input reco_fusion_part(const reco_fusion *fusion, const reco_fusion_input *in, size_t i,
+                                   size_t n)
 {
+    reco_fusion_input part = *in;
+    part.n = n;
+    part.x += i * fusion->config.d;
+    if (in->retrieved) part.retrieved += i * in->k * fusion->config.d;
+    if (in->scores) part.scores += i * in->k;
+    if (in->valid) part.valid += i;
+    return part;
+}
+
+reco_status reco_fusion_forward(reco_ctx *ctx, const reco_fusion *fusion, const reco_fusion_input *in,
+                                float *out, reco_tape *tape)
+{
+    const size_t n = in->n, k = in->k;
     RECO_TRY(check_k(ctx, k));
     if (n > tape->max_n || k > tape->max_k || !reco_layer_trains(fusion->config.layer))
         return reco_fail(ctx, RECO_E_ARG, "fusion: %zu items of %zu neighbours on a tape for %zu of %zu", n,
                          k, tape->max_n, tape->max_k);
-    tape->side = side;
+    tape->side = in->side;
     tape->n = n;
     tape->k = k;
-    tape->x = x;
-    tape->retrieved = retrieved;
-    tape->scores = scores;
+    tape->x = in->x;
+    tape->retrieved = in->retrieved;
+    tape->scores = in->scores;
     if (fusion->config.layer == RECO_LAYER_MLP)
         for (size_t i = 0; i < n; i++) tape->valid[i] = 1; /* none is copied */
     else
-        RECO_TRY(reco_fusion_counts(ctx, tape->valid, fusion, scores, valid, n, k));
+        RECO_TRY(reco_fusion_counts(ctx, tape->valid, fusion, in));
     RECO_TRY(trained[fusion->config.layer - RECO_LAYER_RELATIONAL].forward(ctx, fusion, tape));
-    reco_fusion_finish(ctx, tape->y, tape->z, x, tape->valid, n, fusion->config.d, tape->norms);
+    reco_fusion_finish(ctx, tape->y, tape->z, in->x, tape->valid, n, fusion->config.d, tape->norms);
     memcpy(out, tape->y, n * fusion->config.d * sizeof *out);
     return RECO_OK;
 }
@@ -90,49 +104,49 @@ reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_
     return status;
 }
 
-static reco_status refine_controls(reco_ctx *ctx, const reco_fusion *f, reco_side side, const float *x,
-                                   const float *retrieved, const float *scores, const size_t *given,
-                                   size_t n, size_t k, float *out)
+static reco_status refine_controls(reco_ctx *ctx, const reco_fusion *f, const reco_fusion_input *in,
+                                   float *out)
 {
     size_t d = f->config.d;
     reco_mark mark = reco_scratch_mark(ctx);
-    size_t *valid = reco_scratch(ctx, n, sizeof *valid, "fusion");
-    float *z = reco_scratch(ctx, n * d, sizeof *z, "fusion");
+    size_t *valid = reco_scratch(ctx, in->n, sizeof *valid, "fusion");
+    float *z = reco_scratch(ctx, in->n * d, sizeof *z, "fusion");
     if (!valid || !z) return RECO_E_NOMEM;
-    reco_status status = reco_fusion_counts(ctx, valid, f, scores, given, n, k);
+    reco_status status = reco_fusion_counts(ctx, valid, f, in);
     if (status == RECO_OK) {
-        reco_control_forward(ctx, f, side, z, x, retrieved, scores, valid, n, k);
-        reco_fusion_finish(ctx, out, z, x, valid, n, d, NULL);
+        reco_control_forward(ctx, f, z, in, valid);
+        reco_fusion_finish(ctx, out, z, in->x, valid, in->n, d, NULL);
     }
     reco_scratch_release(ctx, mark);
     return status;
 }
 
-reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, reco_side side, const float *x,
-                               const float *retrieved, const float *scores, const size_t *valid, size_t n,
-                               size_t k, float *out)
+reco_status reco_fusion_refine(reco_ctx *ctx, const reco_fusion *fusion, const reco_fusion_input *in,
+                               const reco_fused *out)
 {
-    RECO_TRY(check_k(ctx, k));
+    RECO_TRY(reco_reserved(ctx, "fusion", in->reserved));
+    RECO_TRY(reco_reserved(ctx, "fusion", out->reserved));
+    RECO_TRY(check_k(ctx, in->k));
     bool alone = fusion->config.layer == RECO_LAYER_MLP; /* neighbours may not be there at all */
-    size_t d = fusion->config.d, tokens = alone ? 1 : k + 1,
-           chunk = reco_min(n, reco_max(1, CHUNK_TOKENS / tokens));
+    size_t d = fusion->config.d, tokens = alone ? 1 : in->k + 1,
+           chunk = reco_min(in->n, reco_max(1, CHUNK_TOKENS / tokens));
     reco_status status = RECO_OK;
     reco_tape *tape = NULL;
+    /* before the rows, which may be x */
+    if (out->weights) RECO_TRY(reco_fusion_weights(ctx, fusion, in, out->weights));
+    if (!out->rows) return RECO_OK;
     if (fusion->config.layer == RECO_LAYER_NONE) {
-        memmove(out, x, n * d * sizeof *out);
+        memmove(out->rows, in->x, in->n * d * sizeof *out->rows);
         return RECO_OK;
     }
     bool trains = reco_layer_trains(fusion->config.layer);
-    if (trains) RECO_TRY(reco_tape_create(ctx, &tape, fusion, chunk, k));
-    for (size_t i = 0; i < n; i += chunk) {
-        size_t m = reco_min(chunk, n - i);
-        const float *X = x + i * d, *R = alone ? NULL : retrieved + i * k * d,
-                    *S = alone ? NULL : scores + i * k;
-        const size_t *V = valid && !alone ? valid + i : NULL;
+    if (trains) RECO_TRY(reco_tape_create(ctx, &tape, fusion, chunk, in->k));
+    for (size_t i = 0; i < in->n; i += chunk) {
+        reco_fusion_input part = reco_fusion_part(fusion, in, i, reco_min(chunk, in->n - i));
         if (trains)
-            RECO_GO(reco_fusion_forward(ctx, fusion, side, X, R, S, V, m, k, out + i * d, tape));
+            RECO_GO(reco_fusion_forward(ctx, fusion, &part, out->rows + i * d, tape));
         else
-            RECO_GO(refine_controls(ctx, fusion, side, X, R, S, V, m, k, out + i * d));
+            RECO_GO(refine_controls(ctx, fusion, &part, out->rows + i * d));
     }
 out:
     reco_tape_free(tape);

@@ -56,9 +56,8 @@ reco_status reco_relational_backward(reco_ctx *ctx, const reco_fusion *f, reco_t
 reco_status reco_mlp_backward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape, float *dz,
                               float *dvector);
 /* vote, mean, weighted; z may be anything afterwards for items without neighbours. */
-void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, reco_side side, float *z, const float *x,
-                          const float *retrieved, const float *scores, const size_t *valid, size_t n,
-                          size_t k);
+void reco_control_forward(reco_ctx *ctx, const reco_fusion *f, float *z, const reco_fusion_input *in,
+                          const size_t *valid);
 
 /* pack.c: copies of the weights as forward's products want them, once the parameters are what they will be. */
 reco_status reco_fusion_pack(reco_ctx *ctx, reco_fusion *f);
@@ -109,9 +108,12 @@ void reco_set_attention(reco_ctx *ctx, float *o, float *p, const reco_attn *a);
 reco_status reco_set_attention_backward(reco_ctx *ctx, float *dq, float *dkv, float *dscore, float *dself,
                                         const float *dout, const float *p, const reco_attn *a);
 
-/* valid[i] = neighbours that count: the first of given[i] (or k) of at least the layer's min_similarity. */
-reco_status reco_fusion_counts(reco_ctx *ctx, size_t *valid, const reco_fusion *f, const float *scores,
-                               const size_t *given, size_t n, size_t k);
+/* valid[i] = neighbours that count: the first of in->valid[i] (or k) of at least the layer's min_similarity. */
+reco_status reco_fusion_counts(reco_ctx *ctx, size_t *valid, const reco_fusion *f,
+                               const reco_fusion_input *in);
+/* weights.c: reco_fused.weights. */
+reco_status reco_fusion_weights(reco_ctx *ctx, const reco_fusion *f, const reco_fusion_input *in,
+                                float *weights);
 /* out = z/|z|, or x where valid is 0. May alias x. norms [n] kept when not NULL. */
 void reco_fusion_finish(reco_ctx *ctx, float *out, const float *z, const float *x, const size_t *valid,
                         size_t n, size_t d, float *norms);

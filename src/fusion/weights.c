@@ -34,46 +34,42 @@ static void of_attention(const reco_fusion_config *c, const reco_tape *t, size_t
     }
 }
 
-static reco_status of_trained(reco_ctx *ctx, const reco_fusion *f, reco_side side, const float *x,
-                              const float *retrieved, const float *scores, const size_t *valid, size_t k,
-                              float *w)
+/* Of one item, of whose neighbours *in->valid count. */
+static reco_status of_trained(reco_ctx *ctx, const reco_fusion *f, const reco_fusion_input *in, float *w)
 {
     const reco_fusion_config *c = &f->config;
     reco_tape *tape = NULL;
     reco_mark mark = reco_scratch_mark(ctx);
     float *out = reco_scratch(ctx, c->d, sizeof *out, "fusion");
     reco_status status = out ? RECO_OK : RECO_E_NOMEM;
-    if (status == RECO_OK) status = reco_tape_create(ctx, &tape, f, 1, k);
-    if (status == RECO_OK)
-        status = reco_fusion_forward(ctx, f, side, x, retrieved, scores, valid, 1, k, out, tape);
+    if (status == RECO_OK) status = reco_tape_create(ctx, &tape, f, 1, in->k);
+    if (status == RECO_OK) status = reco_fusion_forward(ctx, f, in, out, tape);
     if (status == RECO_OK && c->layer == RECO_LAYER_TRANSFORMER)
         of_attention(c, tape, 0, w);
     else if (status == RECO_OK)
-        of_sum(w, tape->rel.p, *tape->valid, k, 1, *tape->rel.gate);
+        of_sum(w, tape->rel.p, *tape->valid, in->k, 1, *tape->rel.gate);
     reco_tape_free(tape);
     reco_scratch_release(ctx, mark);
     return status;
 }
 
-reco_status reco_fusion_weights(reco_ctx *ctx, const reco_fusion *f, reco_side side, const float *x,
-                                const float *retrieved, const float *scores, const size_t *valid, size_t n,
-                                size_t k, float *weights)
+reco_status reco_fusion_weights(reco_ctx *ctx, const reco_fusion *f, const reco_fusion_input *in,
+                                float *weights)
 {
-    size_t d = f->config.d, m;
-    if (k < 1 || k > 1024) return reco_fail(ctx, RECO_E_ARG, "fusion: k = %zu, want 1..1024", k);
-    for (size_t i = 0; i < n; i++) {
+    const reco_fusion_config *c = &f->config;
+    size_t k = in->k;
+    for (size_t i = 0; i < in->n; i++) {
+        reco_fusion_input item = reco_fusion_part(f, in, i, 1);
         float *w = weights + i * (k + 1);
-        if (f->config.layer == RECO_LAYER_MLP) {
+        size_t m = 0;
+        if (c->layer != RECO_LAYER_MLP) RECO_TRY(reco_fusion_counts(ctx, &m, f, &item));
+        item.valid = &m;
+        if (m == 0 || c->layer == RECO_LAYER_NONE)
             of_sum(w, NULL, 0, k, 1, 0);
-            continue;
-        }
-        RECO_TRY(reco_fusion_counts(ctx, &m, f, scores + i * k, valid ? valid + i : NULL, 1, k));
-        if (m == 0 || f->config.layer == RECO_LAYER_NONE)
-            of_sum(w, NULL, 0, k, 1, 0);
-        else if (reco_layer_trains(f->config.layer))
-            RECO_TRY(of_trained(ctx, f, side, x + i * d, retrieved + i * k * d, scores + i * k, &m, k, w));
+        else if (reco_layer_trains(c->layer))
+            RECO_TRY(of_trained(ctx, f, &item, w));
         else
-            of_control(ctx, &f->config, side, w, scores + i * k, m, k);
+            of_control(ctx, c, in->side, w, item.scores, m, k);
     }
     return RECO_OK;
 }

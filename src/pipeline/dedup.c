@@ -102,7 +102,8 @@ static reco_status chunk(reco_ctx *ctx, reco_dedup *dd, const float *rows, size_
     float best[CHUNK];
     size_t counts[CHUNK];
     reco_search_opts opts = {.k = 1, .min_similarity = dd->least, .recall = 1};
-    RECO_TRY(reco_bank_search(ctx, dd->bank, RECO_IMAGE, rows, n, &opts, (reco_hits){ids, best, counts}));
+    RECO_TRY(reco_bank_search(ctx, dd->bank, RECO_IMAGE, rows, n, &opts,
+                              &(reco_hits){.ids = ids, .scores = best, .counts = counts}));
     for (size_t i = 0; i < n; i++) twice[i] = counts[i] > 0;
     for (size_t j = 0; j < dd->n; j += CHUNK)
         RECO_TRY(compare(ctx, dd, rows, n, dd->recent + j * d, reco_min(CHUNK, dd->n - j), scores, twice));

@@ -66,7 +66,7 @@ static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t f
     reco_question question = {.side = s->side, .x = s->rows, .n = kept};
     if (kept)
         RECO_TRY(reco_ask(ctx, s->memory, &question, &s->find,
-                          (reco_answer){.ids = s->ids, .scores = s->scores}));
+                          &(reco_answer){.ids = s->ids, .scores = s->scores}));
     s->result->seconds += reco_now() - start;
     spread(s, kept, n);
     return RECO_OK;

@@ -111,11 +111,11 @@ static reco_votes listen(const ask *a, size_t q, size_t n)
         for (size_t i = 0; i < n; i++)
             if (a->found[i].id == a->by[q * most + h]) a->of[h] = a->found[i].group;
     }
-    return (reco_votes){a->close + q * most, a->of, a->nby + q, most};
+    return (reco_votes){.scores = a->close + q * most, .of = a->of, .counts = a->nby + q, .k = most};
 }
 
 /* The first k of n candidates in order; of each picture the first alone, where that is asked for. */
-static reco_status emit(reco_ctx *ctx, const ask *a, size_t n, reco_answer out, size_t q)
+static reco_status emit(reco_ctx *ctx, const ask *a, size_t n, const reco_answer *out, size_t q)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -136,27 +136,27 @@ static reco_status emit(reco_ctx *ctx, const ask *a, size_t n, reco_answer out, 
             RECO_GO(reco_pictures_add(ctx, &seen, c->id, vector, &added));
         }
         if (!added) continue;
-        out.ids[q * a->k + count] = c->id;
-        out.scores[q * a->k + count] = c->score;
-        if (out.plain) out.plain[q * a->k + count] = c->plain;
-        if (out.refined) out.refined[q * a->k + count] = c->refined;
+        out->ids[q * a->k + count] = c->id;
+        out->scores[q * a->k + count] = c->score;
+        if (out->plain) out->plain[q * a->k + count] = c->plain;
+        if (out->refined) out->refined[q * a->k + count] = c->refined;
         count++;
     }
-    if (out.counts) out.counts[q] = count;
+    if (out->counts) out->counts[q] = count;
     for (; count < a->k; count++) {
         size_t at = q * a->k + count;
-        out.ids[at] = -1;
-        out.scores[at] = 0;
-        if (out.plain) out.plain[at] = 0;
-        if (out.refined) out.refined[at] = 0;
+        out->ids[at] = -1;
+        out->scores[at] = 0;
+        if (out->plain) out->plain[at] = 0;
+        if (out->refined) out->refined[at] = 0;
     }
 out:
     reco_scratch_release(ctx, mark);
     return status;
 }
 
-static reco_status answer(reco_ctx *ctx, ask *a, size_t q, const float *x, const float *y, reco_answer out,
-                          size_t to)
+static reco_status answer(reco_ctx *ctx, ask *a, size_t q, const float *x, const float *y,
+                          const reco_answer *out, size_t to)
 {
     size_t n;
     RECO_TRY(collect(ctx, a, q, x, y, &n));
@@ -175,7 +175,7 @@ static reco_status answer(reco_ctx *ctx, ask *a, size_t q, const float *x, const
 
 /* The best rows for some queries, that are q or what became of them. */
 static reco_status find(reco_ctx *ctx, const ask *a, const float *queries, const reco_question *q, size_t k,
-                        reco_hits hits)
+                        const reco_hits *hits)
 {
     reco_search_opts search = {.k = k,
                                .min_similarity = a->opts->min_similarity,
@@ -189,20 +189,23 @@ static reco_status find(reco_ctx *ctx, const ask *a, const float *queries, const
                              : reco_bank_search(ctx, bank, a->opts->in, queries, q->n, &search, hits);
 }
 
-static reco_status ask_block(reco_ctx *ctx, ask *a, const reco_question *q, reco_answer out, size_t to)
+static reco_status ask_block(reco_ctx *ctx, ask *a, const reco_question *q, const reco_answer *out,
+                             size_t to)
 {
     const float *y = a->s.refines ? a->y : q->x;
     reco_refined refined = {.rows = a->s.refines ? a->y : NULL, .reach = a->s.voters};
-    if (a->s.voters) refined.hits = (reco_hits){a->by, a->close, a->nby};
+    if (a->s.voters) refined.hits = (reco_hits){.ids = a->by, .scores = a->close, .counts = a->nby};
     if (a->s.refines || a->s.voters) RECO_TRY(reco_refine(ctx, a->memory, q, &refined));
     if (a->s.voters && reco_fusion_metric(a->memory->fusion))
         RECO_TRY(reco_vote_near(ctx, a->memory, q->x, q->n, a->by, a->s.voters, a->close));
     if (a->mixes || !a->s.refines)
-        RECO_TRY(find(ctx, a, q->x, q, a->pool, (reco_hits){a->ids[0], a->scores[0], a->counts[0]}));
+        RECO_TRY(find(ctx, a, q->x, q, a->pool,
+                      &(reco_hits){.ids = a->ids[0], .scores = a->scores[0], .counts = a->counts[0]}));
     else
         memset(a->counts[0], 0, q->n * sizeof *a->counts[0]);
     if (a->s.refines)
-        RECO_TRY(find(ctx, a, y, q, a->pool, (reco_hits){a->ids[1], a->scores[1], a->counts[1]}));
+        RECO_TRY(find(ctx, a, y, q, a->pool,
+                      &(reco_hits){.ids = a->ids[1], .scores = a->scores[1], .counts = a->counts[1]}));
     for (size_t i = 0; i < q->n; i++)
         RECO_TRY(answer(ctx, a, i, q->x + i * a->d, y + i * a->d, out, to + i));
     return RECO_OK;
@@ -233,22 +236,24 @@ static reco_status make_room(reco_ctx *ctx, ask *a, size_t block)
 }
 
 reco_status reco_ask(reco_ctx *ctx, const reco_memory *memory, const reco_question *question,
-                     const reco_find_opts *opts, reco_answer out)
+                     const reco_find_opts *opts, const reco_answer *out)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     ask a = {.memory = memory, .opts = opts, .d = reco_bank_get_info(memory->bank)->d};
     RECO_GO(reco_reserved(ctx, "search", opts->reserved));
-    RECO_GO(reco_check_encoder(ctx, NULL, memory->bank, memory->fusion));
+    RECO_GO(reco_reserved(ctx, "search", out->reserved));
+    RECO_GO(reco_check_question(ctx, memory, question));
     reco_memory_settle(memory, question->side, opts->in, &a.s);
     a.k = a.pool = opts->k ? opts->k : 10;
     a.mixes = a.s.mixture.scale[0] > 0;
     size_t most = reco_max(a.k, reco_max(a.s.k, a.s.voters));
     if (most > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", most, RECO_BANK_MAX_K));
-    if (!a.s.refines && !a.mixes && !out.plain &&
-        !out.refined) { /* all queries in one pass over the bank */
-        RECO_GO(find(ctx, &a, question->x, question, a.k, (reco_hits){out.ids, out.scores, out.counts}));
+    if (!a.s.refines && !a.mixes && !out->plain &&
+        !out->refined) { /* all queries in one pass over the bank */
+        RECO_GO(find(ctx, &a, question->x, question, a.k,
+                     &(reco_hits){.ids = out->ids, .scores = out->scores, .counts = out->counts}));
         goto out;
     }
     if (a.mixes) a.pool = a.k <= FEW ? FEW : RECO_BANK_MAX_K;

@@ -79,6 +79,7 @@ static reco_status settle(reco_ctx *ctx, reco_classifier *c, const reco_memory *
     c->remembers = memory != NULL;
     if (memory) {
         c->memory = *memory;
+        RECO_TRY(reco_reserved(ctx, "memory", memory->reserved));
         RECO_TRY(reco_check_encoder(ctx, c->c.model, memory->bank, memory->fusion));
         reco_memory_settle(memory, RECO_IMAGE, RECO_TEXT, &c->s);
         c->memory.mixture = &c->s.mixture;
@@ -183,9 +184,11 @@ reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const r
     *out = f;
     RECO_GO(make_room(ctx, &f, c, texts));
     if (f.reach)
-        RECO_GO(reco_refine(
-            ctx, &c->memory, question,
-            &(reco_refined){.rows = f.rows[1], .reach = f.reach, .hits = {f.ids, f.scores, f.counts}}));
+        RECO_GO(
+            reco_refine(ctx, &c->memory, question,
+                        &(reco_refined){.rows = f.rows[1],
+                                        .reach = f.reach,
+                                        .hits = {.ids = f.ids, .scores = f.scores, .counts = f.counts}}));
     if (f.rows[1] && !c->s.refines) memcpy(f.rows[1], question->x, n * d * sizeof(float));
     if (texts) {
         memcpy(f.rows[0], question->x, n * d * sizeof(float));

@@ -120,12 +120,13 @@ static reco_status one(reco_ctx *ctx, distinct *s, const float *query, const int
         if (n < opts.k || *count == s->k) return RECO_OK;
         opts.exclude = s->seen;
         opts.nexclude = s->nseen;
-        RECO_TRY(reco_bank_search(ctx, s->bank, s->side, query, 1, &opts, (reco_hits){ids, scores, &n}));
+        RECO_TRY(reco_bank_search(ctx, s->bank, s->side, query, 1, &opts,
+                                  &(reco_hits){.ids = ids, .scores = scores, .counts = &n}));
     }
 }
 
 reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                                 size_t nq, const reco_search_opts *opts, reco_hits hits)
+                                 size_t nq, const reco_search_opts *opts, const reco_hits *hits)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -133,6 +134,7 @@ reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side
         .bank = bank, .side = side, .d = reco_bank_get_info(bank)->d, .opts = RECO_SEARCH_OPTS_INIT};
     if (opts) s.opts = *opts;
     s.k = s.opts.k ? s.opts.k : 10;
+    RECO_GO(reco_reserved(ctx, "search", hits->reserved));
     if (s.k > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", s.k, RECO_BANK_MAX_K));
     size_t most = s.opts.k = reco_min(RECO_BANK_MAX_K, 4 * s.k + 16), block = reco_min(BLOCK, nq);
@@ -149,13 +151,13 @@ reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side
         size_t n = reco_min(block, nq - i), found;
         if (nexclude) s.opts.exclude = exclude + i * nexclude;
         RECO_GO(reco_bank_search(ctx, bank, side, queries + i * s.d, n, &s.opts,
-                                 (reco_hits){ids, scores, counts}));
+                                 &(reco_hits){.ids = ids, .scores = scores, .counts = counts}));
         for (size_t q = 0; q < n; q++) {
-            int64_t *out = hits.ids + (i + q) * s.k;
-            float *out_scores = hits.scores + (i + q) * s.k;
+            int64_t *out = hits->ids + (i + q) * s.k;
+            float *out_scores = hits->scores + (i + q) * s.k;
             RECO_GO(one(ctx, &s, queries + (i + q) * s.d, nexclude ? exclude + (i + q) * nexclude : NULL,
                         ids + q * most, scores + q * most, counts[q], out, out_scores, &found));
-            if (hits.counts) hits.counts[i + q] = found;
+            if (hits->counts) hits->counts[i + q] = found;
             for (size_t j = found; j < s.k; j++) {
                 out[j] = -1;
                 out_scores[j] = 0;

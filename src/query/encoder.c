@@ -47,3 +47,10 @@ reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const rec
                          *print ? m.name : named(b.encoder), *other ? other : "no fingerprint");
     return RECO_OK;
 }
+
+reco_status reco_check_question(reco_ctx *ctx, const reco_memory *memory, const reco_question *question)
+{
+    RECO_TRY(reco_reserved(ctx, "memory", memory->reserved));
+    RECO_TRY(reco_reserved(ctx, "question", question->reserved));
+    return reco_check_encoder(ctx, NULL, memory->bank, memory->fusion);
+}

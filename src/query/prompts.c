@@ -83,6 +83,7 @@ reco_status reco_each_prompt(reco_ctx *ctx, const reco_candidates *c, reco_promp
     reco_prompts p = {0};
     size_t m = reco_max(c->m, 1), all;
     if (truncated) *truncated = 0;
+    RECO_TRY(reco_reserved(ctx, "candidates", c->reserved));
     if (!reco_mul(m, c->n, &all) || c->n >= UINT32_MAX) return reco_fail_nomem(ctx, SIZE_MAX, "prompts");
     if (c->rows) return take_rows(ctx, c, m, &p, fn, user);
     if (!c->model || (!c->list && !c->names))

@@ -32,4 +32,8 @@ reco_status reco_pictures_add(reco_ctx *ctx, reco_pictures *p, int64_t id, const
 /* Add those of n rows; -1 is none. */
 reco_status reco_pictures_add_rows(reco_ctx *ctx, reco_pictures *p, const int64_t *ids, size_t n);
 
+/* encoder.c: RECO_E_ARG where either asks for something that this library does not know; RECO_E_MISMATCH as
+ * reco_check_encoder. */
+reco_status reco_check_question(reco_ctx *ctx, const reco_memory *memory, const reco_question *question);
+
 #endif

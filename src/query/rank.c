@@ -57,6 +57,7 @@ reco_status reco_classifier_rank(reco_ctx *ctx, const reco_classifier *c, const 
           *p = reco_scratch(ctx, some * n, sizeof *p, "scores"),
           *best = reco_scratch(ctx, some * out->top, sizeof *best, "scores");
     if (!plain || !better || !p || !best) RECO_GO(RECO_E_NOMEM);
+    RECO_GO(reco_reserved(ctx, "classes", out->reserved));
     RECO_GO(reco_mixture_check(ctx, &m));
     if (!out->of && (out->p || out->score))
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "ranking: probabilities and cosines need a list of candidates"));

@@ -15,39 +15,46 @@ typedef struct work {
 } work;
 
 /* The first `want` of `have` places each. */
-static void narrow(reco_hits to, size_t want, reco_hits from, size_t have, size_t n)
+static void narrow(const reco_hits *to, size_t want, const reco_hits *from, size_t have, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (to.ids) memcpy(to.ids + i * want, from.ids + i * have, want * sizeof *to.ids);
-        if (to.scores) memcpy(to.scores + i * want, from.scores + i * have, want * sizeof *to.scores);
-        if (to.counts) to.counts[i] = reco_min(from.counts[i], want);
+        if (to->ids) memcpy(to->ids + i * want, from->ids + i * have, want * sizeof *to->ids);
+        if (to->scores) memcpy(to->scores + i * want, from->scores + i * have, want * sizeof *to->scores);
+        if (to->counts) to->counts[i] = reco_min(from->counts[i], want);
     }
+}
+
+/* Room for n items of k places; false without memory. */
+static bool make_hits(reco_ctx *ctx, reco_hits *hits, size_t n, size_t k)
+{
+    *hits = (reco_hits){.ids = reco_scratch(ctx, n * k, sizeof *hits->ids, "hits"),
+                        .scores = reco_scratch(ctx, n * k, sizeof *hits->scores, "hits"),
+                        .counts = reco_scratch(ctx, n, sizeof *hits->counts, "hits")};
+    return hits->ids && hits->scores && hits->counts;
 }
 
 /* Of n items and their neighbours the weights, and the refined rows. retrieved [n][k][d] has what is fused, where no more than k
  * were looked for. */
-static reco_status fuse(reco_ctx *ctx, const work *w, const float *x, reco_hits found, float *retrieved,
-                        size_t n, float *rows, float *weights)
+static reco_status fuse(reco_ctx *ctx, const work *w, const float *x, const reco_hits *found,
+                        float *retrieved, size_t n, const reco_fused *out)
 {
     const size_t k = w->s.k;
-    reco_side side = w->q->side;
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    reco_hits near = found;
+    reco_hits near = *found;
     if (w->fetch > k) {
-        near = (reco_hits){reco_scratch(ctx, n * k, sizeof *near.ids, "hits"),
-                           reco_scratch(ctx, n * k, sizeof *near.scores, "hits"),
-                           reco_scratch(ctx, n, sizeof *near.counts, "hits")};
-        if (!near.ids || !near.scores || !near.counts) RECO_GO(RECO_E_NOMEM);
-        narrow(near, k, found, w->fetch, n);
+        if (!make_hits(ctx, &near, n, k)) RECO_GO(RECO_E_NOMEM);
+        narrow(&near, k, found, w->fetch, n);
         RECO_GO(reco_bank_gather(ctx, w->memory->bank, w->fused, near.ids, n * k, retrieved));
     }
-    if (weights)
-        RECO_GO(reco_fusion_weights(ctx, w->memory->fusion, side, x, retrieved, near.scores, near.counts, n,
-                                    k, weights));
-    if (rows)
-        RECO_GO(reco_fusion_refine(ctx, w->memory->fusion, side, x, retrieved, near.scores, near.counts, n,
-                                   k, rows));
+    const reco_fusion_input in = {.side = w->q->side,
+                                  .x = x,
+                                  .retrieved = retrieved,
+                                  .scores = near.scores,
+                                  .valid = near.counts,
+                                  .n = n,
+                                  .k = k};
+    RECO_GO(reco_fusion_refine(ctx, w->memory->fusion, &in, out));
 out:
     reco_scratch_release(ctx, mark);
     return status;
@@ -56,8 +63,8 @@ out:
 static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, const reco_refined *out)
 {
     const float *x = w->q->x + from * w->d;
-    float *rows = out->rows ? out->rows + from * w->d : NULL,
-          *weights = out->weights ? out->weights + from * (w->s.k + 1) : NULL;
+    const reco_fused fused = {.rows = out->rows ? out->rows + from * w->d : NULL,
+                              .weights = out->weights ? out->weights + from * (w->s.k + 1) : NULL};
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_search_opts search = {.k = w->fetch,
@@ -67,28 +74,27 @@ static reco_status block(reco_ctx *ctx, const work *w, size_t from, size_t n, co
                                .nexclude = w->q->nexclude,
                                .recall = w->memory->recall,
                                .asked = (reco_asked)(w->q->side + 1)};
-    reco_hits found = {reco_scratch(ctx, n * w->fetch, sizeof *found.ids, "hits"),
-                       reco_scratch(ctx, n * w->fetch, sizeof *found.scores, "hits"),
-                       reco_scratch(ctx, n, sizeof *found.counts, "hits")},
-              listed = {out->hits.ids ? out->hits.ids + from * w->reach : NULL,
-                        out->hits.scores ? out->hits.scores + from * w->reach : NULL,
-                        out->hits.counts ? out->hits.counts + from : NULL};
+    reco_hits found, listed = {.ids = out->hits.ids ? out->hits.ids + from * w->reach : NULL,
+                               .scores = out->hits.scores ? out->hits.scores + from * w->reach : NULL,
+                               .counts = out->hits.counts ? out->hits.counts + from : NULL};
     float *retrieved = reco_scratch(ctx, w->fuses ? n * w->s.k * w->d : 0, sizeof *retrieved, "retrieved"),
           *vectors[2] = {NULL, NULL};
-    if (!found.ids || !found.scores || !found.counts || !retrieved) RECO_GO(RECO_E_NOMEM);
+    if (!make_hits(ctx, &found, n, w->fetch) || !retrieved) RECO_GO(RECO_E_NOMEM);
     if (w->fuses && w->fetch == w->s.k) vectors[w->fused] = retrieved;
     if (w->fetch)
-        RECO_GO(reco_bank_retrieve(ctx, w->memory->bank, w->searched, x, n, &search, found, vectors));
+        RECO_GO(reco_bank_retrieve(ctx, w->memory->bank, w->searched, x, n, &search, &found, vectors));
     if (w->fuses)
-        RECO_GO(fuse(ctx, w, x, found, retrieved, n, rows, weights));
-    else if (w->s.refines && rows) /* a layer that looks at no neighbours */
-        RECO_GO(
-            reco_fusion_refine(ctx, w->memory->fusion, w->q->side, x, NULL, NULL, NULL, n, w->s.k, rows));
+        RECO_GO(fuse(ctx, w, x, &found, retrieved, n, &fused));
+    else if (w->s.refines && fused.rows) /* a layer that looks at no neighbours */
+        RECO_GO(reco_fusion_refine(ctx, w->memory->fusion,
+                                   &(reco_fusion_input){.side = w->q->side, .x = x, .n = n, .k = w->s.k},
+                                   &fused));
     else {
-        if (rows && rows != x) memcpy(rows, x, n * w->d * sizeof *rows);
-        for (size_t i = 0; weights && i < n * (w->s.k + 1); i++) weights[i] = i % (w->s.k + 1) == 0;
+        if (fused.rows && fused.rows != x) memcpy(fused.rows, x, n * w->d * sizeof *x);
+        for (size_t i = 0; fused.weights && i < n * (w->s.k + 1); i++)
+            fused.weights[i] = i % (w->s.k + 1) == 0;
     }
-    narrow(listed, w->reach, found, w->fetch, n);
+    narrow(&listed, w->reach, &found, w->fetch, n);
 out:
     reco_scratch_release(ctx, mark);
     return status;
@@ -98,7 +104,9 @@ reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_que
                         const reco_refined *out)
 {
     work w = {.memory = memory, .q = question, .searched = question->side};
-    RECO_TRY(reco_check_encoder(ctx, NULL, memory->bank, memory->fusion));
+    RECO_TRY(reco_reserved(ctx, "refine", out->reserved));
+    RECO_TRY(reco_reserved(ctx, "refine", out->hits.reserved));
+    RECO_TRY(reco_check_question(ctx, memory, question));
     reco_memory_settle(memory, question->side, question->side, &w.s);
     w.d = reco_bank_get_info(memory->bank)->d;
     if (memory->fusion) {

@@ -22,12 +22,11 @@ static reco_status forward(const pass *p, size_t part)
 {
     const reco_gradients *g = p->g;
     const reco_batch *b = p->b;
-    size_t side = part % 2, i = part / 2 * BLOCK, n = reco_min(BLOCK, b->n - i), k = g->k, d = g->d;
+    size_t side = part % 2, i = part / 2 * BLOCK, n = reco_min(BLOCK, b->n - i), k = g->k;
     reco_tape *tape = tape_of(p, part);
     if (b->known) reco_tape_know(tape, b->c[side] + i * k, b->a[side] + i * k);
-    return reco_fusion_forward(p->ctx, g->fusion, (reco_side)side, b->x[side] + i * d,
-                               b->R[side] + i * k * d, b->s[side] + i * k,
-                               b->valid[side] ? b->valid[side] + i : NULL, n, k, g->y[side] + i * d, tape);
+    reco_fusion_input all = reco_batch_input(b, (int)side, k), in = reco_fusion_part(g->fusion, &all, i, n);
+    return reco_fusion_forward(p->ctx, g->fusion, &in, g->y[side] + i * g->d, tape);
 }
 
 static reco_status backward(const pass *p, size_t part, float *gradient)

@@ -114,13 +114,12 @@ static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, co
         RECO_GO(reco_batch_fill(job, &b, m, mask, apart, NULL));
         for (int side = 0; side < 2; side++) {
             memcpy(x[side] + i * d, b.x[side], m * d * sizeof(float));
+            const reco_fusion_input in = reco_batch_input(&b, side, job->o.k);
             if (tape) {
                 reco_tape_know(tape, b.c[side], b.a[side]);
-                RECO_GO(reco_fusion_forward(job->ctx, fusion, (reco_side)side, b.x[side], b.R[side],
-                                            b.s[side], b.valid[side], m, job->o.k, y[side] + i * d, tape));
+                RECO_GO(reco_fusion_forward(job->ctx, fusion, &in, y[side] + i * d, tape));
             } else
-                RECO_GO(reco_fusion_refine(job->ctx, fusion, (reco_side)side, b.x[side], b.R[side],
-                                           b.s[side], b.valid[side], m, job->o.k, y[side] + i * d));
+                RECO_GO(reco_fusion_refine(job->ctx, fusion, &in, &(reco_fused){.rows = y[side] + i * d}));
         }
     }
 out:

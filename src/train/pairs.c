@@ -224,6 +224,8 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     job->d = info.d;
     const reco_train_pairs *judged = job->o.judged;
     job->own = !pairs && !judged;
+    RECO_TRY(reco_reserved(ctx, "train", pairs ? pairs->reserved : NULL));
+    RECO_TRY(reco_reserved(ctx, "train", judged ? judged->reserved : NULL));
     job->trained = pairs ? pairs->n : rows;
     if ((pairs && (!pairs->image || !pairs->text)) || (judged && (!judged->image || !judged->text)))
         return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");

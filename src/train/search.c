@@ -60,7 +60,7 @@ static reco_status search_block(reco_job *job, size_t list, size_t first, size_t
             ctx, job->bank, searched, job->rows[own] + first * job->d, n,
             &(reco_search_opts){
                 .k = fetch, .min_similarity = -1, .recall = job->o.recall, .asked = (reco_asked)(own + 1)},
-            (reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}));
+            &(reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}));
         if (gather) RECO_GO(reco_bank_gather(ctx, job->bank, RECO_IMAGE, f.ids, n * fetch, f.images));
         for (size_t q = 0; q < n; q++)
             enough &= filter(job, list, first + q, &f, q, fetch) == job->reach[list] || f.counts[q] < fetch;
@@ -81,7 +81,7 @@ static reco_status find_inside(reco_job *job)
         size_t n = reco_min(QUERIES, job->trained - i);
         RECO_TRY(reco_bank_search(ctx, job->bank, RECO_IMAGE, job->rows[RECO_IMAGE] + i * job->d, n,
                                   &(reco_search_opts){.k = 1, .min_similarity = -1, .recall = 1},
-                                  (reco_hits){.ids = ids, .scores = scores, .counts = counts}));
+                                  &(reco_hits){.ids = ids, .scores = scores, .counts = counts}));
         for (size_t q = 0; q < n; q++) inside += counts[q] && (double)scores[q] >= SAME_PICTURE;
     }
     job->inside = job->own || inside > job->trained / 2;

@@ -180,6 +180,18 @@ typedef struct reco_batch {
     uint32_t *picked; /* [k] scratch */
 } reco_batch;
 
+/* One side of a batch, as the layer wants it. */
+static inline reco_fusion_input reco_batch_input(const reco_batch *b, int side, size_t k)
+{
+    return (reco_fusion_input){.side = (reco_side)side,
+                               .x = b->x[side],
+                               .retrieved = b->R[side],
+                               .scores = b->s[side],
+                               .valid = b->valid[side],
+                               .n = b->n,
+                               .k = k};
+}
+
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
 void reco_batch_clear(reco_batch *b);
 /* Rows of the bank that do not count, by what they show and what they say. */

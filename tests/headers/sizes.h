@@ -48,6 +48,39 @@ SIZE(reco_compact_result, 120);
 SIZE(reco_bank_health, 112);
 SIZE(reco_train_result, 440);
 SIZE(reco_study_result, 128);
+SIZE(reco_hits, 88);
+SIZE(reco_range, 104);
+SIZE(reco_lists_opts, 88);
+SIZE(reco_lists_result, 80);
+SIZE(reco_merge_result, 152);
+SIZE(reco_fusion_input, 120);
+SIZE(reco_fused, 80);
+SIZE(reco_votes, 96);
+SIZE(reco_memory, 120);
+SIZE(reco_settings, 120);
+SIZE(reco_question, 104);
+SIZE(reco_refined, 176);
+SIZE(reco_answer, 104);
+SIZE(reco_candidates, 144);
+SIZE(reco_findings, 160);
+SIZE(reco_ranking, 104);
+SIZE(reco_class_scores, 104);
+SIZE(reco_tip_cache, 88);
+SIZE(reco_tip_pictures, 112);
+SIZE(reco_retrieval_scores, 128);
+SIZE(reco_retrieval_rows, 128);
+SIZE(reco_query_set, 168);
+SIZE(reco_pair_set, 112);
+SIZE(reco_train_pairs, 104);
+/* These stay as they are. */
+SIZE(reco_mixture, 24);
+SIZE(reco_tip, 12);
+SIZE(reco_shard, 8);
+SIZE(reco_interval, 24);
+SIZE(reco_image_limits, 16);
+SIZE(reco_pair, 56);
+SIZE(reco_recall_point, 12);
+SIZE(reco_picture_input, 48);
 
 /* The library is the headers'. */
 int main(void)

@@ -244,6 +244,93 @@ static void banks(void **state)
     reco_bank_close(bank);
 }
 
+/* What a newer program asks for is refused, whatever it is asked with. */
+#define newer(object, call)                                                                                \
+    do {                                                                                                   \
+        (object).reserved[RECO_RESERVED - 1] = 1;                                                          \
+        expect(RECO_E_ARG, call);                                                                          \
+        assert_non_null(strstr(reco_ctx_error(ctx), "reserved[7] = 1, want 0"));                           \
+        (object).reserved[RECO_RESERVED - 1] = 0;                                                          \
+        ok(call);                                                                                          \
+    } while (0)
+
+static void reserved(void **state)
+{
+    (void)state;
+    reco_bank *bank;
+    reco_fusion *fusion;
+    reco_classifier *classifier = NULL;
+    reco_findings findings;
+    ok(reco_bank_open(ctx, &bank, in("bank")));
+    ok(reco_fusion_open(ctx, &fusion, "mean", D, 3));
+    float x[N * D], t[N * D], p[N], scores[N], rows[D];
+    int64_t ids[N];
+    uint32_t of[N];
+    size_t count;
+    for (int64_t i = 0; i < N; i++) {
+        ok(reco_bank_gather(ctx, bank, RECO_IMAGE, &i, 1, x + i * D));
+        ok(reco_bank_gather(ctx, bank, RECO_TEXT, &i, 1, t + i * D));
+        of[i] = (uint32_t)i;
+    }
+    reco_hits hits = {.ids = ids, .scores = scores, .counts = &count};
+    reco_search_opts search = RECO_SEARCH_OPTS_INIT;
+    search.k = 3;
+    newer(hits, reco_bank_search(ctx, bank, RECO_IMAGE, x, 1, &search, &hits));
+    newer(hits, reco_search_distinct(ctx, bank, RECO_IMAGE, x, 1, &search, &hits));
+    reco_range range = {.query = x, .max = N};
+    newer(range, reco_bank_within(ctx, bank, &range, &hits));
+
+    reco_memory memory = RECO_MEMORY_INIT;
+    memory.bank = bank;
+    memory.fusion = fusion;
+    memory.sides = RECO_SIDES_BOTH;
+    reco_question question = {.x = x, .n = 1};
+    reco_refined refined = {.rows = rows, .hits = hits};
+    newer(memory, reco_refine(ctx, &memory, &question, &refined));
+    newer(question, reco_refine(ctx, &memory, &question, &refined));
+    newer(refined, reco_refine(ctx, &memory, &question, &refined));
+    newer(refined.hits, reco_refine(ctx, &memory, &question, &refined));
+    reco_find_opts find = RECO_FIND_OPTS_INIT;
+    reco_answer answer = {.ids = ids, .scores = scores};
+    newer(memory, reco_ask(ctx, &memory, &question, &find, &answer));
+    newer(question, reco_ask(ctx, &memory, &question, &find, &answer));
+    newer(answer, reco_ask(ctx, &memory, &question, &find, &answer));
+
+    reco_candidates candidates = {.n = N, .d = D, .rows = t};
+    newer(memory, (reco_classifier_free(classifier),
+                   reco_classifier_create(ctx, &classifier, &memory, &candidates, NULL)));
+    newer(candidates, (reco_classifier_free(classifier),
+                       reco_classifier_create(ctx, &classifier, &memory, &candidates, NULL)));
+    ok(reco_classifier_ask(ctx, classifier, &question, NULL, &findings));
+    reco_ranking ranking = {.all = p};
+    newer(ranking, reco_classifier_rank(ctx, classifier, &findings, NULL, &ranking));
+    refined.rows = NULL;
+    newer(refined, reco_classifier_neighbours(ctx, classifier, 0, &refined));
+    reco_findings_free(&findings);
+    reco_classifier_free(classifier);
+
+    const reco_mixture mixture = {.clip = 0.5f, .scale = {9, 9, 9}};
+    const reco_tip tip = {1, 1, 1};
+    reco_class_scores scored;
+    reco_retrieval_scores recalls;
+    reco_votes votes = {.scores = scores, .of = of, .counts = &count, .k = 3};
+    newer(votes, reco_mixture_posterior(ctx, &mixture, x, x, &votes, 1, N, p));
+    newer(votes, reco_eval_knn(ctx, &scored, NULL, 1, &votes, 1, N, of));
+    reco_tip_cache cache = {.images = x, .of = of, .m = N};
+    reco_tip_pictures pictures = {.images = x, .labels = of, .n = N, .classes = t, .c = N, .d = D};
+    newer(cache, reco_eval_tip(ctx, &scored, NULL, &tip, &cache, &pictures));
+    newer(pictures, reco_eval_tip(ctx, &scored, NULL, &tip, &cache, &pictures));
+    reco_retrieval_rows retrieval = {
+        .images = x, .captions = t, .of = of, .nimages = N, .ncaptions = N, .d = D};
+    newer(retrieval, reco_eval_retrieval(ctx, &recalls, NULL, &retrieval, NULL, NULL));
+    reco_train_opts training = RECO_TRAIN_OPTS_INIT;
+    training.layer = RECO_LAYER_WEIGHTED;
+    reco_train_pairs pairs = {.n = N, .image = x, .text = t};
+    newer(pairs, reco_train(ctx, bank, &pairs, in("layer"), &training, NULL));
+    reco_fusion_free(fusion);
+    reco_bank_close(bank);
+}
+
 static void study(void **state)
 {
     (void)state;
@@ -268,6 +355,7 @@ static void study(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(pictures), cmocka_unit_test(embeddings),
-                                       cmocka_unit_test(banks), cmocka_unit_test(study)};
+                                       cmocka_unit_test(banks), cmocka_unit_test(reserved),
+                                       cmocka_unit_test(study)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

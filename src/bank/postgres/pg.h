@@ -128,13 +128,14 @@ extern const char pg_side_names[2][6];
 /* look.c; *recall [160]. */
 reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes, char *recall);
 reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                        size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2]);
+                        size_t nq, const reco_search_opts *opts, const reco_hits *hits,
+                        float *const vectors[2]);
 /* The same, by the servers' indexes or exactly. */
 reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
-                    const reco_search_opts *opts, reco_hits hits, float *const vectors[2], bool by_index);
+                    const reco_search_opts *opts, const reco_hits *hits, float *const vectors[2],
+                    bool by_index);
 reco_status pg_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
-reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query, float least,
-                      int64_t from, size_t max, int64_t *ids, float *scores, size_t *n);
+reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range, const reco_hits *hits);
 reco_status pg_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids, size_t n,
                       float *out);
 reco_status pg_select(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice, size_t max,

@@ -35,7 +35,7 @@ static reco_status compare(reco_ctx *ctx, const reco_bank *bank, reco_side own, 
     if (!x || !scores || !ids[0] || !ids[1]) goto out;
     RECO_GO(reco_bank_gather(ctx, bank, own, rows, n, x));
     for (int by_index = 0; by_index < 2; by_index++)
-        RECO_GO(pg_find(ctx, bank, in, x, n, &opts, (reco_hits){ids[by_index], scores, NULL},
+        RECO_GO(pg_find(ctx, bank, in, x, n, &opts, &(reco_hits){.ids = ids[by_index], .scores = scores},
                         (float *const[2]){NULL, NULL}, by_index));
     size_t there = found(ids[0], n);
     *recall = there ? (float)common(ids[0], ids[1], n) / (float)there : 1;

@@ -203,14 +203,15 @@ static reco_status run_rounds(reco_ctx *ctx, search *s)
 }
 
 reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
-                    const reco_search_opts *opts, reco_hits hits, float *const vectors[2], bool by_index)
+                    const reco_search_opts *opts, const reco_hits *hits, float *const vectors[2],
+                    bool by_index)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     search s = {.bank = pg_of(bank),
                 .side = side,
                 .queries = queries,
                 .opts = opts,
-                .hits = hits,
+                .hits = *hits,
                 .vectors = vectors,
                 .d = bank->info.d,
                 .nq = nq,
@@ -223,8 +224,8 @@ reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const 
     if (nq) RECO_GO(run_rounds(ctx, &s));
     for (size_t q = 0; q < nq; q++)
         for (size_t i = s.hits.counts[q]; i < opts->k; i++) {
-            hits.ids[q * opts->k + i] = -1;
-            hits.scores[q * opts->k + i] = 0;
+            hits->ids[q * opts->k + i] = -1;
+            hits->scores[q * opts->k + i] = 0;
             for (int other = 0; other < 2; other++)
                 if (vectors[other])
                     memset(vectors[other] + (q * opts->k + i) * s.d, 0, s.d * sizeof(float));
@@ -236,7 +237,8 @@ out:
 }
 
 reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                        size_t nq, const reco_search_opts *opts, reco_hits hits, float *const vectors[2])
+                        size_t nq, const reco_search_opts *opts, const reco_hits *hits,
+                        float *const vectors[2])
 {
     return pg_find(ctx, bank, side, queries, nq, opts, hits, vectors,
                    pg_of(bank)->opts.approximate && opts->recall < 1);

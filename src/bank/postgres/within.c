@@ -3,10 +3,8 @@
 
 typedef struct near {
     const pg_bank *bank;
-    reco_side side;
-    const float *query;
-    float least;
-    size_t d, max;
+    const reco_range *range;
+    size_t d;
     char sql[224];
     unsigned char *vector;
     int64_t numbers[3];
@@ -20,22 +18,22 @@ typedef struct near {
 static reco_status ask_near(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
 {
     near *s = arg;
-    bool half = s->bank->set.shards[shard].half[s->side];
+    bool half = s->bank->set.shards[shard].half[s->range->side];
     double least;
     (void)ctx, (void)i;
     snprintf(s->sql, sizeof s->sql,
              "SELECT id, %s FROM reco_pair WHERE id >= $1::int8 AND (%s <#> $2::%s) + 0 <= $3::float8 "
              "ORDER BY id LIMIT "
              "$4::int8",
-             pg_side_names[s->side], pg_side_names[s->side], half ? "halfvec" : "vector");
+             pg_side_names[s->range->side], pg_side_names[s->range->side], half ? "halfvec" : "vector");
     call->sql = s->sql;
     pg_int(call, &s->numbers[0], s->from);
-    pg_bytes(call, s->vector, pg_put_vector(s->vector, s->query, half, s->d));
-    least = -((double)s->least - 0x1p-10); /* both roundings, and more */
+    pg_bytes(call, s->vector, pg_put_vector(s->vector, s->range->query, half, s->d));
+    least = -((double)s->range->least - 0x1p-10); /* both roundings, and more */
     uint64_t bits;
     memcpy(&bits, &least, sizeof bits);
     pg_int(call, &s->numbers[1], (int64_t)bits);
-    pg_int(call, &s->numbers[2], (int64_t)s->max);
+    pg_int(call, &s->numbers[2], (int64_t)s->range->max);
     return RECO_OK;
 }
 
@@ -43,8 +41,8 @@ static void insert(near *s, int64_t id, float score)
 {
     size_t at = s->n;
     while (at > 0 && s->ids[at - 1] > id) at--;
-    if (at == s->max || (at > 0 && s->ids[at - 1] == id)) return;
-    if (s->n < s->max) s->n++;
+    if (at == s->range->max || (at > 0 && s->ids[at - 1] == id)) return;
+    if (s->n < s->range->max) s->n++;
     memmove(s->ids + at + 1, s->ids + at, (s->n - at - 1) * sizeof *s->ids);
     memmove(s->scores + at + 1, s->scores + at, (s->n - at - 1) * sizeof *s->scores);
     s->ids[at] = id;
@@ -58,25 +56,19 @@ static reco_status take_near(reco_ctx *ctx, void *arg, size_t shard, size_t i, c
     int n = PQntuples(rows);
     (void)i;
     for (int row = 0; row < n; row++) {
-        RECO_TRY(pg_get_vector(ctx, from, rows, row, 1, from->half[s->side], s->d, s->row));
-        float score = (float)reco_dot(s->query, s->row, s->d);
+        RECO_TRY(pg_get_vector(ctx, from, rows, row, 1, from->half[s->range->side], s->d, s->row));
+        float score = (float)reco_dot(s->range->query, s->row, s->d);
         int64_t id = pg_get_int(rows, row, 0);
-        if (score >= s->least) insert(s, id, score);
-        if (row == n - 1 && (size_t)n == s->max && id < s->until) s->until = id;
+        if (score >= s->range->least) insert(s, id, score);
+        if (row == n - 1 && (size_t)n == s->range->max && id < s->until) s->until = id;
     }
     return RECO_OK;
 }
 
-reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query, float least,
-                      int64_t from, size_t max, int64_t *ids, float *scores, size_t *n)
+reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range, const reco_hits *hits)
 {
-    near s = {.bank = pg_of(bank),
-              .side = side,
-              .query = query,
-              .least = least,
-              .d = bank->info.d,
-              .max = max,
-              .from = from};
+    size_t max = range->max, *n = hits->counts;
+    near s = {.bank = pg_of(bank), .range = range, .d = bank->info.d, .from = range->from};
     if (max == 0) return RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
@@ -91,8 +83,8 @@ reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, cons
         s.until = INT64_MAX;
         RECO_GO(pg_read(ctx, bank, &work));
         for (size_t i = 0; i < s.n && s.ids[i] <= s.until && *n < max; i++) {
-            ids[*n] = s.ids[i];
-            if (scores) scores[*n] = s.scores[i];
+            hits->ids[*n] = s.ids[i];
+            if (hits->scores) hits->scores[*n] = s.scores[i];
             ++*n;
         }
         if (*n == max || s.until == INT64_MAX) break;

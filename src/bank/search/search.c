@@ -35,7 +35,7 @@ static size_t pass_queries(const reco_ctx *ctx, size_t nq, size_t k, size_t d)
 }
 
 reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                               size_t nq, const reco_search_opts *opts, reco_hits hits)
+                               size_t nq, const reco_search_opts *opts, const reco_hits *hits)
 {
     size_t d = bank->info.d, k = opts->k;
     reco_scan_opts scan = {
@@ -59,7 +59,7 @@ reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side s
     scan.passes = (nq + pass - 1) / pass;
     for (size_t q = 0; q < nq; q += pass) {
         size_t n = reco_min(pass, nq - q);
-        float *scores = hits.scores + q * k;
+        float *scores = hits->scores + q * k;
         if (scan.nexclude)
             find_excluded(bank, opts->exclude + q * scan.nexclude, n, scan.nexclude, excluded);
         scan.pass = q / pass;
@@ -71,11 +71,11 @@ reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side s
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < k; j++) {
                 bool found = j < counts[i];
-                hits.ids[(q + i) * k + j] =
+                hits->ids[(q + i) * k + j] =
                     found ? reco_bank_id_at(bank, (size_t)positions[i * k + j]) : -1;
                 if (!found) scores[i * k + j] = 0;
             }
-        if (hits.counts) memcpy(hits.counts + q, counts, n * sizeof *counts);
+        if (hits->counts) memcpy(hits->counts + q, counts, n * sizeof *counts);
     }
     status = RECO_OK;
 out:

@@ -8,10 +8,9 @@
 typedef struct scan {
     const reco_bank *bank;
     const reco_ctx *ctx; /* for the kernel level alone; threads only read it */
-    reco_side side;
-    const float *query;
+    const reco_range *range;
     size_t base; /* position of the block's first row */
-    float least, slack;
+    float slack;
     float *rows;   /* [threads][d] */
     float *scores; /* [BLOCK]; -INFINITY: not near, or not there */
 } scan;
@@ -25,39 +24,36 @@ static void body(void *arg, size_t begin, size_t end, int worker)
         size_t p = s->base + i;
         s->scores[i] = -INFINITY;
         if (reco_bank_is_deleted(s->bank, p)) continue;
-        reco_f16_to_f32_n(row, reco_bank_row(s->bank, s->side, p, &segment), d);
-        if (!(reco_dot_fast(s->ctx, s->query, row, d) >= s->least - s->slack)) continue;
-        float score = (float)reco_dot(s->query, row, d);
-        if (isfinite(score) && score >= s->least) s->scores[i] = score;
+        reco_f16_to_f32_n(row, reco_bank_row(s->bank, s->range->side, p, &segment), d);
+        if (!(reco_dot_fast(s->ctx, s->range->query, row, d) >= s->range->least - s->slack)) continue;
+        float score = (float)reco_dot(s->range->query, row, d);
+        if (isfinite(score) && score >= s->range->least) s->scores[i] = score;
     }
 }
 
-reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *query,
-                               float least, int64_t from, size_t max, int64_t *ids, float *scores,
-                               size_t *n)
+reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
+                               const reco_hits *hits)
 {
-    size_t d = bank->info.d, p;
+    size_t d = bank->info.d, p, *n = hits->counts;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
     scan s = {.bank = bank,
               .ctx = ctx,
-              .side = side,
-              .query = query,
-              .least = least,
+              .range = range,
               .slack = 1.03f * (float)(d + 4) * 0x1p-24f}; /* as in search.c */
     s.rows = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * d, sizeof *s.rows, "search");
     s.scores = reco_scratch(ctx, BLOCK, sizeof *s.scores, "search");
     if (!s.rows || !s.scores) goto out;
     status = RECO_OK;
-    reco_bank_find(bank, from, &p); /* the first position of that id or more */
-    for (; p < bank->positions && *n < max; p += BLOCK) {
+    reco_bank_find(bank, range->from, &p); /* the first position of that id or more */
+    for (; p < bank->positions && *n < range->max; p += BLOCK) {
         size_t rows = reco_min(BLOCK, bank->positions - p);
         s.base = p;
         reco_parallel(ctx, rows, 256, body, &s);
-        for (size_t i = 0; i < rows && *n < max; i++) {
+        for (size_t i = 0; i < rows && *n < range->max; i++) {
             if (s.scores[i] == -INFINITY) continue;
-            if (scores) scores[*n] = s.scores[i];
-            ids[(*n)++] = reco_bank_id_at(bank, p + i);
+            if (hits->scores) hits->scores[*n] = s.scores[i];
+            hits->ids[(*n)++] = reco_bank_id_at(bank, p + i);
         }
         RECO_GO(reco_progress(ctx, "searching", p + rows, bank->positions));
     }

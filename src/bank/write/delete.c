@@ -135,8 +135,9 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
     picking p = {d, 0};
     if (d->back) return reco_fail(ctx, RECO_E_ARG, "%s: deleted rows cannot be searched", d->dir);
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
-    for (int64_t from = 0;; from = ids[n - 1] + 1) {
-        RECO_TRY(reco_bank_within(ctx, bank, side, query, least, from, PAGE, ids, NULL, &n));
+    for (reco_range range = {.side = side, .query = query, .least = least, .max = PAGE};;
+         range.from = ids[n - 1] + 1) {
+        RECO_TRY(reco_bank_within(ctx, bank, &range, &(reco_hits){.ids = ids, .counts = &n}));
         for (size_t i = 0; i < n; i++) RECO_TRY(pick(ctx, &p, ids[i], NULL));
         if (n < PAGE) break;
     }

@@ -95,7 +95,8 @@ static void test_empty(void **state)
     int64_t id;
     size_t count;
     reco_search_opts opts = {.k = 1, .min_similarity = -1};
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, &opts, (reco_hits){&id, &score, &count}));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, query, 1, &opts,
+                        &(reco_hits){.ids = &id, .scores = &score, .counts = &count}));
     assert_int_equal(count, 0);
     assert_int_equal(id, -1);
     reco_bank_close(bank);
@@ -309,7 +310,8 @@ static void test_delete(void **state)
         int64_t hit;
         reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(query, 16, RECO_TEXT, (uint64_t)i);
-        ok(reco_bank_search(ctx, after, RECO_TEXT, query, 1, &opts, (reco_hits){&hit, &score, NULL}));
+        ok(reco_bank_search(ctx, after, RECO_TEXT, query, 1, &opts,
+                            &(reco_hits){.ids = &hit, .scores = &score}));
         if (i == 3 || i == 64 || i == 65 || i == 199)
             assert_int_not_equal(hit, i);
         else
@@ -412,7 +414,8 @@ static void test_id_tensor(void **state)
         int64_t hit;
         reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(x, 4, RECO_IMAGE, (uint64_t)ids[i]);
-        ok(reco_bank_search(ctx, bank, RECO_IMAGE, x, 1, &opts, (reco_hits){&hit, &score, NULL}));
+        ok(reco_bank_search(ctx, bank, RECO_IMAGE, x, 1, &opts,
+                            &(reco_hits){.ids = &hit, .scores = &score}));
         assert_int_equal(hit, ids[i]);
         refused(RECO_E_NOTFOUND, "no row", reco_bank_gather(ctx, bank, RECO_IMAGE, &gone[i], 1, x));
     }

@@ -40,7 +40,8 @@ static void assert_live(const char *path, const unsigned char *live, size_t n)
         int64_t hit;
         reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(query, D, RECO_TEXT, i);
-        ok(reco_bank_search(ctx, bank, RECO_TEXT, query, 1, &opts, (reco_hits){&hit, &score, NULL}));
+        ok(reco_bank_search(ctx, bank, RECO_TEXT, query, 1, &opts,
+                            &(reco_hits){.ids = &hit, .scores = &score}));
         assert_int_equal(hit == (int64_t)i, live[i]);
     }
     assert_int_equal(count_files(path), info.segments);
@@ -247,7 +248,8 @@ static void test_reader(void **state)
         int64_t hit;
         reco_search_opts opts = {.k = 1, .min_similarity = -1};
         numbered_unit(query, D, RECO_IMAGE, (uint64_t)i);
-        ok(reco_bank_search(ctx, reader, RECO_IMAGE, query, 1, &opts, (reco_hits){&hit, &score, NULL}));
+        ok(reco_bank_search(ctx, reader, RECO_IMAGE, query, 1, &opts,
+                            &(reco_hits){.ids = &hit, .scores = &score}));
         assert_int_equal(hit, i);
     }
     reco_pair pair;

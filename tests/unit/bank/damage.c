@@ -109,7 +109,7 @@ static uint64_t reading(const char *path)
         for (int side = 0; side < 2; side++) {
             if (reco_bank_search(ctx, bank, (reco_side)side, queries[0], nq,
                                  &(reco_search_opts){.k = 3, .min_similarity = -1},
-                                 (reco_hits){hits[0], scores[0], NULL}) != RECO_OK)
+                                 &(reco_hits){.ids = hits[0], .scores = scores[0]}) != RECO_OK)
                 continue;
             add(&h, hits, nq * sizeof *hits);
             add(&h, scores, nq * sizeof *scores);

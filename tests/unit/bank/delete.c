@@ -88,21 +88,26 @@ static void test_near(void **state)
         if (id != gone && (float)sum >= 0.2f) all[want++] = id;
     }
     assert_true(want > 100);
-    for (int64_t from = 0;; from = ids[total - 1] + 1) { /* in pages */
-        ok(reco_bank_within(ctx, bank, RECO_TEXT, query, 0.2f, from, 37, ids + total, scores + total,
-                            &found));
+    reco_range range = {.side = RECO_TEXT, .query = query, .least = 0.2f, .max = 37};
+    for (;; range.from = ids[total - 1] + 1) { /* in pages */
+        const reco_hits page = {.ids = ids + total, .scores = scores + total, .counts = &found};
+        ok(reco_bank_within(ctx, bank, &range, &page));
         total += found;
         if (found < 37) break;
     }
     assert_int_equal(total, want);
     assert_memory_equal(ids, all, want * sizeof *all);
     for (size_t i = 0; i < total; i++) assert_true(scores[i] >= 0.2f);
-    refused(RECO_E_ARG, "norm",
-            reco_bank_within(ctx, bank, RECO_TEXT, (float[WIDTH]){0}, 0, 0, 1, ids, NULL, &found));
-    refused(RECO_E_ARG, "least",
-            reco_bank_within(ctx, bank, RECO_TEXT, query, NAN, 0, 1, ids, NULL, &found));
-    refused(RECO_E_ARG, "side",
-            reco_bank_within(ctx, bank, (reco_side)2, query, 0, 0, 1, ids, NULL, &found));
+    const reco_hits hits = {.ids = ids, .counts = &found};
+    range = (reco_range){.side = RECO_TEXT, .query = query, .least = 0.2f, .max = N};
+    reco_range wrong[] = {range, range, range, range};
+    wrong[0].query = (float[WIDTH]){0};
+    wrong[1].least = NAN;
+    wrong[2].side = (reco_side)2;
+    wrong[3].reserved[0] = 1;
+    static const char *const why[] = {"norm", "least", "side", "reserved"};
+    for (size_t i = 0; i < 4; i++)
+        refused(RECO_E_ARG, why[i], reco_bank_within(ctx, bank, &wrong[i], &hits));
     reco_bank_close(bank);
     ok(reco_bank_deletion_open(ctx, &d, in("b"), false, true));
     ok(reco_bank_deletion_near(ctx, d, RECO_TEXT, query, 0.2f, &n));
@@ -118,7 +123,7 @@ static void test_near(void **state)
     reco_bank_deletion_close(d);
     assert_int_equal(live(), N - 1 - (int64_t)want);
     ok(reco_bank_open(ctx, &bank, in("b")));
-    ok(reco_bank_within(ctx, bank, RECO_TEXT, query, 0.2f, 0, N, ids, NULL, &found));
+    ok(reco_bank_within(ctx, bank, &range, &hits));
     assert_int_equal(found, 0);
     reco_bank_close(bank);
 }

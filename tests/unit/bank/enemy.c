@@ -242,7 +242,8 @@ static void use(const char *path, bool write_too)
         float query[4] = {1, 0, 0, 0}, scores[10], x[4];
         int64_t ids[10];
         size_t n;
-        (void)reco_bank_search(ctx, bank, RECO_TEXT, query, 1, NULL, (reco_hits){ids, scores, NULL});
+        (void)reco_bank_search(ctx, bank, RECO_TEXT, query, 1, NULL,
+                               &(reco_hits){.ids = ids, .scores = scores});
         (void)reco_bank_select(ctx, bank, NULL, 0, 10, ids, &n);
         for (int64_t id = -1; id < 8; id++) {
             reco_pair pair;

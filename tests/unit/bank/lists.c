@@ -116,7 +116,8 @@ static void ask_exactly(const reco_bank *bank, reco_side side, reco_side asked,
     a.opts = (reco_search_opts){
         .k = K, .min_similarity = -1, .filter = filter, .recall = 1, .asked = (reco_asked)(asked + 1)};
     assert_true(reco_bank_expected_recall(bank, side, &a.opts) == 1);
-    ok(reco_bank_search(ctx, bank, side, queries[asked], NQ, &a.opts, (reco_hits){a.ids, a.scores, NULL}));
+    ok(reco_bank_search(ctx, bank, side, queries[asked], NQ, &a.opts,
+                        &(reco_hits){.ids = a.ids, .scores = a.scores}));
 }
 
 /* Share of the exact hits that a search finds; their scores are right. *promise: its recall. */
@@ -128,7 +129,7 @@ static double recall_of(float recall, double *promise)
     a.opts.recall = recall;
     *promise = (double)reco_bank_expected_recall(a.bank, a.side, &a.opts);
     ok(reco_bank_search(ctx, a.bank, a.side, queries[a.asked], NQ, &a.opts,
-                        (reco_hits){ids, scores, NULL}));
+                        &(reco_hits){.ids = ids, .scores = scores}));
     for (size_t q = 0; q < NQ; q++)
         for (size_t i = 0; i < K && a.ids[q * K + i] >= 0; i++) {
             all++;
@@ -287,7 +288,7 @@ static void test_added(void **state)
         make_pair(image, text, CLUSTERED, N + i, 1);
         ok(reco_bank_search(ctx, bank, RECO_TEXT, text, 1,
                             &(reco_search_opts){.k = 1, .min_similarity = -1, .recall = 0.5f},
-                            (reco_hits){&id, &score, NULL}));
+                            &(reco_hits){.ids = &id, .scores = &score}));
         assert_int_equal(id, N + (int64_t)i);
     }
     reco_bank_close(bank);
@@ -378,7 +379,8 @@ static void test_damage(void **state)
         ok(reco_bank_open(ctx, &bank, path));
         int64_t ids[8 * K];
         float scores[8 * K];
-        ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries[0], 8, NULL, (reco_hits){ids, scores, NULL}));
+        ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries[0], 8, NULL,
+                            &(reco_hits){.ids = ids, .scores = scores}));
         reco_bank_close(bank);
     }
     ok(reco_bank_index_lists(ctx, path, &(reco_lists_opts){.cells = CELLS, .recall = 0.95f}, NULL));
@@ -408,7 +410,7 @@ static void test_refused(void **state)
     int64_t ids[K];
     refused(RECO_E_ARG, "recall = 2",
             reco_bank_search(ctx, bank, RECO_IMAGE, queries[0], 1, &(reco_search_opts){.recall = 2},
-                             (reco_hits){ids, scores, NULL}));
+                             &(reco_hits){.ids = ids, .scores = scores}));
     reco_bank_close(bank);
     ok(reco_bank_index_lists(ctx, path, NULL, &r)); /* large enough for `auto` */
     assert_true(r.cells > 0);

@@ -85,7 +85,8 @@ static void ask(reco_ctx *ctx, const reco_bank *bank, reco_side side, const floa
                 reco_search_opts *opts, answer *a)
 {
     opts->k = K;
-    DO(reco_bank_retrieve(ctx, bank, side, queries, NQ, opts, (reco_hits){a->ids, a->scores, a->counts},
+    DO(reco_bank_retrieve(ctx, bank, side, queries, NQ, opts,
+                          &(reco_hits){.ids = a->ids, .scores = a->scores, .counts = a->counts},
                           a->vectors));
 }
 
@@ -132,8 +133,9 @@ static size_t near(reco_ctx *ctx, const reco_bank *bank, const float *query, flo
                    int64_t *ids, float *scores)
 {
     size_t n = 0, got;
-    for (int64_t from = 0;; from = ids[n - 1] + 1) {
-        DO(reco_bank_within(ctx, bank, RECO_IMAGE, query, least, from, page, ids + n, scores + n, &got));
+    for (reco_range range = {.query = query, .least = least, .max = page};; range.from = ids[n - 1] + 1) {
+        const reco_hits hits = {.ids = ids + n, .scores = scores + n, .counts = &got};
+        DO(reco_bank_within(ctx, bank, &range, &hits));
         n += got;
         if (got < page) return n;
     }

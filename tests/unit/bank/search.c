@@ -137,7 +137,8 @@ static void check_search(const reco_bank *bank, reco_side side, const reco_bank_
 
     reco_search_opts opts = {
         .k = k, .min_similarity = -1, .filter = filter, .exclude = exclude, .nexclude = nexclude};
-    ok(reco_bank_search(ctx, bank, side, queries, nq, &opts, (reco_hits){ids, scores, counts}));
+    ok(reco_bank_search(ctx, bank, side, queries, nq, &opts,
+                        &(reco_hits){.ids = ids, .scores = scores, .counts = counts}));
     for (size_t q = 0; q < nq; q++) {
         size_t n = brute_force(bank, side, filter, exclude + q * EXCLUDED, nexclude, queries + q * d, k,
                                want, want_scores);
@@ -239,7 +240,8 @@ static void test_blocks(void **state)
     ok(reco_bank_filter_ids(ctx, &filter, bank, among, n));
     assert_int_equal(reco_bank_filter_count(filter), 978);
     reco_search_opts search = {.k = K, .min_similarity = -1, .filter = filter};
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, NQ, &search, (reco_hits){ids, scores[1], NULL}));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, NQ, &search,
+                        &(reco_hits){.ids = ids, .scores = scores[1]}));
     for (size_t i = 0; i < NQ * K; i++) assert_int_equal(reco_bank_id_at(bank, (size_t)found[i]), ids[i]);
     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
     free(among);
@@ -409,7 +411,7 @@ static void test_damaged_scan_file(void **state)
         reco_bank_health health;
         ok(reco_bank_open(ctx, &bank, path));
         ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 12, NULL,
-                            (reco_hits){ids[i >= 0], scores[i >= 0], NULL}));
+                            &(reco_hits){.ids = ids[i >= 0], .scores = scores[i >= 0]}));
         reco_bank_close(bank);
         ok(reco_bank_verify(ctx, path, NULL, NULL, &health));
         if (health.problems == 0 && i >= 0) {
@@ -452,7 +454,7 @@ static void test_independent(void **state)
         for (uint64_t q = 0; q < NQ; q++) numbered_unit(queries + q * D, D, RECO_IMAGE, q);
         reco_search_opts opts = {.k = K, .min_similarity = -1};
         ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, NQ, &opts,
-                            (reco_hits){ids[0], scores[0], NULL}));
+                            &(reco_hits){.ids = ids[0], .scores = scores[0]}));
         static const reco_isa sets[] = {RECO_ISA_PLAIN, RECO_ISA_AVX2, RECO_ISA_AUTO};
         for (int threads = 1; threads <= 5; threads += 2)
             for (size_t s = 0; s < 3; s++)
@@ -461,11 +463,11 @@ static void test_independent(void **state)
                     reco_ctx_opts ctx_opts = {.threads = threads, .max_isa = sets[s]};
                     ok(reco_ctx_create(&other, &ctx_opts));
                     for (size_t q = 0; q < NQ; q += step)
-                        assert_int_equal(
-                            reco_bank_search(other, bank, RECO_IMAGE, queries + q * D,
-                                             reco_min(step, NQ - q), &opts,
-                                             (reco_hits){ids[1] + q * K, scores[1] + q * K, NULL}),
-                            RECO_OK);
+                        assert_int_equal(reco_bank_search(other, bank, RECO_IMAGE, queries + q * D,
+                                                          reco_min(step, NQ - q), &opts,
+                                                          &(reco_hits){.ids = ids[1] + q * K,
+                                                                       .scores = scores[1] + q * K}),
+                                         RECO_OK);
                     reco_ctx_free(other);
                     assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
                     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
@@ -483,41 +485,41 @@ static void test_options(void **state)
     int64_t ids[2 * 20];
     size_t counts[2];
     for (uint64_t q = 0; q < 2; q++) numbered_unit(queries + 16 * q, 16, RECO_IMAGE, q);
-    reco_hits hits = {ids, scores, counts};
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, hits)); /* k = 10 */
+    reco_hits hits = {.ids = ids, .scores = scores, .counts = counts};
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, &hits)); /* k = 10 */
     assert_int_equal(counts[1], 10);
     float fifth = scores[10 + 4];
     reco_search_opts opts = {.k = 20, .min_similarity = fifth};
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, &hits));
     assert_int_equal(counts[1], 5);
     assert_true(scores[20 + 4] == fifth && ids[20 + 5] == -1 && scores[20 + 5] == 0);
     opts = (reco_search_opts){.k = 20, .min_similarity = 0};
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, &hits));
     for (size_t i = 0; i < counts[0]; i++) assert_true(scores[i] >= 0);
     opts.min_similarity = 2;
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, &hits));
     assert_int_equal(counts[0], 0);
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 0, &opts, hits));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 0, &opts, &hits));
 
     opts = (reco_search_opts){.k = 1025};
-    refused(RECO_E_ARG, "k = 1025", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
-    refused(RECO_E_ARG, "side = 2", reco_bank_search(ctx, bank, (reco_side)2, queries, 2, NULL, hits));
+    refused(RECO_E_ARG, "k = 1025", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, &hits));
+    refused(RECO_E_ARG, "side = 2", reco_bank_search(ctx, bank, (reco_side)2, queries, 2, NULL, &hits));
     reco_bank_filter *filter;
     reco_bank *same;
     ok(reco_bank_filter_ids(ctx, &filter, bank, NULL, 0));
     opts = (reco_search_opts){.filter = filter};
-    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, hits));
+    ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, &opts, &hits));
     assert_int_equal(counts[0], 0);
     ok(reco_bank_open(ctx, &same, bank_path(16, 100, RANDOM)));
-    refused(RECO_E_ARG, "filter", reco_bank_search(ctx, same, RECO_IMAGE, queries, 2, &opts, hits));
+    refused(RECO_E_ARG, "filter", reco_bank_search(ctx, same, RECO_IMAGE, queries, 2, &opts, &hits));
     reco_bank_close(same);
     reco_bank_filter_free(filter);
     queries[17] += 0.1f;
-    refused(RECO_E_ARG, "query 1", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, hits));
+    refused(RECO_E_ARG, "query 1", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, &hits));
     queries[17] = NAN;
-    refused(RECO_E_ARG, "query 1", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, hits));
+    refused(RECO_E_ARG, "query 1", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, &hits));
     memset(queries, 0, sizeof queries);
-    refused(RECO_E_ARG, "query 0", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, hits));
+    refused(RECO_E_ARG, "query 0", reco_bank_search(ctx, bank, RECO_IMAGE, queries, 2, NULL, &hits));
     reco_bank_close(bank);
 }
 
@@ -543,7 +545,8 @@ static void test_damaged_rows(void **state)
     size_t counts[5];
     for (uint64_t q = 0; q < 5; q++) numbered_unit(queries + 8 * q, 8, RECO_IMAGE, q);
     for (size_t nq = 1; nq <= 5; nq += 4) {
-        ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, nq, NULL, (reco_hits){ids, scores, counts}));
+        ok(reco_bank_search(ctx, bank, RECO_IMAGE, queries, nq, NULL,
+                            &(reco_hits){.ids = ids, .scores = scores, .counts = counts}));
         for (size_t i = 0; i < nq * 10; i++)
             assert_true(isfinite(scores[i]) && (ids[i] == 0 || ids[i] > 120));
         assert_int_equal(counts[0], 10);
@@ -567,7 +570,7 @@ static void *run_errand(void *arg)
     e->status = reco_ctx_create(&own, &opts);
     for (int i = 0; i < 20 && e->status == RECO_OK; i++) {
         e->status = reco_bank_search(own, e->bank, RECO_TEXT, e->queries, i % 2 ? 8 : 1, NULL,
-                                     (reco_hits){e->ids, e->scores, NULL});
+                                     &(reco_hits){.ids = e->ids, .scores = e->scores});
         float x[24];
         if (e->status == RECO_OK) e->status = reco_bank_gather(own, e->bank, RECO_TEXT, e->ids, 1, x);
     }

@@ -21,7 +21,7 @@ static uint64_t ask(reco_ctx *own, const reco_bank *of, unsigned round)
     uint64_t sum = 0;
     reco_pair pair, pairs[K];
     reco_bank_filter *filter;
-    const reco_hits hits = {ids, scores, &count};
+    const reco_hits hits = {.ids = ids, .scores = scores, .counts = &count};
 #define right(call)                                                                                        \
     do {                                                                                                   \
         if ((call) != RECO_OK) fail_msg("%s: %s", #call, reco_ctx_error(own));                             \
@@ -30,7 +30,7 @@ static uint64_t ask(reco_ctx *own, const reco_bank *of, unsigned round)
     right(reco_bank_filter_where(own, &filter, of, "json_extract(meta, '$.n') % 3 = 1"));
     for (int with = 0; with < 2; with++) {
         const reco_search_opts opts = {.k = K, .min_similarity = -1, .filter = with ? filter : NULL};
-        right(reco_bank_search(own, of, RECO_IMAGE, query, 1, &opts, hits));
+        right(reco_bank_search(own, of, RECO_IMAGE, query, 1, &opts, &hits));
         right(reco_bank_gather(own, of, RECO_TEXT, ids, K, rows));
         right(reco_bank_get_many(own, of, ids, K, pairs));
         sum = reco_hash64(scores, sizeof scores, sum + 1);
@@ -50,7 +50,8 @@ static uint64_t ask(reco_ctx *own, const reco_bank *of, unsigned round)
     reco_pair_free(&pair);
     right(reco_bank_select(own, of, "id % 7 = 2", 10, ROWS, all, &n));
     sum = reco_hash64(all, n * sizeof *all, sum);
-    right(reco_bank_within(own, of, RECO_TEXT, query, 0.2f, 0, ROWS, all, NULL, &n));
+    const reco_range range = {.side = RECO_TEXT, .query = query, .least = 0.2f, .max = ROWS};
+    right(reco_bank_within(own, of, &range, &(reco_hits){.ids = all, .counts = &n}));
     sum = reco_hash64(all, n * sizeof *all, sum);
     right(reco_bank_select_deleted(own, of, NULL, 0, ROWS, all, &n));
     sum = reco_hash64(all, n * sizeof *all, sum);
@@ -181,7 +182,7 @@ static void test_shared(void **state)
     refused(RECO_E_ARG, "filter",
             reco_bank_search(ctx, fresh, RECO_TEXT, query, 1,
                              &(reco_search_opts){.k = K, .min_similarity = -1, .filter = filter},
-                             (reco_hits){ids, scores, NULL}));
+                             &(reco_hits){.ids = ids, .scores = scores}));
     reco_bank_filter_free(filter);
     reco_bank_close(bank);
     reco_bank_close(fresh);
@@ -341,12 +342,12 @@ static void test_cancel(void **state)
         assert_int_equal(reco_ctx_create(&own, &opts), RECO_OK);
         ok(reco_bank_open(own, &bank, in("bank")));
         const reco_search_opts search = {.k = K, .min_similarity = -1};
-        assert_int_equal(
-            reco_bank_search(own, bank, RECO_TEXT, queries, 1, &search, (reco_hits){ids, scores, NULL}),
-            RECO_OK);
+        assert_int_equal(reco_bank_search(own, bank, RECO_TEXT, queries, 1, &search,
+                                          &(reco_hits){.ids = ids, .scores = scores}),
+                         RECO_OK);
         assert_int_equal(h.calls, 0);
-        reco_status status =
-            reco_bank_search(own, bank, RECO_TEXT, queries, NQ, &search, (reco_hits){ids, scores, NULL});
+        reco_status status = reco_bank_search(own, bank, RECO_TEXT, queries, NQ, &search,
+                                              &(reco_hits){.ids = ids, .scores = scores});
         assert_int_equal(status, stop ? RECO_E_CANCELLED : RECO_OK);
         assert_true(h.calls > 0 && (!stop || h.calls == 1));
         if (!stop) assert_int_equal(ids[7 * K], 21); /* its own row */

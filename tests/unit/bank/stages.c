@@ -98,7 +98,7 @@ static void ask(reco_bank *bank, const asked *a, answer *out)
     opts.filter = filter;
     memset(out, 0, sizeof *out);
     ok(reco_bank_search(ctx, bank, a->side, a->queries, a->nq, &opts,
-                        (reco_hits){out->ids, out->scores, out->counts}));
+                        &(reco_hits){.ids = out->ids, .scores = out->scores, .counts = out->counts}));
     reco_bank_filter_free(filter);
 }
 

@@ -408,7 +408,7 @@ static void test_snapshot_and_search(void **state)
     for (int i = 0; i < 2; i++) {
         reco_search_opts opts = {.k = 10, .min_similarity = -1, .filter = i ? by_hand : filter};
         ok(reco_bank_search(ctx, later, RECO_IMAGE, query, 1, &opts,
-                            (reco_hits){found[i], scores[i], NULL}));
+                            &(reco_hits){.ids = found[i], .scores = scores[i]}));
     }
     assert_memory_equal(found[0], found[1], sizeof found[0]);
     assert_memory_equal(scores[0], scores[1], sizeof scores[0]);

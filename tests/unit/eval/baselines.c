@@ -46,7 +46,7 @@ static void test_knn(void **state)
                            none, none, 0, 0, 0,    0}; /* nobody has a class */
     static const size_t counts[] = {5, 4, 2, 2};
     static const uint32_t labels[] = {2, 4, 1, 0};
-    reco_votes votes = {s, of, counts, K};
+    reco_votes votes = {.scores = s, .of = of, .counts = counts, .k = K};
     reco_class_scores scores;
     int64_t top[20];
     assert_int_equal(reco_eval_knn(*state, &scores, top, 0, &votes, 4, C, labels), RECO_OK);
@@ -59,7 +59,7 @@ static void test_knn(void **state)
     /* One neighbour of class 0, then three of class 1: a low scale counts them, at a high one the nearest decides. */
     const uint32_t split[] = {0, 1, 1, 1, none, none};
     static const size_t four[] = {4};
-    reco_votes one = {s, split, four, K};
+    reco_votes one = {.scores = s, .of = split, .counts = four, .k = K};
     assert_int_equal(reco_eval_knn(*state, &scores, top, 1, &one, 1, C, (uint32_t[]){1}), RECO_OK);
     assert_true(top[0] == 1 && scores.acc1 == 1);
     assert_int_equal(reco_eval_knn(*state, &scores, top, 50, &one, 1, C, (uint32_t[]){1}), RECO_OK);
@@ -72,9 +72,10 @@ static void test_knn(void **state)
     assert_int_equal(reco_eval_knn(*state, &scores, NULL, NAN, &one, 1, C, labels), RECO_E_ARG);
     assert_int_equal(reco_eval_knn(*state, &scores, NULL, 0, &votes, 1, 2, (uint32_t[]){0}), RECO_E_ARG);
     static const size_t many[] = {K + 1};
-    assert_int_equal(
-        reco_eval_knn(*state, &scores, NULL, 0, &(reco_votes){s, split, many, K}, 1, C, labels),
-        RECO_E_ARG);
+    assert_int_equal(reco_eval_knn(*state, &scores, NULL, 0,
+                                   &(reco_votes){.scores = s, .of = split, .counts = many, .k = K}, 1, C,
+                                   labels),
+                     RECO_E_ARG);
 }
 
 typedef struct world {
@@ -115,19 +116,24 @@ static size_t greatest(const double p[C])
     return best;
 }
 
+static reco_tip_pictures pictures_of(const world *w)
+{
+    return (reco_tip_pictures){
+        .images = w->images, .labels = w->labels, .n = N, .classes = w->classes, .c = C, .d = D};
+}
+
 static void test_tip(void **state)
 {
     static world w;
     make(&w);
-    reco_tip_cache cache = {w.rows, w.of, M};
+    const reco_tip_cache cache = {.images = w.rows, .of = w.of, .m = M};
+    const reco_tip_pictures pictures = pictures_of(&w);
     static const reco_tip tips[] = {{10, 0, 5.5f}, {10, 1, 5.5f}, {20, 3, 1}, {5, 30, 40}};
     reco_class_scores scores;
     int64_t top[N * 5];
     for (size_t t = 0; t < 4; t++) {
         size_t right = 0;
-        assert_int_equal(
-            reco_eval_tip(*state, &scores, top, &tips[t], &cache, w.images, N, w.classes, C, D, w.labels),
-            RECO_OK);
+        assert_int_equal(reco_eval_tip(*state, &scores, top, &tips[t], &cache, &pictures), RECO_OK);
         for (size_t i = 0; i < N; i++) {
             double p[C];
             logits(&w, w.images + i * D, &tips[t], 2, p);
@@ -139,13 +145,9 @@ static void test_tip(void **state)
     }
     static const reco_tip bad[] = {{0, 1, 1}, {NAN, 1, 1}, {1, -1, 1}, {1, 1, INFINITY}};
     for (size_t t = 0; t < 4; t++)
-        assert_int_equal(
-            reco_eval_tip(*state, &scores, top, &bad[t], &cache, w.images, N, w.classes, C, D, w.labels),
-            RECO_E_ARG);
+        assert_int_equal(reco_eval_tip(*state, &scores, top, &bad[t], &cache, &pictures), RECO_E_ARG);
     w.of[3] = C;
-    assert_int_equal(
-        reco_eval_tip(*state, &scores, top, &tips[1], &cache, w.images, N, w.classes, C, D, w.labels),
-        RECO_E_ARG);
+    assert_int_equal(reco_eval_tip(*state, &scores, top, &tips[1], &cache, &pictures), RECO_E_ARG);
 }
 
 /* The choice is right as often as any of a finer look at the grid's own values; its own rows do not see themselves. */
@@ -153,15 +155,15 @@ static void test_choose(void **state)
 {
     static world w;
     make(&w);
-    reco_tip_cache cache = {w.rows, w.of, M};
+    const reco_tip_cache cache = {.images = w.rows, .of = w.of, .m = M};
+    const reco_tip_pictures pictures = pictures_of(&w);
+    const reco_tip_pictures none = {.classes = w.classes, .c = C, .d = D};
     static const float alphas[] = {0, 0.1f, 0.3f, 1, 3, 10, 30, 100, 300},
                        betas[] = {0.5f, 1, 2, 5.5f, 10, 20, 40, 80};
     for (int own = 0; own < 2; own++) {
         reco_tip tip = {.scale = 10}, best = {10, 0, 0.5f};
         size_t most = 0;
-        assert_int_equal(reco_eval_tip_choose(*state, &tip, &cache, own ? NULL : w.images, N, w.classes, C,
-                                              D, own ? NULL : w.labels),
-                         RECO_OK);
+        assert_int_equal(reco_eval_tip_choose(*state, &tip, &cache, own ? &none : &pictures), RECO_OK);
         for (size_t a = 0; a < 9; a++)
             for (size_t b = 0; b < 8; b++) {
                 reco_tip at = {10, alphas[a], betas[b]};
@@ -178,8 +180,7 @@ static void test_choose(void **state)
     }
     reco_tip tip = {.scale = 10};
     for (size_t i = 0; i < M; i++) w.of[i] = RECO_NO_CANDIDATE;
-    assert_int_equal(reco_eval_tip_choose(*state, &tip, &cache, NULL, 0, w.classes, C, D, NULL),
-                     RECO_E_ARG);
+    assert_int_equal(reco_eval_tip_choose(*state, &tip, &cache, &none), RECO_E_ARG);
 }
 
 int main(void)

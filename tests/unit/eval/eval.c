@@ -74,7 +74,8 @@ static void test_retrieval(void **state)
     static const uint32_t said[] = {1, 3, 0};
     static const size_t counts[] = {1, 1, 1};
     assert_int_equal(
-        reco_eval_retrieval(*state, &s, of_pictures, &both, &vote, &(reco_votes){sure, said, counts, 1}),
+        reco_eval_retrieval(*state, &s, of_pictures, &both, &vote,
+                            &(reco_votes){.scores = sure, .of = said, .counts = counts, .k = 1}),
         RECO_OK);
     near(s.recall[RECO_IMAGE][0], 1);
     assert_int_equal(reco_eval_retrieval(*state, &s, NULL, &rows, &clip, NULL), RECO_E_ARG);

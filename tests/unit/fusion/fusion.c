@@ -58,7 +58,8 @@ static reco_fusion *make(reco_layer layer, float min_similarity)
 
 static void refine(const reco_fusion *f, const size_t *valid)
 {
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, s, valid, N, K, out), RECO_OK);
+    const reco_fusion_input in = {.x = x, .retrieved = R, .scores = s, .valid = valid, .n = N, .k = K};
+    assert_int_equal(reco_fusion_refine(ctx, f, &in, &(reco_fused){.rows = out}), RECO_OK);
     for (size_t i = 0; i < N; i++) {
         double square = 0;
         for (size_t j = 0; j < D; j++) square += (double)out[i * D + j] * (double)out[i * D + j];
@@ -139,7 +140,9 @@ static void mlp(void **state)
     assert_int_equal(total - 4, big - scores); /* two parameters a side more than the paper's layer */
     for (size_t i = 0; i < total; i++) vector[i] += 0.01f * (float)(i % 7);
     refine(f, (size_t[N]){0});
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, NULL, NULL, NULL, N, K, alone), RECO_OK);
+    assert_int_equal(reco_fusion_refine(ctx, f, &(reco_fusion_input){.x = x, .n = N, .k = K},
+                                        &(reco_fused){.rows = alone}),
+                     RECO_OK);
     assert_memory_equal(alone, out, sizeof out);
     assert_int_equal(reco_fusion_params(f, &p), 13);
     assert_string_equal(reco_layer_name(RECO_LAYER_MLP), "mlp");
@@ -287,12 +290,18 @@ static void mistakes(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(reco_fusion_create(ctx, &f, &bad[i], 0, 0), RECO_E_ARG);
     f = make(RECO_LAYER_RELATIONAL, -1);
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, s, NULL, 1, 0, out), RECO_E_ARG);
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, s, NULL, 1, 1025, out), RECO_E_ARG);
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, s, (size_t[]){K + 1}, 1, K, out),
+    const reco_fusion_input good = {.x = x, .retrieved = R, .scores = s, .n = 1, .k = K};
+    reco_fusion_input wrong[] = {good, good, good, good, good};
+    wrong[0].k = 0;
+    wrong[1].k = 1025;
+    wrong[2].valid = (size_t[]){K + 1};
+    wrong[3].scores = (float[K]){NAN};
+    wrong[4].reserved[RECO_RESERVED - 1] = 1;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(reco_fusion_refine(ctx, f, &wrong[i], &(reco_fused){.rows = out}), RECO_E_ARG);
+    assert_int_equal(reco_fusion_refine(ctx, f, &good, &(reco_fused){.rows = out, .reserved = {1}}),
                      RECO_E_ARG);
-    float nan[K] = {NAN};
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, nan, NULL, 1, K, out), RECO_E_ARG);
+    assert_int_equal(reco_fusion_refine(ctx, f, &good, &(reco_fused){.rows = out}), RECO_OK);
     assert_int_equal(reco_fusion_set_meta(ctx, f, "encoder", "\xff"), RECO_E_ARG);
     reco_fusion_free(f);
     assert_int_equal(reco_fusion_open(ctx, &f, "/nonexistent/fusion", 0, 0), RECO_E_IO);

@@ -33,8 +33,9 @@ typedef struct setting {
 static double value(setting *c, reco_side side)
 {
     double sum = 0;
-    assert_int_equal(
-        reco_fusion_forward(c->ctx, c->f, side, c->x, c->R, c->s, valid, N, K, c->out, c->tape), RECO_OK);
+    const reco_fusion_input in = {
+        .side = side, .x = c->x, .retrieved = c->R, .scores = c->s, .valid = valid, .n = N, .k = K};
+    assert_int_equal(reco_fusion_forward(c->ctx, c->f, &in, c->out, c->tape), RECO_OK);
     for (size_t i = 0; i < N * D; i++) sum += (double)c->out[i] * (double)c->target[i];
     return sum;
 }

@@ -36,7 +36,7 @@ static void by_hand(void **state)
 {
     static const uint32_t of[2 * K] = {2, 2, 0, RECO_NO_CANDIDATE};
     const reco_mixture m = {0.5f, 0.3f, {3, 2, 5}, 0};
-    const reco_votes votes = {scores, of, counts, K};
+    const reco_votes votes = {.scores = scores, .of = of, .counts = counts, .k = K};
     float p[2 * C];
     assert_int_equal(reco_mixture_posterior(*state, &m, plain, refined, &votes, 2, C, p), RECO_OK);
     for (int i = 0; i < 2; i++) {
@@ -49,9 +49,10 @@ static void by_hand(void **state)
     /* Neighbours of two captions share the vote by their scores. */
     static const uint32_t two[2 * K] = {1, 0, 0, 0};
     const reco_mixture vote = {0, 0, {1, 1, 5}, 0};
-    assert_int_equal(
-        reco_mixture_posterior(*state, &vote, plain, NULL, &(reco_votes){scores, two, counts, K}, 2, C, p),
-        RECO_OK);
+    assert_int_equal(reco_mixture_posterior(
+                         *state, &vote, plain, NULL,
+                         &(reco_votes){.scores = scores, .of = two, .counts = counts, .k = K}, 2, C, p),
+                     RECO_OK);
     is_row(p, (double[]){share(scores, 5, K, 1), share(scores, 5, K, 0), 0});
 }
 
@@ -59,7 +60,7 @@ static void by_hand(void **state)
 static void without_a_say(void **state)
 {
     static const uint32_t of[2 * K] = {RECO_NO_CANDIDATE, 0, RECO_NO_CANDIDATE, 1};
-    const reco_votes votes = {scores, of, counts, K};
+    const reco_votes votes = {.scores = scores, .of = of, .counts = counts, .k = K};
     float p[2 * C];
     const reco_mixture m = {0.25f, 0, {3, 2, 5}, 0};
     assert_int_equal(reco_mixture_posterior(*state, &m, plain, NULL, &votes, 2, C, p), RECO_OK);
@@ -96,12 +97,14 @@ static void mistakes(void **state)
     }
     const reco_mixture good = {1, 0, {1, 1, 1}, 0};
     static const uint32_t of[K] = {C, 0};
-    assert_int_equal(reco_mixture_posterior(*state, &good, plain, refined,
-                                            &(reco_votes){scores, of, counts, K}, 1, C, p),
+    assert_int_equal(reco_mixture_posterior(
+                         *state, &good, plain, refined,
+                         &(reco_votes){.scores = scores, .of = of, .counts = counts, .k = K}, 1, C, p),
                      RECO_E_ARG);
     static const size_t many[1] = {K + 1};
     assert_int_equal(
-        reco_mixture_posterior(*state, &good, plain, refined, &(reco_votes){scores, of, many, K}, 1, C, p),
+        reco_mixture_posterior(*state, &good, plain, refined,
+                               &(reco_votes){.scores = scores, .of = of, .counts = many, .k = K}, 1, C, p),
         RECO_E_ARG);
     reco_fusion_free(f);
 }

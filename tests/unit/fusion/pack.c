@@ -15,7 +15,8 @@ static float x[N * D], R[N * K * D], scores[N * K];
 
 static void refine(reco_ctx *ctx, float *y, const reco_fusion *f, reco_side side, size_t n)
 {
-    assert_int_equal(reco_fusion_refine(ctx, f, side, x, R, scores, NULL, n, K, y), RECO_OK);
+    const reco_fusion_input in = {.side = side, .x = x, .retrieved = R, .scores = scores, .n = n, .k = K};
+    assert_int_equal(reco_fusion_refine(ctx, f, &in, &(reco_fused){.rows = y}), RECO_OK);
 }
 
 static void same(reco_ctx *ctx, const reco_fusion *a, const reco_fusion *b)

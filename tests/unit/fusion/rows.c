@@ -37,7 +37,9 @@ static void batch(reco_ctx *ctx, const reco_fusion *f, const size_t *order, size
         memcpy(bs + q * K, s + i * K, K * sizeof *s);
         bvalid[q] = valid[i];
     }
-    assert_int_equal(reco_fusion_refine(ctx, f, RECO_TEXT, bx, bR, bs, bvalid, n, K, out), RECO_OK);
+    const reco_fusion_input in = {
+        .side = RECO_TEXT, .x = bx, .retrieved = bR, .scores = bs, .valid = bvalid, .n = n, .k = K};
+    assert_int_equal(reco_fusion_refine(ctx, f, &in, &(reco_fused){.rows = out}), RECO_OK);
     for (size_t q = 0; q < n; q++)
         if (memcmp(out + q * D, want + order[q] * D, D * sizeof *out) != 0)
             fail_msg("layer %d, instruction set %d, %d threads: row %zu is another at %zu of %zu",
@@ -47,6 +49,8 @@ static void batch(reco_ctx *ctx, const reco_fusion *f, const size_t *order, size
 
 static void check(reco_isa isa, const reco_fusion_config *config)
 {
+    const reco_fusion_input all = {
+        .side = RECO_TEXT, .x = x, .retrieved = R, .scores = s, .valid = valid, .n = N, .k = K};
     for (int threads = 1; threads <= 3; threads++) {
         reco_ctx *ctx;
         reco_fusion *f;
@@ -59,7 +63,7 @@ static void check(reco_isa isa, const reco_fusion_config *config)
         reco_rng_seed(&rng, 8);
         for (size_t i = 0; i < total; i++) vector[i] += 0.05f * (float)reco_rng_normal(&rng);
         if (threads == 1)
-            assert_int_equal(reco_fusion_refine(ctx, f, RECO_TEXT, x, R, s, valid, N, K, want), RECO_OK);
+            assert_int_equal(reco_fusion_refine(ctx, f, &all, &(reco_fused){.rows = want}), RECO_OK);
         for (int permuted = 0; permuted < 2; permuted++) {
             for (size_t i = 0; i < N; i++) order[i] = permuted ? (i * 27 + 11) % N : i;
             for (size_t b = 0; b < sizeof batches / sizeof *batches; b++)

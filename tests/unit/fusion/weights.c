@@ -50,14 +50,21 @@ static void parts(void **state)
 {
     (void)state;
     reco_ctx *ctx;
-    float w[N * (K + 1)], refined[N * D];
+    float w[N * (K + 1)], again[N * (K + 1)], refined[N * D];
+    reco_fusion_input in = {.x = x, .retrieved = R, .scores = s, .valid = valid, .n = N, .k = K};
     assert_int_equal(reco_ctx_create(&ctx, NULL), RECO_OK);
     for (int kind = RECO_LAYER_NONE; kind <= RECO_LAYER_MLP; kind++) {
         reco_fusion *f = layer(ctx, (reco_layer)kind);
         bool blind = kind == RECO_LAYER_NONE || kind == RECO_LAYER_MLP;
         bool adds = kind != RECO_LAYER_TRANSFORMER && kind != RECO_LAYER_MLP;
-        assert_int_equal(reco_fusion_weights(ctx, f, RECO_IMAGE, x, R, s, valid, N, K, w), RECO_OK);
-        assert_int_equal(reco_fusion_refine(ctx, f, RECO_IMAGE, x, R, s, valid, N, K, refined), RECO_OK);
+        memcpy(refined, x, sizeof x);
+        assert_int_equal(reco_fusion_refine(ctx, f, &in, &(reco_fused){.weights = w}), RECO_OK);
+        assert_memory_equal(refined, x, sizeof x);
+        in.x = refined; /* rows may take the place of x, and the weights are still those of x */
+        assert_int_equal(reco_fusion_refine(ctx, f, &in, &(reco_fused){.rows = refined, .weights = again}),
+                         RECO_OK);
+        assert_memory_equal(again, w, sizeof w);
+        in.x = x;
         for (size_t i = 0; i < N; i++) {
             double sum = 0, norm = 0, z[D];
             const float *own = w + i * (K + 1);
@@ -80,7 +87,8 @@ static void parts(void **state)
         reco_fusion_free(f);
     }
     reco_fusion *f = layer(ctx, RECO_LAYER_MEAN);
-    assert_int_equal(reco_fusion_weights(ctx, f, RECO_IMAGE, x, R, s, NULL, 1, 0, w), RECO_E_ARG);
+    in.k = 0;
+    assert_int_equal(reco_fusion_refine(ctx, f, &in, &(reco_fused){.weights = w}), RECO_E_ARG);
     reco_fusion_free(f);
     reco_ctx_free(ctx);
 }

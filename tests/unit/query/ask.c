@@ -152,7 +152,9 @@ static void test_answers(void **state)
     reco_question question = {RECO_IMAGE, x, 2, exclude, LEFT_OUT};
     reco_find_opts opts = {.in = RECO_TEXT, .k = 64, .min_similarity = -1};
     unit_rows(x, 2, 3);
-    good(reco_ask(ctx, &memory, &question, &opts, (reco_answer){ids, scores, plain, refined, counts}));
+    good(reco_ask(ctx, &memory, &question, &opts,
+                  &(reco_answer){
+                      .ids = ids, .scores = scores, .plain = plain, .refined = refined, .counts = counts}));
     for (size_t q = 0; q < 2; q++) {
         double sum = 0;
         assert_int_equal(counts[q], FOUND);
@@ -171,7 +173,7 @@ static void test_answers(void **state)
     float alone[64];
     int64_t own[64];
     question = (reco_question){RECO_IMAGE, x + D, 1, exclude + LEFT_OUT, LEFT_OUT};
-    good(reco_ask(ctx, &memory, &question, &opts, (reco_answer){.ids = own, .scores = alone}));
+    good(reco_ask(ctx, &memory, &question, &opts, &(reco_answer){.ids = own, .scores = alone}));
     assert_memory_equal(own, ids + 64, sizeof own);
     assert_memory_equal(alone, scores + 64, sizeof alone);
     /* A metric that stretches all directions alike weighs the votes as cosines do, for unit rows; another does not. */
@@ -179,7 +181,7 @@ static void test_answers(void **state)
     for (int even = 1; even >= 0; even--) {
         for (size_t j = 0; j < D; j++) metric[j * D + j] = even || j % 2 ? 3 : 0.1f;
         good(reco_fusion_set_metric(ctx, fusion, metric));
-        good(reco_ask(ctx, &memory, &question, &opts, (reco_answer){.ids = own, .scores = other}));
+        good(reco_ask(ctx, &memory, &question, &opts, &(reco_answer){.ids = own, .scores = other}));
         float off = 0;
         for (size_t j = 0; j < FOUND; j++) off = fmaxf(off, fabsf(other[j] - alone[j]));
         assert_true(even ? off < 0.002f : off > 0.01f);
@@ -222,9 +224,9 @@ static void test_excluded(void **state)
             float found_scores[K], same_scores[K];
             reco_question one = {RECO_IMAGE, x + q * D, 1, exclude + 2 * q, 2};
             memory.fusion = less.fusion = NULL;
-            good(reco_ask(ctx, &memory, &one, &opts, (reco_answer){.ids = found, .scores = found_scores}));
+            good(reco_ask(ctx, &memory, &one, &opts, &(reco_answer){.ids = found, .scores = found_scores}));
             one.nexclude = 0;
-            good(reco_ask(ctx, &less, &one, &opts, (reco_answer){.ids = same, .scores = same_scores}));
+            good(reco_ask(ctx, &less, &one, &opts, &(reco_answer){.ids = same, .scores = same_scores}));
             assert_memory_equal(found, same, sizeof same);
             assert_memory_equal(found_scores, same_scores, sizeof same_scores);
         }
@@ -256,16 +258,16 @@ static void test_distinct(void **state)
     good(reco_bank_commit(ctx, writer, ROWS, 1));
     reco_bank_writer_close(writer);
     good(reco_bank_open(ctx, &same, path));
-    reco_hits hits = {ids, scores, &count};
+    reco_hits hits = {.ids = ids, .scores = scores, .counts = &count};
     reco_search_opts opts = {.k = ROWS, .min_similarity = -1};
-    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, hits));
+    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, &hits));
     assert_int_equal(count, 1 + OTHERS);
     assert_true(ids[0] == 0 && scores[0] > 0.999f && ids[count] == -1 && scores[count] == 0);
     opts.k = 1; /* found behind five rows that show the same */
-    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows + SAME * D, 1, &opts, hits));
+    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows + SAME * D, 1, &opts, &hits));
     assert_int_equal(ids[0], SAME);
     opts = (reco_search_opts){.k = 2, .min_similarity = -1, .exclude = &exclude, .nexclude = 1};
-    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, hits));
+    good(reco_search_distinct(ctx, same, RECO_IMAGE, rows, 1, &opts, &hits));
     assert_int_equal(count, 2);
     assert_true(ids[0] >= SAME && ids[1] >= SAME);
     reco_bank_close(same);
@@ -304,20 +306,20 @@ static void test_refused(void **state)
     const reco_mixture bad = {0.7f, 0.7f, {1, 1, 1}, 0};
     reco_memory memory = memory_of(NULL);
     reco_find_opts opts = {.in = RECO_TEXT, .k = RECO_BANK_MAX_K + 1, .min_similarity = -1};
-    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, answer), RECO_E_ARG);
+    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, &answer), RECO_E_ARG);
     opts.k = 1;
     memory.k = RECO_BANK_MAX_K + 1;
-    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, answer), RECO_E_ARG);
+    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, &answer), RECO_E_ARG);
     assert_int_equal(reco_refine(ctx, &memory, &question, &(reco_refined){.rows = row}), RECO_E_ARG);
     memory = memory_of(&bad);
-    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, answer), RECO_E_ARG);
+    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, &answer), RECO_E_ARG);
     assert_non_null(strstr(reco_ctx_error(ctx), "0.7"));
     /* A picture that is to be left out has to be there. */
     const int64_t nobody = N;
     question.exclude = &nobody;
     question.nexclude = 1;
     opts.distinct = 1;
-    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, answer), RECO_E_NOTFOUND);
+    assert_int_equal(reco_ask(ctx, &memory, &question, &opts, &answer), RECO_E_NOTFOUND);
 }
 
 int main(void)

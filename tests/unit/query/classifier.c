@@ -227,7 +227,7 @@ static void test_ranking(void **state)
             S[1][i * C + j] = (float)reco_dot(f.refined + i * D, reco_classifier_refined(c) + j * D, D);
         }
     }
-    reco_votes votes = {f.scores, f.of, f.voters, f.reach};
+    reco_votes votes = {.scores = f.scores, .of = f.of, .counts = f.voters, .k = f.reach};
     good(reco_mixture_posterior(ctx, &mixture, S[0], S[1], &votes, Q, C, p));
     check_ranking(c, &f, NULL, false, p);
     good(reco_mixture_posterior(ctx, &vote, S[0], S[1], &votes, Q, C, p));
@@ -254,7 +254,7 @@ static void test_ranking(void **state)
         for (size_t j = 0; j < D; j++) metric[j * D + j] = even || j % 2 ? 3 : 0.1f;
         good(reco_fusion_set_metric(ctx, fusion, metric));
         good(reco_classifier_ask(ctx, c, &(reco_question){.side = RECO_IMAGE, .x = x, .n = Q}, NULL, &f));
-        votes = (reco_votes){f.scores, f.of, f.voters, f.reach};
+        votes = (reco_votes){.scores = f.scores, .of = f.of, .counts = f.voters, .k = f.reach};
         good(reco_mixture_posterior(ctx, &vote, S[0], S[1], &votes, Q, C, other));
         votes.scores = f.near;
         good(reco_mixture_posterior(ctx, &vote, S[0], S[1], &votes, Q, C, p));

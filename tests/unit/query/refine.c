@@ -76,10 +76,10 @@ static reco_memory memory_of(const reco_bank *bank, const reco_fusion *fusion,
 }
 
 static reco_status refine(const reco_memory *memory, reco_side side, const float *x, size_t n, float *out,
-                          reco_hits hits)
+                          const reco_hits *hits)
 {
     reco_question question = {.side = side, .x = x, .n = n};
-    return reco_refine(ctx, memory, &question, &(reco_refined){.rows = out, .hits = hits});
+    return reco_refine(ctx, memory, &question, &(reco_refined){.rows = out, .hits = *hits});
 }
 
 /* mean fusion: norm(x + sum of the partners of the K nearest), computed here by hand. */
@@ -96,7 +96,8 @@ static void test_refine(void **state)
     reco_fusion *fusion;
     good(reco_fusion_open(ctx, &fusion, "mean", D, K));
     reco_memory memory = memory_of(bank, fusion, NULL);
-    good(refine(&memory, RECO_TEXT, x, 3, out, (reco_hits){ids, scores, counts}));
+    good(refine(&memory, RECO_TEXT, x, 3, out,
+                &(reco_hits){.ids = ids, .scores = scores, .counts = counts}));
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(counts[i], K);
         memcpy(want, x + i * D, sizeof want);
@@ -110,7 +111,7 @@ static void test_refine(void **state)
     }
     /* Nothing near enough: unchanged, bit for bit. */
     memory.min_similarity = 0.999f;
-    good(refine(&memory, RECO_TEXT, x, 3, out, (reco_hits){.counts = counts}));
+    good(refine(&memory, RECO_TEXT, x, 3, out, &(reco_hits){.counts = counts}));
     assert_memory_equal(out, x, sizeof x);
     assert_int_equal(counts[0] + counts[1] + counts[2], 0);
     /* Some rows alone are found; with none left, the same. */
@@ -118,7 +119,8 @@ static void test_refine(void **state)
     reco_bank_filter *filter;
     good(reco_bank_filter_ids(ctx, &filter, bank, some, 2));
     memory = memory_of(bank, fusion, filter);
-    good(refine(&memory, RECO_TEXT, x, 3, out, (reco_hits){ids, scores, counts}));
+    good(refine(&memory, RECO_TEXT, x, 3, out,
+                &(reco_hits){.ids = ids, .scores = scores, .counts = counts}));
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(counts[i], 2);
         assert_int_equal(ids[i * K] + ids[i * K + 1], 37);
@@ -126,17 +128,17 @@ static void test_refine(void **state)
     reco_bank_filter_free(filter);
     good(reco_bank_filter_ids(ctx, &filter, bank, NULL, 0));
     memory = memory_of(bank, fusion, filter);
-    good(refine(&memory, RECO_TEXT, x, 3, out, (reco_hits){0}));
+    good(refine(&memory, RECO_TEXT, x, 3, out, &(reco_hits){0}));
     assert_memory_equal(out, x, sizeof x);
     reco_bank *other = bank_of(image, text, "44444444444444444444444444444444");
     memory = memory_of(other, fusion, filter);
-    assert_int_equal(refine(&memory, RECO_TEXT, x, 3, out, (reco_hits){0}), RECO_E_ARG);
+    assert_int_equal(refine(&memory, RECO_TEXT, x, 3, out, &(reco_hits){0}), RECO_E_ARG);
     reco_bank_close(other);
     reco_bank_filter_free(filter);
     reco_fusion_free(fusion);
     good(reco_fusion_open(ctx, &fusion, "mean", D + 1, K));
     memory = memory_of(bank, fusion, NULL);
-    assert_int_equal(refine(&memory, RECO_TEXT, x, 3, out, (reco_hits){0}), RECO_E_MISMATCH);
+    assert_int_equal(refine(&memory, RECO_TEXT, x, 3, out, &(reco_hits){0}), RECO_E_MISMATCH);
     reco_fusion_free(fusion);
     reco_bank_close(bank);
 }
@@ -164,7 +166,7 @@ static void test_modalities(void **state)
     (void)state;
     enum { Q = 5 };
     static float rows[2][N * D], x[Q * D], out[Q * D], want[Q * D], R[Q * K * D], scores[Q * K],
-        weights[K + 1], same[K + 1];
+        weights[K + 1], same[Q * (K + 1)];
     static int64_t all[N], ids[Q * K], found[Q * K];
     size_t counts[Q];
     for (size_t i = 0; i < N; i++) all[i] = (int64_t)i;
@@ -202,9 +204,11 @@ static void test_modalities(void **state)
             float *vector = reco_fusion_vector(f, &total);
             for (size_t i = 0; i < total; i++) vector[i] += 0.02f * (float)(i % 11);
             reco_memory memory = memory_of(bank, f, NULL);
-            good(refine(&memory, side, x, Q, out, (reco_hits){found, NULL, counts}));
+            good(refine(&memory, side, x, Q, out, &(reco_hits){.ids = found, .counts = counts}));
             assert_memory_equal(found, ids, sizeof ids);
-            good(reco_fusion_refine(ctx, f, side, x, R, scores, NULL, Q, K, want));
+            const reco_fusion_input in = {
+                .side = side, .x = x, .retrieved = R, .scores = scores, .n = Q, .k = K};
+            good(reco_fusion_refine(ctx, f, &in, &(reco_fused){.rows = want, .weights = same}));
             for (size_t i = 0; i < Q; i++) {
                 assert_int_equal(counts[i], K);
                 assert_true(reco_dot(want + i * D, out + i * D, D) > 0.999999);
@@ -221,16 +225,16 @@ static void test_modalities(void **state)
                 for (size_t j = 0; j < D; j++)
                     assert_true(fabs((double)out[i * D + j] - z[j] / sqrt(norm)) < 1e-5);
             }
-            good(reco_refine(ctx, &memory, &(reco_question){.side = side, .x = x, .n = 1},
-                             &(reco_refined){.hits = {found, scores, NULL}, .weights = weights}));
-            good(reco_fusion_weights(ctx, f, side, x, R, scores, NULL, 1, K, same));
+            good(
+                reco_refine(ctx, &memory, &(reco_question){.side = side, .x = x, .n = 1},
+                            &(reco_refined){.hits = {.ids = found, .scores = scores}, .weights = weights}));
             assert_memory_equal(found, ids, K * sizeof *ids);
             for (size_t h = 0; h <= K; h++) assert_true(fabsf(weights[h] - same[h]) < 1e-6f);
             good(reco_refine(ctx, &memory, &(reco_question){.side = side, .x = x, .n = Q},
                              &(reco_refined){.rows = want, .reach = 1, .hits = {.ids = found}}));
             assert_memory_equal(want, out, sizeof out); /* however many are listed */
             for (size_t i = 0; i < Q; i++) assert_int_equal(found[i], ids[i * K]);
-            good(refine(&memory, side, x, Q, want, (reco_hits){0}));
+            good(refine(&memory, side, x, Q, want, &(reco_hits){0}));
             assert_memory_equal(want, out, sizeof out); /* whether or not hits are wanted */
             reco_fusion_free(f);
         }

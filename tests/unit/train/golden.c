@@ -167,6 +167,17 @@ static void close_golden(golden *g)
     reco_safetensors_close(g->st);
 }
 
+static reco_fusion_input input(const golden *g, int side, const float *x)
+{
+    return (reco_fusion_input){.side = (reco_side)side,
+                               .x = x,
+                               .retrieved = g->R[side],
+                               .scores = g->s[side],
+                               .valid = g->valid[side],
+                               .n = g->B,
+                               .k = g->k};
+}
+
 /* Loss of the present parameters, gradient into g->gradient. */
 static double pass(golden *g, reco_tape *tapes[2])
 {
@@ -175,10 +186,10 @@ static double pass(golden *g, reco_tape *tapes[2])
     const float *x[2] = {g->v, g->t};
     double loss;
     memset(g->gradient, 0, g->total * sizeof *g->gradient);
-    for (int side = 0; side < 2; side++)
-        assert_int_equal(reco_fusion_forward(g->ctx, g->f, (reco_side)side, x[side], g->R[side], g->s[side],
-                                             g->valid[side], g->B, g->k, g->refined[side], tapes[side]),
-                         RECO_OK);
+    for (int side = 0; side < 2; side++) {
+        const reco_fusion_input in = input(g, side, x[side]);
+        assert_int_equal(reco_fusion_forward(g->ctx, g->f, &in, g->refined[side], tapes[side]), RECO_OK);
+    }
     assert_int_equal(reco_train_loss(g->ctx, &loss, g->drefined[0], g->drefined[1],
                                      g->gradient + g->total - 1, g->refined[0], g->refined[1], g->v, g->t,
                                      *params[n - 1].value, NULL, NULL, g->B, g->d),
@@ -195,9 +206,8 @@ static void check_refine(golden *g, int side)
     const float *x[2] = {g->v, g->t};
     float *out = array(g->B * g->d, sizeof *out);
     memcpy(out, x[side], g->B * g->d * sizeof *out);
-    assert_int_equal(reco_fusion_refine(g->ctx, g->f, (reco_side)side, out, g->R[side], g->s[side],
-                                        g->valid[side], g->B, g->k, out),
-                     RECO_OK);
+    const reco_fusion_input in = input(g, side, out);
+    assert_int_equal(reco_fusion_refine(g->ctx, g->f, &in, &(reco_fused){.rows = out}), RECO_OK);
     assert_memory_equal(out, g->refined[side], g->B * g->d * sizeof *out);
     for (size_t i = 0; g->valid[side] && i < g->B; i++)
         if (g->valid[side][i] == 0)

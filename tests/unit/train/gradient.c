@@ -63,9 +63,14 @@ static double take_whole(reco_ctx *ctx, reco_fusion *f, float *gradient)
     memset(gradient, 0, total * sizeof *gradient);
     for (int side = 0; side < 2; side++) {
         assert_int_equal(reco_tape_create(ctx, &tapes[side], f, B, K), RECO_OK);
-        assert_int_equal(reco_fusion_forward(ctx, f, (reco_side)side, x[side], R[side], s[side],
-                                             valid[side], B, K, y[side], tapes[side]),
-                         RECO_OK);
+        const reco_fusion_input in = {.side = (reco_side)side,
+                                      .x = x[side],
+                                      .retrieved = R[side],
+                                      .scores = s[side],
+                                      .valid = valid[side],
+                                      .n = B,
+                                      .k = K};
+        assert_int_equal(reco_fusion_forward(ctx, f, &in, y[side], tapes[side]), RECO_OK);
     }
     assert_int_equal(reco_train_loss(ctx, &loss, dy[0], dy[1], gradient + total - 1, y[0], y[1], x[0], x[1],
                                      vector[total - 1], NULL, NULL, B, D),

@@ -68,9 +68,8 @@ static void same_bits(void **state)
         float *out[] = {taken, known};
         for (int way = 0; way < 2; way++) {
             reco_tape_know(tape, way ? b.c[side] : NULL, way ? b.a[side] : NULL);
-            assert_int_equal(reco_fusion_forward(ctx, f, (reco_side)side, b.x[side], b.R[side], b.s[side],
-                                                 b.valid[side], N, K, out[way], tape),
-                             RECO_OK);
+            const reco_fusion_input in = reco_batch_input(&b, side, K);
+            assert_int_equal(reco_fusion_forward(ctx, f, &in, out[way], tape), RECO_OK);
         }
         assert_memory_equal(known, taken, sizeof known);
         assert_true(memcmp(known, b.x[side], sizeof known) != 0);
