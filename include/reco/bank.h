@@ -180,7 +180,7 @@ typedef struct reco_hits {
  * be missing, but the scores of those found are still exact. Scores are inner products with the stored f16
  * rows, computed in double and rounded to f32; ties are ordered by ascending id. Costs at most nq*N*d
  * multiply-adds, in int8; scratch memory grows with N only by 24 bytes per 1,024 rows. A search that takes
- * longer than tenths of a second calls the progress hook, which can cancel it.
+ * longer than a few tenths of a second calls the progress hook, which can cancel it.
  * Returns RECO_OK; RECO_E_ARG (k out of range, a query not unit norm or not finite, a filter of another
  * bank); RECO_E_CANCELLED; RECO_E_NOMEM. */
 RECO_API reco_status reco_bank_search(reco_ctx *ctx, const reco_bank *bank, reco_side side,
@@ -400,7 +400,7 @@ typedef struct reco_bank_problem {
 typedef void (*reco_problem_fn)(void *user, const reco_bank_problem *problem);
 
 typedef struct reco_bank_health {
-    uint64_t problems;     /* 0: the bank is whole */
+    uint64_t problems;     /* 0: the bank is undamaged */
     int64_t rows, deleted; /* pairs found */
     size_t segments;
     uint64_t bytes; /* bytes of vectors that were read */

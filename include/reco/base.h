@@ -54,7 +54,7 @@ typedef enum reco_status {
     RECO_E_NOMEM = 2,       /* out of memory, or above a documented limit on it */
     RECO_E_IO = 3,          /* the operating system failed: missing file, disk full */
     RECO_E_FORMAT = 4,      /* a file is not what it claims to be */
-    RECO_E_MISMATCH = 5,    /* two things do not belong together: bank and encoder, d and d */
+    RECO_E_MISMATCH = 5,    /* two things do not belong together: bank and encoder, or two widths */
     RECO_E_UNSUPPORTED = 6, /* valid, but not something reco can do */
     RECO_E_NOTFOUND = 7,    /* no such row, tensor or key */
     RECO_E_EXISTS = 8,      /* would overwrite something that reco did not create */

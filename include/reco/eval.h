@@ -1,4 +1,4 @@
-/* reco/eval.h: evaluation of embeddings: zero-shot accuracy and recall@K. Takes floats. */
+/* reco/eval.h: evaluation of embeddings: zero-shot accuracy, recall@K, baselines and confidence intervals. */
 #ifndef RECO_EVAL_H
 #define RECO_EVAL_H
 

@@ -25,7 +25,7 @@ typedef void (*reco_failure_fn)(void *user, uint64_t row, const char *item, cons
 
 /* How pictures and captions are embedded. */
 typedef struct reco_embed_opts {
-    size_t batch;             /* items in flight; 0: 64, or 16 per thread */
+    size_t batch;             /* items processed at a time; 0: 64, or 16 per thread */
     reco_image_limits limits; /* of each picture */
     reco_failure_fn failure;  /* may be NULL */
     void *user;
@@ -81,9 +81,9 @@ typedef struct reco_stream_result {
  * is done. A call with the same model, types and source resumes after the last checkpoint of an interrupted
  * one; result->rows, failures, repaired and truncated then count the whole run. If `out` already has the
  * text side, with the same number of rows, the metadata cover both. Each thread decodes and embeds its own
- * pieces. Memory beside the model: 4 batch d bytes, and for each thread 16 pictures of 12 R^2 bytes at
- * most, their activations and one decoded picture; it does not grow with the number of pictures (the sorted
- * paths of a folder do: a list does not).
+ * pieces. Memory beside the model: 4 batch d bytes, and for each thread at most 16 pictures of 12 R^2 bytes,
+ * their activations and one decoded picture. It does not grow with the number of pictures, except that the
+ * sorted paths of a folder are kept (those of a list are not).
  * Returns RECO_OK even if every item failed (result->rows 0), and then leaves `out` as it was; RECO_E_IO if
  * the source or `out` cannot be used; RECO_E_BUSY if another process writes there. */
 RECO_API reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char *source,
@@ -164,9 +164,9 @@ RECO_API reco_status reco_bank_ingest_pairs(reco_ctx *ctx, const reco_model *mod
  * content differs, a text if its caption differs; other columns or another URI change only the database.
  * Rows keep their ids. Rows that the file does not name stay as they are.
  *   key     NULL, or the name of a user's column
- *   result  rows: added; changed; duplicates: unchanged; pictures and texts: embedded; failures: a record
- *           that repeats an earlier one, whose key is missing, or is that of several rows of the bank,
- *           among them
+ *   result  rows: added; changed: changed; duplicates: unchanged; pictures and texts: embedded; failures
+ *           include records that repeat an earlier one, that lack the key, or whose key several rows of
+ *           the bank have
  * Commits every 16,384 records, or opts->commit: a killed run leaves each row either old or updated, and
  * the next run reads the file again without embedding anything twice. opts->dedup is ignored. */
 RECO_API reco_status reco_bank_update_pairs(reco_ctx *ctx, const reco_model *model, const char *pairs,
@@ -272,10 +272,10 @@ RECO_API reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory
 /* ---- classes, labels, queries ---- */
 
 /* Read classes from a file, one name per line. Blank lines are dropped, and blanks around names are
- * trimmed. The following is always logged:
- *   - where all lines begin with a number and a tab or one of ":,.)", or with 0, 1, 2, ... and a blank, or
- *     with WordNet's name of a synset, that is the class's number and no part of the name
- *   - what follows a tab is a description and left out
+ * trimmed. The following cases are recognised and logged:
+ *   - If all lines begin with a number and a tab or one of ":,.)", or with 0, 1, 2, ... and a blank, or
+ *     with a WordNet synset id, this prefix is the class's number and not part of the name.
+ *   - Text after a tab is a description and is ignored.
  * A .csv, .tsv or .jsonl with a column name, class or label is read as a table, with its numbers from a
  * column id, index or number. RECO_E_FORMAT: no names. */
 RECO_API reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, const char *path);
@@ -328,11 +328,12 @@ RECO_API reco_status reco_embed_prompts_cached(reco_ctx *ctx, const reco_candida
 enum { RECO_QUERY_IMAGE, RECO_QUERY_TEXT, RECO_QUERY_LABEL, RECO_QUERY_GROUP, RECO_QUERY_VALUES };
 typedef struct reco_query_set {
     size_t n, d, total; /* n rows are valid, of total */
-    float *rows[2];     /* [n][d] unit rows by reco_side; NULL: that side is not there */
-    char **values
-        [RECO_QUERY_VALUES]; /* [n] what the metadata say: its place, its caption, ...; NULL: nothing */
-    uint64_t *at;            /* [n] row of the file */
-    float logit_scale;       /* of the encoder; 0: not known */
+    float *rows[2];     /* [n][d] unit rows by reco_side; NULL: this side does not exist */
+
+    char **
+        values[RECO_QUERY_VALUES]; /* [n] from the metadata: path, caption, label, group; NULL: not given */
+    uint64_t *at;                  /* [n] row of the file */
+    float logit_scale;             /* of the encoder; 0: unknown */
     /* samples of a data set that could not be used; captions that were truncated */
     uint64_t skipped, truncated;
     uint64_t reserved[RECO_RESERVED];
@@ -407,13 +408,12 @@ RECO_API reco_status reco_read_lines(reco_ctx *ctx, const char *path, char ***li
 RECO_API void reco_lines_free(char **lines, size_t n);
 
 /* Read two columns of a table (of labels, for instance), row by row: a[i], b[i], with numbers as written.
- *   table  NULL = {0}
- *   reasons  what is wrong with a row that cannot be read or lacks a value, which then is "", else NULL;
- *            free with
- *          reco_lines_free. NULL: such a row is an error
- *   lines  where each record begins, from 1; free with reco_free. May be NULL
- *   a, b   "image", "text" or "label": any known name of it, or the one that `table` gives; else the column
- *          of this name */
+ *   table    NULL = {0}
+ *   a, b     "image", "text" or "label": the column that `table` names, else one with a known name of that
+ *            kind; any other string: the column of this name
+ *   reasons  for a row that cannot be read or lacks a value, what is wrong with it (its values are ""); NULL
+ *            for the other rows. Free with reco_lines_free. If the argument is NULL, such a row is an error
+ *   lines    line on which each record begins, from 1; free with reco_free. May be NULL */
 RECO_API reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_opts *table,
                                        const char *a, const char *b, char ***as, char ***bs,
                                        char ***reasons, uint64_t **lines, size_t *n);

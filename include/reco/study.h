@@ -99,11 +99,12 @@ typedef struct reco_study_opts {
 /* Run the cells that are not done yet.
  *   out   folder, created if missing:
  *           cells/HASH.json                      results of one evaluation of one layer
- *           checkpoints/HASH.safetensors         trained layers banks/HASH.bank, queries/HASH.npy
- *           embeddings of the tables of pairs and of the queries
- *         names are hashes of everything that the content depends on (including the content of every
- *         picture and embeddings file), so that an interrupted study, even by kill -9, resumes, and another
- *         configuration reuses what it shares with this one
+ *           checkpoints/HASH.safetensors         trained layers
+ *           banks/HASH.bank, queries/HASH.npy    embeddings of the tables of pairs and of the queries
+ *         Names are hashes of everything that the content depends on (including the content of every
+ *         picture and embeddings file). A study that was interrupted, even by kill -9, therefore resumes, and
+ *         another configuration reuses what it shares with this one
+
  *   opts  NULL = {0}
  * Each file appears once it is complete. The bytes are the same with any number of threads. Nothing is
  * written before model, classes, templates, labels and embedded queries have been read and found valid.

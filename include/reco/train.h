@@ -43,7 +43,8 @@ typedef struct reco_train_pairs {
  *                      result is the one that no other clearly beats on the held-out pairs on which both
  *                      were validated; each has its own log, LOG.LAYER, and state, PATH.LAYER.state. Vote,
  *                      mean and weighted are not trained: their two numbers come from a small grid
- *   k                  reduced, with a message, if the bank cannot give as many neighbours
+ *   k                  lowered, with a message, if the bank cannot supply as many neighbours
+
  *   neighbour_dropout  share of items that lose a random number of neighbours
  *   max_similarity     neighbours whose image has a greater cosine than this to the pair's own are dropped
  *                      as the pair itself or a near-duplicate; above 1: off
@@ -65,8 +66,8 @@ typedef struct reco_train_pairs {
  *                      none. It is written while training runs, and a resumed run appends to it
  *   neighbours         file that caches the neighbours of the pairs, NULL for none: an interrupted search
  *                      resumes from it, and another training run with the same pairs, bank and search
- *                      settings reuses it. pairs * 12 max(3k, 100) + 36k bytes, mapped. RECO_E_EXISTS: it
- *                      is some other file; RECO_E_UNSUPPORTED: the bank is not a folder
+ *                      settings reuses it. It has pairs * 12 (max(3k, 100) + 3k) bytes and is mapped.
+ *                      RECO_E_EXISTS: it is some other file; RECO_E_UNSUPPORTED: the bank is not a folder
  *   recall             expected recall of the searches for neighbours, as in reco_search_opts; 0: the default
  *                      of the open bank; 1: exact
  *   command            UTF-8 text to store in the checkpoint beside the options, NULL for none
