@@ -36,18 +36,18 @@ __version__: str = _core.version()
 
 
 def set_threads(threads: int) -> None:
-    """How many threads a call works with: 0, the default, is every processor that the process may use. Calls that are at work keep
-    theirs."""
+    """Set how many threads a call uses: 0, the default, means every processor that the process may use. Calls that are already running keep
+    their number."""
     _core.set_threads(threads)
 
 
 def get_threads() -> int:
-    """How many threads a call works with, at least 1."""
+    """Return how many threads a call uses, at least 1."""
     return _core.get_threads()
 
 
 def image_formats() -> list[str]:
-    """Formats of pictures that this build reads."""
+    """Return the picture formats that this build reads."""
     return _core.image_formats()
 
 

@@ -1,4 +1,4 @@
-"""Arrays in: whatever holds numbers, as contiguous numpy arrays, without a copy where type and layout fit."""
+"""Input arrays: anything that holds numbers becomes a contiguous numpy array, without a copy if type and layout fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Path = Any  # str | os.PathLike[str]
 
 
 def to_numpy(x: ArrayLike) -> NDArray[Any]:
-    """As numpy sees it. Tensors of torch are read through DLPack: those of the CPU without a copy."""
+    """Return the array as numpy's. Tensors of torch in CPU memory are read through DLPack, without a copy."""
     if isinstance(x, np.ndarray):
         return x
     if hasattr(x, "detach"):  # torch: gradients and accelerators are of no use here
@@ -28,7 +28,7 @@ def to_numpy(x: ArrayLike) -> NDArray[Any]:
 
 
 def rows(x: ArrayLike, d: int, what: str = "embeddings") -> tuple[Floats, bool]:
-    """(float32 [n][d], whether it was one row [d]). float32 that is contiguous is not copied."""
+    """Return (float32 [n][d], whether the input was one row [d]). Contiguous float32 is not copied."""
     a = to_numpy(x)
     if a.dtype.kind not in "fiu":
         raise TypeError(f"{what}: want numbers, not {a.dtype}")
@@ -41,7 +41,7 @@ def rows(x: ArrayLike, d: int, what: str = "embeddings") -> tuple[Floats, bool]:
 
 
 def ids(x: ArrayLike) -> Ids:
-    """int64, contiguous, of the same shape."""
+    """Return contiguous int64 of the same shape."""
     a = to_numpy(x)
     if a.size == 0:
         return np.zeros(a.shape, np.int64)

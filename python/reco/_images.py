@@ -1,4 +1,4 @@
-"""Pictures in: paths, PIL images, arrays and bytes as what the extension takes."""
+"""Input pictures: paths, PIL images, arrays and bytes in the form that the extension takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = Union[str, bytes, NDArray[np.uint8]]
 
 
 def is_one(images: Any) -> bool:
-    """Is it a picture, and not several?"""
+    """Return whether this is one picture, not several."""
     if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, dict)) or is_pil(images):
         return True
     return getattr(images, "ndim", None) in (2, 3)
@@ -26,14 +26,14 @@ def is_pil(image: Any) -> bool:
 
 
 def in_memory(image: Any) -> bool:
-    """Are these pixels or content, and no path?"""
+    """Return whether this is pixels or the content of a file, not a path."""
     if isinstance(image, dict):
         return image.get("bytes") is not None
     return isinstance(image, (bytes, bytearray, memoryview, np.ndarray)) or is_pil(image) or hasattr(image, "__dlpack__")
 
 
 def name_of(image: Any) -> str:
-    """What a message calls it."""
+    """Return the name of the picture in messages."""
     if isinstance(image, dict):
         image = image.get("path") or "bytes"
     if isinstance(image, (str, os.PathLike)):
@@ -44,7 +44,7 @@ def name_of(image: Any) -> str:
 
 
 def _of_pil(image: Any) -> Item:
-    """Pixels of RGB as they are. Other modes resize and flatten in ways of their own, which the library knows: it gets a PNG."""
+    """Return RGB pixels as they are. Other modes are resized and flattened in their own ways, which the library knows, so it gets a PNG."""
     if image.mode == "RGB":
         return np.asarray(image)
     if image.mode in ("1", "L", "LA", "P", "RGBA", "I;16"):
@@ -87,7 +87,7 @@ def item_of(image: Image) -> Item:
 
 
 def count(images: Any) -> int:
-    """How many there are; 0: nobody knows yet."""
+    """Return the number of pictures; 0 if it is not known yet."""
     return 1 if is_one(images) else len(images) if hasattr(images, "__len__") else 0
 
 

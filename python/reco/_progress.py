@@ -1,4 +1,4 @@
-"""Progress of long calls: bars of tqdm where it is installed."""
+"""Progress of long calls: tqdm's bars, if tqdm is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Progress = Union[None, bool, Hook]
 
 
 class Bars:
-    """A bar of tqdm for each kind of work that is told of. Use as a context manager."""
+    """A tqdm bar for each kind of work that is reported. Use as a context manager."""
 
     def __init__(self, tqdm: Any) -> None:
         self._tqdm, self._bar, self._what = tqdm, None, ""
@@ -34,7 +34,7 @@ class Bars:
 
 
 class Shown:
-    """``with Shown(progress) as hook``: the callable that the library gets, or None."""
+    """``with Shown(progress) as hook``: hook is the callable to pass to the library, or None."""
 
     def __init__(self, progress: Progress) -> None:
         self._bars: Optional[Bars] = None

@@ -1,4 +1,4 @@
-"""Pairs in: files that the library reads itself, and tables and records in memory."""
+"""Input pairs: files that the library reads itself, and tables and records in memory."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def _of_parquet(path: Path) -> Iterator[Record]:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError(f"{os.fsdecode(path)}: reading Parquet takes pyarrow") from error
+        raise ImportError(f"{os.fsdecode(path)}: reading Parquet needs pyarrow") from error
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=4096):
             yield from batch.to_pylist()
 
 
 def records(pairs: Pairs) -> Iterator[Record]:
-    """One dict a pair."""
+    """Yield one dict per pair."""
     if is_path(pairs):
         yield from _of_parquet(pairs)
     elif hasattr(pairs, "to_batches"):  # pyarrow.Table
@@ -63,7 +63,7 @@ def records(pairs: Pairs) -> Iterator[Record]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; None is left out by the caller."""
+    """Return a value that JSON can hold. The caller leaves out None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -89,7 +89,7 @@ def plain(record: Record) -> Record:
 
 
 def image_key(record: Record, column: Optional[str]) -> Optional[str]:
-    """The column whose value is a picture in memory; None: there is none."""
+    """Return the column whose value is a picture in memory; None if there is none."""
     if column is not None:
         return column if _images.in_memory(record.get(column)) else None
     for key, value in record.items():
@@ -111,12 +111,12 @@ def text_key(record: Record, column: Optional[str]) -> str:
 
 
 def paths_of(record: Record) -> Record:
-    """{"path": ...} without bytes, as data sets have pictures that lie elsewhere, is that path."""
+    """Replace {"path": ...} without bytes, the form in which data sets refer to pictures elsewhere, by that path."""
     return {k: v["path"] if isinstance(v, dict) and set(v) == {"bytes", "path"} and v["bytes"] is None else v for k, v in record.items()}
 
 
 def write_jsonl(path: str, rows: Iterable[Record]) -> int:
-    """How many were written."""
+    """Write the records and return their number."""
     n = 0
     with open(path, "w", encoding="utf-8") as file:
         for row in rows:

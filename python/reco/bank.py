@@ -1,4 +1,4 @@
-"""The memory: image-text pairs, embedded, in a folder that grows and shrinks."""
+"""Banks: embedded image-text pairs in a folder that grows and shrinks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A pair of the memory."""
+    """A row of a bank."""
 
     id: int
     caption: str
@@ -34,12 +34,12 @@ class Row:
 
     @property
     def path(self) -> Optional[str]:
-        """Where the picture is."""
+        """Path of the picture."""
         return os.path.join(self.base, self.uri) if self.base and self.uri else self.uri
 
 
 class Hits(NamedTuple):
-    """What a search found, best first."""
+    """The results of a search, best first."""
 
     scores: Floats  #: [nq][k] cosines; 0 where there is nothing
     ids: Ids  #: [nq][k]; -1 where there is nothing
@@ -47,7 +47,7 @@ class Hits(NamedTuple):
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What a build, an addition or an update did."""
+    """What a build, add or update did."""
 
     rows: int  #: added
     failed: tuple[Failure, ...] = ()  #: what was skipped, and why
@@ -57,7 +57,7 @@ class WriteReport:
 
 
 class Filter:
-    """Rows to search among; made once, used often: ``bank.filter("price < 100")``. Of one opening of a bank."""
+    """Rows to search among, created once and used often: ``bank.filter("price < 100")``. Valid for one snapshot of a bank."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -67,7 +67,7 @@ class Filter:
 
 
 def _without_secrets(path: str) -> str:
-    """Of URLs, no user, password and parameters; a password may hold what should have been escaped, so that in doubt more goes."""
+    """Remove user, password and parameters from URLs; more if in doubt, since a password may contain unescaped characters."""
     shown = []
     for url in re.split(r",(?=postgres(?:ql)?://)", path):
         scheme, mark, rest = url.partition("://")
@@ -79,10 +79,10 @@ def _without_secrets(path: str) -> str:
 
 
 class Bank:
-    """A bank, open: what was committed when it was opened is what it sees, and what it wrote itself.
+    """An open bank. It sees what was committed when it was opened, and its own writes.
 
-    A bank may be shared between threads. :meth:`refresh` makes it see what others have committed since.
-    ``postgresql://`` URLs, with commas between them, open one on servers (docs/postgres.md), which shows what is committed now.
+    A bank may be shared between threads. :meth:`refresh` makes it see what other processes have committed since.
+    ``postgresql://`` URLs, separated by commas, open one bank on servers (docs/postgres.md), which always shows the state committed now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,14 +92,13 @@ class Bank:
 
     @classmethod
     def open(cls, path: Path) -> "Bank":
-        """The same as ``Bank(path)``."""
+        """Same as ``Bank(path)``."""
         return cls(path)
 
     def refresh(self) -> bool:
-        """See what any process has committed until now; whether there was something. To ask costs a microsecond.
+        """See what any process has committed until now. Return whether there was anything new; the check takes a microsecond.
 
-        Calls at work keep what they began with, and filters are of the rows before: make them anew.
-        """
+        Calls that are running keep the snapshot they began with. Filters belong to the old snapshot, so create new ones."""
         handle = _core.bank_refresh(self._handle)
         if handle is not None:
             self._use(handle)
@@ -121,29 +120,29 @@ class Bank:
     def build(cls, path: Path, *, model: Optional[Model] = None, pairs: Optional[Pairs] = None, tars: Union[None, Path, Sequence[Path]] = None,
               embeddings: Optional[Path] = None, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None,
               image_column: Optional[str] = None, text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> "Bank":
-        """Make a bank.
+        """Build a bank.
 
         Parameters
         ----------
         path
-            The folder; it must not be there, unless a build of the same file was cut off, which goes on.
+            The folder to create. If an earlier build from the same file was interrupted, it continues.
         model
             Embeds the pairs.
         pairs
-            A file (CSV, TSV, JSONL, Parquet), a DataFrame, a table of pyarrow, or an iterable of dicts. Columns ``image`` (a path, or
+            A file (CSV, TSV, JSONL, Parquet), a DataFrame, a pyarrow table, or an iterable of dicts. Columns are ``image`` (a path, or
             a picture in memory) and ``text``; others are kept as ``meta``.
         tars
-            Webdataset tars, or patterns of them.
+            Webdataset tars, or patterns of their names.
         embeddings
             A folder in clip-retrieval's layout.
         image, text
-            Vectors [n][d] of both sides, with ``pairs`` for their captions (a record each; ``image`` a name, if any); no model is needed.
+            Vectors [n][d] of both sides, with ``pairs`` for their captions (one record each; ``image`` is a name, if given). No model is needed.
         options
-            ``dedup``, ``several_captions``, ``batch``, ``commit``: as of ``reco bank build``. ``shard=3, shards=8``: of a file, tars or
-            embeddings the third of eight parts alone, to be merged with the others.
+            ``dedup``, ``several_captions``, ``batch``, ``commit``: as in ``reco bank build``. ``shard=3, shards=8``: build only the third of
+            eight parts of a file, tars or embeddings, to be merged with the others.
 
-        Pairs that cannot be used are skipped, and ``.last.failed`` tells which and why. A build of records in memory that is cut off
-        can't go on, unless they come as a file.
+        Pairs that cannot be used are skipped; ``.last.failed`` says which, and why. An interrupted build continues only if the pairs are a file,
+        not records in memory.
         """
         report = _write(path, True, model, pairs, tars, embeddings, image, text, image_column, text_column, progress, options)
         bank = cls(path)
@@ -152,8 +151,8 @@ class Bank:
 
     @classmethod
     def merge(cls, path: Path, banks: Sequence[Union[Path, "Bank"]], *, several_captions: bool = False, progress: Progress = None) -> "Bank":
-        """Join banks into a new one, in this order: what ``reco bank merge`` does. One that was cut off goes on when it is run again, and
-        one that is done is opened. ``.last.counts`` tells what became of the rows."""
+        """Merge banks into a new one, in this order, as ``reco bank merge`` does. An interrupted merge continues when it is run again, and
+        a finished one is opened. ``.last.counts`` says what became of the rows."""
         names = [bank.path if isinstance(bank, Bank) else os.fsdecode(bank) for bank in banks]
         with Shown(progress) as hook:
             result = _core.bank_merge(os.fsdecode(path), names, several_captions, hook)
@@ -164,7 +163,7 @@ class Bank:
     def add(self, pairs: Optional[Pairs] = None, *, model: Optional[Model] = None, tars: Union[None, Path, Sequence[Path]] = None,
             embeddings: Optional[Path] = None, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None,
             image_column: Optional[str] = None, text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> WriteReport:
-        """Add pairs, from the same sources as :meth:`build` takes."""
+        """Add pairs, from the same sources as in :meth:`build`."""
         try:
             self.last = _write(self.path, False, model, pairs, tars, embeddings, image, text, image_column, text_column, progress, options)
         finally:
@@ -173,24 +172,24 @@ class Bank:
 
     def update(self, pairs: Pairs, *, model: Model, key: Optional[str] = None, image_column: Optional[str] = None,
                text_column: Optional[str] = None, progress: Progress = None, **options: Any) -> WriteReport:
-        """Rows are to be as the pairs say: only what differs is embedded again, and ids stay. ``key`` names a column by which rows are
-        known; without it they are known by their picture."""
+        """Make rows match the given pairs: only what differs is embedded again, and ids stay. ``key`` names the column that identifies
+        rows; without it they are identified by their picture."""
         try:
             with tempfile.TemporaryDirectory(prefix="reco-") as folder:
                 source = _as_file(pairs, folder)
                 if source is None:
-                    raise TypeError("an update takes pictures by path")
+                    raise TypeError("an update needs pictures by path")
                 self.last = _ingest("update", model, [source], self.path, False, key, image_column, text_column, progress, options)
         finally:
             self.refresh()
         return self.last
 
     def delete(self, ids: Optional[ArrayLike] = None, *, where: Optional[str] = None, uris: Sequence[str] = ()) -> int:
-        """Delete rows by id, condition or uri; how many there were. :meth:`restore` brings them back until :meth:`compact`."""
+        """Delete rows by id, condition or URI, and return their number. :meth:`restore` restores them until :meth:`compact`."""
         return self._delete(False, ids, where, uris)
 
     def restore(self, ids: Optional[ArrayLike] = None, *, where: Optional[str] = None, uris: Sequence[str] = ()) -> int:
-        """Bring deleted rows back; how many there were."""
+        """Restore deleted rows, and return their number."""
         return self._delete(True, ids, where, uris)
 
     def _delete(self, restore: bool, ids: Optional[ArrayLike], where: Optional[str], uris: Sequence[str]) -> int:
@@ -205,7 +204,7 @@ class Bank:
         return count
 
     def compact(self, *, progress: Progress = None) -> dict[str, Any]:
-        """Make deleted rows go for good, and many small vector files few."""
+        """Remove deleted rows permanently, and merge small vector files."""
         with Shown(progress) as hook:
             result = _core.bank_compact(self.path, hook)
         self.refresh()
@@ -219,11 +218,11 @@ class Bank:
         return int(self.info["d"])
 
     def __len__(self) -> int:
-        """Live rows."""
+        """Number of live rows."""
         return int(self.info["rows"])
 
     def ids(self, where: Optional[str] = None) -> Ids:
-        """Ids [n] of the live rows, ascending, or of those for which the condition is true."""
+        """Return the ids [n] of the live rows, or of those for which the condition is true, in ascending order."""
         handle, rows, first = self._handle, len(self), 0
         pages: list[Ids] = []
         while True:
@@ -248,16 +247,16 @@ class Bank:
     @overload
     def __getitem__(self, id: ArrayLike) -> Union[Row, list[Row]]: ...
     def __getitem__(self, id: Union[int, ArrayLike]) -> Union[Row, list[Row]]:
-        """The row of an id, or a list of those of several; NotFound where one is not there."""
+        """Return the row with this id, or a list of rows for several ids; NotFound if one does not exist."""
         if isinstance(id, (int, np.integer)):
             number, caption, uri, meta, base = _core.bank_get(self._handle, int(id))
             return Row(number, caption, uri, json.loads(meta) if meta else {}, base)
         if isinstance(id, slice):
-            raise TypeError("rows go by id, which has gaps: bank[[3, 5, 8]]")
+            raise TypeError("rows are indexed by id, and ids have gaps: use a list, as in bank[[3, 5, 8]]")
         return [self[int(i)] for i in _arrays.ids(id).reshape(-1)]
 
     def filter(self, where: Optional[str] = None, *, ids: Optional[ArrayLike] = None) -> Filter:
-        """Rows to search among, by a condition or by ids, to be used in several searches."""
+        """Create a set of rows to search among, from a condition or from ids, for use in several searches."""
         if (where is None) == (ids is None):
             raise ValueError("want a condition or ids")
         if ids is not None:
@@ -267,7 +266,7 @@ class Bank:
         return Filter(_core.bank_filter(self._handle, where or "", 0))
 
     def filter_handle(self, where: Union[None, str, Filter]) -> Any:
-        """For the other modules: the handle of a condition."""
+        """Return the handle of a condition, for the other modules."""
         if where is None:
             return None
         return (where if isinstance(where, Filter) else self.filter(where))._handle
@@ -275,29 +274,29 @@ class Bank:
     def search(self, queries: ArrayLike, k: int = 10, *, side: str = "image", where: Union[None, str, Filter] = None,
                min_similarity: Optional[float] = None, distinct: bool = False, fusion: Optional["Fusion"] = None,
                query_side: Optional[str] = None, refine: str = "auto", mixture: bool = True, progress: Progress = False) -> Hits:
-        """The k rows of greatest cosine to each query, exactly; of equal ones the smaller id first.
+        """Find the k rows with the greatest cosine to each query; equal ones are ordered by id. Exact unless the bank has lists.
 
         Parameters
         ----------
         queries
             [nq][d] or [d], unit rows (within 1e-3).
         side
-            Whose vectors they are compared with: ``"image"`` or ``"text"``.
+            The side whose vectors the queries are compared with: ``"image"`` or ``"text"``.
         where
-            Rows to search among: a condition over id, caption, uri and the columns of the user's, or a :class:`Filter`.
+            Rows to search among: a condition over id, caption, uri and your own columns, or a :class:`Filter`.
         min_similarity
-            Leave out what has a smaller cosine.
+            Leave out rows with a smaller cosine.
         distinct
-            Each picture once, with its best row.
+            Return each picture once, with its best row.
         fusion
-            Refine the queries first, and read out the mixture where there is one: scores are probabilities among the answers then
-            (``mixture=False``: cosines of the refined queries). ``query_side`` says what the queries embed (default: ``side``),
+            Refine the queries with this layer first and, if it has a mixture, rank by it: scores are then probabilities among the answers
+            (``mixture=False``: cosines of the refined queries). ``query_side`` says what the queries embed (default: ``side``), and
             ``refine`` which sides are refined.
 
         Returns
         -------
         (scores, ids)
-            float32 and int64 [nq][k] (or [k] of one query), in faiss's order: best first, -1 and 0 where there is nothing.
+            float32 and int64 [nq][k] (or [k] for one query), scores first as in faiss, best first; unused places have id -1 and score 0.
         """
         x, single = _arrays.rows(queries, self.d, "queries")
         if k < 1:
@@ -315,20 +314,20 @@ class Bank:
         return Hits(scores[0], ids[0]) if single else Hits(scores, ids)
 
     def partners(self, ids: ArrayLike, side: str = "text") -> Floats:
-        """Vectors of rows: float32 [...][d] of ids [...]; zeros for -1."""
+        """Return the vectors of rows, float32 [...][d] for ids [...]; zeros for -1."""
         which = _arrays.ids(ids)
         out = np.empty((*which.shape, self.d), np.float32)
         _core.bank_gather(self._handle, side, which, which.size, out)
         return out
 
     def verify(self, *, progress: Progress = None) -> list[str]:
-        """Read every byte and check it; what is wrong, a sentence each. Empty: the bank is whole."""
+        """Read and check every byte. Return a list of problems, one sentence each; an empty list means that the bank is undamaged."""
         with Shown(progress) as hook:
             found = _core.bank_verify(self.path, hook)
         return [f"{file} {what}" + (f" (bytes {at}..{at + size})" if size else "") for file, what, at, size, _, _ in found]
 
     def export(self, out: Path, *, where: Optional[str] = None, progress: Progress = None) -> int:
-        """To a folder of embeddings in clip-retrieval's layout, or to a pairs file where ``out`` ends in .csv or .jsonl; how many rows."""
+        """Export to a folder in clip-retrieval's layout, or to a pairs file if ``out`` ends in .csv or .jsonl; return the number of rows."""
         pairs = os.fsdecode(out).endswith((".csv", ".jsonl"))
         with Shown(progress) as hook:
             return _core.bank_export(self._handle, os.fsdecode(out), where, pairs, hook)
@@ -348,7 +347,7 @@ def _ingest(kind: str, model: Optional[Model], sources: list[str], bank: str, bu
 
 
 def _as_file(pairs: Pairs, folder: str) -> Optional[str]:
-    """A file that the library reads; None: the pictures are in memory."""
+    """Return a file that the library reads; None if the pictures are in memory."""
     if _sources.is_path(pairs) and not _sources.is_parquet(pairs):
         return os.fsdecode(pairs)
     rows = _sources.records(pairs)
@@ -363,7 +362,7 @@ def _write(path: Path, build: bool, model: Optional[Model], pairs: Optional[Pair
     bank = os.fsdecode(path)
     vectors = image is not None or text is not None
     if (pairs is not None) + (tars is not None) + (embeddings is not None) != 1 or (vectors and pairs is None):
-        raise ValueError("want one of pairs, tars and embeddings, and with vectors pairs for their captions")
+        raise ValueError("want one of pairs, tars and embeddings; with vectors, want pairs for their captions")
     if model is None and not vectors and embeddings is None:
         raise ValueError("want a model to embed with")
 
@@ -399,16 +398,16 @@ def _no_options(options: dict[str, Any], what: str) -> None:
 
 
 class _Writer:
-    """A writer of rows from memory, which takes the bank back where nothing came into it."""
+    """A writer of rows from memory, which removes a new bank if no row was written to it."""
 
     def __init__(self, bank: str, build: bool, d: int, model: Optional[Model]) -> None:
         spec = (d, model.name, model.fingerprint(), model.logit_scale) if model is not None else (d, None, None, 0.0)
         if build and os.path.exists(bank) and os.listdir(bank):
-            raise errors.Exists(f"{bank}: is there already; add to it, or name another folder")
+            raise errors.Exists(f"{bank}: already exists; add to it, or name another folder")
         if not build:
             theirs = Bank(bank)
             if theirs.d != d:
-                raise errors.Mismatch(f"{bank}: holds vectors of {theirs.d}, not {d}")
+                raise errors.Mismatch(f"{bank}: has vectors of width {theirs.d}, not {d}")
             if model is not None:
                 _core.check_encoder(model._handle, theirs._handle, None)
         self._handle = _core.writer_open(bank, spec if build else None, "")
@@ -461,7 +460,7 @@ def _write_vectors(bank: str, build: bool, model: Optional[Model], pairs: Pairs,
 
 def _write_pictures(bank: str, build: bool, model: Model, rows: Iterator[dict[str, Any]], image: str, text: str, progress: Progress,
                     options: dict[str, Any]) -> WriteReport:
-    """Pictures in memory: embedded here, since the library has no place to find them at later."""
+    """Write pictures in memory. They are embedded here, since the library could not find them later."""
     _no_options(options, "pictures in memory")
     failed: list[Failure] = []
     base = 0

@@ -24,7 +24,7 @@ _COSINES = Mixture(0, 1, 0, 0, 0, 0)  # the refined cosines alone
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A row that took part."""
+    """A row that took part in an answer."""
 
     row: Row
     score: float  #: cosine that it was retrieved with
@@ -33,7 +33,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an answer comes out. It shows itself in a notebook."""
+    """The reasons for an answer. In a notebook it shows itself."""
 
     label: Any  #: the answer
     clip: list[tuple[Any, float]]  #: the best classes by CLIP alone, and their probabilities
@@ -77,12 +77,12 @@ class Explanation:
 
 
 class Classifier:
-    """Names pictures: CLIP's zero-shot classifier, refined by the memory and read out through the layer's mixture.
+    """Names pictures: CLIP's zero-shot classifier, refined with a bank and ranked by the layer's mixture.
 
     Parameters
     ----------
     model, bank, fusion
-        What answers; without bank and fusion it is plain CLIP.
+        What to classify with; without bank and fusion the classifier is plain CLIP.
     classes
         Names [c]. None: :meth:`fit` takes them from y.
     templates
@@ -90,16 +90,16 @@ class Classifier:
     refine
         ``"auto"``: the sides that training chose; ``"image"``, ``"text"``, ``"both"`` or ``"none"``.
     mixture
-        ``"auto"``: the readout that training chose; ``"off"``: cosines decide; or a :class:`~reco.fusion.Mixture`.
+        ``"auto"``: the mixture that training chose; ``"off"``: rank by cosines; or a :class:`~reco.fusion.Mixture`.
     k
-        Neighbours; 0: the layer's own.
+        Number of neighbours; 0: the layer's own.
     where
-        Ask only rows of the memory for which this is true.
+        Retrieve only rows of the bank for which this condition is true.
     merge
-        Names that mean one class (the tokenizer makes the same of them) are one; else they are an error.
+        Treat names that mean one class (the tokenizer gives them the same tokens) as one class; otherwise they are an error.
 
-    ``X`` is a list of pictures (what :meth:`Model.encode_image` takes) or their embeddings, float [n][d]. A picture that cannot be read is
-    an error, since every answer has its place.
+    ``X`` is a list of pictures (as :meth:`Model.encode_image` takes them) or their embeddings, float [n][d]. A picture that cannot be read is
+    an error, since every input needs an answer.
     """
 
     _estimator_type = "classifier"
@@ -149,7 +149,7 @@ class Classifier:
                     input_tags=InputTags(two_d_array=False, string=True), requires_fit=False)
 
     def fit(self, X: Any = None, y: Optional[Sequence[Any]] = None) -> "Classifier":
-        """Embed the classes: those given, else the values of y. Nothing is learned from X, which is not looked at."""
+        """Embed the classes: those given, else the distinct values of y. Nothing is learned from X, which is not read."""
         if self.model is None:
             raise ValueError("want a model")
         if self.classes is None and y is None:
@@ -158,7 +158,7 @@ class Classifier:
         handle, names, of = _core.classes_open([str(label) for label in labels], self.model._handle, self.merge)
         _core.check_encoder(self.model._handle, self.bank and self.bank._handle, self.fusion and self.fusion._handle)
         if (self.bank is None) != (self.fusion is None):
-            raise ValueError("bank and fusion go together")
+            raise ValueError("want both bank and fusion")
         if self.refine not in ("auto", "none", "image", "text", "both"):
             raise ValueError(f"refine = {self.refine!r}, want auto, none, image, text or both")
         if not isinstance(self.mixture, tuple) and self.mixture not in ("auto", "off"):
@@ -194,12 +194,12 @@ class Classifier:
         return np.asarray(_all_good(self.model.encode_image(X)))
 
     def _ask(self, x: Floats, by: Optional[Mixture] = None) -> tuple[Floats, list[tuple[int, float]]]:
-        """(probabilities [n][c], neighbours of the first picture)"""
+        """Return (probabilities [n][c], neighbours of the first picture)."""
         p = np.empty((len(x), len(self.classes_)), np.float32)
         return p, _core.classifier_ask(self._handle, x, len(x), by, p, None, None, None)
 
     def decision_function(self, X: Any) -> Floats:
-        """Refined cosines [n][c]."""
+        """Return the refined cosines [n][c]."""
         x = self._fitted()._embeddings(X)
         order, cosines = np.empty((len(x), len(self.classes_)), np.int64), np.empty((len(x), len(self.classes_)), np.float32)
         _core.classifier_ask(self._handle, x, len(x), _COSINES, None, order, cosines, None)
@@ -208,20 +208,20 @@ class Classifier:
         return out
 
     def predict_proba(self, X: Any) -> Floats:
-        """Probabilities [n][c]: the mixture's, or softmax of the refined cosines at CLIP's own scale."""
+        """Return probabilities [n][c]: the mixture's, or the softmax of the refined cosines at CLIP's own scale."""
         return self._fitted()._ask(self._embeddings(X))[0]
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The class of each picture [n]."""
+        """Return the class of each picture [n]."""
         answers: NDArray[Any] = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[answers])
 
     def score(self, X: Any, y: Sequence[Any], sample_weight: Optional[Any] = None) -> float:
-        """Accuracy, 0..1."""
+        """Return the accuracy, 0..1."""
         return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
 
     def explain(self, image: Any, *, top: int = 5) -> Explanation:
-        """Why a picture (or its embedding [d]) gets its name."""
+        """Explain why a picture (or its embedding [d]) gets its name."""
         self._fitted()
         assert self.model is not None
         is_vector = getattr(image, "ndim", 0) == 1 and getattr(image.dtype, "kind", "f") == "f"
@@ -261,7 +261,7 @@ def _is_default(name: str, value: Any) -> bool:
 
 
 def _picture(image: Any) -> Optional[bytes]:
-    """Its file, for a notebook; None where that is not at hand."""
+    """Return the picture's file, for a notebook; None if it is not available."""
     try:
         item = _images.item_of(image)
         if isinstance(item, str):

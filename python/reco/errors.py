@@ -1,5 +1,5 @@
-"""What the library complains about. Every exception of the library itself is an :class:`Error` and carries the message of the C
-library, which names the file or thing, the value met and what was wanted."""
+"""Exceptions. Every exception of the library is an :class:`Error` and carries the message of the C
+library, which names the file or object, the value found and what was wanted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class InvalidArgument(Error, ValueError):
 
 
 class OutOfMemory(Error, MemoryError):
-    """Memory, or a documented limit on it, ran out."""
+    """Out of memory, or above a documented limit on it."""
 
 
 class IOFailed(Error, OSError):
-    """The operating system refused: a missing file, a full disk."""
+    """The operating system failed: a missing file, a full disk."""
 
 
 class BadFormat(Error, ValueError):
@@ -41,7 +41,7 @@ class Exists(Error, FileExistsError):
 
 
 class Busy(Error):
-    """Another writer is at work on the bank."""
+    """Another writer holds the bank."""
 
 
 class Cancelled(Error):

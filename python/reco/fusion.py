@@ -18,7 +18,7 @@ from .model import Model
 
 
 class Mixture(NamedTuple):
-    """The readout: posteriors of CLIP, of refined cosines and of the neighbours' vote, mixed."""
+    """The mixture of the probabilities of CLIP, of the refined cosines and of the neighbours' vote."""
 
     clip: float  #: weight of CLIP
     refined: float  #: weight of the refined cosines; the rest is the vote's
@@ -37,10 +37,9 @@ class Mixture(NamedTuple):
 
 
 class Fusion:
-    """A layer, open: a checkpoint, or one of the controls by name: ``"none"``, ``"vote"``, ``"mean"``, ``"weighted"``.
+    """An open layer: a checkpoint, or one of the controls by name: ``"none"``, ``"vote"``, ``"mean"``, ``"weighted"``.
 
-    A layer may be shared between threads.
-    """
+    A layer may be shared between threads."""
 
     def __init__(self, path_or_name: Path, *, d: int = 0, k: int = 0) -> None:
         self.path = os.fsdecode(path_or_name)
@@ -51,7 +50,7 @@ class Fusion:
 
     @classmethod
     def open(cls, path_or_name: Path, *, d: int = 0, k: int = 0) -> "Fusion":
-        """Open a checkpoint; a control by name takes the width ``d`` and the number of neighbours ``k`` (0: 10)."""
+        """Open a checkpoint, or a control by name, which takes the width ``d`` and the number of neighbours ``k`` (0: 10)."""
         return cls(path_or_name, d=d, k=k)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -66,7 +65,7 @@ class Fusion:
 
     @property
     def k(self) -> int:
-        """Neighbours that an embedding is fused with."""
+        """Number of neighbours that are fused into an embedding."""
         return int(self.config["k"])
 
     @property
@@ -76,12 +75,12 @@ class Fusion:
 
     @property
     def mixture(self) -> Optional[Mixture]:
-        """The readout that training chose; None: cosines decide."""
+        """The mixture that training chose; None: rank by cosines."""
         m = self.config["mixture"]
         return None if m is None else Mixture(*m)
 
     def meta(self, key: str) -> Optional[str]:
-        """What training noted in the checkpoint, such as ``"encoder"``."""
+        """What training recorded in the checkpoint, such as ``"encoder"``."""
         return _core.fusion_meta(self._handle, key)
 
     @overload
@@ -96,18 +95,18 @@ class Fusion:
     def refine(self, bank: Bank, *, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None, k: int = 0,
                where: Union[None, str, Filter] = None, min_similarity: Optional[float] = None,
                progress: Progress = False) -> Union[Floats, tuple[Floats, Floats]]:
-        """Look embeddings up in the memory and fuse what is found.
+        """Search the bank with embeddings and fuse what is found into them.
 
         Parameters
         ----------
         image, text
-            [n][d] or [d], unit rows; of one side, or both.
+            [n][d] or [d], unit rows of one side or of both.
         k
-            Neighbours; 0: the layer's own.
+            Number of neighbours; 0: the layer's own.
 
         Returns
         -------
-        float32 [n][d] unit rows (of both: images, texts). Rows for which no neighbour counts come back unchanged. What is given is
+        float32 [n][d] unit rows (for both sides: images, texts). Rows without a valid neighbour come back unchanged. The given sides are
         refined, whatever training chose.
         """
         if image is None and text is None:
@@ -118,7 +117,7 @@ class Fusion:
 
     def _refine(self, bank: Bank, side: str, x: ArrayLike, k: int, where: Union[None, str, Filter], least: Optional[float],
                 progress: Progress = False, weights: Optional[Floats] = None) -> tuple[Floats, Ids, Floats, Ids]:
-        """(refined [n][d], ids [n][k], scores [n][k], counts [n])"""
+        """Return (refined [n][d], ids [n][k], scores [n][k], counts [n])."""
         rows, single = _arrays.rows(x, bank.d)
         if k < 0 or k > 1024:
             raise errors.InvalidArgument(f"k = {k}, want 1..1024")
@@ -130,7 +129,7 @@ class Fusion:
         return out[0] if single else out, ids, scores, counts
 
     def weigh(self, bank: Bank, side: str, x: ArrayLike, *, k: int = 0, where: Union[None, str, Filter] = None) -> tuple[Ids, Floats, Floats]:
-        """What one refined embedding is made of: (ids [m], cosines [m], weights [m+1] of the original and of each neighbour)."""
+        """Return what one refined embedding consists of: (ids [m], cosines [m], weights [m+1] of the original and of each neighbour)."""
         rows, _ = _arrays.rows(x, bank.d)
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} embeddings, want one")
@@ -146,7 +145,7 @@ def _reopen(path: str, d: int, k: int) -> Fusion:
 
 @dataclass(frozen=True)
 class Compared:
-    """A layer that ``layer="auto"`` trained and compared with the best before it."""
+    """A layer that ``layer="auto"`` trained and compared with the best layer before it."""
 
     layer: str
     sides: str
@@ -160,7 +159,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What training found on captions it had held out; recall@1 in percent."""
+    """What training found on held-out captions; recall@1 is in percent."""
 
     path: str
     layer: str
@@ -211,7 +210,7 @@ class TrainReport:
 def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None, judge: Union[None, Bank, Path] = None,
           model: Optional[Model] = None, layer: Optional[str] = None, sides: str = "auto", min_similarity: Optional[float] = None,
           log: Optional[Path] = None, progress: Progress = None, **options: Any) -> TrainReport:
-    """Learn how to fuse what is retrieved; the model stays frozen. An interrupted training goes on when it is started again.
+    """Train a layer that fuses what is retrieved; the model stays frozen. An interrupted training continues when it is started again.
 
     Parameters
     ----------
@@ -220,19 +219,19 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     out
         The checkpoint to write.
     pairs
-        What to train on: None, the bank's own rows; another bank; a folder of embeddings; or, with a model, what
-        :meth:`Bank.build` takes (they are embedded into the bank ``OUT.pairs``).
+        What to train on. None: the bank's own rows; another bank; a folder of embeddings; or, with a model, what
+        :meth:`Bank.build` takes (these pairs are embedded into the bank ``OUT.pairs``).
     judge
-        A bank or folder of embeddings to judge on instead of captions held out.
+        A bank or folder of embeddings for validation, instead of held-out captions.
     layer
         ``"relational"``, ``"transformer"``, ``"mlp"``, ``"weighted"``, ``"mean"`` or ``"vote"``; None: by the number of pairs;
-        ``"auto"``: three are trained and compared.
+        ``"auto"``: relational, weighted and transformer are trained and compared.
     sides
-        Sides to refine by default; ``"auto"``: what validation finds best.
+        Sides to refine by default; ``"auto"``: those that are best in validation.
     options
         ``k``, ``batch``, ``steps``, ``lr``, ``weight_decay``, ``warmup``, ``clip``, ``neighbour_dropout``, ``max_similarity``,
         ``no_scores``, ``rotate``, ``heads``, ``layers``, ``hidden``, ``mlp``, ``search``, ``fuse``, ``validation``, ``scale``,
-        ``seed``, ``fresh``: as of ``reco train``.
+        ``seed``, ``fresh``: as in ``reco train``.
     """
     path = os.fsdecode(out)
     given = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}

@@ -1,4 +1,4 @@
-"""A frozen vision-text model: pictures and captions to unit vectors."""
+"""Frozen vision-text models: from pictures and captions to unit vectors."""
 
 from __future__ import annotations
 
@@ -30,19 +30,18 @@ class Failure:
 class Embeddings(np.ndarray[Any, np.dtype[np.float32]]):
     """float32 [n][d], unit rows, of the inputs that could be embedded, in order.
 
-    What is computed from it, slices too, is an ordinary array in all but name: these three are empty there.
-    """
+    Slices and results of computations with it behave like ordinary arrays: ``failed``, ``index`` and ``truncated`` are empty there."""
 
     failed: tuple[Failure, ...] = ()  #: inputs that have no row, and why
     index: Optional[NDArray[np.int64]] = None  #: [n] which input each row is of
-    truncated: Optional[NDArray[np.bool_]] = None  #: [n] of texts: more tokens than the model's context, whose end does not count
+    truncated: Optional[NDArray[np.bool_]] = None  #: [n] of texts: more tokens than the model's context, and was truncated
 
     def __array_finalize__(self, obj: Any) -> None:
         pass
 
     @staticmethod
     def of(rows: Floats) -> "Embeddings":
-        """The same memory."""
+        """Wrap an array, without a copy."""
         return rows.view(Embeddings)
 
 
@@ -54,18 +53,18 @@ def _shifted(hook: Optional[Hook], base: int, total: int) -> Optional[Hook]:
 
 
 class Model:
-    """A model folder of Hugging Face or open_clip, open.
+    """An open model folder of Hugging Face or open_clip.
 
     Parameters
     ----------
     path
         The folder.
     precision
-        ``"auto"`` (bf16 where the processor computes it, else f32), ``"f32"``, ``"bf16"`` or ``"int8"``.
+        ``"auto"`` (bf16 if the processor supports it, else f32), ``"f32"``, ``"bf16"`` or ``"int8"``.
     sides
-        ``"image"`` or ``"text"`` saves the memory of the other tower.
+        ``"image"`` or ``"text"``: open only this tower, to save memory.
     exif
-        Turn pictures as their EXIF orientation says.
+        Rotate pictures according to their EXIF orientation.
 
     A model may be shared between threads.
     """
@@ -99,29 +98,29 @@ class Model:
 
     @property
     def logit_scale(self) -> float:
-        """exp(logit_scale): cosines times this are the logits of CLIP."""
+        """exp(logit_scale); cosines times this number are CLIP's logits."""
         return float(self.info["logit_scale"])
 
     def fingerprint(self) -> str:
-        """32 hex digits: a hash of all tensors, which banks and checkpoints keep. Reads the weights once more."""
+        """A hash of all tensors in 32 hex digits, which banks and checkpoints record. Reads the weights again."""
         return _core.model_fingerprint(self._handle)
 
     def encode_image(self, images: Union[Image, Iterable[Image]], *, progress: Progress = False, max_bytes: int = 0,
                      max_pixels: int = 0) -> Embeddings:
-        """Pictures to vectors; decoding and the network run on all threads.
+        """Embed pictures. Decoding and the model run on all threads.
 
         Parameters
         ----------
         images
-            One or several of: a path, the content of a file (bytes), pixels (uint8 [h][w][3], RGB), a PIL image.
+            One or several pictures, each a path, the content of a file (bytes), pixels (uint8 [h][w][3], RGB), or a PIL image.
         max_bytes, max_pixels
             Limits on a picture; 0: 256 MiB and 178,956,970 pixels.
 
         Returns
         -------
         Embeddings
-            float32 [n][d], a row for each picture that could be read. ``.failed`` tells which could not and why (and a warning
-            does), ``.index`` [n] which picture each row is of.
+            float32 [n][d], a row for each picture that could be read. ``.failed`` says which could not and why (a warning does, too),
+            and ``.index`` [n] which picture each row belongs to.
         """
         blocks: list[Floats] = []
         indexes: list[NDArray[np.int64]] = []
@@ -159,12 +158,12 @@ class Model:
         return rows[:n], index[:n] + base, failed
 
     def encode_text(self, texts: Union[str, Iterable[str]], *, progress: Progress = False) -> Embeddings:
-        """Captions to vectors.
+        """Embed captions.
 
         Returns
         -------
         Embeddings
-            float32 [n][d]. ``.truncated`` [n] tells which have more tokens than the model reads.
+            float32 [n][d]. ``.truncated`` [n] says which captions have more tokens than the model's context.
         """
         items = [texts] if isinstance(texts, str) else list(texts)
         rows, cut = np.empty((len(items), self.d), np.float32), np.zeros(len(items), np.uint8)
@@ -181,8 +180,8 @@ class Model:
     def encode(self, sentences: Any, batch_size: int = 32, show_progress_bar: Optional[bool] = None, *,
                convert_to_numpy: bool = True, convert_to_tensor: bool = False, normalize_embeddings: bool = True, device: Any = None,
                **_: Any) -> Any:
-        """As ``SentenceTransformer.encode``: strings are texts, PIL images (and arrays) pictures; one gives a vector [d], a list
-        [n][d]. Rows are always of norm 1, and ``batch_size`` and ``device`` are not looked at. A picture that cannot be read is an error."""
+        """Works like ``SentenceTransformer.encode``: strings are texts, PIL images (and arrays) are pictures; a single input gives a
+        vector [d], a list [n][d]. Rows always have norm 1; ``batch_size`` and ``device`` are ignored. A picture that cannot be read is an error."""
         one = isinstance(sentences, str) or _images.is_one(sentences)
         items = [sentences] if one else list(sentences)
         out = np.empty((len(items), self.d), np.float32)
@@ -200,18 +199,18 @@ class Model:
         return result if convert_to_numpy or one else list(result)
 
     def get_sentence_embedding_dimension(self) -> int:
-        """As sentence-transformers has it."""
+        """Same as in sentence-transformers."""
         return self.d
 
     def tokenize(self, texts: Union[str, Sequence[str]]) -> NDArray[np.int32]:
-        """Token ids int32 [n][context], padded as the reference's tokenizer pads."""
+        """Return token ids int32 [n][context], padded as the reference's tokenizer pads."""
         items = [texts] if isinstance(texts, str) else list(texts)
         ids = np.zeros((len(items), int(self.info["context"])), np.int32)
         _core.model_tokens(self._handle, items, ids)
         return ids
 
     def embed_tokens(self, ids: Any) -> Floats:
-        """Token ids [n][context] to unit rows [n][d]."""
+        """Embed token ids [n][context]; returns unit rows [n][d]."""
         a = np.ascontiguousarray(to_numpy(ids), dtype=np.int32)
         if a.ndim != 2 or a.shape[1] != self.info["context"]:
             raise ValueError(f"token ids of shape {list(a.shape)}, want [n][{self.info['context']}]")
@@ -220,14 +219,14 @@ class Model:
         return out
 
     def preprocess(self, image: Image) -> Floats:
-        """A picture to what the image tower eats: float32 [3][R][R]."""
+        """Return the image tower's input for a picture, float32 [3][R][R]."""
         size = int(self.info["image_size"])
         out = np.empty((3, size, size), np.float32)
         _core.model_pixels(self._handle, _images.item_of(image), out)
         return out
 
     def embed_pixels(self, pixels: Any) -> Floats:
-        """Preprocessed pictures [n][3][R][R] to unit rows [n][d]."""
+        """Embed preprocessed pictures [n][3][R][R]; returns unit rows [n][d]."""
         size = int(self.info["image_size"])
         a = np.ascontiguousarray(to_numpy(pixels), dtype=np.float32)
         if a.ndim != 4 or a.shape[1:] != (3, size, size):

@@ -1,10 +1,10 @@
-"""reco in the place of open_clip: code that was written for it runs, on plain CLIP or on the refined one. Needs torch.
+"""A replacement for open_clip: code that was written for it runs on plain CLIP or on the refined model. Needs torch.
 
     from reco import open_clip
     model, _, preprocess = open_clip.create_model_and_transforms("clip/", bank="shop.bank", fusion="fusion.safetensors")
     tokenizer = open_clip.get_tokenizer("clip/")
 
-clip-benchmark takes it through its table of model types:
+clip-benchmark uses it through its table of model types:
 
     reco.open_clip.register()    # then --model_type reco --model clip/ --pretrained bank=shop.bank,fusion=f.safetensors
 """
@@ -23,8 +23,8 @@ _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "pure_bf16": "bf16", "fp16": "auto
 
 
 class Processor:
-    """What turns a picture into pixels (float32 [3][R][R]) and texts into token ids (int64 [n][context]): open_clip's transforms and
-    tokenizer in one, by what it is given."""
+    """Turns a picture into pixels (float32 [3][R][R]) and texts into token ids (int64 [n][context]): open_clip's transforms and
+    tokenizer in one object, which decides by the type of its argument."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -41,14 +41,14 @@ class Processor:
 
 
 class CLIP:
-    """A model with open_clip's methods. Its rows are of norm 1, and, where there are a bank and a layer, refined on the sides that
+    """A model with open_clip's methods. Its rows have norm 1. With a bank and a layer, they are refined on the sides that
     training chose (``refine``: ``"image"``, ``"text"``, ``"both"`` or ``"none"``)."""
 
     def __init__(self, model: Model, bank: Optional[Bank] = None, fusion: Optional[Fusion] = None, refine: str = "auto") -> None:
         import torch
 
         if (bank is None) != (fusion is None):
-            raise ValueError("bank and fusion go together")
+            raise ValueError("want both bank and fusion")
         self.model, self.bank, self.fusion = model, bank, fusion
         self.sides = "none" if fusion is None else fusion.sides if refine == "auto" else refine
         self.context_length = int(model.info["context"])
@@ -63,35 +63,35 @@ class CLIP:
         return torch.from_numpy(x).to(like.device)
 
     def encode_image(self, image: Any, normalize: bool = False) -> Any:
-        """Pixels [n][3][R][R], as the transform gives them, to rows [n][d]."""
+        """Embed pixels [n][3][R][R], as the transform gives them; returns rows [n][d]."""
         return self._finish(self.model.embed_pixels(image.float()), "image", image)
 
     def encode_text(self, text: Any, normalize: bool = False) -> Any:
-        """Token ids [n][context] to rows [n][d]."""
+        """Embed token ids [n][context]; returns rows [n][d]."""
         return self._finish(self.model.embed_tokens(text), "text", text)
 
     def __call__(self, image: Any = None, text: Any = None) -> tuple[Any, Any, Any]:
-        """(image rows or None, text rows or None, the scale of logits)"""
+        """Return (image rows or None, text rows or None, the scale of the logits)."""
         return (None if image is None else self.encode_image(image), None if text is None else self.encode_text(text), self.logit_scale.exp())
 
     forward = __call__
 
     def eval(self) -> "CLIP":
-        """It is frozen."""
+        """Has no effect: the model is frozen."""
         return self
 
     def train(self, mode: bool = True) -> "CLIP":
-        """It is frozen; reco.train learns the layer."""
+        """Has no effect: the model is frozen; reco.train learns the layer."""
         return self
 
     def to(self, *_: Any, **__: Any) -> "CLIP":
-        """It computes on the CPU; rows go to where the inputs are."""
+        """Has no effect on the model, which computes on the CPU; rows are returned on the device of the inputs."""
         return self
 
     cpu = cuda = float = half = bfloat16 = requires_grad_ = to
 
     def parameters(self) -> Iterator[Any]:
-        """One number, for code that asks where the model is."""
+        """Yield one number, for code that asks on which device the model is."""
         yield self.logit_scale
 
 
@@ -99,13 +99,13 @@ def _folder(name: Path, pretrained: Any) -> str:
     for folder in (name, pretrained):
         if folder and os.path.isdir(os.fsdecode(folder).removeprefix("local-dir:")):
             return os.fsdecode(folder).removeprefix("local-dir:")
-    raise ValueError(f"{name!r} is no model folder (reco model pull fetches one)")
+    raise ValueError(f"{name!r} is not a model folder (reco model pull fetches one)")
 
 
 def create_model_and_transforms(model_name: Path, pretrained: Any = None, precision: str = "auto", *, bank: Union[None, Path, Bank] = None,
                                 fusion: Union[None, Path, Fusion] = None, refine: str = "auto", **_: Any) -> tuple[CLIP, Processor, Processor]:
-    """(model, transform, tokenizer). Transform and tokenizer are one object, so that code that takes the third for its transform, as
-    open_clip's order has it, is right, too. ``model_name`` (or ``pretrained``) is a folder; other arguments of open_clip are not looked at."""
+    """Return (model, transform, tokenizer). Transform and tokenizer are one object, so code that uses the third as its transform, in
+    open_clip's order, also works. ``model_name`` (or ``pretrained``) is a folder; other arguments of open_clip are ignored."""
     model = Model(_folder(model_name, pretrained), precision=_PRECISIONS.get(precision, precision))
     memory = bank if bank is None or isinstance(bank, Bank) else Bank(bank)
     layer = fusion if fusion is None or isinstance(fusion, Fusion) else Fusion(fusion, d=model.d)
@@ -114,25 +114,25 @@ def create_model_and_transforms(model_name: Path, pretrained: Any = None, precis
 
 
 def create_model_from_pretrained(model_name: Path, pretrained: Any = None, precision: str = "auto", **options: Any) -> tuple[CLIP, Processor]:
-    """(model, transform)"""
+    """Return (model, transform)."""
     return create_model_and_transforms(model_name, pretrained, precision, **options)[:2]
 
 
 def get_tokenizer(model_name: Path, **_: Any) -> Processor:
-    """The tokenizer of a model folder."""
+    """Return the tokenizer of a model folder."""
     return Processor(Model(_folder(model_name, None), sides="text"))
 
 
 def load_clip(model_name: str, pretrained: str = "", cache_dir: Any = None, device: Any = "cpu", **_: Any) -> tuple[CLIP, Processor, Processor]:
-    """As clip-benchmark loads a model. ``pretrained`` may say ``bank=PATH``, ``fusion=PATH``, ``refine=SIDES`` and ``precision=f32``,
-    with commas between."""
+    """Load a model as clip-benchmark does. ``pretrained`` may give ``bank=PATH``, ``fusion=PATH``, ``refine=SIDES`` and ``precision=f32``,
+    separated by commas."""
     given = dict(part.split("=", 1) for part in pretrained.split(",") if "=" in part) if isinstance(pretrained, str) else {}
     return create_model_and_transforms(model_name, None, given.get("precision", "auto"), bank=given.get("bank"), fusion=given.get("fusion"),
                                        refine=given.get("refine", "auto"))
 
 
 def register(name: str = "reco") -> None:
-    """Enter reco into clip-benchmark's table of model types."""
+    """Add reco to clip-benchmark's table of model types."""
     from clip_benchmark import models
 
     models.TYPE2FUNC[name] = load_clip

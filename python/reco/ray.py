@@ -1,7 +1,7 @@
-"""A bank built by many machines: ``python -m reco.ray build --pairs LIST --out BANK --model DIR --shards N``.
+"""Build a bank on many machines: ``python -m reco.ray build --pairs LIST --out BANK --model DIR --shards N``.
 
-Ray runs the parts (``shard=I, shards=N``) on whatever machines have joined its cluster, and runs those again whose machine died; each goes on
-from its last commit. Then the parts are merged. All machines see the same files under the same names.
+Ray runs the parts (``shard=I, shards=N``) on the machines of its cluster, and runs a part again if its machine died; it then continues
+from its last commit. At the end the parts are merged. All machines see the same files under the same names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .model import Model
 try:
     import ray
 except ImportError as error:
-    raise ImportError("reco.ray takes Ray: pip install 'reco[ray]'") from error
+    raise ImportError("reco.ray needs Ray: pip install 'reco[ray]'") from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -31,7 +31,7 @@ def _model(path: str, precision: str) -> Model:
 
 def _part(folder: str, shard: int, shards: int, source: dict[str, Any], model: Optional[str], precision: str, threads: int,
           options: dict[str, Any]) -> dict[str, Any]:
-    """On some machine: the part as a bank of its own. Run again, it goes on."""
+    """Build one part as a bank of its own, on some machine. If it is run again, it continues."""
     os.chdir(folder)  # that pictures with relative names are found, as they are here
     set_threads(threads)
     encoder = _model(model, precision) if model is not None else None
@@ -48,17 +48,17 @@ def build(out: str, *, shards: int, model: Optional[str] = None, pairs: Optional
     Parameters
     ----------
     out
-        The bank to make; nothing is there until it is whole.
+        The bank to create; it appears once it is complete.
     shards
-        Parts, several for each machine, so that a slow one does fewer.
+        Number of parts, several for each machine, so that a slow one does fewer.
     pairs, tars, embeddings, model, precision, options
-        As of :meth:`reco.Bank.build`; paths, which every machine sees under the same name.
+        As in :meth:`reco.Bank.build`; paths must be the same on every machine.
     parts
-        A folder for the parts, on the same file system as ``out`` (default: ``OUT.parts``). It is removed at the end, unless ``keep_parts``.
+        A folder for the parts, on the same file system as ``out`` (default: ``OUT.parts``). It is removed at the end, unless ``keep_parts`` is set.
     threads
-        Of each part; as many processors are asked of the cluster.
+        Threads of each part; the cluster reserves as many processors for it.
     retries
-        How often a part whose machine died is begun again, -1: for ever.
+        How often a part is started again if its machine died; -1: without limit.
     """
     given = {name: value for name, value in (("pairs", pairs), ("tars", tars), ("embeddings", embeddings)) if value is not None}
     if len(given) != 1:
@@ -70,7 +70,7 @@ def build(out: str, *, shards: int, model: Optional[str] = None, pairs: Optional
     names = [os.path.join(folder, f"{i}-of-{shards}") for i in range(1, shards + 1)]
     there = os.path.exists(os.path.join(out, "bank.sqlite"))
     if there and not os.path.isdir(folder):
-        raise errors.Exists(f"{out}: is a bank already")
+        raise errors.Exists(f"{out}: is already a bank")
     if not there:
         os.makedirs(folder, exist_ok=True)
         task = ray.remote(max_retries=retries, retry_exceptions=[errors.Busy], num_cpus=threads)(_part)
