@@ -46,17 +46,17 @@ static void check(args *a, struct argp_state *state)
     bool build = strcmp(verb, "build") == 0;
     bool update = strcmp(verb, "update") == 0;
     if (!build && !update && strcmp(verb, "add") != 0)
-        argp_error(state, "want: bank build, add, update, delete, undelete, list, get, export, index, "
-                          "info, compact, merge or verify");
+        argp_error(state, "want bank build, add, update, delete, undelete, list, get, export, index, info, "
+                          "compact, merge or verify");
     cli_need(state, a->out, build ? "--out" : "BANK");
     if ((a->pairs != NULL) + (a->embeddings != NULL) + (a->ntars > 0) != 1)
         argp_error(state, "want one of --pairs, --tars and --embeddings");
-    if (update && !a->pairs) argp_error(state, "update goes with --pairs");
-    if (update && a->ingest.dedup > 0) argp_error(state, "update goes without --dedup");
-    if (a->ingest.shard.of && update) argp_error(state, "--shard goes with build and add");
-    if (a->key && !update) argp_error(state, "--key goes with update");
+    if (update && !a->pairs) argp_error(state, "update needs --pairs");
+    if (update && a->ingest.dedup > 0) argp_error(state, "update takes no --dedup");
+    if (a->ingest.shard.of && update) argp_error(state, "--shard is for build and add");
+    if (a->key && !update) argp_error(state, "--key is for update");
     if (a->pairs || a->ntars) cli_need(state, a->model, "--model");
-    if (a->ingest.encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
+    if (a->ingest.encoder && !a->embeddings) argp_error(state, "--encoder needs --embeddings");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -143,7 +143,8 @@ static const struct argp_option options[] = {
      "Drop pairs whose picture has at least this cosine to one already in the bank", 3},
     {"several-captions", KEY_SEVERAL, NULL, 0,
      "Allow several captions per picture (default: a second caption is a bad row)", 3},
-    {"batch", KEY_BATCH, "N", 0, "Number of pictures in flight (default: 64, or 16 per thread)", 3},
+    {"batch", KEY_BATCH, "N", 0, "Number of pictures processed at a time (default: 64, or 16 per thread)",
+     3},
     {"commit", KEY_COMMIT, "N", 0,
      "Commit to the bank every N rows (default: 2048; with --embeddings, 65536)", 3},
     {0},

@@ -71,7 +71,7 @@ static void check(const args *a, struct argp_state *state)
     if (embeds) cli_need(state, a->model, "--model");
     if (a->nnear && !a->has_least) argp_error(state, "--min-similarity is missing");
     if (!a->nnear && a->has_least)
-        argp_error(state, "--min-similarity goes with --near-image, --near-text or --near");
+        argp_error(state, "--min-similarity needs --near-image, --near-text or --near");
     bool any = a->nids || a->nuris || a->ids_file || a->uris_file || a->where || a->nnear || a->all;
     if (!any && a->back) argp_error(state, "want --id, --uri, --ids, --uris, --where or --all");
     if (!any)
@@ -241,8 +241,8 @@ static void report_back(cli *c, const args *a, const reco_delete_result *r, cons
                             (json_int_t)r->doubles, "double_ids", ids));
         return;
     }
-    printf("%llu row%s %s, %llu not there\n", (unsigned long long)r->rows, cli_s(r->rows),
-           a->dry ? "would come back" : "undeleted", (unsigned long long)r->missing);
+    printf("%llu row%s %s, %llu not found\n", (unsigned long long)r->rows, cli_s(r->rows),
+           a->dry ? "would be restored" : "undeleted", (unsigned long long)r->missing);
     if (r->doubles)
         cli_error("warning: %llu row%s stay%s deleted, since the bank holds the same picture and caption "
                   "again, such as id %lld",
@@ -256,7 +256,7 @@ static void report(cli *c, const args *a, const reco_delete_result *r)
         cli_print(json_pack("{s:I, s:I}", a->dry ? "would_delete" : "deleted", (json_int_t)r->rows,
                             "missing", (json_int_t)r->missing));
     else
-        printf("%llu row%s %s, %llu not there\n", (unsigned long long)r->rows, cli_s(r->rows),
+        printf("%llu row%s %s, %llu not found\n", (unsigned long long)r->rows, cli_s(r->rows),
                a->dry ? "would be deleted" : "deleted", (unsigned long long)r->missing);
 }
 
@@ -294,9 +294,8 @@ static reco_status run(cli *c, args *a)
     free(sides);
     cli_clear_bar(c);
     if (status == RECO_E_ARG && r.doubts && !a->yes)
-        cli_error(
-            "nothing was deleted, since the condition compares a text with a number: look with --dry-run, "
-            "delete all the same with --yes");
+        cli_error("nothing was deleted, since the condition compares a text with a number: check with "
+                  "--dry-run, or delete anyway with --yes");
     if (status == RECO_OK && a->back) report_back(c, a, &r, doubles);
     if (status == RECO_OK && !a->back) report(c, a, &r);
     return status;

@@ -36,9 +36,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->lists.recall = (float)cli_number(state, "--recall", arg, 0.5, 1);
         return 0;
     case ARGP_KEY_END:
-        if (a->has_scan && a->has_lists) argp_error(state, "--scan and --lists don't go together");
+        if (a->has_scan && a->has_lists) argp_error(state, "--scan and --lists cannot be used together");
         if (a->has_recall && (!a->has_lists || a->lists.kind == RECO_LISTS_NONE))
-            argp_error(state, "--recall goes with --lists auto or N");
+            argp_error(state, "--recall needs --lists auto or N");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -80,7 +80,7 @@ static reco_status make_lists(cli *c, const args *a)
         return RECO_OK;
     }
     if (r.cells == 0 && !c->json)
-        cli_say("%s is small: looking at all of its rows is as fast (--lists N makes lists all the same)",
+        cli_say("%s is small: searching all of its rows is as fast (--lists N makes lists anyway)",
                 c->bank);
     reco_bank *bank;
     status = reco_bank_open(c->ctx, &bank, c->bank);

@@ -112,9 +112,8 @@ int cmd_bank_info(int argc, char **argv)
         if (!i.shards) printf("database     %llu bytes\n", (unsigned long long)i.database_bytes);
         cli_say("encoder      %s %s", *i.encoder ? i.encoder : "not recorded", i.fingerprint);
         printf("format       %d%s\n", i.format,
-               i.complete
-                   ? ""
-                   : ", unfinished: run the same build again (where its source has changed, add that)");
+               i.complete ? ""
+                          : ", unfinished: run the same build again (if its source has changed, use add)");
         if (a.recall) say_recall(recall);
     }
     if (!c.json) cli_print_recall(bank);

@@ -31,7 +31,8 @@ static void set_since(args *a, struct argp_state *state, const char *text)
     for (size_t i = 0; i < n && fits; i++)
         fits = pattern[i] == '0' ? isdigit((unsigned char)text[i]) != 0 : pattern[i] == text[i];
     if (!fits)
-        argp_error(state, "--since is \"%s\", want an id or a time as 2026-01-31 or 2026-01-31T12:00:00Z",
+        argp_error(state,
+                   "--since is \"%s\", want an id or a time such as 2026-01-31 or 2026-01-31T12:00:00Z",
                    text);
     a->since = text;
 }
@@ -45,7 +46,7 @@ static reco_status find_since(const args *a, const char *bank, int64_t *from)
     if (!a->since) return RECO_OK;
     if (asprintf(&path, "%s/audit.jsonl", bank) < 0) return RECO_E_NOMEM;
     FILE *in = fopen(path, "r");
-    if (!in) cli_error("%s: %s; --since an id needs no audit", path, strerror(errno));
+    if (!in) cli_error("%s: %s; --since with an id needs no audit", path, strerror(errno));
     while (in && getline(&line, &room, in) >= 0) {
         json_t *entry = json_loads(line, 0, NULL); /* half a line is what a crash may have left */
         const char *time = json_string_value(json_object_get(entry, "time")),

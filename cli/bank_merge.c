@@ -65,11 +65,10 @@ static void tell(const cli *c, const args *a, const reco_merge_result *r)
             "linked", (json_int_t)r->linked, "copied", (json_int_t)r->copied, "rewritten",
             (json_int_t)r->rewritten, "vector_bytes", (json_int_t)r->bytes, "already", r->already));
     else if (r->already)
-        cli_say("%s has been merged before: %lld row%s", a->out, (long long)r->rows,
-                cli_s((uint64_t)r->rows));
+        cli_say("%s was merged before: %lld row%s", a->out, (long long)r->rows, cli_s((uint64_t)r->rows));
     else
-        cli_say("%lld row%s of %zu bank%s in %s, %lld there already, %lld replaced, %lld skipped, %lld "
-                "deleted left out; %zu vector file%s linked, %zu copied, %zu written anew",
+        cli_say("%lld row%s of %zu bank%s in %s, %lld already there, %lld replaced, %lld skipped, %lld "
+                "deleted left out; %zu vector file%s linked, %zu copied, %zu rewritten",
                 (long long)r->rows, cli_s((uint64_t)r->rows), a->n, cli_s(a->n), a->out,
                 (long long)r->duplicates, (long long)r->replaced, (long long)r->refused,
                 (long long)r->deleted, r->linked, cli_s(r->linked), r->copied, r->rewritten);

@@ -33,7 +33,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         cli_need(state, a->nimages || a->z.images ? a : NULL, "IMAGE");
-        if (a->nimages && a->z.images) argp_error(state, "--images goes without IMAGE");
+        if (a->nimages && a->z.images) argp_error(state, "--images cannot be used with IMAGE");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -356,9 +356,9 @@ int cli_truncated(cli *c, const reco_model *model, uint64_t texts, const char *w
 {
     if (!texts) return 0;
     cli_clear_bar(c);
-    fprintf(stderr, "reco: warning: %llu %s%s longer than the model's context of %zu tokens, and cut\n",
-            (unsigned long long)texts, what, texts == 1 ? " is" : "s are",
-            reco_model_get_info(model)->context);
+    fprintf(
+        stderr, "reco: warning: %llu %s%s longer than the model's context of %zu tokens, and truncated\n",
+        (unsigned long long)texts, what, texts == 1 ? " is" : "s are", reco_model_get_info(model)->context);
     return c->strict ? 1 : 0;
 }
 
@@ -373,7 +373,7 @@ void cli_repaired(cli *c, uint64_t captions)
 {
     if (!captions) return;
     cli_clear_bar(c);
-    fprintf(stderr, "reco: warning: %llu caption%s not UTF-8, embedded with U+FFFD for what was wrong\n",
+    fprintf(stderr, "reco: warning: %llu caption%s not UTF-8, embedded with U+FFFD for the invalid bytes\n",
             (unsigned long long)captions, captions == 1 ? " is" : "s are");
 }
 

@@ -54,7 +54,8 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0, "Folder for img_emb/, text_emb/ and metadata/", 1},
     {"dtype", KEY_DTYPE, "TYPE", 0, "float16 (default) or float32", 2},
     {"shard", KEY_SHARD, "I/N", 0, CLI_SHARD_HELP, 2},
-    {"batch", KEY_BATCH, "N", 0, "Number of pictures in flight (default: 64, or 16 per thread)", 2},
+    {"batch", KEY_BATCH, "N", 0, "Number of pictures processed at a time (default: 64, or 16 per thread)",
+     2},
     {0},
 };
 static const struct argp_child children[] = {
@@ -111,11 +112,11 @@ int cmd_embed(int argc, char **argv)
                     result.seconds, result.seconds > 0 ? (double)now / result.seconds : 0,
                     (unsigned long long)result.failures, a.out);
             if (result.others || result.hidden)
-                printf("%llu other file%s, %llu hidden, not looked at\n", (unsigned long long)result.others,
+                printf("%llu other file%s, %llu hidden, all ignored\n", (unsigned long long)result.others,
                        cli_s(result.others), (unsigned long long)result.hidden);
             if (result.resumed)
-                printf("(%llu input%s done by a run that was cut off)\n",
-                       (unsigned long long)result.resumed, result.resumed == 1 ? " was" : "s were");
+                printf("(%llu input%s done by an interrupted run)\n", (unsigned long long)result.resumed,
+                       result.resumed == 1 ? " was" : "s were");
         }
     }
     reco_model_close(model);

@@ -33,23 +33,22 @@ static bool several(const eval_args *a)
 
 static void check(eval_args *a, struct argp_state *state)
 {
-    if (!a->explain != !a->page) argp_error(state, "--explain and --page go together");
+    if (!a->explain != !a->page) argp_error(state, "--explain and --page must be used together");
     if (a->embeddings && a->z.images) argp_error(state, "want one of --embeddings and --images");
     if (!a->embeddings && !a->labels == !a->z.images)
         argp_error(state, "want one of --labels and --images, or --embeddings");
-    if (a->retrieval && !a->embeddings) argp_error(state, "--retrieval goes with --embeddings");
-    if (a->class_embeddings && !a->embeddings)
-        argp_error(state, "--class-embeddings goes with --embeddings");
+    if (a->retrieval && !a->embeddings) argp_error(state, "--retrieval needs --embeddings");
+    if (a->class_embeddings && !a->embeddings) argp_error(state, "--class-embeddings needs --embeddings");
     if (a->joint && (!a->embeddings || a->dataset || a->retrieval))
-        argp_error(state, "--joint goes with --embeddings and classes");
+        argp_error(state, "--joint needs --embeddings and classes");
     if (a->dataset) cli_need(state, a->z.model_dir, "--model");
     if (a->dataset && (a->labels || a->class_embeddings || a->groups))
         argp_error(state, "--dataset has its own labels and classes, and no groups");
     if (a->cache && a->no_cache) argp_error(state, "want one of --cache and --no-cache");
-    if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
+    if (a->encoder && !a->embeddings) argp_error(state, "--encoder needs --embeddings");
     if (a->retrieval && (a->labels || a->z.class_file || a->class_embeddings))
         argp_error(state, "--retrieval ranks captions, and takes no classes or labels");
-    if (a->groups && a->z.images) argp_error(state, "--groups goes with --embeddings or --labels");
+    if (a->groups && a->z.images) argp_error(state, "--groups needs --embeddings or --labels");
     if (several(a)) a->controls = true;
     if ((a->details || a->page || a->classifier) && (a->controls || a->retrieval))
         argp_error(state, "--details, --explain and --save-classifier need a single run among classes");

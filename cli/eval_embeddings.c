@@ -92,7 +92,7 @@ static reco_status embedded_classes(cli *c, eval_args *a, source *s, eval_questi
     if (!set->rows[RECO_TEXT]) return want(a->class_embeddings, "has no text_emb");
     if (n != set->total) return want(a->class_embeddings, "a class is zero or not finite");
     if (set->d != a->z.among.d) {
-        cli_error("%s: embeddings of %zu, those of %s are of %zu", a->class_embeddings, set->d,
+        cli_error("%s: embeddings of width %zu, those of %s have width %zu", a->class_embeddings, set->d,
                   a->embeddings, a->z.among.d);
         return RECO_E_MISMATCH;
     }
@@ -157,7 +157,7 @@ static reco_status named_classes(cli *c, eval_args *a)
     reco_status status = reco_class_list_read(c->ctx, &z->list, z->class_file);
     if (status == RECO_OK) status = zero_shot_settle(c, z, z->merge);
     if (status == RECO_OK && d != z->among.d) {
-        cli_error("%s: embeddings of %zu, the model makes %zu", a->embeddings, z->among.d, d);
+        cli_error("%s: embeddings of width %zu, the model makes %zu", a->embeddings, z->among.d, d);
         status = RECO_E_MISMATCH;
     }
     return status == RECO_OK ? zero_shot_templates(c, z) : status;
@@ -218,7 +218,7 @@ static void report(cli *c, const eval_args *a, const reco_query_set *set, size_t
 {
     const char *name = set->values[RECO_QUERY_IMAGE][i];
     char *reason = NULL;
-    if (label && asprintf(&reason, "label \"%s\" is no class, the nearest is \"%s\"", label,
+    if (label && asprintf(&reason, "label \"%s\" is not a class, the nearest is \"%s\"", label,
                           reco_class_list_nearest(a->z.list, label)) < 0)
         reason = NULL;
     if (reason) reco_text_clean(reason);
@@ -268,7 +268,7 @@ static reco_status load_classes(cli *c, eval_args *a, source *s, eval_question *
         status = named_classes(c, a);
     else if (a->z.class_file)
         status = want(a->z.class_file,
-                      "names alone are no embeddings; want --class-embeddings, or --model to embed them");
+                      "names alone are not embeddings; want --class-embeddings, or --model to embed them");
     else if (s->pictures.rows[RECO_TEXT])
         status = caption_classes(c, a, s, q);
     else

@@ -75,12 +75,12 @@ static void report(cli *c, const eval_args *a, const eval_work *w, size_t i, uin
     if (bad)
         n = asprintf(&reason, "%s:%llu: %s", a->labels, (unsigned long long)line, w->reasons[i]);
     else if (!near)
-        n = asprintf(&reason, "%s: lies in no class folder", w->images[i]);
+        n = asprintf(&reason, "%s: is not in the folder of a class", w->images[i]);
     else if (line)
-        n = asprintf(&reason, "%s:%llu: label \"%s\" of %s is no class, the nearest is \"%s\"", a->labels,
-                     (unsigned long long)line, w->names[i], w->images[i], near);
+        n = asprintf(&reason, "%s:%llu: label \"%s\" of %s is not a class, the nearest is \"%s\"",
+                     a->labels, (unsigned long long)line, w->names[i], w->images[i], near);
     else
-        n = asprintf(&reason, "%s: its folder \"%s\" is no class, the nearest is \"%s\"", w->images[i],
+        n = asprintf(&reason, "%s: its folder \"%s\" is not a class, the nearest is \"%s\"", w->images[i],
                      w->names[i], near);
     if (n < 0) return;
     reco_text_clean(reason);

@@ -243,7 +243,7 @@ static reco_status check_width(cli *c, const eval_args *a)
         size_t d = reco_bank_get_info(bank)->d;
         reco_bank_close(bank);
         if (d == a->z.among.d) continue;
-        cli_error("%s: embeddings of %zu, the bank holds vectors of %zu",
+        cli_error("%s: embeddings of width %zu, the bank has vectors of width %zu",
                   a->embeddings ? a->embeddings : a->z.banks[b], a->z.among.d, d);
         return RECO_E_MISMATCH;
     }

@@ -272,8 +272,8 @@ static void print_text(const eval_args *a, const eval_question *q, const eval_ru
     }
     printf("\n%-*s", t.width, "");
     for (int f = 0; f < figures(q); f++) printf(" %11s", (q->retrieval ? pair_heads : class_heads)[f]);
-    puts(q->retrieval ? "  to CLIP, i2t@1 and t2i@1, with 95 % intervals"
-                      : "  to CLIP, acc@1, with its 95 % interval");
+    puts(q->retrieval ? "  i2t@1 and t2i@1 minus CLIP's, with 95 % intervals"
+                      : "  acc@1 minus CLIP's, with its 95 % interval");
     print_method(&t, "CLIP", &r->clip, NULL);
     if (r->n == 1) {
         if (r->runs[0].mixture.scale[0] > 0) print_method(&t, "cosines", &r->runs[0].cosines, NULL);

@@ -46,7 +46,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (a->z.images)
             argp_error(state, "--images is not an option here: give the pictures as arguments");
         for (size_t i = 0; i < a->n && a->z.class_file; i++)
-            if (a->questions[i].own == RECO_TEXT) argp_error(state, "--text goes without --classes");
+            if (a->questions[i].own == RECO_TEXT) argp_error(state, "--text cannot be used with --classes");
         if (!a->common->json) cli_need(state, a->out, "--out");
         return 0;
     default:

@@ -11,7 +11,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     (void)arg;
     if (key != ARGP_KEY_ARG && key != ARGP_KEY_END) return ARGP_ERR_UNKNOWN;
-    argp_error(state, "want: model info, check or pull");
+    argp_error(state, "want model info, check or pull");
     return 0;
 }
 

@@ -46,7 +46,8 @@ static const struct argp_option options[] = {
     {"images", KEY_IMAGES, "DIR|LIST", 0, "A folder of pictures, or a file of paths, one per line", 1},
     {"texts", KEY_TEXTS, "FILE", 0, "A file of captions, one per line", 1},
     {"out", KEY_OUT, "DIR", 0, "Folder for pixels.npy, image.npy, ids.npy, text.npy and check.json", 1},
-    {"batch", KEY_BATCH, "N", 0, "Number of pictures in flight (default: 64, or 16 per thread)", 2},
+    {"batch", KEY_BATCH, "N", 0, "Number of pictures processed at a time (default: 64, or 16 per thread)",
+     2},
     {0},
 };
 static const struct argp_child children[] = {

@@ -49,16 +49,16 @@ static const struct argp_option options[] = {
     {0},
 };
 static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
-static const struct argp argp = {options,
-                                 parse,
-                                 "NAME",
-                                 "Download download a model folder from a hub with the Hugging Face API: "
-                                 "$HF_ENDPOINT, else https://huggingface.co. $HF_TOKEN is sent if it is "
-                                 "set. An interrupted download resumes when the command is run again.\v"
-                                 "Example:\n  reco model pull openai/clip-vit-base-patch32 --out clip/",
-                                 children,
-                                 NULL,
-                                 NULL};
+static const struct argp argp = {
+    options,
+    parse,
+    "NAME",
+    "Download a model folder from a hub with the Hugging Face API: $HF_ENDPOINT, else "
+    "https://huggingface.co. $HF_TOKEN is sent if it is set. An interrupted download resumes when the "
+    "command is run again.\vExample:\n  reco model pull openai/clip-vit-base-patch32 --out clip/",
+    children,
+    NULL,
+    NULL};
 
 static const char *environment(const char *name)
 {
@@ -94,7 +94,7 @@ int cmd_model_pull(int argc, char **argv)
                                 (json_int_t)r.bytes, "received", (json_int_t)r.received, "resumed",
                                 (json_int_t)r.resumed, "already", r.already, "seconds", r.seconds));
         else if (r.already)
-            cli_say("%s is in %s already, at %.12s", a.name, a.out, r.commit);
+            cli_say("%s is already in %s, at %.12s", a.name, a.out, r.commit);
         else
             cli_say("%zu file%s of %s, %.1f MB (%.1f MB fetched in %.1f s), %zu checked by %s, in %s",
                     r.files, cli_s(r.files), a.name, (double)r.bytes / 1e6, (double)r.received / 1e6,

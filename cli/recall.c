@@ -58,11 +58,11 @@ void cli_print_recall(const reco_bank *bank)
         for (int asked = 0; asked < 2; asked++) {
             reco_recall_point points[32];
             size_t n = reco_bank_recall_table(bank, (reco_side)side, (reco_asked)(asked + 1), points, 32);
-            printf("  %s asks %ss%*s recall  cells  rows\n", sides[asked], sides[side],
+            printf("  %s searches %ss%*s recall  cells  rows\n", sides[asked], sides[side],
                    asked == side ? 3 : 2, "");
             for (size_t i = 0; i < n; i++)
                 if (points[i].recall >= 0.8999f)
-                    printf("                      %6.4f %6.0f %4.1f %%\n", (double)points[i].recall,
+                    printf("                          %6.4f %6.0f %4.1f %%\n", (double)points[i].recall,
                            (double)points[i].cells, 100 * (double)points[i].rows);
         }
 }
@@ -70,5 +70,5 @@ void cli_print_recall(const reco_bank *bank)
 void cli_say_recall(const cli *c, double recall)
 {
     if (c->quiet || recall >= 1) return;
-    fprintf(stderr, "searching lists at recall %g (--exact looks at all rows)\n", recall);
+    fprintf(stderr, "searching lists at recall %g (--exact searches all rows)\n", recall);
 }

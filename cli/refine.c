@@ -92,7 +92,7 @@ static const struct argp_option options[] = {
      "of twice the width; inner products are A v.t + (1-A) v'.t' (default: the A that training chose)",
      2},
     {"k", 'k', "K", 0, "Number of neighbours (default: the layer's own)", 2},
-    {"min-similarity", KEY_MIN, "S", 0, "Ignore neighbours of smaller cosine", 2},
+    {"min-similarity", KEY_MIN, "S", 0, "Ignore neighbours with a smaller cosine", 2},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "The encoder of the embeddings, as a name or a model folder, if no reco.json names it", 2},
     {"where", KEY_WHERE, "SQL", 0,

@@ -36,13 +36,13 @@ static void check(cli_search *a, struct argp_state *state)
     for (size_t i = 0; i < a->n; i++) embeds |= a->queries[i].kind != QUERY_ROW;
     cli_need(state, a->bank, "--bank");
     if (a->file) {
-        if (a->n) argp_error(state, "--queries goes without --image, --text and --near");
+        if (a->n) argp_error(state, "--queries cannot be used with --image, --text or --near");
         if (a->in < 0) argp_error(state, "--side is missing");
         cli_need(state, a->out, "--out");
     }
     if (a->n == 0 && !a->file) argp_error(state, "want --image, --text, --near or --queries");
     if (!a->file && (a->out || a->encoder || a->own >= 0))
-        argp_error(state, "%s goes with --queries",
+        argp_error(state, "%s needs --queries",
                    a->out       ? "--out"
                    : a->encoder ? "--encoder"
                                 : "--query-side");
@@ -130,7 +130,7 @@ static const struct argp_option options[] = {
     {"where", KEY_WHERE, "SQL", 0, "Only rows that satisfy this condition on id, caption, uri and meta", 2},
     {"in", KEY_IN, "image|text", 0, "Search the pictures or the captions (default: the query's own side)",
      2},
-    {"min-similarity", KEY_MIN, "S", 0, "Only rows of at least this cosine", 2},
+    {"min-similarity", KEY_MIN, "S", 0, "Only rows with at least this cosine", 2},
     {"fusion", KEY_FUSION, "FILE|NAME", 0, "Refine the query with this layer first", 2},
     {"refine", KEY_REFINE, "SIDES", 0,
      "Sides to refine: image, text, both, none or auto (default: auto, as training chose)", 2},
@@ -138,7 +138,7 @@ static const struct argp_option options[] = {
     {"queries", KEY_QUERIES, "NPY", 0, "Embeddings to search with, [n][d]; no model is needed", 3},
     {"side", KEY_SIDE, "image|text", 0, "Search the pictures or the captions (with --queries)", 3},
     {"query-side", KEY_OWN, "image|text", 0,
-     "The side that the embeddings are of (with --queries and --fusion; default: that of --side)", 3},
+     "The side of the embeddings (with --queries and --fusion; default: that of --side)", 3},
     {"encoder", KEY_ENCODER, "NAME|DIR", 0,
      "The encoder of the embeddings, as a name or a model folder, if no reco.json names it (with "
      "--queries)",

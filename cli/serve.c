@@ -131,8 +131,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"config", KEY_CONFIG, "FILE.toml", 0,
-     "File of options by their names here, as bank = [\"a.bank\"]; options on the command line take "
-     "precedence",
+     "File of options under their names here, such as bank = [\"a.bank\"]; options on the command line "
+     "take precedence",
      1},
     {"model", KEY_MODEL, "DIR", 0, "Model folder; without one, queries must be vectors or rows", 1},
     {"bank", KEY_BANK, "BANK", 0, "A bank to serve (may be given again; the first is the default)", 1},

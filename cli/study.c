@@ -168,7 +168,7 @@ static reco_status run(cli *c, const args *a, reco_study *study, reco_study_resu
     else {
         study_text(study, stdout);
         putchar('\n');
-        cli_say("%zu cells, %zu of them there before; %zu layers trained; %.0f s; %s/index.html",
+        cli_say("%zu cells, %zu of them from earlier runs; %zu layers trained; %.0f s; %s/index.html",
                 result->cells, result->reused, result->trained, result->seconds, a->out);
     }
     return RECO_OK;

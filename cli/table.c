@@ -79,7 +79,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
          KEY_QUOTE,                                                                                        \
          "yes|no|auto",                                                                                    \
          0,                                                                                                \
-         "Whether quotes around a field are part of the format (default: yes in a CSV file; found from "   \
+         "Whether quotes around a field delimit it (default: yes in a CSV file; found from "               \
          "the content in a TSV file)",                                                                     \
          2},                                                                                               \
         {"max-lines", KEY_MAX_LINES, "N", 0, "Most lines that a record may span (default: 100)", 2},       \

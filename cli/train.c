@@ -79,7 +79,7 @@ static void check(const args *a, struct argp_state *state)
     if (a->val_pairs && a->val_embeddings)
         argp_error(state, "want one of --val-pairs and --val-embeddings, or none");
     if (a->pairs || a->val_pairs) cli_need(state, a->model, "--model");
-    if (a->encoder && !a->embeddings) argp_error(state, "--encoder goes with --embeddings");
+    if (a->encoder && !a->embeddings) argp_error(state, "--encoder needs --embeddings");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -237,7 +237,7 @@ static const struct argp_option options[] = {
      "Treat a neighbour as the pair itself, and drop it, if the cosine of their pictures exceeds S "
      "(default: 0.999)",
      2},
-    {"min-similarity", KEY_MIN, "S", 0, "Ignore neighbours of smaller cosine", 2},
+    {"min-similarity", KEY_MIN, "S", 0, "Ignore neighbours with a smaller cosine", 2},
     {"neighbour-dropout", KEY_DROPOUT, "P", 0,
      "Probability of training a pair with fewer neighbours than it has", 2},
     {"batch", KEY_BATCH, "B", 0, "Pairs per step (default: relational 256, transformer 512)", 3},
@@ -331,8 +331,8 @@ static reco_status load_pairs(cli *c, const args *a, const reco_model *model, co
     }
     free(cache);
     if (status == RECO_OK && set->n && set->d != reco_bank_get_info(bank)->d) {
-        cli_error("%s: embeddings of %zu, the bank holds %zu", embeddings ? embeddings : pairs, set->d,
-                  reco_bank_get_info(bank)->d);
+        cli_error("%s: embeddings of width %zu, the bank has vectors of width %zu",
+                  embeddings ? embeddings : pairs, set->d, reco_bank_get_info(bank)->d);
         status = RECO_E_MISMATCH;
     }
     return status;

@@ -58,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'k':
         z->memory.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
-        if (z->nks == ZERO_SHOT_MOST) argp_error(state, "want at most %d of -k", ZERO_SHOT_MOST);
+        if (z->nks == ZERO_SHOT_MOST) argp_error(state, "want at most %d values of -k", ZERO_SHOT_MOST);
         z->ks[z->nks++] = z->memory.k;
         return 0;
     case ARGP_KEY_INIT:

@@ -304,12 +304,12 @@ static reco_status explain(transfer *t, CURLcode code, const char *detail)
     if (t->refused) return reco_fail(t->ctx, RECO_E_ARG, "%s: resolves to a private address", t->path);
     if (t->stalled) code = CURLE_OPERATION_TIMEDOUT;
     if (code == CURLE_OPERATION_TIMEDOUT && t->f->guard.on)
-        return reco_fail(t->ctx, RECO_E_IO, "%s: did not come in time", t->path);
+        return reco_fail(t->ctx, RECO_E_IO, "%s: did not arrive in time", t->path);
     t->answer->cut = code == CURLE_OPERATION_TIMEDOUT || code == CURLE_PARTIAL_FILE ||
                      code == CURLE_RECV_ERROR || code == CURLE_HTTP2_STREAM || code == CURLE_HTTP2 ||
                      code == CURLE_GOT_NOTHING;
     if (code == CURLE_OPERATION_TIMEDOUT)
-        return reco_fail(t->ctx, RECO_E_IO, "%s: nothing came for %u seconds", t->path, t->f->stall);
+        return reco_fail(t->ctx, RECO_E_IO, "%s: no data for %u seconds", t->path, t->f->stall);
     if (code == CURLE_PARTIAL_FILE)
         return reco_fail(t->ctx, RECO_E_IO, "%s: the connection was cut after %llu bytes", t->path,
                          (unsigned long long)(t->answer->from + t->answer->bytes));
@@ -358,8 +358,8 @@ static reco_status guard(transfer *t, const char *url)
     const reco_fetch_guard *g = &t->f->guard;
     double left = g->until - reco_now();
     if (!is_allowed(g, url))
-        return reco_fail(t->ctx, RECO_E_ARG, "%.200s: its host is not one that may be fetched from", url);
-    if (left <= 0) return reco_fail(t->ctx, RECO_E_IO, "%s: did not come in time", t->path);
+        return reco_fail(t->ctx, RECO_E_ARG, "%.200s: fetching from its host is not allowed", url);
+    if (left <= 0) return reco_fail(t->ctx, RECO_E_IO, "%s: did not arrive in time", t->path);
     curl_easy_setopt(t->f->curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(t->f->curl, CURLOPT_OPENSOCKETDATA, t);
     curl_easy_setopt(t->f->curl, CURLOPT_TIMEOUT_MS, (long)(1000 * left) + 1);

@@ -97,8 +97,9 @@ static reco_status begin(void *user, const reco_fetch_answer *a)
     download *d = user;
     reco_pull *p = d->p;
     if (*a->commit && *p->result->commit && strcmp(a->commit, p->result->commit) != 0)
-        return reco_fail(p->ctx, RECO_E_MISMATCH, "%s: %s moved from %.12s to %.12s meanwhile; pull again",
-                         p->name, p->revision, p->result->commit, a->commit);
+        return reco_fail(p->ctx, RECO_E_MISMATCH,
+                         "%s: %s moved from %.12s to %.12s during the pull; pull again", p->name,
+                         p->revision, p->result->commit, a->commit);
     if (a->from) {
         p->result->resumed += d->held;
         return RECO_OK;

@@ -106,8 +106,8 @@ static reco_status shards(reco_pull *p, const char *index,
         if (!known || strchr(name, '/') || name[0] == '.' || n < 12 ||
             strcmp(name + n - 12, ".safetensors") != 0)
             RECO_GO(reco_fail(p->ctx, RECO_E_FORMAT,
-                              "%s: %s: a shard is \"%s\", want a .safetensors of the hub's", p->name, index,
-                              shown));
+                              "%s: %s: a shard is \"%s\", want a .safetensors file of the hub", p->name,
+                              index, shown));
         RECO_GO(get(p, known, true));
     }
 out:
@@ -137,7 +137,7 @@ reco_status reco_pull_choose(reco_pull *p, reco_status (*get)(reco_pull *p, cons
     if (!hugging_face && !open_clip) hugging_face = true;
     const char *file = find(p, weights[hugging_face][0]), *index = find(p, weights[hugging_face][1]);
     if (!file && !index)
-        return reco_fail(p->ctx, RECO_E_UNSUPPORTED, "%s: no %s there; reco reads safetensors alone",
+        return reco_fail(p->ctx, RECO_E_UNSUPPORTED, "%s: the hub has no %s; reco reads only safetensors",
                          p->name, weights[hugging_face][0]);
     if (!hugging_face) RECO_TRY(get(p, open_clip, false));
     for (size_t i = 0; i < sizeof common / sizeof *common; i++) {

@@ -47,8 +47,8 @@ static reco_status check_file(reco_pull *p, const char *file, const json_t *entr
         status = reco_digest_file(p->ctx, path, *want_sha ? sha256 : NULL, *want_git ? git : NULL);
     if (status == RECO_OK &&
         (!reco_path_exists(path) || strcmp(sha256, want_sha) != 0 || strcmp(git, want_git) != 0))
-        status = reco_fail(p->ctx, RECO_E_EXISTS, "%s: is not as it was pulled; remove %s to pull it again",
-                           path, p->out);
+        status = reco_fail(p->ctx, RECO_E_EXISTS,
+                           "%s: has changed since it was pulled; remove %s to pull it again", path, p->out);
     p->result->files++;
     p->result->bytes += (uint64_t)json_integer_value(json_object_get(entry, "size"));
     p->result->verified += *want_sha || *want_git;
@@ -72,11 +72,10 @@ static reco_status look_at_out(reco_pull *p, bool *done)
             strcmp(text_of(old, "commit"), commit) == 0;
     reco_status status = RECO_OK;
     if (!*done && ours)
-        status = reco_fail(p->ctx, RECO_E_EXISTS,
-                           "%s: holds %s at %.12s already; want a folder that is not there", p->out,
-                           text_of(old, "name"), text_of(old, "commit"));
+        status = reco_fail(p->ctx, RECO_E_EXISTS, "%s: holds %s at %.12s already; want a new folder",
+                           p->out, text_of(old, "name"), text_of(old, "commit"));
     else if (!*done)
-        status = reco_fail(p->ctx, RECO_E_EXISTS, "%s: exists; want a folder that is not there", p->out);
+        status = reco_fail(p->ctx, RECO_E_EXISTS, "%s: exists; want a new folder", p->out);
     const char *file;
     json_t *entry;
     json_object_foreach(*done ? json_object_get(old, "files") : NULL, file, entry)
@@ -121,7 +120,8 @@ reco_status reco_pull_prepare(reco_pull *p, bool *done)
             return RECO_E_EXISTS;
         }
     } else if (!is_empty_dir(p->work)) {
-        return reco_fail(p->ctx, RECO_E_EXISTS, "%s: exists and is not of a pull; remove it", p->work);
+        return reco_fail(p->ctx, RECO_E_EXISTS, "%s: exists but does not belong to a pull; remove it",
+                         p->work);
     }
     p->state = new_state(p);
     json_t *files = json_object_get(old, "files");

@@ -57,7 +57,7 @@ static const char *utf8(strings *s, PyObject *object, size_t i, const char *what
 {
     Py_ssize_t n;
     if (!PyUnicode_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s %zu is no str", what, i);
+        PyErr_Format(PyExc_TypeError, "%s %zu is not a str", what, i);
         return NULL;
     }
     const char *text = PyUnicode_AsUTF8AndSize(object, &n);

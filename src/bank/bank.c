@@ -131,7 +131,7 @@ reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, const reco_ra
     if (!(fabs(norm - 1) <= NORM_TOLERANCE))
         return reco_fail(ctx, RECO_E_ARG, "query has norm %g, want 1 within %g", norm, NORM_TOLERANCE);
     if (!(range->least >= -2 && range->least <= 2))
-        return reco_fail(ctx, RECO_E_ARG, "least cosine = %g, want -1..1", (double)range->least);
+        return reco_fail(ctx, RECO_E_ARG, "min_similarity = %g, want -1..1", (double)range->least);
     return bank->ops->within(ctx, bank, range, hits);
 }
 
@@ -141,8 +141,9 @@ reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, fl
         return reco_fail(ctx, RECO_E_ARG, "bank: recall of %zu rows, want 1..100000", n);
     return bank->ops->measure
                ? bank->ops->measure(ctx, bank, n, recall)
-               : reco_fail(ctx, RECO_E_UNSUPPORTED,
-                           "bank: it is a folder; only servers have indexes whose recall is measured");
+               : reco_fail(
+                     ctx, RECO_E_UNSUPPORTED,
+                     "bank: it is a folder, and only the recall of a server's indexes can be measured");
 }
 
 reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,

@@ -95,5 +95,5 @@ reco_status reco_folder_gather(reco_ctx *ctx, const reco_bank *bank, reco_side s
     size_t missing = atomic_load(&g.missing);
     return missing == n
                ? RECO_OK
-               : reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row of id %lld", (long long)ids[missing]);
+               : reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row with id %lld", (long long)ids[missing]);
 }

@@ -141,8 +141,8 @@ static void add_norms(pass *p, reco_side side, uint64_t offset, const uint8_t *d
         if (column + n < d) continue;
         if (!(fabs(sqrt(p->square[side]) - 1) <= NORM_TOLERANCE))
             tell_row(p->v, p->file, reco_segment_id(p->s, element / d),
-                     side == RECO_IMAGE ? "the image vector is not of norm 1"
-                                        : "the text vector is not of norm 1");
+                     side == RECO_IMAGE ? "the image vector does not have norm 1"
+                                        : "the text vector does not have norm 1");
         p->square[side] = 0;
     }
 }
@@ -201,7 +201,7 @@ static reco_status read_file(reco_ctx *ctx, pass *p, const char *path)
     else if (!same)
         tell_range(p, 0, p->bytes, "is damaged: checksum differs");
     else if (p->any_bad || (p->nsums && !recorded))
-        tell_text(p->v, "table block is damaged: a segment that is whole has other sums");
+        tell_text(p->v, "table block is damaged: an undamaged segment has other checksums");
 out:
     reco_free(p->hash);
     reco_free(p->sums);
@@ -383,7 +383,7 @@ static reco_status check_tables(reco_ctx *ctx, verification *v)
     for (size_t i = 0; i < v->list.n; i++) {
         v->total += (uint64_t)v->list.items[i].bytes;
         if (v->list.items[i].number >= v->next_segment)
-            tell_text(v, "bank.next_segment is behind a segment's number");
+            tell_text(v, "bank.next_segment is not above a segment's number");
     }
     v->health->segments = v->list.n;
     return RECO_OK;

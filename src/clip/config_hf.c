@@ -147,8 +147,8 @@ reco_status reco_config_hf(reco_ctx *ctx, reco_model *model)
     while (k < KINDS && strcmp(kinds[k].type, type ? type : "") != 0) k++;
     if (k == KINDS)
         RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED,
-                          "%s: is of another model, model_type \"%.60s\", want clip or siglip (or a "
-                          "_vision_model or _text_model)",
+                          "%s: model_type \"%.60s\" is another kind of model, want clip or siglip (or "
+                          "their _vision_model or _text_model)",
                           path, type ? type : ""));
     bool whole = kinds[k].image && kinds[k].text, is_siglip = kinds[k].siglip;
     model->family = kinds[k].family;

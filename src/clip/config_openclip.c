@@ -127,7 +127,7 @@ static void blocks(reco_reader *r, reco_tower_spec *spec, size_t width, char *ac
 static void divides(reco_reader *r, const reco_tower_spec *spec, const char *key)
 {
     if (r->status == RECO_OK && (spec->heads < 1 || spec->width % spec->heads != 0))
-        reco_read_fail(r, RECO_E_FORMAT, key, "gives %zu heads, and width %zu is no multiple of that",
+        reco_read_fail(r, RECO_E_FORMAT, key, "gives %zu heads, and width %zu is not a multiple of that",
                        spec->heads, spec->width);
 }
 
@@ -137,7 +137,8 @@ static void native_image(reco_reader *r, reco_model *model, bool quick)
     static const char *const pools[] = {"tok", "avg"}, *const positions[] = {"learnable", "sin_cos_2d"};
     reco_spec *spec = &model->spec;
     if (json_is_array(reco_read_value(r, "layers")))
-        reco_read_fail(r, RECO_E_UNSUPPORTED, "layers", "is a list, a ResNet; want a vision transformer");
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "layers",
+                       "is a list, as in a ResNet; want a vision transformer");
     blocks(r, &spec->image, 768, model->image_act, quick);
     size_t head = reco_read_size(r, "head_width", 64, 1, 65536);
     spec->image.heads = spec->image.width / head;
@@ -197,7 +198,7 @@ static void timm_image(reco_reader *r, reco_model *model, const char *name)
     model->timm_image = true;
     if (!timm_name(spec, name)) {
         reco_read_fail(r, RECO_E_UNSUPPORTED, "timm_model_name",
-                       "= \"%.60s\", an image tower of another family than CLIP's and SigLIP's "
+                       "= \"%.60s\", not an image tower of CLIP's or SigLIP's family "
                        "(vit_SIZE_patchN_clip_M, vit_SIZE_patchN_siglip_M)",
                        name);
         return;
@@ -250,7 +251,7 @@ static void text(reco_reader *r, reco_model *model, bool quick)
     const char *other = reco_read_text(r, "hf_model_name", "");
     if (*other)
         reco_read_fail(r, RECO_E_UNSUPPORTED, "hf_model_name",
-                       "= \"%.60s\", a text tower of another family than CLIP's", other);
+                       "= \"%.60s\", not a text tower of CLIP's family", other);
     nothing_but(r, text_keys);
     refuse(r, features);
     blocks(r, &spec->text, 512, model->text_act, quick);
@@ -279,7 +280,7 @@ reco_status reco_config_openclip(reco_ctx *ctx, reco_model *model)
     reco_reader r = {ctx, model, path, "", cfg.object, cfg.status, false};
     if (!off(reco_read_value(&r, "multimodal_cfg")))
         reco_read_fail(&r, RECO_E_UNSUPPORTED, "multimodal_cfg",
-                       "is set: CoCa, which reco does not support");
+                       "is set (CoCa), which reco does not support");
     if (cfg.object != root) nothing_but(&r, model_keys);
     if (!reco_read_value(&r, "vision_cfg") || !reco_read_value(&r, "text_cfg"))
         reco_read_fail(&r, RECO_E_FORMAT, "model_cfg", "has no vision_cfg or no text_cfg");

@@ -70,7 +70,7 @@ static reco_status is_file(reco_ctx *ctx, const char *path)
     if (!(dir = reco_path_dir(ctx, path)))
         status = RECO_E_NOMEM;
     else if (has_config(ctx, dir))
-        reco_fail(ctx, status, "%s: not a folder, want the model folder that it lies in: %s", path, dir);
+        reco_fail(ctx, status, "%s: not a folder, want the model folder that contains it: %s", path, dir);
     else if (n && is)
         reco_fail(ctx, status, "%s: %s, want a model folder", path, is);
     else if (!reco_folder_foreign(ctx, path))
@@ -98,8 +98,8 @@ static char *of_modules(reco_ctx *ctx, const char *dir, const json_t *modules, c
         if (type && is_type(type, "Normalize")) continue; /* embeddings are unit rows anyhow */
         if (!type || !is_type(type, "CLIPModel") || !sub || folder) {
             reco_fail(ctx, RECO_E_UNSUPPORTED,
-                      "%s: module %zu is %.80s, want sentence-transformers' CLIPModel alone", path, i,
-                      type ? type : "of no type");
+                      "%s: module %zu is %.80s, want only sentence-transformers' CLIPModel", path, i,
+                      type ? type : "without a type");
             return NULL;
         }
         if (*sub == '/' || strstr(sub, "..")) {
@@ -147,10 +147,10 @@ static reco_status which_snapshot(reco_ctx *ctx, const char *dir, const char *sn
         }
     reco_status status = RECO_E_IO;
     if (count)
-        reco_fail(ctx, status,
-                  "%s: is a hub's cache of a model, without a refs/main that names one of its snapshots: "
-                  "give %s%s/%s",
-                  dir, count > 1 ? "one of them, as " : "it, ", snapshots, names[first]->d_name);
+        reco_fail(
+            ctx, status,
+            "%s: is a hub's cache of a model, but no refs/main names one of its snapshots: give %s%s/%s",
+            dir, count > 1 ? "one of them, as " : "it, ", snapshots, names[first]->d_name);
     else
         reco_fail(ctx, status, "%s: is a hub's cache of a model without a snapshot: fetch it again", dir);
     free_list(names, n);
@@ -192,11 +192,10 @@ static reco_status adapter(reco_ctx *ctx, const char *dir)
     char base[200], type[40];
     text_of(ctx, base, sizeof base, dir, "adapter_config.json", "base_model_name_or_path");
     text_of(ctx, type, sizeof type, dir, "adapter_config.json", "peft_type");
-    return reco_fail(
-        ctx, RECO_E_UNSUPPORTED,
-        "%s: is a PEFT adapter%s%s%s for %s, not a model: merge it with merge_and_unload and save that "
-        "(docs/models.md, \"Adapters\")",
-        dir, *type ? " (" : "", type, *type ? ")" : "", *base ? base : "another model");
+    return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                     "%s: is a PEFT adapter%s%s%s for %s, not a model: merge it with merge_and_unload and "
+                     "save the result (docs/models.md, \"Adapters\")",
+                     dir, *type ? " (" : "", type, *type ? ")" : "", *base ? base : "another model");
 }
 
 static reco_status diffusers(reco_ctx *ctx, const char *dir)
@@ -205,7 +204,7 @@ static reco_status diffusers(reco_ctx *ctx, const char *dir)
     text_of(ctx, name, sizeof name, dir, "model_index.json", "_class_name");
     return reco_fail(
         ctx, RECO_E_UNSUPPORTED,
-        "%s: is a pipeline of diffusers%s%s, not a model that embeds: want a CLIP or SigLIP folder", dir,
+        "%s: is a diffusers pipeline%s%s, not a model that embeds: want a CLIP or SigLIP folder", dir,
         *name ? ": " : "", name);
 }
 
@@ -235,7 +234,7 @@ static reco_status nameless(reco_ctx *ctx, const char *dir)
         reco_fail(ctx, status,
                   "%s: is empty, want a model folder: config.json, model.safetensors and so on", dir);
     else if (within)
-        reco_fail(ctx, status, "%s: is no model folder (no config.json), but %s%s%s %s", dir, dir, slash,
+        reco_fail(ctx, status, "%s: is not a model folder (no config.json), but %s%s%s %s", dir, dir, slash,
                   within, models > 1 ? "and others in it are" : "in it is one");
     else if (lone)
         reco_fail(ctx, status,
@@ -269,8 +268,8 @@ static reco_status dangling(reco_ctx *ctx, const char *dir)
             target[length] = 0;
             status = reco_fail(
                 ctx, RECO_E_IO,
-                "%s: is a link to %s, which is not there: copy a hub's cache with its blobs (cp -rL)", path,
-                target);
+                "%s: is a link to %s, which does not exist: copy a hub's cache with its blobs (cp -rL)",
+                path, target);
         }
         if (!path) status = RECO_E_NOMEM;
         reco_free(path);
@@ -317,7 +316,8 @@ reco_status reco_folder_find(reco_ctx *ctx, char **out, const char **layout, con
     *out = NULL;
     reco_status status =
         !reco_path_is_dir(outer)
-            ? reco_fail(ctx, RECO_E_IO, "%s: no such folder, and %s has the model there", outer, *layout)
+            ? reco_fail(ctx, RECO_E_IO, "%s: no such folder, where %s should have the model", outer,
+                        *layout)
             : dangling(ctx, outer);
     if (status == RECO_OK) status = find(ctx, out, &none, outer);
     reco_free(outer);

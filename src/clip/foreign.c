@@ -97,7 +97,7 @@ static reco_status name_files(reco_ctx *ctx, const char *dir, const char *wanted
     while (own < n && !is_safetensors(name_of(paths[own]))) own++;
     if (own < n && strstr(name_of(paths[own]), "-of-"))
         return reco_fail(ctx, RECO_E_IO,
-                         "%s: holds %s, a shard, but no %s.index.json: fetch all of the model", dir,
+                         "%s: holds %s, a shard, but no %s.index.json: fetch the whole model", dir,
                          name_of(paths[own]), wanted);
     for (size_t i = 0; i < n; i++)
         if (best == n || kind_of(name_of(paths[i])) < kind_of(name_of(paths[best]))) best = i;

@@ -49,9 +49,9 @@ static reco_status open_clip_weights(reco_ctx *ctx, reco_model *model, const cha
     reco_weights_close(&weights);
     *out = native || !of_hf ? shared : NULL;
     if (status == RECO_OK && !*out)
-        status = reco_guess(
-            ctx, model, "open_clip_config.json is there without its weights, %s: read as Hugging Face's",
-            names[0]);
+        status = reco_guess(ctx, model,
+                            "open_clip_config.json exists, but not its weights, %s: read as Hugging Face's",
+                            names[0]);
     return status;
 }
 
@@ -63,18 +63,20 @@ static reco_status leftover(reco_ctx *ctx, reco_model *model, bool open_clip)
     size_t left = reco_weights_left(&model->weights, &first);
     const reco_named *wrapped = model->weights.wrapped;
     if (wrapped)
-        RECO_TRY(reco_guess(ctx, model, "tensor names as training code leaves them: %s read as %s",
+        RECO_TRY(reco_guess(ctx, model, "tensor names have prefixes of training code: %s is read as %s",
                             wrapped->tensor->name, wrapped->name));
     if (model->weights.outside)
-        RECO_TRY(reco_guess(ctx, model, "%zu tensors beside the model's, as of an optimizer: left out",
+        RECO_TRY(reco_guess(ctx, model, "%zu tensors outside the model, such as an optimizer's: ignored",
                             model->weights.outside));
     if (left == 0) return RECO_OK;
     if (open_clip)
-        return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                         "%s: tensor %s (and %zu more) is in no layer that the configuration describes",
-                         model->weights.path, first->name, left - 1);
-    return reco_guess(ctx, model, "%zu tensors belong to no layer of this architecture: left out, as %s",
-                      left, first->name);
+        return reco_fail(
+            ctx, RECO_E_UNSUPPORTED,
+            "%s: tensor %s (and %zu more) belongs to no layer that the configuration describes",
+            model->weights.path, first->name, left - 1);
+    return reco_guess(ctx, model,
+                      "%zu tensors belong to no layer of this architecture: ignored, such as %s", left,
+                      first->name);
 }
 
 /* The tokenizer is read while the weights are packed: neither needs the other, and nothing else is written by both. */

@@ -120,7 +120,7 @@ reco_status reco_weights_name(reco_ctx *ctx, reco_weights *weights)
     qsort(weights->named, kept, sizeof *weights->named, by_name);
     for (size_t i = 1; i < kept; i++)
         if (strcmp(weights->named[i - 1].name, weights->named[i].name) == 0)
-            return reco_fail(ctx, RECO_E_FORMAT, "%s: tensors %.200s and %.200s are one of the model's",
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: tensors %.200s and %.200s have one name in the model",
                              weights->path, weights->named[i - 1].tensor->name,
                              weights->named[i].tensor->name);
     for (size_t i = 0; i < kept && !weights->wrapped; i++)

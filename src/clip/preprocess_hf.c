@@ -101,12 +101,12 @@ static void geometry(reco_reader *r, reco_preprocess *pre, bool siglip, size_t s
     if (cropped && (crop.shortest || crop.height != crop.width))
         reco_read_fail(r, RECO_E_UNSUPPORTED, "crop_size", "is not a square");
     if (!cropped && size.shortest)
-        reco_read_fail(r, RECO_E_UNSUPPORTED, "do_center_crop", "is false and size is no square");
+        reco_read_fail(r, RECO_E_UNSUPPORTED, "do_center_crop", "is false and size is not a square");
     if (cropped) pre->crop = crop.height;
     size_t given = cropped ? pre->crop : pre->size;
     if (given != side)
         reco_read_fail(r, RECO_E_FORMAT, cropped ? "crop_size" : "size",
-                       "gives pictures of %zu pixels, the model wants %zu", given, side);
+                       "gives pictures of %zu pixels, the model takes %zu", given, side);
 }
 
 /* Whether it is SigLIP's: each has a variant that resizes in PyTorch, whose pictures differ by a few grey levels, and by

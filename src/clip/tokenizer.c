@@ -49,6 +49,6 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
                          model->dir, entries, model->spec.vocab);
     return reco_guess(
         ctx, model,
-        "%zu added tokens have ids beyond vocab_size %zu: read as plain text where one is spelled out",
+        "%zu added tokens have ids beyond vocab_size %zu: texts that spell one out are read as plain text",
         beyond, model->spec.vocab);
 }

@@ -217,7 +217,7 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
     found->used = true;
     if (tensor->dtype_name)
         reco_fail(ctx, RECO_E_FORMAT,
-                  "%s: tensor %s has dtype %s, want F32, F16, BF16 or F64: save the model in one",
+                  "%s: tensor %s has dtype %s, want F32, F16, BF16 or F64: save the model in one of these",
                   reco_safetensors_path(found->file), tensor->name, tensor->dtype_name);
     else if (reco_tensor_f32(ctx, tensor, 0, 0, &none) == RECO_OK)
         return tensor;

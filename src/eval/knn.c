@@ -18,7 +18,7 @@ static reco_status check(reco_ctx *ctx, float scale, const reco_votes *votes, si
         return reco_fail(ctx, RECO_E_ARG, "kNN: %zu neighbours, want at most %d", votes->k, RECO_VOTES_MAX);
     for (size_t i = 0; i < n; i++) {
         if (votes->counts[i] > votes->k)
-            return reco_fail(ctx, RECO_E_ARG, "kNN: %zu neighbours of %zu count", votes->counts[i],
+            return reco_fail(ctx, RECO_E_ARG, "kNN: %zu neighbours, want at most %zu", votes->counts[i],
                              votes->k);
         for (size_t h = 0; h < votes->counts[i]; h++) {
             uint32_t of = votes->of[i * votes->k + h];

@@ -26,8 +26,7 @@ reco_status reco_fusion_get_concat(reco_ctx *ctx, const reco_fusion *fusion, flo
     }
     float own = m->clip * m->scale[0], refined = m->refined * m->scale[1];
     if (!(m->scale[0] > 0 && own + refined > 0))
-        return reco_fail(ctx, RECO_E_ARG,
-                         "fusion: training left no weight of the original to concatenate with");
+        return reco_fail(ctx, RECO_E_ARG, "fusion: training set no weight for concatenation");
     *weight = own / (own + refined);
     return RECO_OK;
 }

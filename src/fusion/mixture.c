@@ -83,7 +83,7 @@ reco_status reco_mixture_posterior(reco_ctx *ctx, const reco_mixture *m, const f
                          RECO_VOTES_MAX);
     for (size_t i = 0; votes && i < n; i++) {
         if (votes->counts[i] > votes->k)
-            return reco_fail(ctx, RECO_E_ARG, "mixture: %zu neighbours of %zu count", votes->counts[i],
+            return reco_fail(ctx, RECO_E_ARG, "mixture: %zu neighbours, want at most %zu", votes->counts[i],
                              votes->k);
         for (size_t h = 0; h < votes->counts[i]; h++) {
             uint32_t of = votes->of[i * votes->k + h];

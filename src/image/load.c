@@ -18,7 +18,7 @@ static reco_status fail_open(reco_ctx *ctx, const char *path)
                            ? " (content of git-annex: fetch it with git annex get)"
                        : strstr(target, ".dvc/") ? " (content of DVC: fetch it with dvc pull)"
                                                  : "";
-    return reco_fail(ctx, RECO_E_IO, "%s: a link to %s, which is not there%s", path, target, hint);
+    return reco_fail(ctx, RECO_E_IO, "%s: a link to %s, which does not exist%s", path, target, hint);
 }
 
 /* Read, not mapped: a file that shrinks under a map kills the process. */

@@ -42,22 +42,22 @@ static reco_status refuse(reco_ctx *ctx, const char *path, size_t n)
                                            {".xls", "excel"},       {".ods", "excel"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (ends_with(path, n, known[i][0]))
-            return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                             "%s: %s is not read; convert it: python3 -c \"import pandas; "
-                             "pandas.read_%s('%s').to_json('%.*s.jsonl', orient='records', lines=True)\"",
-                             path, known[i][0] + 1, known[i][1], path, (int)(n - strlen(known[i][0])),
-                             path);
-    return reco_fail(
-        ctx, RECO_E_UNSUPPORTED,
-        "%s: want a name that ends in .csv, .tsv, .jsonl, .ndjson or .json (.gz, .bz2, .xz or .zst "
-        "behind it)",
-        path);
+            return reco_fail(
+                ctx, RECO_E_UNSUPPORTED,
+                "%s: %s is a format that reco does not read; convert it: python3 -c \"import pandas; "
+                "pandas.read_%s('%s').to_json('%.*s.jsonl', orient='records', lines=True)\"",
+                path, known[i][0] + 1, known[i][1], path, (int)(n - strlen(known[i][0])), path);
+    return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                     "%s: want a name that ends in .csv, .tsv, .jsonl, .ndjson or .json (and perhaps .gz, "
+                     ".bz2, .xz or .zst)",
+                     path);
 }
 
 static reco_status open_json(reco_ctx *ctx, reco_records *r)
 {
     if (r->opts && r->opts->types)
-        return reco_fail(ctx, RECO_E_ARG, "types: only for CSV and TSV; %s itself marks numbers", r->path);
+        return reco_fail(ctx, RECO_E_ARG, "types: only for CSV and TSV; %s marks its numbers itself",
+                         r->path);
     r->json.max_lines = r->opts && r->opts->max_lines ? r->opts->max_lines : MAX_LINES;
     return reco_window_open(ctx, &r->window, r->path, r->opts ? r->opts->encoding : NULL, false);
 }
@@ -164,8 +164,7 @@ static void check_joined(reco_ctx *ctx, reco_records *r)
     r->warned = true;
     reco_log(ctx, RECO_LOG_WARN,
              "%s:%llu: a field in quotes spans %llu lines, each of which looks like a row of its own "
-             "(--quote no "
-             "reads them so)",
+             "(--quote no reads them that way)",
              r->path, (unsigned long long)csv->line, (unsigned long long)csv->lines);
 }
 
@@ -302,7 +301,7 @@ reco_status reco_records_need(reco_ctx *ctx, const reco_records *r, reco_column 
     if (data && !given)
         return reco_fail(
             ctx, RECO_E_FORMAT,
-            "%s: has no header row: it begins with %s; put a row of names above it, as image%stext",
+            "%s: has no header row: it begins with %s; put a row of names above it, such as image%stext",
             r->path, shown,
             t->csv.dialect.separator == '\t' ? "<tab>" : (const char[]){t->csv.dialect.separator, 0});
     if (given)

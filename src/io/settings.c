@@ -36,8 +36,8 @@ reco_status reco_settings_read(reco_ctx *ctx, reco_setting **out, size_t *n, con
     for (size_t i = 0; i < toml.n; i++) {
         const reco_toml_entry *e = &toml.entries[i];
         if (*e->table)
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: stands in the table [%s], want none", path,
-                              e->line, e->table));
+            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: is in table [%s], want it above all tables",
+                              path, e->line, e->table));
         most += json_is_array(e->value) ? json_array_size(e->value) : 1;
     }
     all = reco_alloc(ctx, most ? most : 1, sizeof *all, "settings");

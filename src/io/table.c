@@ -239,8 +239,8 @@ static reco_status begin(reco_ctx *ctx, reco_io_table *t, bool first)
         RECO_TRY(find_separator(ctx, t, &s));
         separator = t->csv.dialect.separator;
         if (separator != t->own && s.kinds)
-            reco_log(ctx, RECO_LOG_INFO, "%s: its columns are parted by %s, as the header shows", t->path,
-                     separator_name(separator));
+            reco_log(ctx, RECO_LOG_INFO, "%s: its columns are separated by %s, as the header shows",
+                     t->path, separator_name(separator));
     }
     t->csv.dialect.separator = separator;
     RECO_TRY(reco_io_csv_next(ctx, t->window, &t->csv, &bad));

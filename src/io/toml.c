@@ -103,7 +103,7 @@ static reco_status escape(parser *s, char *out, size_t *n)
         c = c << 4 | (uint32_t)v;
     }
     if (c == 0 || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000))
-        return fail(s, "an escape that is no character");
+        return fail(s, "an escape that is not a character");
     *n += put_utf8(out + *n, c);
     s->p += digits + 1;
     return RECO_OK;
@@ -114,7 +114,7 @@ static reco_status string(parser *s, char **out)
 {
     char quote = *s->p;
     if (s->end - s->p >= 3 && s->p[1] == quote && s->p[2] == quote)
-        return fail(s, "strings of several lines are not read here; want one line");
+        return fail(s, "strings of several lines are not supported; want one line");
     const char *begin = s->p++;
     size_t n = 0;
     char *text = reco_alloc(s->ctx, (size_t)(s->end - begin) + 1, 1, "string");
@@ -265,7 +265,7 @@ static reco_status value(parser *s, json_t **out, int depth)
         return *out ? RECO_OK : reco_fail_nomem(s->ctx, 64, "string");
     }
     if (s->p < s->end && *s->p == '[') return array(s, out, depth);
-    if (s->p < s->end && *s->p == '{') return fail(s, "inline tables are not read here; want [TABLE]");
+    if (s->p < s->end && *s->p == '{') return fail(s, "inline tables are not supported; want [TABLE]");
     if (word(s, "true")) return *out = json_true(), RECO_OK;
     if (word(s, "false")) return *out = json_false(), RECO_OK;
     return number(s, out);
@@ -289,17 +289,17 @@ static reco_status header(parser *s)
     reco_free(s->table);
     s->table = NULL;
     s->p++;
-    if (s->p < s->end && *s->p == '[') return fail(s, "arrays of tables are not read here; want [TABLE]");
+    if (s->p < s->end && *s->p == '[') return fail(s, "arrays of tables are not supported; want [TABLE]");
     blanks(s);
     RECO_TRY(key(s, &s->table));
     blanks(s);
     if (s->p < s->end && *s->p == '.')
-        return fail(s, "tables within tables are not read here; want [TABLE]");
+        return fail(s, "tables within tables are not supported; want [TABLE]");
     if (s->p == s->end || *s->p != ']') return fail(s, "want ] after the name of a table");
     s->p++;
     for (size_t i = 0; i < s->ntables; i++)
         if (strcmp(s->tables[i], s->table) == 0)
-            return reco_fail(s->ctx, RECO_E_FORMAT, "%s:%zu: table [%s] comes twice", s->path, s->line,
+            return reco_fail(s->ctx, RECO_E_FORMAT, "%s:%zu: table [%s] occurs twice", s->path, s->line,
                              s->table);
     if (s->ntables == MOST_ENTRIES) return fail(s, "too many tables");
     s->tables[s->ntables] = reco_strdup(s->ctx, s->table);
@@ -316,13 +316,13 @@ static reco_status pair(parser *s, reco_toml *toml)
     if (!e->table) return RECO_E_NOMEM;
     RECO_TRY(key(s, &e->key));
     blanks(s);
-    if (s->p < s->end && *s->p == '.') return fail(s, "dotted keys are not read here; want [TABLE]");
+    if (s->p < s->end && *s->p == '.') return fail(s, "dotted keys are not supported; want [TABLE]");
     if (s->p == s->end || *s->p != '=') return fail(s, "want = after a key");
     s->p++;
     blanks(s);
     for (size_t i = 0; i + 1 < toml->n; i++)
         if (strcmp(toml->entries[i].table, e->table) == 0 && strcmp(toml->entries[i].key, e->key) == 0)
-            return reco_fail(s->ctx, RECO_E_FORMAT, "%s:%zu: key \"%s\" comes twice, first in line %zu",
+            return reco_fail(s->ctx, RECO_E_FORMAT, "%s:%zu: key \"%s\" occurs twice, first in line %zu",
                              s->path, s->line, e->key, toml->entries[i].line);
     return value(s, &e->value, 0);
 }

@@ -245,7 +245,7 @@ static reco_status read_json(reco_ctx *ctx, reco_class_list *list, bool *is_json
         at = list->entries;
         if (!take_member(key, value, number, &name))
             RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
-                              "%s: \"%s\" is no class, want a list of names, or numbers and names",
+                              "%s: \"%s\" is not a class, want a list of names, or numbers and names",
                               list->path, key));
         RECO_GO(add(ctx, list, name, strlen(name), at + 1));
         if (!(list->keys[at] = reco_strdup(ctx, number))) RECO_GO(RECO_E_NOMEM);

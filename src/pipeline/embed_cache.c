@@ -59,7 +59,7 @@ static bool load(reco_ctx *ctx, kept *k)
     good = said && number && strcmp(said, sum) == 0;
     if (good) k->number = strtoull(number, NULL, 10);
     reco_safetensors_close(file);
-    if (!good) reco_log(ctx, RECO_LOG_WARN, "%s: is damaged, and made anew", k->path);
+    if (!good) reco_log(ctx, RECO_LOG_WARN, "%s: is damaged and is written anew", k->path);
     return good;
 }
 
@@ -74,7 +74,7 @@ static void store(reco_ctx *ctx, const kept *k, const char *cache)
         .name = "rows", .dtype = RECO_DTYPE_F32, .rank = 2, .shape = {k->n, k->d}, .data = k->rows};
     if (reco_mkdirs(ctx, cache) != RECO_OK ||
         reco_safetensors_write(ctx, k->path, &rows, 1, meta, 2) != RECO_OK)
-        reco_log(ctx, RECO_LOG_WARN, "embeddings are not kept: %s", reco_ctx_error(ctx));
+        reco_log(ctx, RECO_LOG_WARN, "embeddings are not cached: %s", reco_ctx_error(ctx));
 }
 
 /* ---- pictures ---- */

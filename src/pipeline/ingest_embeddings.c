@@ -180,11 +180,11 @@ static reco_status check_model(reco_ctx *ctx, const ingest *g, const char *dir, 
     else
         RECO_TRY(reco_model_embed_texts(ctx, g->model, NULL, 0, NULL, NULL));
     if (info.d != g->d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s has vectors of %zu, %s makes vectors of %zu", dir, g->d,
-                         info.name, info.d);
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s has vectors of width %zu, %s makes vectors of width %zu",
+                         dir, g->d, info.name, info.d);
     RECO_TRY(reco_model_fingerprint(ctx, g->model, fingerprint));
     if (!*from->fingerprint || strcmp(from->fingerprint, fingerprint) == 0) return RECO_OK;
-    return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), the model is %s (%s)", dir,
+    return reco_fail(ctx, RECO_E_MISMATCH, "%s was made with encoder %s (%s), the model is %s (%s)", dir,
                      *from->encoder ? from->encoder : "unnamed", from->fingerprint, info.name, fingerprint);
 }
 

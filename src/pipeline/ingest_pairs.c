@@ -73,7 +73,7 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_ingest_
     const reco_shard shard = opts ? opts->shard : (reco_shard){0};
     RECO_TRY(reco_reserved(ctx, "ingest", opts ? opts->reserved : NULL));
     RECO_TRY(reco_part_check(ctx, shard));
-    if (spec.update && reco_is_part(shard)) return reco_fail(ctx, RECO_E_ARG, "shard: an update has none");
+    if (spec.update && reco_is_part(shard)) return reco_fail(ctx, RECO_E_ARG, "shard: not for an update");
     RECO_TRY(reco_model_embed_pixels(ctx, model, NULL, 0, NULL)); /* has it both towers? */
     RECO_TRY(reco_model_embed_texts(ctx, model, NULL, 0, NULL, NULL));
     double start = reco_now();

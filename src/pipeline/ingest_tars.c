@@ -116,7 +116,7 @@ static reco_status emit(reco_ctx *ctx, ingest *g, part *p, const part *words, co
         status = reco_sink_take(ctx, g->sink, &row, g->number);
     }
     if (status == RECO_OK && p->second)
-        status = fail_member(ctx, g, p->name, "there is a second picture of this name");
+        status = fail_member(ctx, g, p->name, "a second picture has this name");
 out:
     json_decref(record);
     reco_pair_row_free(&row);

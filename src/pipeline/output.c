@@ -103,15 +103,15 @@ static reco_status check_folder(reco_ctx *ctx, const reco_output *o)
     if (p.exported)
         return reco_fail(ctx, RECO_E_EXISTS, "%s: is the export of a bank, want another folder", o->dir);
     if (p.concat)
-        return reco_fail(ctx, RECO_E_EXISTS, "%s: holds what refine --concat wrote, want another folder",
+        return reco_fail(ctx, RECO_E_EXISTS, "%s: holds the output of refine --concat, want another folder",
                          o->dir);
     if (!p.found || !(p.sides >> other & 1) || !side_is_there(ctx, o, other)) return RECO_OK;
     reco_model_info info = *reco_model_get_info(o->model);
     RECO_TRY(reco_model_fingerprint(ctx, o->model, print));
     if (reco_encoder_matches(p.encoder, p.fingerprint, info.name, print)) return RECO_OK;
-    return reco_fail(ctx, RECO_E_MISMATCH, "%s: its %s embeddings are of encoder %s (%s), not of %s (%s)",
-                     o->dir, other == RECO_IMAGE ? "image" : "text", p.encoder, p.fingerprint, info.name,
-                     print);
+    return reco_fail(ctx, RECO_E_MISMATCH,
+                     "%s: its %s embeddings were made with encoder %s (%s), not with %s (%s)", o->dir,
+                     other == RECO_IMAGE ? "image" : "text", p.encoder, p.fingerprint, info.name, print);
 }
 
 /* `before` says nothing of this side, and holds as soon as the old rows are gone; `after` says whose the new ones are. */

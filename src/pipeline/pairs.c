@@ -156,7 +156,7 @@ static const char *show_names(reco_ctx *ctx, const json_t *record, const char *r
         if (at < sizeof shown - 1)
             at += (size_t)snprintf(shown + at, sizeof shown - at, "%s\"%.60s\"", at ? ", " : "", key);
     }
-    reco_fail(ctx, RECO_E_FORMAT, "%s: its names are %s", reason, at ? shown : "none");
+    reco_fail(ctx, RECO_E_FORMAT, "%s: its keys are %s", reason, at ? shown : "none");
     return reco_ctx_error(ctx);
 }
 

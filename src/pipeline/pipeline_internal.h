@@ -156,7 +156,7 @@ void reco_pair_row_free(reco_pair_row *row);
 reco_status reco_pair_columns(reco_ctx *ctx, const reco_records *records);
 /* Why a pair that an earlier record of the same input brought is skipped. */
 #define RECO_REPEATS "duplicate URI: the same image and text as an earlier row"
-#define RECO_OTHER_TEXT "duplicate URI: it is there already, with another text"
+#define RECO_OTHER_TEXT "duplicate URI: the bank has it already, with another text"
 typedef enum reco_pair_need {
     RECO_NEED_NOTHING, /* "" where there is no caption */
     RECO_NEED_BOTH     /* there must be an image and a caption */

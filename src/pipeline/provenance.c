@@ -126,8 +126,8 @@ reco_status reco_provenance_of(reco_ctx *ctx, const char *dir, const char *encod
     RECO_TRY(reco_provenance_read(ctx, dir, p));
     if (p->concat)
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                         "%s: holds what refine --concat wrote, embeddings twice as wide as the encoder's; "
-                         "want the original ones",
+                         "%s: holds the output of refine --concat, which is twice as wide as the encoder's "
+                         "embeddings; want the original ones",
                          dir);
     if (!encoder) return RECO_OK;
     RECO_TRY(told(ctx, encoder, &said));
@@ -206,14 +206,14 @@ reco_status reco_provenance_check(reco_ctx *ctx, const reco_provenance *p, const
         reco_bank_info b = *reco_bank_get_info(bank);
         if (!reco_encoder_matches(p->encoder, p->fingerprint, b.encoder, b.fingerprint))
             return reco_fail(
-                ctx, RECO_E_MISMATCH, "%s: embeddings of encoder %s (%s), the bank is of %s (%s)", what,
+                ctx, RECO_E_MISMATCH, "%s: was made with encoder %s (%s), the bank with %s (%s)", what,
                 named(p->encoder), printed(p->fingerprint), named(b.encoder), printed(b.fingerprint));
     }
     const char *name = fusion ? reco_fusion_meta(fusion, "encoder") : NULL,
                *print = fusion ? reco_fusion_meta(fusion, "fingerprint") : NULL;
     if (!reco_encoder_matches(p->encoder, p->fingerprint, name ? name : "", print ? print : ""))
         return reco_fail(ctx, RECO_E_MISMATCH,
-                         "%s: embeddings of encoder %s (%s), the fusion layer was trained with %s (%s)",
+                         "%s: was made with encoder %s (%s), the fusion layer was trained with %s (%s)",
                          what, named(p->encoder), printed(p->fingerprint), named(name), printed(print));
     return RECO_OK;
 }

@@ -171,8 +171,8 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
     RECO_GO(reco_embeddings_open(ctx, &f.e, in));
     RECO_GO(reco_provenance_of(ctx, in, opts->encoder, &p));
     if (reco_embeddings_width(f.e) != config.d)
-        RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the fusion layer takes %zu", in,
-                          reco_embeddings_width(f.e), config.d));
+        RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of width %zu, the fusion layer takes %zu",
+                          in, reco_embeddings_width(f.e), config.d));
     RECO_GO(reco_provenance_check(ctx, &p, in, memory->bank, memory->fusion));
     if (p.refined & (int)sides)
         reco_log(ctx, RECO_LOG_WARN, "%s: was already refined, and is refined again", in);

@@ -103,7 +103,7 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side
         RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: dtype is %s, want F16, F32 or F64", queries,
                           reco_dtype_name(npy.dtype)));
     if (npy.cols != s.d)
-        RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: rows have %zu columns, the bank's %zu", queries,
+        RECO_GO(reco_fail(ctx, RECO_E_MISMATCH, "%s: rows have %zu columns, the bank's have %zu", queries,
                           npy.cols, s.d));
     size_t room = reco_min(reco_max(BLOCK_LEAST, BLOCK_FLOATS / s.d), reco_max(1, npy.rows));
     s.rows = reco_scratch(ctx, room * s.d, sizeof *s.rows, "queries");

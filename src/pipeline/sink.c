@@ -56,10 +56,10 @@ static reco_status check_bank(reco_ctx *ctx, const reco_sink_spec *spec, bool *k
     reco_bank_close(bank);
     if (spec->model) return status;
     if (to.d != from->d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s holds vectors of %zu, %s has vectors of %zu", spec->bank,
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s has vectors of width %zu, %s of width %zu", spec->bank,
                          to.d, spec->source, from->d);
     if (reco_encoder_matches(from->encoder, from->fingerprint, to.encoder, to.fingerprint)) return RECO_OK;
-    return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), %s of %s (%s)", spec->bank,
+    return reco_fail(ctx, RECO_E_MISMATCH, "%s was made with encoder %s (%s), %s with %s (%s)", spec->bank,
                      to.encoder, to.fingerprint, spec->source, from->encoder, from->fingerprint);
 }
 
@@ -254,11 +254,10 @@ static reco_status nothing(reco_ctx *ctx, reco_sink *s, uint64_t seen)
     }
     if (seen == 0) return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no records; nothing was written", source);
     if (s->spec.key && !s->keyed)
-        return reco_fail(
-            ctx, RECO_E_NOTFOUND,
-            "%s: no record has a value of the key \"%s\", which is the name of a column that is "
-            "neither of pictures nor of captions; nothing was written",
-            source, s->spec.key);
+        return reco_fail(ctx, RECO_E_NOTFOUND,
+                         "%s: no record has a value of the key \"%s\" (want a column other than those of "
+                         "pictures and captions); nothing was written",
+                         source, s->spec.key);
     return reco_fail(ctx, RECO_E_NOTFOUND, "%s: none of %llu record%s became a row; nothing was written",
                      source, (unsigned long long)seen, seen == 1 ? "" : "s");
 }

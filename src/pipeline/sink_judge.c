@@ -62,7 +62,7 @@ static reco_status judge_added(reco_ctx *ctx, reco_sink *s, size_t i)
 #define NO_KEY "no value of the key"
 #define SEVERAL_CAPTIONS                                                                                   \
     "several rows of the bank show this picture, with other captions: --several-captions adds one, --key " \
-    "says which it is"
+    "says which row it is"
 
 /* Which row the record is of: e->id, -1 for a new one. */
 static reco_status find_row(reco_ctx *ctx, reco_sink *s, size_t i, const reco_pair *pair)

@@ -297,10 +297,10 @@ reco_status reco_class_list_match(reco_ctx *ctx, const reco_class_list *list, co
     /* ImageNet's folders, and a list of the names in their order, as everybody has it. */
     for (size_t i = 0; i < n; i++) classes[i] = list->of_entry[i];
     *how = "order";
-    reco_log(
-        ctx, RECO_LOG_WARN,
-        "the folders are named by synsets and %s has as many classes: taken in the order of their names",
-        list->path);
+    reco_log(ctx, RECO_LOG_WARN,
+             "the folders are named by synsets and %s has as many classes: they are matched in the order "
+             "of their names",
+             list->path);
     return RECO_OK;
 }
 

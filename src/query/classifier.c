@@ -85,8 +85,8 @@ static reco_status settle(reco_ctx *ctx, reco_classifier *c, const reco_memory *
         c->memory.mixture = &c->s.mixture;
         size_t d = reco_bank_get_info(memory->bank)->d;
         if (d != c->c.d)
-            return reco_fail(ctx, RECO_E_MISMATCH, "candidates of %zu, the bank holds vectors of %zu",
-                             c->c.d, d);
+            return reco_fail(ctx, RECO_E_MISMATCH,
+                             "candidates of width %zu, the bank has vectors of width %zu", c->c.d, d);
     }
     c->scale = scale_of(c);
     return RECO_OK;

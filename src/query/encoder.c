@@ -22,22 +22,22 @@ reco_status reco_check_encoder(reco_ctx *ctx, const reco_model *model, const rec
     if (model) m = *reco_model_get_info(model);
     size_t d = fusion ? reco_fusion_get_config(fusion)->d : 0;
     if (model && bank && m.d != b.d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "the bank holds vectors of %zu, the model %s makes %zu", b.d,
-                         m.name, m.d);
+        return reco_fail(ctx, RECO_E_MISMATCH, "the bank has vectors of width %zu, the model %s makes %zu",
+                         b.d, m.name, m.d);
     if (d && bank && d != b.d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "the bank holds vectors of %zu, the fusion layer takes %zu",
-                         b.d, d);
+        return reco_fail(ctx, RECO_E_MISMATCH,
+                         "the bank has vectors of width %zu, the fusion layer takes %zu", b.d, d);
     if (d && model && d != m.d)
         return reco_fail(ctx, RECO_E_MISMATCH,
-                         "the model %s makes vectors of %zu, the fusion layer takes %zu", m.name, m.d, d);
+                         "the model %s makes vectors of width %zu, the fusion layer takes %zu", m.name, m.d,
+                         d);
     if (model && (*b.fingerprint || (fused && *fused))) RECO_TRY(reco_model_fingerprint(ctx, model, print));
     if (*print && *b.fingerprint && strcmp(print, b.fingerprint) != 0)
         return reco_fail(ctx, RECO_E_MISMATCH, "the bank was made with encoder %s (%s), not with %s (%s)",
                          named(b.encoder), b.fingerprint, m.name, print);
     if (model && *b.encoder && !*b.fingerprint && strcasecmp(b.encoder, m.name) != 0)
-        reco_log(ctx, RECO_LOG_WARN,
-                 "the bank is of encoder \"%s\", of which only the name is known: is it %s?", b.encoder,
-                 m.name);
+        reco_log(ctx, RECO_LOG_WARN, "the bank records only its encoder's name, \"%s\": is it %s?",
+                 b.encoder, m.name);
     const char *other = *print ? print : b.fingerprint,
                *trained = fusion ? reco_fusion_meta(fusion, "encoder") : NULL;
     if (bank && !reco_encoder_matches(b.encoder, other, trained ? trained : "", fused ? fused : ""))

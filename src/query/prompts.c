@@ -89,7 +89,8 @@ reco_status reco_each_prompt(reco_ctx *ctx, const reco_candidates *c, reco_promp
     if (!c->model || (!c->list && !c->names))
         return reco_fail(ctx, RECO_E_ARG, "candidates: neither rows, nor names and a model");
     if (reco_model_get_info(c->model)->d != c->d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "candidates of %zu, the model makes vectors of %zu", c->d,
+        return reco_fail(ctx, RECO_E_MISMATCH,
+                         "candidates of width %zu, the model makes vectors of width %zu", c->d,
                          reco_model_get_info(c->model)->d);
     return embed_rows(ctx, c, m, &p, fn, user, truncated);
 }

@@ -286,7 +286,7 @@ static reco_status check_inputs(const study_reader *r)
             if (!reco_path_is_dir(s->memories[m].paths[i])) why = s->memories[m].name;
     return s->model || !why ? RECO_OK
                             : reco_fail(r->ctx, RECO_E_FORMAT,
-                                        "%s: model is missing, and %s has to be embedded", r->path, why);
+                                        "%s: model is missing, but %s has to be embedded", r->path, why);
 }
 
 /* Lines of what is trained with, for the estimate; 1,000 where it is no table. */

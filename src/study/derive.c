@@ -83,8 +83,8 @@ static reco_status mix_up(reco_ctx *ctx, derivation *v, double wrong, uint64_t s
     reco_rng_shuffle(&rng, from, m);
     for (size_t i = 0; i < m; i++)
         if (keys[order[i]] == keys[from[i]] && !amend(&rng, keys, order, from, m, i, v->total))
-            RECO_GO(reco_fail(ctx, RECO_E_ARG,
-                              "study: no caption can be wrong, since all of %zu are the same", v->total));
+            RECO_GO(reco_fail(ctx, RECO_E_ARG, "study: no caption can be wrong, since all %zu are the same",
+                              v->total));
     for (size_t i = 0; i < m; i++) v->says[order[i]] = from[i];
 out:
     reco_free(order);

@@ -119,7 +119,7 @@ reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const 
                       reco_bank_expected_recall(b->bank, RECO_TEXT, NULL));
     RECO_TRY(reco_check_encoder(ctx, data->model, b->bank, NULL));
     if (reco_bank_get_info(b->bank)->d != data->d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s: vectors of %zu, the queries are of %zu", path,
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: vectors of width %zu, the queries have width %zu", path,
                          reco_bank_get_info(b->bank)->d, data->d);
     RECO_TRY(live_ids(ctx, b->bank, &b->ids, &b->n));
     return key_of(ctx, b);

@@ -131,7 +131,8 @@ static reco_status read_embeddings(reco_ctx *ctx, study_data *data, const reco_s
         return reco_fail(ctx, RECO_E_FORMAT, "%s: has no img_emb, want a row for each query", path);
     if (!data->d) data->d = set->d;
     if (set->d != data->d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, want %zu", path, set->d, data->d);
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of width %zu, want %zu", path, set->d,
+                         data->d);
     return label_rows(ctx, set, path, study->labels[which], opts->table, l);
 }
 
@@ -169,7 +170,7 @@ static reco_status take(reco_ctx *ctx, study_data *data, const labelled *l, cons
                 snprintf(reason, sizeof reason, "%s:%llu: %s", file, (unsigned long long)line, why);
             else
                 snprintf(reason, sizeof reason,
-                         "%s:%llu: label \"%.100s\" is no class, the nearest is \"%.100s\"", file,
+                         "%s:%llu: label \"%.100s\" is not a class, the nearest is \"%.100s\"", file,
                          (unsigned long long)line, l->names[i],
                          reco_class_list_nearest(data->list, l->names[i]));
             reco_text_clean(reason);
@@ -215,7 +216,7 @@ reco_status study_data_read(reco_ctx *ctx, study_data *data, const reco_study *s
     size_t d = data->d;
     RECO_TRY(read_classes(ctx, data, study, opts));
     if (d && data->d != d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of %zu, the model's are of %zu",
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: embeddings of width %zu, the model's have width %zu",
                          study->class_embeddings, data->d, d);
     for (int i = 0; i < 2; i++)
         if (study->queries[i]) RECO_TRY(read_queries(ctx, data, study, i, opts));

@@ -112,8 +112,7 @@ reco_status reco_tokenizer_hub(reco_ctx *ctx, reco_tokenizer **out, const char *
     if (!class_of(&class, &clip, name))
         RECO_GO(reco_fail(ctx, RECO_E_UNSUPPORTED,
                           "%s: tokenizer_class \"%.60s\", want CLIPTokenizer, SiglipTokenizer, "
-                          "T5Tokenizer, GemmaTokenizer or "
-                          "XLMRobertaTokenizer or TokenizersBackend",
+                          "T5Tokenizer, GemmaTokenizer, XLMRobertaTokenizer or TokenizersBackend",
                           path, name));
     if (!clip && class == RECO_CLASS_PLAIN) RECO_GO(is_clip(ctx, &clip, dir));
     if (clip) {

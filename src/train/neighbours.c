@@ -93,7 +93,7 @@ static reco_status map_file(reco_job *job, const char *path, size_t bytes)
         return reco_fail_errno(ctx, RECO_E_IO, "%s", path);
     k->open = true;
     if (flock(k->fd, LOCK_EX | LOCK_NB) != 0)
-        return reco_fail(ctx, RECO_E_BUSY, "%s: another training has it", path);
+        return reco_fail(ctx, RECO_E_BUSY, "%s: another training is using it", path);
     off_t size = lseek(k->fd, 0, SEEK_END);
     char start[sizeof magic];
     if (size > 0 &&

@@ -19,7 +19,8 @@ static reco_status check(reco_ctx *ctx, const char *what, double value, double l
 static void cap_k(reco_ctx *ctx, reco_train_opts *o, size_t rows)
 {
     if (o->k <= rows) return;
-    reco_log(ctx, RECO_LOG_WARN, "train: k = %zu, the bank can give %zu neighbours: k = %zu", o->k, rows,
+    reco_log(ctx, RECO_LOG_WARN,
+             "train: k = %zu is lowered to %zu, the number of neighbours that the bank can supply", o->k,
              rows);
     o->k = rows;
 }

@@ -228,7 +228,7 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     RECO_TRY(reco_reserved(ctx, "train", judged ? judged->reserved : NULL));
     job->trained = pairs ? pairs->n : rows;
     if ((pairs && (!pairs->image || !pairs->text)) || (judged && (!judged->image || !judged->text)))
-        return reco_fail(ctx, RECO_E_ARG, "train: image and text go together");
+        return reco_fail(ctx, RECO_E_ARG, "train: want both image and text");
     RECO_TRY(check_count(ctx, "pair", job->trained));
     if (judged) RECO_TRY(check_count(ctx, "validation pair", judged->n));
     job->n = job->trained + (judged ? judged->n : 0);

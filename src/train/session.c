@@ -248,7 +248,7 @@ static void report(const reco_session *s)
              sides_name[s->sides]);
     for (int kind = 0; kind < 2; kind++)
         reco_log(s->job->ctx, RECO_LOG_INFO,
-                 "1/rank, caption %s the memory: CLIP %.4f, image %.4f, text %.4f, both %.4f",
+                 "mean 1/rank, captions %s the memory: CLIP %.4f, image %.4f, text %.4f, both %.4f",
                  kind ? "in" : "not in", v->kinds[kind][0], v->kinds[kind][1], v->kinds[kind][2],
                  v->kinds[kind][3]);
     for (int c = 1; c < RECO_CHOICES; c++)
@@ -261,12 +261,11 @@ static void report_readout(const reco_session *s)
     const reco_readout *r = &s->readout;
     const reco_mixture *m = &r->mixture;
     reco_log(s->job->ctx, RECO_LOG_INFO,
-             "mixture: CLIP %.1f at scale %.3g, refined %.1f at %.3g, vote %.1f at %.3g; score %.4f, the "
-             "refined "
-             "cosines %.4f, CLIP %.4f, error %.4f",
+             "mixture: CLIP %.1f at scale %.3g, refined %.1f at %.3g, vote %.1f at %.3g; score %.4f, "
+             "refined cosines %.4f, CLIP %.4f, error %.4f",
              (double)m->clip, (double)m->scale[0], (double)m->refined, (double)m->scale[1],
-             1 - (double)m->clip - (double)m->refined, (double)m->scale[2], r->mixed, r->cosines, r->clip,
-             r->error);
+             fabs(1 - (double)m->clip - (double)m->refined), (double)m->scale[2], r->mixed, r->cosines,
+             r->clip, r->error);
 }
 
 static reco_status create(reco_session *s)

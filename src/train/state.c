@@ -68,7 +68,8 @@ static reco_status check(reco_ctx *ctx, const reco_safetensors *st, const reco_s
     const char *path = reco_safetensors_path(st), *key = reco_safetensors_meta(st, "job");
     const char *where = reco_safetensors_meta(st, "at");
     if (!key || strcmp(key, s->key) != 0)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s: of other options or other data", path);
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s: belongs to a training with other options or data",
+                         path);
     if (!where ||
         sscanf(where, "%zu %zu %zu %lf %lf", &at->run, &at->step, &at->best_step, &at->best_merit,
                &at->loss) != 5 ||

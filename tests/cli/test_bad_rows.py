@@ -11,7 +11,7 @@ from common import MODEL, Case, jsonl, npy, png, write_npy
 
 BIG = "x" * 65537
 REPEATS = "duplicate URI: the same image and text as an earlier row"
-OTHER = "duplicate URI: it is there already, with another text"
+OTHER = "duplicate URI: the bank has it already, with another text"
 
 
 class BadRows(Case):

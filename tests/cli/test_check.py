@@ -84,7 +84,7 @@ class Check(Case):
         self.assertEqual(self.check("--texts", "clean.txt")["repaired"], 0)
         self.assertEqual(array(self.dir / "c/ids.npy"), ids)
         done = self.reco("embed", "--model", MODEL, "--texts", "raw.txt", "--out", "e")
-        self.assertEqual(done.stderr, "reco: warning: 5 captions are not UTF-8, embedded with U+FFFD for what was wrong\n")
+        self.assertEqual(done.stderr, "reco: warning: 5 captions are not UTF-8, embedded with U+FFFD for the invalid bytes\n")
         self.assertEqual([row["caption"] for row in jsonl(self.dir / "e/metadata/metadata_0.jsonl")], texts)
         result = self.json("embed", "--model", MODEL, "--texts", "raw.txt", "--out", "e")
         self.assertEqual((result["rows"], result["repaired"]), (7, 5))

@@ -24,13 +24,13 @@ class Cut(Case):
     def test_embed(self):
         for model in (MODEL, SIGLIP):
             (self.dir / "t.txt").write_text(f"red disc\n{LONG}\n\n{LONG}and more\na tent\n")
-            warning = f"reco: warning: 2 captions are longer than the model's context of {self.context(model)} tokens, and cut\n"
+            warning = f"reco: warning: 2 captions are longer than the model's context of {self.context(model)} tokens, and truncated\n"
             self.said("embed", "--model", model, "--texts", "t.txt", "--out", "e", warning=warning, counted=2)
             (self.dir / "t.txt").write_text(LONG + "\n")
             self.said("embed", "--model", model, "--texts", "t.txt", "--out", "e", counted=1,
-                      warning=f"reco: warning: 1 caption is longer than the model's context of {self.context(model)} tokens, and cut\n")
+                      warning=f"reco: warning: 1 caption is longer than the model's context of {self.context(model)} tokens, and truncated\n")
             self.said("model", "check", model, "--texts", "t.txt", "--out", "c", counted=1,
-                      warning=f"reco: warning: 1 caption is longer than the model's context of {self.context(model)} tokens, and cut\n")
+                      warning=f"reco: warning: 1 caption is longer than the model's context of {self.context(model)} tokens, and truncated\n")
         self.said("embed", "--model", MODEL, "--images", self.pictures(1)[0].parent, "--out", "i", warning="", counted=0)
 
     def test_to_the_token(self):
@@ -45,7 +45,7 @@ class Cut(Case):
         lines = (self.dir / "pairs.csv").read_text().splitlines()
         lines[2] = f"pictures/0001.png,{LONG},b"
         (self.dir / "pairs.csv").write_text("\n".join(lines) + "\n")
-        warning = f"reco: warning: 1 caption is longer than the model's context of {self.context()} tokens, and cut\n"
+        warning = f"reco: warning: 1 caption is longer than the model's context of {self.context()} tokens, and truncated\n"
         done = self.reco("bank", "build", "--model", MODEL, "--pairs", "pairs.csv", "--out", "b", "--json")
         self.assertEqual((done.stderr, json.loads(done.stdout)["truncated"], json.loads(done.stdout)["added"]), (warning, 1, 4))
         done = self.reco("bank", "build", "--model", MODEL, "--pairs", "pairs.csv", "--out", "c", "--json", "--strict", code=1)
@@ -57,7 +57,7 @@ class Cut(Case):
     def test_search(self):
         self.reco("bank", "build", "--model", MODEL, "--pairs", self.pairs(4), "--out", "b")
         search = "search", "--model", MODEL, "--bank", "b"
-        warning = f"reco: warning: %s longer than the model's context of {self.context()} tokens, and cut\n"
+        warning = f"reco: warning: %s longer than the model's context of {self.context()} tokens, and truncated\n"
         self.said(*search, "--text", LONG, warning=warning % "1 text is", counted=True)
         self.said(*search, "--text", "a thing", warning="", counted=False)
         self.assertNotIn("truncated", self.json(*search, "--image", "pictures/0000.png"))
@@ -72,7 +72,7 @@ class Cut(Case):
         (self.dir / "templates.txt").write_text(f"a {{}}\n{LONG} {{}}\n{{}} {LONG}\n")
         (self.dir / "labels.csv").write_text("image,label\npictures/0000.png,disc\npictures/0001.png,tent\n")
         shared = "--model", MODEL, "--bank", "b", "--fusion", "mean", "--classes", "classes.txt", "--templates", "templates.txt"
-        warning = f"reco: warning: 4 prompts are longer than the model's context of {self.context()} tokens, and cut\n"
+        warning = f"reco: warning: 4 prompts are longer than the model's context of {self.context()} tokens, and truncated\n"
         self.said("eval", *shared, "--labels", "labels.csv", warning=warning, counted=4)
         self.said("classify", *shared, "pictures/0000.png", warning=warning, counted=4)
         (self.dir / "classes.txt").write_text(f"disc\n{LONG}\n")

@@ -221,7 +221,7 @@ class Eval(Case):
         for bad, says in (("narrow.npy", ["narrow.npy", 8, 16]), ("three.npy", ["classes.txt", 4, 3]), ("nan.npy", ["nan.npy"])):
             self.fails("eval", "--embeddings", "images.npy", "--labels", "labels.npy", "--class-embeddings", bad, "--classes", "classes.txt", *self.memory, says=says)
         done = self.reco("eval", "--embeddings", "images.npy", "--labels", "far.npy", "--results", "out-", *with_classes, code=1)
-        self.assertIn('label "7" is no class', done.stderr)
+        self.assertIn('label "7" is not a class', done.stderr)
         self.assertIn("there is no accuracy", done.stdout)
         self.assertEqual(list(self.dir.glob("out-*")), [])
         self.fails("eval", *self.arrays, *self.memory, "--encoder", "another-clip", says=["another-clip", "test-clip"])
@@ -299,7 +299,7 @@ class Pictures(Case):
         for file in (self.dir / "kept").iterdir():
             file.write_bytes(file.read_bytes()[:-1] + b"?")
         again = self.reco(*options, "--cache", "kept", "--json")
-        self.assertEqual((json.loads(again.stdout), again.stderr.count("is damaged, and made anew")), (want, 2))
+        self.assertEqual((json.loads(again.stdout), again.stderr.count("is damaged and is written anew")), (want, 2))
         self.json(*options, "--details", "e.jsonl", "--no-cache")
         self.assertFalse((self.dir / ".reco-cache").exists())
         self.reco(*options, "--cache", "kept", "--no-cache", code=2)

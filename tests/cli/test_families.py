@@ -252,7 +252,7 @@ class Families(Case):
             config.pop("text_config")
         self.strip("hf-siglip", "vision_model.")
         self.assertEqual(self.embedded(self.changed("hf-siglip", "config.json", vision_alone)), self.embedded(SMALL / "hf-siglip"))
-        left = [g for g in self.json("model", "info", self.model)["guessed"] if "left out" in g]
+        left = [g for g in self.json("model", "info", self.model)["guessed"] if "ignored" in g]
         self.assertEqual(len(left), 1)  # the text tower's tensors
         self.assertIn("tensors belong to no layer", left[0])
 

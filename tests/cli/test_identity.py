@@ -49,7 +49,7 @@ class Identity(Case):
         """Two tables of the same bytes in two folders are two jobs."""
         one, two = self.table("one", [("0.png", 1, "a")]), self.table("two", [("0.png", 2, "a")])
         self.ingest("build", one)
-        self.fails("bank", "build", "--model", MODEL, "--pairs", two, "--out", "b", says=["b: is a bank already"])
+        self.fails("bank", "build", "--model", MODEL, "--pairs", two, "--out", "b", says=["b: is already a bank"])
         self.assertEqual(self.counts(self.ingest("add", two)), (1, 0, 0, 0, 2))
 
     def test_names_of_one_picture(self):
@@ -63,7 +63,7 @@ class Identity(Case):
             self.assertEqual(self.counts(self.ingest("add", again)), (0, 0, 1, 0, 1), name)
             other = self.table("one", [(name, None, "b")], f"other{i}.csv")
             refused = self.reco("bank", "add", "--model", MODEL, "b", "--pairs", other, code=1)
-            self.assertIn("it is there already, with another text", refused.stderr, name)
+            self.assertIn("the bank has it already, with another text", refused.stderr, name)
         names = [f"{folder}/a b.png", "./a b.png", "../link/a b.png"]
         both = self.table("one", [("a b.png", None, "a")] + [(n, None, "a") for n in names], "both.csv")
         self.assertEqual(self.counts(self.ingest("build", both, "c")), (1, 0, 0, 3, 1))

@@ -73,7 +73,7 @@ class Index(Case):
                 self.assertEqual(points, sorted(points, key=lambda p: (p["recall"], p["rows"])))
                 self.assertTrue(all(0 < p["rows"] <= 1 and 1 <= p["cells"] <= 64 for p in points))
         self.assertIn("lists        64 cells, 3000 rows, searched at recall 0.9\n", self.reco("bank", "info", "m").stdout)
-        said = "searching lists at recall {} (--exact looks at all rows)\n"
+        said = "searching lists at recall {} (--exact searches all rows)\n"
         self.assertEqual(self.reco(*search).stderr, said.format(0.9))
         self.assertEqual(self.reco(*search, "--recall", "0.99").stderr, said.format(0.99))
         self.assertEqual(self.reco(*search, "--exact").stderr, "")

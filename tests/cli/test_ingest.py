@@ -207,7 +207,7 @@ class Dedup(Case):
         for d in (1, 7, 100):
             for side in ("img_emb", "text_emb"):
                 write_npy(self.dir / f"w{d}/{side}/{side}_0.npy", [[1.0] + [0.0] * (d - 1)])
-            self.fails("bank", "add", "--embeddings", f"w{d}", "b", says=[f"w{d} has vectors of {d}", "b holds vectors of"])
+            self.fails("bank", "add", "--embeddings", f"w{d}", "b", says=["b has vectors of width", f"w{d} of width {d}"])
             self.assertFalse(failures.exists())
         for side in ("img_emb", "text_emb"):  # one dimension alone is no rows of one column
             path = self.dir / f"flat/{side}/{side}_0.npy"

@@ -179,22 +179,22 @@ class Merge(Case):
         self.build("a", self.things(0, 2))
         self.reco("bank", "build", "--quiet", "--model", OTHER_MODEL, "--pairs", "a.csv", "--out", "other")
         same = len({self.json("bank", "info", name)["dimensions"] for name in ("a", "other")}) == 1
-        self.fails("bank", "merge", "a", "other", "--out", "m", says=("a is of encoder" if same else "a holds vectors of", "other"))
+        self.fails("bank", "merge", "a", "other", "--out", "m", says=("a was made with encoder" if same else "a has vectors of width", "other"))
         self.assertFalse((self.dir / "m").exists())
         for name, encoder in (("x", "one"), ("y", "two")):
             for side in ("img_emb", "text_emb"): write_npy(self.dir / f"e{name}/{side}/{side}_0.npy", [[1.0, 0.0]])
             self.reco("bank", "build", "--quiet", "--embeddings", f"e{name}", "--encoder", encoder, "--out", name)
-        self.fails("bank", "merge", "x", "y", "--out", "m", says=("x is of encoder one", "y of two"))
+        self.fails("bank", "merge", "x", "y", "--out", "m", says=("x was made with encoder one", "y with two"))
         self.fails("bank", "merge", "a", "nowhere", "--out", "m", says=("nowhere", "no bank there"))
         self.fails("bank", "merge", "a", "./a", "--out", "m", says=("is named twice",))
         self.fails("bank", "merge", "a", "--out", "a", says=("a",))
-        self.fails("bank", "merge", "a", "--out", "pictures", says=("pictures: is no bank, and not empty",))
+        self.fails("bank", "merge", "a", "--out", "pictures", says=("pictures: is neither a bank nor empty",))
         self.build("b", self.things(2, 3))
-        self.fails("bank", "merge", "a", "--out", "b", says=("b: is a bank already, made of something else",))
+        self.fails("bank", "merge", "a", "--out", "b", says=("b: is already a bank, built from something else",))
         self.reco("bank", "merge", "--out", "m", code=2)
         self.reco("bank", "merge", "a", code=2)
         self.reco("bank", "delete", "a", "--where", "1")
-        self.fails("bank", "merge", "a", "--out", "m", says=("no bank has a row",))
+        self.fails("bank", "merge", "a", "--out", "m", says=("the banks have no rows",))
         self.assertFalse((self.dir / "m").exists())
 
     def test_damage(self):
@@ -209,7 +209,7 @@ class Merge(Case):
         self.assertFalse(self.json("bank", "verify", "linked", code=1)["ok"])
         self.reco("bank", "delete", "a", "--id", 1)
         self.fails("bank", "merge", "a", "--out", "m", says=("segment-000000.safetensors: is damaged",))
-        self.fails("bank", "list", "m", says=("is no bank",))
+        self.fails("bank", "list", "m", says=("is not a bank",))
         self.build("b", self.things(1, 4))
         with sqlite3.connect(self.dir / "b/bank.sqlite") as db: db.execute("UPDATE pair SET caption = 'x' WHERE id = 1")
         db.close()
@@ -243,7 +243,7 @@ class Merge(Case):
                 if (self.dir / "k/bank.sqlite").exists():
                     self.assertEqual(self.state("k"), want)
                 elif (self.dir / "k").exists():
-                    self.fails("bank", "list", "k", says=("k: is no bank",))
+                    self.fails("bank", "list", "k", says=("k: is not a bank",))
                 if ended.returncode == 0: break
                 kills += 1
                 self.assertEqual(ended.returncode, -9, ended.stderr)

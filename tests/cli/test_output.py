@@ -49,7 +49,7 @@ class Output(Case):
     def test_one_row(self):
         """One of a thing is not several."""
         self.hostile_bank()
-        self.assertEqual(self.reco("bank", "delete", "b", "--id", 1).stdout, "1 row deleted, 0 not there\n")
+        self.assertEqual(self.reco("bank", "delete", "b", "--id", 1).stdout, "1 row deleted, 0 not found\n")
         self.assertEqual(self.reco("bank", "export", "b", "--pairs", "p.jsonl").stdout, "1 row in p.jsonl\n")
         self.assertIn("1 deleted row removed, 1 row in 1 segment ", self.reco("bank", "compact", "b").stdout)
         self.assertIn("1 row (0 deleted) in 1 segment, ", self.reco("bank", "verify", "b").stdout)

@@ -73,7 +73,7 @@ class Photos(Case):
                          sorted(f"album/{name}" for name in good))
         self.assertEqual((result["rows"], result["failures"], result["others"], result["hidden"]), (len(good), len(bad), others, 2))
         said = self.reco("embed", "--model", MODEL, "--images", "album", "--out", "p").stdout
-        self.assertIn(f"{others} other files, 2 hidden, not looked at", said)
+        self.assertIn(f"{others} other files, 2 hidden, all ignored", said)
         (self.dir / "folder").mkdir()
         self.reco("model", "check", MODEL, "--images", "album", "--out", "c")
         self.assertEqual(len(list((self.dir / "c").iterdir())), 3)

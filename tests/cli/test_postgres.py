@@ -127,7 +127,7 @@ class Bank(OnServers):
         self.assertEqual(self.found(bank, "got"), self.found("folder", "want"))
         info = self.json("bank", "info", bank)
         self.assertEqual((info["rows"], info["next_id"], info["deleted"], info["shards"]), (75, 80, 0, 3))
-        self.fails("bank", "get", bank, "3", says=["no row of id 3"])
+        self.fails("bank", "get", bank, "3", says=["no row with id 3"])
         for command in (["undelete", bank, "--all"], ["compact", bank], ["verify", bank], ["index", bank]):
             self.fails("bank", *command, says=["postgresql://127.0.0.1"])
 
@@ -141,7 +141,7 @@ class Bank(OnServers):
         # Again: there is nothing to do, nor for the same pictures in another file; another build is refused.
         self.assertEqual(self.json("bank", "build", "--model", MODEL, "--pairs", "pairs.csv", "--out", bank)["added"], 0)
         more = self.pairs(30, "more.csv", first=10)
-        self.fails("bank", "build", "--model", MODEL, "--pairs", more, "--out", bank, says=["is a bank already"])
+        self.fails("bank", "build", "--model", MODEL, "--pairs", more, "--out", bank, says=["is already a bank"])
         for b in both:
             r = self.json("bank", "add", "--model", MODEL, "--pairs", more, b)
             self.assertEqual((r["added"], r["duplicates"]), (20, 10), b)
@@ -229,7 +229,7 @@ class Bank(OnServers):
             self.reco("bank", "build", "--embeddings", name, "--encoder", "ViT-B-32", "--out", banks[-1])
         for both in (",".join(banks), ",".join(banks[::-1])):
             for command in (["bank", "delete", both, "--id", "3"], ["bank", "add", "--embeddings", "f", "--encoder", "ViT-B-32", both]):
-                self.fails(*command, says=["was built of other pairs than", "two banks"])
+                self.fails(*command, says=["was built from other pairs than", "two banks"])
         self.assertEqual([self.json("bank", "info", bank)["rows"] for bank in banks], [60, 20])
 
     def test_one_writer(self):
@@ -288,9 +288,9 @@ class Others(OnServers):
         self.server.sql("CREATE EXTENSION vector", "bad")
         says("bad", "no table or view reco_pair", "reco bank build")
         self.server.sql("CREATE TABLE reco_pair(id bigint, caption text, image vector(8), text vector(4))", "bad")
-        says("bad", "reco_pair.text is of width 4")
+        says("bad", "reco_pair.text has width 4")
         self.server.sql("DROP TABLE reco_pair; CREATE TABLE reco_pair(id bigint, caption text, image vector, text vector(4))", "bad")
-        says("bad", "no width")
+        says("bad", "without a width")
         self.server.sql("DROP TABLE reco_pair; CREATE TABLE reco_pair(id int, caption text, image vector(4), text vector(4))", "bad")
         says("bad", "lacks a column", "id (bigint)")
         self.server.sql("DROP TABLE reco_pair; CREATE TABLE reco_pair(id bigint, caption text, image vector(4), text vector(4)); "
@@ -309,10 +309,10 @@ class Others(OnServers):
         a, _ = self.view("a")
         b, _ = self.view("b")
         c, _ = self.view("c", d=4)
-        self.fails("bank", "info", f"{a},{c}", says=["width 4", "of two banks"])
+        self.fails("bank", "info", f"{a},{c}", says=["width 4", "to two banks"])
         for name, encoder in (("a", "ViT-B-32"), ("b", "ViT-L-14")):
             self.server.sql(f"CREATE TABLE reco_bank AS SELECT 8 AS d, '{encoder}' AS encoder", name)
-        self.fails("bank", "info", f"{a},{b}", says=["is of encoder ViT-L-14", "ViT-B-32", "of two banks"])
+        self.fails("bank", "info", f"{a},{b}", says=["was made with encoder ViT-L-14", "ViT-B-32", "to two banks"])
 
     def test_passwords_are_never_shown(self):
         self.server.create("secret")
@@ -322,7 +322,7 @@ class Others(OnServers):
         for url, words in ((self.server.url("secret", "reader:wr%40ngest"), ["password authentication failed", "~/.pgpass"]),
                            (self.server.url("secret", "reader"), ["password", "~/.pgpass"]),
                            (self.server.url("secret", "reader:wr@ng/est"), []),
-                           (self.server.url("secret", "reader:wr/est"), ["none that libpq reads"]), (self.server.url("secret", "reader:wrongest%", "?x"), ["none that libpq reads"]),
+                           (self.server.url("secret", "reader:wr/est"), ["libpq can't read URL"]), (self.server.url("secret", "reader:wrongest%", "?x"), ["libpq can't read URL"]),
                            (good, ["CREATE EXTENSION"]), (good.replace(f":{self.server.port}", ":1"), ["refused"]),
                            (good + "?password=wrongest&host=127.0.0.1", [])):
             for command in (["bank", "info", url], ["bank", "build", "--embeddings", "none", "--out", url], ["search", "--bank", url, "--near", "1"],
@@ -341,8 +341,8 @@ class Others(OnServers):
 
         fails("", "want an expression")
         fails("id = 3; DROP TABLE product", "semicolon")
-        fails("true) OR (true", "closes nothing")
-        fails("(id = 3", "not closed")
+        fails("true) OR (true", "unmatched )")
+        fails("(id = 3", "unclosed (")
         fails("id = 3 -- x", "comment")
         fails("caption = 'x", "quote that does not end")
         fails("caption = $1", "a $")
@@ -405,7 +405,7 @@ class Failing(Case):
         os.kill(stopped.process.pid, signal.SIGSTOP)  # it still accepts, and says nothing
         try:
             begun = time.time()
-            self.fails(*search, says=[f":{stopped.port}/shard", "no connection in 2 s"])
+            self.fails(*search, says=[f":{stopped.port}/shard", "no connection within 2 s"])
             self.assertLess(time.time() - begun, 10)
         finally:
             os.kill(stopped.process.pid, signal.SIGCONT)

@@ -91,7 +91,7 @@ class Provenance(Case):
         self.assertEqual(self.says("r")["encoder"], "vit-b-32/openai")
         # Whether a model is the one that a name speaks of can't be told: a warning.
         done = self.reco("search", "--model", MODEL, "--bank", "named", "--text", "x")
-        self.assertIn('of encoder "ViT-B-32/openai", of which only the name is known', done.stderr)
+        self.assertIn("the bank records only its encoder's name, \"ViT-B-32/openai\"", done.stderr)
         self.fails("bank", "build", "--embeddings", "e", "--encoder", "./nowhere", "--out", "n", says=["./nowhere", "no such model folder"])
         self.reco("bank", "build", "--pairs", "p.csv", "--model", "m", "--encoder", "x", "--out", "n", code=2)
 

@@ -172,7 +172,7 @@ class Pull(Case):
             path, whole = self.dir / "m" / name, self.files[name]
             for harm in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), None):
                 path.unlink() if harm is None else path.write_bytes(harm)
-                self.fails("model", "pull", "org/tiny", "--out", "m", says=[f"m/{name}: is not as it was pulled"])
+                self.fails("model", "pull", "org/tiny", "--out", "m", says=[f"m/{name}: has changed since it was pulled"])
             path.write_bytes(whole)
         self.assertTrue(self.pull()["already"])
         self.hub.commit = "f" * 40
@@ -181,7 +181,7 @@ class Pull(Case):
     def test_text_and_help(self):
         done = self.reco("model", "pull", "org/tiny", "--out", "m")
         self.assertIn("7 files of org/tiny", done.stdout)
-        self.assertIn("is in m already", self.reco("model", "pull", "org/tiny", "--out", "m").stdout)
+        self.assertIn("is already in m", self.reco("model", "pull", "org/tiny", "--out", "m").stdout)
         self.assertIn("HF_TOKEN", self.reco("model", "pull", "--help").stdout)
         self.reco("model", "pull", "org/tiny", code=2)
         self.reco("model", "pull", "--out", "m", code=2)
@@ -371,7 +371,7 @@ class Pull(Case):
 
     def test_no_safetensors(self):
         del self.hub.files["model.safetensors"]
-        self.pull_fails(says=["org/tiny: no model.safetensors", "safetensors alone"])
+        self.pull_fails(says=["org/tiny: the hub has no model.safetensors", "only safetensors"])
         self.hub.files = {"a.bin": b""}
         self.hub.files["README.md"] = b""
         self.pull_fails(says=["neither config.json nor open_clip_config.json"])
@@ -386,7 +386,7 @@ class Pull(Case):
         shutil.rmtree(self.dir / "m")
         (self.dir / "m.partial").mkdir()
         (self.dir / "m.partial/mine").write_text("x")
-        self.pull_fails(says=["m.partial: exists and is not of a pull"])
+        self.pull_fails(says=["m.partial: exists but does not belong to a pull"])
 
     def test_network(self):
         with socket.socket() as s:
@@ -398,7 +398,7 @@ class Pull(Case):
         with socket.socket() as silent:  # accepts and says nothing
             silent.bind(("127.0.0.1", 0))
             silent.listen()
-            self.pull_fails("--timeout", "1", says=["nothing came for 1 seconds"],
+            self.pull_fails("--timeout", "1", says=["no data for 1 seconds"],
                             env={"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"})
 
     def test_disk_full(self):

@@ -284,7 +284,7 @@ class Serve(Serving):
         self.assertEqual(self.ask("DELETE", "/v1/pairs", {"ids": [1]})[0], 403)
         self.assertIn("the limit is 2097152", self.ask("POST", "/v1/search", "x" * (3 << 20))[2]["error"])
         for text, says in [("queues = 3", 'c.toml:1: there is no option "queues"'), ("\nread-only = 1", "c.toml:2: \"read-only\" is 1, want true or false"),
-                           ("[a]\nqueue = 1", "c.toml:2: stands in the table [a], want none"), ("config = 'x'", 'there is no option "config"')]:
+                           ("[a]\nqueue = 1", "c.toml:2: is in table [a], want it above all tables"), ("config = 'x'", 'there is no option "config"')]:
             (self.dir / "c.toml").write_text(text + "\n")
             self.fails("serve", "--config", "c.toml", says=[says])
         self.fails("serve", "--config", "none.toml", says=["none.toml"])

@@ -100,8 +100,8 @@ class Shards(Case):
         build = ["bank", "build", "--quiet", "--model", MODEL, "--pairs", "p.csv", "--out", "b"]
         self.assertEqual(self.json(*build, "--shard", "1/2")["embedded"], 5)
         self.assertEqual(self.json(*build, "--shard", "1/2")["embedded"], 0)
-        self.fails(*build, "--shard", "2/2", "--quiet", says=("is a bank already, built from something else",))
-        self.fails(*build, "--quiet", says=("is a bank already",))
+        self.fails(*build, "--shard", "2/2", "--quiet", says=("is already a bank, built from something else",))
+        self.fails(*build, "--quiet", says=("is already a bank",))
         add = self.json("bank", "add", "b", "--quiet", "--model", MODEL, "--pairs", "p.csv", "--shard", "2/2")
         self.assertEqual((add["added"], add["duplicates"], add["rows"]), (5, 0, 10))
         self.assertEqual(self.json("bank", "add", "b", "--quiet", "--model", MODEL, "--pairs", "p.csv", "--shard", "12/12")["added"], 0)
@@ -125,7 +125,7 @@ class Shards(Case):
             for command in (["embed", "--model", MODEL, "--texts", "t.txt", "--out", "o"], ["bank", "build", "--model", MODEL, "--pairs", "p.csv", "--out", "o"]):
                 done = self.reco(*command, "--shard", bad, code=2)
                 self.assertIn(f"shard: {bad}, want I/N with 1 <= I <= N", done.stderr)
-        self.assertIn("--shard goes with build and add",
+        self.assertIn("--shard is for build and add",
                       self.reco("bank", "update", "b", "--model", MODEL, "--pairs", "p.csv", "--shard", "1/2", code=2).stderr)
 
 

@@ -39,12 +39,12 @@ class Tables(Case):
 
     def test_shapes(self):
         """Names, separators, encodings and line ends."""
-        tabs, semicolons, bars = ("its columns are parted by " + s for s in ("tabs", "semicolons", "bars"))
+        tabs, semicolons, bars = ("its columns are separated by " + s for s in ("tabs", "semicolons", "bars"))
         shapes = [
             ("a.csv", lines("filepath\ttitle", "{image}\t{text}"), tabs),
             ("a.csv", lines("image;text", "{image};{text}", "\r\n"), semicolons),
             ("a.csv", lines("image_name| comment_number| comment", "{image}| 0| {text}"), bars),
-            ("a.tsv", lines("Image Path,CAPTION", "{image},{text}"), "its columns are parted by commas"),
+            ("a.tsv", lines("Image Path,CAPTION", "{image},{text}"), "its columns are separated by commas"),
             ("a.csv", lines("URL,TEXT", "{image},{text}"), ""),
             ("a.csv", lines("file_name,alt-text", "{image},{text}"), ""),
             ("a.csv", lines("image, text", "{image}, {text}"), ""),
@@ -94,13 +94,13 @@ class Tables(Case):
         self.refused("a.csv", data, "--text-column", "nothing", says=['no column "nothing" in its header: "image", "text"'])
         self.refused("a.csv", "imgae,text\na,b\n", says=['"imgae", "text"', 'is "imgae" meant as image?', "--image-column"])
         self.refused("a.csv", lines("{image}", "{image},{text}").replace("{image}", "pictures/0000.png,red disc"),
-                     says=["has no header row", "put a row of names above it, as image,text"])
+                     says=["has no header row", "put a row of names above it, such as image,text"])
         (self.dir / "cc3m.tsv").write_text("a red box\tpics/0.png\na blue box\tpics/1.png\n")  # a tab would be shown as "?"
         self.fails("bank", "build", "--model", MODEL, "--pairs", "cc3m.tsv", "--out", "b", says=["has no header row", "as image<tab>text"])
         self.refused("a.csv.gz", b"\x1f\x8b\x08broken", says=["a.csv.gz: "])
         self.refused("a.parquet", "PAR1", says=["pandas.read_parquet('a.parquet').to_json('a.jsonl'"])
         self.build("a.jsonl", '{"foto": "a.png", "text": "a"}\n{"image": "pictures/0000.png", "text": "b"}\n')
-        self.assertIn('no image: its names are "foto"', self.built["failed"][0]["reason"])
+        self.assertIn('no image: its keys are "foto"', self.built["failed"][0]["reason"])
 
     def test_separator_is_told(self):
         data = "image:text\n" + "".join(f"{a}:{b}\n" for a, b in R)
@@ -319,7 +319,7 @@ class Embeddings(Case):
             (self.dir / side / "metadata/metadata_0.jsonl").unlink()
             (self.dir / side / "metadata/metadata_0.csv").write_text(table)
             build = ["bank", "build", "--embeddings", side, "--out", side + ".bank"]
-            self.fails(*build, "--model", OTHER_MODEL, says=["is of encoder"])
+            self.fails(*build, "--model", OTHER_MODEL, says=["was made with encoder"])
             self.fails(*build, says=["with --model"])
             built = self.json(*build, "--model", MODEL, "--batch", 1)
             good = [r for r in self.rows("whole") if side == "t" and r["uri"] != "pictures/0003.png" or side == "i"]

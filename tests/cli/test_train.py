@@ -179,11 +179,11 @@ class Train(Case):
         self.reco("bank", "build", "--embeddings", "e", "--out", "b")
         train = ["train", "--bank", "b", "--steps", "5", "--seed", "1"]
         done = self.reco(*train, "--out", "f.safetensors", "-k", "1000")
-        self.assertIn("k = 1000, the bank can give 11 neighbours: k = 11", done.stderr)  # a pair does not retrieve itself
+        self.assertIn("k = 1000 is lowered to 11, the number of neighbours that the bank can supply", done.stderr)  # a pair does not retrieve itself
         self.reco(*train, "--out", "g.safetensors", "-k", "11")
         self.assertEqual(checkpoint(self.dir / "f.safetensors"), checkpoint(self.dir / "g.safetensors"))
         done = self.reco(*train, "--embeddings", "e", "--out", "h.safetensors", "-k", "1000")
-        self.assertIn("k = 12", done.stderr)
+        self.assertIn("lowered to 12", done.stderr)
         self.reco(*train, "--out", "f.safetensors", "--validation", "0.5")
         for bad in ("0.51", "0.9", "0.005"):
             done = self.reco(*train, "--out", "f.safetensors", "--validation", bad, code=2)
@@ -309,7 +309,7 @@ class Train(Case):
         self.world(9, 9, "nine")
         self.fails("train", "--bank", "b", "--val-embeddings", "nine", "--out", "x", says=["nine: 9 pairs, want 10 or more"])
         self.world(20, 9, "wide", width=40)
-        self.fails("train", "--bank", "b", "--val-embeddings", "wide", "--out", "x", says=["wide: embeddings of 40, the bank holds 32"])
+        self.fails("train", "--bank", "b", "--val-embeddings", "wide", "--out", "x", says=["wide: embeddings of width 40, the bank has vectors of width 32"])
         self.assertFalse((self.dir / "x").exists())
 
     def test_search_and_fusion(self):

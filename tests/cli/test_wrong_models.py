@@ -97,7 +97,7 @@ class Wrong(Case):
         (model / "config.json").unlink()
         self.named("m", "m: holds model.safetensors", "no config.json")
         self.named("m/model.safetensors", "not a folder", "want a model folder")
-        self.named(MODEL / "model.safetensors", "want the model folder that it lies in: " + str(MODEL))
+        self.named(MODEL / "model.safetensors", "want the model folder that contains it: " + str(MODEL))
         self.named("nowhere", "no such folder")
         self.named("openai/clip-vit-base-patch32", "no such folder", "reco model pull")
         self.copy(name="outer/clip")
@@ -149,7 +149,7 @@ class Wrong(Case):
         self.assertEqual(self.fingerprint(cache / "snapshots/aaa"), info["fingerprint"])
         self.named(self.dir / "hub", "models--x--y in it is one")
         shutil.rmtree(cache / "blobs")
-        self.named(cache, "is a link to ../../blobs/", "not there")
+        self.named(cache, "is a link to ../../blobs/", "does not exist")
 
     def test_sentence_transformers(self):
         self.copy(name="st/0_CLIPModel")
@@ -188,7 +188,7 @@ class Wrong(Case):
             save(model / file, {**{"state_dict." + k: v for k, v in tensors.items()}, **other})
             info = self.json("model", "info", model)
             self.assertEqual(info["fingerprint"], want)
-            self.assertTrue(any(g.startswith("3 tensors beside the model's") for g in info["guessed"]), info["guessed"])
+            self.assertTrue(any(g.startswith("3 tensors outside the model") for g in info["guessed"]), info["guessed"])
             save(model / file, {**{"model." + k: v for k, v in tensors.items()}, **{"ema." + k: v for k, v in tensors.items()}})
             self.named(model, file, "several models", '"model."', '"ema."')
             name = sorted(tensors)[0]

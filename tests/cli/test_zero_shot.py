@@ -143,7 +143,7 @@ class ZeroShot(Case):
         options = [*WITH, "none", "--classes", "classes.txt", "--labels", "l.csv"]
         done = self.reco("eval", *options)
         self.assertIn('l.csv:2: label "red disk" of', done.stderr)
-        self.assertIn('is no class, the nearest is "red disc"', done.stderr)
+        self.assertIn('is not a class, the nearest is "red disc"', done.stderr)
         self.assertIn("11 pictures, 5 classes", done.stdout)
         self.reco("eval", *options, "--strict", code=1)
 
@@ -167,12 +167,12 @@ class ZeroShot(Case):
         shutil.copy(self.images[0], self.dir / "plain/loose.png")
         result = self.run_eval("--images", "plain")
         self.assertEqual((result["images"], result["failures"]), (12, 1))
-        self.assertIn("in no class folder", result["failed"][0]["reason"])
+        self.assertIn("not in the folder of a class", result["failed"][0]["reason"])
         (self.dir / "plain/loose.png").unlink()
         (self.dir / "plain/gren tent").mkdir()
         shutil.copy(self.images[0], self.dir / "plain/gren tent/x.png")
         result = self.run_eval("--images", "plain", "--classes", "classes.txt")
-        self.assertIn('folder "gren tent" is no class, the nearest is "green tent"', result["failed"][0]["reason"])
+        self.assertIn('folder "gren tent" is not a class, the nearest is "green tent"', result["failed"][0]["reason"])
         (self.dir / "plain/Red_disc").mkdir()
         self.fails("eval", *WITH, "none", "--images", "plain", says=["Red_disc", "red disc", "same class"])
         self.reco("eval", *WITH, "none", "--images", "plain", "--labels", "l.csv", code=2)
@@ -183,7 +183,7 @@ class ZeroShot(Case):
         self.folders("synsets", lambda s: f"n{NAMES.index(s) + 1440764:08d}")
         self.right("--images", "synsets", "--classes", "classes.txt", how="order")
         done = self.reco("eval", *WITH, "none", "--images", "synsets", "--classes", "classes.txt")
-        self.assertIn("taken in the order of their names", done.stderr)
+        self.assertIn("they are matched in the order of their names", done.stderr)
         self.classes("fewer.txt", NAMES[:4])
         self.assertEqual(self.run_eval("--images", "synsets", "--classes", "fewer.txt", code=1)["images"], 0)
 

@@ -44,7 +44,7 @@ static reco_status judge(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, int64_
     if (sqlite3_column_type(s, 8) != SQLITE_NULL) source = sqlite3_column_int64(s, 8);
     reco_status status = reco_catalog_copy_pair(ctx, c, s, &pair);
     if (status == RECO_E_FORMAT)
-        *bad = "a field of the pair is no text";
+        *bad = "a field of the pair is not text";
     else if (status != RECO_OK)
         return status;
     else if (mark < 0 || mark > 1)

@@ -23,8 +23,8 @@ reco_status reco_catalog_check_file(reco_ctx *ctx, const char *file, const char 
     if (lstat(path, &info) != 0) {
         if (errno != ENOENT) status = reco_fail_errno(ctx, RECO_E_IO, "%s", path);
     } else if (!may_exist)
-        status =
-            reco_fail(ctx, RECO_E_FORMAT, "%s: left by another program, which must finish its work", path);
+        status = reco_fail(ctx, RECO_E_FORMAT,
+                           "%s: was left by another program, which must finish its work", path);
     else if (!S_ISREG(info.st_mode))
         status = reco_fail(ctx, RECO_E_FORMAT, "%s: is not a regular file", path);
     reco_free(path);
@@ -140,7 +140,7 @@ static reco_status connect_read_only(reco_ctx *ctx, reco_catalog *c, const char 
     else if (stat(log_path, &log) == 0 && log.st_size > 0)
         status = reco_fail(
             ctx, RECO_E_IO,
-            "%s: holds changes that can't be read where the folder can't be written; copy the bank",
+            "%s: holds changes that can't be read because the folder can't be written to; copy the bank",
             log_path);
     else {
         reco_catalog_disconnect(c);
@@ -169,10 +169,11 @@ static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
     int64_t application = 0, version = 0;
     RECO_TRY(read_number(ctx, c, "PRAGMA application_id", &application));
     if (application != RECO_SQLITE_APPLICATION)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: is not a database of reco's", c->file);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: is not a reco database", c->file);
     RECO_TRY(read_number(ctx, c, "PRAGMA user_version", &version));
     if (version > RECO_CATALOG_FORMAT)
-        return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: has format %lld, this reco reads up to %d", c->file,
+        return reco_fail(ctx, RECO_E_UNSUPPORTED,
+                         "%s: has format %lld, this version of reco reads up to %d", c->file,
                          (long long)version, RECO_CATALOG_FORMAT);
 
     if (version < 1)
@@ -250,7 +251,7 @@ reco_status reco_catalog_open(reco_ctx *ctx, reco_catalog **out, const char *dir
     if (!c->file || !c->place) goto out;
     if (lstat(c->file, &info) != 0) {
         if (errno != ENOENT && errno != ENOTDIR) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", c->file));
-        RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: is no bank: it has no bank.sqlite", dir));
+        RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: is not a bank: it has no bank.sqlite", dir));
     }
     c->node[0] = (uint64_t)info.st_dev;
     c->node[1] = (uint64_t)info.st_ino;

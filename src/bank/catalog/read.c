@@ -158,7 +158,7 @@ reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt 
         bool good = type == want || (type == SQLITE_NULL && i > 0);
         if (good && type == want && !field[i] && bytes[i]) return reco_catalog_fail(ctx, c);
         if (!good || (i < 4 && field[i] && memchr(field[i], 0, bytes[i])))
-            return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: a field is no text", c->file,
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: a field is not text", c->file,
                              (long long)pair->id);
         if (i >= 4 && type == want && bytes[i] != RECO_BANK_HASH)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: a hash has %zu bytes, want %d",
@@ -192,7 +192,7 @@ static reco_status read_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool de
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PAIR, &s));
     sqlite3_bind_int64(s, 1, id);
     RECO_GO(reco_catalog_step(ctx, c, s, &row));
-    if (!row) RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no pair of id %lld", c->file, (long long)id));
+    if (!row) RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no pair with id %lld", c->file, (long long)id));
     if ((sqlite3_column_int(s, 6) != 0) != deleted)
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is %s", c->file, (long long)id,
                           deleted ? "not deleted" : "deleted"));

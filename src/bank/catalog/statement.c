@@ -96,7 +96,7 @@ reco_status reco_catalog_text(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, i
     if (is_text && !text) return reco_catalog_fail(ctx, c);
     size_t bytes = (size_t)sqlite3_column_bytes(s, column);
     if (!is_text || bytes >= room || memchr(text, 0, bytes))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s is no text of less than %zu bytes", c->file, what,
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s is not a text of less than %zu bytes", c->file, what,
                          room);
     memcpy(out, text, bytes);
     out[bytes] = 0;

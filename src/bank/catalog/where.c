@@ -214,7 +214,7 @@ static reco_status run_both(reco_ctx *ctx, reco_catalog *c, reco_where_guard *g,
         RECO_TRY(reco_where_is_column(ctx, c, g->missing, &is));
         if (is) return RECO_E_ARG;
         g->missing[0] = 0;
-        return reco_fail(ctx, RECO_E_ARG, "%s, and no row has a value of this name", message);
+        return reco_fail(ctx, RECO_E_ARG, "%s, and no row has a value with this name", message);
     }
     if (status != RECO_OK) return status;
     uint64_t said = reco_hash64(q->where, strlen(q->where), 1);

@@ -9,7 +9,7 @@ bool reco_where_late(reco_where_guard *g)
 {
     double now = reco_now();
     if (now > g->deadline || g->steps > g->most_steps) {
-        snprintf(g->refused, sizeof g->refused, "takes too long: stopped after %llu steps of SQLite's",
+        snprintf(g->refused, sizeof g->refused, "takes too long: stopped after %llu SQLite steps",
                  (unsigned long long)g->steps);
         return true;
     }

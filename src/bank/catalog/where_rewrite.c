@@ -100,28 +100,25 @@ static void tell(reco_ctx *ctx, const reco_where_text *w, const reco_comparison 
     snprintf(met, sizeof met, "%llu time%s", (unsigned long long)c->met, c->met == 1 ? "" : "s");
     if (c->by_letters)
         reco_log(ctx, RECO_LOG_WARN,
-                 "where: %s is text and is compared with a number, %s, letter by letter (%s); to compare "
-                 "numbers write "
-                 "CAST(%s AS REAL)",
+                 "where: %s is text and is compared with a number, %s, character by character (%s); to "
+                 "compare numbers, write CAST(%s AS REAL)",
                  t.text, n.text, met, t.text);
     else if (literal)
         reco_log(ctx, RECO_LOG_WARN,
-                 "where: %s is a number and is compared with the text %s (%s), which SQLite orders behind "
-                 "every number; "
-                 "write the number without quotes, or CAST(%s AS TEXT)",
+                 "where: %s is a number and is compared with the text %s (%s), which SQLite sorts after "
+                 "every number; write the number without quotes, or CAST(%s AS TEXT)",
                  n.text, t.text, met, n.text);
     else if (arrow_of(w, text))
         reco_log(ctx, RECO_LOG_WARN,
-                 "where: %s is JSON text and is compared with a number, %s (%s), and SQLite orders every "
-                 "text behind every "
-                 "number; write ->> in the place of ->",
+                 "where: %s is JSON text and is compared with a number, %s (%s), and SQLite sorts every "
+                 "text after every number; write ->> instead of ->",
                  t.text, n.text, met);
     else
-        reco_log(ctx, RECO_LOG_WARN,
-                 "where: %s is text and is compared with a number, %s (%s), and SQLite orders every text "
-                 "behind every "
-                 "number; write CAST(%s AS REAL), or build the bank with numbers (--types NAME=number)",
-                 t.text, n.text, met, t.text);
+        reco_log(
+            ctx, RECO_LOG_WARN,
+            "where: %s is text and is compared with a number, %s (%s), and SQLite sorts every text after "
+            "every number; write CAST(%s AS REAL), or build the bank with numbers (--types NAME=number)",
+            t.text, n.text, met, t.text);
 }
 
 size_t reco_where_doubts(reco_ctx *ctx, const reco_where_text *w)

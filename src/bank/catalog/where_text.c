@@ -84,7 +84,7 @@ static reco_status refuse(reco_ctx *ctx, const char *reason)
 static const char *forbidden(const reco_token *t, const char *next)
 {
     char c = *t->at;
-    if (reco_token_is(t, "main") && *next == '.') return "\"main.\" is not allowed, want pair by itself";
+    if (reco_token_is(t, "main") && *next == '.') return "\"main.\" is not allowed, want pair alone";
     if (t->kind != RECO_TOKEN_MARK) return NULL;
     if ((c == '-' && t->at[1] == '-') || (c == '/' && t->at[1] == '*')) return "comments are not allowed";
     if (c == ';') return "\";\" is not allowed: want one condition, no statements";

@@ -46,11 +46,11 @@ static reco_status check_encoder(reco_ctx *ctx, reco_merge *m, const char *path,
 {
     if (!m->named) m->spec.d = i->d;
     if (m->spec.d != i->d)
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s holds vectors of %zu, %s of %zu", m->named, m->spec.d,
-                         path, i->d);
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s has vectors of width %zu, %s of width %zu", m->named,
+                         m->spec.d, path, i->d);
     if (!is_same_encoder(m, i))
-        return reco_fail(ctx, RECO_E_MISMATCH, "%s is of encoder %s (%s), %s of %s (%s)", m->named,
-                         m->encoder, m->fingerprint, path, i->encoder, i->fingerprint);
+        return reco_fail(ctx, RECO_E_MISMATCH, "%s was made with encoder %s (%s), %s with %s (%s)",
+                         m->named, m->encoder, m->fingerprint, path, i->encoder, i->fingerprint);
     if (!m->named || (!*m->fingerprint && *i->fingerprint) || (!*m->encoder && *i->encoder)) {
         memcpy(m->encoder, i->encoder, sizeof m->encoder);
         memcpy(m->fingerprint, i->fingerprint, sizeof m->fingerprint);
@@ -104,10 +104,9 @@ static reco_status look(reco_ctx *ctx, reco_merge *m)
         m->keys[i] = key_of(bank);
         reco_bank_close(bank);
         if (!info.complete)
-            return reco_fail(
-                ctx, RECO_E_ARG,
-                "%s: is not complete: its build was interrupted, and resumes when it is run again",
-                m->banks[i]);
+            return reco_fail(ctx, RECO_E_ARG,
+                             "%s: is not complete: its build was interrupted; run the build again",
+                             m->banks[i]);
         RECO_TRY(check_encoder(ctx, m, m->banks[i], &info));
         m->firsts[i + 1] = m->firsts[i] + info.rows;
         m->deleted += info.deleted;
@@ -115,7 +114,7 @@ static reco_status look(reco_ctx *ctx, reco_merge *m)
         h = reco_hash64(&m->keys[i], sizeof m->keys[i], h);
     }
     if (m->firsts[m->n] == 0)
-        return reco_fail(ctx, RECO_E_NOTFOUND, "merge: no bank has a row; nothing was written");
+        return reco_fail(ctx, RECO_E_NOTFOUND, "merge: the banks have no rows; nothing was written");
     m->scans = !lacks && m->firsts[m->n] >= RECO_SCAN_DEFAULT_ROWS;
     m->spec.encoder = m->encoder;
     m->spec.fingerprint = m->fingerprint;
@@ -149,8 +148,7 @@ static reco_status check_done(reco_ctx *ctx, reco_merge *m)
     RECO_TRY(status);
     if (!state.built)
         return reco_fail(ctx, RECO_E_EXISTS,
-                         "%s: is a bank already, made of something else; want a folder that is not there",
-                         m->out);
+                         "%s: is already a bank, built from something else; want a new folder", m->out);
     m->result.already = 1;
     return RECO_OK;
 }

@@ -83,11 +83,10 @@ static reco_status take_apart(reco_ctx *ctx, pg_set *set, pg_shard *s)
         *at == '@' && (memchr(user, '/', (size_t)(at - user)) || memchr(at + 1, '@', strcspn(at + 1, "?")));
     PQconninfoOption *options = unclear ? NULL : PQconninfoParse(s->url, NULL);
     if (!options)
-        return reco_fail(
-            ctx, RECO_E_ARG,
-            "bank: URL %zu is none that libpq reads, want postgresql://USER@HOST:PORT/DATABASE "
-            "with %%-escapes in names and passwords",
-            (size_t)(s - set->shards) + 1);
+        return reco_fail(ctx, RECO_E_ARG,
+                         "bank: libpq can't read URL %zu, want postgresql://USER@HOST:PORT/DATABASE with "
+                         "%%-escapes in names and passwords",
+                         (size_t)(s - set->shards) + 1);
     const char *host = option(options, "host"), *port = option(options, "port"),
                *database = option(options, "dbname"), *password = option(options, "password"),
                *seconds = option(options, "connect_timeout");
@@ -203,7 +202,7 @@ static reco_status step(reco_ctx *ctx, pg_set *set, struct pollfd *fds, size_t *
 static reco_status give_up(reco_ctx *ctx, pg_set *set, const struct pollfd *fds)
 {
     char message[96];
-    snprintf(message, sizeof message, "no connection in %g s; is the server up, and the address right?",
+    snprintf(message, sizeof message, "no connection within %g s; is the server up and the address right?",
              set->connect);
     for (size_t i = 0; i < set->n; i++) {
         if (fds[i].fd < 0) continue;

@@ -55,7 +55,7 @@ static reco_status take_tables(reco_ctx *ctx, look *l, size_t shard, const PGres
     s->pgvector = have[0] * 1000 + have[1];
     if (!pg_get_bool(rows, 0, 1))
         return reco_fail(ctx, RECO_E_NOTFOUND,
-                         "%s: is no bank: it has no table or view reco_pair; reco bank build makes one",
+                         "%s: is not a bank: it has no table or view reco_pair; reco bank build makes one",
                          s->label);
     l->has_settings[shard] = pg_get_bool(rows, 0, 2);
     int64_t limit = pg_get_int(rows, 0, 3);
@@ -87,11 +87,11 @@ static reco_status take_columns(reco_ctx *ctx, look *l, size_t shard, const PGre
             if (width < 1 || width > RECO_BANK_MAX_WIDTH)
                 return reco_fail(
                     ctx, RECO_E_FORMAT,
-                    "%s: reco_pair.%s is a %s of no width, want %s(512), or the width of its vectors",
+                    "%s: reco_pair.%s is a %s without a width, want %s(512), with the width of its vectors",
                     s->label, name, type, type);
             if (s->info.d && s->info.d != (size_t)width)
                 return reco_fail(ctx, RECO_E_FORMAT,
-                                 "%s: reco_pair.%s is of width %lld, the other side of %zu", s->label, name,
+                                 "%s: reco_pair.%s has width %lld, the other side has %zu", s->label, name,
                                  (long long)width, s->info.d);
             s->info.d = (size_t)width;
             found++;
@@ -157,9 +157,9 @@ static reco_status take_settings(reco_ctx *ctx, void *arg, size_t shard, size_t 
     json_int_t d = json_integer_value(json_object_get(settings, "d"));
     reco_status status = RECO_OK;
     if (d && (size_t)d != s->info.d)
-        status =
-            reco_fail(ctx, RECO_E_FORMAT, "%s: reco_pair has vectors of width %zu, reco_bank says d = %lld",
-                      s->label, s->info.d, (long long)d);
+        status = reco_fail(ctx, RECO_E_FORMAT,
+                           "%s: reco_pair has vectors of width %zu, but reco_bank says d = %lld", s->label,
+                           s->info.d, (long long)d);
     copy_text(s->info.encoder, sizeof s->info.encoder, settings, "encoder");
     copy_text(s->info.fingerprint, sizeof s->info.fingerprint, settings, "fingerprint");
     if (!*l->recall) copy_text(l->recall, 160, settings, "recall");
@@ -219,13 +219,13 @@ static reco_status add_up(reco_ctx *ctx, const pg_set *set, reco_bank_info *info
         }
         if (s->info.d != info->d)
             return reco_fail(ctx, RECO_E_MISMATCH,
-                             "%s: has vectors of width %zu, %s of %zu; they are of two banks", s->label,
-                             s->info.d, first->label, info->d);
+                             "%s: has vectors of width %zu, %s of width %zu; they belong to two banks",
+                             s->label, s->info.d, first->label, info->d);
         if (strcmp(s->info.fingerprint, info->fingerprint) != 0 ||
             strcmp(s->info.encoder, info->encoder) != 0)
             return reco_fail(ctx, RECO_E_MISMATCH,
-                             "%s: is of encoder %s (%s), %s of %s (%s); they are of two banks", s->label,
-                             s->info.encoder, s->info.fingerprint, first->label, info->encoder,
+                             "%s: was made with encoder %s (%s), %s with %s (%s); they belong to two banks",
+                             s->label, s->info.encoder, s->info.fingerprint, first->label, info->encoder,
                              info->fingerprint);
         info->rows += s->info.rows;
         info->next_id = s->info.next_id > info->next_id ? s->info.next_id : info->next_id;

@@ -4,7 +4,7 @@
 static reco_status none(reco_ctx *ctx)
 {
     return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                     "bank: this reco was built without libpq, and opens no postgresql:// URL");
+                     "bank: reco was built without libpq and can't open postgresql:// URLs");
 }
 
 reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const reco_bank_open_opts *opts)

@@ -25,7 +25,7 @@ reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const
     if ((b->urls = reco_strdup(ctx, urls))) status = pg_set_begin(ctx, &b->set, urls);
     if (status == RECO_OK) status = pg_look(ctx, &b->set, &b->bank.info, &b->changes, b->recall);
     if (status == RECO_OK && opts->approximate)
-        reco_log(ctx, RECO_LOG_INFO, "searching by the servers' indexes; recall@10 %s%s",
+        reco_log(ctx, RECO_LOG_INFO, "searching with the servers' indexes; recall@10 %s%s",
                  *b->recall ? "was measured: " : "is not known: reco bank info --recall measures it",
                  b->recall);
     if (status == RECO_OK)

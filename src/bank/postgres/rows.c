@@ -142,7 +142,7 @@ static reco_status fetch_rows(reco_ctx *ctx, fetch *f, const int64_t *ids, size_
     RECO_GO(pg_read(ctx, &f->bank->bank, &work));
     for (size_t i = 0; i < f->n; i++)
         if (!f->met[i])
-            RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row of id %lld", (long long)f->want[i].id));
+            RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "bank: no row with id %lld", (long long)f->want[i].id));
 out:
     reco_scratch_release(ctx, mark);
     return status;
@@ -171,7 +171,7 @@ reco_status pg_get(reco_ctx *ctx, const reco_bank *bank, int64_t id, bool delete
     if (id < 0 || deleted)
         return reco_fail(ctx, RECO_E_NOTFOUND,
                          deleted ? "bank: no row with id %lld: rows deleted on a server cannot be restored"
-                                 : "bank: no row of id %lld",
+                                 : "bank: no row with id %lld",
                          (long long)id);
     return pg_get_many(ctx, bank, &id, 1, out);
 }

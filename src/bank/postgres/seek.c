@@ -259,7 +259,7 @@ static reco_status get_row(reco_ctx *ctx, row *r)
     RECO_TRY(pg_run(ctx, (pg_set *)(uintptr_t)&r->p->set, &work));
     return r->found
                ? RECO_OK
-               : reco_fail(ctx, RECO_E_NOTFOUND, "%s: no row of id %lld", r->p->w.dir, (long long)r->id);
+               : reco_fail(ctx, RECO_E_NOTFOUND, "%s: no row with id %lld", r->p->w.dir, (long long)r->id);
 }
 
 reco_status pg_writer_gather(reco_ctx *ctx, reco_bank_writer *w, reco_side side, int64_t id, float *out)

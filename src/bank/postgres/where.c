@@ -33,12 +33,12 @@ static const char *reaches_out(const char *where)
         if (*at == ';') return "a semicolon, want one condition";
         if (*at == '-' && at[1] == '-') return "a comment";
         if (*at == '/' && at[1] == '*') return "a comment";
-        if (*at == '$') return "a $, of a parameter or a quotation";
+        if (*at == '$') return "a $ (a parameter or a dollar-quoted string)";
         if (*at == '(') depth++;
-        if (*at == ')' && --depth < 0) return "a ) that closes nothing";
+        if (*at == ')' && --depth < 0) return "an unmatched )";
         at++;
     }
-    return depth ? "a ( that is not closed" : NULL;
+    return depth ? "an unclosed (" : NULL;
 }
 
 reco_status pg_check_where(reco_ctx *ctx, const char *where)

@@ -132,7 +132,7 @@ static reco_status reconcile(reco_ctx *ctx, pg_writer *p, standing *s, size_t *l
     for (size_t i = 1; i < p->set.n; i++)
         if (s->at[i].bank != s->at[0].bank)
             return reco_fail(ctx, RECO_E_MISMATCH,
-                             "%s: was built of other pairs than %s; they are of two banks",
+                             "%s: was built from other pairs than %s; they belong to two banks",
                              p->set.shards[i].label, p->set.shards[0].label);
     reco_mark mark = reco_scratch_mark(ctx);
     size_t *calls = reco_scratch(ctx, p->set.n, sizeof *calls, "servers");

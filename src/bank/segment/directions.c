@@ -31,7 +31,7 @@ reco_status reco_derived_tensor(reco_ctx *ctx, const reco_safetensors *file, con
     const reco_tensor *t;
     RECO_TRY(reco_safetensors_need(ctx, file, &t, name, (int)rank, shape));
     if (t->dtype_name || t->dtype != dtype || (uintptr_t)t->data % sizeof(float) != 0)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s is no aligned %s", reco_safetensors_path(file),
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s is not aligned %s", reco_safetensors_path(file),
                          name, reco_dtype_name(dtype));
     *out = t->data;
     return RECO_OK;

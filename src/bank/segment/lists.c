@@ -38,7 +38,7 @@ static reco_status need(const reading *r, const char *name, reco_dtype dtype, si
     reco_status status = reco_safetensors_need(r->ctx, r->file, &t, full, (int)rank, shape);
     if (status != RECO_OK) return status == RECO_E_NOTFOUND ? RECO_E_FORMAT : status;
     if (t->dtype_name || t->dtype != dtype || (uintptr_t)t->data % reco_min(4, reco_dtype_size(dtype)) != 0)
-        return reco_fail(r->ctx, RECO_E_FORMAT, "%s: tensor %s is no aligned %s",
+        return reco_fail(r->ctx, RECO_E_FORMAT, "%s: tensor %s is not aligned %s",
                          reco_safetensors_path(r->file), full, reco_dtype_name(dtype));
     memcpy((void *)(uintptr_t)out, &t->data, sizeof t->data);
     if (got) *got = t->shape[0];
@@ -86,7 +86,7 @@ static reco_status read_side(const reading *r, reco_lists_side *s, size_t rows, 
     for (size_t i = 0; i < 2 * RECO_LISTS_DEPTHS * RECO_LISTS_POINTS; i++)
         if (!(s->points[i].recall >= 0 && s->points[i].recall <= 1 && s->points[i].margin >= 0 &&
               s->points[i].margin <= 4))
-            return bad(r, "recall: want shares of 1 and margins of 0 to 4");
+            return bad(r, "recall: want shares of 0 to 1 and margins of 0 to 4");
     return RECO_OK;
 }
 
@@ -243,8 +243,8 @@ static reco_status open_file(reco_ctx *ctx, reco_lists *lists, const char *path,
     }
     lists->recall = asked[0];
     if (!(asked[0] > 0 && asked[0] <= 1 && asked[1] >= 0 && asked[1] <= 1))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: asked is %g, %g, want shares", path, (double)asked[0],
-                         (double)asked[1]);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: asked is %g, %g, want shares of 0 to 1", path,
+                         (double)asked[0], (double)asked[1]);
     lists->measured = (size_t)((double)asked[1] * (double)lists->rows);
     r.side = NULL;
     uint32_t *counts =

@@ -66,7 +66,7 @@ static const char *check_side(const reco_lists *lists, reco_side side, const rec
             seen[p / 64] |= (uint64_t)1 << p % 64;
             listed--;
             if (s->cell[of->listed - 1 + (p - of->base)] != (int32_t)c)
-                return "names a row in another cell than its own";
+                return "names a row in a cell that is not its own";
             reco_f16_to_f32_n(x, of->vectors[side] + (p - of->base) * d, d);
             if (!reco_scan_holds(&source, r, x, d))
                 return "has a bound that is too small for the row's codes";

@@ -74,7 +74,8 @@ static reco_status open_file(reco_ctx *ctx, reco_segment *s, const char *path,
     const char *format = reco_safetensors_meta(file, "format"),
                *of = reco_safetensors_meta(file, "segment");
     if (!format || strcmp(format, FORMAT) != 0 || !of || strcmp(of, entry->xxh3) != 0)
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: was not made of %s as it is", path, entry->file));
+        RECO_GO(
+            reco_fail(ctx, RECO_E_FORMAT, "%s: was made from another version of %s", path, entry->file));
     const char *along = reco_safetensors_meta(file, "directions");
     if (directions && (!along || strcmp(along, directions->hash) != 0)) directions = NULL;
     for (int side = 0; side < 2; side++)

@@ -203,7 +203,7 @@ reco_status reco_bank_append(reco_ctx *ctx, reco_bank_writer *w, const float *im
 {
     RECO_TRY(reco_bank_writer_check(ctx, w));
     if (n > (size_t)(RECO_BANK_MAX_ID - w->next_id))
-        return reco_fail(ctx, RECO_E_ARG, "%s: has given out all ids", w->dir);
+        return reco_fail(ctx, RECO_E_ARG, "%s: has no ids left", w->dir);
     reco_mark start = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
     double *norms = reco_scratch(ctx, n, 2 * sizeof *norms, "norms"); /* [n][2] */

@@ -32,7 +32,7 @@ static reco_status pick_file(reco_ctx *ctx, reco_bank_deletion *d, const char *p
         errno = 0;
         long long id = uris ? 0 : strtoll(line, &end, 10);
         if (!uris && (errno || end == line || *end || id < 0))
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: \"%.40s\" is no id", path, number, line));
+            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: \"%.40s\" is not an id", path, number, line));
         RECO_GO(pick(ctx, d, uris ? line : NULL, id, missing));
     }
 out:

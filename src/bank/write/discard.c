@@ -12,8 +12,7 @@ reco_status reco_bank_writer_discard(reco_ctx *ctx, reco_bank_writer *w)
     static const char *const names[] = {"failures.jsonl",  "vectors",     "bank.sqlite-wal",
                                         "bank.sqlite-shm", "bank.sqlite", "writer.lock"};
     reco_status status = RECO_OK;
-    if (w->next_id > 0)
-        status = reco_fail(ctx, RECO_E_ARG, "%s: has rows, and cannot be discarded", w->dir);
+    if (w->next_id > 0) status = reco_fail(ctx, RECO_E_ARG, "%s: has rows and cannot be discarded", w->dir);
     if (w->ops) {
         if (status == RECO_OK) status = w->ops->discard(ctx, w);
         reco_bank_writer_close(w);

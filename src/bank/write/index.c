@@ -150,8 +150,7 @@ reco_status reco_bank_index(reco_ctx *ctx, const char *path, reco_scan_kind kind
     if (kind != RECO_SCAN_NONE && kind != RECO_SCAN_INT8)
         return reco_fail(ctx, RECO_E_ARG, "bank: scan = %d, want 0 (none) or 1 (int8)", (int)kind);
     RECO_TRY(reco_bank_check_folder(
-        ctx, path,
-        "its indexes are the server's: CREATE INDEX ... USING hnsw, as docs/postgres.md has it"));
+        ctx, path, "a server makes its own indexes: run CREATE INDEX ... USING hnsw (docs/postgres.md)"));
     RECO_TRY(reco_bank_writer_open(ctx, &w, path, NULL, "", &next, &done));
     reco_status status =
         kind == RECO_SCAN_INT8 ? reco_bank_index_all(ctx, w, &changed) : index_none(ctx, w, &changed);

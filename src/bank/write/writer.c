@@ -33,7 +33,7 @@ reco_status reco_bank_check_empty(reco_ctx *ctx, const char *dir)
     size_t n = 0;
     RECO_TRY(reco_list_files(ctx, &files, &n, dir, true, is_foreign));
     reco_status status =
-        n ? reco_fail(ctx, RECO_E_EXISTS, "%s: is no bank, and not empty: it has %s", dir, files[0])
+        n ? reco_fail(ctx, RECO_E_EXISTS, "%s: is neither a bank nor empty: it has %s", dir, files[0])
           : RECO_OK;
     for (size_t i = 0; i < n; i++) reco_free(files[i]);
     reco_free(files);
@@ -62,7 +62,7 @@ static reco_status check_folder(reco_ctx *ctx, const char *dir, bool may_create)
     reco_free(database);
     if (exists) return RECO_OK;
     return may_create ? reco_bank_check_empty(ctx, dir)
-                      : reco_fail(ctx, RECO_E_NOTFOUND, "%s: is no bank: it has no bank.sqlite", dir);
+                      : reco_fail(ctx, RECO_E_NOTFOUND, "%s: is not a bank: it has no bank.sqlite", dir);
 }
 
 /* Archives of an empty bank tend to lose the folder. */
@@ -85,7 +85,7 @@ reco_status reco_bank_check_same(reco_ctx *ctx, const char *dir, const reco_bank
     const char *encoder = or_empty(spec->encoder), *print = or_empty(spec->fingerprint);
     if (!built)
         return reco_fail(ctx, RECO_E_EXISTS,
-                         "%s: is a bank already, built from something else; add to it instead", dir);
+                         "%s: is already a bank, built from something else; add to it instead", dir);
     if (spec->d != info->d)
         return reco_fail(ctx, RECO_E_MISMATCH, "%s: holds vectors of width %zu, the encoder gives %zu", dir,
                          info->d, spec->d);
@@ -134,8 +134,9 @@ static reco_status begin(reco_ctx *ctx, reco_bank_writer *w, const reco_bank_spe
     for (size_t i = 0; i < list.n && status == RECO_OK; i++)
         if (list.items[i].number >= w->next_segment ||
             list.items[i].first + list.items[i].rows > w->next_id)
-            status = reco_fail(ctx, RECO_E_FORMAT, "%s: bank.next_segment or bank.next_id is behind %s",
-                               w->dir, list.items[i].file);
+            status = reco_fail(ctx, RECO_E_FORMAT,
+                               "%s: bank.next_segment or bank.next_id is not above those of %s", w->dir,
+                               list.items[i].file);
     if (status == RECO_OK) status = reco_segment_sweep(ctx, w->catalog, w->dir, &list);
     reco_free(list.items);
     return status;

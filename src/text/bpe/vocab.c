@@ -47,8 +47,9 @@ reco_status reco_vocab_use(reco_ctx *ctx, reco_tokenizer *tok, const json_t *voc
             goto out;
         }
         if (seen[id]++) {
-            status = reco_fail(ctx, RECO_E_FORMAT, "%s: token '%.60s' has id %lld, which another has too",
-                               path, token, (long long)id);
+            status =
+                reco_fail(ctx, RECO_E_FORMAT, "%s: token '%.60s' has id %lld, which another token has too",
+                          path, token, (long long)id);
             goto out;
         }
     }

@@ -167,7 +167,7 @@ reco_status reco_tokenizer_json_check(reco_ctx *ctx, reco_tokenizer *tok, const 
     const char *unk = json_string_value(json_object_get(model, "unk_token")), *bad = NULL;
     if (!file)
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                         "%s/tokenizer_config.json: tokenizer_class wants a tokenizer.json", dir);
+                         "%s/tokenizer_config.json: its tokenizer_class needs a tokenizer.json", dir);
     if (!is_listed(file, tok->bos) || !is_listed(file, tok->eos)) bad = "added_tokens";
     if (!is_text(post, "type", "RobertaProcessing") || !has_id(json_object_get(post, "cls"), tok->bos) ||
         !has_id(json_object_get(post, "sep"), tok->eos))

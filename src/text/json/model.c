@@ -80,7 +80,8 @@ static reco_status read_vocab(reco_ctx *ctx, reco_pieces *pieces, const reco_jso
     size_t bytes;
     double id;
     if (!span.begin || !reco_scan_take(&span, '{'))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab is not an object of piece to id", file->path);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab is not an object of pieces and ids",
+                         file->path);
     RECO_TRY(reco_pieces_reserve(ctx, pieces, count(&span, ':'), (size_t)(span.end - span.begin)));
     for (bool more = !reco_scan_take(&span, '}'); more; more = reco_scan_take(&span, ',')) {
         char *text = reco_pieces_next(pieces);
@@ -92,7 +93,7 @@ static reco_status read_vocab(reco_ctx *ctx, reco_pieces *pieces, const reco_jso
                              "%s: model.vocab: '%.*s' has the id %.15g, want a whole number of 0..%zu",
                              file->path, (int)reco_min(bytes, 60), text, id, pieces->room - 1);
         if (!reco_pieces_add(pieces, text, bytes, (int32_t)id))
-            return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab: '%.*s' is there twice", file->path,
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab: '%.*s' occurs twice", file->path,
                              (int)reco_min(bytes, 60), text);
     }
     if ((pieces->n && !reco_scan_take(&span, '}')) || !reco_scan_end(&span))
@@ -102,11 +103,11 @@ static reco_status read_vocab(reco_ctx *ctx, reco_pieces *pieces, const reco_jso
     for (size_t i = 0; i < pieces->n; i++) {
         int32_t at = pieces->id[i];
         if ((size_t)at >= pieces->n || seen[at]++)
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
-                              "%s: model.vocab: '%.*s' has the id %d, which %s, want 0..%zu once each",
-                              file->path, (int)reco_min(pieces->at[i + 1] - pieces->at[i], 60),
-                              pieces->bytes + pieces->at[i], at,
-                              (size_t)at < pieces->n ? "another has too" : "leaves a hole", pieces->n - 1));
+            RECO_GO(reco_fail(
+                ctx, RECO_E_FORMAT,
+                "%s: model.vocab: '%.*s' has the id %d, which %s, want 0..%zu once each", file->path,
+                (int)reco_min(pieces->at[i + 1] - pieces->at[i], 60), pieces->bytes + pieces->at[i], at,
+                (size_t)at < pieces->n ? "another token has too" : "leaves a hole", pieces->n - 1));
     }
 out:
     reco_free(seen);
@@ -137,7 +138,7 @@ static reco_status read_scores(reco_ctx *ctx, reco_json_model *model, const reco
             return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: model.vocab[%zu] has %zu bytes, want at most %d",
                              file->path, n, bytes, UNIGRAM_LONGEST);
         if (!reco_pieces_add(pieces, text, bytes, (int32_t)n))
-            return bad_entry(ctx, file, "vocab", n, "the piece is there twice");
+            return bad_entry(ctx, file, "vocab", n, "the piece occurs twice");
         model->vocab.score[n] = score;
         least = score < least ? score : least;
     }

@@ -249,7 +249,7 @@ static reco_status as_class(reco_ctx *ctx, reco_tokenizer *tok, const json_t *co
     if (class == RECO_CLASS_PLAIN) return RECO_OK;
     if (model->unigram == gemma)
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                         "%s: model.type is %s, which tokenizer_class does not go with", path,
+                         "%s: model.type is %s, which does not fit tokenizer_class", path,
                          gemma ? "Unigram" : "BPE");
     *steps = (reco_steps){0};
     if (class == RECO_CLASS_SIGLIP) {

@@ -114,7 +114,7 @@ static reco_status replace(reco_ctx *ctx, reco_steps *steps, const json_t *value
     const char *plain = json_string_value(json_object_get(pattern, "String"));
     const char *regex = json_string_value(json_object_get(pattern, "Regex"));
     if (!json_is_object(pattern) || !content || !plain == !regex || (plain && !*plain))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: Replace wants a pattern, of String or Regex, and content",
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: Replace needs a pattern (String or Regex) and content",
                          where);
     RECO_TRY(reco_json_only(ctx, pattern, patterns, where));
     reco_step *step = reco_steps_add(ctx, steps, RECO_STEP_REPLACE);
@@ -130,7 +130,7 @@ static reco_status strip(reco_ctx *ctx, reco_steps *steps, const json_t *value, 
     const json_t *left = json_object_get(value, "strip_left"),
                  *right = json_object_get(value, "strip_right");
     if (!json_is_boolean(left) || !json_is_boolean(right))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: Strip wants strip_left and strip_right, true or false",
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: Strip needs strip_left and strip_right, true or false",
                          where);
     reco_step *step = reco_steps_add(ctx, steps, RECO_STEP_STRIP);
     if (!step) return RECO_E_NOMEM;
@@ -145,7 +145,7 @@ static reco_status precompiled(reco_ctx *ctx, reco_steps *steps, const json_t *v
     RECO_TRY(reco_json_only(ctx, value, keys, where));
     const json_t *map = json_object_get(value, "precompiled_charsmap");
     if (!json_is_string(map))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: Precompiled wants precompiled_charsmap, a string", where);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: Precompiled needs precompiled_charsmap, a string", where);
     reco_step *step = reco_steps_add(ctx, steps, RECO_STEP_CHARSMAP);
     return step ? reco_charsmap_read(ctx, &step->map, json_string_value(map), where) : RECO_E_NOMEM;
 }
@@ -155,7 +155,7 @@ static reco_status prepend(reco_ctx *ctx, reco_steps *steps, const json_t *value
     static const char *const keys[] = {"type", "prepend", NULL};
     RECO_TRY(reco_json_only(ctx, value, keys, where));
     const char *text = json_string_value(json_object_get(value, "prepend"));
-    if (!text) return reco_fail(ctx, RECO_E_FORMAT, "%s: Prepend wants prepend, a string", where);
+    if (!text) return reco_fail(ctx, RECO_E_FORMAT, "%s: Prepend needs prepend, a string", where);
     reco_step *step = reco_steps_add(ctx, steps, RECO_STEP_PREPEND);
     return step ? points_of(ctx, &step->to, text) : RECO_E_NOMEM;
 }
@@ -260,7 +260,7 @@ static reco_status each(reco_ctx *ctx, reco_steps *steps, const json_t *value, c
     const json_t *all = json_object_get(value, list);
     RECO_GO(reco_json_only(ctx, value, keys, where));
     if (!json_is_array(all))
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: Sequence wants %s, a list", where, list));
+        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: Sequence needs %s, a list", where, list));
     for (size_t i = 0; i < json_array_size(all); i++) {
         reco_free(where);
         if (!(where = reco_format(ctx, "%s: %s[%zu]", path, name, i))) RECO_GO(RECO_E_NOMEM);

@@ -287,7 +287,7 @@ static reco_status check_twins(reco_ctx *ctx, const added *a, const char *dir)
             if (all[k].normalized && all[k].n == all[i].n &&
                 memcmp(all[k].points, all[i].points, all[i].n * sizeof *all[i].points) == 0)
                 return reco_fail(ctx, RECO_E_UNSUPPORTED,
-                                 "%s: added tokens %d and %d are one text when normalized", dir,
+                                 "%s: added tokens %d and %d become one text when normalised", dir,
                                  (int)all[k].id, (int)all[i].id);
     return RECO_OK;
 }

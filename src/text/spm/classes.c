@@ -33,7 +33,7 @@ static reco_status special(reco_ctx *ctx, reco_tokenizer *tok, int32_t *id, cons
     const char *name = content(from, key, otherwise);
     *id = reco_spm_id(tok->spm, name, strlen(name));
     if (*id < 0 || (*id == tok->spm->unk && strcmp(name, content(from, "unk_token", "<unk>")) != 0))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is no piece of the model", from->path, key,
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: %s '%.60s' is not a piece of the model", from->path, key,
                          name);
     return reco_special_add(ctx, tok, NULL, name, *id);
 }
@@ -56,7 +56,7 @@ static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
         if (!name || id < 0 || (size_t)id >= tok->vocab)
             return reco_fail(
                 ctx, RECO_E_UNSUPPORTED,
-                "%s: added_tokens_decoder: \"%.20s\" is no id of the %zu pieces, or has no content",
+                "%s: added_tokens_decoder: \"%.20s\" is not an id of the %zu pieces, or has no content",
                 from->path, key, tok->vocab);
         if (json_is_true(json_object_get(entry, "single_word")))
             return reco_fail(ctx, RECO_E_UNSUPPORTED,

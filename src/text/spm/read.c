@@ -196,7 +196,7 @@ static reco_status add(reco_ctx *ctx, reco_spm *spm, const piece *p, int32_t id,
     spm->type[id] = null ? RECO_SPM_UNUSED : (uint8_t)p->type;
     if (null) return RECO_OK; /* some converters write one beside <0x00> */
     if (!reco_pieces_add(known ? &spm->model.pieces : &spm->reserved, text, n, id))
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: piece '%.*s' is there twice", path, shown, text);
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: piece '%.*s' occurs twice", path, shown, text);
     if (!isfinite(p->score))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: the score of piece '%.*s' is not finite", path, shown,
                          text);
@@ -204,13 +204,13 @@ static reco_status add(reco_ctx *ctx, reco_spm *spm, const piece *p, int32_t id,
     if (p->type == RECO_SPM_USER_DEFINED) reco_pieces_add(&spm->user, text, n, id);
     spm->unused += p->type == RECO_SPM_UNUSED;
     if (p->type == RECO_SPM_UNKNOWN && spm->unk >= 0)
-        return reco_fail(ctx, RECO_E_FORMAT, "%s: two pieces are the unknown one: %d and %d", path,
+        return reco_fail(ctx, RECO_E_FORMAT, "%s: two pieces are marked as unknown: %d and %d", path,
                          spm->unk, id);
     if (p->type == RECO_SPM_UNKNOWN) spm->unk = id;
     if (p->type == RECO_SPM_BYTE) {
         int byte = byte_of(text, n);
         if (byte < 0 || !spm->bytes)
-            return reco_fail(ctx, RECO_E_FORMAT, "%s: piece '%.*s' is said to be a byte%s", path, shown,
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: piece '%.*s' is marked as a byte%s", path, shown,
                              text, byte < 0 ? "" : ", but byte_fallback is false");
         spm->model.byte[byte] = id;
     }
@@ -253,7 +253,7 @@ static reco_status read_pieces(reco_ctx *ctx, reco_spm *spm, const counts *n, me
     for (size_t i = 0; i < 256; i++) model->byte[i] = -1;
     while (next(&m, &f))
         if (is(&f, 1, BYTES) && read_piece(f.inner, &p)) RECO_TRY(add(ctx, spm, &p, id++, path));
-    if (spm->unk < 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no piece is the unknown one", path);
+    if (spm->unk < 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no piece is marked as unknown", path);
     for (size_t i = 0; i < 256 && spm->bytes; i++)
         if (model->byte[i] < 0)
             return reco_fail(ctx, RECO_E_FORMAT,

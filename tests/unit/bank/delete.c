@@ -105,7 +105,7 @@ static void test_near(void **state)
     wrong[1].least = NAN;
     wrong[2].side = (reco_side)2;
     wrong[3].reserved[0] = 1;
-    static const char *const why[] = {"norm", "least", "side", "reserved"};
+    static const char *const why[] = {"norm", "min_similarity", "side", "reserved"};
     for (size_t i = 0; i < 4; i++)
         refused(RECO_E_ARG, why[i], reco_bank_within(ctx, bank, &wrong[i], &hits));
     reco_bank_close(bank);
@@ -241,7 +241,7 @@ static void test_rows(void **state)
     assert_int_equal(live(), 10);
     ok(reco_bank_delete(ctx, in("b"), &rows, NULL, &r));
     assert_true(r.rows == 5 && live() == 5);
-    refused(RECO_E_FORMAT, "\"x\" is no id",
+    refused(RECO_E_FORMAT, "\"x\" is not an id",
             reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids_file = in("bad")}, NULL, NULL));
     const reco_bank_rows unsure = {.where = "json_extract(meta, '$.n') < 8 AND caption > 7"};
     refused(RECO_E_ARG, "text with a number", reco_bank_delete(ctx, in("b"), &unsure, NULL, &r));

@@ -33,7 +33,7 @@ static void test_tables(void **state)
     static const struct {
         const char *sql, *message;
     } bad[] = {
-        {"PRAGMA application_id = 1", "not a database of reco's"},
+        {"PRAGMA application_id = 1", "not a reco database"},
         {"UPDATE bank SET format = 0", "bank.format = 0"},
         {"UPDATE bank SET d = 0", "bank.d = 0"},
         {"UPDATE bank SET d = 65537", "bank.d = 65537"},
@@ -138,7 +138,7 @@ static void test_files(void **state)
                "This is no database, however long it may be and whatever it may claim to be.");
     refused(RECO_E_FORMAT, "not a database", reco_bank_open(ctx, &bank, path));
     write_text(path, "bank.sqlite", "");
-    refused(RECO_E_FORMAT, "not a database", reco_bank_open(ctx, &bank, path));
+    refused(RECO_E_FORMAT, "not a reco database", reco_bank_open(ctx, &bank, path));
 
     static const char *const sqlite_files[] = {"bank.sqlite", "bank.sqlite-wal", "bank.sqlite-shm"};
     for (size_t i = 0; i < 3; i++) {

@@ -67,7 +67,7 @@ static void vocab_and_merges(void **state)
     put("vocab.json", "{\"a\":0,\"b\":2}");
     expect(RECO_E_FORMAT, "vocab.json", "token 'b' has an id out of range, want an id of 0..1 (no holes)");
     put("vocab.json", "{\"a\":0,\"b\":0}");
-    expect(RECO_E_FORMAT, "vocab.json", "has id 0, which another has too");
+    expect(RECO_E_FORMAT, "vocab.json", "has id 0, which another token has too");
     put("vocab.json", "{\"a\":0,\"b\":\"x\"}");
     expect(RECO_E_FORMAT, "vocab.json", "token 'b' has no id");
     put("vocab.json", "{\"a\":0,\"a\":1}");
@@ -149,9 +149,9 @@ static void normalizer(void **state)
     } bad[] = {{WITH("\"NFC\""), "normalizer: want an object with a type"},
                {WITH("false"), "normalizer: want an object with a type"},
                {WITH("{\"type\":\"Nmt\"}"), "normalizer: type \"Nmt\" is not supported"},
-               {WITH("{\"type\":\"Sequence\"}"), "normalizer: Sequence wants normalizers"},
+               {WITH("{\"type\":\"Sequence\"}"), "normalizer: Sequence needs normalizers"},
                {SEQUENCE(NFC ",{\"type\":\"NFKC\"}"), "normalizer[1]: type \"NFKC\" is not supported"},
-               {SEQUENCE(NFC ",{\"type\":\"Replace\"}"), "normalizer[1]: Replace wants a pattern"},
+               {SEQUENCE(NFC ",{\"type\":\"Replace\"}"), "normalizer[1]: Replace needs a pattern"},
                {SEQUENCE(NFC "," SPACES("") "," LOWER), "normalizer: want CLIP's: NFC, Replace of"},
                {SEQUENCE(LOWER "," SPACES(" ") "," NFC), "normalizer: want CLIP's"},
                {SEQUENCE(NFC "," SPACES(" ")), "normalizer: want CLIP's"},
@@ -207,7 +207,7 @@ static void added(void **state)
         {RECO_E_FORMAT, "{\"b\":2}", NULL, NULL, "added_tokens.json: 'b'", "has another id"},
         {RECO_E_FORMAT, "[]", NULL, NULL, "added_tokens.json", "want a JSON object"},
         {RECO_E_UNSUPPORTED, "{\"y\":7,\"Y\":8}", NULL, NULL, "",
-         "tokens 7 and 8 are one text when normalized"},
+         "tokens 7 and 8 become one text when normalised"},
         {RECO_E_FORMAT, NULL, DECODER("\"8\":" T("x")), NULL, "added_tokens_decoder has ids up to 8",
          "a hole"},
         {RECO_E_FORMAT, NULL, DECODER("\"7\":" T("x") ",\"8\":" T("x")), NULL, "added_tokens_decoder: 'x'",
@@ -234,7 +234,7 @@ static void added(void **state)
         {RECO_E_UNSUPPORTED, NULL, "{\"tokenizer_class\":\"GPT2Tokenizer\"}", NULL,
          "tokenizer_config.json: tokenizer_class", "GPT2"},
         {RECO_E_UNSUPPORTED, NULL, "{\"tokenizer_class\":\"TokenizersBackend\"}", NULL,
-         "tokenizer_config.json: tokenizer_class", "wants a tokenizer.json"}};
+         "tokenizer_config.json: its tokenizer_class", "needs a tokenizer.json"}};
     put("vocab.json", GOOD_VOCAB);
     put("merges.txt", "a b</w>\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -157,7 +157,7 @@ static void bad_unigram(void **state)
     bad(RECO_E_FORMAT, MODEL(PIECES ",[\"\\ud800\",1]]", ""), "model.vocab[5]");
     bad(RECO_OK, MODEL(PIECES ",[\"\\u0000\",1]]", ""), "");
     bad(RECO_E_FORMAT, MODEL(PIECES ",[\"\\x\",1]]", ""), "model.vocab[5]");
-    bad(RECO_E_FORMAT, MODEL(PIECES ",[\"a\",1]]", ""), "model.vocab[5]: the piece is there twice");
+    bad(RECO_E_FORMAT, MODEL(PIECES ",[\"a\",1]]", ""), "model.vocab[5]: the piece occurs twice");
     bad(RECO_E_FORMAT, MODEL(PIECES " [\"b\",1]]", ""), "model.vocab[5]: want a comma or the end");
     bad(RECO_E_FORMAT, MODEL("[]", ""), "model.vocab is empty");
     bad(RECO_E_FORMAT, MODEL("{}", ""), "model.vocab is not a list");
@@ -200,18 +200,18 @@ static void bad_steps(void **state)
     bad(RECO_E_UNSUPPORTED,
         N("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Sequence\",\"normalizers\":[]}]}"),
         "normalizer[0]");
-    bad(RECO_E_FORMAT, N("{\"type\":\"Sequence\"}"), "Sequence wants normalizers");
+    bad(RECO_E_FORMAT, N("{\"type\":\"Sequence\"}"), "Sequence needs normalizers");
     bad(RECO_E_FORMAT, N("7"), "normalizer: want an object");
     bad(RECO_E_UNSUPPORTED, N("{\"type\":\"Lowercase\",\"locale\":\"tr\"}"),
         "key 'locale' is not supported");
-    bad(RECO_E_FORMAT, N("{\"type\":\"Strip\"}"), "Strip wants");
-    bad(RECO_E_FORMAT, N("{\"type\":\"Prepend\"}"), "Prepend wants");
+    bad(RECO_E_FORMAT, N("{\"type\":\"Strip\"}"), "Strip needs");
+    bad(RECO_E_FORMAT, N("{\"type\":\"Prepend\"}"), "Prepend needs");
     bad(RECO_E_FORMAT, N("{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"\"}"),
-        "Replace wants");
-    bad(RECO_E_FORMAT, N("{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"}}"), "Replace wants");
+        "Replace needs");
+    bad(RECO_E_FORMAT, N("{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"}}"), "Replace needs");
     bad(RECO_E_FORMAT,
         N("{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\",\"Regex\":\"b\"},\"content\":\"\"}"),
-        "Replace wants");
+        "Replace needs");
 #define R(regex) N("{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"" regex "\"},\"content\":\" \"}")
     bad(RECO_OK, R("[ab\\\\-]+"), "");
     bad(RECO_OK, R("\\\\s+"), "");
@@ -223,7 +223,7 @@ static void bad_steps(void **state)
     bad(RECO_E_UNSUPPORTED, R("[]"), "'[]'");
     bad(RECO_E_UNSUPPORTED, R("[a"), "'[a'");
 #define MAP(text) N("{\"type\":\"Precompiled\",\"precompiled_charsmap\":" text "}")
-    bad(RECO_E_FORMAT, MAP("null"), "Precompiled wants precompiled_charsmap");
+    bad(RECO_E_FORMAT, MAP("null"), "Precompiled needs precompiled_charsmap");
     bad(RECO_E_FORMAT, MAP("\"%%%%\""), "precompiled_charsmap is not base64");
     bad(RECO_E_FORMAT, MAP("\"AAA\""), "precompiled_charsmap is not base64");
     bad(RECO_E_FORMAT, MAP("\"A=AA\""), "precompiled_charsmap is not base64");
@@ -279,11 +279,11 @@ static void bad_bpe(void **state)
     bad(RECO_E_FORMAT, BPE("[]", "[]", ""), "model.vocab is not an object");
     bad(RECO_E_FORMAT, BPE("{}", "[]", ""), "model.vocab is empty");
     bad(RECO_E_FORMAT, BPE("{\"a\":0,\"b\":2}", "[]", ""), "'b' has the id 2, want a whole number of 0..1");
-    bad(RECO_E_FORMAT, BPE("{\"a\":0,\"b\":0}", "[]", ""), "'b' has the id 0, which another has too");
+    bad(RECO_E_FORMAT, BPE("{\"a\":0,\"b\":0}", "[]", ""), "'b' has the id 0, which another token has too");
     bad(RECO_E_FORMAT, BPE("{\"a:\":0,\"b\":2}", "[]", ""), "'b' has the id 2, which leaves a hole");
     bad(RECO_E_FORMAT, BPE("{\"a\":0,\"b\":0.5}", "[]", ""), "'b' has the id 0.5");
     bad(RECO_E_FORMAT, BPE("{\"a\":0,\"b\":-1}", "[]", ""), "'b' has the id -1");
-    bad(RECO_E_FORMAT, BPE("{\"a\":0,\"a\":1}", "[]", ""), "'a' is there twice");
+    bad(RECO_E_FORMAT, BPE("{\"a\":0,\"a\":1}", "[]", ""), "'a' occurs twice");
     bad(RECO_E_FORMAT, BPE("{\"a\":0,\"b\":\"1\"}", "[]", ""), "model.vocab[1]");
     bad(RECO_E_FORMAT, BPE("{\"a\":0,}", "[]", ""), "model.vocab[1]");
     bad(RECO_E_FORMAT, BPE(VOCAB, "[]", ",\"unk_token\":\"?\""), "model.unk_token");
@@ -292,8 +292,7 @@ static void bad_bpe(void **state)
     bad(RECO_E_UNSUPPORTED, BPE(VOCAB, "[]", ",\"continuing_subword_prefix\":\"##\""),
         "model.continuing_subword_prefix is set");
     put("tokenizer_config.json", "{\"tokenizer_class\":\"T5Tokenizer\"}");
-    bad(RECO_E_UNSUPPORTED, BPE(VOCAB, "[]", ""),
-        "model.type is BPE, which tokenizer_class does not go with");
+    bad(RECO_E_UNSUPPORTED, BPE(VOCAB, "[]", ""), "model.type is BPE, which does not fit tokenizer_class");
 }
 
 static void bad_rest(void **state)
