@@ -1,4 +1,5 @@
-/* The operations of a bank: arguments are looked at here, and what its kind does with them is in its table. */
+/* The operations of a bank. Arguments are checked here; what a kind of bank (folder or servers) does with them is
+ * in its table of operations. */
 #include "bank/bank_internal.h"
 #include "bank/postgres/postgres.h"
 #include "bank/search/filter.h"

@@ -1,4 +1,5 @@
-/* bank/bank.h: what pipeline/ needs of a writer beside reco/bank.h, to know whether a record is a row already, and to change it. */
+/* bank/bank.h: what pipeline/ needs of a writer besides reco/bank.h: to find out whether a record is already a row,
+ * and to change that row. */
 #ifndef RECO_SRC_BANK_H
 #define RECO_SRC_BANK_H
 

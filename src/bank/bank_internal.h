@@ -1,4 +1,5 @@
-/* bank/bank_internal.h: a bank, opened: what every kind of it does, and of a folder the catalog and the mapped vector files. */
+/* bank/bank_internal.h: an open bank: the operations that each kind of bank implements and, for a folder, the
+ * catalog and the mapped vector files. */
 #ifndef RECO_SRC_BANK_INTERNAL_H
 #define RECO_SRC_BANK_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* eval/marks.h: predictions, counted as they come. */
+/* eval/marks.h: counting predictions as they arrive. */
 #ifndef RECO_SRC_EVAL_MARKS_H
 #define RECO_SRC_EVAL_MARKS_H
 

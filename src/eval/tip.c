@@ -1,4 +1,4 @@
-/* Tip-Adapter's cache: CLIP's logits, and what the rows that are near say. */
+/* Tip-Adapter's cache: CLIP's logits plus the votes of similar rows. */
 #include "eval/marks.h"
 #include "kernels/kernels.h"
 

@@ -1,4 +1,4 @@
-/* Class names, from a file or from folders; class_match.c finds labels among them. */
+/* Class names, from a file or from folders. class_match.c matches labels to them. */
 #include "pipeline/pipeline_internal.h"
 #include "query/class_list.h"
 

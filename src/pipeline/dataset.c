@@ -1,4 +1,5 @@
-/* A data set as CLIP_benchmark has it: DIR/test/nshards.txt, DIR/test/0.tar, ...; members of one key are a sample. */
+/* A data set in CLIP_benchmark's layout: DIR/test/nshards.txt, DIR/test/0.tar, ...; members with the same key form
+ * a sample. */
 #include "pipeline/pipeline_internal.h"
 #include "reco/query.h"
 

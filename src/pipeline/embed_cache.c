@@ -1,5 +1,5 @@
-/* Embeddings that are kept on disk, by what they were made of. A cache may be missing, unwritable or damaged: then things are
- * embedded as if it were not there. */
+/* Embeddings cached on disk, named by what they depend on. If a cache is missing, unwritable or damaged, everything
+ * is embedded as without it. */
 #include "pipeline/pipeline_internal.h"
 
 typedef struct kept {

@@ -1,4 +1,4 @@
-/* pipeline/export.h: what writing an exported folder and reading it back share. */
+/* pipeline/export.h: shared by writing an exported folder and reading it back. */
 #ifndef RECO_SRC_EXPORT_H
 #define RECO_SRC_EXPORT_H
 

@@ -1,4 +1,4 @@
-/* pipeline/pipeline_internal.h: what the streams share. */
+/* pipeline/pipeline_internal.h: shared by the files of this folder. */
 #ifndef RECO_SRC_PIPELINE_INTERNAL_H
 #define RECO_SRC_PIPELINE_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* pipeline/provenance.h: reco.json, which says who made the embeddings of a folder. */
+/* pipeline/provenance.h: reco.json, which records the encoder of a folder of embeddings. */
 #ifndef RECO_SRC_PROVENANCE_H
 #define RECO_SRC_PROVENANCE_H
 

@@ -1,4 +1,4 @@
-/* Embeddings that are asked with, and what their metadata say. */
+/* Embeddings that serve as queries, and what their metadata say about them. */
 #include "io/embeddings.h"
 #include "pipeline/provenance.h"
 #include "reco/query.h"

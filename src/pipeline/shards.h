@@ -1,4 +1,4 @@
-/* pipeline/shards.h: which tars a command means. */
+/* pipeline/shards.h: expanding the names of tars that a command gives. */
 #ifndef RECO_SRC_SHARDS_H
 #define RECO_SRC_SHARDS_H
 

@@ -1,5 +1,6 @@
-/* pipeline/sink.h: rows from whatever source into a bank, under one set of rules for doubles, failures, near-duplicates and
- * resuming. A reader gives it each record in turn, as a row or as a failure, and says how far it has come. */
+/* pipeline/sink.h: rows from any source into a bank, under one set of rules for duplicates, failures,
+ * near-duplicates and resuming. A reader gives it each record in turn, as a row or as a failure, and reports how
+ * far it has read. */
 #ifndef RECO_SRC_SINK_H
 #define RECO_SRC_SINK_H
 

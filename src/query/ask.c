@@ -1,4 +1,4 @@
-/* One question to the memory: what the command line, and whoever else has a query, searches with. */
+/* Answers to queries among the rows of a bank, for the command line, Python and the server. */
 #include "fusion/fusion.h"
 #include "kernels/kernels.h"
 #include "query/query.h"

@@ -1,4 +1,4 @@
-/* query/class_list.h: what reading classes and matching labels share. */
+/* query/class_list.h: shared by reading classes and matching labels. */
 #ifndef RECO_SRC_CLASS_LIST_H
 #define RECO_SRC_CLASS_LIST_H
 

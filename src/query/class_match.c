@@ -1,4 +1,4 @@
-/* Which classes are one, and which class a label means. */
+/* Which names are the same class, and which class a label belongs to. */
 #include "clip/clip.h"
 #include "io/io.h"
 #include "query/class_list.h"

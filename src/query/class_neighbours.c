@@ -1,4 +1,4 @@
-/* What took part in refining a class, which is asked for in several prompts. */
+/* The rows that took part in refining a class, over all of its prompts. */
 #include "query/classifier.h"
 
 #include <stdlib.h>

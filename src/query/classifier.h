@@ -1,4 +1,4 @@
-/* query/classifier.h: a classifier, open. */
+/* query/classifier.h: the layout of a classifier. */
 #ifndef RECO_SRC_CLASSIFIER_H
 #define RECO_SRC_CLASSIFIER_H
 

@@ -1,4 +1,4 @@
-/* Hits of which each is of another picture: several captions of one picture are several rows. */
+/* Hits of different pictures only: several captions of one picture are several rows. */
 #include "kernels/kernels.h"
 #include "query/query.h"
 

@@ -1,4 +1,4 @@
-/* What the fields of a memory come to. */
+/* The settings that result from the fields of a memory. */
 #include "query/query.h"
 
 #include <math.h>

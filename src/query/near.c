@@ -1,4 +1,4 @@
-/* How near neighbours that vote are, by the metric that a layer learned. */
+/* Similarities of the neighbours that vote, by the metric that a layer learned. */
 #include "fusion/fusion.h"
 #include "query/query.h"
 

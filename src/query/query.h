@@ -1,4 +1,4 @@
-/* query/query.h: what the modules above use beside reco/query.h. */
+/* query/query.h: what modules of higher levels use besides reco/query.h. */
 #ifndef RECO_SRC_QUERY_H
 #define RECO_SRC_QUERY_H
 

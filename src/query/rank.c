@@ -1,4 +1,4 @@
-/* What the experts say of pictures, read out. */
+/* Ranking by the experts and by their mixture. */
 #include "fusion/fusion.h"
 #include "kernels/kernels.h"
 #include "query/classifier.h"

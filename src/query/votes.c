@@ -1,4 +1,4 @@
-/* Which candidate the caption of a row of the memory is. */
+/* Which candidate a row's caption votes for. */
 #include "clip/clip.h"
 #include "io/io.h"
 #include "kernels/kernels.h"

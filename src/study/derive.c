@@ -1,4 +1,4 @@
-/* Banks made of others: several joined, and captions that are another row's. */
+/* Banks derived from others: several joined into one, and rows whose captions are another row's. */
 #include "study/study_internal.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* What the names of embedded inputs are made of: the encoder, and the content of every file. */
+/* The names of embedded inputs, which depend on the encoder and on the content of every file. */
 #include "study/study_internal.h"
 
 #include <stdio.h>

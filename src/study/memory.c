@@ -1,4 +1,4 @@
-/* The banks of a study: what a path becomes, what a bank holds, and parts of it. */
+/* The banks of a study: making one from a path, its content, and parts of it. */
 #include "io/embeddings.h"
 #include "study/study_internal.h"
 

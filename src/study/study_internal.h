@@ -1,4 +1,4 @@
-/* study/study_internal.h: what the files of study/ share. */
+/* study/study_internal.h: shared by the files of study/. */
 #ifndef RECO_SRC_STUDY_INTERNAL_H
 #define RECO_SRC_STUDY_INTERNAL_H
 

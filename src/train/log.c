@@ -1,5 +1,5 @@
-/* The log of a training: an object a line. A run that goes on keeps the lines up to where its state was written and writes the
- * others again, so that none is there twice. */
+/* The log of a training: one JSON object per line. A resumed run keeps the lines up to its saved state and writes
+ * the others again, so that each step is logged once. */
 #include "train/train_internal.h"
 #include "io/io.h"
 

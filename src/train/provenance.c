@@ -1,4 +1,4 @@
-/* What a checkpoint says of its training, and a training state of what it belongs to. */
+/* What a checkpoint records about its training, and what a training state belongs to. */
 #include "train/train_internal.h"
 #include "io/io.h"
 

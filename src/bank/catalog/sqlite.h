@@ -1,4 +1,4 @@
-/* bank/catalog/sqlite.h: what the files of this folder share. */
+/* bank/catalog/sqlite.h: shared by the files of this folder. */
 #ifndef RECO_SRC_BANK_CATALOG_SQLITE_H
 #define RECO_SRC_BANK_CATALOG_SQLITE_H
 

@@ -1,4 +1,4 @@
-/* The user's own columns by their names: brand = 'Fiat' for json_extract(meta, '$."brand"') = 'Fiat'. */
+/* Conditions name the user's own columns directly: brand = 'Fiat' stands for json_extract(meta, '$."brand"') = 'Fiat'. */
 #include "bank/catalog/where_text.h"
 
 #include <stdio.h>

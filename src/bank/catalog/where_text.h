@@ -1,4 +1,5 @@
-/* bank/catalog/where_text.h: the text of a condition, cut into tokens, and rewritten so that what runs can be watched. */
+/* bank/catalog/where_text.h: the text of a condition, split into tokens, and rewritten so that comparisons can be
+ * watched while it runs. */
 #ifndef RECO_SRC_BANK_WHERE_TEXT_H
 #define RECO_SRC_BANK_WHERE_TEXT_H
 

@@ -1,4 +1,4 @@
-/* bank/merge/merge.h: banks on their way into a new one. */
+/* bank/merge/merge.h: merging banks into a new one. */
 #ifndef RECO_SRC_BANK_MERGE_H
 #define RECO_SRC_BANK_MERGE_H
 

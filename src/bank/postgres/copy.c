@@ -1,4 +1,4 @@
-/* Rows go in by COPY in its binary form, to all servers at once, within the open transaction. */
+/* Rows are written by binary COPY, to all servers at once, within the open transaction. */
 #include "bank/postgres/write.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* Which pictures may be there already: who loads many rows does not ask the servers about each, only about those that may be. */
+/* A table of the pictures that the bank may already have. A writer of many rows does not ask the servers about each
+ * row, only about those that the table says may exist. */
 #include "bank/postgres/write.h"
 
 #define AFTER 500 /* records, for which asking is cheaper than looking at all rows */

@@ -1,4 +1,4 @@
-/* What is there: tables that reco made, or a table or view of another program's with the same columns. */
+/* Find out what a server has: tables that reco made, or a table or view of another program with the same columns. */
 #include "bank/postgres/pg.h"
 
 #include <stdlib.h>

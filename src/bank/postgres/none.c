@@ -1,4 +1,4 @@
-/* What stands in for the rest of this folder where there is no libpq. */
+/* Replaces the rest of this folder in builds without libpq. */
 #include "bank/postgres/postgres.h"
 
 static reco_status none(reco_ctx *ctx)

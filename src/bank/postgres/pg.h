@@ -1,4 +1,4 @@
-/* bank/postgres/pg.h: servers that are asked side by side, and what a bank keeps of them. */
+/* bank/postgres/pg.h: connections to several servers that are queried in parallel, and what a bank stores about them. */
 #ifndef RECO_SRC_BANK_PG_H
 #define RECO_SRC_BANK_PG_H
 

@@ -1,4 +1,5 @@
-/* bank/postgres/postgres.h: a bank on PostgreSQL servers with pgvector. Where this build has no libpq, each says so. */
+/* bank/postgres/postgres.h: a bank on PostgreSQL servers with pgvector. In builds without libpq, each function
+ * returns an error that says so. */
 #ifndef RECO_SRC_BANK_POSTGRES_H
 #define RECO_SRC_BANK_POSTGRES_H
 

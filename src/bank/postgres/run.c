@@ -1,5 +1,5 @@
-/* Statements go out to all servers at once, and answers are taken as they come: what a question costs is one round trip and the
- * slowest server. */
+/* Statements are sent to all servers at once, and results are taken as they arrive: a query costs one round trip
+ * and the time of the slowest server. */
 #include "bank/postgres/pg.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
-/* A server ranks rows by its own arithmetic; k and a margin come, with their vectors, and are scored here as in a folder. A row
- * that did not come has a server's score of at most the last that came, so once the k-th of ours is above that by more than
- * both arithmetics may differ, the answer is the folder's; until then more rows are fetched. */
+/* A server ranks rows by its own arithmetic and returns more than k of them, with their vectors, which are scored
+ * here as in a folder. The server gives a row that it did not return a score of at most the last one that it
+ * returned. So once our k-th score exceeds that by more than the two arithmetics may differ, the answer is that of
+ * a folder; until then more rows are fetched. */
 #include "bank/postgres/pg.h"
 #include "bank/search/filter.h"
 #include "kernels/kernels.h"

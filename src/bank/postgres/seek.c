@@ -1,4 +1,4 @@
-/* What a writer asks of rows that are there, its own of the open transaction among them. */
+/* Queries of a writer about existing rows, including its own rows in the open transaction. */
 #include "bank/postgres/write.h"
 
 /* ---- by picture ---- */

@@ -1,5 +1,6 @@
-/* A writer holds an advisory lock on every server and works in one transaction on each. A commit is done on all or, when it was
- * cut off, on some: then the next writer takes those back to where the slowest is, so that nothing is there twice or missing. */
+/* A writer holds an advisory lock on every server and works in one transaction on each. A commit reaches all
+ * servers or, if it is interrupted, only some. The next writer then resets those to the state of the slowest
+ * server, so that no row is stored twice or missing. */
 #include "bank/postgres/write.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* bank/postgres/write.h: rows on their way to servers. */
+/* bank/postgres/write.h: writing rows to servers. */
 #ifndef RECO_SRC_BANK_PG_WRITE_H
 #define RECO_SRC_BANK_PG_WRITE_H
 

@@ -1,4 +1,4 @@
-/* bank/search/filter.h: a set of rows, open. */
+/* bank/search/filter.h: the layout of a filter, a set of rows. */
 #ifndef RECO_SRC_BANK_FILTER_H
 #define RECO_SRC_BANK_FILTER_H
 

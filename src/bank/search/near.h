@@ -1,4 +1,4 @@
-/* bank/search/near.h: the cells that are near to a query. */
+/* bank/search/near.h: finding the cells nearest to a query. */
 #ifndef RECO_SRC_BANK_SEARCH_NEAR_H
 #define RECO_SRC_BANK_SEARCH_NEAR_H
 

@@ -1,4 +1,4 @@
-/* bank/search/scan.h: the best rows among those that are looked at. */
+/* bank/search/scan.h: finding the best rows among those that a search reads. */
 #ifndef RECO_SRC_BANK_SEARCH_SCAN_H
 #define RECO_SRC_BANK_SEARCH_SCAN_H
 

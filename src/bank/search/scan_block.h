@@ -1,4 +1,4 @@
-/* bank/search/scan_block.h: one scan at work. */
+/* bank/search/scan_block.h: the state of one running scan. */
 #ifndef RECO_SRC_BANK_SEARCH_SCAN_BLOCK_H
 #define RECO_SRC_BANK_SEARCH_SCAN_BLOCK_H
 

@@ -1,7 +1,7 @@
-/* bank/segment/directions.h: the directions along which most of the rows' variance lies, so that a scan may look at them first.
- *
- * vectors/directions.safetensors is made of some of a bank's rows when the first scan file is, and kept: scan files name its
- * checksum. It is derived, as they are: without it searches look at all dimensions. */
+/* bank/segment/directions.h: the directions along which most of the rows' variance lies, so that a scan can compare
+ * along them first. vectors/directions.safetensors is computed from some of a bank's rows when the first scan file
+ * is made, and is then kept, because scan files record its checksum. It is derived data, as they are: without it,
+ * searches compare in all dimensions. */
 #ifndef RECO_SRC_BANK_DIRECTIONS_H
 #define RECO_SRC_BANK_DIRECTIONS_H
 

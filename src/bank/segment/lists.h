@@ -1,5 +1,6 @@
-/* bank/segment/lists.h: vectors/lists.safetensors: the rows of many segments in cells of near ones, so that a search need not look
- * at all of them. Made of the segments and no more: no commit names it, and it may be missing. */
+/* bank/segment/lists.h: vectors/lists.safetensors: the rows of many segments, grouped into cells of similar rows,
+ * so that a search need not read all of them. It is computed from the segments alone: no commit names it, and it
+ * may be missing. */
 #ifndef RECO_SRC_BANK_LISTS_H
 #define RECO_SRC_BANK_LISTS_H
 

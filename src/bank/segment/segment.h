@@ -1,4 +1,4 @@
-/* bank/segment/segment.h: vector files, and the codes beside them that make searches fast. */
+/* bank/segment/segment.h: vector files, and their scan files, which make searches fast. */
 #ifndef RECO_SRC_BANK_SEGMENT_H
 #define RECO_SRC_BANK_SEGMENT_H
 

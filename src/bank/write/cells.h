@@ -1,4 +1,4 @@
-/* bank/write/cells.h: the making of lists: cells, and the recall of a search that looks at some of them. */
+/* bank/write/cells.h: making lists: the cells, and the recall of a search that reads some of them. */
 #ifndef RECO_SRC_BANK_CELLS_H
 #define RECO_SRC_BANK_CELLS_H
 

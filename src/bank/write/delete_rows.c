@@ -1,4 +1,4 @@
-/* A deletion from what names its rows. */
+/* A deletion from a reco_bank_rows, which selects its rows. */
 #include "bank/write/deletion.h"
 #include "io/io.h"
 

@@ -1,5 +1,6 @@
-/* bank/write/deletion.h: a deletion in the making: rows are picked by as many calls as it takes, looked at, then committed. It
- * holds the writer's lock, and what is picked lies on disk. delete_rows.c makes one of a reco_bank_rows. */
+/* bank/write/deletion.h: a deletion that is being prepared: rows are selected by any number of calls, can be
+ * listed, and are then deleted in one commit. It holds the writer's lock, and the selection is on disk.
+ * delete_rows.c makes one from a reco_bank_rows. */
 #ifndef RECO_SRC_BANK_DELETION_H
 #define RECO_SRC_BANK_DELETION_H
 

@@ -1,4 +1,4 @@
-/* bank/write/writer.h: rows on their way into a bank. */
+/* bank/write/writer.h: writing rows into a bank. */
 #ifndef RECO_SRC_BANK_WRITER_H
 #define RECO_SRC_BANK_WRITER_H
 
