@@ -1,4 +1,4 @@
-/* --details: a line of each picture. */
+/* --details: one line per picture. */
 #include "eval.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* What is asked, of embeddings: pictures, and the classes or captions that they are asked among. */
+/* --embeddings: pictures, and the classes or captions among which they are ranked. */
 #include "eval.h"
 
 #include <stdlib.h>

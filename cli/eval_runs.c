@@ -1,4 +1,4 @@
-/* The question, put to every memory, layer and number of neighbours. */
+/* The evaluation with every combination of bank, layer and number of neighbours. */
 #include "eval.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* Why a picture was named so. */
+/* Explanations of a picture's class. */
 #include "explain.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* What the memory answers where there are no classes, and why. */
+/* Explanations of answers among the bank's own rows. */
 #include "explain.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* What is at a URL that somebody gave whom we don't know. */
+/* Downloads from a URL that an unknown client gave. */
 #include "fetch/internal.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* What people have in the place of a file: what a server or git-lfs sent instead, or another format. */
+/* What a file may be instead of what was expected: a server's or git-lfs's replacement, or another format. */
 #include "base/base.h"
 
 #include <strings.h>

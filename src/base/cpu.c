@@ -1,4 +1,4 @@
-/* On its own, so that tests can be linked with a processor that has less. */
+/* In a file of its own, so that tests can be linked with a processor that has fewer instruction sets. */
 #include "base/context.h"
 
 reco_isa reco_cpu_isa(void)

@@ -1,6 +1,6 @@
-/* config.json of Hugging Face: CLIPModel and SiglipModel, or one of their towers alone, whose file is flat. Keys that
- * are missing have the defaults of transformers' configuration classes. Null says so of whole sections, architectures and
- * projection_size alone; of the rest transformers takes it for a value, and fails. */
+/* config.json of Hugging Face: CLIPModel and SiglipModel, or one of their towers alone, whose file is flat. Missing
+ * keys have the defaults of transformers' configuration classes. Null counts as missing only for whole sections,
+ * architectures and projection_size; for other keys transformers takes null as a value, and fails. */
 #include "clip/reader.h"
 
 /* What the two families assume. */

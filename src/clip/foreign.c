@@ -1,4 +1,4 @@
-/* Weights that are not safetensors, by the names that they are saved under. */
+/* Weights that are not safetensors, recognised by their file names. */
 #include "clip/folder.h"
 #include "io/io.h"
 

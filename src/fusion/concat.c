@@ -1,4 +1,4 @@
-/* The mixture of cosines, for those who keep one vector a row. */
+/* The mixture of cosines, as one vector per row. */
 #include "fusion/params.h"
 
 #include <math.h>

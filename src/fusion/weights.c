@@ -1,4 +1,4 @@
-/* What a refined embedding is made of. */
+/* The weights of the original and of each neighbour in a refined embedding. */
 #include "fusion/tape.h"
 #include "kernels/kernels.h"
 
