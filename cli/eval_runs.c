@@ -87,14 +87,14 @@ static reco_status find_all(cli *c, const eval_args *a, const eval_question *q, 
     reco_votes votes = {.scores = f->scores, .of = f->of, .counts = f->voters, .k = f->reach};
     uint32_t *ranks[2] = {calloc(many[0] + 1, sizeof(uint32_t)), calloc(many[1] + 1, sizeof(uint32_t))};
     reco_retrieval_scores s;
-    reco_retrieval_rows rows = {clip ? f->plain : f->refined,
-                                clip ? plain : refined,
-                                f->plain,
-                                plain,
-                                q->of,
-                                q->n,
-                                z->among.n,
-                                z->among.d};
+    reco_retrieval_rows rows = {.images = clip ? f->plain : f->refined,
+                                .captions = clip ? plain : refined,
+                                .plain_images = f->plain,
+                                .plain_captions = plain,
+                                .of = q->of,
+                                .nimages = q->n,
+                                .ncaptions = z->among.n,
+                                .d = z->among.d};
     reco_status status = ranks[0] && ranks[1] ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
         status = reco_eval_retrieval(c->ctx, &s, ranks, &rows, mixture, z->s.voters ? &votes : NULL);

@@ -250,7 +250,8 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     reco_answer list = {
         .ids = ids, .scores = scores[0], .counts = &n, .plain = scores[1], .refined = scores[2]};
     if (!mixed) list.plain = list.refined = NULL;
-    reco_question question = {own, x, 1, &q->id, q->kind == QUERY_ROW};
+    reco_question question = {
+        .side = own, .x = x, .n = 1, .exclude = &q->id, .nexclude = q->kind == QUERY_ROW};
     reco_find_opts find = a->find;
     find.in = side;
     status = reco_ask(c->ctx, &a->memory, &question, &find, &list);

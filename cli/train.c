@@ -436,7 +436,11 @@ static json_t *command_of(int argc, char **argv)
 
 static reco_train_pairs pairs_of(const reco_pair_set *set)
 {
-    return (reco_train_pairs){set->n, set->image, set->text, set->captions, set->pictures};
+    return (reco_train_pairs){.n = set->n,
+                              .image = set->image,
+                              .text = set->text,
+                              .captions = set->captions,
+                              .pictures = set->pictures};
 }
 
 /* Before the work: what is written is none of what is read, nor the same twice. */

@@ -52,9 +52,11 @@ void reco_marks_end(const reco_marks *m, reco_class_scores *scores)
         classes++;
     }
     for (int b = 0; b < RECO_BINS; b++) off += fabs(m->sure[b] - (double)m->right[b]);
-    *scores =
-        (reco_class_scores){m->n, (double)m->first / all, (double)m->five / all,
-                            classes ? sum / (double)classes : all, m->probable ? off / all : (double)NAN};
+    *scores = (reco_class_scores){.n = m->n,
+                                  .acc1 = (double)m->first / all,
+                                  .acc5 = (double)m->five / all,
+                                  .mean_per_class = classes ? sum / (double)classes : all,
+                                  .calibration = m->probable ? off / all : (double)NAN};
 }
 
 reco_status reco_eval_count(reco_ctx *ctx, reco_class_scores *scores, const int64_t *top, const float *sure,

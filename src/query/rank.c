@@ -68,8 +68,10 @@ reco_status reco_classifier_rank(reco_ctx *ctx, const reco_classifier *c, const 
         if (!clip)
             RECO_GO(reco_gemm(ctx, better, n, f->refined + i * d, d, false, c->refined, d, true, k, n, d, 1,
                               0));
-        reco_votes votes = {(f->near ? f->near : f->scores) + i * f->reach, f->of + i * f->reach,
-                            f->voters + i, f->reach};
+        reco_votes votes = {.scores = (f->near ? f->near : f->scores) + i * f->reach,
+                            .of = f->of + i * f->reach,
+                            .counts = f->voters + i,
+                            .k = f->reach};
         if (!alone)
             RECO_GO(reco_mixture_posterior(ctx, &m, plain, better, c->s.voters ? &votes : NULL, k, n, p));
         const float *shown = clip ? plain : better;

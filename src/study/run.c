@@ -88,7 +88,11 @@ static reco_status trained(running *r, const study_spec *spec, uint64_t seed, co
     if (reco_path_exists(*path)) return RECO_OK;
     reco_train_opts opts = spec->train;
     opts.seed = seed;
-    reco_train_pairs pairs = {r->set.n, r->set.image, r->set.text, r->set.captions, r->set.pictures};
+    reco_train_pairs pairs = {.n = r->set.n,
+                              .image = r->set.image,
+                              .text = r->set.text,
+                              .captions = r->set.captions,
+                              .pictures = r->set.pictures};
     reco_train_result result;
     RECO_TRY(reco_train(r->ctx, r->trained.bank, r->set.n ? &pairs : NULL, *path, &opts, &result));
     r->result->trained++;

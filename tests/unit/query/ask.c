@@ -149,7 +149,7 @@ static void test_answers(void **state)
     float scores[2 * 64], plain[2 * 64], refined[2 * 64], x[2 * D];
     size_t counts[2];
     reco_memory memory = memory_of(NULL);
-    reco_question question = {RECO_IMAGE, x, 2, exclude, LEFT_OUT};
+    reco_question question = {.x = x, .n = 2, .exclude = exclude, .nexclude = LEFT_OUT};
     reco_find_opts opts = {.in = RECO_TEXT, .k = 64, .min_similarity = -1};
     unit_rows(x, 2, 3);
     good(reco_ask(ctx, &memory, &question, &opts,
@@ -172,7 +172,7 @@ static void test_answers(void **state)
     /* Each query's answer is its own. */
     float alone[64];
     int64_t own[64];
-    question = (reco_question){RECO_IMAGE, x + D, 1, exclude + LEFT_OUT, LEFT_OUT};
+    question = (reco_question){.x = x + D, .n = 1, .exclude = exclude + LEFT_OUT, .nexclude = LEFT_OUT};
     good(reco_ask(ctx, &memory, &question, &opts, &(reco_answer){.ids = own, .scores = alone}));
     assert_memory_equal(own, ids + 64, sizeof own);
     assert_memory_equal(alone, scores + 64, sizeof alone);
@@ -199,8 +199,11 @@ static void test_excluded(void **state)
     size_t counts[Q], count;
     reco_memory memory = memory_of(NULL);
     memcpy(x, image, sizeof x); /* rows 0, 1 and 2 */
-    reco_question question = {RECO_IMAGE, x, Q, exclude, 2};
-    reco_refined out = {rows, K, {ids, scores, counts}, weights};
+    reco_question question = {.x = x, .n = Q, .exclude = exclude, .nexclude = 2};
+    reco_refined out = {.rows = rows,
+                        .reach = K,
+                        .hits = {.ids = ids, .scores = scores, .counts = counts},
+                        .weights = weights};
     good(reco_refine(ctx, &memory, &question, &out));
     for (size_t q = 0; q < Q; q++) {
         int64_t rest[N];
@@ -211,7 +214,10 @@ static void test_excluded(void **state)
         reco_memory less = memory_of(NULL);
         good(reco_bank_filter_ids(ctx, &filter, bank, rest, n));
         less.filter = filter;
-        out = (reco_refined){want, K, {want_ids, want_scores, &count}, alone};
+        out = (reco_refined){.rows = want,
+                             .reach = K,
+                             .hits = {.ids = want_ids, .scores = want_scores, .counts = &count},
+                             .weights = alone};
         good(reco_refine(ctx, &less, &(reco_question){.x = x + q * D, .n = 1}, &out));
         assert_int_equal(count, counts[q]);
         assert_memory_equal(want_ids, ids + q * K, sizeof want_ids);
@@ -222,7 +228,7 @@ static void test_excluded(void **state)
             reco_find_opts opts = {.k = K, .min_similarity = -1, .distinct = distinct};
             int64_t found[K], same[K];
             float found_scores[K], same_scores[K];
-            reco_question one = {RECO_IMAGE, x + q * D, 1, exclude + 2 * q, 2};
+            reco_question one = {.x = x + q * D, .n = 1, .exclude = exclude + 2 * q, .nexclude = 2};
             memory.fusion = less.fusion = NULL;
             good(reco_ask(ctx, &memory, &one, &opts, &(reco_answer){.ids = found, .scores = found_scores}));
             one.nexclude = 0;

@@ -187,7 +187,8 @@ static void check_ranking(const reco_classifier *c, const reco_findings *f, cons
     enum { TOP = C + 2 };
     int64_t of[Q * TOP];
     float listed[Q * TOP], score[Q * TOP], all[Q * C];
-    good(reco_classifier_rank(ctx, c, f, by, &(reco_ranking){TOP, of, listed, score, all}));
+    good(reco_classifier_rank(
+        ctx, c, f, by, &(reco_ranking){.top = TOP, .of = of, .p = listed, .score = score, .all = all}));
     for (size_t i = 0; i < Q; i++) {
         const float *row = (clip ? f->plain : f->refined) + i * D,
                     *rows = clip ? reco_classifier_plain(c) : reco_classifier_refined(c);

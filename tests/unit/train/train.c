@@ -250,7 +250,8 @@ static void self_exclusion(void **state)
 static reco_status load(reco_ctx *ctx, reco_bank *bank, reco_job *job, const uint64_t *captions,
                         const uint64_t *pictures)
 {
-    reco_train_pairs pairs = {N, w.image, w.text, captions, pictures};
+    reco_train_pairs pairs = {
+        .n = N, .image = w.image, .text = w.text, .captions = captions, .pictures = pictures};
     *job = (reco_job){.ctx = ctx, .bank = bank, .o = quick};
     return reco_job_load(job, &pairs);
 }
