@@ -213,6 +213,7 @@ static void banks(void **state)
 
     ok(reco_bank_open_with(ctx, &bank, in("bank"), NULL));
     assert_int_equal(reco_bank_shards_failed(bank), 0);
+    assert_null(reco_bank_missing_shard(bank, 0));
     float recall[2][2];
     reco_recall_point point;
     expect(RECO_E_UNSUPPORTED, reco_bank_measure(ctx, bank, 1, recall));
