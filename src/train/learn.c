@@ -16,6 +16,12 @@ reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusio
     return reco_gradients_create(ctx, &l->gradients, fusion, B, job->o.k, RECO_TAPES_BYTES);
 }
 
+size_t reco_learner_bytes(const reco_job *job)
+{
+    size_t B = job->o.batch, k = job->o.k;
+    return 8 * B * (B + (k + 3) * job->d + 2 * k * (size_t)job->o.hidden);
+}
+
 void reco_learner_clear(reco_learner *l)
 {
     reco_gradients_clear(&l->gradients);
@@ -56,31 +62,40 @@ static uint64_t seed_of(const reco_job *job, size_t run, size_t step)
     return job->o.seed + 0x9E3779B97F4A7C15u * (run + 1) + 0xD1B54A32D192ED03u * (step + 1);
 }
 
-reco_status reco_learner_step(reco_learner *l)
+reco_status reco_learner_step(reco_learner *l, size_t run, reco_step *taken)
 {
     const reco_job *job = l->job;
     const reco_train_opts *o = &job->o;
     reco_ctx *ctx = job->ctx;
     reco_batch *b = &l->batch;
-    reco_state *s = l->state;
+    const reco_state *s = l->state;
+    size_t at = run * s->total;
+    float *vector = reco_fusion_vector(l->fusion, &(size_t){0}), *own = s->vector + at;
     reco_rng rng;
-    reco_rng_seed(&rng, seed_of(job, s->run, s->step));
-    begin(l, s->run); /* the pool's order is part of what is random: start from the same */
+    reco_rng_seed(&rng, seed_of(job, run, s->step));
+    if (vector != own) memcpy(vector, own, s->total * sizeof *vector);
+    begin(l, run); /* the pool's order is part of what is random: start from the same */
     size_t B = draw(l, &rng);
     for (size_t i = 0; i < B; i++) l->hidden.picture[job->same.picture[b->items[i]]] = 1;
     RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, false, &rng));
     if (o->rotate && o->layer == RECO_LAYER_TRANSFORMER) RECO_TRY(reco_batch_rotate(job, b, &rng));
-    RECO_TRY(reco_gradients_take(ctx, &l->gradients, &s->loss, l->gradient, b, &job->same));
-    if (!isfinite(s->loss))
+    RECO_TRY(reco_gradients_take(ctx, &l->gradients, &taken->loss, l->gradient, b, &job->same));
+    if (!isfinite(taken->loss))
         return reco_fail(ctx, RECO_E_ARG,
                          "train: the loss is %g at step %zu; lower the learning "
                          "rate",
-                         s->loss, s->step + 1);
-    l->lr = o->lr * reco_cosine(s->step + 1, o->steps, o->warmup);
-    const reco_adamw adamw = {
-        .lr = l->lr, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .decay = o->weight_decay, .clip = o->clip};
-    RECO_TRY(reco_adamw_step(ctx, &l->norm, l->fusion, l->gradient, s->m, s->v, &adamw, s->step + 1));
-    float *logit_scale = s->vector + s->total - 1; /* the last parameter */
+                         taken->loss, s->step + 1);
+    taken->lr = o->lr * reco_cosine(s->step + 1, o->steps, o->warmup);
+    const reco_adamw adamw = {.lr = taken->lr,
+                              .beta1 = 0.9,
+                              .beta2 = 0.98,
+                              .eps = 1e-6,
+                              .decay = o->weight_decay,
+                              .clip = o->clip};
+    RECO_TRY(reco_adamw_step(ctx, &taken->norm, l->fusion, l->gradient, s->m + at, s->v + at, &adamw,
+                             s->step + 1));
+    float *logit_scale = vector + s->total - 1; /* the last parameter */
     *logit_scale = fminf(*logit_scale, logf(100));
+    if (vector != own) memcpy(own, vector, s->total * sizeof *vector);
     return RECO_OK;
 }

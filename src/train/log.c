@@ -37,10 +37,8 @@ static bool belongs(json_t *line, bool first, const reco_state *at)
 {
     const char *job = json_string_value(json_object_get(line, "job"));
     if (first) return job && strcmp(job, at->key) == 0;
-    const json_t *run = json_object_get(line, "run"), *step = json_object_get(line, "step");
-    if (!json_is_integer(run) || !json_is_integer(step)) return false;
-    size_t r = (size_t)json_integer_value(run), s = (size_t)json_integer_value(step);
-    return r < at->run || (r == at->run && s <= at->step);
+    const json_t *step = json_object_get(line, "step");
+    return json_is_integer(step) && (size_t)json_integer_value(step) <= at->step;
 }
 
 /* Copy what belongs to a new file in its place; *kept says whether there was any, *seconds when the last was written. */
@@ -116,14 +114,14 @@ void reco_train_log_close(reco_train_log *log)
     reco_free(log);
 }
 
-reco_status reco_train_log_step(reco_train_log *log, const reco_learner *l)
+reco_status reco_train_log_step(reco_train_log *log, const reco_state *s, size_t run,
+                                const reco_step *taken)
 {
-    const reco_state *s = l->state;
     if (!log) return RECO_OK;
-    return put(log,
-               json_pack("{ss, sI, sI, so, so, so, so}", "event", "step", "run", (json_int_t)s->run, "step",
-                         (json_int_t)s->step, "loss", number(s->loss), "lr", number(l->lr), "gradient_norm",
-                         number(l->norm), "scale", number(exp((double)s->vector[s->total - 1]))));
+    return put(log, json_pack("{ss, sI, sI, so, so, so, so}", "event", "step", "run", (json_int_t)run,
+                              "step", (json_int_t)s->step, "loss", number(taken->loss), "lr",
+                              number(taken->lr), "gradient_norm", number(taken->norm), "scale",
+                              number(exp((double)s->vector[(run + 1) * s->total - 1]))));
 }
 
 static json_t *choices(const double value[RECO_CHOICES])
@@ -132,19 +130,19 @@ static json_t *choices(const double value[RECO_CHOICES])
                      number(value[2]), "both", number(value[3]));
 }
 
-reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s,
+reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s, size_t run,
                                       const reco_outcome *outcomes)
 {
     if (!log) return RECO_OK;
     const reco_job *job = log->job;
-    size_t first = job->held_start[s->run], n = job->held_start[s->run + 1] - first;
+    size_t first = job->held_start[run], n = job->held_start[run + 1] - first;
     double recall[RECO_CHOICES] = {0}, rank[RECO_CHOICES] = {0};
     for (size_t i = first; i < first + n; i++)
         for (int c = 0; c < RECO_CHOICES; c++) {
             recall[c] += 100 * (double)outcomes[i].hit[c] / (double)n;
             rank[c] += (double)outcomes[i].reciprocal[1][c] / (double)n;
         }
-    return put(log, json_pack("{ss, sI, sI, sI, so, so}", "event", "validation", "run", (json_int_t)s->run,
+    return put(log, json_pack("{ss, sI, sI, sI, so, so}", "event", "validation", "run", (json_int_t)run,
                               "step", (json_int_t)s->step, "pairs", (json_int_t)n, "recall_at_1",
                               choices(recall), "reciprocal_rank", choices(rank)));
 }

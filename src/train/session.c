@@ -4,10 +4,6 @@
 
 /* Seconds between two writes of the training state. */
 #define STATE_EVERY 4.0
-/* A relational layer is used, and judged, with this part of the gate it has learned. On held-out pairs three quarters
- * gained as much as the whole with two thirds of the changed answers wrong, so a small set loses by it less often. Not
- * where the memory holds the very captions: there what is retrieved is meant to overrule. */
-#define CAUTION 0.75f
 
 /* A run is measured at each eighth of its steps. */
 enum { EIGHTHS = 8, FIRST = 3 };
@@ -21,9 +17,8 @@ static bool keeps_best(const reco_session *s) { return reco_layer_memorises(s->j
 /* Write the state when it is time; always, before an error goes up that the user or the system caused. */
 static reco_status keep_going(reco_session *s)
 {
-    size_t done = s->state.run * s->job->o.steps + s->state.step;
-    reco_status status =
-        reco_progress(s->job->ctx, "train", reco_min(done, s->total_steps), s->total_steps);
+    size_t runs = s->state.runs, total = runs * s->job->o.steps;
+    reco_status status = reco_progress(s->job->ctx, "train", runs * s->state.step, total);
     if (status == RECO_OK && reco_now() - s->saved_at < STATE_EVERY) return RECO_OK;
     reco_status saved = status == RECO_OK || status == RECO_E_CANCELLED
                             ? reco_state_save(&s->state, s->job, s->state_path)
@@ -56,25 +51,10 @@ static bool is_past_best(const reco_session *s)
            st->step >= 8 * st->best_step;
 }
 
-static void be_cautious(reco_session *s)
-{
-    if (!s->job->twins) reco_fusion_scale_gate(s->fusion, CAUTION);
-}
-
-static reco_status measure(reco_session *s, reco_outcome *out)
-{
-    reco_state *st = &s->state;
-    memcpy(s->learned, st->vector, st->total * sizeof *st->vector);
-    be_cautious(s);
-    reco_status status = reco_measure(s->job, s->fusion, st->run, out);
-    memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
-    return status;
-}
-
 /* The parameters of a run at one of its checkpoints. */
 static float *kept(const reco_session *s, size_t checkpoint, size_t run)
 {
-    return s->state.kept + (checkpoint * s->job->runs + run) * s->state.total;
+    return s->state.kept + (checkpoint * s->state.runs + run) * s->state.total;
 }
 
 static reco_status measure_if_due(reco_session *s)
@@ -83,9 +63,10 @@ static reco_status measure_if_due(reco_session *s)
     for (size_t c = 0; c < st->checkpoints; c++) {
         if (checkpoint_step(s, c) != st->step) continue;
         reco_outcome *out = st->outcomes + c * s->job->nheld;
-        RECO_TRY(measure(s, out));
-        RECO_TRY(reco_train_log_validation(s->log, st, out));
-        if (st->kept) memcpy(kept(s, c, st->run), st->vector, st->total * sizeof *st->kept);
+        RECO_TRY(reco_crew_measure(&s->crew, out));
+        for (size_t run = 0; run < s->job->runs; run++)
+            RECO_TRY(reco_train_log_validation(s->log, st, run, out));
+        if (st->kept) memcpy(kept(s, c, 0), st->vector, st->runs * st->total * sizeof *st->kept);
         if (!keeps_best(s)) continue;
         reco_verdict v;
         RECO_TRY(reco_choose(s->job, &v, out));
@@ -98,20 +79,16 @@ static reco_status measure_if_due(reco_session *s)
     return RECO_OK;
 }
 
-/* Go on with run state.run until `steps` are done. */
-static reco_status run(reco_session *s, size_t steps, bool measured)
+static reco_status take_steps(reco_session *s)
 {
     reco_state *st = &s->state;
-    if (st->step == 0) {
-        memcpy(st->vector, s->initial, st->total * sizeof *st->vector);
-        memset(st->m, 0, st->total * sizeof *st->m);
-        memset(st->v, 0, st->total * sizeof *st->v);
-    }
-    while (st->step < steps && !(measured && is_past_best(s))) {
-        RECO_TRY(reco_learner_step(&s->learner));
+    while (st->step < s->job->o.steps && !is_past_best(s)) {
+        RECO_TRY(reco_crew_step(&s->crew));
         st->step++;
-        RECO_TRY(reco_train_log_step(s->log, &s->learner));
-        if (measured) RECO_TRY(measure_if_due(s));
+        st->loss = s->crew.taken[st->runs - 1].loss;
+        for (size_t run = 0; run < st->runs; run++)
+            RECO_TRY(reco_train_log_step(s->log, st, run, &s->crew.taken[run]));
+        RECO_TRY(measure_if_due(s));
         RECO_TRY(keep_going(s));
     }
     return RECO_OK;
@@ -152,30 +129,20 @@ static reco_status learn(reco_session *s)
     reco_job *job = s->job;
     reco_ctx *ctx = job->ctx;
     RECO_TRY(reco_state_create(st, job, s->fusion, early_checkpoints(s) + reco_min(EIGHTHS, job->o.steps)));
-    s->initial = reco_alloc(ctx, st->total, sizeof *s->initial, "training");
-    s->learned = reco_alloc(ctx, st->total, sizeof *s->learned, "training");
-    if (!s->initial || !s->learned) return RECO_E_NOMEM;
-    memcpy(s->initial, st->vector, st->total * sizeof *s->initial);
-    RECO_TRY(reco_learner_create(&s->learner, job, s->fusion, st));
+    RECO_TRY(reco_crew_create(&s->crew, job, s->fusion, st));
     RECO_TRY(reco_job_key(job, st->key));
     if (!job->o.fresh) RECO_TRY(reco_state_load(st, job, s->state_path, &s->resumed));
     RECO_TRY(reco_train_log_open(&s->log, job, st, s->resumed));
-    bool again = !keeps_best(s) && job->trained == job->n;
-    s->total_steps = job->o.steps * (job->runs + again);
     s->saved_at = reco_now();
-    for (; st->run < job->runs; st->run++, st->step = 0) RECO_TRY(run(s, job->o.steps, true));
-    RECO_TRY(choose_step(s));
-    /* A layer that can learn its pairs by heart stays as it was when the held-out pairs were served best. One that
-     * cannot is trained once more, with all pairs, for as many steps as were best; where others are judged on, it has
-     * met all already. */
-    if (again)
-        RECO_TRY(run(s, st->best_step, false));
-    else
-        memcpy(st->vector, keeps_best(s) ? st->best : kept(s, best_checkpoint(s), 0),
-               st->total * sizeof *st->vector);
+    RECO_TRY(take_steps(s));
     if (s->keep_state) RECO_TRY(reco_state_save(st, job, s->state_path));
-    be_cautious(s);
-    return reco_progress(ctx, "train", s->total_steps, s->total_steps);
+    RECO_TRY(choose_step(s));
+    memcpy(reco_fusion_vector(s->fusion, &(size_t){0}),
+           keeps_best(s) ? st->best : kept(s, best_checkpoint(s), st->runs - 1),
+           st->total * sizeof *st->vector);
+    reco_train_temper(job, s->fusion);
+    size_t total = st->runs * job->o.steps;
+    return reco_progress(ctx, "train", total, total);
 }
 
 /* Of a layer without training. */
@@ -191,12 +158,12 @@ static reco_status choose_numbers(reco_session *s)
 /* Each run's pairs with the layer that has not met them. */
 static reco_status ask(reco_session *s, reco_queries *q)
 {
-    reco_state *st = &s->state;
-    size_t checkpoint = best_checkpoint(s);
+    const reco_state *st = &s->state;
+    float *vector = reco_fusion_vector(s->fusion, &(size_t){0});
     for (size_t run = 0; run < s->job->runs; run++) {
         if (st->kept) {
-            memcpy(st->vector, kept(s, checkpoint, run), st->total * sizeof *st->vector);
-            be_cautious(s);
+            memcpy(vector, kept(s, best_checkpoint(s), run), st->total * sizeof *vector);
+            reco_train_temper(s->job, s->fusion);
         }
         RECO_TRY(reco_queries_add(s->job, s->fusion, run, s->sides, q));
     }
@@ -221,18 +188,23 @@ static reco_status keep_metric(reco_session *s, const reco_queries *q)
 
 static reco_status choose_readout(reco_session *s)
 {
-    reco_state *st = &s->state;
     reco_queries q = {0};
-    if (st->kept) memcpy(s->learned, st->vector, st->total * sizeof *st->vector);
+    reco_mark mark = reco_scratch_mark(s->job->ctx);
+    size_t total;
+    float *vector = reco_fusion_vector(s->fusion, &total),
+          *learned = reco_scratch(s->job->ctx, total, sizeof *learned, "readout");
+    if (!learned) return RECO_E_NOMEM;
+    memcpy(learned, vector, total * sizeof *learned);
     reco_status status = reco_queries_create(s->job, &q);
     if (status == RECO_OK) status = ask(s, &q);
-    if (st->kept) memcpy(st->vector, s->learned, st->total * sizeof *st->vector);
+    memcpy(vector, learned, total * sizeof *learned);
     if (status == RECO_OK) status = reco_choose_mixture(s->job, &q, s->sides, &s->readout);
     if (status == RECO_OK) status = keep_metric(s, &q);
     if (status == RECO_OK) status = reco_fusion_set_mixture(s->job->ctx, s->fusion, &s->readout.mixture);
     if (status == RECO_OK) status = reco_choose_concat(s->job, &q, &s->concat);
     if (status == RECO_OK) status = reco_fusion_set_concat(s->job->ctx, s->fusion, s->concat);
     reco_queries_clear(&q);
+    reco_scratch_release(s->job->ctx, mark);
     return status;
 }
 
@@ -326,14 +298,11 @@ reco_status reco_session_finish(reco_session *s)
 void reco_session_rest(reco_session *s)
 {
     reco_train_log_close(s->log);
-    reco_learner_clear(&s->learner);
+    reco_crew_clear(&s->crew);
     reco_state_clear(&s->state);
-    reco_free(s->learned);
-    reco_free(s->initial);
     s->log = NULL;
-    s->learner = (reco_learner){0};
+    s->crew = (reco_crew){0};
     s->state = (reco_state){0};
-    s->learned = s->initial = NULL;
 }
 
 void reco_session_clear(reco_session *s)

@@ -311,18 +311,20 @@ reco_status reco_choose(const reco_job *job, reco_verdict *verdict, const reco_o
 
 /* ---- state.c ---- */
 
+/* All runs take each step together. */
 typedef struct reco_state {
-    size_t run, step; /* the step to do next, from 0, and in which run; run job.runs is the final one */
-    size_t total;     /* parameters */
-    float *vector;    /* [total] borrowed from the fusion */
-    float *m, *v;     /* [total] moments */
-    float *best;      /* [total] the parameters of the best checkpoint */
+    size_t step;   /* the one to do next, from 0 */
+    size_t runs;   /* the job's, then one with all pairs where that is the one that stays */
+    size_t total;  /* parameters */
+    float *vector; /* [runs][total]; borrowed from the fusion of a layer that keeps its best */
+    float *m, *v;  /* [runs][total] moments */
+    float *best;   /* [total] the parameters of the best checkpoint */
     double best_merit;
     size_t best_step;
     size_t checkpoints;     /* of a run */
     reco_outcome *outcomes; /* [checkpoints][nheld] */
     float *kept;  /* [checkpoints][runs][total] parameters; NULL for a layer that keeps its best */
-    double loss;  /* of the last step */
+    double loss;  /* of the last run's last step */
     char key[33]; /* hash of options and inputs */
 } reco_state;
 
@@ -367,14 +369,50 @@ typedef struct reco_learner {
     uint32_t *pool;  /* [npool] the pairs trained on in this run */
     size_t npool;
     reco_mask hidden;
-    double lr, norm; /* of the last step: learning rate, and the gradient's norm before clipping */
 } reco_learner;
+
+/* What a step came to: the gradient's norm is that before clipping. */
+typedef struct reco_step {
+    double loss, lr, norm;
+} reco_step;
 
 reco_status reco_learner_create(reco_learner *l, const reco_job *job, reco_fusion *fusion,
                                 reco_state *state);
 void reco_learner_clear(reco_learner *l);
-/* One step, number state->step of run state->run; everything random in it follows from these two and the seed. */
-reco_status reco_learner_step(reco_learner *l);
+/* Bytes that a learner works in, about. */
+size_t reco_learner_bytes(const reco_job *job);
+/* Step number state->step of a run; everything random in it follows from these two and the seed. The fusion has the run's
+ * parameters then. */
+reco_status reco_learner_step(reco_learner *l, size_t run, reco_step *taken);
+
+/* ---- crew.c: all runs take each step together, as many at a time as there are threads ---- */
+
+typedef struct reco_worker {
+    reco_ctx *ctx;       /* its own, or NULL: there is one worker, with the job's */
+    reco_fusion *fusion; /* likewise */
+    reco_job job;        /* by that context; a copy that owns nothing */
+    reco_learner learner;
+    reco_status status;
+} reco_worker;
+
+typedef struct reco_crew {
+    const reco_job *job;
+    reco_state *state;
+    reco_worker *workers; /* [n] */
+    size_t n;
+    reco_step *taken;  /* [runs] */
+    reco_outcome *out; /* [nheld] while runs are measured; NULL while they take steps */
+} reco_crew;
+
+/* fusion: of one worker; what parameters it has in between means nothing, unless the state's are its. */
+reco_status reco_crew_create(reco_crew *crew, const reco_job *job, reco_fusion *fusion, reco_state *state);
+void reco_crew_clear(reco_crew *crew);
+/* The state's next step, of all runs. */
+reco_status reco_crew_step(reco_crew *crew);
+/* Measure all runs that hold a fold out. */
+reco_status reco_crew_measure(reco_crew *crew, reco_outcome *out);
+/* A relational layer is used, and judged, with a part of the gate that it has learned. */
+void reco_train_temper(const reco_job *job, reco_fusion *fusion);
 
 /* ---- scale.c ---- */
 
@@ -402,9 +440,10 @@ typedef struct reco_train_log reco_train_log;
 reco_status reco_train_log_open(reco_train_log **out, const reco_job *job, const reco_state *at,
                                 bool resumed);
 void reco_train_log_close(reco_train_log *log);
-reco_status reco_train_log_step(reco_train_log *log, const reco_learner *learner);
-/* Of the state's run; outcomes [nheld]. */
-reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s,
+/* Of the state's step; outcomes [nheld]. */
+reco_status reco_train_log_step(reco_train_log *log, const reco_state *s, size_t run,
+                                const reco_step *taken);
+reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s, size_t run,
                                       const reco_outcome *outcomes);
 reco_status reco_train_log_end(reco_train_log *log, const reco_verdict *v, size_t best_step,
                                reco_sides sides, const reco_mixture *m);
@@ -431,12 +470,9 @@ typedef struct reco_session {
     float concat; /* weight of CLIP where cosines are mixed */
     /* while it lasts */
     reco_state state;
-    reco_learner learner;
-    float *initial; /* [total] where each run starts */
-    float *learned; /* [total] the parameters while a cautious copy is measured */
+    reco_crew crew;
     reco_train_log *log;
     double saved_at;
-    size_t total_steps; /* of all runs, for progress */
 } reco_session;
 
 /* Train the job's layer, and judge it. Then, while the job is still for that layer, choose its readout and describe it. */
