@@ -57,6 +57,9 @@ size_t reco_tape_bytes(const reco_tape *tape);
 /* Inner products that forward of a relational layer then need not take: c [n][k] of each neighbour with x, a [n][k] the mean
  * of each with the others that count. They are looked at in every forward until they are NULL. */
 void reco_tape_know(reco_tape *tape, const float *c, const float *a);
+/* Where neighbours lie that forward, of a relational layer or a transformer, then takes from rows [][d] by place [n][k], in the
+ * place of its `retrieved`, until they are NULL. */
+void reco_tape_point(reco_tape *tape, const float *rows, const uint32_t *place);
 
 /* n embeddings of the input, from the i-th. */
 reco_fusion_input reco_fusion_part(const reco_fusion *fusion, const reco_fusion_input *in, size_t i,

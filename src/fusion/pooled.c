@@ -29,15 +29,16 @@ static void attend(void *arg, size_t begin, size_t end, int worker)
             const float *tokens = j->tokens + i * T * d, *r = j->r + (i * H + h) * d;
             float *p = j->p + (i * H + h) * T, *sum = j->sums + (i * H + h) * d;
             size_t seen = a->valid[i] + 1;
+            reco_dots(j->ctx, p, r, tokens, d, NULL, seen, d);
             for (size_t s = 0; s < seen; s++) {
-                p[s] = scale * reco_dot_fast(j->ctx, r, tokens + s * d, d);
+                p[s] *= scale;
                 if (a->score_scale)
                     p[s] += s == 0 ? a->self_bias[h] : a->score_scale[h] * a->scores[i * (T - 1) + s - 1];
             }
             reco_softmax_row(j->ctx, p, seen);
             for (size_t s = seen; s < T; s++) p[s] = 0;
             memset(sum, 0, d * sizeof *sum);
-            reco_mix(j->ctx, sum, tokens, d, p, seen, d);
+            reco_mix(j->ctx, sum, tokens, d, NULL, p, seen, d);
         }
 }
 
@@ -73,10 +74,8 @@ static void attend_backward(void *arg, size_t begin, size_t end, int worker)
         for (size_t h = 0; h < H; h++) {
             const float *p = j->kept + (i * H + h) * T;
             float *dl = dlogit + h * T, mean = 0, *dterm = j->dterms + i * 2 * H + h;
-            for (size_t s = 0; s < seen; s++) {
-                dl[s] = reco_dot_fast(j->ctx, dsums + h * d, tokens + s * d, d);
-                mean += p[s] * dl[s];
-            }
+            reco_dots(j->ctx, dl, dsums + h * d, tokens, d, NULL, seen, d);
+            for (size_t s = 0; s < seen; s++) mean += p[s] * dl[s];
             for (size_t s = 0; s < seen; s++) {
                 dl[s] = p[s] * (dl[s] - mean);
                 if (!a->score_scale) continue;
@@ -94,11 +93,12 @@ static void attend_backward(void *arg, size_t begin, size_t end, int worker)
                 by_token[h] = j->kept[(i * H + h) * T + s];
                 by_token[H + h] = dlogit[h * T + s];
             }
-            reco_mix(j->ctx, da + s * d, dsums, d, by_token, H, d);
-            reco_mix(j->ctx, da + s * d, r, d, by_token + H, H, d);
+            reco_mix(j->ctx, da + s * d, dsums, d, NULL, by_token, H, d);
+            reco_mix(j->ctx, da + s * d, r, d, NULL, by_token + H, H, d);
         }
         memset(dsums, 0, H * d * sizeof *dsums);
-        for (size_t h = 0; h < H; h++) reco_mix(j->ctx, dsums + h * d, tokens, d, dlogit + h * T, seen, d);
+        for (size_t h = 0; h < H; h++)
+            reco_mix(j->ctx, dsums + h * d, tokens, d, NULL, dlogit + h * T, seen, d);
     }
 }
 

@@ -94,7 +94,7 @@ reco_status reco_fusion_backward(reco_ctx *ctx, const reco_fusion *fusion, reco_
     if (!dz) return RECO_E_NOMEM;
     for (size_t i = 0; i < tape->n; i++) {
         const float *y = tape->y + i * d, *dy = dout + i * d;
-        float along = (float)reco_dot(y, dy, d), r = tape->norms[i] > 0 ? 1 / tape->norms[i] : 0;
+        float along = (float)reco_dot_wide(ctx, y, dy, d), r = tape->norms[i] > 0 ? 1 / tape->norms[i] : 0;
         if (tape->valid[i] == 0) r = 0; /* copied, not computed */
         for (size_t q = 0; q < d; q++) dz[i * d + q] = r * (dy[q] - along * y[q]);
     }

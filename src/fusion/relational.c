@@ -97,19 +97,21 @@ typedef struct job {
 static void features(const job *j, size_t i)
 {
     size_t d = j->d, k = j->t->k, m = j->t->valid[i];
-    const float *x = j->t->x + i * d, *R = j->t->retrieved + i * k * d, *s = j->t->scores + i * k;
+    const uint32_t *at;
+    const float *x = j->t->x + i * d, *R = reco_tape_rows(j->t, i, d, &at), *s = j->t->scores + i * k;
     const float *c = j->t->c ? j->t->c + i * k : NULL;
     float *f = j->t->rel.f + i * k * F;
     float max_s = 0, max_c = 0;
     memset(f, 0, k * F * sizeof *f);
     for (size_t n = 0; n < m; n++) {
         f[n * F] = s[n];
-        f[n * F + 1] = c ? c[n] : reco_dot_fast(j->ctx, x, R + n * d, d);
+        const float *row = R + (at ? at[n] : n) * d;
+        f[n * F + 1] = c ? c[n] : reco_dot_fast(j->ctx, x, row, d);
         if (c) f[n * F + 2] = j->t->a[i * k + n];
         if (n == 0 || s[n] > max_s) max_s = s[n];
         if (n == 0 || f[n * F + 1] > max_c) max_c = f[n * F + 1];
         for (size_t l = 0; l < n && !c; l++) {
-            float a = reco_dot_fast(j->ctx, R + n * d, R + l * d, d) / (float)(m - 1);
+            float a = reco_dot_fast(j->ctx, row, R + (at ? at[l] : l) * d, d) / (float)(m - 1);
             f[n * F + 2] += a;
             f[l * F + 2] += a;
         }
@@ -156,12 +158,13 @@ static void fuse(void *arg, size_t begin, size_t end, int worker)
     const job *j = arg;
     size_t d = j->d, k = j->t->k;
     for (size_t i = begin; i < end; i++) {
-        const float *R = j->t->retrieved + i * k * d, *p = j->t->rel.p + i * k;
+        const uint32_t *at;
+        const float *R = reco_tape_rows(j->t, i, d, &at), *p = j->t->rel.p + i * k;
         float *z = j->t->z + i * d, g = j->t->rel.gate[i], w[1024]; /* k is at most 1024 */
         size_t m = j->t->valid[i];
         memcpy(z, j->t->x + i * d, d * sizeof *z);
         for (size_t n = 0; n < m; n++) w[n] = g * p[n];
-        reco_mix(j->ctx, z, R, d, w, m, d);
+        reco_mix(j->ctx, z, R, d, at, w, m, d);
     }
 }
 
@@ -185,14 +188,13 @@ static void unfuse(void *arg, size_t begin, size_t end, int worker)
     const job *j = arg;
     size_t d = j->d, k = j->t->k;
     for (size_t i = begin; i < end; i++) {
-        float dg = 0;
-        for (size_t n = 0; n < k; n++) {
-            float along = n < j->t->valid[i]
-                              ? reco_dot_fast(j->ctx, j->dz + i * d, j->t->retrieved + (i * k + n) * d, d)
-                              : 0;
-            j->dp[i * k + n] = along;
-            dg += j->t->rel.p[i * k + n] * along;
-        }
+        const uint32_t *at;
+        const float *R = reco_tape_rows(j->t, i, d, &at);
+        float *along = j->dp + i * k, dg = 0;
+        size_t m = j->t->valid[i];
+        reco_dots(j->ctx, along, j->dz + i * d, R, d, at, m, d);
+        for (size_t n = m; n < k; n++) along[n] = 0;
+        for (size_t n = 0; n < m; n++) dg += j->t->rel.p[i * k + n] * along[n];
         j->dlog[i] = dg * j->t->rel.gate[i];
     }
 }

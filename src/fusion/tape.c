@@ -121,3 +121,9 @@ void reco_tape_know(reco_tape *tape, const float *c, const float *a)
     tape->c = c;
     tape->a = a;
 }
+
+void reco_tape_point(reco_tape *tape, const float *rows, const uint32_t *place)
+{
+    tape->rows = rows;
+    tape->place = place;
+}

@@ -35,14 +35,23 @@ struct reco_tape {
     size_t n, k;
     const float *x, *retrieved, *scores; /* borrowed from forward's caller until backward has run */
     const float *c, *a;                  /* known inner products, or NULL; borrowed likewise */
-    size_t *valid;                       /* [n] */
-    float *y, *z;                        /* [n][d] refined, and before normalising */
-    float *norms;                        /* [n] of z */
+    const float *rows;                   /* of which place [n][k] are the neighbours; or NULL */
+    const uint32_t *place;
+    size_t *valid;           /* [n] */
+    float *y, *z;            /* [n][d] refined, and before normalising */
+    float *norms;            /* [n] of z */
     reco_block_tape *blocks; /* [layers]; of the mlp one, of which b to g are used, with tq = 1 */
     reco_relation_tape rel;
     float *memory; /* [floats] all of the above */
     size_t floats;
 };
+
+/* Rows of which the neighbours of item i are those at *at [k], the first k where that is NULL. */
+static inline const float *reco_tape_rows(const reco_tape *t, size_t i, size_t d, const uint32_t **at)
+{
+    *at = t->rows ? t->place + i * t->k : NULL;
+    return t->rows ? t->rows : t->retrieved + i * t->k * d;
+}
 
 /* z [n][d] from tape->x, retrieved, scores, valid. */
 reco_status reco_transformer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape *tape);

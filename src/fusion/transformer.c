@@ -82,10 +82,13 @@ static void copy_tokens(void *arg, size_t begin, size_t end, int worker)
     size_t d = f->config.d, T = tape->k + 1;
     for (size_t i = begin; i < end; i++) {
         float *x = tape->blocks[0].x + i * T * d;
-        size_t used = tape->valid[i] * d;
+        const uint32_t *at;
+        const float *rows = reco_tape_rows(tape, i, d, &at);
+        size_t used = tape->valid[i];
         memcpy(x, tape->x + i * d, d * sizeof *x);
-        memcpy(x + d, tape->retrieved + i * tape->k * d, used * sizeof *x);
-        memset(x + d + used, 0, (tape->k * d - used) * sizeof *x);
+        for (size_t n = 0; n < used; n++)
+            memcpy(x + (n + 1) * d, rows + (at ? at[n] : n) * d, d * sizeof *x);
+        memset(x + (used + 1) * d, 0, (tape->k - used) * d * sizeof *x);
     }
 }
 

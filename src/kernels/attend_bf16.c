@@ -113,7 +113,7 @@ void reco_attend_bf16(const reco_vec *vec, uint16_t *out, size_t ldo, const uint
         for (size_t r = 0; r < QUERIES; r++) {
             float *one = s + r * ld;
             size_t seen = causal ? reco_min(i + r + 1, n) : n;
-            vec->softmax(one, seen);
+            vec->softmax(one, seen, NULL);
             memset(one + seen, 0, (ld - seen) * sizeof *one);
             for (size_t j = 0; j < n; j += LANES)
                 _mm256_storeu_si256((__m256i *)(void *)(p + r * ld + j),

@@ -103,14 +103,19 @@ bool reco_unit_row(float *row, size_t d);
 void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d, float *norms);
 /* Softmax of one row in place; may be called by bodies of reco_parallel. */
 void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n);
+/* The same; *top: the largest x; returns what becomes of that. n is 1 or more. */
+float reco_softmax_top(const reco_ctx *ctx, float *x, size_t n, float *top);
 /* Inner product in double, in a fixed order: the same whatever the CPU. */
 double reco_dot(const float *a, const float *b, size_t d);
 /* The same bits, by the context's instructions. */
 double reco_dot_wide(const reco_ctx *ctx, const float *a, const float *b, size_t d);
-/* y [d] += the sum of p[j] x[j], rows of x ldx apart; may be called by bodies of reco_parallel. */
-void reco_mix(const reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *p, size_t n,
-              size_t d);
+/* y [d] += the sum of p[j] x[at[j]] over n rows, ldx apart; at NULL: of p[j] x[j]. May be called by bodies of reco_parallel. */
+void reco_mix(const reco_ctx *ctx, float *y, const float *x, size_t ldx, const uint32_t *at, const float *p,
+              size_t n, size_t d);
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d);
+/* y [n] = a.x[at[j]], rows as in reco_mix. */
+void reco_dots(const reco_ctx *ctx, float *y, const float *a, const float *x, size_t ldx,
+               const uint32_t *at, size_t n, size_t d);
 
 /* Multi-head attention over sequences packed back to back.
  *   out   [T][H*w], of type F32 or BF16 as qkv

@@ -67,14 +67,21 @@ double reco_dot_wide(const reco_ctx *ctx, const float *a, const float *b, size_t
     return reco_vec_of(ctx)->dot_wide(a, b, d);
 }
 
-void reco_mix(const reco_ctx *ctx, float *y, const float *x, size_t ldx, const float *p, size_t n, size_t d)
+void reco_mix(const reco_ctx *ctx, float *y, const float *x, size_t ldx, const uint32_t *at, const float *p,
+              size_t n, size_t d)
 {
-    reco_vec_of(ctx)->mix(y, x, ldx, p, n, d);
+    reco_vec_of(ctx)->mix(y, x, ldx, at, p, n, d);
 }
 
 float reco_dot_fast(const reco_ctx *ctx, const float *a, const float *b, size_t d)
 {
     return reco_vec_of(ctx)->dot(a, b, d);
+}
+
+void reco_dots(const reco_ctx *ctx, float *y, const float *a, const float *x, size_t ldx,
+               const uint32_t *at, size_t n, size_t d)
+{
+    reco_vec_of(ctx)->dots(y, a, x, ldx, at, n, d);
 }
 
 bool reco_unit_row(float *row, size_t d)
@@ -88,9 +95,9 @@ bool reco_unit_row(float *row, size_t d)
 
 void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d, float *norms)
 {
-    (void)ctx;
     for (size_t i = 0; i < n; i++) {
-        double norm = sqrt(reco_dot(x + i * d, x + i * d, d));
+        const float *row = x + i * d;
+        double norm = sqrt(ctx ? reco_dot_wide(ctx, row, row, d) : reco_dot(row, row, d));
         float inverse = norm > 0 ? (float)(1.0 / norm) : 0;
         for (size_t c = 0; c < d; c++) y[i * d + c] = x[i * d + c] * inverse;
         if (norms) norms[i] = (float)norm;
@@ -99,7 +106,12 @@ void reco_normalize(reco_ctx *ctx, float *y, const float *x, size_t n, size_t d,
 
 void reco_softmax_row(const reco_ctx *ctx, float *x, size_t n)
 {
-    if (n) reco_vec_of(ctx)->softmax(x, n);
+    if (n) reco_vec_of(ctx)->softmax(x, n, NULL);
+}
+
+float reco_softmax_top(const reco_ctx *ctx, float *x, size_t n, float *top)
+{
+    return reco_vec_of(ctx)->softmax(x, n, top);
 }
 
 bool reco_is_same(const float *x, const float *y, size_t d)

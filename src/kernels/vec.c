@@ -56,23 +56,25 @@ static inline float erf_fast(float x)
     return x * a / b;
 }
 
-/* A strip of columns stays in registers while the rows pass by. */
-static void weighted_sum(float *y, const float *x, size_t ldx, const float *p, size_t n, size_t d)
+/* Rows are read from end to end, which processors foresee, and several at once: the sums pass through memory less often. */
+static void weighted_sum(float *restrict y, const float *restrict x, size_t ldx,
+                         const uint32_t *restrict at, const float *restrict p, size_t n, size_t d)
 {
-    enum { STRIP = 64 };
-    size_t c = 0;
-    for (; c + STRIP <= d; c += STRIP) {
-        float sum[STRIP];
-        for (size_t q = 0; q < STRIP; q++) sum[q] = y[c + q];
-        for (size_t j = 0; j < n; j++) {
-            const float *row = x + j * ldx + c;
-            float s = p[j];
-            for (size_t q = 0; q < STRIP; q++) sum[q] += s * row[q];
-        }
-        for (size_t q = 0; q < STRIP; q++) y[c + q] = sum[q];
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float *r0 = x + (at ? at[j] : j) * ldx, *r1 = x + (at ? at[j + 1] : j + 1) * ldx,
+                    *r2 = x + (at ? at[j + 2] : j + 2) * ldx, *r3 = x + (at ? at[j + 3] : j + 3) * ldx;
+        float p0 = p[j], p1 = p[j + 1], p2 = p[j + 2], p3 = p[j + 3];
+#pragma omp simd
+        for (size_t q = 0; q < d; q++)
+            y[q] = (((y[q] + p0 * r0[q]) + p1 * r1[q]) + p2 * r2[q]) + p3 * r3[q];
     }
-    for (size_t j = 0; j < n; j++)
-        for (size_t q = c; q < d; q++) y[q] += p[j] * x[j * ldx + q];
+    for (; j < n; j++) {
+        const float *row = x + (at ? at[j] : j) * ldx;
+        float s = p[j];
+#pragma omp simd
+        for (size_t q = 0; q < d; q++) y[q] += s * row[q];
+    }
 }
 
 static float dot(const float *a, const float *b, size_t d)
@@ -81,6 +83,27 @@ static float dot(const float *a, const float *b, size_t d)
 #pragma omp simd reduction(+ : s)
     for (size_t i = 0; i < d; i++) s += a[i] * b[i];
     return s;
+}
+
+/* Each sum waits for its own last term: of four at once, a processor computes four in the time of one. */
+static void dots(float *y, const float *a, const float *x, size_t ldx, const uint32_t *at, size_t n,
+                 size_t d)
+{
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float *r0 = x + (at ? at[j] : j) * ldx, *r1 = x + (at ? at[j + 1] : j + 1) * ldx,
+                    *r2 = x + (at ? at[j + 2] : j + 2) * ldx, *r3 = x + (at ? at[j + 3] : j + 3) * ldx;
+        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+        for (size_t i = 0; i < d; i++) {
+            s0 += a[i] * r0[i];
+            s1 += a[i] * r1[i];
+            s2 += a[i] * r2[i];
+            s3 += a[i] * r3[i];
+        }
+        y[j] = s0, y[j + 1] = s1, y[j + 2] = s2, y[j + 3] = s3;
+    }
+    for (; j < n; j++) y[j] = dot(a, x + (at ? at[j] : j) * ldx, d);
 }
 
 /* A product of two floats is exact in double, so that fusing it with the sum changes nothing; and the order of the
@@ -235,7 +258,7 @@ static float largest(const float *x, size_t n)
     return top;
 }
 
-static void softmax(float *x, size_t n)
+static float softmax(float *x, size_t n, float *most)
 {
     float top = largest(x, n), sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -245,6 +268,8 @@ static void softmax(float *x, size_t n)
     }
     float inverse = 1.0f / sum;
     for (size_t i = 0; i < n; i++) x[i] *= inverse;
+    if (most) *most = top;
+    return inverse; /* exp(0) is 1 */
 }
 
 static void to_bf16(uint16_t *y, const float *x, size_t n)
@@ -384,7 +409,7 @@ static void attend(float *out, size_t ldo, const float *q, size_t ldq, const flo
         scores(s, ldk, rows, kt, ldk, n, w, scale);
         for (size_t r = 0; r < QUERIES; r++) {
             size_t seen = causal && i + r + 1 < n ? i + r + 1 : n;
-            softmax(s + r * ldk, seen);
+            softmax(s + r * ldk, seen, NULL);
             for (size_t j = seen; j < n; j++) s[r * ldk + j] = 0;
         }
         mix(sums, s, ldk, v, n, w);
@@ -395,6 +420,7 @@ static void attend(float *out, size_t ldo, const float *q, size_t ldq, const flo
 extern const reco_vec PASTE(reco_vec_, RECO_VEC);
 const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .dot = dot,
+    .dots = dots,
     .mix = weighted_sum,
     .dot_wide = dot_wide,
     .encode = encode,

@@ -7,8 +7,12 @@
 
 typedef struct reco_vec {
     float (*dot)(const float *a, const float *b, size_t d);
-    /* y [d] += the sum of p[j] x[j] over n rows, ldx apart */
-    void (*mix)(float *y, const float *x, size_t ldx, const float *p, size_t n, size_t d);
+    /* y [n] = a.x[at[j]], rows ldx apart; at NULL: a.x[j] */
+    void (*dots)(float *y, const float *a, const float *x, size_t ldx, const uint32_t *at, size_t n,
+                 size_t d);
+    /* y [d] += the sum of p[j] x[at[j]] over n rows, ldx apart; at NULL: x[j] */
+    void (*mix)(float *y, const float *x, size_t ldx, const uint32_t *at, const float *p, size_t n,
+                size_t d);
     /* in double, in an order that is the same in every set */
     double (*dot_wide)(const float *a, const float *b, size_t d);
     /* One row of a scan (scan.h): code [d] is 128 + round((x - mean) / bound[0]); bound: scale, error, norm. y is
@@ -23,7 +27,8 @@ typedef struct reco_vec {
     void (*quick_gelu)(float *y, const float *x, size_t n);
     void (*gelu_tanh)(float *y, const float *x, size_t n);
     void (*gelu_backward)(float *dx, const float *dy, const float *x, size_t n);
-    void (*softmax)(float *x, size_t n);
+    /* *top: the largest x, or NULL; returns what becomes of that */
+    float (*softmax)(float *x, size_t n, float *top);
     void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* to nearest even; NaN stays NaN */
     void (*from_bf16)(float *y, const uint16_t *x, size_t n);
     /* y = x / scale rounded, scale = max |x| / 127, returned; all 0 where no |x| is above 1e-30 */

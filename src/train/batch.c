@@ -4,19 +4,25 @@ reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max)
 {
     reco_ctx *ctx = job->ctx;
     size_t k = job->o.k, d = job->d;
+    bool turned = job->o.rotate && job->o.layer == RECO_LAYER_TRANSFORMER;
     *b = (reco_batch){.max = max, .known = job->products[0] != NULL};
     b->items = reco_alloc(ctx, max, sizeof *b->items, "batch");
     b->ids = reco_alloc(ctx, max * k, sizeof *b->ids, "batch");
     b->picked = reco_alloc(ctx, k, sizeof *b->picked, "batch");
     bool good = b->items && b->ids && b->picked;
     for (int side = 0; side < 2; side++) {
+        if (job->o.layer >= RECO_LAYER_RELATIONAL && !turned) b->rows[side] = job->fused[side];
+        if (b->rows[side])
+            b->place[side] = reco_alloc(ctx, max * k, sizeof(uint32_t), "batch");
+        else
+            b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
         b->x[side] = reco_alloc(ctx, max * d, sizeof(float), "batch");
-        b->R[side] = reco_alloc(ctx, max * k * d, sizeof(float), "batch");
         b->s[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
         b->valid[side] = reco_alloc(ctx, max, sizeof(size_t), "batch");
         b->c[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
         b->a[side] = reco_alloc(ctx, max * k, sizeof(float), "batch");
-        good = good && b->c[side] && b->a[side] && b->x[side] && b->R[side] && b->s[side] && b->valid[side];
+        good = good && b->c[side] && b->a[side] && b->x[side] && b->s[side] && b->valid[side] &&
+               (b->rows[side] ? b->place[side] != NULL : b->R[side] != NULL);
     }
     return good ? RECO_OK : RECO_E_NOMEM;
 }
@@ -26,6 +32,7 @@ void reco_batch_clear(reco_batch *b)
     for (int side = 0; side < 2; side++) {
         reco_free(b->x[side]);
         reco_free(b->R[side]);
+        reco_free(b->place[side]);
         reco_free(b->s[side]);
         reco_free(b->valid[side]);
         reco_free(b->c[side]);
@@ -143,6 +150,8 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
     }
     b->valid[side][q] = m;
     if (job->products[side]) look_up(job, b, side, q, picked, m);
+    for (size_t n = 0; n < m && b->rows[side]; n++)
+        b->place[side][q * k + n] = near[picked[n]] - (uint32_t)reco_job_first(job);
     for (; m < k; m++) {
         to[m] = -1;
         s[m] = 0;
@@ -158,8 +167,21 @@ reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const 
             memcpy(b->x[side] + q * job->d, job->rows[side] + b->items[q] * job->d, job->d * sizeof(float));
             pick(job, b, side, q, mask, apart, rng);
         }
-        RECO_TRY(reco_bank_gather(job->ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side),
-                                  b->ids, n * job->o.k, b->R[side]));
+        if (b->R[side])
+            RECO_TRY(reco_bank_gather(job->ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side),
+                                      b->ids, n * job->o.k, b->R[side]));
     }
     return RECO_OK;
+}
+
+reco_status reco_batch_forward(reco_ctx *ctx, const reco_batch *b, const reco_fusion *fusion,
+                               reco_side side, size_t first, size_t n, size_t k, float *out,
+                               reco_tape *tape)
+{
+    const reco_fusion_input all = reco_batch_input(b, (int)side, k),
+                            in = reco_fusion_part(fusion, &all, first, n);
+    size_t at = first * k;
+    if (b->known) reco_tape_know(tape, b->c[side] + at, b->a[side] + at);
+    if (b->rows[side]) reco_tape_point(tape, b->rows[side], b->place[side] + at);
+    return reco_fusion_forward(ctx, fusion, &in, out, tape);
 }

@@ -22,11 +22,9 @@ static reco_status forward(const pass *p, size_t part)
 {
     const reco_gradients *g = p->g;
     const reco_batch *b = p->b;
-    size_t side = part % 2, i = part / 2 * BLOCK, n = reco_min(BLOCK, b->n - i), k = g->k;
-    reco_tape *tape = tape_of(p, part);
-    if (b->known) reco_tape_know(tape, b->c[side] + i * k, b->a[side] + i * k);
-    reco_fusion_input all = reco_batch_input(b, (int)side, k), in = reco_fusion_part(g->fusion, &all, i, n);
-    return reco_fusion_forward(p->ctx, g->fusion, &in, g->y[side] + i * g->d, tape);
+    size_t side = part % 2, i = part / 2 * BLOCK;
+    return reco_batch_forward(p->ctx, b, g->fusion, (reco_side)side, i, reco_min(BLOCK, b->n - i), g->k,
+                              g->y[side] + i * g->d, tape_of(p, part));
 }
 
 static reco_status backward(const pass *p, size_t part, float *gradient)

@@ -107,19 +107,21 @@ static reco_status refine_all(const reco_job *job, const reco_fusion *fusion, co
     size_t d = job->d;
     reco_tape *tape = NULL;
     RECO_GO(reco_batch_create(job, &b, reco_min(n, 128)));
-    if (job->products[0]) RECO_GO(reco_tape_create(job->ctx, &tape, fusion, b.max, job->o.k));
+    if (job->o.layer >= RECO_LAYER_RELATIONAL)
+        RECO_GO(reco_tape_create(job->ctx, &tape, fusion, b.max, job->o.k));
     for (size_t i = 0; i < n; i += b.max) {
         size_t m = reco_min(b.max, n - i);
         memcpy(b.items, items + i, m * sizeof *items);
         RECO_GO(reco_batch_fill(job, &b, m, mask, apart, NULL));
         for (int side = 0; side < 2; side++) {
             memcpy(x[side] + i * d, b.x[side], m * d * sizeof(float));
-            const reco_fusion_input in = reco_batch_input(&b, side, job->o.k);
             if (tape) {
-                reco_tape_know(tape, b.c[side], b.a[side]);
-                RECO_GO(reco_fusion_forward(job->ctx, fusion, &in, y[side] + i * d, tape));
-            } else
-                RECO_GO(reco_fusion_refine(job->ctx, fusion, &in, &(reco_fused){.rows = y[side] + i * d}));
+                RECO_GO(reco_batch_forward(job->ctx, &b, fusion, (reco_side)side, 0, m, job->o.k,
+                                           y[side] + i * d, tape));
+                continue;
+            }
+            const reco_fusion_input in = reco_batch_input(&b, side, job->o.k);
+            RECO_GO(reco_fusion_refine(job->ctx, fusion, &in, &(reco_fused){.rows = y[side] + i * d}));
         }
     }
 out:

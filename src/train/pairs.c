@@ -240,6 +240,7 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     if (status == RECO_OK) status = list_neighbours(job);
     if (status == RECO_OK) status = reco_job_find_kin(job);
     if (status == RECO_OK) status = reco_job_split(job);
+    if (status == RECO_OK) status = reco_job_gather(job);
     if (status == RECO_OK) status = reco_job_multiply(job);
     free_keys(job);
     return status;
@@ -262,7 +263,7 @@ reco_status reco_job_turn(reco_job *job, const reco_train_opts *asked, reco_laye
 
 size_t reco_job_index(const reco_job *job, int64_t id)
 {
-    size_t first = job->own ? 0 : job->n, low = first, high = job->total;
+    size_t first = reco_job_first(job), low = first, high = job->total;
     if (low < high && id >= job->id[low] && (uint64_t)(id - job->id[low]) < high - low) {
         size_t guess = low + (size_t)(id - job->id[low]); /* right where nothing has been deleted */
         if (job->id[guess] == id) return guess;
@@ -282,6 +283,7 @@ void reco_job_clear(reco_job *job)
     reco_neighbours_close(job);
     for (int side = 0; side < 2; side++) {
         reco_free(job->owned[side]);
+        reco_free(job->gathered[side]);
         reco_free(job->products[side]);
     }
     for (int list = 0; list < RECO_LISTS; list++) {

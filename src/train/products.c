@@ -4,6 +4,7 @@
 /* Pairs at a time, and neighbours and bytes up to which their products are kept: beyond, they are taken at each step. */
 enum { PAIRS = 64, DEPTH = 64 };
 #define MOST_BYTES ((size_t)1 << 30)
+#define MOST_GATHERED ((size_t)256 << 20)
 
 typedef struct block {
     const reco_job *job;
@@ -29,6 +30,24 @@ static void take(void *arg, size_t begin, size_t end, int worker)
             for (size_t l = 0; l < h; l++) pairs[l] = reco_dot_fast(job->ctx, R + h * d, R + l * d, d);
         }
     }
+}
+
+reco_status reco_job_gather(reco_job *job)
+{
+    size_t first = reco_job_first(job), n = job->total - first, bytes;
+    for (int side = 0; side < 2; side++) {
+        reco_side fused = reco_modality_side(job->o.fuse, (reco_side)side);
+        if (job->own) {
+            job->fused[side] = job->rows[fused];
+            continue;
+        }
+        if (!reco_mul(n, 2 * sizeof(float) * job->d, &bytes) || bytes > MOST_GATHERED) return RECO_OK;
+        job->fused[side] = job->gathered[side] =
+            reco_alloc_raw(job->ctx, n * job->d, sizeof(float), "neighbours");
+        if (!job->gathered[side]) return RECO_E_NOMEM;
+        RECO_TRY(reco_bank_gather(job->ctx, job->bank, fused, job->id + first, n, job->gathered[side]));
+    }
+    return RECO_OK;
 }
 
 reco_status reco_job_multiply(reco_job *job)

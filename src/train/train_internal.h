@@ -122,6 +122,9 @@ typedef struct reco_job {
     /* Inner products that never change, of the relational layer: of each pair with the partners of its neighbours [depth],
      * then of these with one another, h with each l < h at depth + h(h-1)/2 + l. NULL: not kept. */
     float *products[2]; /* [n][reco_job_products] */
+    /* Of each side, the rows of the list from reco_job_first on that it fuses [][d]. NULL: not kept. */
+    const float *fused[2];
+    float *gathered[2]; /* these, where they are not the pairs */
     reco_neighbours kept;
     bool twins; /* the memory holds most of the captions, with other pictures */
     /* Of the image's neighbours: is it in the nearer half of those of its caption? NULL without twins. */
@@ -138,6 +141,8 @@ void reco_job_clear(reco_job *job);
 reco_status reco_job_turn(reco_job *job, const reco_train_opts *asked, reco_layer layer);
 /* The list of texts among texts. */
 static inline size_t reco_job_told(const reco_job *job) { return job->lists - 1; }
+/* Where the bank's rows begin in the list. */
+static inline size_t reco_job_first(const reco_job *job) { return job->own ? 0 : job->n; }
 static inline size_t reco_job_products(const reco_job *job)
 {
     return job->depth + job->depth * (job->depth - 1) / 2;
@@ -145,7 +150,8 @@ static inline size_t reco_job_products(const reco_job *job)
 /* kin.c: kin and apart. Pictures of a bank are often taken together, and a row that is held out finds those; a query seldom
  * has any there. So a pair is asked twice: with all of the memory, and apart from its kin. */
 reco_status reco_job_find_kin(reco_job *job);
-/* products.c */
+/* products.c: fused, and products, where there is room for them. */
+reco_status reco_job_gather(reco_job *job);
 reco_status reco_job_multiply(reco_job *job);
 /* Place in the list of a row of the bank, or RECO_NOTHING. */
 size_t reco_job_index(const reco_job *job, int64_t id);
@@ -168,11 +174,13 @@ reco_status reco_job_search(reco_job *job);
 
 typedef struct reco_batch {
     size_t max, n;
-    uint32_t *items;  /* [n] pairs */
-    float *x[2];      /* [n][d] */
-    float *R[2];      /* [n][k][d] partners of the neighbours of x */
-    float *s[2];      /* [n][k] */
-    size_t *valid[2]; /* [n] */
+    uint32_t *items;      /* [n] pairs */
+    float *x[2];          /* [n][d] */
+    float *R[2];          /* [n][k][d] partners of the neighbours of x; or NULL: they are those at */
+    uint32_t *place[2];   /* [n][k] of */
+    const float *rows[2]; /* [][d], the job's */
+    float *s[2];          /* [n][k] */
+    size_t *valid[2];     /* [n] */
     float *c[2],
         *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are known */
     bool known;
@@ -194,6 +202,10 @@ static inline reco_fusion_input reco_batch_input(const reco_batch *b, int side, 
 
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
 void reco_batch_clear(reco_batch *b);
+/* Refine the items [first, first+n), whose gathered rows are in use then until backward has run. */
+reco_status reco_batch_forward(reco_ctx *ctx, const reco_batch *b, const reco_fusion *fusion,
+                               reco_side side, size_t first, size_t n, size_t k, float *out,
+                               reco_tape *tape);
 /* Rows of the bank that do not count, by what they show and what they say. */
 typedef struct reco_mask {
     unsigned char *picture, *caption; /* [pictures], [captions] */

@@ -130,8 +130,15 @@ static void places(reco_ctx *ctx)
           *to = array(D + 32, 5);
     float normed[D], soft[D], gelu[D];
     vec->layernorm(normed, x, w, b, D, 1e-5f, NULL, NULL);
+    float top, most;
     memcpy(soft, x, sizeof soft);
-    vec->softmax(soft, D);
+    float share = vec->softmax(soft, D, &top);
+    size_t largest = 0;
+    for (size_t i = 1; i < D; i++)
+        if (x[i] > x[largest]) largest = i;
+    most = x[largest];
+    assert_memory_equal(&top, &most, sizeof top);
+    assert_memory_equal(&share, &soft[largest], sizeof share);
     vec->gelu(gelu, x, D);
     float dot = vec->dot(x, w, D);
     for (size_t at = 0; at < 32; at++) {
@@ -142,20 +149,55 @@ static void places(reco_ctx *ctx)
         assert_memory_equal(to + at / 2, gelu, sizeof gelu);
         float again = vec->dot(room + at, w, D);
         assert_memory_equal(&again, &dot, sizeof dot);
-        vec->softmax(room + at, D);
+        vec->softmax(room + at, D, NULL);
         assert_memory_equal(room + at, soft, sizeof soft);
     }
     reco_free(x), reco_free(w), reco_free(b), reco_free(room), reco_free(to);
+}
+
+/* Products and sums of rows that lie apart, against doubles and against the same rows side by side. */
+static void apart(reco_ctx *ctx)
+{
+    enum { N = 11, ROWS = 17, D = 77 };
+    float *x = array(ROWS * D, 1), *a = array(D, 2), *p = array(N, 3), *near = array(N * D, 4);
+    uint32_t at[N];
+    for (size_t j = 0; j < N; j++) {
+        at[j] = (uint32_t)(5 * j % ROWS);
+        memcpy(near + j * D, x + at[j] * D, D * sizeof *x);
+    }
+    for (size_t n = 0; n <= N; n++)
+        for (size_t d = 1; d <= D; d += 19) {
+            float products[2][N + 1], sums[2][D + 1];
+            for (int way = 0; way < 2; way++) {
+                memcpy(sums[way], a, d * sizeof *a);
+                products[way][n] = sums[way][d] = 7;
+                reco_dots(ctx, products[way], a, way ? near : x, D, way ? NULL : at, n, d);
+                reco_mix(ctx, sums[way], way ? near : x, D, way ? NULL : at, p, n, d);
+                assert_true(products[way][n] == 7 && sums[way][d] == 7);
+            }
+            assert_memory_equal(products[0], products[1], n * sizeof(float));
+            assert_memory_equal(sums[0], sums[1], d * sizeof(float));
+            for (size_t j = 0; j < n; j++)
+                assert_float_equal((double)products[0][j], reco_dot(a, near + j * D, d), 1e-4);
+            for (size_t q = 0; q < d; q++) {
+                double want = (double)a[q];
+                for (size_t j = 0; j < n; j++) want += (double)p[j] * (double)near[j * D + q];
+                assert_float_equal((double)sums[0][q], want, 1e-5);
+            }
+        }
+    reco_free(x), reco_free(a), reco_free(p), reco_free(near);
 }
 
 static void test_linear(void **state) { (void)state, each_isa(linear); }
 static void test_gemm(void **state) { (void)state, each_isa(gemm); }
 static void test_sums(void **state) { (void)state, each_isa(sums); }
 static void test_places(void **state) { (void)state, each_isa(places); }
+static void test_apart(void **state) { (void)state, each_isa(apart); }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_gemm),
-                                       cmocka_unit_test(test_sums), cmocka_unit_test(test_places)};
+                                       cmocka_unit_test(test_sums), cmocka_unit_test(test_places),
+                                       cmocka_unit_test(test_apart)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,7 +106,7 @@ static void check_batch(const reco_job *job, reco_modality fuse)
         for (size_t i = 0; i < N; i++)
             for (size_t h = 0; h < K; h++) {
                 size_t j = (size_t)job->id[job->near[side][i * job->reach[side] + h]];
-                const float *R = b.R[side] + (i * K + h) * D;
+                const float *R = b.rows[side] + b.place[side][i * K + h] * D;
                 assert_memory_equal(R, rows[partner] + j * D, D * sizeof *R);
                 double c = reco_dot(b.x[side] + i * D, R, D);
                 assert_true(fabs((double)b.c[side][i * K + h] - c) < 1e-5); /* the products that are kept */

@@ -1,5 +1,5 @@
-/* The inner products that training keeps give the same bits as those that the layer takes itself, whatever is masked,
- * dropped or too far. */
+/* The inner products and the rows that training keeps give the same bits as products that the layer takes itself and rows that are
+ * gathered, whatever is masked, dropped or too far. */
 #include "kernels/kernels.h"
 #include "train/train_internal.h"
 
@@ -42,7 +42,8 @@ static void same_bits(void **state)
     reco_mask mask;
     reco_fusion *f;
     reco_tape *tape;
-    static float known[N * D], taken[N * D];
+    static float known[N * D], taken[N * D], gathered[N * K * D];
+    static int64_t ids[N * K];
     reco_rng rng;
     size_t counts = 0;
     reco_rng_seed(&rng, 4);
@@ -65,12 +66,17 @@ static void same_bits(void **state)
     assert_int_equal(reco_batch_fill(&job, &b, N, &mask, false, &rng), RECO_OK);
     for (int side = 0; side < 2; side++) {
         assert_non_null(job.products[side]);
-        float *out[] = {taken, known};
-        for (int way = 0; way < 2; way++) {
-            reco_tape_know(tape, way ? b.c[side] : NULL, way ? b.a[side] : NULL);
-            const reco_fusion_input in = reco_batch_input(&b, side, K);
-            assert_int_equal(reco_fusion_forward(ctx, f, &in, out[way], tape), RECO_OK);
-        }
+        assert_non_null(b.rows[side]);
+        for (size_t h = 0; h < N * K; h++)
+            ids[h] = h % K < b.valid[side][h / K] ? job.id[b.place[side][h]] : -1;
+        assert_int_equal(reco_bank_gather(ctx, bank, side ? RECO_IMAGE : RECO_TEXT, ids, N * K, gathered),
+                         RECO_OK);
+        reco_tape_know(tape, NULL, NULL);
+        reco_tape_point(tape, NULL, NULL);
+        reco_fusion_input in = reco_batch_input(&b, side, K);
+        in.retrieved = gathered;
+        assert_int_equal(reco_fusion_forward(ctx, f, &in, taken, tape), RECO_OK);
+        assert_int_equal(reco_batch_forward(ctx, &b, f, (reco_side)side, 0, N, K, known, tape), RECO_OK);
         assert_memory_equal(known, taken, sizeof known);
         assert_true(memcmp(known, b.x[side], sizeof known) != 0);
         for (size_t i = 0; i < N; i++) counts |= (size_t)1 << b.valid[side][i];

@@ -235,8 +235,8 @@ static void self_exclusion(void **state)
             size_t at = reco_job_index(&job, b.ids[q * 10 + h]);
             assert_true(at % 5 != 0 || at / 5 >= 40);
             assert_int_not_equal(job.fold[at], 0);
-            assert_memory_equal(b.R[RECO_TEXT] + (q * 10 + h) * D, job.rows[RECO_IMAGE] + at * D,
-                                D * sizeof(float));
+            assert_memory_equal(b.rows[RECO_TEXT] + b.place[RECO_TEXT][q * 10 + h] * D,
+                                job.rows[RECO_IMAGE] + at * D, D * sizeof(float));
             if (h) assert_true(b.s[RECO_TEXT][q * 10 + h] <= b.s[RECO_TEXT][q * 10 + h - 1]);
         }
     }
