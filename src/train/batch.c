@@ -174,6 +174,17 @@ reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const 
     return RECO_OK;
 }
 
+reco_fusion_input reco_batch_input(const reco_batch *b, int side, size_t k)
+{
+    return (reco_fusion_input){.side = (reco_side)side,
+                               .x = b->x[side],
+                               .retrieved = b->R[side],
+                               .scores = b->s[side],
+                               .valid = b->valid[side],
+                               .n = b->n,
+                               .k = k};
+}
+
 reco_status reco_batch_forward(reco_ctx *ctx, const reco_batch *b, const reco_fusion *fusion,
                                reco_side side, size_t first, size_t n, size_t k, float *out,
                                reco_tape *tape)

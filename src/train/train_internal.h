@@ -104,10 +104,9 @@ typedef struct reco_job {
     size_t total;
     int64_t *id;       /* [total] row of the bank, ascending; -1: none */
     reco_answers same; /* [total] */
-    uint64_t
-        *keys[2]; /* [total] what rows say of their pictures and captions, 0 nothing; gone after loading */
-    uint32_t *fold; /* [n] below folds; a caption and a picture are in one fold, as far as that can be */
-    size_t folds, runs; /* runs: folds that are held out, one after the other */
+    uint64_t *keys[2]; /* [total] of pictures, captions as rows name them, 0: no name; till loaded */
+    uint32_t *fold;    /* [n] below folds; a caption and a picture are in one fold, as far as that can be */
+    size_t folds, runs; /* runs: folds that are held out */
     uint32_t *held;     /* [nheld] pairs measured when their fold is held out, run by run */
     size_t *held_start; /* [runs+1] where each run's begin */
     size_t nheld;
@@ -181,25 +180,15 @@ typedef struct reco_batch {
     const float *rows[2]; /* [][d], the job's */
     float *s[2];          /* [n][k] */
     size_t *valid[2];     /* [n] */
-    float *c[2],
-        *a[2]; /* [n][k] products of each neighbour with x, and with the others on average; where they are known */
+    /* [n][k] products of each neighbour with x, and with the others on average; where they are known */
+    float *c[2], *a[2];
     bool known;
     int64_t *ids;     /* [n][k] scratch */
     uint32_t *picked; /* [k] scratch */
 } reco_batch;
 
 /* One side of a batch, as the layer wants it. */
-static inline reco_fusion_input reco_batch_input(const reco_batch *b, int side, size_t k)
-{
-    return (reco_fusion_input){.side = (reco_side)side,
-                               .x = b->x[side],
-                               .retrieved = b->R[side],
-                               .scores = b->s[side],
-                               .valid = b->valid[side],
-                               .n = b->n,
-                               .k = k};
-}
-
+reco_fusion_input reco_batch_input(const reco_batch *b, int side, size_t k);
 reco_status reco_batch_create(const reco_job *job, reco_batch *b, size_t max);
 void reco_batch_clear(reco_batch *b);
 /* Refine the items [first, first+n), whose gathered rows are in use then until backward has run. */
@@ -233,10 +222,10 @@ typedef enum reco_twin { RECO_TWIN_NONE, RECO_TWIN_UNKNOWN, RECO_TWIN_KNOWN } re
 /* How one held-out pair fared with each choice of sides: means of both directions. */
 typedef struct reco_outcome {
     float hit[RECO_CHOICES]; /* ranked first */
-    float reciprocal[2]
-                    [RECO_CHOICES]; /* 1/rank: when the memory does not hold its caption, and when it may */
-    float twin; /* reco_twin: is the caption in the memory with another picture, and does CLIP
-                                       recognise that one? */
+    /* 1/rank: when the memory does not hold its caption, and when it may */
+    float reciprocal[2][RECO_CHOICES];
+    /* reco_twin: is the caption in the memory with another picture, and does CLIP recognise that one? */
+    float twin;
 } reco_outcome;
 
 /* Refine the pairs that run `run` holds out, and rank each among them all. out is that of all runs [nheld]. */
