@@ -239,9 +239,13 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
     }
     atomic_fetch_add(&s->metrics.added, result.rows);
     json_t *ids = result.rows ? new_ids(ctx, bank, from, j) : json_array();
+    json_t *uris = json_array(), *is; /* by which rows that were changed are found */
+    const char *name;
+    json_object_foreach(j->names, name, is) json_array_append_new(uris, json_string(name));
     if (result.rows || result.changed)
         note(s, r, updates(r) ? "update" : "add",
-             json_pack("{s:O, s:I}", "ids", ids, "changed", (json_int_t)result.changed));
+             json_pack("{s:O, s:I, s:O}", "ids", ids, "changed", (json_int_t)result.changed, "uris", uris));
+    json_decref(uris);
     serve_reply(r, 200,
                 json_pack("{s:I, s:I, s:I, s:o, s:O}", "added", (json_int_t)result.rows, "changed",
                           (json_int_t)result.changed, "unchanged", (json_int_t)result.duplicates, "ids",

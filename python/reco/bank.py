@@ -38,11 +38,16 @@ class Row:
         return os.path.join(self.base, self.uri) if self.base and self.uri else self.uri
 
 
-class Hits(NamedTuple):
-    """The results of a search, best first."""
-
+class _Hits(NamedTuple):
     scores: Floats  #: [nq][k] cosines; 0 where there is nothing
     ids: Ids  #: [nq][k]; -1 where there is nothing
+
+
+class Hits(_Hits):
+    """Results of a search, best first: the pair ``(scores, ids)``, and how complete they are."""
+
+    recall: float = 1.0  #: expected recall of the search; 1: it was exact
+    missing: tuple[str, ...] = ()  #: PostgreSQL servers whose rows are missing, as ``"HOST:PORT/DATABASE"``
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,15 @@ class WriteReport:
     changed: int = 0
     duplicates: int = 0  #: were there already
     counts: dict[str, Any] = field(default_factory=dict)  #: all that the library counts
+
+
+def recall_of(recall: Optional[float], exact: bool) -> float:
+    """For the other modules: the recall that both options ask for; 0: the bank's own."""
+    if exact and recall is not None:
+        raise ValueError("recall cannot be combined with exact")
+    if recall is not None and not 0.5 <= recall <= 1:
+        raise errors.InvalidArgument(f"recall = {recall}, want 0.5..1")
+    return 1.0 if exact else recall or 0.0
 
 
 class Filter:
@@ -83,17 +97,26 @@ class Bank:
 
     A bank may be shared between threads. :meth:`refresh` makes it see what other processes have committed since.
     ``postgresql://`` URLs, separated by commas, open one bank on servers (docs/postgres.md), which always shows the state committed now.
+
+    Parameters
+    ----------
+    partial
+        If some of a bank's servers fail, search the others; ``Hits.missing`` names those that failed. Otherwise this is an error.
+    recall, exact
+        Recall of searches through the bank's lists, 0.5 to 1, where a call gives none; ``exact=True`` searches all rows. By default,
+        the recall that the lists were made for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, partial: bool = False, recall: Optional[float] = None, exact: bool = False) -> None:
         self.path = os.fsdecode(path)
         self.last: Optional[WriteReport] = None  #: of the last build, add or update through this object
-        self._use(_core.bank_open(self.path))
+        self._options = partial, recall, exact
+        self._use(_core.bank_open(self.path, partial, recall_of(recall, exact)))
 
     @classmethod
-    def open(cls, path: Path) -> "Bank":
-        """Same as ``Bank(path)``."""
-        return cls(path)
+    def open(cls, path: Path, *, partial: bool = False, recall: Optional[float] = None, exact: bool = False) -> "Bank":
+        """Same as ``Bank(path, ...)``."""
+        return cls(path, partial=partial, recall=recall, exact=exact)
 
     def refresh(self) -> bool:
         """See what any process has committed until now. Return whether there was anything new; the check takes a microsecond.
@@ -109,7 +132,7 @@ class Bank:
         self._handle = handle
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Bank, (self.path,)
+        return _reopen, (self.path, *self._options)
 
     def __repr__(self) -> str:
         return f"<reco.Bank {_without_secrets(self.path)!r}: {len(self)} pairs, d = {self.d}>"
@@ -213,6 +236,11 @@ class Bank:
     # ---- reading ----
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """PostgreSQL servers whose rows are missing from results at present, of a bank that was opened with ``partial``."""
+        return tuple(_core.bank_missing(self._handle))
+
+    @property
     def d(self) -> int:
         """Width of the vectors."""
         return int(self.info["d"])
@@ -273,7 +301,8 @@ class Bank:
 
     def search(self, queries: ArrayLike, k: int = 10, *, side: str = "image", where: Union[None, str, Filter] = None,
                min_similarity: Optional[float] = None, distinct: bool = False, fusion: Optional["Fusion"] = None,
-               query_side: Optional[str] = None, refine: str = "auto", mixture: bool = True, progress: Progress = False) -> Hits:
+               query_side: Optional[str] = None, refine: str = "auto", mixture: bool = True, recall: Optional[float] = None,
+               exact: bool = False, progress: Progress = False) -> Hits:
         """Find the k rows with the greatest cosine to each query; equal ones are ordered by id. Exact unless the bank has lists.
 
         Parameters
@@ -292,12 +321,16 @@ class Bank:
             Refine the queries with this layer first and, if it has a mixture, rank by it: scores are then probabilities among the answers
             (``mixture=False``: cosines of the refined queries). ``query_side`` says what the queries embed (default: ``side``), and
             ``refine`` which sides are refined.
+        recall, exact
+            Recall of the search, or ``exact=True``, in place of the bank's.
 
         Returns
         -------
         (scores, ids)
             float32 and int64 [nq][k] (or [k] for one query), scores first as in faiss, best first; unused places have id -1 and score 0.
+            They also have ``.recall``, the expected recall of the search, and ``.missing``, the servers whose rows are missing.
         """
+        want = recall_of(recall, exact)
         x, single = _arrays.rows(queries, self.d, "queries")
         if k < 1:
             raise errors.InvalidArgument(f"k = {k}, want 1..1024")
@@ -306,12 +339,14 @@ class Bank:
         scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
         with Shown(progress) as hook:
             if fusion is None:
-                _core.bank_search(handle, side, x, n, k, min_similarity, rows, distinct, ids, scores, hook)
+                _core.bank_search(handle, side, x, n, k, min_similarity, rows, distinct, want, ids, scores, hook)
             else:
                 mix = None if mixture else (0.0, 0.0, 0.0, 0.0, 0.0, 0)
-                _core.bank_ask(handle, query_side or side, side, x, n, k, min_similarity, rows, distinct, fusion._handle, refine, mix, ids,
-                               scores, None, None, hook)
-        return Hits(scores[0], ids[0]) if single else Hits(scores, ids)
+                _core.bank_ask(handle, query_side or side, side, x, n, k, min_similarity, rows, distinct, want, fusion._handle, refine, mix,
+                               ids, scores, None, None, hook)
+        hits = Hits(scores[0], ids[0]) if single else Hits(scores, ids)
+        hits.recall, hits.missing = _core.bank_recall(handle, want), tuple(_core.bank_missing(handle))
+        return hits
 
     def partners(self, ids: ArrayLike, side: str = "text") -> Floats:
         """Return the vectors of rows, float32 [...][d] for ids [...]; zeros for -1."""
@@ -331,6 +366,10 @@ class Bank:
         pairs = os.fsdecode(out).endswith((".csv", ".jsonl"))
         with Shown(progress) as hook:
             return _core.bank_export(self._handle, os.fsdecode(out), where, pairs, hook)
+
+
+def _reopen(path: str, partial: bool, recall: Optional[float], exact: bool) -> Bank:
+    return Bank(path, partial=partial, recall=recall, exact=exact)
 
 
 # ---- writing ----

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import _arrays, _core, _images
 from ._arrays import Floats, Ids
-from .bank import Bank, Filter, Row
+from .bank import Bank, Filter, Row, recall_of
 from .fusion import Fusion, Mixture
 from .model import Model, _all_good
 
@@ -95,6 +95,8 @@ class Classifier:
         Number of neighbours; 0: the layer's own.
     where
         Retrieve only rows of the bank for which this condition is true.
+    recall, exact
+        Recall of the searches in the memory, as in :meth:`Bank.search`; ``settings_`` has what can be expected.
     merge
         Treat names that mean one class (the tokenizer gives them the same tokens) as one class; otherwise they are an error.
 
@@ -106,7 +108,8 @@ class Classifier:
 
     def __init__(self, model: Optional[Model] = None, bank: Optional[Bank] = None, fusion: Optional[Fusion] = None,
                  classes: Optional[Sequence[Any]] = None, templates: Optional[Sequence[str]] = None, *, refine: str = "auto",
-                 mixture: Any = "auto", k: int = 0, where: Union[None, str, Filter] = None, merge: bool = False) -> None:
+                 mixture: Any = "auto", k: int = 0, where: Union[None, str, Filter] = None, recall: Optional[float] = None,
+                 exact: bool = False, merge: bool = False) -> None:
         self.model = model
         self.bank = bank
         self.fusion = fusion
@@ -116,6 +119,8 @@ class Classifier:
         self.mixture = mixture
         self.k = k
         self.where = where
+        self.recall = recall
+        self.exact = exact
         self.merge = merge
 
     # ---- scikit-learn's manners ----
@@ -168,12 +173,14 @@ class Classifier:
         self.n_features_in_ = self.model.d
         given = None if self.mixture == "auto" else _OFF if self.mixture == "off" else Mixture(*self.mixture)
         rows = self.bank.filter_handle(self.where) if self.bank is not None else None
+        recall = recall_of(self.recall, self.exact)
         #: truncated_: prompts that are longer than the model's context
         self._handle, self.truncated_ = _core.classifier_create(
             handle, self.model._handle, list(self.templates or ()), self.bank and self.bank._handle, self.fusion and self.fusion._handle,
-            self.k, None, rows, self.refine, given, None)
-        #: what the parameters come to: sides that are refined, k, voters, mixture
+            self.k, None, rows, recall, self.refine, given, None)
+        #: what the parameters come to: sides that are refined, k, voters, mixture, recall (1: searches are exact)
         self.settings_: dict[str, Any] = _core.classifier_settings(self._handle)
+        self.settings_["recall"] = 1.0 if self.bank is None else _core.bank_recall(self.bank._handle, recall)
         return self
 
     def _fitted(self) -> "Classifier":

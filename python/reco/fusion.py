@@ -13,7 +13,7 @@ from . import _arrays, _core, errors
 from ._arrays import ArrayLike, Floats, Ids, Path
 from ._progress import Progress, Shown
 from ._sources import Pairs
-from .bank import Bank, Filter
+from .bank import Bank, Filter, recall_of
 from .model import Model
 
 
@@ -85,16 +85,19 @@ class Fusion:
 
     @overload
     def refine(self, bank: Bank, *, image: ArrayLike, text: None = None, k: int = 0, where: Union[None, str, Filter] = None,
-               min_similarity: Optional[float] = None, progress: Progress = False) -> Floats: ...
+               min_similarity: Optional[float] = None, recall: Optional[float] = None, exact: bool = False,
+               progress: Progress = False) -> Floats: ...
     @overload
     def refine(self, bank: Bank, *, text: ArrayLike, image: None = None, k: int = 0, where: Union[None, str, Filter] = None,
-               min_similarity: Optional[float] = None, progress: Progress = False) -> Floats: ...
+               min_similarity: Optional[float] = None, recall: Optional[float] = None, exact: bool = False,
+               progress: Progress = False) -> Floats: ...
     @overload
     def refine(self, bank: Bank, *, image: ArrayLike, text: ArrayLike, k: int = 0, where: Union[None, str, Filter] = None,
-               min_similarity: Optional[float] = None, progress: Progress = False) -> tuple[Floats, Floats]: ...
+               min_similarity: Optional[float] = None, recall: Optional[float] = None, exact: bool = False,
+               progress: Progress = False) -> tuple[Floats, Floats]: ...
     def refine(self, bank: Bank, *, image: Optional[ArrayLike] = None, text: Optional[ArrayLike] = None, k: int = 0,
-               where: Union[None, str, Filter] = None, min_similarity: Optional[float] = None,
-               progress: Progress = False) -> Union[Floats, tuple[Floats, Floats]]:
+               where: Union[None, str, Filter] = None, min_similarity: Optional[float] = None, recall: Optional[float] = None,
+               exact: bool = False, progress: Progress = False) -> Union[Floats, tuple[Floats, Floats]]:
         """Search the bank with embeddings and fuse what is found into them.
 
         Parameters
@@ -103,6 +106,8 @@ class Fusion:
             [n][d] or [d], unit rows of one side or of both.
         k
             Number of neighbours; 0: the layer's own.
+        recall, exact
+            Recall of the searches, as in :meth:`Bank.search`.
 
         Returns
         -------
@@ -111,12 +116,12 @@ class Fusion:
         """
         if image is None and text is None:
             raise ValueError("want image or text")
-        done = [self._refine(bank, side, x, k, where, min_similarity, progress)[0]
+        done = [self._refine(bank, side, x, k, where, min_similarity, progress, recall=recall_of(recall, exact))[0]
                 for side, x in (("image", image), ("text", text)) if x is not None]
         return done[0] if len(done) == 1 else (done[0], done[1])
 
     def _refine(self, bank: Bank, side: str, x: ArrayLike, k: int, where: Union[None, str, Filter], least: Optional[float],
-                progress: Progress = False, weights: Optional[Floats] = None) -> tuple[Floats, Ids, Floats, Ids]:
+                progress: Progress = False, weights: Optional[Floats] = None, recall: float = 0.0) -> tuple[Floats, Ids, Floats, Ids]:
         """Return (refined [n][d], ids [n][k], scores [n][k], counts [n])."""
         rows, single = _arrays.rows(x, bank.d)
         if k < 0 or k > 1024:
@@ -125,7 +130,8 @@ class Fusion:
         out = np.empty_like(rows)
         ids, scores, counts = np.empty((n, reach), np.int64), np.empty((n, reach), np.float32), np.empty(n, np.int64)
         with Shown(progress) as hook:
-            _core.refine(bank._handle, self._handle, side, rows, n, k, least, bank.filter_handle(where), out, ids, scores, counts, weights, hook)
+            _core.refine(bank._handle, self._handle, side, rows, n, k, least, bank.filter_handle(where), recall, out, ids, scores, counts,
+                         weights, hook)
         return out[0] if single else out, ids, scores, counts
 
     def weigh(self, bank: Bank, side: str, x: ArrayLike, *, k: int = 0, where: Union[None, str, Filter] = None) -> tuple[Ids, Floats, Floats]:
@@ -178,6 +184,7 @@ class TrainReport:
     seconds: float
     resumed: bool
     judged: bool  #: on pairs that were given, not on captions held out
+    recall: float  #: expected recall of the searches for neighbours; 1: they were exact
     compared: tuple[Compared, ...] = ()  #: with ``layer="auto"``, the layers that were trained
 
     @property
@@ -209,7 +216,8 @@ class TrainReport:
 
 def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None, judge: Union[None, Bank, Path] = None,
           model: Optional[Model] = None, layer: Optional[str] = None, sides: str = "auto", min_similarity: Optional[float] = None,
-          log: Optional[Path] = None, progress: Progress = None, **options: Any) -> TrainReport:
+          log: Optional[Path] = None, recall: Optional[float] = None, exact: bool = False, progress: Progress = None,
+          **options: Any) -> TrainReport:
     """Train a layer that fuses what is retrieved; the model stays frozen. An interrupted training continues when it is started again.
 
     Parameters
@@ -228,6 +236,8 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
         ``"auto"``: relational, weighted and transformer are trained and compared.
     sides
         Sides to refine by default; ``"auto"``: those that are best in validation.
+    recall, exact
+        Recall of the searches for neighbours, as in :meth:`Bank.search`.
     options
         ``k``, ``batch``, ``steps``, ``lr``, ``weight_decay``, ``warmup``, ``clip``, ``neighbour_dropout``, ``max_similarity``,
         ``no_scores``, ``rotate``, ``heads``, ``layers``, ``hidden``, ``mlp``, ``search``, ``fuse``, ``validation``, ``scale``,
@@ -238,6 +248,7 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     if layer is not None:
         given["layer"] = layer
     given["sides"] = sides
+    given["recall"] = recall_of(recall, exact)
     if min_similarity is not None:
         given["min_similarity"] = min_similarity
     source = None if pairs is None else _pairs_of(pairs, path + ".pairs", model, progress)
@@ -247,7 +258,8 @@ def train(bank: Bank, out: Path, *, pairs: Union[None, Bank, Path, Pairs] = None
     mixture = made.pop("mixture")
     compared = tuple(Compared(**entry) for entry in made.pop("compared"))
     made["resumed"] = bool(made["resumed"])
-    return TrainReport(path=path, judged=judge is not None, compared=compared, mixture=None if mixture is None else Mixture(*mixture), **made)
+    return TrainReport(path=path, judged=judge is not None, recall=_core.bank_recall(bank._handle, given["recall"]), compared=compared,
+                       mixture=None if mixture is None else Mixture(*mixture), **made)
 
 
 def _pairs_of(pairs: Any, cache: str, model: Optional[Model], progress: Progress) -> str:

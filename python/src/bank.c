@@ -1,14 +1,17 @@
 #include "core.h"
 
+/* path, partial, recall */
 static PyObject *bank_open(PyObject *module, PyObject *args)
 {
     PyObject *path, *capsule = NULL;
     reco_bank *bank = NULL;
+    reco_bank_open_opts opts = {0};
     reco_status status;
-    if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
+    if (!PyArg_ParseTuple(args, "O&pd", PyUnicode_FSConverter, &path, &opts.partial, &opts.recall))
+        return NULL;
     call *c = call_begin(module, NULL);
     if (c) {
-        WORK(c, status, reco_bank_open(c->ctx, &bank, PyBytes_AsString(path)));
+        WORK(c, status, reco_bank_open_with(c->ctx, &bank, PyBytes_AsString(path), &opts));
         if (call_end(c, status) == 0)
             capsule = wrap(bank, bank_name, NULL);
         else
@@ -62,6 +65,38 @@ static PyObject *bank_info(PyObject *module, PyObject *args)
     return fields_get(&info, info_fields);
 }
 
+/* bank -> the names of servers whose rows are missing from what is found at present */
+static PyObject *bank_missing(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *capsule, *names;
+    const reco_bank *bank;
+    const char *name;
+    if (!PyArg_ParseTuple(args, "O", &capsule) || !(bank = unwrap(capsule, bank_name)) ||
+        !(names = PyList_New(0)))
+        return NULL;
+    for (size_t i = 0; names && (name = reco_bank_missing_shard(bank, i)) != NULL; i++) {
+        PyObject *text = text_from(name);
+        if (!text || PyList_Append(names, text) != 0) Py_CLEAR(names);
+        Py_XDECREF(text);
+    }
+    return names;
+}
+
+/* bank, recall -> what searches of either side can be expected to reach */
+static PyObject *bank_recall(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *capsule;
+    const reco_bank *bank;
+    reco_search_opts opts = {0};
+    if (!PyArg_ParseTuple(args, "Of", &capsule, &opts.recall) || !(bank = unwrap(capsule, bank_name)))
+        return NULL;
+    float of_images = reco_bank_expected_recall(bank, RECO_IMAGE, &opts),
+          of_texts = reco_bank_expected_recall(bank, RECO_TEXT, &opts);
+    return PyFloat_FromDouble((double)(of_images < of_texts ? of_images : of_texts));
+}
+
 static bool to_search_opts(reco_search_opts *opts, PyObject *k, PyObject *least, PyObject *filter)
 {
     float min;
@@ -84,7 +119,7 @@ static bool sizes(const reco_bank *bank, Py_ssize_t nq, size_t k, size_t *places
     return true;
 }
 
-/* bank, side, queries [nq][d], nq, k, least, filter, distinct, ids [nq][k], scores [nq][k], hook */
+/* bank, side, queries [nq][d], nq, k, least, filter, distinct, recall, ids [nq][k], scores [nq][k], hook */
 static PyObject *bank_search(PyObject *module, PyObject *args)
 {
     PyObject *capsule, *x, *k, *least, *filter, *to_ids, *to_scores, *hook;
@@ -94,8 +129,8 @@ static PyObject *bank_search(PyObject *module, PyObject *args)
     const reco_bank *bank;
     reco_search_opts opts = {0};
     size_t places, numbers;
-    if (!PyArg_ParseTuple(args, "OO&OnOOOpOOO", &capsule, to_side, &side, &x, &nq, &k, &least, &filter,
-                          &distinct, &to_ids, &to_scores, &hook) ||
+    if (!PyArg_ParseTuple(args, "OO&OnOOOpfOOO", &capsule, to_side, &side, &x, &nq, &k, &least, &filter,
+                          &distinct, &opts.recall, &to_ids, &to_scores, &hook) ||
         !(bank = unwrap(capsule, bank_name)) || !to_search_opts(&opts, k, least, filter) ||
         !sizes(bank, nq, opts.k, &places, &numbers))
         return NULL;
@@ -118,7 +153,7 @@ out:
     return done == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-/* bank, own, side, queries, nq, k, least, filter, distinct, fusion, sides, mixture (None: the layer's), ids, scores, plain, refined, hook */
+/* bank, own, side, queries, nq, k, least, filter, distinct, recall, fusion, sides, mixture (None: the layer's), ids, scores, plain, refined, hook */
 static PyObject *bank_ask(PyObject *module, PyObject *args)
 {
     PyObject *capsule, *k, *least, *filter, *layer, *mix, *x, *o[4], *hook;
@@ -130,9 +165,9 @@ static PyObject *bank_ask(PyObject *module, PyObject *args)
     reco_find_opts find = {0};
     reco_mixture mixture;
     size_t places, numbers;
-    if (!PyArg_ParseTuple(args, "OO&O&OnOOOpOO&OOOOOO", &capsule, to_side, &question.side, to_side,
-                          &find.in, &x, &nq, &k, &least, &filter, &find.distinct, &layer, to_sides,
-                          &memory.sides, &mix, &o[0], &o[1], &o[2], &o[3], &hook) ||
+    if (!PyArg_ParseTuple(args, "OO&O&OnOOOpfOO&OOOOOO", &capsule, to_side, &question.side, to_side,
+                          &find.in, &x, &nq, &k, &least, &filter, &find.distinct, &memory.recall, &layer,
+                          to_sides, &memory.sides, &mix, &o[0], &o[1], &o[2], &o[3], &hook) ||
         !(memory.bank = unwrap(capsule, bank_name)) || !to_search_opts(&search, k, least, filter) ||
         !unwrap_or_none(&memory.fusion, layer, fusion_name) || !to_mixture(&mixture, mix) ||
         !sizes(memory.bank, nq, search.k, &places, &numbers))
@@ -283,6 +318,8 @@ static PyObject *bank_filter_count(PyObject *module, PyObject *args)
 PyMethodDef bank_methods[] = {{"bank_open", bank_open, METH_VARARGS, NULL},
                               {"bank_refresh", bank_refresh, METH_VARARGS, NULL},
                               {"bank_info", bank_info, METH_VARARGS, NULL},
+                              {"bank_missing", bank_missing, METH_VARARGS, NULL},
+                              {"bank_recall", bank_recall, METH_VARARGS, NULL},
                               {"bank_search", bank_search, METH_VARARGS, NULL},
                               {"bank_ask", bank_ask, METH_VARARGS, NULL},
                               {"bank_gather", bank_gather, METH_VARARGS, NULL},

@@ -68,23 +68,25 @@ void classifier_drop(struct classifier *self)
 
 static const struct classifier *get(PyObject *capsule) { return unwrap(capsule, classifier_name); }
 
-/* classes, model, templates, bank or None, fusion or None, k, least, filter, sides, mixture (None: the layer's), hook
+/* classes, model, templates, bank or None, fusion or None, k, least, filter, recall, sides, mixture (None: the layer's), hook
  * -> (classifier, truncated) */
 static PyObject *classifier_create(PyObject *module, PyObject *args)
 {
     PyObject *l, *m, *sequence, *b, *f, *k, *least, *filter, *mix, *hook, *capsule = NULL;
     reco_sides sides;
     uint64_t truncated = 0;
+    float recall;
     reco_status status;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOO&OO", &l, &m, &sequence, &b, &f, &k, &least, &filter, to_sides,
-                          &sides, &mix, &hook))
+    if (!PyArg_ParseTuple(args, "OOOOOOOOfO&OO", &l, &m, &sequence, &b, &f, &k, &least, &filter, &recall,
+                          to_sides, &sides, &mix, &hook))
         return NULL;
     struct classifier *self = PyMem_Calloc(1, sizeof *self);
     if (!self) return PyErr_NoMemory();
     reco_candidates *candidates = &self->candidates;
     call *c = NULL;
-    if (to_memory(&self->memory, k, least, filter) && (candidates->list = unwrap(l, classes_name)) &&
-        (candidates->model = unwrap(m, model_name)) && unwrap_or_none(&self->memory.bank, b, bank_name) &&
+    if (to_memory(&self->memory, k, least, filter, recall) &&
+        (candidates->list = unwrap(l, classes_name)) && (candidates->model = unwrap(m, model_name)) &&
+        unwrap_or_none(&self->memory.bank, b, bank_name) &&
         unwrap_or_none(&self->memory.fusion, f, fusion_name) && to_mixture(&self->mixture, mix) &&
         strings_take(&self->templates, sequence, false, "template") &&
         (self->owners = PyTuple_Pack(5, l, m, b, f, filter)))

@@ -156,8 +156,8 @@ bool unwrap_or_none(void *target, PyObject *capsule, const char *name);
 PyObject *wrap(void *object, const char *name, PyObject *keep);
 
 /* What is asked: neighbours that are fused (0: the layer's own number), of which cosine at least (or None), of which rows (or
- * None). */
-bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter);
+ * None), at which recall (0: the bank's own). */
+bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter, float recall);
 /* (clip, refined, scale, scale, scale, voters) or None, which is all zero. */
 bool to_mixture(reco_mixture *mixture, PyObject *object);
 PyObject *mixture_from(const reco_mixture *mixture);

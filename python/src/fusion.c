@@ -60,21 +60,22 @@ static PyObject *fusion_meta(PyObject *module, PyObject *args)
     return text_from(reco_fusion_meta(fusion, key));
 }
 
-/* bank, fusion, side, x [n][d], n, k, least, filter, out [n][d], ids [n][K], scores [n][K], counts [n], weights [n][K+1], of which
+/* bank, fusion, side, x [n][d], n, k, least, filter, recall, out [n][d], ids [n][K], scores [n][K], counts [n], weights [n][K+1], of which
  * any may be None, hook; K is k, or the layer's own where it is 0. The side is refined whatever training chose. */
 static PyObject *refine(PyObject *module, PyObject *args)
 {
     PyObject *b, *f, *x, *k, *least, *filter, *o[5], *hook;
     Py_ssize_t n;
     int done = -1;
+    float recall;
     reco_memory memory;
     reco_question question = {0};
     const reco_bank *bank;
     const reco_fusion *fusion;
-    if (!PyArg_ParseTuple(args, "OOO&OnOOOOOOOOO", &b, &f, to_side, &question.side, &x, &n, &k, &least,
-                          &filter, &o[0], &o[1], &o[2], &o[3], &o[4], &hook) ||
+    if (!PyArg_ParseTuple(args, "OOO&OnOOOfOOOOOO", &b, &f, to_side, &question.side, &x, &n, &k, &least,
+                          &filter, &recall, &o[0], &o[1], &o[2], &o[3], &o[4], &hook) ||
         !(bank = unwrap(b, bank_name)) || !(fusion = unwrap(f, fusion_name)) ||
-        !to_memory(&memory, k, least, filter))
+        !to_memory(&memory, k, least, filter, recall))
         return NULL;
     memory.bank = bank;
     memory.fusion = fusion;
@@ -154,6 +155,7 @@ static const field train_fields[] = {FIELD_OF(reco_train_opts, layer, FIELD_LAYE
                                      FIELD(reco_train_opts, seed),
                                      FIELD_OF(reco_train_opts, sides, FIELD_SIDES),
                                      FIELD(reco_train_opts, fresh),
+                                     FIELD(reco_train_opts, recall),
                                      FIELDS_END};
 static const field trained_fields[] = {FIELD(reco_train_result, pairs),
                                        FIELD(reco_train_result, validation_pairs),

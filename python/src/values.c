@@ -347,10 +347,11 @@ bool unwrap_or_none(void *target, PyObject *capsule, const char *name)
 
 /* ---- options that several calls take ---- */
 
-bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter)
+bool to_memory(reco_memory *memory, PyObject *k, PyObject *least, PyObject *filter, float recall)
 {
     float min;
     *memory = (reco_memory)RECO_MEMORY_INIT;
+    memory->recall = recall;
     memory->k = PyLong_AsSize_t(k);
     if (PyErr_Occurred() || !to_float_or_nan(least, &min)) return false;
     if (least != Py_None) memory->min_similarity = min;

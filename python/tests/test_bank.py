@@ -57,6 +57,37 @@ def test_search(vectors: tuple[reco.Bank, Any, Any]) -> None:
     assert bank.search(np.zeros((0, 32), np.float32)).ids.shape == (0, 10)
 
 
+def test_recall(vectors: tuple[reco.Bank, Any, Any], model: reco.Model, bank: reco.Bank, cli: Any, tmp_path: pathlib.Path) -> None:
+    """Of a bank with lists: the bank's own recall, that of the open bank, or that of a call."""
+    _, image, text = vectors
+    path = tmp_path / "lists.bank"
+    plain = reco.Bank.build(path, image=image, text=text, pairs=[{"text": f"thing {i // 20}"} for i in range(900)])
+    want = plain.search(image[:50])
+    assert want.recall == 1 and want.missing == () == plain.missing
+    cli("bank", "index", path, "--lists", 45, "--recall", 0.9)
+    lists = reco.Bank(path)
+    mean = reco.Fusion("mean", d=32)
+    for opened, recall in ((lists, 0.9), (reco.Bank.open(path, recall=0.95), 0.95), (pickle.loads(pickle.dumps(reco.Bank(path, exact=True))), 1)):
+        assert opened.search(image[:50]).recall == pytest.approx(recall)
+        assert opened.search(image[:50], recall=0.98, fusion=mean).recall == pytest.approx(0.98)
+        exactly = opened.search(image[:50], exact=True)
+        assert exactly.recall == 1 and np.array_equal(exactly.ids, want.ids)
+        assert np.array_equal(mean.refine(opened, image=image[:50], exact=True), mean.refine(plain, image=image[:50]))
+    found = lists.search(image[:50])
+    assert (found.ids == want.ids).mean() > 0.8
+    assert reco.train(lists, tmp_path / "f", layer="mean", recall=0.95).recall == pytest.approx(0.95)
+    assert reco.train(lists, tmp_path / "f", layer="mean", exact=True).recall == 1
+    small = reco.Fusion("mean", d=16)
+    told = reco.Classifier(model, bank, small, ["red", "blue"], exact=True).fit()
+    assert told.settings_["recall"] == 1 and told.get_params()["exact"]
+    for options, error in (({"recall": 0.3}, reco.errors.InvalidArgument), ({"recall": 0.9, "exact": True}, ValueError)):
+        for call in (lists.search, lambda x, **more: mean.refine(lists, image=x, **more), lambda x, **more: reco.Bank(path, **more),
+                     lambda x, **more: reco.train(lists, tmp_path / "f", **more),
+                     lambda x, **more: reco.Classifier(model, bank, small, ["a", "b"], **more).fit()):
+            with pytest.raises(error):
+                call(image[:1], **options)
+
+
 def test_where(bank: reco.Bank, model: reco.Model) -> None:
     x = model.encode_text("a red thing")
     scores, ids = bank.search(x, k=20, side="text", where="brand = 'Fiat'")

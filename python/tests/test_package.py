@@ -71,7 +71,7 @@ def test_overhead(model: reco.Model, vectors: tuple[reco.Bank, Any, Any], tmp_pa
     reco.set_threads(1)
     try:
         whole, bare = least(lambda: bank.search(x, 10),
-                            lambda: _core.bank_search(bank._handle, "image", x, 1, 10, None, None, False, ids, scores, None), 1000)
+                            lambda: _core.bank_search(bank._handle, "image", x, 1, 10, None, None, False, 0.0, ids, scores, None), 1000)
         image_whole, image_bare = least(lambda: model.encode_image(pixels),
                                         lambda: _core.model_embed_pictures(model._handle, [pixels], out, rows, (0, 0), None), 200)
     finally:

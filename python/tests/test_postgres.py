@@ -1,5 +1,6 @@
 """A bank on PostgreSQL servers, through the package."""
 import os
+import pickle
 import sys
 
 import numpy as np
@@ -41,3 +42,26 @@ def test_as_a_folder(server, tmp_path):
     bank.delete(ids=[3])
     assert 3 not in bank.search(image[3:4], k=50, side="image").ids
     assert "postgres@" not in repr(bank) and "p0" in repr(bank)
+
+
+def test_partial(server):
+    other = postgres.Server()
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(50, 16)).astype(np.float32)
+    image /= np.linalg.norm(image, axis=1, keepdims=True)
+    urls = ",".join(s.create("half") for s in (server, other))
+    try:
+        reco.Bank.build(urls, pairs=[{"text": f"thing {i}"} for i in range(50)], image=image, text=image)
+        lost = {int(i) for i in other.sql("SELECT id FROM reco_pair", "half").split()}
+        whole, some = reco.Bank(urls), pickle.loads(pickle.dumps(reco.Bank(urls, partial=True)))
+        assert some.search(image[0], k=50).missing == some.missing == ()
+        other.stop()
+        with pytest.raises(reco.errors.IOFailed):
+            whole.search(image[0], k=50)
+        hits = some.search(image[0], k=50)
+        assert hits.missing == some.missing == (f"127.0.0.1:{other.port}/half",)
+        assert set(hits.ids) - {-1} == set(range(50)) - lost and hits.recall == 1
+    except reco.errors.Unsupported as error:
+        pytest.skip(str(error))
+    finally:
+        other.remove()

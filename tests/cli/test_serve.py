@@ -92,6 +92,7 @@ class Serve(Serving):
         self.assertEqual(rows["rows"][0]["meta"], {"price": 0.2, "when": 1732752000.123456})
         audit = [json.loads(line) for line in (self.dir / "shop.bank/audit.jsonl").read_text().splitlines()]
         self.assertEqual([(a["what"], a["ids"]) for a in audit], [("add", [self.N]), ("update", []), ("update", []), ("delete", [self.N, 999])])
+        self.assertEqual([a["uris"] for a in audit[:3]], [[hit["uri"]]] * 3)
         self.assertIn("whole", self.reco("bank", "verify", "shop.bank").stdout)
         self.reco("bank", "undelete", "shop.bank", "--id", self.N)
 
