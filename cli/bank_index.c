@@ -37,6 +37,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (a->has_scan && a->has_lists) argp_error(state, "--scan and --lists cannot be used together");
+        if (a->common->bank && !a->has_scan) a->has_lists |= reco_bank_is_server(a->common->bank);
         if (a->has_recall && (!a->has_lists || a->lists.kind == RECO_LISTS_NONE))
             argp_error(state, "--recall needs --lists auto or N");
         return 0;
@@ -51,7 +52,8 @@ static const struct argp_option options[] = {
      "Cluster the rows into N cells, of which a search visits only the nearest; auto: choose N; none: "
      "remove the lists",
      1},
-    {"recall", KEY_RECALL, "R", 0, "Default recall of searches through the lists (default: 0.99)", 1},
+    {"recall", KEY_RECALL, "R", 0,
+     "Default recall of searches through the lists or the servers' index (default: 0.99)", 1},
     {0}};
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {0}};
 static const struct argp argp = {
@@ -61,7 +63,8 @@ static const struct argp argp = {
     "Create the index of a bank. Scan files hold quantized codes of the vectors with error bounds, and "
     "make searches fast without changing the results; build and add create them automatically from 10,000 "
     "rows on. Lists make searches faster still, but approximate: how many cells a recall needs is measured "
-    "on the bank itself.\v"
+    "on the bank itself. For a postgresql:// bank, this measures the recall of the vector index that the "
+    "servers have.\v"
     "Example:\n  reco bank index shop.bank --lists auto",
     children,
     NULL,
@@ -76,7 +79,10 @@ static reco_status make_lists(cli *c, const args *a)
         if (c->json)
             cli_print(json_pack("{s:s, s:I}", "lists", "none", "files", (json_int_t)r.files));
         else
-            cli_say(r.files ? "lists removed from %s" : "nothing to do: %s has no lists", c->bank);
+            cli_say(reco_bank_is_server(c->bank) ? "%s: what was measured is forgotten; searches are exact"
+                    : r.files                    ? "lists removed from %s"
+                                                 : "nothing to do: %s has no lists",
+                    c->bank);
         return RECO_OK;
     }
     if (r.cells == 0 && !c->json)

@@ -1,37 +1,9 @@
 #include "recall.h"
 
-#include <math.h>
-
-enum { KEY_RECALL = 0x100, RECALL_ROWS = 50 };
-
-typedef struct args {
-    cli *common;
-    bool recall;
-} args;
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    args *a = state->input;
-    (void)arg;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = a->common;
-        return 0;
-    case KEY_RECALL:
-        a->recall = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option options[] = {
-    {"recall", KEY_RECALL, NULL, 0, "Measure the recall of the vector index on a postgresql:// bank", 1},
-    {0}};
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
-    options,
-    parse,
+    NULL,
+    NULL,
     "BANK",
     "Show what a bank holds: rows, sizes and encoder; with --json, every vector file too.\v"
     "Example:\n  reco bank info shop.bank",
@@ -51,44 +23,13 @@ static json_t *files(const reco_bank *bank, size_t n)
     return list;
 }
 
-static const char *const directions[2][2] = {{"image_to_image", "image_to_text"},
-                                             {"text_to_image", "text_to_text"}};
-
-static json_t *recall_json(const float recall[2][2])
-{
-    json_t *answer = json_object();
-    for (int own = 0; own < 2; own++)
-        for (int in = 0; in < 2; in++)
-            json_object_set_new(answer, directions[own][in],
-                                isnan(recall[own][in]) ? json_null() : json_real((double)recall[own][in]));
-    return answer;
-}
-
-static void say_recall(const float recall[2][2])
-{
-    for (int own = 0; own < 2; own++)
-        for (int in = 0; in < 2; in++) {
-            printf("recall@10    %-15s", directions[own][in]);
-            if (isnan(recall[own][in]))
-                puts("no index");
-            else
-                printf("%.3f\n", (double)recall[own][in]);
-        }
-}
-
 int cmd_bank_info(int argc, char **argv)
 {
     cli c = {0};
-    args a = {.common = &c};
-    float recall[2][2];
-    if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
+    if (!cli_begin(&c, argc, argv, &argp, &c)) return 1;
     reco_bank *bank = NULL;
     reco_status status = reco_bank_open(c.ctx, &bank, c.bank);
-    if (status == RECO_OK && a.recall) status = reco_bank_measure(c.ctx, bank, RECALL_ROWS, recall);
-    if (status != RECO_OK) {
-        reco_bank_close(bank);
-        return cli_end(&c, status);
-    }
+    if (status != RECO_OK) return cli_end(&c, status);
     reco_bank_info i = *reco_bank_get_info(bank);
     if (c.json) {
         json_t *answer = json_pack(
@@ -101,7 +42,6 @@ int cmd_bank_info(int argc, char **argv)
             (json_int_t)i.list_rows, "list_recall", i.list_rows ? cli_weight(i.list_recall) : json_null(),
             "recall", cli_recall_table(bank), "files", files(bank, i.segments));
         if (i.shards) json_object_set_new(answer, "shards", json_integer((json_int_t)i.shards));
-        if (a.recall) json_object_set_new(answer, "recall", recall_json(recall));
         cli_print(answer);
     } else {
         printf("rows         %lld (%lld deleted), next id %lld\ndimensions   %zu\n"
@@ -114,7 +54,6 @@ int cmd_bank_info(int argc, char **argv)
         printf("format       %d%s\n", i.format,
                i.complete ? ""
                           : ", unfinished: run the same build again (if its source has changed, use add)");
-        if (a.recall) say_recall(recall);
     }
     if (!c.json) cli_print_recall(bank);
     reco_bank_close(bank);

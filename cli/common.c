@@ -14,7 +14,6 @@ enum {
     KEY_STRICT,
     KEY_WAIT,
     KEY_PARTIAL,
-    KEY_APPROXIMATE,
     KEY_EXIF
 };
 
@@ -198,8 +197,8 @@ static error_t parse_servers(int key, char *arg, struct argp_state *state)
 {
     cli *c = state->input;
     (void)arg;
-    if (key != KEY_PARTIAL && key != KEY_APPROXIMATE) return ARGP_ERR_UNKNOWN;
-    *(key == KEY_PARTIAL ? &c->servers.partial : &c->servers.approximate) = 1;
+    if (key != KEY_PARTIAL) return ARGP_ERR_UNKNOWN;
+    c->servers.partial = 1;
     return 0;
 }
 
@@ -216,8 +215,6 @@ void cli_tell_search(const cli *c, const reco_bank *bank, json_t *answer)
 
 static const struct argp_option server_options[] = {
     {"partial", KEY_PARTIAL, NULL, 0, "With a postgresql:// bank: continue without servers that fail", 81},
-    {"approximate", KEY_APPROXIMATE, NULL, 0,
-     "With a postgresql:// bank: search through its HNSW or IVFFlat index", 81},
     {0},
 };
 
@@ -402,7 +399,7 @@ reco_status cli_open_memory(cli *c, const reco_model *model, reco_bank **bank, c
     if (status == RECO_OK) {
         double recall = answer_recall(*bank, 0);
         if (c->recall <= 0 || recall < c->recall) c->recall = recall;
-        cli_say_recall(c, recall);
+        cli_say_recall(c, *bank, recall);
     }
     return status;
 }

@@ -9,7 +9,7 @@ extern const struct argp cli_recall_options;
 /* {"image": {"image": [...], "text": [...]}, "text": ...}: of each side that is searched, by the side that asks; null without lists. */
 json_t *cli_recall_table(const reco_bank *bank);
 void cli_print_recall(const reco_bank *bank);
-/* A line on stderr where searches would not be exact. */
-void cli_say_recall(const cli *c, double recall);
+/* A line on stderr where searches would not be exact. bank NULL: several. */
+void cli_say_recall(const cli *c, const reco_bank *bank, double recall);
 
 #endif

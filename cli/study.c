@@ -159,7 +159,7 @@ static reco_status run(cli *c, const args *a, reco_study *study, reco_study_resu
     if (status == RECO_OK) status = reco_study_run(c->ctx, study, a->out, &opts, result);
     *c->within = 0;
     report r = {study, result};
-    if (status == RECO_OK) cli_say_recall(c, (double)result->recall);
+    if (status == RECO_OK) cli_say_recall(c, NULL, (double)result->recall);
     if (status == RECO_OK) status = write_reports(a, &r);
     if (status != RECO_OK) return status;
     cli_clear_bar(c);

@@ -29,7 +29,7 @@ typedef struct reco_bank_info {
     int64_t scan_rows;       /* rows that have int8 codes (reco_bank_index), deleted ones too */
     int64_t list_rows;       /* live rows in the lists (reco_bank_index_lists); 0: no lists */
     size_t list_cells[2];    /* cells per side, by reco_side */
-    float list_recall;       /* default recall of searches through the lists */
+    float list_recall;       /* default recall of searches through the lists, or the servers' indexes */
     uint64_t vector_bytes;   /* size of the vector files */
     uint64_t database_bytes; /* size of bank.sqlite and its log */
     int complete;            /* 0: a build was interrupted; it resumes when run again */
@@ -37,6 +37,9 @@ typedef struct reco_bank_info {
     char encoder[256];       /* name of the encoder; "" if unknown */
     char fingerprint[33];    /* hash of the encoder's tensors; "" if unknown */
     size_t shards;           /* number of PostgreSQL servers; 0: the bank is a folder */
+    /* On servers, by side: the setting by which an index reaches a recall, "ef_search" or "probes"; "" without
+     * an index whose recall was measured. */
+    char index_setting[2][12];
 } reco_bank_info;
 
 /* One row without its vectors. Strings are NUL-terminated UTF-8; all except the caption may be NULL (absent or unknown). */
@@ -68,21 +71,15 @@ RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *
  * read-only transaction with a time limit. Deleted rows are gone at once. Operations that servers don't
  * support return RECO_E_UNSUPPORTED. docs/postgres.md describes the tables. */
 typedef struct reco_bank_open_opts {
-    int partial;     /* 1: results omit shards that fail, with a warning; 0: such a failure is an error */
-    int approximate; /* 1: search through the servers' HNSW or IVFFlat indexes if they exist */
-    /* For a folder: the recall of searches whose options give none (reco_search_opts); it also holds for
-     * refreshed snapshots. 0: the default recall of the lists; 1: exact. */
+    int partial; /* 1: results omit shards that fail, with a warning; 0: such a failure is an error */
+    /* The recall of searches whose options give none (reco_search_opts); it also holds for refreshed
+     * snapshots. 0: the default recall of the lists, or of the servers' indexes; 1: exact. */
     double recall;
     uint64_t reserved[RECO_RESERVED - 1];
 } reco_bank_open_opts;
 /* Same as reco_bank_open, with options. opts may be NULL. */
 RECO_API reco_status reco_bank_open_with(reco_ctx *ctx, reco_bank **out, const char *path,
                                          const reco_bank_open_opts *opts);
-/* Measure the recall@10 of searches through the servers' indexes against exact search, with n rows of the bank as queries.
- *   recall  [own][in] by reco_side, for queries of side `own` among vectors of side `in`; NaN if a server has no index
- * Costs up to 4 n exact searches. The recall is stored in the tables if reco created them and may write to
- * them; opening with `approximate` then logs it. RECO_E_UNSUPPORTED for a folder. */
-RECO_API reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
 /* Number of servers whose rows are missing from results at present; 0 unless the bank was opened with partial. */
 RECO_API size_t reco_bank_shards_failed(const reco_bank *bank);
 /* The i-th of these servers, i = 0, 1, ..., as "HOST:PORT/DATABASE"; NULL: there are fewer. Borrowed from the bank. */
@@ -155,7 +152,8 @@ typedef struct reco_search_opts {
     const int64_t *exclude;
     size_t nexclude;
     /* Expected recall of the k best, averaged over queries. 0: the default of the open bank or of its
-     * lists; 1: exact. Without lists (reco_bank_index_lists), every search is exact. */
+     * lists; 1: exact. Without lists (reco_bank_index_lists), every search is exact; on servers, so are
+     * searches with a filter. */
     float recall;
     reco_asked asked;
     uint64_t reserved[RECO_RESERVED - 1];
@@ -193,15 +191,15 @@ RECO_API reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, re
                                         const float *queries, size_t nq, const reco_search_opts *opts,
                                         const reco_hits *hits, float *const vectors[2]);
 
-/* Expected recall of a search with these options, as measured when the lists were created; 1: exact. */
+/* Expected recall of a search with these options, as reco_bank_index_lists measured it; 1: exact. */
 RECO_API float reco_bank_expected_recall(const reco_bank *bank, reco_side side,
                                          const reco_search_opts *opts);
 
 /* A recall measurement, with rows of the bank as queries, each excluded from its own results. */
 typedef struct reco_recall_point {
     float recall; /* recall@10, lowered by one standard error */
-    float cells;  /* mean number of cells visited */
-    float rows;   /* fraction of all rows that these cells hold */
+    float cells;  /* mean number of cells visited; on servers, the setting of the index (index_setting) */
+    float rows;   /* fraction of all rows that these cells hold; on servers 0 */
 } reco_recall_point;
 /* The measurements for searches among `side` with queries of side `asked`, in ascending order of recall.
  * Writes at most max points and returns how many exist; 0 without lists. */
@@ -314,7 +312,7 @@ typedef struct reco_lists_opts {
     uint64_t reserved[RECO_RESERVED];
 } reco_lists_opts;
 typedef struct reco_lists_result {
-    size_t cells; /* cells per side; 0: no lists */
+    size_t cells; /* cells per side; 0: no lists. On servers: recalls that were measured */
     size_t files; /* created or removed, including scan files */
     uint64_t reserved[RECO_RESERVED];
 } reco_lists_result;
@@ -324,7 +322,13 @@ typedef struct reco_lists_result {
  * requires is measured by exact searches for some rows of the bank. Rows added later are visited by every
  * search until the lists are created again. The file is derived data: it may be removed, and its bytes
  * don't depend on the number of threads. Takes 24 bytes of memory per row beside the mapped files, and as
- * much disk space as the scan files. opts and result may be NULL. Errors as reco_bank_index; RECO_E_CANCELLED. */
+ * much disk space as the scan files. opts and result may be NULL. Errors as reco_bank_index; RECO_E_CANCELLED.
+ *
+ * On servers, nothing is created but the measurement: of the HNSW or IVFFlat index that each server has on a
+ * side, the recall at several settings (ef_search, probes), with 50 to 200 rows as queries, each searched
+ * twice exactly among either side. It is stored in the tables (docs/postgres.md); from then on searches set
+ * what their recall requires. RECO_LISTS_NONE forgets it. RECO_E_NOTFOUND if there is no index;
+ * RECO_E_UNSUPPORTED for `cells`, or if there is nowhere to store it. */
 RECO_API reco_status reco_bank_index_lists(reco_ctx *ctx, const char *path, const reco_lists_opts *opts,
                                            reco_lists_result *result);
 

@@ -136,15 +136,18 @@ reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, const reco_ra
     return bank->ops->within(ctx, bank, range, hits);
 }
 
-reco_status reco_bank_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2])
+float reco_bank_expected_recall(const reco_bank *bank, reco_side side, const reco_search_opts *opts)
 {
-    if (n < 1 || n > 100000)
-        return reco_fail(ctx, RECO_E_ARG, "bank: recall of %zu rows, want 1..100000", n);
-    return bank->ops->measure
-               ? bank->ops->measure(ctx, bank, n, recall)
-               : reco_fail(
-                     ctx, RECO_E_UNSUPPORTED,
-                     "bank: it is a folder, and only the recall of a server's indexes can be measured");
+    reco_search_opts settled = opts ? *opts : (reco_search_opts){0};
+    if (!settled.k) settled.k = RECO_DEFAULT_K;
+    return side == RECO_IMAGE || side == RECO_TEXT ? bank->ops->expected(bank, side, &settled) : 1;
+}
+
+size_t reco_bank_recall_table(const reco_bank *bank, reco_side side, reco_asked asked,
+                              reco_recall_point *points, size_t max)
+{
+    if ((side != RECO_IMAGE && side != RECO_TEXT) || (unsigned)asked > RECO_ASKED_TEXT) return 0;
+    return bank->ops->table(bank, side, asked, points, max);
 }
 
 reco_status reco_bank_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,

@@ -33,8 +33,9 @@ typedef struct reco_bank_ops {
                             float *const vectors[2]);
     reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
                           const reco_hits *hits);
-    /* As reco_bank_measure; NULL: it has no indexes of its own. */
-    reco_status (*measure)(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
+    float (*expected)(const reco_bank *bank, reco_side side, const reco_search_opts *opts);
+    size_t (*table)(const reco_bank *bank, reco_side side, reco_asked asked, reco_recall_point *points,
+                    size_t max);
     reco_status (*gather)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
                           size_t n, float *out);
     reco_status (*select)(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice, size_t max,
@@ -92,6 +93,9 @@ reco_status reco_folder_search(reco_ctx *ctx, const reco_bank *bank, reco_side s
                                size_t nq, const reco_search_opts *opts, const reco_hits *hits);
 reco_status reco_folder_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
                                const reco_hits *hits);
+float reco_folder_expected(const reco_bank *bank, reco_side side, const reco_search_opts *opts);
+size_t reco_folder_table(const reco_bank *bank, reco_side side, reco_asked asked, reco_recall_point *points,
+                         size_t max);
 reco_status reco_folder_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids,
                                size_t n, float *out);
 reco_status reco_folder_select(reco_ctx *ctx, const reco_bank *bank, const reco_bank_choice *choice,

@@ -88,22 +88,64 @@ class Bank(OnServers):
         self.assertEqual(self.lines("bank", "get", bank, "7", "399", "3"), self.lines("bank", "get", "folder", "7", "399", "3"))
         near = ["--near", "5", "--min-similarity", "0.99", "--dry-run"]
         self.assertEqual(self.lines("bank", "delete", bank, *near), self.lines("bank", "delete", "folder", *near))
-        # An index does not make the answer another, unless it is asked for.
-        for i in range(SHARDS):
-            self.server.sql("CREATE INDEX ON reco_pair USING hnsw (image halfvec_ip_ops)" if self.server.sql(
-                "SELECT to_regtype('halfvec') IS NOT NULL", f"s{i}") == "t" else "CREATE INDEX ON reco_pair USING hnsw (image vector_ip_ops)", f"s{i}")
-        want = self.found("folder", "want", "-k", "10")
-        self.assertEqual(self.found(bank, "got", "-k", "10"), want)
-        told = self.reco("search", "--bank", bank, "--near", "7", "--approximate").stderr
-        self.assertIn("recall@10 is not known: reco bank info --recall", told)
-        recall = self.json("bank", "info", "--recall", bank)["recall"]
-        self.assertEqual((recall["image_to_text"], recall["text_to_text"]), (None, None))
-        for way in ("image_to_image", "text_to_image"):
-            self.assertTrue(0.8 < recall[way] <= 1, recall)
-        told = self.reco("search", "--bank", bank, "--near", "7", "--approximate")
-        self.assertEqual(len(told.stdout.splitlines()), 10)
-        self.assertIn(f"recall@10 was measured: image to image {recall['image_to_image']:.3f}, text to image", told.stderr)
-        self.fails("bank", "info", "--recall", "folder", says=["it is a folder"])
+
+    def index(self, name, *how):
+        """What `USING` says of an index, with the type that this pgvector has."""
+        kind = "halfvec" if self.server.sql("SELECT to_regtype('halfvec') IS NOT NULL", name) == "t" else "vector"
+        for using in how:
+            self.server.sql(f"CREATE INDEX ON reco_pair USING {using % kind}", name)
+
+    def test_recall_of_an_index(self):
+        self.build(600)
+        bank = self.fresh(2)
+        self.reco("bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--out", bank)
+        want = self.found("folder", "want")
+        self.fails("bank", "index", bank, says=["no HNSW or IVFFlat index", "CREATE INDEX ON reco_pair USING hnsw (image"])
+        self.index("s0", "ivfflat (image %s_ip_ops) WITH (lists = 16)", "hnsw (text %s_cosine_ops)")
+        self.index("s1", "ivfflat (image %s_ip_ops) WITH (lists = 16)")
+        # An index changes no answer before its recall is known.
+        self.assertEqual(self.found(bank, "got"), want)
+        made = self.json("bank", "index", bank, "--recall", "0.8")
+        info = self.json("bank", "info", bank)
+        self.assertEqual((made["recall"], info["list_recall"]), (info["recall"], 0.8))
+        self.assertEqual(made["recall"]["text"], {"image": [], "text": []})  # one server has none
+        for asked in "image", "text":
+            points = made["recall"]["image"][asked]
+            self.assertEqual(made["cells"], sum(len(p) for p in made["recall"]["image"].values()))
+            self.assertEqual([p["probes"] for p in points], [1, 2, 3, 4, 6, 9, 13, 16][:len(points)])
+            self.assertLess(points[0]["recall"], 0.9)
+            self.assertGreater(points[-1]["recall"], 0.999)
+        self.assertIn("image asks images    recall  probes\n", self.reco("bank", "info", bank).stdout)
+        said = self.reco("search", "--bank", bank, "--near", "7", "--recall", "0.9").stderr
+        self.assertRegex(said, r"searching the servers' index at recall 0\.9\d*, images with probes \d+ \(--exact looks at all rows\)")
+        ids = self.found(bank, "got")[0][2]
+        same = sum(len(set(ids[i:i + 10]) & set(want[0][2][i:i + 10])) for i in range(0, 600, 10)) / 600
+        self.assertGreater(same, 0.75)
+        self.assertNotEqual(ids, want[0][2])
+        self.assertEqual(self.found(bank, "exact", "--exact"), want)
+        self.assertEqual(self.found(bank, "filter", "--where", "true"), want)
+        self.assertEqual(self.found(bank, "many", "-k", "101"), self.found("folder", "many2", "-k", "101"))
+        # The same over an HNSW index; an index that is gone; what is damaged; what is forgotten.
+        for i in range(2):
+            self.server.sql("DROP INDEX reco_pair_image_idx", f"s{i}")
+        said = self.reco("search", "--bank", bank, "--near", "7").stderr
+        self.assertIn("was measured with index ivfflat (image", said)
+        self.assertEqual(self.found(bank, "gone"), want)
+        for i in range(2):
+            self.index(f"s{i}", "hnsw (image %s_ip_ops) WITH (m = 4)")
+        points = self.json("bank", "index", bank)["recall"]["image"]["image"]
+        self.assertEqual([p["ef_search"] for p in points], [20, 32, 51, 82, 131, 210, 336, 538, 861, 1000][:len(points)])
+        self.assertIn("with ef_search", self.reco("search", "--bank", bank, "--near", "7", "--recall", "0.5").stderr)
+        for damage in ("recall - 'rows'", "jsonb_set(recall, '{image,text,0,0}', '1001')", "jsonb_set(recall, '{recall}', '[]')", "jsonb_set(recall, '{image,text}', '{}')", "'7'"):
+            self.server.sql(f"CREATE TABLE kept AS SELECT recall FROM reco_bank; UPDATE reco_bank SET recall = {damage}", "s0")
+            self.server.sql("UPDATE reco_bank SET recall = NULL", "s1")
+            self.assertEqual(self.found(bank, "damaged"), want)
+            self.server.sql("UPDATE reco_bank SET recall = (SELECT recall FROM kept); DROP TABLE kept", "s0")
+        self.assertIsNotNone(self.json("bank", "info", bank)["recall"])
+        self.assertIn("forgotten", self.reco("bank", "index", bank, "--lists", "none").stdout)
+        self.assertIsNone(self.json("bank", "info", bank)["recall"])
+        self.fails("bank", "index", bank, "--lists", "7", says=["cells = 7", "CREATE INDEX"])
+        self.fails("bank", "index", bank, "--scan", "int8", says=["its indexes are the server's"])
 
     def test_rows_of_every_kind(self):
         """Cones, equal and nearly equal rows, filters, exclusions, pages and threads, through the library."""
@@ -128,7 +170,7 @@ class Bank(OnServers):
         info = self.json("bank", "info", bank)
         self.assertEqual((info["rows"], info["next_id"], info["deleted"], info["shards"]), (75, 80, 0, 3))
         self.fails("bank", "get", bank, "3", says=["no row with id 3"])
-        for command in (["undelete", bank, "--all"], ["compact", bank], ["verify", bank], ["index", bank]):
+        for command in (["undelete", bank, "--all"], ["compact", bank], ["verify", bank]):
             self.fails("bank", *command, says=["postgresql://127.0.0.1"])
 
     def test_pictures_as_in_a_folder(self):
@@ -274,6 +316,7 @@ class Others(OnServers):
             order = sorted(dots)
             self.assertEqual(list(ids[2][q * 30:q * 30 + 30]), [i for _, i in order])
         self.fails("bank", "delete", url, "--id", "3", says=["another program"])
+        self.fails("bank", "index", url, says=["ALTER TABLE reco_bank ADD recall jsonb"])
         self.server.sql("CREATE TABLE reco_bank AS SELECT 8 AS d, 'ViT-B-32' AS encoder, repeat('a', 32) AS fingerprint", "shop")
         self.assertEqual(self.json("bank", "info", url)["encoder"], "ViT-B-32")
 

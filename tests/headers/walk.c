@@ -214,9 +214,7 @@ static void banks(void **state)
     ok(reco_bank_open_with(ctx, &bank, in("bank"), NULL));
     assert_int_equal(reco_bank_shards_failed(bank), 0);
     assert_null(reco_bank_missing_shard(bank, 0));
-    float recall[2][2];
     reco_recall_point point;
-    expect(RECO_E_UNSUPPORTED, reco_bank_measure(ctx, bank, 1, recall));
     assert_int_equal(reco_bank_recall_table(bank, RECO_IMAGE, RECO_ASKED_IMAGE, &point, 1), 0);
     assert_true(reco_bank_is_server("postgresql://localhost/x") && !reco_bank_is_server(in("bank")));
     ok(reco_check_embeddings(ctx, in("emb"), NULL, bank, NULL));

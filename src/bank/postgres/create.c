@@ -9,7 +9,7 @@ static const char *const statements[] = {
     "CREATE EXTENSION IF NOT EXISTS vector",
     "CREATE TABLE IF NOT EXISTS reco_bank(format int NOT NULL, d int NOT NULL, encoder text NOT NULL, "
     "fingerprint text NOT NULL, logit_scale float8 NOT NULL, job text NOT NULL, next_id int8 NOT NULL, "
-    "rows int8 NOT NULL, changes int8 NOT NULL, complete bool NOT NULL, recall text)",
+    "rows int8 NOT NULL, changes int8 NOT NULL, complete bool NOT NULL, recall jsonb)",
     "CREATE TABLE IF NOT EXISTS reco_job(key text PRIMARY KEY, next int8 NOT NULL, done bool NOT NULL, "
     "first int8)",
     /* The vectors' type is known to the server alone: DO has no parameters, so they are in its text. */

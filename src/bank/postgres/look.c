@@ -15,19 +15,18 @@ static const char *const questions[] = {
     "to_regclass('reco_job') IS NOT NULL",
     "SELECT a.attname, t.typname, a.atttypmod FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
     "WHERE a.attrelid = to_regclass('reco_pair') AND a.attnum > 0 AND NOT a.attisdropped",
-    "SELECT a.attname, o.opcname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON "
-    "m.oid = c.relam JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_attribute a ON a.attrelid = "
-    "i.indrelid "
-    "AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass('reco_pair') AND m.amname IN ('hnsw', "
-    "'ivfflat') "
-    "AND i.indisvalid",
+    "SELECT a.attname, substring(pg_get_indexdef(i.indexrelid) FROM ' USING (.*)$') FROM pg_index i JOIN "
+    "pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam JOIN pg_attribute a ON "
+    "a.attrelid = i.indrelid AND a.attnum = i.indkey[0] WHERE i.indrelid = to_regclass('reco_pair') AND "
+    "m.amname IN "
+    "('hnsw', 'ivfflat') AND i.indisvalid AND i.indpred IS NULL ORDER BY m.amname DESC, c.oid DESC",
 };
 
 typedef struct look {
     pg_set *set;
     bool *has_settings, *counts; /* [n] */
     int64_t *changes;
-    char *recall;
+    pg_recalls *recalls; /* or NULL */
 } look;
 
 static reco_status ask_catalog(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
@@ -116,12 +115,9 @@ static reco_status take_catalog(reco_ctx *ctx, void *arg, size_t shard, size_t i
     if (i == 1) return take_columns(ctx, l, shard, rows);
     for (int row = 0; row < PQntuples(rows); row++) {
         int side = side_of(PQgetvalue(rows, row, 0));
-        const char *ops = PQgetvalue(rows, row, 1);
-        if (side < 0) continue;
-        if (strstr(ops, "_ip_ops"))
-            strcpy(l->set->shards[shard].index[side], "<#>");
-        else if (strstr(ops, "_cosine_ops"))
-            strcpy(l->set->shards[shard].index[side], "<=>");
+        const char *index = PQgetvalue(rows, row, 1);
+        if (side >= 0 && (strstr(index, "_ip_ops") || strstr(index, "_cosine_ops")))
+            snprintf(l->set->shards[shard].index[side], PG_INDEX, "%s", index);
     }
     return RECO_OK;
 }
@@ -162,7 +158,9 @@ static reco_status take_settings(reco_ctx *ctx, void *arg, size_t shard, size_t 
                            s->info.d, (long long)d);
     copy_text(s->info.encoder, sizeof s->info.encoder, settings, "encoder");
     copy_text(s->info.fingerprint, sizeof s->info.fingerprint, settings, "fingerprint");
-    if (!*l->recall) copy_text(l->recall, 160, settings, "recall");
+    const json_t *recall = json_object_get(settings, "recall");
+    s->keeps_recall = recall != NULL;
+    if (l->recalls && !l->recalls->rows && json_is_object(recall)) pg_read_recalls(recall, l->recalls);
     double scale = json_number_value(json_object_get(settings, "logit_scale"));
     s->info.logit_scale = scale >= 0 && scale <= 1e6 ? (float)scale : 0;
     s->info.next_id = json_integer_value(json_object_get(settings, "next_id"));
@@ -243,7 +241,7 @@ static int64_t time_for(const pg_set *set, int64_t rows)
     return set->limit && set->limit < limit ? set->limit : limit;
 }
 
-reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes, char *recall)
+reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes, pg_recalls *recalls)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
@@ -251,11 +249,11 @@ reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *c
               .has_settings = reco_scratch(ctx, set->n, sizeof(bool), "servers"),
               .counts = reco_scratch(ctx, set->n, sizeof(bool), "servers"),
               .changes = changes,
-              .recall = recall};
+              .recalls = recalls};
     size_t *calls = reco_scratch(ctx, set->n, sizeof *calls, "servers");
     if (!l.has_settings || !l.counts || !calls) goto out;
     *changes = 0;
-    *recall = 0;
+    if (recalls) *recalls = (pg_recalls){0};
     set->limit = 0;
     for (size_t i = 0; i < set->n; i++) {
         set->shards[i].info = (reco_bank_info){.complete = 1};
@@ -274,6 +272,7 @@ reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *c
     if (any) RECO_GO(pg_run(ctx, set, &count));
     status = add_up(ctx, set, info);
     set->timeout = time_for(set, info->rows);
+    if (status == RECO_OK && recalls) pg_settle_recalls(ctx, set, recalls, info);
 out:
     reco_scratch_release(ctx, mark);
     return status;

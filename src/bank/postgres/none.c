@@ -22,6 +22,13 @@ reco_status reco_pg_writer_open(reco_ctx *ctx, reco_bank_writer **out, const cha
     return none(ctx);
 }
 
+reco_status reco_pg_index(reco_ctx *ctx, const char *urls, const reco_lists_opts *opts,
+                          reco_lists_result *result)
+{
+    (void)urls, (void)opts, (void)result;
+    return none(ctx);
+}
+
 reco_status reco_pg_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *urls, bool preview)
 {
     (void)urls, (void)preview;

@@ -23,11 +23,8 @@ reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const
     pthread_mutex_init(&b->turn, NULL);
     reco_status status = RECO_E_NOMEM;
     if ((b->urls = reco_strdup(ctx, urls))) status = pg_set_begin(ctx, &b->set, urls);
-    if (status == RECO_OK) status = pg_look(ctx, &b->set, &b->bank.info, &b->changes, b->recall);
-    if (status == RECO_OK && opts->approximate)
-        reco_log(ctx, RECO_LOG_INFO, "searching with the servers' indexes; recall@10 %s%s",
-                 *b->recall ? "was measured: " : "is not known: reco bank info --recall measures it",
-                 b->recall);
+    if (status == RECO_OK) status = pg_look(ctx, &b->set, &b->bank.info, &b->changes, &b->recalls);
+    b->bank.recall = (float)opts->recall;
     if (status == RECO_OK)
         *out = &b->bank;
     else
@@ -88,7 +85,8 @@ static const reco_bank_ops ops = {
     .filter_where = pg_filter_where,
     .retrieve = pg_retrieve,
     .within = pg_within,
-    .measure = pg_measure,
+    .expected = pg_expected,
+    .table = pg_table,
     .gather = pg_gather,
     .select = pg_select,
     .get = pg_get,

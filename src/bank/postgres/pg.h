@@ -8,6 +8,30 @@
 #include <libpq-fe.h>
 
 #define PG_MARGIN 10 /* rows that are fetched beyond k */
+#define PG_INDEX 96  /* bytes of what an index is: "hnsw (image halfvec_ip_ops) WITH (m='16')" */
+
+/* Recall is measured of so many best, at so many settings at most. */
+#define PG_DEPTH_FEW 10
+#define PG_DEPTH_MANY 100
+#define PG_POINTS 16
+
+typedef struct pg_point {
+    int setting;     /* hnsw.ef_search, ivfflat.probes */
+    float recall[2]; /* of PG_DEPTH_FEW, PG_DEPTH_MANY */
+} pg_point;
+
+typedef struct pg_points {
+    size_t n; /* 0: not measured */
+    pg_point at[PG_POINTS];
+} pg_points;
+
+/* What the servers' indexes find. */
+typedef struct pg_recalls {
+    float wanted; /* by searches that don't say */
+    int64_t rows; /* when it was measured; 0: it was not */
+    char index[2][PG_INDEX];
+    pg_points points[2][2]; /* by side, by the side that asks */
+} pg_recalls;
 
 /* One server. */
 typedef struct pg_shard {
@@ -21,7 +45,8 @@ typedef struct pg_shard {
     bool half[2];                       /* by side: the column is a halfvec, not a vector */
     bool has_uri, has_meta, has_origin; /* columns; origin: base, place and content */
     bool is_ours;                       /* tables that reco made: it may write there */
-    char index[2][16];                  /* by side: operator of an HNSW or IVFFlat index, "" without one */
+    bool keeps_recall;                  /* reco_bank has a column for it */
+    char index[2][PG_INDEX];            /* by side: an HNSW or IVFFlat index, "" without one */
     int pgvector;                       /* its version: 6 is 0.6 */
     reco_bank_info info;                /* of this server's rows */
 } pg_shard;
@@ -42,7 +67,7 @@ typedef struct pg_bank {
     pg_set set;
     char *urls; /* a secret */
     reco_bank_open_opts opts;
-    char recall[160]; /* of its indexes, as it was measured; "": it was not */
+    pg_recalls recalls;
     int64_t changes;
 } pg_bank;
 static inline pg_bank *pg_of(const reco_bank *bank) { return (pg_bank *)(uintptr_t)bank; }
@@ -123,18 +148,33 @@ reco_status pg_get_pair(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, 
 reco_status pg_check_where(reco_ctx *ctx, const char *where);
 extern const char pg_side_names[2][6];
 
+/* ---- recall.c ---- */
+
+/* "ef_search" or "probes" */
+const char *pg_setting_name(const char *index);
+/* The least setting of the index that reaches the recall in force, and what was measured there; 0: only an exact search does. */
+int pg_plan(const reco_bank *bank, reco_side side, const reco_search_opts *opts, float *reached);
+/* As they stand in reco_bank.recall. */
+json_t *pg_pack_recalls(const pg_recalls *r);
+void pg_read_recalls(const json_t *all, pg_recalls *r);
+/* Forget those of indexes that are gone, and tell info of the others. */
+void pg_settle_recalls(reco_ctx *ctx, const pg_set *set, pg_recalls *r, reco_bank_info *info);
+float pg_expected(const reco_bank *bank, reco_side side, const reco_search_opts *opts);
+size_t pg_table(const reco_bank *bank, reco_side side, reco_asked asked, reco_recall_point *points,
+                size_t max);
+
 /* ---- the operations ---- */
 
-/* look.c; *recall [160]. */
-reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes, char *recall);
+/* look.c; recalls may be NULL. */
+reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes,
+                    pg_recalls *recalls);
 reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
                         size_t nq, const reco_search_opts *opts, const reco_hits *hits,
                         float *const vectors[2]);
-/* The same, by the servers' indexes or exactly. */
+/* The same by the servers' indexes at this setting; 0: exactly. what: for the progress hook. */
 reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
                     const reco_search_opts *opts, const reco_hits *hits, float *const vectors[2],
-                    bool by_index);
-reco_status pg_measure(reco_ctx *ctx, const reco_bank *bank, size_t n, float recall[2][2]);
+                    int setting, const char *what);
 reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range, const reco_hits *hits);
 reco_status pg_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids, size_t n,
                       float *out);

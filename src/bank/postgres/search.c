@@ -19,7 +19,8 @@ typedef struct search {
     reco_hits hits;        /* counts are there */
     float *const *vectors; /* [2] by side, of the hits, or NULL */
     size_t d, nq;
-    bool approximate;
+    int setting; /* of the index; 0: exact */
+    const char *what;
     double slack; /* that a server's score of a row and ours may differ by */
     /* The queries of this round. */
     size_t *round; /* [nround] */
@@ -142,15 +143,15 @@ static char *write_sql(reco_ctx *ctx, const search *s, const pg_shard *shard)
     char ids[48] = "", excluded[48] = "";
     if (o->nexclude) snprintf(excluded, sizeof excluded, " AND id <> ALL($3::int8[])");
     if (o->filter && !where) snprintf(ids, sizeof ids, " AND id = ANY($%d::int8[])", next);
-    bool index = s->approximate && *shard->index[s->side];
+    const char *index = s->setting ? shard->index[s->side] : "";
     return reco_format(
         ctx, "SELECT id, %s%s FROM reco_pair WHERE true%s%s%s%s%s ORDER BY %s%s %s $1::%s%s LIMIT $2::int8",
         side,
         !s->vectors[!s->side]   ? ""
         : s->side == RECO_IMAGE ? ", text"
                                 : ", image",
-        excluded, ids, where ? " AND (" : "", where ? where : "", where ? "\n)" : "", index ? "" : "(",
-        side, index ? shard->index[s->side] : "<#>", type, index ? "" : ") + 0");
+        excluded, ids, where ? " AND (" : "", where ? where : "", where ? "\n)" : "", *index ? "" : "(",
+        side, strstr(index, "_cosine_ops") ? "<=>" : "<#>", type, *index ? "" : ") + 0");
 }
 
 static reco_status make_room(reco_ctx *ctx, search *s)
@@ -174,11 +175,11 @@ static reco_status make_room(reco_ctx *ctx, search *s)
 
 static reco_status run_rounds(reco_ctx *ctx, search *s)
 {
-    char setting[96];
+    char setting[400];
     const pg_work work = {.send = ask,
                           .take = take,
                           .arg = s,
-                          .what = "searching",
+                          .what = s->what,
                           .wrong = s->opts->filter && s->opts->filter->where ? RECO_E_ARG : RECO_OK};
     s->nround = s->nq;
     for (size_t q = 0; q < s->nq; q++) s->round[q] = q;
@@ -186,13 +187,21 @@ static reco_status run_rounds(reco_ctx *ctx, search *s)
         pg_work now = work;
         now.calls = s->nround;
         for (size_t i = 0; i < s->nround; i++) s->hits.counts[s->round[i]] = 0;
-        if (s->approximate) { /* an HNSW index gives as many rows as it looks at, and looks at 1,000 at most */
-            snprintf(setting, sizeof setting, "SELECT set_config('hnsw.ef_search', '%d', true)",
-                     (int)reco_min(1000, reco_max(100, (size_t)s->limit)));
+        if (s->setting) { /* the index as it was measured, whatever the planner or the server would rather do */
+            const pg_shard *shard = s->bank->set.shards;
+            while (!*shard->index[s->side]) shard++; /* one that failed has none */
+            const char *index = shard->index[s->side];
+            snprintf(
+                setting, sizeof setting,
+                "SELECT set_config('%.*s.%s', '%d', true), set_config('enable_sort', 'off', true), CASE "
+                "WHEN current_setting('%.*s.iterative_scan', true) IS NOT NULL THEN "
+                "set_config('%.*s.iterative_scan', 'off', true) END",
+                (int)strcspn(index, " "), index, pg_setting_name(index), s->setting,
+                (int)strcspn(index, " "), index, (int)strcspn(index, " "), index);
             now.setting = setting;
         }
         RECO_TRY(pg_read(ctx, &s->bank->bank, &now));
-        if (s->approximate) break;
+        if (s->setting) break;
         s->nround = unsettled(s);
         if (s->nround && s->limit > MOST_ROWS)
             return reco_fail(
@@ -205,7 +214,7 @@ static reco_status run_rounds(reco_ctx *ctx, search *s)
 
 reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
                     const reco_search_opts *opts, const reco_hits *hits, float *const vectors[2],
-                    bool by_index)
+                    int setting, const char *what)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     search s = {.bank = pg_of(bank),
@@ -216,7 +225,8 @@ reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const 
                 .vectors = vectors,
                 .d = bank->info.d,
                 .nq = nq,
-                .approximate = by_index};
+                .setting = setting,
+                .what = what};
     reco_status status = make_room(ctx, &s);
     if (status != RECO_OK) goto out;
     for (size_t i = 0; i < s.bank->set.n; i++)
@@ -241,6 +251,7 @@ reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, co
                         size_t nq, const reco_search_opts *opts, const reco_hits *hits,
                         float *const vectors[2])
 {
-    return pg_find(ctx, bank, side, queries, nq, opts, hits, vectors,
-                   pg_of(bank)->opts.approximate && opts->recall < 1);
+    float reached;
+    return pg_find(ctx, bank, side, queries, nq, opts, hits, vectors, pg_plan(bank, side, opts, &reached),
+                   "searching");
 }

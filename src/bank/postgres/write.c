@@ -185,17 +185,16 @@ static reco_status open_writer(reco_ctx *ctx, pg_writer *p, const char *urls, co
 {
     reco_bank_info info;
     int64_t changes;
-    char recall[160];
     RECO_TRY(pg_set_begin(ctx, &p->set, urls));
     p->added = reco_alloc(ctx, p->set.n, sizeof *p->added, "servers");
     bool *got = reco_scratch(ctx, p->set.n, sizeof *got, "servers");
     if (!p->added || !got) return RECO_E_NOMEM;
     RECO_TRY(pg_connect(ctx, &p->set));
     RECO_TRY(lock(ctx, p, got));
-    reco_status status = pg_look(ctx, &p->set, &info, &changes, recall);
+    reco_status status = pg_look(ctx, &p->set, &info, &changes, NULL);
     if (spec && (status == RECO_E_NOTFOUND || status == RECO_E_UNSUPPORTED)) {
         RECO_TRY(pg_create(ctx, &p->set, spec, job));
-        status = pg_look(ctx, &p->set, &info, &changes, recall);
+        status = pg_look(ctx, &p->set, &info, &changes, NULL);
     }
     RECO_TRY(status);
     for (size_t i = 0; i < p->set.n; i++)

@@ -56,17 +56,15 @@ reco_plan reco_plan_search(const reco_bank *bank, reco_side side, const reco_sea
     return plan.margin < INFINITY && rows <= MOST_ROWS ? plan : exact;
 }
 
-float reco_bank_expected_recall(const reco_bank *bank, reco_side side, const reco_search_opts *opts)
+float reco_folder_expected(const reco_bank *bank, reco_side side, const reco_search_opts *opts)
 {
-    reco_search_opts settled = opts ? *opts : (reco_search_opts){0};
-    if (!settled.k) settled.k = RECO_DEFAULT_K;
-    return side == RECO_IMAGE || side == RECO_TEXT ? reco_plan_search(bank, side, &settled).recall : 1;
+    return reco_plan_search(bank, side, opts).recall;
 }
 
-size_t reco_bank_recall_table(const reco_bank *bank, reco_side side, reco_asked asked,
-                              reco_recall_point *points, size_t max)
+size_t reco_folder_table(const reco_bank *bank, reco_side side, reco_asked asked, reco_recall_point *points,
+                         size_t max)
 {
-    if (!bank->lists || (side != RECO_IMAGE && side != RECO_TEXT)) return 0;
+    if (!bank->lists) return 0;
     const reco_lists_point *p = bank->lists->side[side].points;
     if (asked != RECO_ASKED_EITHER && asked != (reco_asked)(side + 1))
         p += RECO_LISTS_DEPTHS * RECO_LISTS_POINTS;

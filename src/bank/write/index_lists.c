@@ -1,3 +1,4 @@
+#include "bank/postgres/postgres.h"
 #include "bank/write/cells.h"
 #include "kernels/kernels.h"
 
@@ -151,6 +152,10 @@ reco_status reco_bank_index_lists(reco_ctx *ctx, const char *path, const reco_li
     if (o.recall == 0) o.recall = DEFAULT_RECALL;
     if (!(o.recall >= reco_lists_recalls[0] && o.recall <= 1))
         return reco_fail(ctx, RECO_E_ARG, "lists: recall = %g, want 0.5..1", (double)o.recall);
+    if (reco_bank_is_server(path)) {
+        RECO_GO(reco_pg_index(ctx, path, &o, &r));
+        goto done;
+    }
     RECO_GO(reco_bank_writer_open(ctx, &w, path, NULL, "", &next, &done));
     if (o.kind == RECO_LISTS_NONE) {
         bool removed;
