@@ -1,4 +1,5 @@
 """Banks: embedded image-text pairs in a folder that grows and shrinks."""
+# Long because one class has nearly all methods, and their docstrings are its manual.
 
 from __future__ import annotations
 
