@@ -26,20 +26,18 @@ typedef struct reco_bank_info {
     int64_t deleted; /* rows marked as deleted and not yet compacted */
     int64_t next_id; /* all ids given so far are below it */
     size_t segments;
-    int64_t scan_rows;       /* rows that have int8 codes (reco_bank_index), deleted ones too */
-    int64_t list_rows;       /* live rows in the lists (reco_bank_index_lists); 0: no lists */
-    size_t list_cells[2];    /* cells per side, by reco_side */
-    float list_recall;       /* default recall of searches through the lists, or the servers' indexes */
-    uint64_t vector_bytes;   /* size of the vector files */
-    uint64_t database_bytes; /* size of bank.sqlite and its log */
-    int complete;            /* 0: a build was interrupted; it resumes when run again */
-    float logit_scale;       /* exp(logit_scale) of the encoder; 0 if unknown */
-    char encoder[256];       /* name of the encoder; "" if unknown */
-    char fingerprint[33];    /* hash of the encoder's tensors; "" if unknown */
-    size_t shards;           /* number of PostgreSQL servers; 0: the bank is a folder */
-    /* On servers, by side: the setting by which an index reaches a recall, "ef_search" or "probes"; "" without
-     * an index whose recall was measured. */
-    char index_setting[2][12];
+    int64_t scan_rows;         /* rows that have int8 codes (reco_bank_index), deleted ones too */
+    int64_t list_rows;         /* live rows in the lists (reco_bank_index_lists); 0: no lists */
+    size_t list_cells[2];      /* cells per side, by reco_side */
+    float list_recall;         /* default recall of searches through the lists, or the servers' indexes */
+    uint64_t vector_bytes;     /* size of the vector files */
+    uint64_t database_bytes;   /* size of bank.sqlite and its log */
+    int complete;              /* 0: a build was interrupted; it resumes when run again */
+    float logit_scale;         /* exp(logit_scale) of the encoder; 0 if unknown */
+    char encoder[256];         /* name of the encoder; "" if unknown */
+    char fingerprint[33];      /* hash of the encoder's tensors; "" if unknown */
+    size_t shards;             /* number of PostgreSQL servers; 0: the bank is a folder */
+    char index_setting[2][12]; /* on servers: "ef_search" or "probes" by side; "": no recall measured */
 } reco_bank_info;
 
 /* One row without its vectors. Strings are NUL-terminated UTF-8; all except the caption may be NULL (absent or unknown). */
@@ -72,8 +70,8 @@ RECO_API reco_status reco_bank_open(reco_ctx *ctx, reco_bank **out, const char *
  * support return RECO_E_UNSUPPORTED. docs/postgres.md describes the tables. */
 typedef struct reco_bank_open_opts {
     int partial; /* 1: results omit shards that fail, with a warning; 0: such a failure is an error */
-    /* The recall of searches whose options give none (reco_search_opts); it also holds for refreshed
-     * snapshots. 0: the default recall of the lists, or of the servers' indexes; 1: exact. */
+    /* The recall of searches whose options give none, also in refreshed snapshots. 0: the default recall
+     * of the lists, or of the servers' indexes; 1: exact. */
     double recall;
     uint64_t reserved[RECO_RESERVED - 1];
 } reco_bank_open_opts;
@@ -319,16 +317,14 @@ typedef struct reco_lists_result {
 
 /* Create lists (an inverted file): k-means clusters the rows of each side into cells, and a search visits
  * only the cells nearest to the query, whose rows it ranks exactly. The number of cells that a recall
- * requires is measured by exact searches for some rows of the bank. Rows added later are visited by every
+ * requires is measured by exact searches for some rows of the bank. Rows added later are visited by each
  * search until the lists are created again. The file is derived data: it may be removed, and its bytes
  * don't depend on the number of threads. Takes 24 bytes of memory per row beside the mapped files, and as
  * much disk space as the scan files. opts and result may be NULL. Errors as reco_bank_index; RECO_E_CANCELLED.
- *
- * On servers, nothing is created but the measurement: of the HNSW or IVFFlat index that each server has on a
- * side, the recall at several settings (ef_search, probes), with 50 to 200 rows as queries, each searched
- * twice exactly among either side. It is stored in the tables (docs/postgres.md); from then on searches set
- * what their recall requires. RECO_LISTS_NONE forgets it. RECO_E_NOTFOUND if there is no index;
- * RECO_E_UNSUPPORTED for `cells`, or if there is nowhere to store it. */
+ * On servers, only the recall of their HNSW or IVFFlat indexes is measured, at several settings (ef_search,
+ * probes), with 50 to 200 rows as queries, and stored (docs/postgres.md); searches then set what their recall
+ * requires. RECO_LISTS_NONE forgets it. RECO_E_NOTFOUND: there is no index; RECO_E_UNSUPPORTED: `cells` was
+ * given, or there is nowhere to store it. */
 RECO_API reco_status reco_bank_index_lists(reco_ctx *ctx, const char *path, const reco_lists_opts *opts,
                                            reco_lists_result *result);
 

@@ -103,4 +103,10 @@ reco_status reco_folder_select(reco_ctx *ctx, const reco_bank *bank, const reco_
 /* Ids of live or deleted rows, those >= from, at most max; how many. */
 size_t reco_folder_list(const reco_bank *bank, bool deleted, int64_t from, size_t max, int64_t *ids);
 
+/* ---- postgres/measure.c ---- */
+
+/* reco_bank_index_lists: the recall of the servers' indexes. */
+reco_status reco_pg_index(reco_ctx *ctx, const char *urls, const reco_lists_opts *opts,
+                          reco_lists_result *result);
+
 #endif

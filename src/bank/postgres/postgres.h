@@ -14,12 +14,6 @@ const char *reco_pg_url_end(const char *url);
 
 reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const reco_bank_open_opts *opts);
 
-/* ---- measure.c ---- */
-
-/* reco_bank_index_lists: the recall of the servers' indexes. */
-reco_status reco_pg_index(reco_ctx *ctx, const char *urls, const reco_lists_opts *opts,
-                          reco_lists_result *result);
-
 /* ---- write.c, delete.c: the public functions of these names ---- */
 
 reco_status reco_pg_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *urls,

@@ -1,4 +1,3 @@
-#include "bank/postgres/postgres.h"
 #include "bank/write/cells.h"
 #include "kernels/kernels.h"
 
