@@ -274,6 +274,20 @@ class Bank(OnServers):
                 self.fails(*command, says=["was built from other pairs than", "two banks"])
         self.assertEqual([self.json("bank", "info", bank)["rows"] for bank in banks], [60, 20])
 
+    def test_a_server_that_lost_its_rows(self):
+        self.build(50)
+        bank = self.fresh(2)
+        again = ["bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--out", bank]
+        self.reco(*again)
+        rows = [self.server.sql("SELECT count(*) FROM reco_pair", f"s{i}") for i in range(2)]
+        self.server.sql("DROP TABLE reco_pair, reco_bank, reco_job", "s1")
+        for _ in range(2):
+            self.fails(*again, says=["s1: has no tables of a bank, but", "s0 has rows of one"])
+        self.assertEqual(self.server.sql("SELECT count(*) FROM reco_pair", "s0"), rows[0])
+        self.server.sql("DROP TABLE reco_pair, reco_bank, reco_job", "s0")
+        self.reco(*again)
+        self.assertEqual([self.server.sql("SELECT count(*) FROM reco_pair", f"s{i}") for i in range(2)], rows)
+
     def test_one_writer(self):
         self.build(50)
         bank = self.fresh(2)

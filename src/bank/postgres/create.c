@@ -50,11 +50,51 @@ static reco_status ask(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call
     return RECO_OK;
 }
 
+/* A name that is not there is no error within DO, which is planned when it runs. */
+static reco_status ask_next(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
+{
+    (void)ctx, (void)arg, (void)shard;
+    call->sql = i == 0
+                    ? "DO $do$BEGIN PERFORM set_config('reco.next', CASE WHEN to_regclass('reco_bank') IS "
+                      "NULL THEN '-1' ELSE '0' END, false); IF to_regclass('reco_bank') IS NOT NULL THEN "
+                      "PERFORM set_config('reco.next', (SELECT max(next_id)::text FROM reco_bank), false); "
+                      "END IF; END$do$"
+                    : "SELECT coalesce(nullif(current_setting('reco.next'), ''), '0')::int8";
+    return RECO_OK;
+}
+
+static reco_status take_next(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
+{
+    (void)ctx;
+    if (i == 1) ((int64_t *)arg)[shard] = pg_get_int(rows, 0, 0);
+    return RECO_OK;
+}
+
+/* Rows are committed only once every server has its tables. A server without tables beside one with rows has lost its own, and
+ * the writer would take the rows of the others for a commit that was cut off. */
+static reco_status check_none_lost(reco_ctx *ctx, pg_set *set)
+{
+    int64_t *next = reco_scratch(ctx, set->n, sizeof *next, "servers");
+    if (!next) return RECO_E_NOMEM;
+    const pg_work work = {.calls = 2, .send = ask_next, .take = take_next, .arg = next, .bare = true};
+    RECO_TRY(pg_run(ctx, set, &work));
+    for (size_t i = 0; i < set->n; i++)
+        for (size_t j = 0; j < set->n; j++)
+            if (next[i] < 0 && next[j] > 0)
+                return reco_fail(
+                    ctx, RECO_E_MISMATCH,
+                    "%s: has no tables of a bank, but %s has rows of one; restore the former, or "
+                    "build into databases without tables",
+                    set->shards[i].label, set->shards[j].label);
+    return RECO_OK;
+}
+
 reco_status pg_create(reco_ctx *ctx, pg_set *set, const reco_bank_spec *spec, const char *job)
 {
     creation c = {.spec = spec, .job = job};
     if (spec->d > 16000)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "bank: d = %zu, want at most 16000 on a server", spec->d);
+    RECO_TRY(check_none_lost(ctx, set));
     snprintf(c.scale, sizeof c.scale, "%.9g", (double)spec->logit_scale);
     c.table = reco_format(ctx, statements[TABLE], spec->d, spec->d, spec->d, INLINE_BYTES);
     if (!c.table) return RECO_E_NOMEM;
