@@ -1,4 +1,6 @@
-"""A bank on PostgreSQL servers answers as a folder does."""
+"""A bank on PostgreSQL servers answers as a folder does.
+
+Long because all of it shares one server, whose start takes seconds."""
 import json
 import os
 import pathlib
