@@ -162,7 +162,7 @@ class Wrong(Case):
         for text, *says in (([*modules, {"path": "1_Dense", "type": "sentence_transformers.models.Dense"}], "Dense"),
                             ([{"path": "", "type": "sentence_transformers.models.Transformer"}], "Transformer"),
                             ([{"path": "../../etc", "type": "x.CLIPModel"}], "../../etc"), ([{"path": "/etc", "type": "x.CLIPModel"}], "/etc"),
-                            ([{"path": "0_Nothing", "type": "x.CLIPModel"}], "0_Nothing"), ([], "no module"), ({}, "list"), ([1], "no type")):
+                            ([{"path": "0_Nothing", "type": "x.CLIPModel"}], "0_Nothing"), ([], "no module"), ({}, "list"), ([1], "without a type")):
             (self.dir / "st/modules.json").write_text(json.dumps(text))
             self.named("st", *says)
 
