@@ -117,9 +117,9 @@ class Bank(OnServers):
             self.assertEqual([p["probes"] for p in points], [1, 2, 3, 4, 6, 9, 13, 16][:len(points)])
             self.assertLess(points[0]["recall"], 0.9)
             self.assertGreater(points[-1]["recall"], 0.999)
-        self.assertIn("image asks images    recall  probes\n", self.reco("bank", "info", bank).stdout)
+        self.assertIn("image searches images    recall  probes\n", self.reco("bank", "info", bank).stdout)
         said = self.reco("search", "--bank", bank, "--near", "7", "--recall", "0.9").stderr
-        self.assertRegex(said, r"searching the servers' index at recall 0\.9\d*, images with probes \d+ \(--exact looks at all rows\)")
+        self.assertRegex(said, r"searching the servers' index at recall 0\.9\d*, images with probes \d+ \(--exact searches all rows\)")
         ids = self.found(bank, "got")[0][2]
         same = sum(len(set(ids[i:i + 10]) & set(want[0][2][i:i + 10])) for i in range(0, 600, 10)) / 600
         self.assertGreater(same, 0.75)
@@ -147,7 +147,7 @@ class Bank(OnServers):
         self.assertIn("forgotten", self.reco("bank", "index", bank, "--lists", "none").stdout)
         self.assertIsNone(self.json("bank", "info", bank)["recall"])
         self.fails("bank", "index", bank, "--lists", "7", says=["cells = 7", "CREATE INDEX"])
-        self.fails("bank", "index", bank, "--scan", "int8", says=["its indexes are the server's"])
+        self.fails("bank", "index", bank, "--scan", "int8", says=["a server makes its own indexes"])
 
     def test_rows_of_every_kind(self):
         """Cones, equal and nearly equal rows, filters, exclusions, pages and threads, through the library."""
