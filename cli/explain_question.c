@@ -49,8 +49,9 @@ static json_t *retrieved(cli *c, const zero_shot *z, reco_side own, const float 
     json_t *list = NULL;
     if (weights && ids && scores &&
         reco_refine(c->ctx, &z->memory, &(reco_question){.side = own, .x = x, .n = 1},
-                    &(reco_refined){.reach = reach, .hits = {ids, scores, &n}, .weights = weights}) ==
-            RECO_OK) {
+                    &(reco_refined){.reach = reach,
+                                    .hits = {.ids = ids, .scores = scores, .counts = &n},
+                                    .weights = weights}) == RECO_OK) {
         fused = n < z->s.k ? n : z->s.k;
         voting = n < z->s.voters ? n : z->s.voters;
         list = explain_retrieved(c, z, own == RECO_IMAGE ? "image" : "text", NULL,

@@ -226,7 +226,8 @@ static json_t *rows_of_class(cli *c, zero_shot *z, size_t class)
     float scores[RECO_BANK_MAX_K];
     size_t n;
     if (reco_classifier_neighbours(c->ctx, z->classifier, class,
-                                   &(reco_refined){.hits = {ids, scores, &n}}) != RECO_OK)
+                                   &(reco_refined){.hits = {.ids = ids, .scores = scores, .counts = &n}}) !=
+        RECO_OK)
         return NULL;
     z->of_class[class] = rows(c, z, ids, scores, n);
     return json_incref(z->of_class[class]);

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
     memory.fusion = fusion;
     memory.k = K;
     reco_question question = {.side = RECO_IMAGE, .x = embedding, .n = 1};
-    reco_refined out = {.rows = refined, .hits = {ids, scores, &found}};
+    reco_refined out = {.rows = refined, .hits = {.ids = ids, .scores = scores, .counts = &found}};
     if (reco_refine(ctx, &memory, &question, &out) != RECO_OK) goto fail;
     for (size_t i = 0; i < d; i++) cosine += embedding[i] * refined[i];
     printf("%s: refined, cosine to the original %.4f\n", path, (double)cosine);

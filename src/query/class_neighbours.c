@@ -68,8 +68,9 @@ reco_status reco_classifier_neighbours(reco_ctx *ctx, const reco_classifier *c, 
                           candidate, c->c.n));
     RECO_GO(prompts_of(ctx, c, candidate, x));
     reco_question question = {.side = RECO_TEXT, .x = x, .n = m};
-    RECO_GO(reco_refine(ctx, &c->memory, &question,
-                        &(reco_refined){.hits = {ids, scores, counts}, .weights = w}));
+    RECO_GO(reco_refine(
+        ctx, &c->memory, &question,
+        &(reco_refined){.hits = {.ids = ids, .scores = scores, .counts = counts}, .weights = w}));
     for (size_t i = 0; i < m; i++) {
         own += w[i * (k + 1)] / (float)m;
         for (size_t j = 0; j < counts[i]; j++)

@@ -195,7 +195,7 @@ static void test_embedded(void **state)
             good(reco_classifier_votes(ctx, made[r], bank, ids, 8, classes));
             for (size_t i = 0; i < 8; i++) /* without templates names alone */
                 assert_int_equal(classes[i], m || i == 0 ? want[i] : RECO_NO_CLASS);
-            reco_refined out = {.hits = {near[r], scores[r], &count[r]}};
+            reco_refined out = {.hits = {.ids = near[r], .scores = scores[r], .counts = &count[r]}};
             good(reco_classifier_neighbours(ctx, made[r], 1, &out));
         }
         assert_true(count[0] == K && count[1] == K);
@@ -203,11 +203,14 @@ static void test_embedded(void **state)
         assert_true(scores[0][0] >= scores[0][1] && scores[0][1] >= scores[0][2]);
         if (m) assert_int_equal(near[0][0], 1); /* one of its prompts */
         good(reco_classifier_neighbours(
-            ctx, made[0], 1, &(reco_refined){.hits = {near[0], scores[0], &count[0]}, .weights = weights}));
+            ctx, made[0], 1,
+            &(reco_refined){.hits = {.ids = near[0], .scores = scores[0], .counts = &count[0]},
+                            .weights = weights}));
         assert_true(weights[0] > 0 && weights[1] >= weights[2] && weights[2] >= weights[3]);
         assert_int_equal(
-            reco_classifier_neighbours(ctx, made[0], CLASSES,
-                                       &(reco_refined){.hits = {near[0], scores[0], &count[0]}}),
+            reco_classifier_neighbours(
+                ctx, made[0], CLASSES,
+                &(reco_refined){.hits = {.ids = near[0], .scores = scores[0], .counts = &count[0]}}),
             RECO_E_ARG);
         reco_classifier_free(made[0]);
         reco_classifier_free(made[1]);
