@@ -193,7 +193,10 @@ static reco_status choose_readout(reco_session *s)
     size_t total;
     float *vector = reco_fusion_vector(s->fusion, &total),
           *learned = reco_scratch(s->job->ctx, total, sizeof *learned, "readout");
-    if (!learned) return RECO_E_NOMEM;
+    if (!learned) {
+        reco_scratch_release(s->job->ctx, mark);
+        return RECO_E_NOMEM;
+    }
     memcpy(learned, vector, total * sizeof *learned);
     reco_status status = reco_queries_create(s->job, &q);
     if (status == RECO_OK) status = ask(s, &q);

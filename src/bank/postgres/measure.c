@@ -249,9 +249,7 @@ static reco_status measure_all(reco_ctx *ctx, const pg_bank *b, pg_recalls *r)
     if (n == 0) RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: has no rows, whose recall could be measured"));
     for (reco_side side = 0; side < 2; side++) {
         const char *index = b->set.shards[0].index[side];
-        bool same = *index != 0;
-        for (size_t i = 1; i < b->set.n; i++) same &= strcmp(b->set.shards[i].index[side], index) == 0;
-        if (!same) continue;
+        if (!*index || !pg_is_index(&b->set, side, index)) continue;
         memcpy(r->index[side], index, sizeof r->index[side]);
         RECO_GO(measure_side(ctx, bank, side, rows, n, index, r->points[side]));
     }
@@ -282,7 +280,7 @@ static reco_status keep(reco_ctx *ctx, pg_bank *b, char *text)
 
 static reco_status check(reco_ctx *ctx, const pg_bank *b, const reco_lists_opts *o)
 {
-    bool any[2] = {true, true};
+    bool any = false;
     if (o->cells)
         return reco_fail(
             ctx, RECO_E_UNSUPPORTED,
@@ -297,10 +295,12 @@ static reco_status check(reco_ctx *ctx, const pg_bank *b, const reco_lists_opts 
                 "%s: reco_bank has no column to keep the recall in; run ALTER TABLE reco_bank ADD "
                 "recall jsonb there",
                 s->label);
-        for (int side = 0; side < 2; side++)
-            any[side] &= *s->index[side] && strcmp(s->index[side], b->set.shards[0].index[side]) == 0;
     }
-    if (o->kind == RECO_LISTS_NONE || any[0] || any[1]) return RECO_OK;
+    for (int side = 0; side < 2; side++) {
+        const char *index = b->set.shards[0].index[side];
+        any |= *index && pg_is_index(&b->set, side, index);
+    }
+    if (o->kind == RECO_LISTS_NONE || any) return RECO_OK;
     return reco_fail(
         ctx, RECO_E_NOTFOUND,
         "%s: reco_pair has no HNSW or IVFFlat index that is the same on every server; run CREATE "

@@ -125,7 +125,7 @@ void pg_read_recalls(const json_t *all, pg_recalls *r)
     if (!good) *r = (pg_recalls){0}; /* not ours, or damaged: searches are exact */
 }
 
-static bool is_index(const pg_set *set, int side, const char *index)
+bool pg_is_index(const pg_set *set, int side, const char *index)
 {
     for (size_t i = 0; i < set->n; i++)
         if (!set->shards[i].failed && strcmp(set->shards[i].index[side], index) != 0) return false;
@@ -137,7 +137,7 @@ void pg_settle_recalls(reco_ctx *ctx, const pg_set *set, pg_recalls *r, reco_ban
     for (int side = 0; side < 2; side++) {
         const char *name = pg_side_names[side];
         if (!*r->index[side]) continue;
-        if (!is_index(set, side, r->index[side])) {
+        if (!pg_is_index(set, side, r->index[side])) {
             reco_log(ctx, RECO_LOG_WARN,
                      "the recall of reco_pair.%s was measured with index %s, which is not on every server "
                      "now; searching all rows until reco bank index measures it again",
