@@ -1,6 +1,7 @@
 """PostgreSQL servers with pgvector for the tests: of Debian, or of PyPI's package that scripts/install puts into build-postgres-venv."""
 import atexit
 import glob
+import ipaddress
 import os
 import pathlib
 import queue
@@ -136,14 +137,16 @@ class Namespace:
     def __init__(self):
         Namespace.count += 1
         self.name = f"reco-{os.getpid()}-{Namespace.count}"
-        here, there, net = f"rv{os.getpid() % 100000}a{Namespace.count}", f"rv{os.getpid() % 100000}b{Namespace.count}", f"10.231.{Namespace.count}"
-        self.host, self.here, self.there = net + ".2", here, there
+        here, there = f"rv{os.getpid() % 100000}a{Namespace.count}", f"rv{os.getpid() % 100000}b{Namespace.count}"
+        # A network of four addresses that no other run has, even one that was killed and left its devices behind.
+        net = ipaddress.ip_address("10.128.0.0") + ((os.getpid() & 0x1ffff) << 6 | Namespace.count << 2)
+        self.host, self.here, self.there = str(net + 2), here, there
         self.ip("netns", "add", self.name)
         atexit.register(self.remove)
         self.ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
-        self.ip("addr", "add", net + ".1/24", "dev", here)
+        self.ip("addr", "add", f"{net + 1}/30", "dev", here)
         self.ip("link", "set", here, "up")
-        for args in (("addr", "add", self.host + "/24", "dev", there), ("link", "set", there, "up"), ("link", "set", "lo", "up")):
+        for args in (("addr", "add", self.host + "/30", "dev", there), ("link", "set", there, "up"), ("link", "set", "lo", "up")):
             self.ip("-n", self.name, *args)
 
     @staticmethod

@@ -296,7 +296,7 @@ static reco_status check(reco_ctx *ctx, const pg_bank *b, const reco_lists_opts 
                 "recall jsonb there",
                 s->label);
     }
-    for (int side = 0; side < 2; side++) {
+    for (reco_side side = 0; side < 2; side++) {
         const char *index = b->set.shards[0].index[side];
         any |= *index && pg_is_index(&b->set, side, index);
     }

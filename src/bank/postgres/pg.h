@@ -158,7 +158,7 @@ int pg_plan(const reco_bank *bank, reco_side side, const reco_search_opts *opts,
 json_t *pg_pack_recalls(const pg_recalls *r);
 void pg_read_recalls(const json_t *all, pg_recalls *r);
 /* Is this the index of the side on every server that answers? */
-bool pg_is_index(const pg_set *set, int side, const char *index);
+bool pg_is_index(const pg_set *set, reco_side side, const char *index);
 /* Forget those of indexes that are gone, and tell info of the others. */
 void pg_settle_recalls(reco_ctx *ctx, const pg_set *set, pg_recalls *r, reco_bank_info *info);
 float pg_expected(const reco_bank *bank, reco_side side, const reco_search_opts *opts);

@@ -76,7 +76,7 @@ size_t pg_table(const reco_bank *bank, reco_side side, reco_asked asked, reco_re
 json_t *pg_pack_recalls(const pg_recalls *r)
 {
     json_t *all = json_pack("{s:f, s:I}", "recall", (double)r->wanted, "rows", (json_int_t)r->rows);
-    for (int side = 0; side < 2; side++) {
+    for (reco_side side = 0; side < 2; side++) {
         json_t *of = *r->index[side] ? json_pack("{s:s}", "index", r->index[side]) : NULL;
         for (int asked = 0; of && asked < 2; asked++) {
             json_t *list = json_array();
@@ -125,7 +125,7 @@ void pg_read_recalls(const json_t *all, pg_recalls *r)
     if (!good) *r = (pg_recalls){0}; /* not ours, or damaged: searches are exact */
 }
 
-bool pg_is_index(const pg_set *set, int side, const char *index)
+bool pg_is_index(const pg_set *set, reco_side side, const char *index)
 {
     for (size_t i = 0; i < set->n; i++)
         if (!set->shards[i].failed && strcmp(set->shards[i].index[side], index) != 0) return false;
@@ -134,7 +134,7 @@ bool pg_is_index(const pg_set *set, int side, const char *index)
 
 void pg_settle_recalls(reco_ctx *ctx, const pg_set *set, pg_recalls *r, reco_bank_info *info)
 {
-    for (int side = 0; side < 2; side++) {
+    for (reco_side side = 0; side < 2; side++) {
         const char *name = pg_side_names[side];
         if (!*r->index[side]) continue;
         if (!pg_is_index(set, side, r->index[side])) {
