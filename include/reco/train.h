@@ -20,7 +20,7 @@ extern "C" {
 
 /* Must be raised whenever the same pairs and options would give another layer: neither `reco train` nor a
  * study reuses or resumes what was trained under another rule. */
-#define RECO_TRAIN_RULE 2
+#define RECO_TRAIN_RULE 3
 
 /* Pairs that are not the bank's own rows.
  *   image, text  [n][d] unit rows; not retained

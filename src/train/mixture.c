@@ -302,8 +302,15 @@ reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco
     RECO_GO(search(job, q, &clip, &refined, &best));
     *readout = (reco_readout){best.m, clip.share, refined.share, best.share, 0};
     RECO_GO(reco_queries_error(job, q, best.hit, clip.hit, &readout->error));
-    if (best.share - clip.share <= readout->error) {
-        const result *safe = sides == RECO_SIDES_NONE ? &clip : &refined;
+    const result *safe = sides == RECO_SIDES_NONE ? &clip : &refined;
+    bool clear = best.share - clip.share > readout->error;
+    if (!job->twins) {
+        /* Without a vote little can be won, and the best of a thousand points wins a query by luck. */
+        double error;
+        RECO_GO(reco_queries_error(job, q, best.hit, safe->hit, &error));
+        clear = clear && best.share - safe->share > 2 * error;
+    }
+    if (!clear) {
         readout->mixture = safe->m;
         readout->mixed = safe->share;
     }

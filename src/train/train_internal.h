@@ -275,8 +275,8 @@ typedef struct reco_readout {
     double error;                /* standard error of mixed - clip */
 } reco_readout;
 
-/* The mixture (mixture.c says how). Where its gain over CLIP is not above its error, the refined cosines alone; CLIP, where no
- * side is refined. */
+/* The mixture (mixture.c says how). Where its gain over CLIP is not above its error, or captions occur once and its gain over
+ * the refined cosines is not above two errors, the refined cosines alone; CLIP, where no side is refined. */
 reco_status reco_choose_mixture(const reco_job *job, const reco_queries *q, reco_sides sides,
                                 reco_readout *readout);
 /* Standard error of the mean of x - y over the queries [n], by captions: pictures of one caption fare alike. */
