@@ -189,9 +189,12 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
         return done;
     }
     if (q->kind == QUERY_ROW) {
-        reco_pair pair; /* gathering would find rows that are deleted too */
-        reco_status status = reco_bank_get(c->ctx, bank, q->id, &pair);
-        if (status == RECO_OK) reco_pair_free(&pair);
+        reco_pair pair; /* gathering from a folder would find rows that are deleted too */
+        reco_status status = RECO_OK;
+        if (!reco_bank_get_info(bank)->shards) {
+            status = reco_bank_get(c->ctx, bank, q->id, &pair);
+            if (status == RECO_OK) reco_pair_free(&pair);
+        }
         if (status == RECO_OK) status = reco_bank_gather(c->ctx, bank, side, &q->id, 1, out);
         if (status == RECO_OK) unit(out, d);
         return status;
@@ -205,13 +208,10 @@ reco_status cli_embed_query(cli *c, const reco_model *model, const reco_bank *ba
 }
 
 /* Rows that were found, as an array or as lines of text; those of a mixture show their cosines, too. */
-static reco_status print(cli *c, const reco_bank *bank, const reco_answer *list, bool mixed, json_t *hits)
+static void print(const cli *c, const reco_answer *list, bool mixed, json_t *hits)
 {
-    reco_pair pairs[RECO_BANK_MAX_K];
-    reco_status status = reco_bank_get_many(c->ctx, bank, list->ids, *list->counts, pairs);
-    if (status != RECO_OK) return status;
     for (size_t i = 0; i < *list->counts; i++) {
-        reco_pair pair = pairs[i];
+        reco_pair pair = list->pairs[i];
         if (c->json) {
             json_t *hit = answer_row(&pair);
             json_object_set_new(hit, "score", answer_score(list->scores[i]));
@@ -229,7 +229,6 @@ static reco_status print(cli *c, const reco_bank *bank, const reco_answer *list,
         }
         reco_pair_free(&pair);
     }
-    return RECO_OK;
 }
 
 /* Search for one query; its result goes to *out with --json. */
@@ -243,12 +242,17 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     if (status != RECO_OK) return status;
     int64_t ids[RECO_BANK_MAX_K];
     float scores[3][RECO_BANK_MAX_K];
+    reco_pair pairs[RECO_BANK_MAX_K];
     size_t n;
     reco_settings settings;
     reco_memory_settle(&a->memory, own, side, &settings);
     bool mixed = settings.mixture.scale[0] > 0;
-    reco_answer list = {
-        .ids = ids, .scores = scores[0], .counts = &n, .plain = scores[1], .refined = scores[2]};
+    reco_answer list = {.ids = ids,
+                        .scores = scores[0],
+                        .counts = &n,
+                        .plain = scores[1],
+                        .refined = scores[2],
+                        .pairs = pairs};
     if (!mixed) list.plain = list.refined = NULL;
     reco_question question = {
         .side = own, .x = x, .n = 1, .exclude = &q->id, .nexclude = q->kind == QUERY_ROW};
@@ -258,7 +262,7 @@ static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, cons
     if (status != RECO_OK) return status;
     json_t *hits = json_array();
     if (mixed && !c->json && n) puts("p       plain   refined");
-    status = print(c, bank, &list, mixed, hits);
+    print(c, &list, mixed, hits);
     *out = json_pack("{s:b, s:o, s:o}", "refined", (int)settings.sides >> own & 1, "mixture",
                      cli_mixture(&settings.mixture), "hits", hits);
     return status;

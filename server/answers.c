@@ -71,28 +71,34 @@ json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id)
     return row;
 }
 
-void serve_rows(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n, json_t **rows)
+reco_pair *serve_pairs(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n)
 {
-    reco_pair *pairs = calloc(n, sizeof *pairs);
-    bool all = pairs && reco_bank_get_many(ctx, bank->now, ids, n, pairs) == RECO_OK;
-    for (size_t i = 0; i < n; i++) {
-        rows[i] = all ? answer_row(&pairs[i])
-                      : serve_row(ctx, bank, ids[i]); /* one may be gone since it was found */
-        if (all) reco_pair_free(&pairs[i]);
-    }
+    reco_pair *pairs = calloc(n ? n : 1, sizeof *pairs);
+    if (!pairs || reco_bank_get_many(ctx, bank->now, ids, n, pairs) == RECO_OK) return pairs;
+    for (size_t i = 0; i < n; i++) /* one may be gone since it was found */
+        if (reco_bank_get(ctx, bank->now, ids[i], &pairs[i]) != RECO_OK)
+            pairs[i] = (reco_pair){.id = ids[i]};
+    return pairs;
+}
+
+void serve_free_pairs(reco_pair *pairs, size_t n)
+{
+    for (size_t i = 0; pairs && i < n; i++) reco_pair_free(&pairs[i]);
     free(pairs);
 }
 
-/* The file of a row's picture on this machine; NULL where it is none. To be freed. */
-char *serve_picture_path(reco_ctx *ctx, const serve_bank *bank, int64_t id)
+void serve_rows(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n, json_t **rows)
 {
-    reco_pair pair;
+    reco_pair *pairs = serve_pairs(ctx, bank, ids, n);
+    for (size_t i = 0; i < n; i++) rows[i] = pairs && pairs[i].caption ? answer_row(&pairs[i]) : NULL;
+    serve_free_pairs(pairs, n);
+}
+
+char *serve_picture_path(const reco_pair *pair)
+{
     char *path = NULL;
-    if (reco_bank_get(ctx, bank->now, id, &pair) != RECO_OK) return NULL;
-    if (pair.uri && !strstr(pair.uri, "://")) {
-        bool whole = *pair.uri == '/' || !pair.base;
-        if (asprintf(&path, "%s%s%s", whole ? "" : pair.base, whole ? "" : "/", pair.uri) < 0) path = NULL;
-    }
-    reco_pair_free(&pair);
+    if (!pair->uri || strstr(pair->uri, "://")) return NULL;
+    bool whole = *pair->uri == '/' || !pair->base;
+    if (asprintf(&path, "%s%s%s", whole ? "" : pair->base, whole ? "" : "/", pair->uri) < 0) path = NULL;
     return path;
 }

@@ -50,9 +50,9 @@ void serve_knn_parse(serve *s, serve_request *r)
     if (fine) serve_ask_engine(s, r);
 }
 
-static json_t *metadata(reco_ctx *ctx, const serve_bank *bank, int64_t id)
+static json_t *metadata(const reco_pair *pair)
 {
-    json_t *row = serve_row(ctx, bank, id), *out = json_object();
+    json_t *row = pair->caption ? answer_row(pair) : NULL, *out = json_object();
     const json_t *meta = json_object_get(row, "meta"), *uri = json_object_get(row, "uri");
     if (json_is_object(meta)) json_object_update(out, (json_t *)(uintptr_t)meta);
     const char *place = json_string_value(uri);
@@ -98,13 +98,13 @@ static size_t deduplicate(serve *s, const serve_request *r, serve_item *item, re
     return kept;
 }
 
-/* Where the pictures are that go into the elements of `list`, of which the first n are rows ids. */
-static void note_paths(serve_request *r, reco_ctx *ctx, json_t *list, const int64_t *ids, size_t n)
+/* Where the pictures are that go into the elements of `list`, of which the first n are these rows. */
+static void note_paths(serve_request *r, json_t *list, const reco_pair *pairs, size_t n)
 {
     r->value = list;
     r->paths = calloc(n ? n : 1, sizeof *r->paths);
     r->npaths = r->paths ? n : 0;
-    for (size_t i = 0; i < r->npaths; i++) r->paths[i] = serve_picture_path(ctx, r->bank, ids[i]);
+    for (size_t i = 0; i < r->npaths; i++) r->paths[i] = serve_picture_path(&pairs[i]);
 }
 
 void serve_knn_finish(serve *s, serve_request *r, reco_ctx *ctx)
@@ -119,13 +119,16 @@ void serve_knn_finish(serve *s, serve_request *r, reco_ctx *ctx)
     if (r->explain) item->n = deduplicate(s, r, item, ctx);
     json_t *list = json_array();
     size_t told = item->n < r->edge ? item->n : r->edge;
+    reco_pair *pairs = serve_pairs(ctx, r->bank, item->ids, told);
+    if (!pairs) told = 0;
     for (size_t i = 0; i < item->n; i++) {
-        json_t *hit = i < told ? metadata(ctx, r->bank, item->ids[i]) : json_object();
+        json_t *hit = i < told ? metadata(&pairs[i]) : json_object();
         json_object_set_new(hit, "id", json_integer(item->ids[i]));
         json_object_set_new(hit, "similarity", answer_score(item->scores[i]));
         json_array_append_new(list, hit);
     }
-    note_paths(r, ctx, list, item->ids, told);
+    note_paths(r, list, pairs, told);
+    serve_free_pairs(pairs, told);
 }
 
 /* The pictures of the elements, under "image"; of /metadata's within "metadata". */
@@ -176,19 +179,20 @@ void serve_metadata_finish(serve *s, serve_request *r, reco_ctx *ctx)
     const json_t *asked = json_object_get(r->json, "ids");
     size_t n = json_array_size(asked);
     int64_t *ids = malloc((n ? n : 1) * sizeof *ids);
-    json_t *list = json_array();
-    for (size_t i = 0; i < n && ids; i++) {
-        ids[i] = json_integer_value(json_array_get(asked, i));
-        json_array_append_new(list, json_pack("{s:I, s:o}", "id", (json_int_t)ids[i], "metadata",
-                                              metadata(ctx, r->bank, ids[i])));
-    }
-    if (ids) note_paths(r, ctx, list, ids, n);
-    if (!ids) json_decref(list);
-    if (!ids) serve_fail(r, 503, "out of memory");
+    for (size_t i = 0; i < n && ids; i++) ids[i] = json_integer_value(json_array_get(asked, i));
+    reco_pair *pairs = ids ? serve_pairs(ctx, r->bank, ids, n) : NULL;
+    json_t *list = pairs ? json_array() : NULL;
+    for (size_t i = 0; i < n && list; i++)
+        json_array_append_new(
+            list, json_pack("{s:I, s:o}", "id", (json_int_t)ids[i], "metadata", metadata(&pairs[i])));
+    if (list)
+        note_paths(r, list, pairs, n);
+    else
+        serve_fail(r, 503, "out of memory");
+    serve_free_pairs(pairs, n);
     free(ids);
 }
 
-/* What its page reads. */
 void serve_front_parse(serve *s, serve_request *r)
 {
     serve_reply(r, 200,

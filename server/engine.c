@@ -120,9 +120,12 @@ static void gather_rows(serve *s, batch *b, reco_ctx *ctx)
             serve_request *r = b->requests[i];
             serve_item *item = &r->items[j];
             if (item->kind != SERVE_ROW || r->cancelled || r->ask.only_rows) continue;
-            reco_pair pair; /* gathering would find deleted rows, too */
-            reco_status status = reco_bank_get(ctx, r->bank->now, item->row, &pair);
-            if (status == RECO_OK) reco_pair_free(&pair);
+            reco_pair pair; /* gathering from a folder would find deleted rows, too */
+            reco_status status = RECO_OK;
+            if (!reco_bank_get_info(r->bank->now)->shards) {
+                status = reco_bank_get(ctx, r->bank->now, item->row, &pair);
+                if (status == RECO_OK) reco_pair_free(&pair);
+            }
             item->vector = malloc(s->d * sizeof(float));
             if (status == RECO_OK && !item->vector) status = RECO_E_NOMEM;
             if (status == RECO_OK)
@@ -140,8 +143,8 @@ static void gather_rows(serve *s, batch *b, reco_ctx *ctx)
 static bool alike(const serve_request *a, const serve_item *x, const serve_request *b, const serve_item *y)
 {
     const serve_ask *p = &a->ask, *q = &b->ask;
-    return a->bank == b->bank && x->own == y->own && p->refine == q->refine && p->side == q->side &&
-           p->k == q->k && !(p->recall < q->recall) && !(p->recall > q->recall) &&
+    return a->bank == b->bank && x->own == y->own && p->refine == q->refine && p->pairs == q->pairs &&
+           p->side == q->side && p->k == q->k && !(p->recall < q->recall) && !(p->recall > q->recall) &&
            p->distinct == q->distinct && !(p->least < q->least) && !(p->least > q->least) &&
            (a->where == b->where || (a->where && b->where && strcmp(a->where, b->where) == 0));
 }
@@ -157,7 +160,6 @@ reco_memory serve_memory(const serve *s, const serve_request *r, bool refine)
 
 static void keep(serve_item *item, size_t k, const reco_answer *list, size_t at, size_t n, bool mixed)
 {
-    item->n = n;
     item->ids = malloc((n ? n : 1) * sizeof *item->ids);
     float **const to[] = {&item->scores, &item->plain, &item->refined};
     const float *const from[] = {list->scores, list->plain, list->refined};
@@ -169,7 +171,16 @@ static void keep(serve_item *item, size_t k, const reco_answer *list, size_t at,
         item->status = RECO_E_NOMEM;
         return;
     }
+    if (list->pairs && !(item->pairs = malloc((n ? n : 1) * sizeof *item->pairs))) {
+        item->status = RECO_E_NOMEM;
+        return;
+    }
+    item->n = n;
     memcpy(item->ids, list->ids + at * k, n * sizeof *item->ids);
+    for (size_t i = 0; list->pairs && i < n; i++) {
+        item->pairs[i] = list->pairs[at * k + i];
+        list->pairs[at * k + i] = (reco_pair){0};
+    }
 }
 
 /* Look up the items that b has collected, which are all like the first, of request r. */
@@ -183,7 +194,8 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
     int64_t *ids = malloc(n * (k + 1) * sizeof *ids), *exclude = ids ? ids + n * k : NULL;
     float *scores = malloc(3 * n * k * sizeof *scores);
     size_t *counts = malloc(n * sizeof *counts);
-    reco_status status = ids && scores && counts ? RECO_OK : RECO_E_NOMEM;
+    reco_pair *pairs = ask->pairs ? calloc(n * k, sizeof *pairs) : NULL;
+    reco_status status = ids && scores && counts && (pairs || !ask->pairs) ? RECO_OK : RECO_E_NOMEM;
     reco_question question = {
         .side = b->items[0]->own, .x = b->rows, .n = n, .exclude = exclude, .nexclude = 1};
     for (size_t i = 0; i < n && status == RECO_OK; i++) {
@@ -194,7 +206,7 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
     reco_settings settings;
     reco_memory_settle(&memory, question.side, ask->side, &settings);
     bool mixed = settings.mixture.scale[0] > 0;
-    reco_answer list = {.ids = ids, .scores = scores, .counts = counts};
+    reco_answer list = {.ids = ids, .scores = scores, .counts = counts, .pairs = pairs};
     if (mixed) list.plain = scores + n * k;
     if (mixed) list.refined = scores + 2 * n * k;
     if (status == RECO_OK) status = reco_ask(ctx, &memory, &question, &find, &list);
@@ -206,6 +218,7 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
         else
             blame(b->items[i], ctx, status);
     atomic_fetch_add(&s->metrics.searches, n);
+    serve_free_pairs(pairs, n * k);
     free(ids);
     free(scores);
     free(counts);

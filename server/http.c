@@ -49,6 +49,7 @@ static void release_item(serve_item *item)
     void *const all[] = {item->text, item->url,    item->bytes, item->vector, item->error,
                          item->ids,  item->scores, item->plain, item->refined};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    serve_free_pairs(item->pairs, item->n);
 }
 
 void serve_release(serve_request *r)

@@ -138,11 +138,13 @@ typedef struct serve_item {
     size_t n; /* what was found */
     int64_t *ids;
     float *scores, *plain, *refined; /* plain, refined: where there is a mixture */
+    reco_pair *pairs;                /* what the rows say, where that was asked for */
 } serve_item;
 
 /* How the items are to be looked up; requests of equal ones share a scan. */
 typedef struct serve_ask {
     bool search;    /* else they are embedded alone */
+    bool pairs;     /* with what the rows say */
     bool refine;    /* with the fusion layer */
     bool only_rows; /* 1: no search; rows are wanted by id */
     float recall;   /* as of reco_search_opts */
@@ -306,13 +308,16 @@ void serve_reply_found(serve *s, serve_request *r, const reco_bank *bank, int st
 void serve_fail_row(serve_request *r, int64_t id);
 /* {"id", "caption", "uri", "meta"} of a row; NULL: it is not there. */
 json_t *serve_row(reco_ctx *ctx, const serve_bank *bank, int64_t id);
-/* Many at once; NULL for those that are not there. */
+/* What many rows say; those that are not there have no caption. NULL: no memory. To be freed with serve_free_pairs. */
+reco_pair *serve_pairs(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n);
+void serve_free_pairs(reco_pair *pairs, size_t n);
+/* The same as serve_row; NULL for those that are not there. */
 void serve_rows(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, size_t n, json_t **rows);
 /* As text, numbers as they were written; NULL when memory ran out. To be freed. */
 char *serve_dump(const json_t *value);
 /* A vector as a list of numbers; as base64 of little-endian f32. */
 json_t *serve_vector(const float *x, size_t d);
 /* The file of a row's picture on this machine, to be freed; NULL where there is none. */
-char *serve_picture_path(reco_ctx *ctx, const serve_bank *bank, int64_t id);
+char *serve_picture_path(const reco_pair *pair);
 
 #endif

@@ -73,7 +73,7 @@ void serve_search_parse(serve *s, serve_request *r)
     int refine = -1;
     double least = -1;
     bool given;
-    r->ask = (serve_ask){.search = true, .k = K};
+    r->ask = (serve_ask){.search = true, .pairs = true, .k = K};
     if (!serve_put_own_json(
             r, QUERY " queries bank k in where min_similarity refine distinct explain recall exact") ||
         !serve_get_text(r, r->json, "bank", &bank) || !serve_put_bank(s, r, bank) ||
@@ -115,9 +115,10 @@ void serve_search_parse(serve *s, serve_request *r)
 json_t *serve_neighbours(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, const float *scores,
                          const float *weights, size_t n)
 {
-    json_t *list = json_array();
+    json_t *list = json_array(), *rows[RECO_BANK_MAX_K];
+    serve_rows(ctx, bank, ids, n, rows);
     for (size_t i = 0; i < n; i++) {
-        json_t *row = serve_row(ctx, bank, ids[i]);
+        json_t *row = rows[i];
         if (!row) continue;
         json_object_set_new(row, "score", answer_score(scores[i]));
         json_object_set_new(row, "weight", answer_score(weights[i + 1]));
@@ -150,10 +151,9 @@ static json_t *result(serve *s, const serve_request *r, const serve_item *item, 
     if (item->status != RECO_OK)
         return json_pack("{s:s, s:i}", "error", item->error ? item->error : "out of memory", "status",
                          serve_http_status(r, item->status));
-    json_t *hits = json_array(), *rows[RECO_BANK_MAX_K];
-    serve_rows(ctx, r->bank, item->ids, item->n, rows);
+    json_t *hits = json_array();
     for (size_t i = 0; i < item->n; i++) {
-        json_t *hit = rows[i];
+        json_t *hit = answer_row(&item->pairs[i]);
         if (!hit) continue;
         json_object_set_new(hit, "score", answer_score(item->scores[i]));
         if (item->plain) json_object_set_new(hit, "plain", answer_score(item->plain[i]));
@@ -330,7 +330,9 @@ void serve_picture_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     (void)s;
     r->paths = calloc(1, sizeof *r->paths);
-    if (r->paths) r->paths[0] = serve_picture_path(ctx, r->bank, r->id);
+    reco_pair *pair = serve_pairs(ctx, r->bank, &r->id, 1);
+    if (r->paths && pair) r->paths[0] = serve_picture_path(pair);
+    serve_free_pairs(pair, 1);
     r->npaths = r->paths != NULL;
     if (!r->paths || !r->paths[0])
         serve_fail(r, 404, "row %lld has no picture on this machine", (long long)r->id);

@@ -119,7 +119,10 @@ typedef struct reco_answer {
     float *scores; /* probabilities where there is a mixture, else cosines of the refined question */
     float *plain, *refined; /* cosines of the original and of the refined question; NULL: not wanted */
     size_t *counts;         /* [n]; may be NULL */
-    uint64_t reserved[RECO_RESERVED];
+    /* What the rows say, as reco_bank_get_many, each to be freed with reco_pair_free; on servers, they come
+     * in the same round trip. NULL: not wanted. Nothing to free after an error. */
+    reco_pair *pairs;
+    uint64_t reserved[RECO_RESERVED - 1];
 } reco_answer;
 
 /* Find the rows of the memory that answer a question, with their probabilities. Without a mixture, the

@@ -100,26 +100,60 @@ reco_status reco_bank_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side s
                                size_t nq, const reco_search_opts *opts, const reco_hits *hits,
                                float *const vectors[2])
 {
-    reco_search_opts settled = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT;
-    if (!settled.k) settled.k = RECO_DEFAULT_K;
-    if (settled.min_similarity <= -1) settled.min_similarity = -INFINITY; /* sums round */
-    RECO_TRY(reco_reserved_of(ctx, "search", settled.reserved, RECO_RESERVED - 1));
-    RECO_TRY(reco_reserved(ctx, "search", hits->reserved));
-    if (settled.k > RECO_BANK_MAX_K)
-        return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", settled.k, RECO_BANK_MAX_K);
-    if (!(settled.recall >= 0 && settled.recall <= 1))
-        return reco_fail(ctx, RECO_E_ARG, "bank: recall = %g, want 0..1", (double)settled.recall);
-    RECO_TRY(check_side(ctx, side));
-    if (settled.filter && settled.filter->bank != bank)
+    reco_lookup lookup = {.side = side,
+                          .queries = queries,
+                          .nq = nq,
+                          .opts = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT,
+                          .hits = *hits,
+                          .vectors = {vectors[0], vectors[1]}};
+    return reco_bank_look_up(ctx, bank, &lookup, 1);
+}
+
+static reco_status check_lookup(reco_ctx *ctx, const reco_bank *bank, reco_lookup *l)
+{
+    reco_search_opts *o = &l->opts;
+    if (!o->k) o->k = RECO_DEFAULT_K;
+    if (o->min_similarity <= -1) o->min_similarity = -INFINITY; /* sums round */
+    RECO_TRY(reco_reserved_of(ctx, "search", o->reserved, RECO_RESERVED - 1));
+    RECO_TRY(reco_reserved(ctx, "search", l->hits.reserved));
+    if (o->k > RECO_BANK_MAX_K)
+        return reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", o->k, RECO_BANK_MAX_K);
+    if (!(o->recall >= 0 && o->recall <= 1))
+        return reco_fail(ctx, RECO_E_ARG, "bank: recall = %g, want 0..1", (double)o->recall);
+    RECO_TRY(check_side(ctx, l->side));
+    if (o->filter && o->filter->bank != bank)
         return reco_fail(ctx, RECO_E_ARG, "bank: the filter belongs to another open bank");
-    RECO_TRY(check_queries(ctx, queries, nq, bank->info.d));
-    if (bank->ops->retrieve)
-        return bank->ops->retrieve(ctx, bank, side, queries, nq, &settled, hits, vectors);
-    RECO_TRY(bank->ops->search(ctx, bank, side, queries, nq, &settled, hits));
+    return check_queries(ctx, l->queries, l->nq, bank->info.d);
+}
+
+static reco_status look_up_one(reco_ctx *ctx, const reco_bank *bank, const reco_lookup *l)
+{
+    size_t places = l->nq * l->opts.k;
+    RECO_TRY(bank->ops->search(ctx, bank, l->side, l->queries, l->nq, &l->opts, &l->hits));
     for (reco_side of = 0; of < 2; of++)
-        if (vectors[of]) RECO_TRY(bank->ops->gather(ctx, bank, of, hits->ids, nq * settled.k, vectors[of]));
+        if (l->vectors[of]) RECO_TRY(bank->ops->gather(ctx, bank, of, l->hits.ids, places, l->vectors[of]));
+    return l->pairs ? reco_bank_get_many(ctx, bank, l->hits.ids, places, l->pairs) : RECO_OK;
+}
+
+static void free_pairs(const reco_lookup *l)
+{
+    for (size_t i = 0; l->pairs && i < l->nq * l->opts.k; i++) reco_pair_free(&l->pairs[i]);
+}
+
+reco_status reco_bank_look_up(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookups, size_t n)
+{
+    for (size_t i = 0; i < n; i++) RECO_TRY(check_lookup(ctx, bank, &lookups[i]));
+    if (bank->ops->look_up) return bank->ops->look_up(ctx, bank, lookups, n);
+    for (size_t i = 0; i < n; i++) {
+        reco_status status = look_up_one(ctx, bank, &lookups[i]);
+        if (status == RECO_OK) continue;
+        while (i-- > 0) free_pairs(&lookups[i]);
+        return status;
+    }
     return RECO_OK;
 }
+
+int reco_bank_is_far(const reco_bank *bank) { return bank->ops->look_up != NULL; }
 
 reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
                              const reco_hits *hits)

@@ -1,9 +1,25 @@
-/* bank/bank.h: what pipeline/ needs of a writer besides reco/bank.h: to find out whether a record is already a row,
- * and to change that row. */
+/* bank/bank.h: what other modules need besides reco/bank.h. query/: several searches at once. pipeline/: to find out
+ * whether a record is already a row, and to change that row. */
 #ifndef RECO_SRC_BANK_H
 #define RECO_SRC_BANK_H
 
 #include "reco/bank.h"
+
+/* One search of several that don't wait for each other. */
+typedef struct reco_lookup {
+    reco_side side;
+    const float *queries; /* [nq][d] */
+    size_t nq;
+    reco_search_opts opts;
+    reco_hits hits;
+    float *vectors[2]; /* by reco_side: [nq][k][d] to fill, as of reco_bank_retrieve; NULL: not wanted */
+    reco_pair *pairs;  /* [nq][k] to fill, as of reco_bank_get_many; NULL: not wanted */
+} reco_lookup;
+/* Servers are asked for all of them, and all that belongs to the hits, in one round trip. Settles the options. After an error
+ * there are no pairs to free. */
+reco_status reco_bank_look_up(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookups, size_t n);
+/* Does each question to the bank take a round trip, so that it is worth asking for more at once? */
+int reco_bank_is_far(const reco_bank *bank);
 
 /* RECO_OK when append would take the pair; RECO_E_ARG says what is wrong with it: a caption, uri or meta that is too
  * long or not UTF-8, a meta that is no JSON object. */

@@ -3,6 +3,7 @@
 #ifndef RECO_SRC_BANK_INTERNAL_H
 #define RECO_SRC_BANK_INTERNAL_H
 
+#include "bank/bank.h"
 #include "bank/segment/lists.h"
 
 #define RECO_DEFAULT_K 10
@@ -27,10 +28,8 @@ typedef struct reco_bank_ops {
                                 const char *where);
     reco_status (*search)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
                           size_t nq, const reco_search_opts *opts, const reco_hits *hits);
-    /* The same with vectors, as reco_bank_retrieve; NULL: they are gathered. */
-    reco_status (*retrieve)(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                            size_t nq, const reco_search_opts *opts, const reco_hits *hits,
-                            float *const vectors[2]);
+    /* Several at once, as reco_bank_look_up; NULL: one by one, and what belongs to the hits after them. */
+    reco_status (*look_up)(reco_ctx *ctx, const reco_bank *bank, const reco_lookup *lookups, size_t n);
     reco_status (*within)(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
                           const reco_hits *hits);
     float (*expected)(const reco_bank *bank, reco_side side, const reco_search_opts *opts);

@@ -199,7 +199,7 @@ reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const r
     if (f.rows[1]) f.refined = f.rows[1];
     for (size_t i = 0; i < n; i++) f.voters[i] = reco_min(f.counts[i], c->s.voters);
     if (c->s.voters) RECO_GO(reco_classifier_votes(ctx, c, c->memory.bank, f.ids, n * f.reach, f.of));
-    if (f.near) RECO_GO(reco_vote_near(ctx, &c->memory, question->x, n, f.ids, f.reach, f.near));
+    if (f.near) RECO_GO(reco_vote_near(ctx, &c->memory, question->x, n, f.ids, f.reach, NULL, 0, f.near));
     *out = f;
     f = (reco_findings){0};
 out:

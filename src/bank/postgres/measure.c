@@ -91,13 +91,14 @@ static void set_copies_apart(direction *s, size_t q, const float *own, const flo
 /* Of n rows from q on the k best, with their vectors [n][k][d]. */
 static reco_status find_exactly(reco_ctx *ctx, direction *s, size_t q, size_t n, size_t k)
 {
-    const reco_search_opts opts = {
-        .k = k, .min_similarity = -INFINITY, .exclude = s->rows + q, .nexclude = 1};
-    float *vectors[2] = {NULL, NULL};
-    vectors[s->side] = s->vectors;
-    return pg_find(ctx, s->bank, s->side, s->x + q * s->d, n, &opts,
-                   &(reco_hits){.ids = s->best + q * K, .scores = s->scores, .counts = s->counts + q},
-                   vectors, 0, WHAT);
+    reco_lookup lookup = {
+        .side = s->side,
+        .queries = s->x + q * s->d,
+        .nq = n,
+        .opts = {.k = k, .min_similarity = -INFINITY, .exclude = s->rows + q, .nexclude = 1},
+        .hits = {.ids = s->best + q * K, .scores = s->scores, .counts = s->counts + q}};
+    lookup.vectors[s->side] = s->vectors;
+    return pg_find(ctx, s->bank, &lookup, 0, WHAT);
 }
 
 /* A row is a node of the graph that an HNSW index searches among its own side, and finds its neighbours more easily than a query from
@@ -185,14 +186,17 @@ static int next_setting(const char *index, int setting)
 
 static reco_status measure(reco_ctx *ctx, direction *s, const char *index, pg_points *points)
 {
-    const reco_search_opts opts = {.k = K, .min_similarity = -INFINITY, .exclude = s->rows, .nexclude = 1};
+    const reco_lookup lookup = {
+        .side = s->side,
+        .queries = s->x,
+        .nq = s->n,
+        .opts = {.k = K, .min_similarity = -INFINITY, .exclude = s->rows, .nexclude = 1},
+        .hits = {.ids = s->found, .scores = s->scores}};
     points->n = 0;
     for (int setting = next_setting(index, 0); setting && points->n < PG_POINTS;
          setting = next_setting(index, setting)) {
         pg_point *point = &points->at[points->n++];
-        RECO_TRY(pg_find(ctx, s->bank, s->side, s->x, s->n, &opts,
-                         &(reco_hits){.ids = s->found, .scores = s->scores}, (float *const[2]){NULL, NULL},
-                         setting, WHAT));
+        RECO_TRY(pg_find(ctx, s->bank, &lookup, setting, WHAT));
         point->setting = setting;
         for (size_t i = 0; i < 2; i++) point->recall[i] = recall_of(s, depths[i]);
         if (point->recall[0] >= ENOUGH && point->recall[1] >= ENOUGH) break;

@@ -106,11 +106,10 @@ typedef struct pg_work {
     /* Rows in binary form; NULL: nobody looks at them. */
     reco_status (*take)(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows);
     void *arg;
-    const char *what;    /* for the progress hook; NULL: none */
-    bool bare;           /* without a transaction of their own */
-    reco_status wrong;   /* what an error in SQL is: RECO_E_ARG for a user's; RECO_OK: RECO_E_IO */
-    int64_t timeout;     /* ms; 0: the set's */
-    const char *setting; /* one more statement before them, such as SET LOCAL; NULL: none */
+    const char *what;  /* for the progress hook; NULL: none */
+    bool bare;         /* without a transaction of their own */
+    reco_status wrong; /* what an error in SQL is: RECO_E_ARG for a user's; RECO_OK: RECO_E_IO */
+    int64_t timeout;   /* ms; 0: the set's */
 } pg_work;
 /* Each statement in a read-only transaction, unless bare. Shards answer in any order; of one shard the answers come in order. */
 reco_status pg_run(reco_ctx *ctx, pg_set *set, const pg_work *work);
@@ -137,10 +136,11 @@ void pg_put64(unsigned char *to, uint64_t value);
 
 /* ---- rows.c ---- */
 
-/* id, caption, uri, meta and where it came from, in this order, NULL for columns that are not there. */
+/* caption, uri, meta and where it came from, in this order, NULL for columns that are not there. */
 const char *pg_pair_columns(const pg_shard *s);
-/* A row of these; free with reco_pair_free. */
-reco_status pg_get_pair(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, int row, reco_pair *out);
+/* A row of these, from column `first` on, behind its id in column 0; free with reco_pair_free. */
+reco_status pg_get_pair(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, int row, int first,
+                        reco_pair *out);
 
 /* ---- where.c ---- */
 
@@ -170,13 +170,10 @@ size_t pg_table(const reco_bank *bank, reco_side side, reco_asked asked, reco_re
 /* look.c; recalls may be NULL. */
 reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *changes,
                     pg_recalls *recalls);
-reco_status pg_retrieve(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries,
-                        size_t nq, const reco_search_opts *opts, const reco_hits *hits,
-                        float *const vectors[2]);
-/* The same by the servers' indexes at this setting; 0: exactly. what: for the progress hook. */
-reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, reco_side side, const float *queries, size_t nq,
-                    const reco_search_opts *opts, const reco_hits *hits, float *const vectors[2],
-                    int setting, const char *what);
+reco_status pg_look_up(reco_ctx *ctx, const reco_bank *bank, const reco_lookup *lookups, size_t n);
+/* One search by the servers' indexes at this setting; 0: exactly. what: for the progress hook. */
+reco_status pg_find(reco_ctx *ctx, const reco_bank *bank, const reco_lookup *lookup, int setting,
+                    const char *what);
 reco_status pg_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range, const reco_hits *hits);
 reco_status pg_gather(reco_ctx *ctx, const reco_bank *bank, reco_side side, const int64_t *ids, size_t n,
                       float *out);

@@ -18,7 +18,7 @@ static int by_id(const void *a, const void *b)
 
 const char *pg_pair_columns(const pg_shard *s)
 {
-#define COLUMNS(uri, meta, origin) "id, caption, " uri ", " meta ", " origin
+#define COLUMNS(uri, meta, origin) "caption, " uri ", " meta ", " origin
 #define NO_ORIGIN "NULL::text, NULL::bytea, NULL::bytea"
     if (s->has_origin) return COLUMNS("uri", "meta::text", "base, place, content");
     return s->has_uri    ? s->has_meta ? COLUMNS("uri", "meta::text", NO_ORIGIN)
@@ -51,32 +51,33 @@ static reco_status ask(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call
         snprintf(f->sql, sizeof f->sql, "SELECT id, %s FROM reco_pair WHERE id = ANY($1::int8[])",
                  pg_side_names[f->side]);
     else
-        snprintf(f->sql, sizeof f->sql, "SELECT %s FROM reco_pair WHERE id = ANY($1::int8[])",
+        snprintf(f->sql, sizeof f->sql, "SELECT id, %s FROM reco_pair WHERE id = ANY($1::int8[])",
                  pg_pair_columns(s));
     call->sql = f->sql;
     pg_bytes(call, f->packed, pg_put_ids(f->packed, f->ids + i * PIECE, n));
     return RECO_OK;
 }
 
-reco_status pg_get_pair(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, int row, reco_pair *out)
+reco_status pg_get_pair(reco_ctx *ctx, const pg_shard *s, const PGresult *rows, int row, int first,
+                        reco_pair *out)
 {
     size_t total = 0;
     *out = (reco_pair){.id = pg_get_int(rows, row, 0)};
-    for (int i = 1; i < 7; i++) total += (size_t)PQgetlength(rows, row, i) + 1;
-    if (PQgetisnull(rows, row, 1))
+    for (int i = 0; i < 6; i++) total += (size_t)PQgetlength(rows, row, first + i) + 1;
+    if (PQgetisnull(rows, row, first))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: row %lld has no caption", s->label, (long long)out->id);
     char *block = reco_alloc(ctx, total, 1, "pair"); /* the caption's, which is freed */
     if (!block) return RECO_E_NOMEM;
     const char **texts[] = {&out->caption, &out->uri, &out->meta, &out->base};
     const unsigned char **hashes[] = {&out->place, &out->content};
-    for (int i = 1; i < 7; i++) {
-        size_t bytes = (size_t)PQgetlength(rows, row, i);
-        if (PQgetisnull(rows, row, i) || (i > 4 && bytes != RECO_BANK_HASH)) continue;
-        memcpy(block, PQgetvalue(rows, row, i), bytes);
-        if (i <= 4)
-            *texts[i - 1] = block;
+    for (int i = 0; i < 6; i++) {
+        size_t bytes = (size_t)PQgetlength(rows, row, first + i);
+        if (PQgetisnull(rows, row, first + i) || (i > 3 && bytes != RECO_BANK_HASH)) continue;
+        memcpy(block, PQgetvalue(rows, row, first + i), bytes);
+        if (i <= 3)
+            *texts[i] = block;
         else
-            *hashes[i - 5] = (unsigned char *)block;
+            *hashes[i - 4] = (unsigned char *)block;
         block += bytes + 1;
     }
     return RECO_OK;
@@ -111,7 +112,7 @@ static reco_status take(reco_ctx *ctx, void *arg, size_t shard, size_t i, const 
             else if (f->vectors)
                 memcpy(f->vectors + at * d, f->vectors + f->want[first].at * d, d * sizeof(float));
             else
-                RECO_TRY(pg_get_pair(ctx, s, rows, row, &f->pairs[at]));
+                RECO_TRY(pg_get_pair(ctx, s, rows, row, 1, &f->pairs[at]));
             f->met[w] = true;
         }
     }

@@ -9,7 +9,7 @@
 
 /* One server's part of the work. */
 typedef struct turn {
-    const char *before[4];        /* statements that come first */
+    const char *before[3];        /* statements that come first */
     size_t nbefore, calls, total; /* of the work; of all */
     size_t sent, got;
     bool ends;   /* a result was taken, and the NULL behind it was not */
@@ -56,7 +56,6 @@ static void plan(run *r, size_t i)
             t->before[t->nbefore++] = "ROLLBACK";
         t->before[t->nbefore++] = "BEGIN READ ONLY";
         t->before[t->nbefore++] = r->settings;
-        if (w->setting) t->before[t->nbefore++] = w->setting;
     }
     t->total = t->nbefore + t->calls + !w->bare;
 }

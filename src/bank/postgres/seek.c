@@ -234,8 +234,7 @@ static reco_status ask_row(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_
 {
     row *r = arg;
     (void)ctx, (void)i;
-    snprintf(r->sql, sizeof r->sql, "SELECT %s%s FROM reco_pair WHERE id = $1::int8",
-             r->vector ? "id, " : "",
+    snprintf(r->sql, sizeof r->sql, "SELECT id, %s FROM reco_pair WHERE id = $1::int8",
              r->vector ? pg_side_names[r->side] : pg_pair_columns(&r->p->set.shards[shard]));
     call->sql = r->sql;
     pg_int(call, &r->number, r->id);
@@ -250,7 +249,7 @@ static reco_status take_row(reco_ctx *ctx, void *arg, size_t shard, size_t i, co
     if (PQntuples(rows) == 0 || r->found) return RECO_OK;
     r->found = true;
     return r->vector ? pg_get_vector(ctx, s, rows, 0, 1, s->half[r->side], r->p->w.d, r->vector)
-                     : pg_get_pair(ctx, s, rows, 0, r->pair);
+                     : pg_get_pair(ctx, s, rows, 0, 1, r->pair);
 }
 
 static reco_status get_row(reco_ctx *ctx, row *r)

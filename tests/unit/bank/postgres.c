@@ -1,7 +1,7 @@
 /* A bank on servers against a folder of the same rows: run by tests/cli/test_postgres.py, which starts the servers.
  * bank-postgres FOLDER URLS D */
+#include "bank/bank.h"
 #include "base/base.h"
-#include "reco/bank.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -128,6 +128,64 @@ static void compare(reco_ctx *ctx, const reco_bank *folder, const reco_bank *ser
     }
 }
 
+static void same_pairs(reco_pair *want, reco_pair *got, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *texts[2][3] = {{want[i].caption, want[i].uri, want[i].meta},
+                                   {got[i].caption, got[i].uri, got[i].meta}};
+        if (want[i].id != got[i].id) exit(1);
+        for (int t = 0; t < 3; t++)
+            if (!texts[0][t] != !texts[1][t] || (texts[0][t] && strcmp(texts[0][t], texts[1][t]) != 0))
+                exit(1);
+        reco_pair_free(&want[i]);
+        reco_pair_free(&got[i]);
+    }
+}
+
+/* Two searches at once, of which one has vectors and what the rows say. */
+static void compare_together(reco_ctx *ctx, const reco_bank *folder, const reco_bank *server,
+                             const float *queries)
+{
+    static int64_t ids[2][2][NQ * K];
+    static float scores[2][2][NQ * K];
+    static reco_pair pairs[2][NQ * K];
+    float *vectors[2] = {calloc(NQ * K * d, sizeof(float)), calloc(NQ * K * d, sizeof(float))};
+    reco_bank_filter *filters[2];
+    for (int which = 0; which < 2; which++) {
+        const reco_bank *bank = which ? server : folder;
+        DO(reco_bank_filter_where(ctx, &filters[which], bank, "id % 40 = 1"));
+        reco_lookup both[2] = {
+            {.side = RECO_TEXT,
+             .queries = queries,
+             .nq = NQ,
+             .opts = {.k = K, .min_similarity = -1, .filter = filters[which]},
+             .hits = {.ids = ids[which][0], .scores = scores[which][0]},
+             .vectors = {vectors[which], NULL},
+             .pairs = pairs[which]},
+            {.side = RECO_IMAGE,
+             .queries = queries + d,
+             .nq = NQ - 1,
+             .opts = {.k = 3, .min_similarity = -1},
+             .hits = {.ids = ids[which][1], .scores = scores[which][1]}},
+        };
+        DO(reco_bank_look_up(ctx, bank, both, 2));
+        both[1].side = 7;
+        if (reco_bank_look_up(ctx, bank, both, 2) != RECO_E_ARG) exit(1);
+        if (reco_bank_is_far(bank) != which) exit(1);
+    }
+    for (int l = 0; l < 2; l++) {
+        SAME(ids[0][l], ids[1][l], sizeof ids[0][l]);
+        SAME(scores[0][l], scores[1][l], sizeof scores[0][l]);
+    }
+    SAME(vectors[0], vectors[1], NQ * K * d * sizeof(float));
+    if (ids[0][0][0] < 0 || ids[0][0][K - 1] != -1) exit(1); /* fewer rows than k pass */
+    same_pairs(pairs[0], pairs[1], NQ * K);
+    for (int which = 0; which < 2; which++) {
+        free(vectors[which]);
+        reco_bank_filter_free(filters[which]);
+    }
+}
+
 /* Rows near a query, page by page. */
 static size_t near(reco_ctx *ctx, const reco_bank *bank, const float *query, float least, size_t page,
                    int64_t *ids, float *scores)
@@ -176,14 +234,7 @@ static void compare_rows(reco_ctx *ctx, const reco_bank *folder, const reco_bank
     reco_pair a[8], b[8];
     DO(reco_bank_get_many(ctx, folder, wanted, 8, a));
     DO(reco_bank_get_many(ctx, server, wanted, 8, b));
-    for (int i = 0; i < 8; i++) {
-        if (a[i].id != b[i].id || !a[i].caption != !b[i].caption || !a[i].uri != !b[i].uri ||
-            !a[i].meta != !b[i].meta)
-            exit(1);
-        if (a[i].caption && strcmp(a[i].caption, b[i].caption) != 0) exit(1);
-        reco_pair_free(&a[i]);
-        reco_pair_free(&b[i]);
-    }
+    same_pairs(a, b, 8);
     if (reco_bank_gather(ctx, server, RECO_TEXT, (const int64_t[]){3, 333}, 2, scores[0]) !=
         RECO_E_NOTFOUND)
         exit(1);
@@ -233,6 +284,7 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < 3; i++) exclude[q * 3 + i] = i == 2 ? -1 : (int64_t)(q * 13 % N + i);
     }
     compare(ctx, folder, server, queries, exclude);
+    compare_together(ctx, folder, server, queries);
     compare_rows(ctx, folder, server, queries);
     pthread_t threads[3];
     shared = server;

@@ -280,6 +280,37 @@ static void test_distinct(void **state)
     reco_free(path);
 }
 
+/* What the rows say comes with them, however they were found. */
+static void test_pairs(void **state)
+{
+    (void)state;
+    enum { K = N + 2 };
+    int64_t ids[2 * K], exclude[2] = {3, -1};
+    float scores[2 * K];
+    reco_pair pairs[2 * K];
+    reco_answer answer = {.ids = ids, .scores = scores, .pairs = pairs};
+    reco_question question = {.x = image, .n = 2, .exclude = exclude, .nexclude = 1};
+    for (int how = 0; how < 4; how++) {
+        reco_memory memory = memory_of(NULL);
+        reco_find_opts opts = {
+            .in = how & 1 ? RECO_TEXT : RECO_IMAGE, .k = K, .min_similarity = -1, .distinct = how == 3};
+        if (how < 2) memory.fusion = NULL;
+        good(reco_ask(ctx, &memory, &question, &opts, &answer));
+        assert_true(ids[N - 2] >= 0 && ids[N] == -1 && ids[K + N - 1] >= 0);
+        for (size_t i = 0; i < 2 * K; i++) {
+            assert_int_equal(pairs[i].id, ids[i]);
+            assert_true((pairs[i].caption != NULL) == (ids[i] >= 0));
+            if (pairs[i].caption) assert_string_equal(pairs[i].caption, "a caption");
+            reco_pair_free(&pairs[i]);
+        }
+    }
+    const float zeros[2 * D] = {0};
+    question.x = zeros;
+    reco_find_opts opts = {.k = K, .min_similarity = -1};
+    assert_int_equal(reco_ask(ctx, &(reco_memory){.bank = bank}, &question, &opts, &answer), RECO_E_ARG);
+    assert_null(pairs[0].caption);
+}
+
 /* A side that is not refined comes back as it is, and so do its neighbours where they are asked for. */
 static void test_other_side(void **state)
 {
@@ -334,6 +365,6 @@ int main(void)
         cmocka_unit_test(test_which_mixture), cmocka_unit_test(test_settings),
         cmocka_unit_test(test_answers),       cmocka_unit_test(test_excluded),
         cmocka_unit_test(test_other_side),    cmocka_unit_test(test_distinct),
-        cmocka_unit_test(test_refused)};
+        cmocka_unit_test(test_pairs),         cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
