@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import logging
 import os
 import shutil
 import sys
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from . import errors, set_threads
 from .bank import Bank
@@ -73,7 +74,8 @@ def build(out: str, *, shards: int, model: Optional[str] = None, pairs: Optional
         raise errors.Exists(f"{out}: is already a bank")
     if not there:
         os.makedirs(folder, exist_ok=True)
-        task = ray.remote(max_retries=retries, retry_exceptions=[errors.Busy], num_cpus=threads)(_part)
+        how: Dict[str, Any] = {"max_retries": retries, "retry_exceptions": [errors.Busy], "num_cpus": threads}
+        task = ray.remote(**how)(_part)
         waiting = [task.remote(os.getcwd(), i, shards, {"part": name, "from": given}, model, precision, threads,
                                {"several_captions": several_captions, **options}) for i, name in enumerate(names, 1)]
         while waiting:
@@ -109,7 +111,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if args.shards < 1:
         print(f"reco.ray: shards = {args.shards}, want at least 1", file=sys.stderr)
         return 1
-    ray.init(address=args.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=args.address, log_to_driver=False, logging_level=logging.ERROR)
     options = {k: v for k, v in vars(args).items() if k not in ("verb", "out", "address")}
     try:
         bank = build(args.out, **options)
