@@ -160,18 +160,6 @@ static void put(const cli *c, const reco_pair *pair)
         cli_show_row(pair);
 }
 
-/* A page of rows on servers, in one round trip. */
-static reco_status show_page(cli *c, const reco_bank *bank, const int64_t *ids, size_t n)
-{
-    static reco_pair pairs[PAGE];
-    reco_status status = reco_bank_get_many(c->ctx, bank, ids, n, pairs);
-    for (size_t i = 0; i < n && status == RECO_OK; i++) {
-        put(c, &pairs[i]);
-        reco_pair_free(&pairs[i]);
-    }
-    return status;
-}
-
 static reco_status show(cli *c, const reco_bank *bank, int64_t id, bool deleted)
 {
     reco_pair pair;
@@ -180,6 +168,23 @@ static reco_status show(cli *c, const reco_bank *bank, int64_t id, bool deleted)
     if (status != RECO_OK) return status;
     put(c, &pair);
     reco_pair_free(&pair);
+    return RECO_OK;
+}
+
+/* Of servers, in one round trip; rows before one that is not there are shown. */
+static reco_status show_page(cli *c, const reco_bank *bank, const int64_t *ids, size_t n)
+{
+    static reco_pair pairs[PAGE];
+    reco_status status = reco_bank_get_many(c->ctx, bank, ids, n, pairs);
+    if (status != RECO_OK) {
+        status = RECO_OK;
+        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(c, bank, ids[i], false);
+        return status;
+    }
+    for (size_t i = 0; i < n; i++) {
+        put(c, &pairs[i]);
+        reco_pair_free(&pairs[i]);
+    }
     return RECO_OK;
 }
 
@@ -198,12 +203,10 @@ int cmd_bank_list(int argc, char **argv)
         size_t page = left < PAGE ? left : PAGE;
         status = (a.deleted ? reco_bank_select_deleted : reco_bank_select)(c.ctx, bank, a.where, from, page,
                                                                            ids, &n);
-        if (status == RECO_OK && !a.deleted && reco_bank_get_info(bank)->shards) {
-            status = show_page(&c, bank, ids, n);
-            left -= n;
-            continue;
-        }
-        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(&c, bank, ids[i], a.deleted);
+        const bool pages = status == RECO_OK && !a.deleted && reco_bank_get_info(bank)->shards;
+        if (pages) status = show_page(&c, bank, ids, n);
+        for (size_t i = 0; !pages && i < n && status == RECO_OK; i++)
+            status = show(&c, bank, ids[i], a.deleted);
         left -= n;
     }
     reco_bank_close(bank);
@@ -221,7 +224,9 @@ int cmd_bank_get(int argc, char **argv)
     }
     reco_bank *bank = NULL;
     reco_status status = reco_bank_open(c.ctx, &bank, a.bank);
-    for (size_t i = 0; i < a.nids && status == RECO_OK; i++) status = show(&c, bank, a.ids[i], false);
+    const size_t page = status == RECO_OK && reco_bank_get_info(bank)->shards ? PAGE : 1;
+    for (size_t i = 0; i < a.nids && status == RECO_OK; i += page)
+        status = show_page(&c, bank, a.ids + i, a.nids - i < page ? a.nids - i : page);
     free(a.ids);
     reco_bank_close(bank);
     return cli_end(&c, status);

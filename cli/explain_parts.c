@@ -57,13 +57,11 @@ void explain_place(cli *c, json_t *object, const reco_pair *pair)
 json_t *explain_retrieved(cli *c, const zero_shot *z, const char *by, const char *text,
                           const reco_hits *hits, const float *weights)
 {
+    reco_pair pairs[RECO_BANK_MAX_K];
+    if (reco_bank_get_many(c->ctx, z->bank, hits->ids, *hits->counts, pairs) != RECO_OK) return NULL;
     json_t *rows = json_array();
     for (size_t j = 0; j < *hits->counts; j++) {
-        reco_pair pair;
-        if (reco_bank_get(c->ctx, z->bank, hits->ids[j], &pair) != RECO_OK) {
-            json_decref(rows);
-            return NULL;
-        }
+        reco_pair pair = pairs[j];
         json_t *row = json_pack("{s:I, s:o, s:o, s:s}", "id", (json_int_t)pair.id, "score",
                                 answer_score(hits->scores[j]), "weight", cli_weight(weights[j + 1]),
                                 "caption", pair.caption);

@@ -11,6 +11,7 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
 {
     int64_t ids[ASKED];
     float scores[ASKED];
+    reco_pair pairs[ASKED];
     size_t n, shown = 0;
     reco_mixture m = explain_mixture(z, which);
     reco_side side = own == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE;
@@ -18,26 +19,22 @@ static json_t *expert(cli *c, const zero_shot *z, reco_side own, const float *x,
     memory.mixture = &m;
     reco_find_opts opts = {.in = side, .k = ASKED, .min_similarity = -1, .distinct = side == RECO_IMAGE};
     if (reco_ask(c->ctx, &memory, &(reco_question){.side = own, .x = x, .n = 1}, &opts,
-                 &(reco_answer){.ids = ids, .scores = scores, .counts = &n}) != RECO_OK)
+                 &(reco_answer){.ids = ids, .scores = scores, .counts = &n, .pairs = pairs}) != RECO_OK)
         return NULL;
     json_t *list = json_array();
     float before = -1;
     for (size_t i = 0; i < n && shown < top; i++) {
-        reco_pair pair;
+        const reco_pair *pair = &pairs[i];
         if (side == RECO_TEXT && scores[i] == before) continue; /* the same caption */
         before = scores[i];
         if (shown && scores[i] <= 0) break;
-        if (reco_bank_get(c->ctx, z->bank, ids[i], &pair) != RECO_OK) {
-            json_decref(list);
-            return NULL;
-        }
-        json_t *answer = json_pack("{s:s, s:o, s:I}", "label", pair.caption, "probability",
-                                   cli_weight(scores[i]), "id", (json_int_t)pair.id);
-        if (answer && side == RECO_IMAGE) explain_place(c, answer, &pair);
+        json_t *answer = json_pack("{s:s, s:o, s:I}", "label", pair->caption, "probability",
+                                   cli_weight(scores[i]), "id", (json_int_t)pair->id);
+        if (answer && side == RECO_IMAGE) explain_place(c, answer, pair);
         json_array_append_new(list, answer);
-        reco_pair_free(&pair);
         shown++;
     }
+    for (size_t i = 0; i < ASKED; i++) reco_pair_free(&pairs[i]);
     return explain_expert(z, which, false, list);
 }
 

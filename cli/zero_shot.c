@@ -204,17 +204,15 @@ void zero_shot_close(zero_shot *z)
 
 static json_t *rows(cli *c, const zero_shot *z, const int64_t *ids, const float *scores, size_t n)
 {
+    reco_pair pairs[RECO_BANK_MAX_K];
+    if (reco_bank_get_many(c->ctx, z->bank, ids, n, pairs) != RECO_OK) return NULL;
     json_t *list = json_array();
-    for (size_t j = 0; list && j < n; j++) {
-        reco_pair pair;
-        if (reco_bank_get(c->ctx, z->bank, ids[j], &pair) != RECO_OK) {
-            json_decref(list);
-            return NULL;
-        }
-        json_array_append_new(list,
-                              json_pack("{s:I, s:o, s:s, s:s?}", "id", (json_int_t)pair.id, "score",
-                                        answer_score(scores[j]), "caption", pair.caption, "uri", pair.uri));
-        reco_pair_free(&pair);
+    for (size_t j = 0; j < n; j++) {
+        const reco_pair *pair = &pairs[j];
+        json_array_append_new(list, json_pack("{s:I, s:o, s:s, s:s?}", "id", (json_int_t)pair->id, "score",
+                                              answer_score(scores[j]), "caption", pair->caption, "uri",
+                                              pair->uri));
+        reco_pair_free(&pairs[j]);
     }
     return list;
 }

@@ -231,6 +231,26 @@ reco_status reco_bank_get_many(reco_ctx *ctx, const reco_bank *bank, const int64
     return RECO_OK;
 }
 
+reco_status reco_bank_each_pair(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n,
+                                reco_pair_fn fn, void *arg)
+{
+    reco_status status = RECO_OK;
+    const size_t page = reco_bank_is_far(bank) ? 1024 : 1;
+    reco_pair *pairs = reco_alloc(ctx, reco_min(page, n), sizeof *pairs, "rows");
+    if (!pairs) return RECO_E_NOMEM;
+    for (size_t i = 0; i < n && status == RECO_OK; i += page) {
+        const size_t some = reco_min(page, n - i);
+        RECO_GO(reco_bank_get_many(ctx, bank, ids + i, some, pairs));
+        for (size_t j = 0; j < some; j++) {
+            if (status == RECO_OK) status = fn(ctx, arg, i + j, &pairs[j]);
+            reco_pair_free(&pairs[j]);
+        }
+    }
+out:
+    reco_free(pairs);
+    return status;
+}
+
 /* ---- writing ---- */
 
 reco_status reco_bank_writer_open(reco_ctx *ctx, reco_bank_writer **out, const char *path,

@@ -1,9 +1,14 @@
-/* bank/bank.h: what other modules need besides reco/bank.h. query/: several searches at once. pipeline/: to find out
- * whether a record is already a row, and to change that row. */
+/* bank/bank.h: what other modules need besides reco/bank.h: to ask for much at once, and of a writer to find out whether
+ * a record is already a row, and to change that row. */
 #ifndef RECO_SRC_BANK_H
 #define RECO_SRC_BANK_H
 
 #include "reco/bank.h"
+
+/* What rows say, many of them in one round trip. The pair of ids[i] is freed when fn returns. */
+typedef reco_status (*reco_pair_fn)(reco_ctx *ctx, void *arg, size_t i, const reco_pair *pair);
+reco_status reco_bank_each_pair(reco_ctx *ctx, const reco_bank *bank, const int64_t *ids, size_t n,
+                                reco_pair_fn fn, void *arg);
 
 /* One search of several that don't wait for each other. */
 typedef struct reco_lookup {

@@ -117,11 +117,13 @@ typedef struct export
 }
 export;
 
-static reco_status write_record(reco_ctx *ctx, export *e, const reco_pair *pair)
+static reco_status write_record(reco_ctx *ctx, void *arg, size_t at, const reco_pair *pair)
 {
+    export *e = arg;
     json_t *meta = NULL, *record = json_object(), *value;
     const char *key;
     reco_status status;
+    (void)at;
     RECO_GO(reco_export_meta(ctx, pair, &meta));
     int bad = !record || json_object_set_new(record, "id", json_integer((json_int_t)pair->id)) ||
               json_object_set_new(record, "caption", reco_json_text(pair->caption, strlen(pair->caption)));
@@ -160,13 +162,7 @@ static reco_status write_page(reco_ctx *ctx, export *e, const reco_export_rows *
         RECO_TRY(reco_bank_gather(ctx, page->bank, (reco_side)side, page->ids, page->n, e->rows));
         RECO_TRY(reco_npy_append(ctx, e->side[side], e->rows, page->n));
     }
-    for (size_t i = 0; i < page->n; i++) {
-        reco_pair pair;
-        RECO_TRY(reco_bank_get(ctx, page->bank, page->ids[i], &pair));
-        reco_status status = write_record(ctx, e, &pair);
-        reco_pair_free(&pair);
-        RECO_TRY(status);
-    }
+    RECO_TRY(reco_bank_each_pair(ctx, page->bank, page->ids, page->n, write_record, e));
     e->written += page->n;
     return reco_progress(ctx, "exporting", e->written, (uint64_t)reco_bank_get_info(page->bank)->rows);
 }

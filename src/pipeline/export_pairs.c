@@ -44,23 +44,32 @@ static reco_status make_record(reco_ctx *ctx, const reco_pair *pair, const char 
 
 typedef reco_status (*row_fn)(reco_ctx *ctx, void *arg, json_t *record);
 
+typedef struct visit {
+    const char *dir;
+    row_fn fn;
+    void *arg;
+} visit;
+
+static reco_status visit_pair(reco_ctx *ctx, void *arg, size_t i, const reco_pair *pair)
+{
+    const visit *v = arg;
+    json_t *record = NULL;
+    (void)i;
+    reco_status status = make_record(ctx, pair, v->dir, &record);
+    if (status == RECO_OK) status = v->fn(ctx, v->arg, record);
+    json_decref(record);
+    return status;
+}
+
 static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *dir, const char *where, row_fn fn,
                         void *arg, uint64_t *rows)
 {
     reco_export_rows page = {.bank = bank, .where = where};
+    visit v = {dir, fn, arg};
     *rows = 0;
     do {
         RECO_TRY(reco_export_page(ctx, &page));
-        for (size_t i = 0; i < page.n; i++) {
-            reco_pair pair;
-            json_t *record = NULL;
-            RECO_TRY(reco_bank_get(ctx, bank, page.ids[i], &pair));
-            reco_status status = make_record(ctx, &pair, dir, &record);
-            if (status == RECO_OK) status = fn(ctx, arg, record);
-            json_decref(record);
-            reco_pair_free(&pair);
-            RECO_TRY(status);
-        }
+        RECO_TRY(reco_bank_each_pair(ctx, bank, page.ids, page.n, visit_pair, &v));
         *rows += page.n;
         RECO_TRY(reco_progress(ctx, "exporting", *rows, (uint64_t)reco_bank_get_info(bank)->rows));
     } while (page.n);

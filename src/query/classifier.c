@@ -5,7 +5,9 @@
 
 #include <stdlib.h>
 
-#define CLIP_SCALE 100 /* of an encoder that is not known */
+#define CLIP_SCALE 100           /* of an encoder that is not known */
+#define BLOCK ((size_t)256)      /* pictures at a time, where a bank is far, */
+#define FLOATS ((size_t)1 << 24) /* and floats of their neighbours' vectors */
 
 void reco_classifier_free(reco_classifier *c)
 {
@@ -175,6 +177,52 @@ static reco_status make_room(reco_ctx *ctx, reco_findings *f, const reco_classif
     return f->ids && f->scores && f->of && f->counts && f->voters ? RECO_OK : RECO_E_NOMEM;
 }
 
+/* A folder's rows are looked at once each, however many pictures they are neighbours of. */
+static reco_status find_near(reco_ctx *ctx, const reco_classifier *c, const reco_question *question,
+                             const reco_refined *refined, const reco_findings *f)
+{
+    const size_t n = question->n;
+    RECO_TRY(reco_refine(ctx, &c->memory, question, refined));
+    if (c->s.voters) RECO_TRY(reco_classifier_votes(ctx, c, c->memory.bank, f->ids, n * f->reach, f->of));
+    if (f->near)
+        RECO_TRY(reco_vote_near(ctx, &c->memory, question->x, n, f->ids, f->reach, NULL, 0, f->near));
+    return RECO_OK;
+}
+
+/* Of servers, all that is known of the neighbours comes with them. */
+static reco_status find_far(reco_ctx *ctx, const reco_classifier *c, const reco_question *question,
+                            const reco_refined *refined, const reco_findings *f)
+{
+    const size_t d = c->c.d, reach = f->reach;
+    const size_t block = reco_max(1, reco_min(BLOCK, FLOATS / (2 * reach * d)));
+    const bool also[2] = {[RECO_IMAGE] = f->near, [RECO_TEXT] = c->s.voters && c->c.rows};
+    reco_refining w;
+    RECO_TRY(reco_refining_begin(ctx, &w, &c->memory, question, refined));
+    for (size_t i = 0; i < question->n; i += block) {
+        reco_status status = RECO_OK;
+        reco_mark mark = reco_scratch_mark(ctx);
+        const size_t n = reco_min(block, question->n - i), places = n * reach;
+        reco_lookup found;
+        RECO_GO(reco_refining_seek(ctx, &w, i, n, also, &found));
+        if (c->s.voters) {
+            found.pairs = reco_alloc(ctx, places, sizeof *found.pairs, "neighbours");
+            if (!found.pairs) RECO_GO(RECO_E_NOMEM);
+        }
+        RECO_GO(reco_bank_look_up(ctx, c->memory.bank, &found, 1));
+        RECO_GO(reco_refining_end(ctx, &w, i, n, &found, refined));
+        if (c->s.voters) RECO_GO(reco_classifier_listen(ctx, c, &found, f->of + i * reach));
+        if (f->near)
+            RECO_GO(reco_vote_near(ctx, &c->memory, question->x + i * d, n, f->ids + i * reach, reach,
+                                   found.vectors[RECO_IMAGE], reach, f->near + i * reach));
+    out:
+        for (size_t j = 0; found.pairs && j < places; j++) reco_pair_free(&found.pairs[j]);
+        reco_free(found.pairs);
+        reco_scratch_release(ctx, mark);
+        if (status != RECO_OK) return status;
+    }
+    return RECO_OK;
+}
+
 reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const reco_question *question,
                                 const float *texts, reco_findings *out)
 {
@@ -183,12 +231,12 @@ reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const r
     reco_status status = RECO_OK;
     *out = f;
     RECO_GO(make_room(ctx, &f, c, texts));
-    if (f.reach)
-        RECO_GO(
-            reco_refine(ctx, &c->memory, question,
-                        &(reco_refined){.rows = f.rows[1],
-                                        .reach = f.reach,
-                                        .hits = {.ids = f.ids, .scores = f.scores, .counts = f.counts}}));
+    if (f.reach) {
+        const reco_refined refined = {.rows = f.rows[1],
+                                      .reach = f.reach,
+                                      .hits = {.ids = f.ids, .scores = f.scores, .counts = f.counts}};
+        RECO_GO((reco_bank_is_far(c->memory.bank) ? find_far : find_near)(ctx, c, question, &refined, &f));
+    }
     if (f.rows[1] && !c->s.refines) memcpy(f.rows[1], question->x, n * d * sizeof(float));
     if (texts) {
         memcpy(f.rows[0], question->x, n * d * sizeof(float));
@@ -198,8 +246,6 @@ reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const r
     }
     if (f.rows[1]) f.refined = f.rows[1];
     for (size_t i = 0; i < n; i++) f.voters[i] = reco_min(f.counts[i], c->s.voters);
-    if (c->s.voters) RECO_GO(reco_classifier_votes(ctx, c, c->memory.bank, f.ids, n * f.reach, f.of));
-    if (f.near) RECO_GO(reco_vote_near(ctx, &c->memory, question->x, n, f.ids, f.reach, NULL, 0, f.near));
     *out = f;
     f = (reco_findings){0};
 out:

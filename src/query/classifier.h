@@ -3,6 +3,7 @@
 #define RECO_SRC_CLASSIFIER_H
 
 #include "query/class_list.h"
+#include "query/query.h"
 
 struct reco_classifier {
     reco_memory memory;
@@ -40,6 +41,10 @@ const char *reco_candidate_text(const reco_candidates *c, size_t i);
 
 /* The names' hashes, and what is known of prompts without the model that embedded them. */
 reco_status reco_classifier_index(reco_ctx *ctx, reco_classifier *c);
+/* What reco_classifier_votes finds, of [nq][k], where what the neighbours say was looked up with them: pairs, and the text
+ * vectors where the candidates have rows. */
+reco_status reco_classifier_listen(reco_ctx *ctx, const reco_classifier *c, const reco_lookup *found,
+                                   uint32_t *of);
 /* A prompt of a candidate, by its tokens and by its words. said has room. */
 reco_status reco_classifier_note(reco_ctx *ctx, reco_classifier *c, uint32_t of, const char *text,
                                  uint64_t tokens);

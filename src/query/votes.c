@@ -1,4 +1,5 @@
 /* Which candidate a row's caption votes for. */
+#include "bank/bank.h"
 #include "clip/clip.h"
 #include "io/io.h"
 #include "kernels/kernels.h"
@@ -62,23 +63,26 @@ static uint32_t find(const reco_classifier *c, const uint64_t hash[2])
     return RECO_NO_CANDIDATE;
 }
 
-static reco_status by_caption(reco_ctx *ctx, const reco_classifier *c, const reco_bank *bank, int64_t id,
-                              uint32_t *of)
+typedef struct listening {
+    const reco_classifier *c;
+    uint32_t *of; /* by row */
+} listening;
+
+static reco_status by_caption(reco_ctx *ctx, void *arg, size_t i, const reco_pair *pair)
 {
-    reco_pair pair;
+    const listening *l = arg;
     uint64_t hash[2] = {0};
-    RECO_TRY(reco_bank_get(ctx, bank, id, &pair));
-    reco_status status = reco_caption_key(ctx, &hash[1], pair.caption);
-    if (status == RECO_OK && c->c.model && hash[1])
-        status = reco_model_hash_tokens(ctx, c->c.model, pair.caption, &hash[0]);
-    reco_pair_free(&pair);
-    if (status == RECO_OK) *of = find(c, hash);
-    return status;
+    RECO_TRY(reco_caption_key(ctx, &hash[1], pair->caption));
+    if (l->c->c.model && hash[1])
+        RECO_TRY(reco_model_hash_tokens(ctx, l->c->c.model, pair->caption, &hash[0]));
+    l->of[i] = find(l->c, hash);
+    return RECO_OK;
 }
 
-/* Of n rows the candidate that has the vector of one of its prompts. */
+/* Of n rows, of these ids or places in `texts`, the candidate that has the vector of one of its prompts. */
 static reco_status by_vector(reco_ctx *ctx, const reco_classifier *c, const reco_bank *bank,
-                             const int64_t *ids, size_t n, uint32_t *of)
+                             const int64_t *ids, const float *texts, const size_t *where, size_t n,
+                             uint32_t *of)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -89,7 +93,8 @@ static reco_status by_vector(reco_ctx *ctx, const reco_classifier *c, const reco
           *S = reco_scratch(ctx, n * BLOCK, sizeof *S, "neighbours");
     size_t *at = reco_scratch(ctx, n, sizeof *at, "neighbours");
     if (!x || !best || !S || !at) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(reco_bank_gather(ctx, bank, RECO_TEXT, ids, n, x));
+    if (!texts) RECO_GO(reco_bank_gather(ctx, bank, RECO_TEXT, ids, n, x));
+    for (size_t i = 0; i < n && texts; i++) memcpy(x + i * d, texts + where[i] * d, d * sizeof *x);
     for (size_t i = 0; i < n; i++) {
         reco_unit_row(x + i * d, d);
         best[i] = -2;
@@ -126,9 +131,9 @@ static int by_id(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* Those of n rows, ascending and each once, whose captions say nothing. */
+/* Those of n rows whose captions say nothing; texts [n][d]: their vectors, or NULL. */
 static reco_status look_at_vectors(reco_ctx *ctx, const reco_classifier *c, const reco_bank *bank,
-                                   const int64_t *ids, size_t n, uint32_t *of)
+                                   const int64_t *ids, const float *texts, size_t n, uint32_t *of)
 {
     int64_t left[ROWS];
     uint32_t found[ROWS];
@@ -136,15 +141,27 @@ static reco_status look_at_vectors(reco_ctx *ctx, const reco_classifier *c, cons
     for (size_t i = 0; i <= n; i++) {
         if (some == ROWS || (i == n && some)) {
             for (size_t q = 0; q < some; q++) found[q] = RECO_NO_CANDIDATE;
-            RECO_TRY(by_vector(ctx, c, bank, left, some, found));
+            RECO_TRY(by_vector(ctx, c, bank, left, texts, where, some, found));
             for (size_t q = 0; q < some; q++) of[where[q]] = found[q];
             some = 0;
         }
-        if (i == n || of[i] != RECO_NO_CANDIDATE) continue;
+        if (i == n || ids[i] < 0 || of[i] != RECO_NO_CANDIDATE) continue;
         left[some] = ids[i];
         where[some++] = i;
     }
     return RECO_OK;
+}
+
+reco_status reco_classifier_listen(reco_ctx *ctx, const reco_classifier *c, const reco_lookup *found,
+                                   uint32_t *of)
+{
+    const size_t n = found->nq * found->opts.k;
+    for (size_t i = 0; i < n; i++) {
+        of[i] = RECO_NO_CANDIDATE;
+        if (found->pairs[i].caption) RECO_TRY(by_caption(ctx, &(listening){c, of}, i, &found->pairs[i]));
+    }
+    return c->c.rows ? look_at_vectors(ctx, c, NULL, found->hits.ids, found->vectors[RECO_TEXT], n, of)
+                     : RECO_OK;
 }
 
 reco_status reco_classifier_votes(reco_ctx *ctx, const reco_classifier *c, const reco_bank *bank,
@@ -160,10 +177,10 @@ reco_status reco_classifier_votes(reco_ctx *ctx, const reco_classifier *c, const
     qsort(rows, n, sizeof *rows, by_id);
     for (size_t i = 0; i < n; i++) {
         if (rows[i].id < 0 || (unique && id[unique - 1] == rows[i].id)) continue;
-        RECO_GO(by_caption(ctx, c, bank, rows[i].id, &said[unique]));
         id[unique++] = rows[i].id;
     }
-    if (c->c.rows) RECO_GO(look_at_vectors(ctx, c, bank, id, unique, said));
+    RECO_GO(reco_bank_each_pair(ctx, bank, id, unique, by_caption, &(listening){c, said}));
+    if (c->c.rows) RECO_GO(look_at_vectors(ctx, c, bank, id, NULL, unique, said));
     for (size_t i = 0, u = 0; i < n; i++) {
         of[rows[i].at] = RECO_NO_CANDIDATE;
         if (rows[i].id < 0) continue;

@@ -40,51 +40,57 @@ static size_t list_members(const reco_job *job, const reco_mask *mask, size_t wi
     return kept;
 }
 
-/* y [m][d]: how the pictures of a caption differ from their mean; sum [d] += the pictures. */
-static reco_status deviate(const reco_job *job, const member *members, size_t m, float *y, double *sum)
+typedef struct scatter {
+    float *S;    /* [d][d] the sum of y y^T over all captions */
+    double *sum; /* [d] of the pictures */
+    size_t pictures, freedom;
+    /* Captions that wait to be taken together. */
+    float *y;     /* [BLOCK + MOST_OF_ONE][d] */
+    int64_t *ids; /* [BLOCK + MOST_OF_ONE] */
+    size_t *of;   /* [BLOCK + MOST_OF_ONE] pictures of each caption */
+    size_t waiting, captions;
+} scatter;
+
+/* y [m][d] of one caption: how its pictures differ from their mean; sum [d] += the pictures. */
+static void deviate(float *y, size_t m, size_t d, double *sum)
 {
-    size_t d = job->d;
-    int64_t ids[MOST_OF_ONE] = {0};
-    for (size_t i = 0; i < m; i++) ids[i] = members[i].row < job->n ? -1 : job->id[members[i].row];
-    RECO_TRY(reco_bank_gather(job->ctx, job->bank, RECO_IMAGE, ids, m, y));
-    for (size_t i = 0; i < m; i++)
-        if (members[i].row < job->n)
-            memcpy(y + i * d, job->rows[RECO_IMAGE] + members[i].row * d, d * sizeof *y);
     for (size_t j = 0; j < d; j++) {
         double own = 0;
         for (size_t i = 0; i < m; i++) own += (double)y[i * d + j];
         for (size_t i = 0; i < m; i++) y[i * d + j] -= (float)(own / (double)m);
         sum[j] += own;
     }
-    return RECO_OK;
 }
 
-typedef struct scatter {
-    float *S;    /* [d][d] the sum of y y^T over all captions */
-    double *sum; /* [d] of the pictures */
-    size_t pictures, freedom;
-} scatter;
-
-/* y: scratch [BLOCK + MOST_OF_ONE][d] */
-static reco_status take(const reco_job *job, const member *members, size_t n, float *y, scatter *s)
+static reco_status take_waiting(const reco_job *job, const uint32_t *rows, scatter *s)
 {
-    reco_ctx *ctx = job->ctx;
-    size_t d = job->d, waiting = 0;
+    const size_t d = job->d, n = s->waiting;
+    for (size_t i = 0; i < n; i++) s->ids[i] = rows[i] < job->n ? -1 : job->id[rows[i]];
+    RECO_TRY(reco_bank_gather(job->ctx, job->bank, RECO_IMAGE, s->ids, n, s->y));
+    for (size_t i = 0; i < n; i++)
+        if (rows[i] < job->n) memcpy(s->y + i * d, job->rows[RECO_IMAGE] + rows[i] * d, d * sizeof *s->y);
+    for (size_t c = 0, at = 0; c < s->captions; at += s->of[c++])
+        deviate(s->y + at * d, s->of[c], d, s->sum);
+    s->waiting = s->captions = 0;
+    return reco_gemm(job->ctx, s->S, d, s->y, d, true, s->y, d, false, d, d, n, 1, 1);
+}
+
+static reco_status take(const reco_job *job, const member *members, size_t n, uint32_t *rows, scatter *s)
+{
+    size_t d = job->d;
     memset(s->S, 0, d * d * sizeof *s->S);
     memset(s->sum, 0, d * sizeof *s->sum);
     for (size_t first = 0, end; first < n && s->pictures < MOST; first = end) {
         for (end = first; end < n && members[end].caption == members[first].caption;) end++;
         size_t m = reco_min(end - first, MOST_OF_ONE);
         if (m < 2) continue;
-        RECO_TRY(deviate(job, members + first, m, y + waiting * d, s->sum));
+        for (size_t i = 0; i < m; i++) rows[s->waiting++] = members[first + i].row;
+        s->of[s->captions++] = m;
         s->freedom += m - 1;
         s->pictures += m;
-        waiting += m;
-        if (waiting < BLOCK) continue;
-        RECO_TRY(reco_gemm(ctx, s->S, d, y, d, true, y, d, false, d, d, waiting, 1, 1));
-        waiting = 0;
+        if (s->waiting >= BLOCK) RECO_TRY(take_waiting(job, rows, s));
     }
-    return waiting ? reco_gemm(ctx, s->S, d, y, d, true, y, d, false, d, d, waiting, 1, 1) : RECO_OK;
+    return s->waiting ? take_waiting(job, rows, s) : RECO_OK;
 }
 
 /* A = L L^T, in place of its lower half; columns are copied so that inner loops run along rows. */
@@ -127,14 +133,20 @@ reco_status reco_learn_metric(const reco_job *job, const reco_mask *mask, size_t
     if (!job->twins || job->o.search != RECO_UNI || d > MOST_WIDTH) return RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     member *members = reco_scratch(ctx, job->total, sizeof *members, "metric");
-    float *y = reco_scratch(ctx, (BLOCK + MOST_OF_ONE) * d, sizeof *y, "metric"),
-          *S = reco_scratch(ctx, d * d, sizeof *S, "metric");
-    scatter s = {.S = S, .sum = reco_scratch(ctx, d, sizeof *s.sum, "metric")};
+    float *S = reco_scratch(ctx, d * d, sizeof *S, "metric");
+    enum { ROOM = BLOCK + MOST_OF_ONE };
+    scatter s = {.S = S,
+                 .sum = reco_scratch(ctx, d, sizeof *s.sum, "metric"),
+                 .y = reco_scratch(ctx, ROOM * d, sizeof *s.y, "metric"),
+                 .ids = reco_scratch(ctx, ROOM, sizeof *s.ids, "metric"),
+                 .of = reco_scratch(ctx, ROOM, sizeof *s.of, "metric")};
+    uint32_t *rows = reco_scratch(ctx, ROOM, sizeof *rows, "metric");
     double *A = reco_scratch(ctx, d * d, sizeof *A, "metric"),
            *inverse = reco_scratch(ctx, d * d, sizeof *inverse, "metric"),
            *column = reco_scratch(ctx, d, sizeof *column, "metric"), trace = 0;
-    if (!members || !y || !S || !s.sum || !A || !inverse || !column) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(take(job, members, list_members(job, mask, without, members), y, &s));
+    if (!members || !S || !s.sum || !s.y || !s.ids || !s.of || !rows || !A || !inverse || !column)
+        RECO_GO(RECO_E_NOMEM);
+    RECO_GO(take(job, members, list_members(job, mask, without, members), rows, &s));
     for (size_t i = 0; i < d; i++) trace += (double)S[i * d + i];
     if (s.freedom < LEAST || !(trace > 0)) goto out;
     double shrinkage = fmax(SHRINKAGE, (double)d / (double)(d + s.freedom));

@@ -1,19 +1,26 @@
-#include "train/train_internal.h"
+#include "bank/bank.h"
 #include "io/io.h"
+#include "train/train_internal.h"
+
+typedef struct reading {
+    reco_job *job;
+    size_t first;
+} reading;
+
+static reco_status read_key(reco_ctx *ctx, void *arg, size_t i, const reco_pair *pair)
+{
+    const reading *r = arg;
+    r->job->keys[RECO_IMAGE][r->first + i] =
+        reco_picture_key(pair->content ? pair->content : pair->place, pair->uri);
+    return reco_caption_key(ctx, &r->job->keys[RECO_TEXT][r->first + i], pair->caption);
+}
 
 /* What rows [first, end), of these ids of the bank [end - first], say of themselves: their captions and the names of their
  * pictures. */
 static reco_status read_keys(reco_job *job, size_t first, size_t end, const int64_t *ids)
 {
-    for (size_t i = first; i < end; i++) {
-        reco_pair pair;
-        RECO_TRY(reco_bank_get(job->ctx, job->bank, ids[i - first], &pair));
-        reco_status status = reco_caption_key(job->ctx, &job->keys[RECO_TEXT][i], pair.caption);
-        job->keys[RECO_IMAGE][i] = reco_picture_key(pair.content ? pair.content : pair.place, pair.uri);
-        reco_pair_free(&pair);
-        if (status != RECO_OK) return status;
-    }
-    return RECO_OK;
+    reading r = {job, first};
+    return reco_bank_each_pair(job->ctx, job->bank, ids, end - first, read_key, &r);
 }
 
 static reco_status allocate_keys(reco_job *job)

@@ -54,10 +54,27 @@ static reco_status unite_keys(const reco_job *job, const uint64_t *keys, uint32_
     return RECO_OK;
 }
 
-/* Vectors of rows [first, first+n) of the job, in `room` where they are not pairs. */
-static reco_status vectors(const reco_job *job, reco_side side, size_t first, size_t n, float *room,
-                           const float **out)
+#define MOST_HELD ((size_t)1 << 28) /* floats */
+
+/* Rows of servers that are not pairs, at once, since they would be asked for one by one. NULL: they are gathered. */
+static reco_status hold(const reco_job *job, reco_side side, float **held)
 {
+    size_t n = job->total - job->n, count;
+    *held = NULL;
+    if (!n || !reco_bank_get_info(job->bank)->shards || !reco_mul(n, job->d, &count) || count > MOST_HELD)
+        return RECO_OK;
+    if (!(*held = reco_alloc(job->ctx, count, sizeof **held, "training pairs"))) return RECO_E_NOMEM;
+    return reco_bank_gather(job->ctx, job->bank, side, job->id + job->n, n, *held);
+}
+
+/* Vectors of rows [first, first+n) of the job, in `room` where they are neither pairs nor held. */
+static reco_status vectors(const reco_job *job, reco_side side, size_t first, size_t n, const float *held,
+                           float *room, const float **out)
+{
+    if (held && first >= job->n) {
+        *out = held + (first - job->n) * job->d;
+        return RECO_OK;
+    }
     *out = room;
     if (first < job->n) {
         *out = job->rows[side] + first * job->d;
@@ -66,13 +83,14 @@ static reco_status vectors(const reco_job *job, reco_side side, size_t first, si
     return reco_bank_gather(job->ctx, job->bank, side, job->id + first, n, room);
 }
 
-static reco_status place(const reco_job *job, reco_side side, spot *spots, float *room, size_t fits)
+static reco_status place(const reco_job *job, reco_side side, spot *spots, const float *held, float *room,
+                         size_t fits)
 {
     size_t d = job->d;
     const float *direction = room + fits * d, *x;
     for (size_t i = 0, n; i < job->total; i += n) {
         n = reco_min(fits, (i < job->n ? job->n : job->total) - i);
-        RECO_TRY(vectors(job, side, i, n, room, &x));
+        RECO_TRY(vectors(job, side, i, n, held, room, &x));
         for (size_t q = 0; q < n; q++)
             spots[i + q] = (spot){reco_dot(direction, x + q * d, d), (uint32_t)(i + q)};
     }
@@ -89,26 +107,28 @@ static reco_status unite_rows(const reco_job *job, reco_side side, uint32_t *par
     size_t d = job->d, n = job->total;
     double window = RECO_SAME * fmin(1, DEVIATIONS / sqrt((double)d));
     spot *spots = reco_alloc(ctx, n, sizeof *spots, "training pairs");
-    float *room = reco_alloc(ctx, (FITS + 1) * d, sizeof *room, "training pairs");
+    float *room = reco_alloc(ctx, (FITS + 1) * d, sizeof *room, "training pairs"), *held = NULL;
     const float *x, *y;
     reco_rng rng;
     if (!spots || !room) RECO_GO(RECO_E_NOMEM);
     reco_rng_seed(&rng, 1);
     for (size_t i = 0; i < d; i++)
         room[FITS * d + i] = (float)((reco_rng_next(&rng) & 1 ? 1 : -1) / sqrt((double)d));
-    RECO_GO(place(job, side, spots, room, FITS));
+    RECO_GO(hold(job, side, &held));
+    RECO_GO(place(job, side, spots, held, room, FITS));
     qsort(spots, n, sizeof *spots, by_place);
     for (size_t i = 0; i < n; i++) {
         x = NULL;
         for (size_t j = i + 1; j < n && spots[j].at - spots[i].at <= window; j++) {
-            if (!x) RECO_GO(vectors(job, side, spots[i].item, 1, room, &x));
-            RECO_GO(vectors(job, side, spots[j].item, 1, room + d, &y));
+            if (!x) RECO_GO(vectors(job, side, spots[i].item, 1, held, room, &x));
+            RECO_GO(vectors(job, side, spots[j].item, 1, held, room + d, &y));
             if (!reco_is_same(x, y, d)) continue;
             unite(parent, spots[i].item, spots[j].item);
             break;
         }
     }
 out:
+    reco_free(held);
     reco_free(room);
     reco_free(spots);
     return status;

@@ -56,12 +56,12 @@ static reco_status search_block(reco_job *job, size_t list, size_t first, size_t
                    .counts = reco_scratch(ctx, n, sizeof *f.counts, "neighbours")};
         if (gather) f.images = reco_scratch(ctx, n * fetch * job->d, sizeof(float), "neighbours");
         if (!f.ids || !f.scores || !f.counts || (gather && !f.images)) RECO_GO(RECO_E_NOMEM);
-        RECO_GO(reco_bank_search(
+        float *const vectors[2] = {[RECO_IMAGE] = gather ? f.images : NULL};
+        RECO_GO(reco_bank_retrieve(
             ctx, job->bank, searched, job->rows[own] + first * job->d, n,
             &(reco_search_opts){
                 .k = fetch, .min_similarity = -1, .recall = job->o.recall, .asked = (reco_asked)(own + 1)},
-            &(reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}));
-        if (gather) RECO_GO(reco_bank_gather(ctx, job->bank, RECO_IMAGE, f.ids, n * fetch, f.images));
+            &(reco_hits){.ids = f.ids, .scores = f.scores, .counts = f.counts}, vectors));
         for (size_t q = 0; q < n; q++)
             enough &= filter(job, list, first + q, &f, q, fetch) == job->reach[list] || f.counts[q] < fetch;
     out:

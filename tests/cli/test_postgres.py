@@ -303,6 +303,35 @@ class Bank(OnServers):
         self.reco(*again)
         self.assertEqual([self.server.sql("SELECT count(*) FROM reco_pair", f"s{i}") for i in range(2)], rows)
 
+    def asked(self, *command):
+        """How many times a command asked the server of database s0, searches for queries aside."""
+        log = pathlib.Path(self.server.dir, "log")
+        before = log.stat().st_size
+        self.reco(*command)
+        return sum("execute <unnamed>: SELECT" in line and "set_config('statement_timeout'" not in line and "$1::halfvec" not in line and "$1::vector" not in line
+                   for line in log.read_bytes()[before:].decode(errors="replace").splitlines())
+
+    def test_rows_come_many_at_a_time(self):
+        """A command asks a server a few times, not once for each of 600 rows."""
+        rng = random.Random(8)
+        said = [vector(rng, 16) for _ in range(40)]
+        for name, n in (("e", 600), ("few", 120)):
+            embeddings(self.dir / name, n, 16, first=1000 * (name == "few"))
+            write_npy(self.dir / name / "text_emb/text_emb_0.npy", [said[i % 40] for i in range(n)])
+            write_npy(self.dir / name / "img_emb/img_emb_0.npy", [vector(rng, 16, said[i % 40], 0.2) for i in range(n)])
+        bank = self.fresh(2)
+        self.reco("bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--out", bank)
+        self.server.sql("ALTER DATABASE s0 SET log_statement = 'all'", "s0")
+        (self.dir / "classes.txt").write_text("".join(f"thing {i}\n" for i in range(40)))
+        ids, train, counts = range(50), ("--steps", 10, "--layer", "relational"), {}
+        for name, most, *command in (("list", 12, "bank", "list", bank), ("get", 12, "bank", "get", bank, *ids), ("export", 12, "bank", "export", bank, "--out", "x"),
+                                     ("csv", 12, "bank", "export", bank, "--out", "x.csv"), ("delete", 12, "bank", "delete", bank, "--dry-run", "--id", *ids), ("near", 16, "bank", "delete", bank, "--dry-run", "--near", 7, "--min-similarity", 0.9),
+                                     ("train", 150, "train", "--bank", bank, "--out", "f.safetensors", *train),
+                                     ("train --embeddings", 150, "train", "--bank", bank, "--embeddings", "few", "--out", "g.safetensors", *train)):
+            counts[name] = self.asked(*command)
+            self.assertLess(counts[name], most, name)
+        print(counts, flush=True)
+
     def test_one_writer(self):
         self.build(50)
         bank = self.fresh(2)

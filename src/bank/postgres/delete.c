@@ -46,60 +46,87 @@ static void sort(picks *p)
 
 /* ---- picking ---- */
 
-typedef struct uris {
+typedef struct picking {
+    const pg_bank *bank;
     picks *picks;
-    const char *uri;
+    const int64_t *ids; /* or */
+    const char *const *uris;
+    size_t n;
+    unsigned char *packed; /* [pg_ids_bytes(PAGE)] */
     unsigned char place[RECO_PLACE_BYTES];
-    uint64_t n;
-    const pg_set *set;
-} uris;
+    bool *met; /* [n] of the uris */
+} picking;
+
+static reco_status ask_ids(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
+{
+    const picking *p = arg;
+    (void)ctx, (void)shard;
+    call->sql = "SELECT id FROM reco_pair WHERE id = ANY($1::int8[])";
+    pg_bytes(call, p->packed, pg_put_ids(p->packed, p->ids + i * PAGE, reco_min(PAGE, p->n - i * PAGE)));
+    return RECO_OK;
+}
 
 static reco_status ask_uri(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
 {
-    uris *u = arg;
-    const pg_shard *s = &u->set->shards[shard];
-    (void)ctx, (void)i;
+    picking *p = arg;
+    const pg_shard *s = &p->bank->set.shards[shard];
+    char *resolved = reco_place_resolve(ctx, NULL, p->uris[i]);
+    if (!resolved) return RECO_E_NOMEM;
+    reco_place_hash(resolved, p->place);
+    reco_free(resolved);
     call->sql =
         s->has_origin
             ? "SELECT id FROM reco_pair WHERE (md5(uri) = md5($1) AND uri = $1) OR place = $2::bytea"
         : s->has_uri ? "SELECT id FROM reco_pair WHERE uri = $1 AND $2::bytea IS NOT NULL"
                      : "SELECT id FROM reco_pair WHERE $1::text IS NULL AND $2::bytea IS NULL";
-    pg_text(call, u->uri);
-    pg_bytes(call, u->place, sizeof u->place);
+    pg_text(call, p->uris[i]);
+    pg_bytes(call, p->place, sizeof p->place);
     return RECO_OK;
 }
 
-static reco_status take_uri(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
+static reco_status take_ids(reco_ctx *ctx, void *arg, size_t shard, size_t i, const PGresult *rows)
 {
-    uris *u = arg;
-    (void)shard, (void)i;
-    for (int row = 0; row < PQntuples(rows); row++, u->n++) {
+    const picking *p = arg;
+    (void)shard;
+    if (p->met && PQntuples(rows)) p->met[i] = true;
+    for (int row = 0; row < PQntuples(rows); row++) {
         int64_t id = pg_get_int(rows, row, 0);
-        RECO_TRY(add(ctx, u->picks, &id, 1));
+        RECO_TRY(add(ctx, p->picks, &id, 1));
     }
     return RECO_OK;
 }
 
-static reco_status pick_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *n)
+static reco_status pick_ids(reco_ctx *ctx, reco_bank_deletion *d, const int64_t *ids, size_t n,
+                            uint64_t *found)
 {
-    uris u = {.picks = d->own, .uri = uri, .set = &pg_of(d->bank)->set};
-    const pg_work work = {.calls = 1, .send = ask_uri, .take = take_uri, .arg = &u};
-    char *resolved = reco_place_resolve(ctx, NULL, uri);
-    if (!resolved) return RECO_E_NOMEM;
-    reco_place_hash(resolved, u.place);
-    reco_free(resolved);
-    RECO_TRY(pg_read(ctx, d->bank, &work));
-    *n = u.n;
-    return RECO_OK;
+    picks here = {0}, *all = d->own;
+    picking p = {.picks = &here, .ids = ids, .n = n};
+    const pg_work work = {.calls = (n + PAGE - 1) / PAGE, .send = ask_ids, .take = take_ids, .arg = &p};
+    reco_status status = RECO_OK;
+    if (n == 0) return RECO_OK;
+    if (!(p.packed = reco_alloc(ctx, pg_ids_bytes(PAGE), 1, "picked rows"))) return RECO_E_NOMEM;
+    RECO_GO(pg_read(ctx, d->bank, &work));
+    sort(&here);
+    for (size_t i = 0; i < n && here.n; i++)
+        *found += bsearch(&ids[i], here.ids, here.n, sizeof *ids, by_id) != NULL;
+    status = add(ctx, all, here.ids, here.n);
+out:
+    reco_free(here.ids);
+    reco_free(p.packed);
+    return status;
 }
 
-static reco_status pick_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *n)
+static reco_status pick_uris(reco_ctx *ctx, reco_bank_deletion *d, const char *const *uris, size_t n,
+                             uint64_t *found)
 {
-    int64_t found;
-    size_t count = 0;
-    RECO_TRY(reco_bank_select(ctx, d->bank, NULL, id, 1, &found, &count));
-    *n = count == 1 && found == id;
-    return *n ? add(ctx, d->own, &id, 1) : RECO_OK;
+    picking p = {.bank = pg_of(d->bank), .picks = d->own, .uris = uris, .n = n};
+    const pg_work work = {.calls = n, .send = ask_uri, .take = take_ids, .arg = &p};
+    if (n == 0) return RECO_OK;
+    if (!(p.met = reco_alloc(ctx, n, sizeof *p.met, "picked rows"))) return RECO_E_NOMEM;
+    reco_status status = pg_read(ctx, d->bank, &work);
+    for (size_t i = 0; i < n; i++) *found += p.met[i];
+    reco_free(p.met);
+    return status;
 }
 
 static reco_status pick_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where, uint64_t *n)
@@ -210,8 +237,8 @@ reco_status reco_pg_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const
 }
 
 static const reco_deletion_ops ops = {
-    .pick_id = pick_id,
-    .pick_uri = pick_uri,
+    .pick_ids = pick_ids,
+    .pick_uris = pick_uris,
     .pick_where = pick_where,
     .picked = picked,
     .commit = commit,

@@ -50,25 +50,29 @@ void reco_bank_deletion_close(reco_bank_deletion *d)
     reco_free(d);
 }
 
-static reco_status pick_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *n)
+reco_status reco_bank_deletion_pick(reco_ctx *ctx, reco_bank_deletion *d, const int64_t *ids, size_t n,
+                                    uint64_t *found)
 {
-    return d->ops ? d->ops->pick_id(ctx, d, id, n) : reco_catalog_pick_id(ctx, d->catalog, id, d->back, n);
-}
-
-reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked)
-{
-    uint64_t n = 0;
-    RECO_TRY(pick_id(ctx, d, id, &n));
-    if (picked) *picked = n;
+    *found = 0;
+    if (d->ops) return d->ops->pick_ids(ctx, d, ids, n, found);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t rows;
+        RECO_TRY(reco_catalog_pick_id(ctx, d->catalog, ids[i], d->back, &rows));
+        *found += rows != 0;
+    }
     return RECO_OK;
 }
 
-reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked)
+reco_status reco_bank_deletion_uris(reco_ctx *ctx, reco_bank_deletion *d, const char *const *uris, size_t n,
+                                    uint64_t *found)
 {
-    uint64_t n = 0;
-    RECO_TRY(d->ops ? d->ops->pick_uri(ctx, d, uri, &n)
-                    : reco_catalog_pick_uri(ctx, d->catalog, uri, d->back, &n));
-    if (picked) *picked = n;
+    *found = 0;
+    if (d->ops) return d->ops->pick_uris(ctx, d, uris, n, found);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t rows;
+        RECO_TRY(reco_catalog_pick_uri(ctx, d->catalog, uris[i], d->back, &rows));
+        *found += rows != 0;
+    }
     return RECO_OK;
 }
 
@@ -100,7 +104,7 @@ static reco_status pick(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
     picking *p = arg;
     uint64_t n;
     (void)enough;
-    RECO_TRY(pick_id(ctx, p->d, id, &n));
+    RECO_TRY(reco_bank_deletion_pick(ctx, p->d, &id, 1, &n));
     p->n += n;
     return RECO_OK;
 }
@@ -132,16 +136,17 @@ reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_s
     int64_t ids[PAGE];
     size_t n;
     const reco_bank *bank;
-    picking p = {d, 0};
+    uint64_t all = 0, found;
     if (d->back) return reco_fail(ctx, RECO_E_ARG, "%s: deleted rows cannot be searched", d->dir);
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
     for (reco_range range = {.side = side, .query = query, .least = least, .max = PAGE};;
          range.from = ids[n - 1] + 1) {
         RECO_TRY(reco_bank_within(ctx, bank, &range, &(reco_hits){.ids = ids, .counts = &n}));
-        for (size_t i = 0; i < n; i++) RECO_TRY(pick(ctx, &p, ids[i], NULL));
+        RECO_TRY(reco_bank_deletion_pick(ctx, d, ids, n, &found));
+        all += found;
         if (n < PAGE) break;
     }
-    if (picked) *picked = p.n;
+    if (picked) *picked = all;
     return RECO_OK;
 }
 

@@ -6,16 +6,42 @@
 
 enum { PAGE = 1024 };
 
-static reco_status pick(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, int64_t id,
-                        uint64_t *missing)
+/* Some at a time of a list of millions. */
+typedef struct list {
+    reco_bank_deletion *d;
+    int64_t ids[PAGE];
+    char *uris[PAGE]; /* or these */
+    size_t n;
+    bool are_uris;
+    uint64_t missing;
+} list;
+
+static reco_status pick(reco_ctx *ctx, list *l)
 {
-    uint64_t n;
-    RECO_TRY(uri ? reco_bank_deletion_uri(ctx, d, uri, &n) : reco_bank_deletion_id(ctx, d, id, &n));
-    *missing += n == 0;
+    uint64_t found;
+    RECO_TRY(l->are_uris ? reco_bank_deletion_uris(ctx, l->d, (const char *const *)l->uris, l->n, &found)
+                         : reco_bank_deletion_pick(ctx, l->d, l->ids, l->n, &found));
+    l->missing += l->n - found;
+    for (size_t i = 0; i < l->n && l->are_uris; i++) reco_free(l->uris[i]);
+    l->n = 0;
     return RECO_OK;
 }
 
-/* Line by line, so that a list of millions costs no memory. */
+static reco_status add_line(reco_ctx *ctx, list *l, const char *path, size_t number, const char *line)
+{
+    char *end = NULL;
+    if (l->are_uris) {
+        if (!(l->uris[l->n] = reco_strdup(ctx, line))) return RECO_E_NOMEM;
+    } else {
+        errno = 0;
+        long long id = strtoll(line, &end, 10);
+        if (errno || end == line || *end || id < 0)
+            return reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: \"%.40s\" is not an id", path, number, line);
+        l->ids[l->n] = id;
+    }
+    return ++l->n < PAGE ? RECO_OK : pick(ctx, l);
+}
+
 static reco_status pick_file(reco_ctx *ctx, reco_bank_deletion *d, const char *path, bool uris,
                              uint64_t *missing)
 {
@@ -24,18 +50,20 @@ static reco_status pick_file(reco_ctx *ctx, reco_bank_deletion *d, const char *p
     size_t bytes;
     reco_status status = RECO_OK;
     RECO_TRY(reco_lines_open(ctx, &lines, path));
+    list *l = reco_alloc(ctx, 1, sizeof *l, "picked rows");
+    if (!l) RECO_GO(RECO_E_NOMEM);
+    l->d = d;
+    l->are_uris = uris;
     for (size_t number = 1;; number++) {
         RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
         if (!line) break;
-        if (bytes == 0) continue;
-        char *end = NULL;
-        errno = 0;
-        long long id = uris ? 0 : strtoll(line, &end, 10);
-        if (!uris && (errno || end == line || *end || id < 0))
-            RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: \"%.40s\" is not an id", path, number, line));
-        RECO_GO(pick(ctx, d, uris ? line : NULL, id, missing));
+        if (bytes) RECO_GO(add_line(ctx, l, path, number, line));
     }
+    RECO_GO(pick(ctx, l));
+    *missing += l->missing;
 out:
+    for (size_t i = 0; l && l->are_uris && i < l->n; i++) reco_free(l->uris[i]);
+    reco_free(l);
     reco_lines_close(lines);
     return status;
 }
@@ -44,8 +72,11 @@ static reco_status pick_rows(reco_ctx *ctx, reco_bank_deletion *d, const reco_ba
                              uint64_t *missing)
 {
     const reco_bank *bank;
-    for (size_t i = 0; i < rows->nids; i++) RECO_TRY(pick(ctx, d, NULL, rows->ids[i], missing));
-    for (size_t i = 0; i < rows->nuris; i++) RECO_TRY(pick(ctx, d, rows->uris[i], 0, missing));
+    uint64_t found;
+    RECO_TRY(reco_bank_deletion_pick(ctx, d, rows->ids, rows->nids, &found));
+    *missing += rows->nids - found;
+    RECO_TRY(reco_bank_deletion_uris(ctx, d, rows->uris, rows->nuris, &found));
+    *missing += rows->nuris - found;
     if (rows->ids_file) RECO_TRY(pick_file(ctx, d, rows->ids_file, false, missing));
     if (rows->uris_file) RECO_TRY(pick_file(ctx, d, rows->uris_file, true, missing));
     if (rows->where) RECO_TRY(reco_bank_deletion_where(ctx, d, rows->where, NULL));
@@ -69,6 +100,14 @@ static reco_status find_doubles(reco_ctx *ctx, reco_bank_deletion *d, const reco
     return RECO_OK;
 }
 
+static reco_status show(reco_ctx *ctx, void *arg, size_t i, const reco_pair *pair)
+{
+    const reco_delete_opts *opts = arg;
+    (void)ctx, (void)i;
+    opts->row(opts->user, pair);
+    return RECO_OK;
+}
+
 /* Count what is picked, and show a preview's. */
 static reco_status look(reco_ctx *ctx, reco_bank_deletion *d, const reco_delete_opts *opts, uint64_t *total)
 {
@@ -78,13 +117,15 @@ static reco_status look(reco_ctx *ctx, reco_bank_deletion *d, const reco_delete_
     RECO_TRY(reco_bank_deletion_bank(ctx, d, &bank));
     for (int64_t from = 0; n == PAGE; from = n ? ids[n - 1] + 1 : 0) {
         RECO_TRY(reco_bank_deletion_ids(ctx, d, from, PAGE, ids, &n));
-        for (size_t i = 0; i < n && opts->preview && opts->row; i++) {
+        *total += n;
+        if (!opts->preview || !opts->row) continue;
+        if (!opts->restore) RECO_TRY(reco_bank_each_pair(ctx, bank, ids, n, show, (void *)(uintptr_t)opts));
+        for (size_t i = 0; i < n && opts->restore; i++) {
             reco_pair pair;
-            RECO_TRY((opts->restore ? reco_bank_get_deleted : reco_bank_get)(ctx, bank, ids[i], &pair));
+            RECO_TRY(reco_bank_get_deleted(ctx, bank, ids[i], &pair));
             opts->row(opts->user, &pair);
             reco_pair_free(&pair);
         }
-        *total += n;
     }
     return RECO_OK;
 }

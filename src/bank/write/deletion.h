@@ -10,9 +10,12 @@ typedef struct reco_bank_deletion reco_bank_deletion;
 
 /* What another kind of bank than a folder does to delete; deleted rows are not picked there. */
 typedef struct reco_deletion_ops {
-    /* *n: how many rows there are, picked before or not. */
-    reco_status (*pick_id)(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *n);
-    reco_status (*pick_uri)(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *n);
+    /* *found += how many of them have rows, picked before or not. */
+    reco_status (*pick_ids)(reco_ctx *ctx, reco_bank_deletion *d, const int64_t *ids, size_t n,
+                            uint64_t *found);
+    reco_status (*pick_uris)(reco_ctx *ctx, reco_bank_deletion *d, const char *const *uris, size_t n,
+                             uint64_t *found);
+    /* *n: how many rows there are. */
     reco_status (*pick_where)(reco_ctx *ctx, reco_bank_deletion *d, const char *where, uint64_t *n);
     reco_status (*picked)(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, size_t max, int64_t *ids,
                           size_t *n);
@@ -38,9 +41,12 @@ reco_status reco_bank_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, con
 reco_status reco_folder_deletion_open(reco_ctx *ctx, reco_bank_deletion **out, const char *path, bool back,
                                       bool preview);
 void reco_bank_deletion_close(reco_bank_deletion *d);
+/* Many at once, since servers are asked for them. *found: how many of the n have rows, whether picked before or not. */
+reco_status reco_bank_deletion_pick(reco_ctx *ctx, reco_bank_deletion *d, const int64_t *ids, size_t n,
+                                    uint64_t *found);
+reco_status reco_bank_deletion_uris(reco_ctx *ctx, reco_bank_deletion *d, const char *const *uris, size_t n,
+                                    uint64_t *found);
 /* *picked, which may be NULL: how many rows there are, whether picked before or not. */
-reco_status reco_bank_deletion_id(reco_ctx *ctx, reco_bank_deletion *d, int64_t id, uint64_t *picked);
-reco_status reco_bank_deletion_uri(reco_ctx *ctx, reco_bank_deletion *d, const char *uri, uint64_t *picked);
 reco_status reco_bank_deletion_where(reco_ctx *ctx, reco_bank_deletion *d, const char *where,
                                      uint64_t *picked);
 reco_status reco_bank_deletion_near(reco_ctx *ctx, reco_bank_deletion *d, reco_side side,

@@ -22,16 +22,14 @@ static void test_picks(void **state)
     size_t count;
     build_numbered(in("b"), WIDTH, N, 2);
     ok(reco_bank_deletion_open(ctx, &d, in("b"), false, false));
-    ok(reco_bank_deletion_id(ctx, d, 7, &n));
+    ok(reco_bank_deletion_pick(ctx, d, (const int64_t[]){7}, 1, &n));
     assert_int_equal(n, 1);
-    ok(reco_bank_deletion_id(ctx, d, 7, &n)); /* again: it is there still */
+    ok(reco_bank_deletion_pick(ctx, d, (const int64_t[]){7, N, 7, -5}, 4,
+                               &n)); /* again: it is there still */
+    assert_int_equal(n, 2);
+    ok(reco_bank_deletion_uris(ctx, d, (const char *const[]){"file:///none.jpg", "file:///9.jpg"}, 2, &n));
     assert_int_equal(n, 1);
-    ok(reco_bank_deletion_id(ctx, d, N, &n));
-    assert_int_equal(n, 0);
-    ok(reco_bank_deletion_id(ctx, d, -5, NULL));
-    ok(reco_bank_deletion_uri(ctx, d, "file:///9.jpg", &n));
-    assert_int_equal(n, 1);
-    ok(reco_bank_deletion_uri(ctx, d, "file:///none.jpg", &n));
+    ok(reco_bank_deletion_uris(ctx, d, NULL, 0, &n));
     assert_int_equal(n, 0);
     ok(reco_bank_deletion_where(ctx, d, "id BETWEEN 5 AND 8", &n));
     assert_int_equal(n, 4);
@@ -53,7 +51,7 @@ static void test_picks(void **state)
     assert_int_equal(n, 5);
     ok(reco_bank_deletion_ids(ctx, d, 0, 20, ids, &count));
     assert_int_equal(count, 0);
-    ok(reco_bank_deletion_id(ctx, d, 7, &n));
+    ok(reco_bank_deletion_pick(ctx, d, (const int64_t[]){7}, 1, &n));
     assert_int_equal(n, 0);
     reco_bank_deletion_close(d);
     assert_int_equal(live(), N - 5);
@@ -169,9 +167,9 @@ static void test_undelete(void **state)
     build_numbered(in("b"), WIDTH, 10, 2);
     ok(reco_bank_delete(ctx, in("b"), &(reco_bank_rows){.ids = gone, .nids = 3}, NULL, NULL));
     ok(reco_bank_deletion_open(ctx, &d, in("b"), true, true));
-    ok(reco_bank_deletion_id(ctx, d, 4, &n));
+    ok(reco_bank_deletion_pick(ctx, d, (const int64_t[]){4}, 1, &n));
     assert_int_equal(n, 0);
-    ok(reco_bank_deletion_uri(ctx, d, "file:///3.jpg", &n));
+    ok(reco_bank_deletion_uris(ctx, d, (const char *const[]){"file:///3.jpg"}, 1, &n));
     assert_int_equal(n, 1);
     ok(reco_bank_deletion_where(ctx, d, "json_extract(meta, '$.n') > 5", &n));
     assert_int_equal(n, 1);
