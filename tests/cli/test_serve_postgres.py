@@ -1,6 +1,8 @@
 """reco serve with a bank on PostgreSQL servers."""
 import json
 import signal
+import socket
+import time
 import unittest
 
 import postgres
@@ -126,6 +128,42 @@ class Serve(Serving):
         self.assertEqual(self.stop(), 0)
         events = [json.loads(line).get("event") for line in (self.dir / "log").read_text().splitlines()]
         self.assertEqual([e for e in events if e and e.startswith("server")], ["server missing", "servers complete"])
+
+    def test_nobody_waits_for_a_server_that_is_away(self):
+        """One that swallows connections, and that is not there when reco serve looks at the others anew; and its return."""
+        other = postgres.Server()
+        self.addCleanup(other.remove)
+        bank = f"{self.sql_server.create('q0')},{other.create('q0')}"
+        self.reco("bank", "build", "--model", MODEL, "--pairs", "p/pairs.jsonl", "--out", bank)
+        self.start("--partial", bank=bank)
+
+        def search():
+            begun = time.monotonic()
+            answer = self.post("/v1/search", {"text": "thing number 3", "k": self.N})
+            return len(answer["hits"]), len(answer["missing_servers"]), time.monotonic() - begun
+
+        self.assertEqual(search()[:2], (self.N, 0))
+        other.stop()
+        with socket.socket() as hole, socket.socket() as first, socket.socket() as second:
+            hole.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            hole.bind(("127.0.0.1", other.port))
+            hole.listen(0)
+            for client in first, second:  # these fill its queue, so that the kernel drops who else comes
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", other.port))
+            end, slowest = time.monotonic() + 8, 0
+            while time.monotonic() < end:
+                found, missing, took = search()
+                self.assertEqual((missing, found < self.N), (1, True))
+                slowest = max(slowest, took)
+                time.sleep(0.1)
+        self.assertLess(slowest, 1)
+        other.start()
+        end = time.monotonic() + 30
+        while search()[:2] != (self.N, 0):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.2)
+        self.assertEqual(self.stop(), 0)
 
     def test_names_have_no_password(self):
         self.sql_server.sql("CREATE ROLE s0 SUPERUSER LOGIN")

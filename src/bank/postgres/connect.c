@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 #define CONNECT_SECONDS 10 /* where the URL has no connect_timeout */
-#define RETRY_SECONDS 10   /* after a failure, in a partial bank */
+#define RETRY_SECONDS 5    /* after a failure, in a partial bank, */
+#define PATIENCE_MS 100    /* and so long the others wait for each such attempt */
 #define MOST_SHARDS 256
 
 /* ---- what may be said ---- */
@@ -131,6 +132,7 @@ void pg_set_end(pg_set *set)
     for (size_t i = 0; i < set->n; i++) {
         pg_shard *s = &set->shards[i];
         pg_disconnect(s);
+        PQfinish(s->coming);
         reco_free(s->url);
         reco_free(s->password);
     }
@@ -139,12 +141,11 @@ void pg_set_end(pg_set *set)
 
 /* ---- connecting ---- */
 
-static bool start(pg_shard *s)
+static PGconn *start(const pg_shard *s)
 {
     static const char *const names[] = {"dbname", "client_encoding", "fallback_application_name", NULL};
     const char *const values[] = {s->url, "UTF8", "reco", NULL};
-    s->conn = PQconnectStartParams(names, values, 1);
-    return s->conn && PQstatus(s->conn) != CONNECTION_BAD;
+    return PQconnectStartParams(names, values, 1);
 }
 
 /* A server that closed an idle connection has said so by now. */
@@ -199,15 +200,20 @@ static reco_status step(reco_ctx *ctx, pg_set *set, struct pollfd *fds, size_t *
     return RECO_OK;
 }
 
-static reco_status give_up(reco_ctx *ctx, pg_set *set, const struct pollfd *fds)
+static reco_status fail_late(reco_ctx *ctx, pg_set *set, pg_shard *s)
 {
     char message[96];
     snprintf(message, sizeof message, "no connection within %g s; is the server up and the address right?",
              set->connect);
+    return pg_fail(ctx, set, s, RECO_E_IO, message);
+}
+
+static reco_status give_up(reco_ctx *ctx, pg_set *set, const struct pollfd *fds)
+{
     for (size_t i = 0; i < set->n; i++) {
         if (fds[i].fd < 0) continue;
         pg_disconnect(&set->shards[i]);
-        RECO_TRY(pg_fail(ctx, set, &set->shards[i], RECO_E_IO, message));
+        RECO_TRY(fail_late(ctx, set, &set->shards[i]));
     }
     return RECO_OK;
 }
@@ -227,6 +233,53 @@ static reco_status wait_for(reco_ctx *ctx, pg_set *set, struct pollfd *fds)
     return RECO_OK;
 }
 
+/* ---- connecting again, those that failed ---- */
+
+/* As far as it gets without waiting, or within `patience` ms. */
+static PostgresPollingStatusType go_on(pg_shard *s, int patience)
+{
+    const double end = reco_now() + patience / 1000.0;
+    for (;;) {
+        struct pollfd fd = {.fd = PQsocket(s->coming), .events = (short)s->waits};
+        int left = patience ? (int)(1000 * (end - reco_now())) : 0;
+        if (poll(&fd, 1, left > 0 ? left : 0) <= 0) return PGRES_POLLING_READING;
+        PostgresPollingStatusType next = PQconnectPoll(s->coming);
+        if (next == PGRES_POLLING_OK || next == PGRES_POLLING_FAILED) return next;
+        s->waits = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+    }
+}
+
+static reco_status try_again(reco_ctx *ctx, pg_set *set, pg_shard *s)
+{
+    const bool first = !s->coming;
+    if (first) {
+        if (s->back || reco_now() < s->again) return RECO_OK;
+        s->coming = start(s);
+        s->until = reco_now() + set->connect;
+        s->waits = POLLOUT;
+    }
+    const bool bad = !s->coming || PQstatus(s->coming) == CONNECTION_BAD;
+    PostgresPollingStatusType next = bad ? PGRES_POLLING_FAILED : go_on(s, first ? PATIENCE_MS : 0);
+    reco_status status = RECO_OK;
+    if (next == PGRES_POLLING_OK && (s->looked || set->looking)) {
+        s->conn = s->coming;
+        s->failed = false;
+        s->coming = NULL;
+        return connected(ctx, set, s);
+    }
+    if (next == PGRES_POLLING_FAILED)
+        status = pg_fail(ctx, set, s, RECO_E_IO, s->coming ? PQerrorMessage(s->coming) : "no memory");
+    else if (next != PGRES_POLLING_OK && reco_now() > s->until)
+        status = fail_late(ctx, set, s);
+    else if (next != PGRES_POLLING_OK)
+        return RECO_OK;
+    else
+        s->back = true;
+    PQfinish(s->coming);
+    s->coming = NULL;
+    return status;
+}
+
 reco_status pg_connect(reco_ctx *ctx, pg_set *set)
 {
     reco_mark mark = reco_scratch_mark(ctx);
@@ -237,11 +290,14 @@ reco_status pg_connect(reco_ctx *ctx, pg_set *set)
     for (size_t i = 0; i < set->n; i++) {
         pg_shard *s = &set->shards[i];
         fds[i] = (struct pollfd){.fd = -1};
-        if (s->failed && reco_now() < s->again) continue;
-        s->failed = false;
+        if (s->failed) {
+            if ((status = try_again(ctx, set, s)) != RECO_OK) break;
+            continue;
+        }
         if (s->conn) look_alive(s);
         if (s->conn) continue;
-        if (start(s)) {
+        s->conn = start(s);
+        if (s->conn && PQstatus(s->conn) != CONNECTION_BAD) {
             fds[i].fd = PQsocket(s->conn);
             fds[i].events = POLLOUT;
         } else {

@@ -261,7 +261,10 @@ reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *c
         l.counts[i] = true;
     }
     const pg_work catalog = {.calls = 3, .send = ask_catalog, .take = take_catalog, .arg = &l};
-    RECO_GO(pg_run(ctx, set, &catalog));
+    set->looking = true; /* one that connects later comes too late */
+    status = pg_run(ctx, set, &catalog);
+    set->looking = false;
+    if (status != RECO_OK) goto out;
     const pg_work settings = {.per_shard = calls, .send = ask_settings, .take = take_settings, .arg = &l};
     for (size_t i = 0; i < set->n; i++) calls[i] = l.has_settings[i];
     RECO_GO(pg_run(ctx, set, &settings));
@@ -273,6 +276,7 @@ reco_status pg_look(reco_ctx *ctx, pg_set *set, reco_bank_info *info, int64_t *c
     status = add_up(ctx, set, info);
     set->timeout = time_for(set, info->rows);
     if (status == RECO_OK && recalls) pg_settle_recalls(ctx, set, recalls, info);
+    for (size_t i = 0; i < set->n; i++) set->shards[i].looked = !set->shards[i].failed;
 out:
     reco_scratch_release(ctx, mark);
     return status;

@@ -12,7 +12,9 @@ static void close_servers(reco_bank *bank)
     reco_free(b);
 }
 
-reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const reco_bank_open_opts *opts)
+/* before: of the same servers, as they were found last; NULL: nobody looked. */
+static reco_status open_servers(reco_ctx *ctx, reco_bank **out, const char *urls,
+                                const reco_bank_open_opts *opts, pg_bank *before)
 {
     *out = NULL;
     pg_bank *b = reco_alloc(ctx, 1, sizeof *b, "bank");
@@ -23,6 +25,13 @@ reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const
     pthread_mutex_init(&b->turn, NULL);
     reco_status status = RECO_E_NOMEM;
     if ((b->urls = reco_strdup(ctx, urls))) status = pg_set_begin(ctx, &b->set, urls);
+    if (before) pthread_mutex_lock(&before->turn);
+    for (size_t i = 0; before && status == RECO_OK && i < b->set.n;
+         i++) { /* nobody waits for what is away */
+        const pg_shard *s = &before->set.shards[i];
+        b->set.shards[i].failed = s->failed && !s->back;
+    }
+    if (before) pthread_mutex_unlock(&before->turn);
     if (status == RECO_OK) status = pg_look(ctx, &b->set, &b->bank.info, &b->changes, &b->recalls);
     b->bank.recall = (float)opts->recall;
     if (status == RECO_OK)
@@ -30,6 +39,11 @@ reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const
     else
         close_servers(&b->bank);
     return status;
+}
+
+reco_status reco_pg_open(reco_ctx *ctx, reco_bank **out, const char *urls, const reco_bank_open_opts *opts)
+{
+    return open_servers(ctx, out, urls, opts, NULL);
 }
 
 static reco_status ask_changes(reco_ctx *ctx, void *arg, size_t shard, size_t i, pg_call *call)
@@ -53,10 +67,14 @@ static reco_status refresh(reco_ctx *ctx, const reco_bank *bank, reco_bank **out
     pg_bank *b = pg_of(bank);
     int64_t changes = 0;
     const pg_work work = {.calls = 1, .send = ask_changes, .take = take_changes, .arg = &changes};
-    for (size_t i = 0; i < b->set.n; i++)
-        if (!b->set.shards[i].is_ours) return RECO_OK;
-    RECO_TRY(pg_read(ctx, bank, &work));
-    return changes == b->changes ? RECO_OK : reco_pg_open(ctx, out, b->urls, &b->opts);
+    bool counted = true, back = false;
+    for (size_t i = 0; i < b->set.n; i++) counted &= b->set.shards[i].is_ours || !b->set.shards[i].looked;
+    if (counted) RECO_TRY(pg_read(ctx, bank, &work));
+    pthread_mutex_lock(&b->turn);
+    for (size_t i = 0; i < b->set.n; i++) back |= b->set.shards[i].back;
+    pthread_mutex_unlock(&b->turn);
+    return back || (counted && changes != b->changes) ? open_servers(ctx, out, b->urls, &b->opts, b)
+                                                      : RECO_OK;
 }
 
 static const char *missing_shard(const reco_bank *bank, size_t i)

@@ -38,10 +38,15 @@ typedef struct pg_shard {
     char *url;      /* a secret */
     char *password; /* what is taken out of messages; NULL: none that is known */
     char label[128];
-    PGconn *conn; /* NULL: not connected */
-    bool failed;  /* in a partial bank: left out of what is asked now, */
-    double again; /* and not tried before this moment */
+    PGconn *conn;   /* NULL: not connected */
+    bool failed;    /* in a partial bank: left out of what is asked now, */
+    double again;   /* and not tried before this moment */
+    PGconn *coming; /* of one that failed: a connection on its way, */
+    double until;   /* which is given up then; */
+    int waits;      /* poll's events that it waits for */
+    bool back;      /* it answers again, but has not been looked at: the bank is to be opened anew */
     /* What is there, looked at when it is opened. */
+    bool looked;
     bool half[2];                       /* by side: the column is a halfvec, not a vector */
     bool has_uri, has_meta, has_origin; /* columns; origin: base, place and content */
     bool is_ours;                       /* tables that reco made: it may write there */
@@ -56,6 +61,7 @@ typedef struct pg_set {
     size_t n;
     bool partial;
     bool writes;     /* sessions may write */
+    bool looking;    /* what is there is being looked at */
     double connect;  /* seconds to connect in, and to wait for an answer beyond its own time */
     int64_t timeout; /* ms of one statement: 10 s and 0.2 ms a row, or less: */
     int64_t limit;   /* the servers' own statement_timeout; 0: none */
@@ -77,7 +83,8 @@ static inline pg_bank *pg_of(const reco_bank *bank) { return (pg_bank *)(uintptr
 /* Take the URLs apart; nothing is connected. */
 reco_status pg_set_begin(reco_ctx *ctx, pg_set *set, const char *urls);
 void pg_set_end(pg_set *set);
-/* Connect all that are not, side by side. In a partial set those that fail are marked, unless all do. */
+/* Connect all that are not, side by side. In a partial set those that fail are marked, unless all do; they are connected again
+ * in the background, as far as they get from call to call. */
 reco_status pg_connect(reco_ctx *ctx, pg_set *set);
 void pg_disconnect(pg_shard *s);
 /* s->label and a message of libpq's or the server's, in one line and without secrets, as the error; of one that fails in a
