@@ -6,11 +6,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { KEY_WHERE = 0x100, KEY_FROM, KEY_SINCE, KEY_DELETED, PAGE = 1024 };
+enum { KEY_WHERE = 0x100, KEY_FROM, KEY_SINCE, KEY_DELETED, KEY_AUDIT, PAGE = 1024 };
 
 typedef struct args {
     cli *common;
-    const char *bank, *where, *since;
+    const char *bank, *where, *since, *audit;
     int64_t from;
     size_t most; /* 0: all */
     bool deleted;
@@ -18,7 +18,7 @@ typedef struct args {
     size_t nids;
 } args;
 
-/* A row's number, or a time in UTC, which is written as in BANK/audit.jsonl, or the beginning of one. */
+/* A row's number, or a time in UTC, which is written as in the audit log, or the beginning of one. */
 static void set_since(args *a, struct argp_state *state, const char *text)
 {
     static const char pattern[] = "0000-00-00T00:00:00Z";
@@ -44,7 +44,15 @@ static reco_status find_since(const args *a, const char *bank, int64_t *from)
     char *path = NULL, *line = NULL;
     size_t room = 0;
     if (!a->since) return RECO_OK;
-    if (asprintf(&path, "%s/audit.jsonl", bank) < 0) return RECO_E_NOMEM;
+    if (!a->audit && reco_bank_is_server(bank)) {
+        cli_error("--since %s: the servers' tables don't say when a row was added; give the audit log that "
+                  "reco serve keeps "
+                  "in its folder --data, with --audit DATA/NAME/audit.jsonl, or an id",
+                  a->since);
+        return RECO_E_ARG;
+    }
+    if (asprintf(&path, "%s%s", a->audit ? a->audit : bank, a->audit ? "" : "/audit.jsonl") < 0)
+        return RECO_E_NOMEM;
     FILE *in = fopen(path, "r");
     if (!in) cli_error("%s: %s; --since with an id needs no audit", path, strerror(errno));
     while (in && getline(&line, &room, in) >= 0) {
@@ -83,6 +91,9 @@ static error_t parse_list(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SINCE:
         set_since(a, state, arg);
+        return 0;
+    case KEY_AUDIT:
+        a->audit = arg;
         return 0;
     case 'n':
         a->most = cli_size(state, "-n", arg, 1, SIZE_MAX);
@@ -126,6 +137,7 @@ static const struct argp_option list_options[] = {
      "Only rows added at this time (UTC) or later, according to the audit log of reco serve, or from this "
      "id on",
      1},
+    {"audit", KEY_AUDIT, "FILE", 0, "The audit log (default: BANK/audit.jsonl; with --since TIME)", 1},
     {"rows", 'n', "N", 0, "List at most N rows (default: all)", 1},
     {0},
 };

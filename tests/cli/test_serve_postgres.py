@@ -43,7 +43,7 @@ class Serve(Serving):
             png(self.dir / f"p/{i}.png", i)
         a, b, n = self.picture(98), self.picture(99), self.N
         where = {"shop.bank": "json_extract(meta,'$.price') = 7", self.bank: "(meta->>'price')::float = 7"}
-        said, audits = [], []
+        said, audits, listed = [], [], []
         for bank, audit in (("shop.bank", "shop.bank"), (self.bank, "kept/s0")):
             self.start("--data", "kept", bank=bank)
             pairs = lambda method, *all, **more: self.ask(method, "/v1/pairs", {"pairs": list(all), **more})
@@ -64,8 +64,15 @@ class Serve(Serving):
             said.append([(status, answer if status < 400 else None) for status, _, answer in answers])
             lines = [json.loads(line) for line in (self.dir / audit / "audit.jsonl").read_text().splitlines()]
             audits.append([{k: v for k, v in line.items() if k not in ("time", "where")} for line in lines])
+            since = ["bank", "list", bank, "--json", "--since"]
+            if bank == self.bank:
+                self.fails(*since, lines[0]["time"], says=["don't say when", "--audit DATA/NAME/audit.jsonl"])
+                since[3:3] = ["--audit", f"{audit}/audit.jsonl"]
+            listed.append([[json.loads(row)["id"] for row in self.reco(*since, time).stdout.splitlines()] for time in (lines[0]["time"], "2020-01-01", "2100-01-01")])
         self.assertEqual(said[1], said[0])
         self.assertEqual(audits[1], audits[0])
+        self.assertEqual(listed[1], listed[0])
+        self.assertEqual([len(rows) for rows in listed[1]], [len(listed[1][0]), n + len(listed[1][0]), 0])
         self.assertEqual([status for status, _ in said[1]], [200] * 4 + [409] + [200] * 8 + [404, 200])
         self.assertEqual([{k: v for k, v in answer.items() if k != "failures"} for _, answer in said[1][:4]], [
             {"added": 1, "changed": 0, "unchanged": 0, "ids": [n]}, {"added": 0, "changed": 0, "unchanged": 1, "ids": []},
