@@ -243,25 +243,25 @@ class Bank(OnServers):
 
     def test_killed_while_loading(self):
         """Twenty kills of the writer, at any moment: in the end nothing is missing and nothing there twice."""
-        embeddings(self.dir / "e", 1500)
+        embeddings(self.dir / "e", 2500, 16)
         self.reco("bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--out", "folder")
         bank = self.fresh(3)
-        command = ["bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--commit", "40", "--wait", "10", "--out", bank]
+        command = ["bank", "build", "--embeddings", "e", "--encoder", "ViT-B-32", "--commit", "25", "--wait", "10", "--out", bank]
         begun = time.time()
         rng, kills, seen = random.Random(3), 0, 0
-        while kills < 20 and self.killed(command, rng.uniform(0.03, 0.15)):
+        while kills < 20 and self.killed(command, rng.uniform(0.03, 0.12)):
             kills += 1
             if kills % 5 == 0:
                 info = self.run_raw("bank", "info", bank, "--json")
                 rows = json.loads(info.stdout)["rows"] if info.returncode == 0 else 0
-                self.assertGreaterEqual(rows, seen - 40)  # at most one commit is taken back
+                self.assertGreaterEqual(rows, seen - 25)  # at most one commit is taken back
                 seen = rows
         self.reco(*command)
-        self.assertGreaterEqual(kills, 10, f"{time.time() - begun} s, {seen} rows")
+        self.assertEqual(kills, 20, f"{time.time() - begun} s, {seen} rows")
         self.assertEqual(self.rows(bank), self.rows("folder"))
-        self.assertEqual(self.json("bank", "info", bank)["rows"], 1500)
+        self.assertEqual(self.json("bank", "info", bank)["rows"], 2500)
         again = self.json("bank", "add", "--embeddings", "e", "--encoder", "ViT-B-32", bank)
-        self.assertEqual((again["added"], again["duplicates"]), (0, 1500))
+        self.assertEqual((again["added"], again["duplicates"]), (0, 2500))
         for i in range(3):
             self.assertEqual(self.server.sql("SELECT count(*) = (SELECT rows FROM reco_bank) FROM reco_pair", f"s{i}"), "t")
 
