@@ -105,6 +105,18 @@ class Merge(Case):
         self.assertEqual((merged["rows"], merged["duplicates"]), (6, 6))
         self.assertEqual(self.state("twice"), self.state("a"))
 
+    def test_one_input_twice(self):
+        """Rows without a picture's path, which nothing tells from those of a second build."""
+        rows = [[1.0, 0.0], [0.0, 1.0]]
+        for name, more in (("e", []), ("other", [[-1.0, 0.0]])):
+            for side in ("img_emb", "text_emb"): write_npy(self.dir / f"{name}/{side}/{side}_0.npy", rows + more)
+        for bank, source in (("a", "e"), ("b", "e"), ("c", "other")):
+            self.json("bank", "build", "--quiet", "--embeddings", source, "--encoder", "one", "--out", bank)
+        self.fails("bank", "merge", "a", "c", "b", "--out", "m", says=("a and b were built from the same input", "leave one of the two out", "uri IS NULL"))
+        self.assertFalse((self.dir / "m").exists())
+        self.assertEqual(self.json("bank", "merge", "a", "c", "--out", "ac")["rows"], 5)
+        self.fails("bank", "merge", "ac", "b", "--out", "m", says=("ac and b were built",))
+
     def test_replaced(self):
         """Another picture under the old name: the later bank's stays."""
         self.pictures(4)
@@ -154,8 +166,10 @@ class Merge(Case):
         strip = lambda rows: [{k: v for k, v in r.items() if k != "id"} for r in rows]
         self.assertEqual(strip(self.rows("m")), strip(self.rows("v1") + self.rows("v2")))
         self.assertEqual(self.json("bank", "info", "m")["format"], 3)
+        self.fails("bank", "merge", "v1", "again", "--out", "twice", says=("v1 and again were built from the same input",))
+        self.assertEqual(self.json("bank", "delete", "again", "--where", "uri IS NULL")["deleted"], 2)
         merged = self.json("bank", "merge", "v1", "again", "--out", "twice")
-        self.assertEqual((merged["rows"], merged["duplicates"]), (8, 4))  # two have no URI
+        self.assertEqual((merged["rows"], merged["duplicates"]), (6, 4))
         self.assertTrue(self.json("bank", "verify", "twice")["ok"])
 
     def test_kept(self):

@@ -163,6 +163,36 @@ out:
     return status;
 }
 
+reco_status reco_catalog_merge_jobs(reco_ctx *ctx, reco_catalog *from,
+                                    reco_status (*visit)(reco_ctx *ctx, void *arg, const char *job),
+                                    void *arg)
+{
+    sqlite3_stmt *s;
+    reco_status status;
+    RECO_TRY(reco_catalog_prepare(ctx, from, RECO_SQL_MERGE_JOBS, &s));
+    for (;;) {
+        bool row;
+        RECO_GO(reco_catalog_step(ctx, from, s, &row));
+        if (!row) break;
+        const char *job = (const char *)sqlite3_column_text(s, 0);
+        if (job && *job) RECO_GO(visit(ctx, arg, job));
+    }
+out:
+    sqlite3_reset(s);
+    return status;
+}
+
+reco_status reco_catalog_merge_nameless(reco_ctx *ctx, reco_catalog *from, bool *nameless)
+{
+    sqlite3_stmt *s;
+    bool row;
+    RECO_TRY(reco_catalog_prepare(ctx, from, RECO_SQL_MERGE_NAMELESS, &s));
+    reco_status status = reco_catalog_step(ctx, from, s, &row);
+    *nameless = status == RECO_OK && row && sqlite3_column_int(s, 0);
+    sqlite3_reset(s);
+    return status;
+}
+
 static reco_status take_jobs(reco_ctx *ctx, reco_catalog *c, reco_catalog *from)
 {
     sqlite3_stmt *s, *add;

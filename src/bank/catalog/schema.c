@@ -136,6 +136,7 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_MERGE_STATE] = "SELECT round, taken, met, next_id FROM merging",
     [RECO_SQL_MERGE_SAVE] = "UPDATE merging SET round = ?1, taken = ?2, met = ?3, next_id = ?4",
     [RECO_SQL_MERGE_JOBS] = "SELECT key, next FROM job WHERE done = 1",
+    [RECO_SQL_MERGE_NAMELESS] = "SELECT EXISTS(SELECT 1 FROM pair WHERE uri IS NULL AND deleted = 0)",
     [RECO_SQL_MERGE_ADD_JOB] = "INSERT OR IGNORE INTO job(key, next, done) VALUES(?1, ?2, 1)",
     [RECO_SQL_MERGE_PLACES] = /* of the index alone, in its order */
     "SELECT place, min(id), max(id) FROM pair INDEXED BY pair_place WHERE place IS NOT NULL "

@@ -87,7 +87,68 @@ out:
     return status;
 }
 
-static reco_status look(reco_ctx *ctx, reco_merge *m)
+/* ---- the same input twice ---- */
+
+typedef struct job {
+    uint64_t hash;
+    size_t bank;
+} job;
+
+typedef struct jobs {
+    job *at; /* [n] */
+    size_t n, room, bank;
+} jobs;
+
+static reco_status note_job(reco_ctx *ctx, void *arg, const char *name)
+{
+    jobs *j = arg;
+    if (j->n == j->room) {
+        size_t room = reco_max(64, 2 * j->room);
+        job *grown = reco_alloc(ctx, room, sizeof *grown, "jobs");
+        if (!grown) return RECO_E_NOMEM;
+        if (j->n) memcpy(grown, j->at, j->n * sizeof *grown);
+        reco_free(j->at);
+        j->at = grown;
+        j->room = room;
+    }
+    j->at[j->n++] = (job){reco_hash64(name, strlen(name), 0), j->bank};
+    return RECO_OK;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const job *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->bank > y->bank) - (x->bank < y->bank);
+}
+
+/* Pictures are known by their names: of rows without any, a second build of the same input would all come in again. */
+static reco_status check_jobs(reco_ctx *ctx, const reco_merge *m, jobs *j)
+{
+    qsort(j->at, j->n, sizeof *j->at, by_hash);
+    for (size_t i = 1; i < j->n; i++) {
+        const job *one = &j->at[i - 1], *two = &j->at[i];
+        reco_bank *bank;
+        bool nameless;
+        if (one->hash != two->hash || one->bank == two->bank) continue;
+        RECO_TRY(reco_merge_open_bank(ctx, m, two->bank, &bank));
+        reco_status status = reco_catalog_merge_nameless(ctx, bank->catalog, &nameless);
+        reco_bank_close(bank);
+        RECO_TRY(status);
+        if (nameless)
+            return reco_fail(ctx, RECO_E_EXISTS,
+                             "merge: %s and %s were built from the same input, and have rows without a "
+                             "picture's path, which would "
+                             "be there twice; leave one of the two out, or these rows of it (reco bank "
+                             "delete --where \"uri IS NULL\")",
+                             m->banks[one->bank], m->banks[two->bank]);
+    }
+    return RECO_OK;
+}
+
+/* ---- looking at all ---- */
+
+static reco_status look(reco_ctx *ctx, reco_merge *m, jobs *found)
 {
     uint64_t h = 0;
     bool lacks = false; /* a bank that is large enough for scan files, and had them taken away */
@@ -102,7 +163,10 @@ static reco_status look(reco_ctx *ctx, reco_merge *m)
         RECO_TRY(reco_folder_open(ctx, &bank, m->banks[i]));
         reco_bank_info info = bank->info;
         m->keys[i] = key_of(bank);
+        found->bank = i;
+        reco_status status = reco_catalog_merge_jobs(ctx, bank->catalog, note_job, found);
         reco_bank_close(bank);
+        RECO_TRY(status);
         if (!info.complete)
             return reco_fail(ctx, RECO_E_ARG,
                              "%s: is not complete: its build was interrupted; run the build again",
@@ -113,6 +177,7 @@ static reco_status look(reco_ctx *ctx, reco_merge *m)
         lacks |= info.rows >= RECO_SCAN_DEFAULT_ROWS && info.scan_rows == 0;
         h = reco_hash64(&m->keys[i], sizeof m->keys[i], h);
     }
+    RECO_TRY(check_jobs(ctx, m, found));
     if (m->firsts[m->n] == 0)
         return reco_fail(ctx, RECO_E_NOTFOUND, "merge: the banks have no rows; nothing was written");
     m->scans = !lacks && m->firsts[m->n] >= RECO_SCAN_DEFAULT_ROWS;
@@ -221,13 +286,16 @@ reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *b
     reco_merge m = {.out = out, .banks = banks, .n = n, .several = opts && opts->several_captions};
     int lock = -1;
     bool there;
+    jobs found = {0};
     reco_status status;
     RECO_GO(reco_reserved(ctx, "merge", opts ? opts->reserved : NULL));
     for (size_t i = 0; i <= n; i++)
         RECO_GO(reco_bank_check_folder(
             ctx, i < n ? banks[i] : out,
             "only folders can be merged; join servers into one bank by listing their URLs with commas"));
-    RECO_GO(look(ctx, &m));
+    status = look(ctx, &m, &found);
+    reco_free(found.at);
+    if (status != RECO_OK) goto out;
     RECO_GO(reco_bank_make_folder(ctx, out));
     RECO_GO(reco_dir_lock(ctx, &lock, out));
     RECO_GO(check_out(ctx, &m, &there));
