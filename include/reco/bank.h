@@ -456,9 +456,9 @@ typedef struct reco_merge_result {
  * them, and missing ones are created for a bank of 10,000 rows or more. A merge that was killed resumes
  * when it is run again with the same arguments. Memory: one bit per row of banks with deleted rows, and the
  * names of the vector files.
- * Returns RECO_OK; RECO_E_ARG (a bank given twice or inside out; an incomplete build); RECO_E_MISMATCH
- * (another encoder or width, both named); RECO_E_EXISTS (out is something else, or two banks have
- * rows without a URI from the same input); RECO_E_NOTFOUND (no bank has a row); RECO_E_FORMAT (damage), RECO_E_BUSY, RECO_E_IO, RECO_E_CANCELLED. */
+ * Returns RECO_OK; RECO_E_ARG (a bank given twice or inside out, an incomplete build), RECO_E_MISMATCH (two
+ * encoders or widths), RECO_E_EXISTS (out is something else, or two banks have rows without a URI from the
+ * same input), RECO_E_NOTFOUND (no rows), RECO_E_FORMAT, RECO_E_BUSY, RECO_E_IO, RECO_E_CANCELLED. */
 RECO_API reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *banks, size_t n,
                                      const reco_merge_opts *opts, reco_merge_result *result);
 

@@ -26,6 +26,22 @@ reco_status reco_bank_look_up(reco_ctx *ctx, const reco_bank *bank, reco_lookup 
 /* Does each question to the bank take a round trip, so that it is worth asking for more at once? */
 int reco_bank_is_far(const reco_bank *bank);
 
+/* ---- ids.c ---- */
+
+/* A row that is asked for at a place of a list. */
+typedef struct reco_wanted {
+    int64_t id;
+    size_t at;
+} reco_wanted;
+int reco_by_wanted(const void *a, const void *b); /* for qsort: by id, then by place */
+
+/* A list of ids that grows; at is freed with reco_free. */
+typedef struct reco_ids {
+    int64_t *at; /* [n] */
+    size_t n, room;
+} reco_ids;
+reco_status reco_ids_add(reco_ctx *ctx, reco_ids *to, const int64_t *ids, size_t n);
+
 /* RECO_OK when append would take the pair; RECO_E_ARG says what is wrong with it: a caption, uri or meta that is too
  * long or not UTF-8, a meta that is no JSON object. */
 reco_status reco_bank_check_pair(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *pair);

@@ -14,8 +14,7 @@ typedef struct distinct {
     reco_lookup found;
     /* of one query */
     reco_pictures chosen; /* [nexclude + k] what is left out and what was chosen */
-    int64_t *seen;        /* rows that are left out or were looked at: [room] */
-    size_t nseen, room;
+    reco_ids seen;        /* rows that are left out or were looked at */
 } distinct;
 
 static reco_status same_uri(reco_ctx *ctx, const reco_bank *bank, int64_t a, int64_t b, bool *same)
@@ -70,23 +69,6 @@ out:
     return status;
 }
 
-static reco_status remember(reco_ctx *ctx, distinct *s, const int64_t *ids, size_t n)
-{
-    if (n == 0) return RECO_OK;
-    if (s->nseen + n > s->room) {
-        size_t room = 2 * (s->nseen + n);
-        int64_t *grown = reco_alloc(ctx, room, sizeof *grown, "rows");
-        if (!grown) return RECO_E_NOMEM;
-        if (s->nseen) memcpy(grown, s->seen, s->nseen * sizeof *grown);
-        reco_free(s->seen);
-        s->seen = grown;
-        s->room = room;
-    }
-    memcpy(s->seen + s->nseen, ids, n * sizeof *ids);
-    s->nseen += n;
-    return RECO_OK;
-}
-
 /* Those of the n hits from place `from` on that are other pictures, behind *count of query q. */
 static reco_status sift(reco_ctx *ctx, distinct *s, size_t from, size_t n, size_t q, size_t *count)
 {
@@ -109,7 +91,7 @@ static reco_status sift(reco_ctx *ctx, distinct *s, size_t from, size_t n, size_
         }
         ++*count;
     }
-    return remember(ctx, s, found->hits.ids + from, n);
+    return reco_ids_add(ctx, &s->seen, found->hits.ids + from, n);
 }
 
 /* Of n places. */
@@ -124,17 +106,17 @@ static reco_status one(reco_ctx *ctx, distinct *s, size_t q, size_t from, size_t
     const reco_search_opts *o = &s->out->opts;
     const int64_t *exclude = o->nexclude ? o->exclude + q * o->nexclude : NULL;
     const size_t most = s->found.opts.k;
-    *count = s->chosen.n = s->nseen = 0;
+    *count = s->chosen.n = s->seen.n = 0;
     RECO_TRY(leave_out(ctx, &s->chosen, exclude, o->nexclude));
-    RECO_TRY(remember(ctx, s, exclude, o->nexclude));
+    RECO_TRY(reco_ids_add(ctx, &s->seen, exclude, o->nexclude));
     for (;;) {
         RECO_TRY(sift(ctx, s, from, n, q, count));
         if (n < most || *count == s->k) return RECO_OK;
         reco_lookup next = s->found;
         next.queries = s->out->queries + q * s->d;
         next.nq = 1;
-        next.opts.exclude = s->seen;
-        next.opts.nexclude = s->nseen;
+        next.opts.exclude = s->seen.at;
+        next.opts.nexclude = s->seen.n;
         next.hits = (reco_hits){
             .ids = s->found.hits.ids + from, .scores = s->found.hits.scores + from, .counts = &n};
         for (int side = 0; side < 2; side++)
@@ -216,7 +198,7 @@ out:
     drop_pairs(&s.found, 0, block * most);
     for (size_t i = 0; status != RECO_OK && lookup->pairs && i < nq * s.k; i++)
         reco_pair_free(&lookup->pairs[i]);
-    reco_free(s.seen);
+    reco_free(s.seen.at);
     reco_scratch_release(ctx, mark);
     return status;
 }

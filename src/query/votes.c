@@ -119,18 +119,6 @@ out:
 
 /* ---- rows, each looked at once ---- */
 
-typedef struct wanted {
-    int64_t id;
-    size_t at;
-} wanted;
-
-static int by_id(const void *a, const void *b)
-{
-    const wanted *x = a, *y = b;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
 /* Those of n rows whose captions say nothing; texts [n][d]: their vectors, or NULL. */
 static reco_status look_at_vectors(reco_ctx *ctx, const reco_classifier *c, const reco_bank *bank,
                                    const int64_t *ids, const float *texts, size_t n, uint32_t *of)
@@ -169,12 +157,12 @@ reco_status reco_classifier_votes(reco_ctx *ctx, const reco_classifier *c, const
 {
     reco_status status = RECO_OK;
     size_t unique = 0;
-    wanted *rows = reco_alloc(ctx, n, sizeof *rows, "neighbours");
+    reco_wanted *rows = reco_alloc(ctx, n, sizeof *rows, "neighbours");
     int64_t *id = reco_alloc(ctx, n, sizeof *id, "neighbours");
     uint32_t *said = reco_alloc(ctx, n, sizeof *said, "neighbours");
     if (!rows || !id || !said) RECO_GO(RECO_E_NOMEM);
-    for (size_t i = 0; i < n; i++) rows[i] = (wanted){ids[i], i};
-    qsort(rows, n, sizeof *rows, by_id);
+    for (size_t i = 0; i < n; i++) rows[i] = (reco_wanted){ids[i], i};
+    qsort(rows, n, sizeof *rows, reco_by_wanted);
     for (size_t i = 0; i < n; i++) {
         if (rows[i].id < 0 || (unique && id[unique - 1] == rows[i].id)) continue;
         id[unique++] = rows[i].id;

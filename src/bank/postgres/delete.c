@@ -6,8 +6,8 @@
 
 /* Ids that are picked, ascending and each once up to `sorted`; those behind it came since. */
 typedef struct picks {
-    int64_t *ids;
-    size_t n, room, sorted;
+    reco_ids ids;
+    size_t sorted;
 } picks;
 
 static const reco_deletion_ops ops;
@@ -18,30 +18,15 @@ static int by_id(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-static reco_status add(reco_ctx *ctx, picks *p, const int64_t *ids, size_t n)
-{
-    if (p->n + n > p->room) {
-        size_t room = reco_max(PAGE, 2 * (p->n + n));
-        int64_t *grown = reco_alloc_raw(ctx, room, sizeof *grown, "picked rows");
-        if (!grown) return RECO_E_NOMEM;
-        if (p->n) memcpy(grown, p->ids, p->n * sizeof *grown);
-        reco_free(p->ids);
-        p->ids = grown;
-        p->room = room;
-    }
-    if (n) memcpy(p->ids + p->n, ids, n * sizeof *ids);
-    p->n += n;
-    return RECO_OK;
-}
-
 static void sort(picks *p)
 {
-    if (p->sorted == p->n) return;
-    qsort(p->ids, p->n, sizeof *p->ids, by_id);
+    int64_t *ids = p->ids.at;
+    if (p->sorted == p->ids.n) return;
+    qsort(ids, p->ids.n, sizeof *ids, by_id);
     size_t n = 0;
-    for (size_t i = 0; i < p->n; i++)
-        if (i == 0 || p->ids[i] != p->ids[i - 1]) p->ids[n++] = p->ids[i];
-    p->n = p->sorted = n;
+    for (size_t i = 0; i < p->ids.n; i++)
+        if (i == 0 || ids[i] != ids[i - 1]) ids[n++] = ids[i];
+    p->ids.n = p->sorted = n;
 }
 
 /* ---- picking ---- */
@@ -91,7 +76,7 @@ static reco_status take_ids(reco_ctx *ctx, void *arg, size_t shard, size_t i, co
     if (p->met && PQntuples(rows)) p->met[i] = true;
     for (int row = 0; row < PQntuples(rows); row++) {
         int64_t id = pg_get_int(rows, row, 0);
-        RECO_TRY(add(ctx, p->picks, &id, 1));
+        RECO_TRY(reco_ids_add(ctx, &p->picks->ids, &id, 1));
     }
     return RECO_OK;
 }
@@ -107,11 +92,11 @@ static reco_status pick_ids(reco_ctx *ctx, reco_bank_deletion *d, const int64_t 
     if (!(p.packed = reco_alloc(ctx, pg_ids_bytes(PAGE), 1, "picked rows"))) return RECO_E_NOMEM;
     RECO_GO(pg_read(ctx, d->bank, &work));
     sort(&here);
-    for (size_t i = 0; i < n && here.n; i++)
-        *found += bsearch(&ids[i], here.ids, here.n, sizeof *ids, by_id) != NULL;
-    status = add(ctx, all, here.ids, here.n);
+    for (size_t i = 0; i < n && here.ids.n; i++)
+        *found += bsearch(&ids[i], here.ids.at, here.ids.n, sizeof *ids, by_id) != NULL;
+    status = reco_ids_add(ctx, &all->ids, here.ids.at, here.ids.n);
 out:
-    reco_free(here.ids);
+    reco_free(here.ids.at);
     reco_free(p.packed);
     return status;
 }
@@ -136,7 +121,7 @@ static reco_status pick_where(reco_ctx *ctx, reco_bank_deletion *d, const char *
     int64_t from = 0;
     do {
         RECO_TRY(reco_bank_select(ctx, d->bank, where, from, PAGE, ids, &page));
-        RECO_TRY(add(ctx, d->own, ids, page));
+        RECO_TRY(reco_ids_add(ctx, &((picks *)d->own)->ids, ids, page));
         *n += page;
         if (page) from = ids[page - 1] + 1;
     } while (page == PAGE);
@@ -150,9 +135,9 @@ static reco_status picked(reco_ctx *ctx, reco_bank_deletion *d, int64_t from, si
     size_t i = 0;
     (void)ctx;
     sort(p);
-    while (i < p->n && p->ids[i] < from) i++;
-    *n = reco_min(max, p->n - i);
-    memcpy(ids, p->ids + i, *n * sizeof *ids);
+    while (i < p->ids.n && p->ids.at[i] < from) i++;
+    *n = reco_min(max, p->ids.n - i);
+    if (*n) memcpy(ids, p->ids.at + i, *n * sizeof *ids);
     return RECO_OK;
 }
 
@@ -172,8 +157,9 @@ static reco_status ask_delete(reco_ctx *ctx, void *arg, size_t shard, size_t i, 
         "WITH gone AS (DELETE FROM reco_pair WHERE id = ANY($1::int8[]) RETURNING 1), counted AS (UPDATE "
         "reco_bank "
         "SET rows = rows - (SELECT count(*) FROM gone), changes = changes + 1) SELECT count(*) FROM gone";
-    pg_bytes(call, d->packed,
-             pg_put_ids(d->packed, d->picks->ids + i * PAGE, reco_min(PAGE, d->picks->n - i * PAGE)));
+    pg_bytes(
+        call, d->packed,
+        pg_put_ids(d->packed, d->picks->ids.at + i * PAGE, reco_min(PAGE, d->picks->ids.n - i * PAGE)));
     return RECO_OK;
 }
 
@@ -193,7 +179,7 @@ static reco_status commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *delete
     if (!packed) return RECO_E_NOMEM;
     sort(p);
     deleting x = {.picks = p, .packed = packed};
-    const pg_work work = {.calls = (p->n + PAGE - 1) / PAGE,
+    const pg_work work = {.calls = (p->ids.n + PAGE - 1) / PAGE,
                           .send = ask_delete,
                           .take = take_delete,
                           .arg = &x,
@@ -202,7 +188,7 @@ static reco_status commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *delete
     if (status == RECO_OK) status = pg_run(ctx, &w->set, &work);
     if (status == RECO_OK) status = pg_commit_all(ctx, w);
     reco_free(packed);
-    p->n = p->sorted = 0;
+    p->ids.n = p->sorted = 0;
     if (status == RECO_OK && deleted) *deleted = x.deleted;
     return status;
 }
@@ -210,7 +196,7 @@ static reco_status commit(reco_ctx *ctx, reco_bank_deletion *d, uint64_t *delete
 static void close_picks(reco_bank_deletion *d)
 {
     picks *p = d->own;
-    if (p) reco_free(p->ids);
+    if (p) reco_free(p->ids.at);
     reco_free(p);
 }
 

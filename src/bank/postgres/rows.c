@@ -4,18 +4,6 @@
 
 #define PIECE 4096 /* ids of one statement */
 
-typedef struct wanted {
-    int64_t id;
-    size_t at;
-} wanted;
-
-static int by_id(const void *a, const void *b)
-{
-    const wanted *x = a, *y = b;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
 const char *pg_pair_columns(const pg_shard *s)
 {
 #define COLUMNS(uri, meta, origin) "caption, " uri ", " meta ", " origin
@@ -30,7 +18,7 @@ const char *pg_pair_columns(const pg_shard *s)
 /* Rows by id: wanted in order, each once on its way. */
 typedef struct fetch {
     const pg_bank *bank;
-    wanted *want; /* [n] */
+    reco_wanted *want; /* [n] */
     size_t n, unique;
     int64_t *ids;          /* [unique] */
     unsigned char *packed; /* [pg_ids_bytes(PIECE)] */
@@ -131,8 +119,8 @@ static reco_status fetch_rows(reco_ctx *ctx, fetch *f, const int64_t *ids, size_
     if (!f->want || !f->ids || !f->met || !f->packed) goto out;
     f->n = f->unique = 0;
     for (size_t i = 0; i < n; i++)
-        if (ids[i] != -1) f->want[f->n++] = (wanted){ids[i], i};
-    qsort(f->want, f->n, sizeof *f->want, by_id);
+        if (ids[i] != -1) f->want[f->n++] = (reco_wanted){ids[i], i};
+    qsort(f->want, f->n, sizeof *f->want, reco_by_wanted);
     for (size_t i = 0; i < f->n; i++) {
         f->met[i] = false;
         if (i == 0 || f->want[i].id != f->want[i - 1].id) f->ids[f->unique++] = f->want[i].id;
