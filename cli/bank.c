@@ -28,7 +28,7 @@ typedef struct args {
     reco_ingest_opts ingest;
 } args;
 
-static void plain(args *a, struct argp_state *state, const char *arg)
+static void take_bank_argument(args *a, struct argp_state *state, const char *arg)
 {
     if (!a->verb)
         a->verb = arg;
@@ -40,7 +40,7 @@ static void plain(args *a, struct argp_state *state, const char *arg)
         cli_stray(state, arg);
 }
 
-static void check(args *a, struct argp_state *state)
+static void check_bank_args(args *a, struct argp_state *state)
 {
     const char *verb = a->verb ? a->verb : "";
     bool build = strcmp(verb, "build") == 0;
@@ -59,7 +59,7 @@ static void check(args *a, struct argp_state *state)
     if (a->ingest.encoder && !a->embeddings) argp_error(state, "--encoder needs --embeddings");
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_bank_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -106,10 +106,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->ingest.commit = cli_size(state, "--commit", arg, 1, 1 << 20);
         break;
     case ARGP_KEY_ARG:
-        plain(a, state, arg);
+        take_bank_argument(a, state, arg);
         return 0;
     case ARGP_KEY_END:
-        check(a, state);
+        check_bank_args(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -154,7 +154,7 @@ static const struct argp_child children[] = {
     {&cli_table_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0},        {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_bank_option,
     "build --out BANK\nadd BANK\nupdate BANK",
     "Build, extend or update a bank. An interrupted run resumes when the command is run again. Other "
     "commands: reco bank delete, undelete, list, get, export, info, index, compact, merge, and verify; "

@@ -1,6 +1,6 @@
 #include "cli.h"
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_compact_option(int key, char *arg, struct argp_state *state)
 {
     (void)arg;
     if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
@@ -10,7 +10,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_child children[] = {{&cli_wait_option, 0, NULL, 0}, {&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {NULL,
-                                 parse,
+                                 parse_compact_option,
                                  "BANK",
                                  "Remove deleted rows for good and merge small vector files. Ids stay the "
                                  "same; a process that has the bank open keeps its snapshot.\v"

@@ -51,7 +51,7 @@ static void add_uri(args *a, const char *arg)
 }
 
 /* `bank delete BANK --id 1 2 3`: the bank is the first plain argument that no list before it has taken. */
-static void plain(args *a, struct argp_state *state, const char *arg)
+static void take_delete_argument(args *a, struct argp_state *state, const char *arg)
 {
     if (a->more_ids && a->bank)
         add_id(a, state, arg);
@@ -63,7 +63,7 @@ static void plain(args *a, struct argp_state *state, const char *arg)
         cli_stray(state, arg);
 }
 
-static void check(const args *a, struct argp_state *state)
+static void check_delete_args(const args *a, struct argp_state *state)
 {
     bool embeds = false;
     cli_need(state, a->bank, "BANK");
@@ -78,7 +78,7 @@ static void check(const args *a, struct argp_state *state)
         argp_error(state, "want --id, --uri, --ids, --uris, --where, --near-image, --near-text or --near");
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_delete_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -128,10 +128,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->all = true;
         break;
     case ARGP_KEY_ARG:
-        plain(a, state, arg);
+        take_delete_argument(a, state, arg);
         return 0;
     case ARGP_KEY_END:
-        check(a, state);
+        check_delete_args(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -162,7 +162,7 @@ static const struct argp_child children[] = {
     {&cli_model_options, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_delete_option,
     "BANK",
     "Delete all rows that any of the options selects, or none if something fails.\v"
     "Example:\n  reco bank delete shop.bank --uri img/0815.jpg\n"
@@ -187,7 +187,7 @@ static const struct argp_child back_children[] = {
     {&cli_wait_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp back_argp = {
     back_options,
-    parse,
+    parse_delete_option,
     "BANK",
     "Restore all deleted rows that any of the options selects, or none if something fails. Rows keep their "
     "ids and can be restored until compact removes them. A row that the bank holds again stays deleted and "
@@ -221,7 +221,7 @@ static reco_status embed_near(cli *c, const args *a, float **x, reco_side *sides
 }
 
 /* A row that would go or come back: a line of text or JSON. */
-static void show(void *user, const reco_pair *row)
+static void print_chosen_row(void *user, const reco_pair *row)
 {
     const cli *c = user;
     if (c->json)
@@ -250,7 +250,7 @@ static void report_back(cli *c, const args *a, const reco_delete_result *r, cons
                   (long long)doubles[0]);
 }
 
-static void report(cli *c, const args *a, const reco_delete_result *r)
+static void print_delete_result(cli *c, const args *a, const reco_delete_result *r)
 {
     if (c->json)
         cli_print(json_pack("{s:I, s:I}", a->dry ? "would_delete" : "deleted", (json_int_t)r->rows,
@@ -260,7 +260,7 @@ static void report(cli *c, const args *a, const reco_delete_result *r)
                a->dry ? "would be deleted" : "deleted", (unsigned long long)r->missing);
 }
 
-static reco_status run(cli *c, args *a)
+static reco_status run_delete(cli *c, args *a)
 {
     int64_t doubles[DOUBLES];
     float *near = NULL;
@@ -269,7 +269,7 @@ static reco_status run(cli *c, args *a)
     const reco_delete_opts opts = {.restore = a->back,
                                    .preview = a->dry,
                                    .sure = a->yes,
-                                   .row = show,
+                                   .row = print_chosen_row,
                                    .user = c,
                                    .doubles = doubles,
                                    .max_doubles = DOUBLES};
@@ -297,7 +297,7 @@ static reco_status run(cli *c, args *a)
         cli_error("nothing was deleted, since the condition compares a text with a number: check with "
                   "--dry-run, or delete anyway with --yes");
     if (status == RECO_OK && a->back) report_back(c, a, &r, doubles);
-    if (status == RECO_OK && !a->back) report(c, a, &r);
+    if (status == RECO_OK && !a->back) print_delete_result(c, a, &r);
     return status;
 }
 
@@ -309,7 +309,8 @@ static int command(int argc, char **argv, const struct argp *parser, bool back)
     a.uris = calloc((size_t)argc, sizeof *a.uris);
     a.near = calloc((size_t)argc, sizeof *a.near);
     int code = 1;
-    if (a.ids && a.uris && a.near && cli_begin(&c, argc, argv, parser, &a)) code = cli_end(&c, run(&c, &a));
+    if (a.ids && a.uris && a.near && cli_begin(&c, argc, argv, parser, &a))
+        code = cli_end(&c, run_delete(&c, &a));
     free(a.ids);
     free(a.uris);
     free(a.near);

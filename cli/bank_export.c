@@ -7,7 +7,7 @@ typedef struct args {
     const char *out, *pairs, *where;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_export_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -42,7 +42,7 @@ static const struct argp_option options[] = {
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_export_option,
     "BANK",
     "Export the rows of a bank for other programs or for another bank.\v"
     "Example:\n  reco bank export shop.bank --out shop/\n"

@@ -11,7 +11,7 @@ typedef struct args {
     reco_lists_opts lists;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_index_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -58,7 +58,7 @@ static const struct argp_option options[] = {
 static const struct argp_child children[] = {{&cli_bank, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_index_option,
     "BANK",
     "Create the index of a bank. Scan files hold quantized codes of the vectors with error bounds, and "
     "make searches fast without changing the results; build and add create them automatically from 10,000 "

@@ -164,7 +164,7 @@ static const struct argp get_argp = {
     NULL,
     NULL};
 
-static void put(const cli *c, const reco_pair *pair)
+static void print_pair(const cli *c, const reco_pair *pair)
 {
     if (c->json)
         cli_print(answer_row(pair));
@@ -172,13 +172,13 @@ static void put(const cli *c, const reco_pair *pair)
         cli_show_row(pair);
 }
 
-static reco_status show(cli *c, const reco_bank *bank, int64_t id, bool deleted)
+static reco_status show_pair(cli *c, const reco_bank *bank, int64_t id, bool deleted)
 {
     reco_pair pair;
     reco_status status =
         deleted ? reco_bank_get_deleted(c->ctx, bank, id, &pair) : reco_bank_get(c->ctx, bank, id, &pair);
     if (status != RECO_OK) return status;
-    put(c, &pair);
+    print_pair(c, &pair);
     reco_pair_free(&pair);
     return RECO_OK;
 }
@@ -190,11 +190,11 @@ static reco_status show_page(cli *c, const reco_bank *bank, const int64_t *ids, 
     reco_status status = reco_bank_get_many(c->ctx, bank, ids, n, pairs);
     if (status != RECO_OK) {
         status = RECO_OK;
-        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show(c, bank, ids[i], false);
+        for (size_t i = 0; i < n && status == RECO_OK; i++) status = show_pair(c, bank, ids[i], false);
         return status;
     }
     for (size_t i = 0; i < n; i++) {
-        put(c, &pairs[i]);
+        print_pair(c, &pairs[i]);
         reco_pair_free(&pairs[i]);
     }
     return RECO_OK;
@@ -218,7 +218,7 @@ int cmd_bank_list(int argc, char **argv)
         const bool pages = status == RECO_OK && !a.deleted && reco_bank_get_info(bank)->shards;
         if (pages) status = show_page(&c, bank, ids, n);
         for (size_t i = 0; !pages && i < n && status == RECO_OK; i++)
-            status = show(&c, bank, ids[i], a.deleted);
+            status = show_pair(&c, bank, ids[i], a.deleted);
         left -= n;
     }
     reco_bank_close(bank);

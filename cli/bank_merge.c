@@ -11,7 +11,7 @@ typedef struct args {
     reco_merge_opts opts;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_merge_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -46,7 +46,7 @@ static const struct argp_child children[] = {
     {&cli_strict_option, 0, NULL, 0}, {&cli_wait_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_merge_option,
     "BANK...",
     "Merge banks into a new one, in the order given. Vector files are hard-linked if the file system "
     "allows it. An interrupted merge resumes when the command is run again.\v"
@@ -55,7 +55,7 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-static void tell(const cli *c, const args *a, const reco_merge_result *r)
+static void print_merge_result(const cli *c, const args *a, const reco_merge_result *r)
 {
     if (c->json)
         cli_print(json_pack(
@@ -86,7 +86,7 @@ int cmd_bank_merge(int argc, char **argv)
         if (status == RECO_OK) status = reco_bank_merge(c.ctx, a.out, a.banks, a.n, &a.opts, &r);
         if (status == RECO_OK) {
             code = cli_skipped(&c, (uint64_t)r.refused, "failures.jsonl");
-            tell(&c, &a, &r);
+            print_merge_result(&c, &a, &r);
         }
         ended = cli_end(&c, status);
     }

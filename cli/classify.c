@@ -17,7 +17,7 @@ typedef struct args {
     size_t nfound;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_classify_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -53,7 +53,7 @@ static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
                                              {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_classify_option,
     "IMAGE...",
     "Classify pictures: the answer of CLIP alone, the answer with the memory, and what was retrieved.\v"
     "Example:\n  reco classify --model clip/ --bank birds.bank --fusion fusion.safetensors --classes "
@@ -105,7 +105,7 @@ static void print_rows(const json_t *neighbours, const char *side)
     putchar('\n');
 }
 
-static void print_text(const json_t *result)
+static void print_readouts(const json_t *result)
 {
     static const char *const rows[] = {"clip", "cosines", "reco"};
     bool mixed = !json_is_null(json_object_get(result, "cosines"));
@@ -164,7 +164,7 @@ static reco_status print_all(cli *c, args *a, const listing *l, const unsigned c
         if (!result)
             status = RECO_E_FORMAT; /* the context has the reason */
         else if (!c->json)
-            print_text(result);
+            print_readouts(result);
         json_array_append_new(results, result);
         if (!c->json) json_array_clear(results);
     }
@@ -180,7 +180,7 @@ static reco_status print_all(cli *c, args *a, const listing *l, const unsigned c
     return status;
 }
 
-static reco_status run(cli *c, args *a, uint64_t *failures)
+static reco_status run_classify(cli *c, args *a, uint64_t *failures)
 {
     zero_shot *z = &a->z;
     listing lists[READOUTS] = {0};
@@ -222,7 +222,7 @@ int cmd_classify(int argc, char **argv)
         free(a.images);
         return 1;
     }
-    reco_status status = run(&c, &a, &failures);
+    reco_status status = run_classify(&c, &a, &failures);
     int strict = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
     zero_shot_close(&a.z);

@@ -4,17 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct argp_option *find(const struct argp *argp, const char *name)
+static const struct argp_option *find_option(const struct argp *argp, const char *name)
 {
     for (const struct argp_option *o = argp->options; o && (o->name || o->key || o->doc); o++)
         if (o->name && !(o->flags & OPTION_ALIAS) && strcmp(o->name, name) == 0) return o;
     const struct argp_option *found = NULL;
     for (const struct argp_child *c = argp->children; c && c->argp && !found; c++)
-        found = find(c->argp, name);
+        found = find_option(c->argp, name);
     return found;
 }
 
-static const char *file_of(int argc, char **argv)
+static const char *find_config_file(int argc, char **argv)
 {
     const char *path = NULL;
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -27,7 +27,7 @@ static const char *file_of(int argc, char **argv)
 /* --NAME or --NAME=VALUE into text, which has room for it, or nothing where it is switched off; false: it is wrong, and told. */
 static bool write_option(char *text, const struct argp *argp, const reco_setting *s, const char *path)
 {
-    const struct argp_option *o = find(argp, s->name);
+    const struct argp_option *o = find_option(argp, s->name);
     *text = 0;
     if (!o || strcmp(s->name, "config") == 0) {
         cli_error("%s:%zu: there is no option \"%s\"", path, s->line, s->name);
@@ -46,7 +46,7 @@ static bool write_option(char *text, const struct argp *argp, const reco_setting
 
 char **cli_configure(const struct argp *argp, int *argc, char **argv)
 {
-    const char *path = file_of(*argc, argv);
+    const char *path = find_config_file(*argc, argv);
     reco_ctx *ctx = NULL;
     reco_setting *settings = NULL;
     size_t n = 0, bytes = 0, made = 1;

@@ -8,7 +8,7 @@ typedef struct args {
     reco_folder_opts folder;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -62,7 +62,7 @@ static const struct argp_child children[] = {
     {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_embed_option,
     NULL,
     "Embed pictures or captions: one unit row per valid input, in order, in clip-retrieval's layout. "
     "Inputs that cannot be read are skipped and listed in OUT/failures.jsonl.\v"

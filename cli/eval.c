@@ -31,7 +31,7 @@ static bool several(const eval_args *a)
     return z->nbanks > 1 || z->nfusions > 1 || z->nks > 1;
 }
 
-static void check(eval_args *a, struct argp_state *state)
+static void check_eval_args(eval_args *a, struct argp_state *state)
 {
     if (!a->explain != !a->page) argp_error(state, "--explain and --page must be used together");
     if (a->embeddings && a->z.images) argp_error(state, "want one of --embeddings and --images");
@@ -54,7 +54,7 @@ static void check(eval_args *a, struct argp_state *state)
         argp_error(state, "--details, --explain and --save-classifier need a single run among classes");
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_eval_option(int key, char *arg, struct argp_state *state)
 {
     eval_args *a = state->input;
     switch (key) {
@@ -117,7 +117,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->results = arg;
         return 0;
     case ARGP_KEY_END:
-        check(a, state);
+        check_eval_args(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -180,7 +180,7 @@ static const struct argp_child children[] = {{&zero_shot_options, 0, NULL, 0},
                                              {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_eval_option,
     NULL,
     "Measure the zero-shot accuracy of CLIP alone and with the memory, side by side.\v"
     "Example:\n  reco eval --model clip/ --bank birds.bank --fusion fusion.safetensors --classes birds.txt "
@@ -218,7 +218,7 @@ static reco_status choose_cache(eval_args *a)
     return RECO_OK;
 }
 
-static reco_status run(cli *c, eval_args *a, eval_question *q, eval_runs *r)
+static reco_status run_eval(cli *c, eval_args *a, eval_question *q, eval_runs *r)
 {
     const char *const outputs[] = {a->details, a->page, a->classifier};
     reco_status status = RECO_OK;
@@ -242,7 +242,7 @@ int cmd_eval(int argc, char **argv)
     eval_question q = {0};
     eval_runs r = {0};
     if (!cli_begin(&c, argc, argv, &argp, &a)) return 1;
-    reco_status status = run(&c, &a, &q, &r);
+    reco_status status = run_eval(&c, &a, &q, &r);
     int strict = status == RECO_OK ? cli_skipped(&c, q.total - (q.retrieval ? a.z.among.n : q.n), NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "prompt");
     if (status == RECO_OK && q.n == 0) strict = 1;

@@ -12,17 +12,17 @@ typedef struct alike {
     size_t d;
 } alike;
 
-static int compare(const alike *a, size_t x, size_t y)
+static int compare_candidates(const alike *a, size_t x, size_t y)
 {
     const char *s = a->texts ? a->texts[x] : NULL, *t = a->texts ? a->texts[y] : NULL;
     if (!s != !t) return s ? 1 : -1;
     return s ? strcmp(s, t) : memcmp(a->rows + x * a->d, a->rows + y * a->d, a->d * sizeof(float));
 }
 
-static int by_place(const void *x, const void *y, void *arg)
+static int by_candidate(const void *x, const void *y, void *arg)
 {
     size_t i = *(const size_t *)x, j = *(const size_t *)y;
-    int order = compare(arg, i, j);
+    int order = compare_candidates(arg, i, j);
     return order ? order : (i > j) - (i < j);
 }
 
@@ -35,9 +35,10 @@ static size_t find_kinds(const alike *a, size_t n, uint32_t *of, size_t *first)
         return SIZE_MAX;
     }
     for (size_t i = 0; i < n; i++) order[i] = i;
-    qsort_r(order, n, sizeof *order, by_place, (void *)a);
+    qsort_r(order, n, sizeof *order, by_candidate, (void *)a);
     for (size_t i = 0; i < n; i++)
-        root[order[i]] = i && compare(a, order[i], order[i - 1]) == 0 ? root[order[i - 1]] : order[i];
+        root[order[i]] =
+            i && compare_candidates(a, order[i], order[i - 1]) == 0 ? root[order[i - 1]] : order[i];
     for (size_t i = 0; i < n; i++) {
         if (root[i] == i) first[kinds] = i;
         of[i] = root[i] == i ? (uint32_t)kinds++ : of[root[i]];
@@ -46,7 +47,7 @@ static size_t find_kinds(const alike *a, size_t n, uint32_t *of, size_t *first)
     return kinds;
 }
 
-static float *gather(const float *rows, const size_t *at, size_t n, size_t d)
+static float *copy_rows(const float *rows, const size_t *at, size_t n, size_t d)
 {
     float *out = calloc(n * d + 1, sizeof *out);
     for (size_t i = 0; out && i < n; i++) memcpy(out + i * d, rows + at[i] * d, d * sizeof *out);
@@ -75,8 +76,8 @@ static reco_status take_rows(eval_question *q, zero_shot *z, const float *rows, 
     size_t entries = z->among.n + reco_class_list_merged(z->list), *at = calloc(entries, sizeof *at);
     if (!at) return RECO_E_NOMEM;
     for (size_t i = entries; i-- > 0;) at[of[i]] = first ? first[i] : i;
-    z->among.rows = q->prompts = gather(rows, at, z->among.n, z->among.d);
-    if (beside) z->among.pictures = q->shown = gather(beside, at, z->among.n, z->among.d);
+    z->among.rows = q->prompts = copy_rows(rows, at, z->among.n, z->among.d);
+    if (beside) z->among.pictures = q->shown = copy_rows(beside, at, z->among.n, z->among.d);
     free(at);
     return q->prompts && (q->shown || !beside) ? RECO_OK : RECO_E_NOMEM;
 }
@@ -188,7 +189,7 @@ static const char *label_of(const source *s, size_t i)
     return label && *label ? label : NULL;
 }
 
-static reco_status make_room(const eval_args *a, const reco_query_set *set, eval_question *q)
+static reco_status alloc_question(const eval_args *a, const reco_query_set *set, eval_question *q)
 {
     q->labels = calloc(set->n + 1, sizeof *q->labels);
     q->images = calloc(set->n * set->d + 1, sizeof(float));
@@ -200,7 +201,8 @@ static reco_status make_room(const eval_args *a, const reco_query_set *set, eval
 }
 
 /* What row i of the file is called, and where its picture may lie. */
-static reco_status place(cli *c, const eval_args *a, const reco_query_set *set, size_t i, eval_question *q)
+static reco_status name_picture(cli *c, const eval_args *a, const reco_query_set *set, size_t i,
+                                eval_question *q)
 {
     const char *name = set->values[RECO_QUERY_IMAGE][i];
     char *base = NULL;
@@ -214,7 +216,8 @@ static reco_status place(cli *c, const eval_args *a, const reco_query_set *set, 
     return q->places[q->n] ? RECO_OK : RECO_E_NOMEM;
 }
 
-static void report(cli *c, const eval_args *a, const reco_query_set *set, size_t i, const char *label)
+static void report_unmatched_row(cli *c, const eval_args *a, const reco_query_set *set, size_t i,
+                                 const char *label)
 {
     const char *name = set->values[RECO_QUERY_IMAGE][i];
     char *reason = NULL;
@@ -227,7 +230,7 @@ static void report(cli *c, const eval_args *a, const reco_query_set *set, size_t
 }
 
 /* Pictures of a class stay; the others are told of. */
-static reco_status match(cli *c, eval_args *a, source *s, eval_question *q)
+static reco_status match_embeddings(cli *c, eval_args *a, source *s, eval_question *q)
 {
     const reco_query_set *set = &s->pictures;
     const size_t d = set->d;
@@ -235,7 +238,7 @@ static reco_status match(cli *c, eval_args *a, source *s, eval_question *q)
     uint32_t *classes = calloc(set->n + 1, sizeof *classes);
     char **groups = calloc(set->n + 1, sizeof *groups);
     size_t n = 0;
-    reco_status status = labels && classes && groups ? make_room(a, set, q) : RECO_E_NOMEM;
+    reco_status status = labels && classes && groups ? alloc_question(a, set, q) : RECO_E_NOMEM;
     for (size_t i = 0; i < set->n && status == RECO_OK; i++)
         if (label_of(s, i)) labels[n++] = label_of(s, i);
     if (status == RECO_OK && n)
@@ -244,10 +247,10 @@ static reco_status match(cli *c, eval_args *a, source *s, eval_question *q)
         const char *label = label_of(s, i);
         uint32_t class = label ? classes[j++] : RECO_NO_CLASS;
         if (class == RECO_NO_CLASS) {
-            report(c, a, set, i, label);
+            report_unmatched_row(c, a, set, i, label);
             continue;
         }
-        status = place(c, a, set, i, q);
+        status = name_picture(c, a, set, i, q);
         q->labels[q->n] = class;
         groups[q->n] = set->values[RECO_QUERY_GROUP][i];
         memcpy(q->images + q->n * d, set->rows[RECO_IMAGE] + i * d, d * sizeof(float));
@@ -277,12 +280,12 @@ static reco_status load_classes(cli *c, eval_args *a, source *s, eval_question *
         status = want(a->embeddings,
                       "--joint finds neither text_emb beside the pictures nor img_emb beside the classes");
     if (status == RECO_OK) status = read_labels(c, a, s);
-    return status == RECO_OK ? match(c, a, s, q) : status;
+    return status == RECO_OK ? match_embeddings(c, a, s, q) : status;
 }
 
 /* ---- retrieval ---- */
 
-static reco_status load_pairs(eval_args *a, source *s, eval_question *q)
+static reco_status load_captions(eval_args *a, source *s, eval_question *q)
 {
     const reco_query_set *set = &s->pictures;
     const size_t d = set->d;
@@ -300,7 +303,7 @@ static reco_status load_pairs(eval_args *a, source *s, eval_question *q)
     if (status == RECO_OK) {
         q->n = kinds;
         memcpy(q->prompts, set->rows[RECO_TEXT], set->n * d * sizeof(float));
-        if (!(q->images = gather(set->rows[RECO_IMAGE], first, q->n, d))) status = RECO_E_NOMEM;
+        if (!(q->images = copy_rows(set->rows[RECO_IMAGE], first, q->n, d))) status = RECO_E_NOMEM;
     }
     among->n = set->n;
     among->rows = q->prompts;
@@ -347,7 +350,7 @@ reco_status eval_load_embeddings(cli *c, eval_args *a, eval_question *q)
             status = RECO_E_ARG;
         }
     }
-    if (status == RECO_OK) status = a->retrieval ? load_pairs(a, &s, q) : load_classes(c, a, &s, q);
+    if (status == RECO_OK) status = a->retrieval ? load_captions(a, &s, q) : load_classes(c, a, &s, q);
     reco_lines_free(s.labels, s.nlabels);
     reco_query_set_free(&s.pictures);
     reco_query_set_free(&s.classes);

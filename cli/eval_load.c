@@ -16,7 +16,7 @@ typedef struct eval_work {
 } eval_work;
 
 /* Of --images: the folder of each picture is its label. */
-static reco_status from_folder(cli *c, eval_args *a, eval_work *w)
+static reco_status list_class_folders(cli *c, eval_args *a, eval_work *w)
 {
     const char *root = a->z.images;
     reco_status status = reco_list_pictures(c->ctx, root, &w->paths, &w->total);
@@ -66,7 +66,8 @@ static void move(eval_work *w, size_t j, size_t i)
     w->labels[j] = w->labels[i];
 }
 
-static void report(cli *c, const eval_args *a, const eval_work *w, size_t i, uint64_t line)
+static void report_unmatched_picture(cli *c, const eval_args *a, const eval_work *w, size_t i,
+                                     uint64_t line)
 {
     char *reason;
     bool bad = w->reasons && w->reasons[i];
@@ -138,7 +139,7 @@ static reco_status match_table(cli *c, eval_args *a, eval_work *w, const char **
     return status;
 }
 
-static reco_status match(cli *c, eval_args *a, eval_question *q, eval_work *w)
+static reco_status match_pictures(cli *c, eval_args *a, eval_question *q, eval_work *w)
 {
     uint64_t *lines = w->rows_at;
     reco_status status = RECO_OK;
@@ -150,7 +151,7 @@ static reco_status match(cli *c, eval_args *a, eval_question *q, eval_work *w)
     for (size_t i = 0; i < w->total && status == RECO_OK; i++) {
         w->rows_at[i] = i;
         if (w->labels[i] == RECO_NO_CLASS)
-            report(c, a, w, i, lines ? lines[i] : 0);
+            report_unmatched_picture(c, a, w, i, lines ? lines[i] : 0);
         else
             move(w, w->n++, i);
     }
@@ -170,19 +171,19 @@ static reco_status check_outputs(cli *c, const eval_args *a, const eval_work *w)
     return status;
 }
 
-static void failed(void *user, uint64_t row, const char *item, const char *reason)
+static void report_unread_picture(void *user, uint64_t row, const char *item, const char *reason)
 {
     eval_work *w = user;
     cli_failure(w->c, w->rows_at[row], item, reason);
 }
 
 /* Of those that could be read, the embeddings. */
-static reco_status embed(cli *c, eval_args *a, eval_question *q, eval_work *w)
+static reco_status embed_labelled(cli *c, eval_args *a, eval_question *q, eval_work *w)
 {
     size_t d = a->z.among.d, good = 0;
     unsigned char *ok = calloc(w->n + 1, 1);
     q->images = calloc(w->n * d + 1, sizeof(float));
-    reco_embed_opts embed = {.failure = failed, .user = w};
+    reco_embed_opts embed = {.failure = report_unread_picture, .user = w};
     reco_status status = ok && q->images ? RECO_OK : RECO_E_NOMEM;
     if (status == RECO_OK)
         status = reco_embed_files_cached(c->ctx, a->z.model, (const char *const *)w->paths, w->n, a->cache,
@@ -202,10 +203,10 @@ reco_status eval_load_pictures(cli *c, eval_args *a, eval_question *q)
 {
     eval_work w = {.c = c};
     reco_status status = zero_shot_open(c, &a->z);
-    if (status == RECO_OK) status = a->labels ? from_table(c, a, &w) : from_folder(c, a, &w);
-    if (status == RECO_OK) status = match(c, a, q, &w);
+    if (status == RECO_OK) status = a->labels ? from_table(c, a, &w) : list_class_folders(c, a, &w);
+    if (status == RECO_OK) status = match_pictures(c, a, q, &w);
     if (status == RECO_OK) status = check_outputs(c, a, &w);
-    if (status == RECO_OK) status = embed(c, a, q, &w);
+    if (status == RECO_OK) status = embed_labelled(c, a, q, &w);
     q->n = w.n;
     q->total = w.total;
     q->labels = w.labels;

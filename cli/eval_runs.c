@@ -111,8 +111,8 @@ static reco_status find_all(cli *c, const eval_args *a, const eval_question *q, 
 
 /* ---- runs ---- */
 
-static reco_status judge(cli *c, const eval_args *a, const eval_question *q, const reco_mixture *by,
-                         eval_method *m)
+static reco_status judge_method(cli *c, const eval_args *a, const eval_question *q, const reco_mixture *by,
+                                eval_method *m)
 {
     reco_status status = make_method(a, q, m);
     if (status == RECO_OK) status = q->retrieval ? find_all(c, a, q, by, m) : name_all(c, a, q, by, m);
@@ -120,8 +120,8 @@ static reco_status judge(cli *c, const eval_args *a, const eval_question *q, con
     return status;
 }
 
-static reco_status compare(cli *c, const eval_args *a, const eval_question *q, const eval_runs *r,
-                           eval_run *run)
+static reco_status compare_with_clip(cli *c, const eval_args *a, const eval_question *q, const eval_runs *r,
+                                     eval_run *run)
 {
     const size_t many[2] = {q->n, a->z.among.n};
     reco_status status = RECO_OK;
@@ -131,7 +131,7 @@ static reco_status compare(cli *c, const eval_args *a, const eval_question *q, c
     return status;
 }
 
-static reco_status remember(cli *c, eval_args *a, eval_run *run)
+static reco_status open_run_memory(cli *c, eval_args *a, eval_run *run)
 {
     zero_shot *z = &a->z;
     cli_readout off = {.how = "off"};
@@ -152,18 +152,18 @@ static void forget_top(eval_method *m)
     m->top = NULL;
 }
 
-static reco_status ask(cli *c, eval_args *a, const eval_question *q, eval_runs *r, eval_run *run)
+static reco_status ask_run(cli *c, eval_args *a, const eval_question *q, eval_runs *r, eval_run *run)
 {
     bool first = run == r->runs;
-    reco_status status = remember(c, a, run);
+    reco_status status = open_run_memory(c, a, run);
     if (status == RECO_OK) status = zero_shot_ask(c, &a->z, q->images, q->asked, q->n);
     if (status == RECO_OK && first) {
-        status = judge(c, a, q, &zero_shot_clip, &r->clip);
+        status = judge_method(c, a, q, &zero_shot_clip, &r->clip);
         if (!(r->refined = strdup(zero_shot_refined(&a->z)))) status = RECO_E_NOMEM;
     }
-    if (status == RECO_OK) status = judge(c, a, q, &zero_shot_cosines, &run->cosines);
-    if (status == RECO_OK) status = judge(c, a, q, NULL, &run->reco);
-    if (status == RECO_OK) status = compare(c, a, q, r, run);
+    if (status == RECO_OK) status = judge_method(c, a, q, &zero_shot_cosines, &run->cosines);
+    if (status == RECO_OK) status = judge_method(c, a, q, NULL, &run->reco);
+    if (status == RECO_OK) status = compare_with_clip(c, a, q, r, run);
     if (status == RECO_OK && first && a->details && q->n)
         status = eval_write_details(c, a, q, &r->clip, &run->reco);
     if (status == RECO_OK && first && a->classifier && q->n)
@@ -270,7 +270,7 @@ reco_status eval_ask(cli *c, eval_args *a, eval_question *q, eval_runs *r)
     reco_status status = check_width(c, a);
     if (status == RECO_OK) status = list_runs(a, r);
     if (status == RECO_OK && (r->n > 1 || a->cache)) status = embed_prompts(c, a, q);
-    for (size_t i = 0; i < r->n && status == RECO_OK; i++) status = ask(c, a, q, r, &r->runs[i]);
+    for (size_t i = 0; i < r->n && status == RECO_OK; i++) status = ask_run(c, a, q, r, &r->runs[i]);
     return status;
 }
 

@@ -15,7 +15,7 @@ static const char *const pair_heads[EVAL_FIGURES] = {"i2t@1", "i2t@5", "i2t@10",
 
 static int figures(const eval_question *q) { return q->retrieval ? 6 : 4; }
 /* Of one run over classes the table is short, and JSON has the calibration apart. */
-static bool plain(const eval_args *a, const eval_runs *r)
+static bool is_single_run(const eval_args *a, const eval_runs *r)
 {
     return r->n == 1 && !a->retrieval && !a->embeddings && !a->groups && !a->per_class && !a->results;
 }
@@ -23,12 +23,12 @@ static const char *const *keys(const eval_question *q) { return q->retrieval ? p
 
 /* ---- JSON ---- */
 
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+static json_t *real_or_null(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
 static json_t *figures_json(const eval_question *q, const double *values, int n)
 {
     json_t *object = json_object();
-    for (int f = 0; f < n; f++) json_object_set_new(object, keys(q)[f], number(values[f]));
+    for (int f = 0; f < n; f++) json_object_set_new(object, keys(q)[f], real_or_null(values[f]));
     return object;
 }
 
@@ -49,8 +49,8 @@ static json_t *method_json(const eval_question *q, const eval_method *m)
 
 static json_t *interval_json(const reco_interval *i)
 {
-    return json_pack("{s:o, s:o, s:o}", "mean", number(i->mean), "low", number(i->low), "high",
-                     number(i->high));
+    return json_pack("{s:o, s:o, s:o}", "mean", real_or_null(i->mean), "low", real_or_null(i->low), "high",
+                     real_or_null(i->high));
 }
 
 static json_t *off_json(const eval_question *q, const eval_run *r)
@@ -85,12 +85,12 @@ static json_t *per_class(const eval_args *a, const eval_question *q, const eval_
     for (size_t j = 0; n && clip && j < a->z.among.n; j++)
         json_array_append_new(
             list, json_pack("{s:o, s:I, s:o, s:[]}", "class", cli_text(zero_shot_name(&a->z, j)), "images",
-                            (json_int_t)n[j], "clip", number((double)clip[j] / n[j]), "runs"));
+                            (json_int_t)n[j], "clip", real_or_null((double)clip[j] / n[j]), "runs"));
     for (size_t i = 0; n && clip && i < r->n; i++) {
         uint32_t *right = count_right(a, q, &r->runs[i].reco);
         for (size_t j = 0; right && j < a->z.among.n; j++)
             json_array_append_new(json_object_get(json_array_get(list, j), "runs"),
-                                  number((double)right[j] / n[j]));
+                                  real_or_null((double)right[j] / n[j]));
         free(right);
     }
     free(n), free(clip);
@@ -116,11 +116,11 @@ static void add_classes(json_t *all, const eval_args *a, const eval_question *q,
     json_object_set_new(all, "classes_merged", json_integer((json_int_t)reco_class_list_merged(a->z.list)));
     json_object_set_new(all, "classes_without_pictures", empty_classes(a, q));
     json_object_set_new(all, "calibration_error",
-                        json_pack("{s:o, s:o, s:o}", "clip", number(r->clip.figures[0][3]), "reco",
-                                  number(first->reco.figures[0][3]), "cosines",
-                                  number(first->cosines.figures[0][3])));
+                        json_pack("{s:o, s:o, s:o}", "clip", real_or_null(r->clip.figures[0][3]), "reco",
+                                  real_or_null(first->reco.figures[0][3]), "cosines",
+                                  real_or_null(first->cosines.figures[0][3])));
     if (a->per_class) json_object_set_new(all, "per_class", per_class(a, q, r));
-    if (!plain(a, r)) return;
+    if (!is_single_run(a, r)) return;
     json_object_set_new(all, "clip", figures_json(q, r->clip.figures[0], 3));
     json_object_set_new(all, "reco", figures_json(q, first->reco.figures[0], 3));
     json_object_set_new(all, "cosines", figures_json(q, first->cosines.figures[0], 3));
@@ -262,7 +262,7 @@ static void print_classes(const eval_args *a, const eval_question *q, const eval
     json_decref(list);
 }
 
-static void print_text(const eval_args *a, const eval_question *q, const eval_runs *r)
+static void print_eval_table(const eval_args *a, const eval_question *q, const eval_runs *r)
 {
     const table t = {a, q, r->n == 1 && !q->ngroups ? 8 : 36};
     print_head(a, q, r);
@@ -289,7 +289,7 @@ void eval_print(cli *c, const eval_args *a, const eval_question *q, const eval_r
     if (c->json)
         print_json(c, a, q, r);
     else
-        print_text(a, q, r);
+        print_eval_table(a, q, r);
 }
 
 /* ---- CLIP_benchmark ---- */
@@ -299,13 +299,13 @@ static json_t *benchmark(const eval_args *a, const eval_question *q, const char 
 {
     const double *v = m->figures[0];
     json_t *metrics =
-        q->retrieval
-            ? json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "image_retrieval_recall@1", number(v[3]),
-                        "image_retrieval_recall@5", number(v[4]), "image_retrieval_recall@10", number(v[5]),
-                        "text_retrieval_recall@1", number(v[0]), "text_retrieval_recall@5", number(v[1]),
-                        "text_retrieval_recall@10", number(v[2]))
-            : json_pack("{s:o, s:o, s:o}", "acc1", number(v[0]), "acc5", number(v[1]),
-                        "mean_per_class_recall", number(v[2]));
+        q->retrieval ? json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "image_retrieval_recall@1",
+                                 real_or_null(v[3]), "image_retrieval_recall@5", real_or_null(v[4]),
+                                 "image_retrieval_recall@10", real_or_null(v[5]), "text_retrieval_recall@1",
+                                 real_or_null(v[0]), "text_retrieval_recall@5", real_or_null(v[1]),
+                                 "text_retrieval_recall@10", real_or_null(v[2]))
+                     : json_pack("{s:o, s:o, s:o}", "acc1", real_or_null(v[0]), "acc5", real_or_null(v[1]),
+                                 "mean_per_class_recall", real_or_null(v[2]));
     return json_pack("{s:o, s:o, s:s, s:s, s:o, s:s}", "dataset",
                      cli_text(a->embeddings ? a->embeddings
                               : a->labels   ? a->labels

@@ -19,9 +19,12 @@ typedef struct args {
     question *questions;
 } args;
 
-static void add(args *a, reco_side own, const char *text) { a->questions[a->n++] = (question){own, text}; }
+static void add_question(args *a, reco_side own, const char *text)
+{
+    a->questions[a->n++] = (question){own, text};
+}
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_explain_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -30,7 +33,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         for (int i = 1; i < 5; i++) state->child_inputs[i] = a->common;
         return 0;
     case KEY_TEXT:
-        add(a, RECO_TEXT, arg);
+        add_question(a, RECO_TEXT, arg);
         return 0;
     case KEY_OUT:
         a->out = arg;
@@ -39,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->top = cli_size(state, "--top", arg, 1, 50);
         return 0;
     case ARGP_KEY_ARG:
-        add(a, RECO_IMAGE, arg);
+        add_question(a, RECO_IMAGE, arg);
         return 0;
     case ARGP_KEY_END:
         cli_need(state, a->n ? a : NULL, "IMAGE or --text");
@@ -65,7 +68,7 @@ static const struct argp_child children[] = {
     {&cli_common, 0, NULL, 0},        {&cli_recall_options, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_explain_option,
     "IMAGE...",
     "Explain an answer: what was retrieved on each side and with what weight, the answer of each expert, "
     "and the answers before and after. Pictures are classified among --classes or among the captions of "
@@ -94,7 +97,7 @@ static reco_status check_output(cli *c, const args *a)
 }
 
 /* Of what could be embedded, the embedding x [n][d], one after another. */
-static reco_status embed(cli *c, args *a, float *x, unsigned char *good, size_t *n)
+static reco_status embed_questions(cli *c, args *a, float *x, unsigned char *good, size_t *n)
 {
     zero_shot *z = &a->z;
     reco_embed_opts embed = {.failure = cli_failure, .user = c};
@@ -133,7 +136,7 @@ static reco_status explain_all(cli *c, args *a, const float *x, const unsigned c
     return status;
 }
 
-static reco_status run(cli *c, args *a, uint64_t *failures)
+static reco_status run_explain(cli *c, args *a, uint64_t *failures)
 {
     zero_shot *z = &a->z;
     reco_status status = check_output(c, a);
@@ -146,7 +149,7 @@ static reco_status run(cli *c, args *a, uint64_t *failures)
     unsigned char *good = calloc(a->n, 1);
     json_t *list = json_array(), *page = NULL;
     if (!x || !good || !list) status = RECO_E_NOMEM;
-    if (status == RECO_OK) status = embed(c, a, x, good, &n);
+    if (status == RECO_OK) status = embed_questions(c, a, x, good, &n);
     if (status == RECO_OK) status = explain_all(c, a, x, good, n, list);
     *failures = a->n - n;
     if (status == RECO_OK) page = json_pack("{s:o, s:O}", "facts", explain_facts(z), "queries", list);
@@ -180,7 +183,7 @@ int cmd_explain(int argc, char **argv)
         free(a.questions);
         return 1;
     }
-    reco_status status = run(&c, &a, &failures);
+    reco_status status = run_explain(&c, &a, &failures);
     int strict = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
     if (status == RECO_OK) strict |= cli_truncated(&c, a.z.model, c.truncated, "text");
     if (status == RECO_OK && failures == a.n) strict = 1;

@@ -4,18 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *text_of(const json_t *object, const char *key)
+static const char *text_member(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
     return text ? text : "";
 }
 
-static double number(const json_t *object, const char *key)
+static double number_member(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
 }
 
-static bool has(const json_t *object, const char *key)
+static bool has_member(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);
     return value && !json_is_null(value);
@@ -41,16 +41,16 @@ static void facts(FILE *out, const json_t *f)
 {
     const json_t *m = json_object_get(f, "mixture");
     fputs("<p class=\"facts\">Model <b>", out);
-    page_text(out, text_of(f, "model"));
+    page_text(out, text_member(f, "model"));
     fputs("</b> · memory <b>", out);
-    page_text(out, text_of(f, "bank"));
+    page_text(out, text_member(f, "bank"));
     fprintf(out, "</b>, %lld pairs · layer <b>", (long long)json_integer_value(json_object_get(f, "rows")));
-    page_text(out, text_of(f, "layer"));
+    page_text(out, text_member(f, "layer"));
     fputs("</b>, refined: <b>", out);
-    page_text(out, text_of(f, "refined"));
+    page_text(out, text_member(f, "refined"));
     if (json_is_object(m))
         fprintf(out, "</b> · mixture: CLIP <b>%.2g</b>, refined <b>%.2g</b>, vote <b>%.2g</b></p>\n",
-                number(m, "clip"), number(m, "refined"), number(m, "vote"));
+                number_member(m, "clip"), number_member(m, "refined"), number_member(m, "vote"));
     else
         fputs("</b> · no mixture: the refined cosines decide</p>\n", out);
     fputs("<details><summary>How to read this page</summary>"
@@ -78,10 +78,10 @@ static void score_rows(FILE *out, const json_t *scores)
     json_array_foreach(scores, i, row)
     {
         fprintf(out, "<tr%s><td>", i + 1 == n ? " class=\"answer\"" : "");
-        page_text(out, text_of(row, "name"));
+        page_text(out, text_member(row, "name"));
         static const char *const keys[] = {"acc1", "acc5", "mean_per_class"};
         for (int k = 0; k < 3; k++)
-            fprintf(out, "</td><td class=\"n\">%.1f&nbsp;%%", 100 * number(row, keys[k]));
+            fprintf(out, "</td><td class=\"n\">%.1f&nbsp;%%", 100 * number_member(row, keys[k]));
         fputs("</td></tr>\n", out);
     }
     fputs("</table></section>\n", out);
@@ -99,9 +99,9 @@ static void confusions(FILE *out, const json_t *list)
     json_array_foreach(list, i, row)
     {
         fputs("<tr><td><bdi>", out);
-        page_text(out, text_of(row, "label"));
+        page_text(out, text_member(row, "label"));
         fputs("</bdi></td><td><bdi>", out);
-        page_text(out, text_of(row, "answer"));
+        page_text(out, text_member(row, "answer"));
         fprintf(out, "</bdi></td><td class=\"n\">%lld</td><td class=\"n\">%lld</td></tr>\n",
                 (long long)json_integer_value(json_object_get(row, "clip")),
                 (long long)json_integer_value(json_object_get(row, "reco")));
@@ -114,7 +114,7 @@ static void confusions(FILE *out, const json_t *list)
 /* right and wrong only where it is known what is right. */
 static void verdict(FILE *out, const char *who, const json_t *answer, const char *label)
 {
-    const char *said = text_of(answer, "label");
+    const char *said = text_member(answer, "label");
     fprintf(out, "%s: ", who);
     if (!*said) {
         fputs("<span class=\"soft\">nothing</span>", out);
@@ -126,21 +126,22 @@ static void verdict(FILE *out, const char *who, const json_t *answer, const char
     fputs("<bdi>", out);
     page_text(out, said);
     fputs("</bdi></span> <span class=\"soft\">", out);
-    percent(out, number(answer, "probability"));
+    percent(out, number_member(answer, "probability"));
     fputs("</span>", out);
 }
 
 static void query(cli *c, FILE *out, const json_t *q)
 {
-    const char *label = has(q, "label") ? text_of(q, "label") : NULL;
+    const char *label = has_member(q, "label") ? text_member(q, "label") : NULL;
     fputs("<div class=\"query\">", out);
-    if (has(q, "image")) page_picture(c, out, text_of(q, "path"), label ? label : text_of(q, "image"), 232);
+    if (has_member(q, "image"))
+        page_picture(c, out, text_member(q, "path"), label ? label : text_member(q, "image"), 232);
     fputs("<div><div class=\"name\"><bdi>", out);
-    if (has(q, "image"))
-        page_text(out, file_name(text_of(q, "image")));
+    if (has_member(q, "image"))
+        page_text(out, file_name(text_member(q, "image")));
     else {
         fputs("“", out);
-        page_text(out, text_of(q, "text"));
+        page_text(out, text_member(q, "text"));
         fputs("”", out);
     }
     fputs("</bdi></div>", out);
@@ -164,12 +165,13 @@ static void pictures(cli *c, FILE *out, const json_t *top)
     json_array_foreach(top, i, row)
     {
         fputs("<figure>", out);
-        page_picture(c, out, has(row, "path") ? text_of(row, "path") : NULL, text_of(row, "label"), 152);
+        page_picture(c, out, has_member(row, "path") ? text_member(row, "path") : NULL,
+                     text_member(row, "label"), 152);
         fprintf(out, "<div class=\"meter\"><i style=\"--p:%.1f%%\"></i><span>",
-                100 * number(row, "probability"));
-        percent(out, number(row, "probability"));
+                100 * number_member(row, "probability"));
+        percent(out, number_member(row, "probability"));
         fputs("</span></div><figcaption><bdi>", out);
-        page_text(out, text_of(row, "label"));
+        page_text(out, text_member(row, "label"));
         fputs("</bdi></figcaption></figure>", out);
     }
     fputs("</div>", out);
@@ -182,14 +184,14 @@ static void bars(FILE *out, const json_t *top, const char *label)
     fputs("<ol>", out);
     json_array_foreach(top, i, row)
     {
-        bool right = label && strcmp(label, text_of(row, "label")) == 0;
-        fprintf(out, "<li><i style=\"--p:%.1f%%\"></i><span%s>", 100 * number(row, "probability"),
+        bool right = label && strcmp(label, text_member(row, "label")) == 0;
+        fprintf(out, "<li><i style=\"--p:%.1f%%\"></i><span%s>", 100 * number_member(row, "probability"),
                 right ? " class=\"right\"" : "");
         if (right) fputs("✓ ", out);
         fputs("<bdi>", out);
-        page_text(out, text_of(row, "label"));
+        page_text(out, text_member(row, "label"));
         fputs("</bdi></span><b>", out);
-        percent(out, number(row, "probability"));
+        percent(out, number_member(row, "probability"));
         fputs("</b></li>", out);
     }
     fputs("</ol>", out);
@@ -198,20 +200,20 @@ static void bars(FILE *out, const json_t *top, const char *label)
 static void experts(cli *c, FILE *out, const json_t *q)
 {
     const json_t *list = json_object_get(q, "experts"), *e;
-    const char *label = has(q, "label") ? text_of(q, "label") : NULL;
+    const char *label = has_member(q, "label") ? text_member(q, "label") : NULL;
     size_t i;
-    bool shown = has(q, "text"); /* the answers are pictures */
+    bool shown = has_member(q, "text"); /* the answers are pictures */
     if (!shown) fputs("<div class=\"experts\">", out);
     json_array_foreach(list, i, e)
     {
         const json_t *top = json_object_get(e, "top");
         fprintf(out, "<section class=\"%s\"><h3>",
-                !has(e, "weight")                         ? "found answer"
-                : strcmp(text_of(e, "name"), "vote") == 0 ? "found vote"
-                                                          : "found");
-        page_text(out, text_of(e, "name"));
-        if (has(e, "weight"))
-            fprintf(out, " <span class=\"soft\">weight %.2g</span></h3>", number(e, "weight"));
+                !has_member(e, "weight")                      ? "found answer"
+                : strcmp(text_member(e, "name"), "vote") == 0 ? "found vote"
+                                                              : "found");
+        page_text(out, text_member(e, "name"));
+        if (has_member(e, "weight"))
+            fprintf(out, " <span class=\"soft\">weight %.2g</span></h3>", number_member(e, "weight"));
         else
             fputs(", the answer</h3>", out);
         if (json_is_true(json_object_get(e, "silent")))
@@ -236,33 +238,35 @@ static void meter(FILE *out, const char *kind, const char *what, double share)
 
 static void neighbour(cli *c, FILE *out, const json_t *row, const char *label)
 {
-    const char *caption = text_of(row, "caption");
+    const char *caption = text_member(row, "caption");
     bool right = label && (strcmp(label, caption) == 0 ||
-                           (has(row, "class") && strcmp(label, text_of(row, "class")) == 0));
+                           (has_member(row, "class") && strcmp(label, text_member(row, "class")) == 0));
     fputs("<figure>", out);
-    page_picture(c, out, has(row, "path") ? text_of(row, "path") : NULL, caption, 152);
-    meter(out, "", "weight in refining", number(row, "weight"));
-    if (has(row, "vote")) meter(out, " vote", "share of the vote", number(row, "vote"));
+    page_picture(c, out, has_member(row, "path") ? text_member(row, "path") : NULL, caption, 152);
+    meter(out, "", "weight in refining", number_member(row, "weight"));
+    if (has_member(row, "vote")) meter(out, " vote", "share of the vote", number_member(row, "vote"));
     fprintf(out, "<figcaption%s>%s<bdi>", right ? " class=\"right\"" : "", right ? "✓ " : "");
     page_text(out, caption);
-    fprintf(out, "</bdi></figcaption><div class=\"soft\">%.3f</div></figure>\n", number(row, "score"));
+    fprintf(out, "</bdi></figcaption><div class=\"soft\">%.3f</div></figure>\n",
+            number_member(row, "score"));
 }
 
 /* "Pictures like this one, whose captions refined it or voted" */
 static void heading(FILE *out, const json_t *r)
 {
-    const char *by = text_of(r, "by"), *compared = text_of(r, "compared"), *fused = text_of(r, "fused");
+    const char *by = text_member(r, "by"), *compared = text_member(r, "compared"),
+               *fused = text_member(r, "fused");
     bool same = strcmp(compared, fused) == 0, votes = false;
     const json_t *first = json_array_get(json_object_get(r, "rows"), 0);
-    if (first) votes = has(first, "vote");
+    if (first) votes = has_member(first, "vote");
     fputs(strcmp(compared, "image") == 0 ? "Pictures" : "Captions", out);
     if (strcmp(by, "class") == 0) {
         fputs(" like the answer “<bdi>", out);
-        page_text(out, text_of(r, "text"));
+        page_text(out, text_member(r, "text"));
         fputs("</bdi>”", out);
     } else
         fputs(strcmp(by, "image") == 0 ? " like this picture" : " like this text", out);
-    if (number(r, "own") < 1)
+    if (number_member(r, "own") < 1)
         fprintf(out, ", %s refined it%s",
                 same            ? "which"
                 : *fused == 'i' ? "whose pictures"
@@ -275,14 +279,14 @@ static void heading(FILE *out, const json_t *r)
 static void retrieved(cli *c, FILE *out, const json_t *q)
 {
     const json_t *list = json_object_get(q, "retrieved"), *r, *row;
-    const char *label = has(q, "label") ? text_of(q, "label") : NULL;
+    const char *label = has_member(q, "label") ? text_member(q, "label") : NULL;
     size_t i, j;
     json_array_foreach(list, i, r)
     {
         fputs("<section class=\"found\"><h3>", out);
         heading(out, r);
         fputs(" <span class=\"soft\">own share ", out);
-        percent(out, number(r, "own"));
+        percent(out, number_member(r, "own"));
         fputs("</span></h3>", out);
         if (json_array_size(json_object_get(r, "rows")) == 0)
             fputs("<p class=\"soft\">nothing was near enough</p>", out);
@@ -299,7 +303,7 @@ static void cards(cli *c, FILE *out, const json_t *queries, const char *group, c
     bool any = false;
     json_array_foreach(queries, i, q)
     {
-        if (strcmp(text_of(q, "group"), group) != 0) continue;
+        if (strcmp(text_member(q, "group"), group) != 0) continue;
         if (!any && *title) fprintf(out, "<h2>%s</h2>\n", title);
         any = true;
         fputs("<article class=\"card\">", out);
@@ -324,7 +328,7 @@ static void render(cli *c, FILE *out, const char *title, const json_t *page)
     cards(c, out, queries, "lost", "Lost: CLIP is right, RECO is wrong");
     cards(c, out, queries, "other", "Others, spread evenly over the pictures");
     fputs("<footer>Written by reco ", out);
-    page_text(out, text_of(f, "reco"));
+    page_text(out, text_member(f, "reco"));
     fputs("</footer>\n</body></html>\n", out);
 }
 

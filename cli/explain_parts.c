@@ -25,7 +25,7 @@ json_t *explain_expert(const zero_shot *z, int expert, bool silent, json_t *top)
                      expert < 3 ? cli_weight(weights[expert]) : json_null(), "silent", silent, "top", top);
 }
 
-static json_t *first_of(const json_t *experts, size_t i)
+static json_t *best_of_expert(const json_t *experts, size_t i)
 {
     json_t *best = json_array_get(json_object_get(json_array_get(experts, i), "top"), 0);
     return best ? json_incref(best) : json_null();
@@ -35,8 +35,8 @@ json_t *explain_result(const char *kind, const char *query, const char *path, js
                        json_t *retrieved)
 {
     json_t *result = json_pack(
-        "{s:o, s:o, s:o, s:O, s:O}", kind, cli_text(query), "before", first_of(experts, 0), "after",
-        first_of(experts, json_array_size(experts) - 1), "experts", experts, "retrieved", retrieved);
+        "{s:o, s:o, s:o, s:O, s:O}", kind, cli_text(query), "before", best_of_expert(experts, 0), "after",
+        best_of_expert(experts, json_array_size(experts) - 1), "experts", experts, "retrieved", retrieved);
     if (result && path) json_object_set_new(result, "path", cli_text(path));
     return result;
 }

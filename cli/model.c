@@ -7,7 +7,7 @@ static const struct {
     int (*run)(int, char **);
 } verbs[] = {{"info", cmd_model_info}, {"check", cmd_model_check}, {"pull", cmd_model_pull}};
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_model_option(int key, char *arg, struct argp_state *state)
 {
     (void)arg;
     if (key != ARGP_KEY_ARG && key != ARGP_KEY_END) return ARGP_ERR_UNKNOWN;
@@ -19,7 +19,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     NULL,
-    parse,
+    parse_model_option,
     "info MODEL\ncheck MODEL --out DIR\npull NAME --out DIR",
     "Inspect, check or download a model folder. Each command has --help.\v"
     "Example:\n  reco model info clip-vit-base-patch32/\n"

@@ -9,7 +9,7 @@ typedef struct args {
     reco_embed_opts embed;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_check_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -54,7 +54,7 @@ static const struct argp_child children[] = {
     {&cli_model_options, 0, NULL, 0}, {&cli_strict_option, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_check_option,
     "MODEL",
     "Write the intermediate results of the model (pixels, token ids, embeddings) for comparison with "
     "another implementation; tools/compare_reference.py does the comparison.\v"

@@ -8,7 +8,7 @@ typedef struct args {
     const char *model;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_info_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -46,7 +46,7 @@ static json_t *tower(bool there, const reco_tower_info *t)
                      "activation", t->activation);
 }
 
-static json_t *three(const float v[3])
+static json_t *pack_three(const float v[3])
 {
     return json_pack("[f, f, f]", (double)v[0], (double)v[1], (double)v[2]);
 }
@@ -55,13 +55,13 @@ static json_t *preprocess(const reco_model_info *i)
 {
     const reco_preprocess *p = &i->preprocess;
     if (!i->has_image) return json_null();
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:i, s:b, s:f, s:b, s:o, s:o, s:b}", "resize_mode",
-                     mode_name(p->mode), "interpolation", filter_name(p->filter), "size",
-                     (json_int_t)p->size, "crop", (json_int_t)p->crop, "convert_to_rgb",
-                     p->convert_first ? "before resizing" : "after cropping", "crop_offset",
-                     p->crop_floor ? "floor" : "round", "fill_color", p->fill, "rescale", p->rescale,
-                     "rescale_factor", p->rescale_factor != 0 ? p->rescale_factor : 1.0 / 255, "normalize",
-                     p->normalize, "mean", three(p->mean), "std", three(p->std), "exif", p->upright);
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:s, s:s, s:i, s:b, s:f, s:b, s:o, s:o, s:b}", "resize_mode",
+        mode_name(p->mode), "interpolation", filter_name(p->filter), "size", (json_int_t)p->size, "crop",
+        (json_int_t)p->crop, "convert_to_rgb", p->convert_first ? "before resizing" : "after cropping",
+        "crop_offset", p->crop_floor ? "floor" : "round", "fill_color", p->fill, "rescale", p->rescale,
+        "rescale_factor", p->rescale_factor != 0 ? p->rescale_factor : 1.0 / 255, "normalize", p->normalize,
+        "mean", pack_three(p->mean), "std", pack_three(p->std), "exif", p->upright);
 }
 
 static json_t *tokenizer(const reco_model_info *i)
@@ -139,8 +139,8 @@ static void print_words(const reco_model_info *i)
                         : "");
 }
 
-static void print_text(const reco_model *model, const reco_model_info *i, const char *print,
-                       const char *weights, const char *precision)
+static void print_model_info(const reco_model *model, const reco_model_info *i, const char *print,
+                             const char *weights, const char *precision)
 {
     cli_say("name         %s", i->name);
     printf("family       %s\ndimensions   %zu\nparameters   %.2f M, stored as %s, computed in %s\n",
@@ -164,7 +164,7 @@ static const struct argp_child children[] = {
     {&cli_model_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     NULL,
-    parse,
+    parse_info_option,
     "MODEL",
     "Describe a model folder: family, sizes, precision, preprocessing, tokenizer, fingerprint, and the "
     "assumptions made where its files are silent.\v"
@@ -186,7 +186,7 @@ int cmd_model_info(int argc, char **argv)
         static const char *const dtypes[] = {
             [RECO_DTYPE_F32] = "F32", "F16", "BF16", [RECO_DTYPE_F64] = "F64"};
         reco_model_info info = *reco_model_get_info(model);
-        (c.json ? print_json : print_text)(
+        (c.json ? print_json : print_model_info)(
             model, &info, print,
             info.weights <= RECO_DTYPE_F64 && dtypes[info.weights] ? dtypes[info.weights] : "?",
             reco_precision_name(info.precision));

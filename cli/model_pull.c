@@ -13,7 +13,7 @@ typedef struct args {
     reco_pull_opts pull;
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_pull_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -51,7 +51,7 @@ static const struct argp_option options[] = {
 static const struct argp_child children[] = {{&cli_common, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_pull_option,
     "NAME",
     "Download a model folder from a hub with the Hugging Face API: $HF_ENDPOINT, else "
     "https://huggingface.co. $HF_TOKEN is sent if it is set. An interrupted download resumes when the "

@@ -4,7 +4,7 @@
 
 enum { KEY_EXACT = 0x3001, KEY_RECALL };
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_recall_option(int key, char *arg, struct argp_state *state)
 {
     cli *c = state->input;
     switch (key) {
@@ -26,7 +26,7 @@ static const struct argp_option options[] = {
      "index)",
      5},
     {0}};
-const struct argp cli_recall_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_recall_options = {options, parse_recall_option, NULL, NULL, NULL, NULL, NULL};
 
 static const char *const sides[] = {[RECO_IMAGE] = "image", [RECO_TEXT] = "text"};
 

@@ -22,7 +22,7 @@ typedef struct args {
     float weight; /* of the original; below 0: what training chose */
 } args;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_refine_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -107,7 +107,7 @@ static const struct argp_child children[] = {{&cli_strict_option, 0, NULL, 0},
                                              {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_refine_option,
     NULL,
     "Refine embeddings that you store yourself. No model is needed.\v"
     "Example:\n  reco refine --bank shop.bank --fusion fusion.safetensors --embeddings emb/ --out refined/",

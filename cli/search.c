@@ -25,12 +25,12 @@ enum {
     KEY_OWN
 };
 
-static void add(cli_search *a, query_kind kind, const char *text, int64_t id)
+static void add_query(cli_search *a, query_kind kind, const char *text, int64_t id)
 {
     a->queries[a->n++] = (cli_query){kind, text, id};
 }
 
-static void check(cli_search *a, struct argp_state *state)
+static void check_search_args(cli_search *a, struct argp_state *state)
 {
     bool embeds = false;
     for (size_t i = 0; i < a->n; i++) embeds |= a->queries[i].kind != QUERY_ROW;
@@ -51,7 +51,7 @@ static void check(cli_search *a, struct argp_state *state)
         cli_need(state, a->fusion, "--fusion");
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_search_option(int key, char *arg, struct argp_state *state)
 {
     cli_search *a = state->input;
     switch (key) {
@@ -65,13 +65,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->bank = arg;
         return 0;
     case KEY_IMAGE:
-        add(a, QUERY_IMAGE, arg, -1);
+        add_query(a, QUERY_IMAGE, arg, -1);
         return 0;
     case KEY_TEXT:
-        add(a, QUERY_TEXT, arg, -1);
+        add_query(a, QUERY_TEXT, arg, -1);
         return 0;
     case KEY_NEAR:
-        add(a, QUERY_ROW, arg, (int64_t)cli_size(state, "--near", arg, 0, INT64_MAX));
+        add_query(a, QUERY_ROW, arg, (int64_t)cli_size(state, "--near", arg, 0, INT64_MAX));
         return 0;
     case KEY_QUERIES:
         a->file = arg;
@@ -111,7 +111,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->find.k = cli_size(state, "k", arg, 1, RECO_BANK_MAX_K);
         return 0;
     case ARGP_KEY_END:
-        check(a, state);
+        check_search_args(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -151,7 +151,7 @@ static const struct argp_child children[] = {
     {&cli_recall_options, 0, NULL, 0}, {&cli_common, 0, NULL, 0},        {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_search_option,
     NULL,
     "Find the pairs of a bank that are nearest to pictures, texts or embeddings.\v"
     "Example:\n  reco search --model clip/ --bank shop.bank --text \"red kettle\" -k 5\n"
@@ -232,8 +232,8 @@ static void print(const cli *c, const reco_answer *list, bool mixed, json_t *hit
 }
 
 /* Search for one query; its result goes to *out with --json. */
-static reco_status look_up(cli *c, const cli_search *a, const cli_query *q, const reco_model *model,
-                           const reco_bank *bank, float *x, json_t **out)
+static reco_status search_query(cli *c, const cli_search *a, const cli_query *q, const reco_model *model,
+                                const reco_bank *bank, float *x, json_t **out)
 {
     reco_side own = q->kind == QUERY_TEXT ? RECO_TEXT : RECO_IMAGE,
               side = a->in < 0 ? own : (reco_side)a->in;
@@ -284,7 +284,7 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
         const cli_query *q = &a->queries[i];
         if (a->n > 1 && !c->json) cli_say("%s %s", names[q->kind], q->text);
         uint64_t before = c->truncated;
-        status = look_up(c, a, q, model, bank, x, &one);
+        status = search_query(c, a, q, model, bank, x, &one);
         if (one) tell_cut(one, q, c->truncated > before);
         if (a->n == 1) break;
         if (!one) one = json_pack("{s:b, s:n, s:[]}", "refined", 0, "mixture", "hits");
@@ -310,15 +310,15 @@ static reco_status search_all(cli *c, const cli_search *a, const reco_model *mod
 }
 
 /* What the options leave to the layer. */
-static void settle(cli_search *a, const reco_fusion *fusion, float scale)
+static void use_fusion(cli_search *a, const reco_fusion *fusion, float scale)
 {
     a->memory.fusion = fusion;
     if (a->memory.sides == RECO_SIDES_DEFAULT) a->memory.sides = reco_fusion_get_config(fusion)->sides;
     cli_set_mixture(&a->readout, &a->memory, scale);
 }
 
-static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **bank, reco_fusion **fusion,
-                       reco_bank_filter **filter, uint64_t *failures)
+static reco_status run_search(cli *c, cli_search *a, reco_model **model, reco_bank **bank,
+                              reco_fusion **fusion, reco_bank_filter **filter, uint64_t *failures)
 {
     reco_status status = RECO_OK;
     if (a->file)
@@ -331,7 +331,7 @@ static reco_status run(cli *c, cli_search *a, reco_model **model, reco_bank **ba
     if (status != RECO_OK) return status;
     a->memory.bank = *bank;
     a->memory.filter = *filter;
-    if (*fusion) settle(a, *fusion, reco_bank_get_info(*bank)->logit_scale);
+    if (*fusion) use_fusion(a, *fusion, reco_bank_get_info(*bank)->logit_scale);
     if (a->file) return cli_search_file(c, a, failures);
     float *x = calloc(reco_bank_get_info(*bank)->d, sizeof *x);
     if (!x) return RECO_E_NOMEM;
@@ -358,7 +358,7 @@ int cmd_search(int argc, char **argv)
     reco_fusion *fusion = NULL;
     reco_bank_filter *filter = NULL;
     uint64_t failures = 0;
-    reco_status status = run(&c, &a, &model, &bank, &fusion, &filter, &failures);
+    reco_status status = run_search(&c, &a, &model, &bank, &fusion, &filter, &failures);
     int code = status == RECO_OK ? cli_skipped(&c, failures, NULL) : 0;
     if (status == RECO_OK && failures && failures == (a.file ? a.nrows : a.n))
         code = 1; /* nothing worked */

@@ -50,7 +50,7 @@ static void listen_on(args *a, struct argp_state *state, char *text)
     if (*text) a->serve.host = text + bracket;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_serve_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -177,7 +177,7 @@ static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
                                              {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_serve_option,
     NULL,
     "Serve many clients over HTTP: search, refine, embed, and change the bank.\v"
     "The web page is at http://127.0.0.1:1234/. The server logs one JSON object per request on standard "

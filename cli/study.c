@@ -13,7 +13,7 @@ typedef struct args {
 
 enum { KEY_OUT = 0x100, KEY_DRY };
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_study_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     switch (key) {
@@ -53,7 +53,7 @@ static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
                                              {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_study_option,
     "CONFIG.toml",
     "Train and evaluate a grid of ablations, and print one table.\v"
     "Example:\n  reco study study.toml --out study/\n"
@@ -127,7 +127,7 @@ static reco_status write_reports(const args *a, const report *r)
 }
 
 /* A line for each cell that was not there. */
-static int step(void *user, const reco_study_step *s)
+static int print_study_step(void *user, const reco_study_step *s)
 {
     cli *c = user;
     char left[32], name[128];
@@ -146,14 +146,14 @@ static int step(void *user, const reco_study_step *s)
     return cli_stopped();
 }
 
-static reco_status run(cli *c, const args *a, reco_study *study, reco_study_result *result)
+static reco_status run_study(cli *c, const args *a, reco_study *study, reco_study_result *result)
 {
     size_t n;
     const char *const *inputs = reco_study_inputs(study, &n);
     reco_study_opts opts = {.model = {.precision = c->precision, .exif = c->exif},
                             .table = &c->table,
                             .failure = cli_failure,
-                            .step = step,
+                            .step = print_study_step,
                             .user = c};
     reco_status status = cli_output(c, a->out, RECO_OUT_FOLDER, NULL, inputs, n);
     if (status == RECO_OK) status = reco_study_run(c->ctx, study, a->out, &opts, result);
@@ -187,7 +187,7 @@ int cmd_study(int argc, char **argv)
     if (status == RECO_OK && a.dry)
         print_plan(&c, study);
     else if (status == RECO_OK)
-        status = run(&c, &a, study, &result);
+        status = run_study(&c, &a, study, &result);
     if (status == RECO_OK && !a.dry) strict = cli_skipped(&c, result.failures, NULL);
     reco_study_close(study);
     json_decref(c.said);

@@ -30,7 +30,7 @@ static reco_quote parse_quote(struct argp_state *state, const char *arg)
     return RECO_QUOTE_AUTO;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_table_option(int key, char *arg, struct argp_state *state)
 {
     reco_table_opts *table = &((cli *)state->input)->table;
     switch (key) {
@@ -104,8 +104,8 @@ static const struct argp_option labels_options[] = {
     WRITING,
     {0},
 };
-const struct argp cli_table_options = {pairs_options, parse, NULL, NULL, NULL, NULL, NULL};
-const struct argp cli_labels_options = {labels_options, parse, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_table_options = {pairs_options, parse_table_option, NULL, NULL, NULL, NULL, NULL};
+const struct argp cli_labels_options = {labels_options, parse_table_option, NULL, NULL, NULL, NULL, NULL};
 
 void cli_table_result(cli *c, const reco_stream_result *r)
 {

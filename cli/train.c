@@ -71,7 +71,7 @@ static reco_modality modality(struct argp_state *state, const char *option, cons
     return RECO_MODALITY_DEFAULT;
 }
 
-static void check(const args *a, struct argp_state *state)
+static void check_train_args(const args *a, struct argp_state *state)
 {
     cli_need(state, a->bank, "--bank");
     cli_need(state, a->out, "--out");
@@ -82,7 +82,7 @@ static void check(const args *a, struct argp_state *state)
     if (a->encoder && !a->embeddings) argp_error(state, "--encoder needs --embeddings");
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_train_option(int key, char *arg, struct argp_state *state)
 {
     args *a = state->input;
     reco_train_opts *t = &a->train;
@@ -196,7 +196,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         t->fresh = 1;
         break;
     case ARGP_KEY_END:
-        check(a, state);
+        check_train_args(a, state);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -281,7 +281,7 @@ static const struct argp_child children[] = {{&cli_model_options, 0, NULL, 0},
                                              {0}};
 static const struct argp argp = {
     options,
-    parse,
+    parse_train_option,
     NULL,
     "Train a layer that fuses retrieved embeddings into an embedding. The model stays frozen. An "
     "interrupted run resumes when the command is run again.\v"
@@ -306,8 +306,8 @@ static reco_status embed_pairs(cli *c, const char *pairs, const reco_model *mode
 
 /* One set of pairs, of a table or of embeddings, that fits the bank; none where both are NULL. What was embedded of too few is not
  * kept. */
-static reco_status load_pairs(cli *c, const args *a, const reco_model *model, const reco_bank *bank,
-                              const char *pairs, const char *embeddings, reco_pair_set *set)
+static reco_status load_pair_set(cli *c, const args *a, const reco_model *model, const reco_bank *bank,
+                                 const char *pairs, const char *embeddings, reco_pair_set *set)
 {
     reco_status status = RECO_OK;
     char *cache = NULL;
@@ -476,8 +476,8 @@ int cmd_train(int argc, char **argv)
     reco_status status = check_outputs(&c, &a);
     if (status == RECO_OK && a.model) status = cli_open_model(&c, &model, a.model, RECO_SIDES_BOTH);
     if (status == RECO_OK) status = cli_open_memory(&c, model, &bank, a.bank, NULL, NULL, 0);
-    if (status == RECO_OK) status = load_pairs(&c, &a, model, bank, a.pairs, a.embeddings, &set);
-    if (status == RECO_OK) status = load_pairs(&c, &a, model, bank, a.val_pairs, a.val_embeddings, &val);
+    if (status == RECO_OK) status = load_pair_set(&c, &a, model, bank, a.pairs, a.embeddings, &set);
+    if (status == RECO_OK) status = load_pair_set(&c, &a, model, bank, a.val_pairs, a.val_embeddings, &val);
     reco_train_pairs pairs = pairs_of(&set), judged = pairs_of(&val);
     if (val.n) a.train.judged = &judged;
     if (status == RECO_OK)

@@ -9,7 +9,7 @@ static FILE *outside; /* the standard error while arguments are read, else NULL 
 static char *said;
 static size_t bytes;
 
-static void tell(void)
+static void print_usage_error(void)
 {
     if (!outside) return;
     fclose(stderr);
@@ -26,13 +26,13 @@ int cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, vo
 {
     static bool registered;
     argp_err_exit_status = 2;
-    if (!registered && atexit(tell) != 0) return -1;
+    if (!registered && atexit(print_usage_error) != 0) return -1;
     registered = true;
     FILE *inside = open_memstream(&said, &bytes);
     if (!inside) return -1;
     outside = stderr;
     stderr = inside;
     int bad = argp_parse(argp, argc, argv, flags, NULL, input); /* exits where it is wrong */
-    tell();
+    print_usage_error();
     return bad;
 }

@@ -16,13 +16,13 @@ enum {
     KEY_MIXTURE
 };
 
-static void note(struct argp_state *state, const char **list, size_t *n, const char *arg)
+static void add_to_list(struct argp_state *state, const char **list, size_t *n, const char *arg)
 {
     if (*n == ZERO_SHOT_MOST) argp_error(state, "want at most %d banks and layers", ZERO_SHOT_MOST);
     list[(*n)++] = arg;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_zero_shot_option(int key, char *arg, struct argp_state *state)
 {
     zero_shot *z = state->input;
     switch (key) {
@@ -30,10 +30,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         z->model_dir = arg;
         return 0;
     case KEY_BANK:
-        note(state, z->banks, &z->nbanks, z->bank_dir = arg);
+        add_to_list(state, z->banks, &z->nbanks, z->bank_dir = arg);
         return 0;
     case KEY_FUSION:
-        note(state, z->fusions, &z->nfusions, z->fusion_name = arg);
+        add_to_list(state, z->fusions, &z->nfusions, z->fusion_name = arg);
         return 0;
     case KEY_CLASSES:
         z->class_file = arg;
@@ -95,7 +95,7 @@ static const struct argp_option options[] = {
      "Retrieve only rows that satisfy this condition on id, caption, uri and meta", 2},
     {0},
 };
-const struct argp zero_shot_options = {options, parse, NULL, NULL, NULL, NULL, NULL};
+const struct argp zero_shot_options = {options, parse_zero_shot_option, NULL, NULL, NULL, NULL, NULL};
 
 const reco_mixture zero_shot_clip = {.clip = 1}, zero_shot_cosines = {.refined = 1};
 
