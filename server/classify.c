@@ -19,7 +19,7 @@ typedef struct named {
     uint64_t truncated;
 } named;
 
-static void drop(named *c)
+static void drop_classifier(named *c)
 {
     reco_classifier_free(c->classifier);
     reco_class_list_free(c->list);
@@ -32,7 +32,7 @@ static void drop(named *c)
 void serve_classifiers_free(serve *s)
 {
     named *all = s->classifiers;
-    for (int i = 0; all && i < SERVE_CLASSIFIERS; i++) drop(&all[i]);
+    for (int i = 0; all && i < SERVE_CLASSIFIERS; i++) drop_classifier(&all[i]);
     free(all);
 }
 
@@ -115,7 +115,7 @@ static reco_status fill(serve *s, const serve_request *r, reco_ctx *ctx, named *
     return reco_classifier_create(ctx, &c->classifier, &memory, &among, &c->truncated);
 }
 
-static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, named **out)
+static reco_status get_classifier(serve *s, const serve_request *r, reco_ctx *ctx, named **out)
 {
     static uint64_t clock; /* the engine's alone */
     if (!s->classifiers) s->classifiers = calloc(SERVE_CLASSIFIERS, sizeof(named));
@@ -140,7 +140,7 @@ static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, named **
         }
         if (c->used < oldest->used) oldest = c;
     }
-    drop(oldest);
+    drop_classifier(oldest);
     *oldest = (named){.key = key,
                       .what = what,
                       .bank = r->bank,
@@ -148,7 +148,7 @@ static reco_status get(serve *s, const serve_request *r, reco_ctx *ctx, named **
                       .layers = s->layers,
                       .used = ++clock};
     reco_status status = fill(s, r, ctx, oldest);
-    if (status != RECO_OK) drop(oldest);
+    if (status != RECO_OK) drop_classifier(oldest);
     if (reco_bank_missing_shard(r->bank->now, 0)) oldest->snapshot = NEVER; /* not for another request */
     *out = oldest;
     return status;
@@ -206,7 +206,7 @@ static reco_status name_it(serve *s, const serve_request *r, const serve_item *i
 void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     named *c = NULL;
-    reco_status status = get(s, r, ctx, &c);
+    reco_status status = get_classifier(s, r, ctx, &c);
     if (status != RECO_OK) {
         serve_fail_status(r, ctx, status);
         return;

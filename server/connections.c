@@ -28,7 +28,7 @@ size_t serve_connections_bound(const serve *s)
 }
 
 /* The socket is closed by libmicrohttpd, once it finds that nothing more comes. */
-static void end(serve_connection *c)
+static void shut_connection(serve_connection *c)
 {
     shutdown(c->fd, SHUT_RDWR);
     c->busy = true; /* it is not ended twice */
@@ -40,7 +40,7 @@ static void make_place(serve *s)
     if (s->nconnections < s->bound) return;
     for (serve_connection *c = s->connections; c; c = c->next)
         if (!c->busy && (!oldest || c->since < oldest->since)) oldest = c;
-    if (oldest) end(oldest);
+    if (oldest) shut_connection(oldest);
 }
 
 void serve_connection_notify(void *user, struct MHD_Connection *connection, void **state,
@@ -91,6 +91,6 @@ void serve_connections_sweep(serve *s)
     double now = serve_now(), most = serve_idle_seconds(s);
     pthread_mutex_lock(&s->connections_lock);
     for (serve_connection *c = s->connections; c; c = c->next)
-        if (!c->busy && now - c->since > (c->reading ? 10 : 1) * most) end(c);
+        if (!c->busy && now - c->since > (c->reading ? 10 : 1) * most) shut_connection(c);
     pthread_mutex_unlock(&s->connections_lock);
 }

@@ -17,7 +17,7 @@ typedef struct batch {
 } batch;
 
 /* Wait for requests; false: the server stops, and none is left. */
-static bool gather(serve *s, batch *b)
+static bool gather_batch(serve *s, batch *b)
 {
     size_t items = 0;
     b->n = 0;
@@ -49,7 +49,7 @@ static void blame(serve_item *item, reco_ctx *ctx, reco_status status)
     item->error = strdup(*reco_ctx_error(ctx) ? reco_ctx_error(ctx) : reco_status_name(status));
 }
 
-static void collect(batch *b, serve_kind kind)
+static void collect_items(batch *b, serve_kind kind)
 {
     b->nitems = 0;
     for (size_t i = 0; i < b->n; i++)
@@ -77,7 +77,7 @@ static void embed_texts(serve *s, batch *b, reco_ctx *ctx)
 {
     const char *texts[ITEMS];
     unsigned char cut[ITEMS];
-    collect(b, SERVE_TEXT);
+    collect_items(b, SERVE_TEXT);
     if (!b->nitems) return;
     for (size_t i = 0; i < b->nitems; i++) texts[i] = b->items[i]->text;
     reco_status status = reco_model_embed_texts(ctx, s->model, texts, b->nitems, b->rows, cut);
@@ -99,7 +99,7 @@ static void embed_pictures(serve *s, batch *b, reco_ctx *ctx)
     reco_picture_input pictures[ITEMS];
     size_t rows[ITEMS], good = 0;
     reco_embed_opts opts = {.failure = on_failure, .user = b};
-    collect(b, SERVE_PICTURE);
+    collect_items(b, SERVE_PICTURE);
     if (!b->nitems) return;
     atomic_fetch_add(&s->metrics.pictures, b->nitems);
     for (size_t i = 0; i < b->nitems; i++)
@@ -158,7 +158,7 @@ reco_memory serve_memory(const serve *s, const serve_request *r, bool refine)
     return m;
 }
 
-static void keep(serve_item *item, size_t k, const reco_answer *list, size_t at, size_t n, bool mixed)
+static void keep_hits(serve_item *item, size_t k, const reco_answer *list, size_t at, size_t n, bool mixed)
 {
     item->ids = malloc((n ? n : 1) * sizeof *item->ids);
     float **const to[] = {&item->scores, &item->plain, &item->refined};
@@ -184,7 +184,7 @@ static void keep(serve_item *item, size_t k, const reco_answer *list, size_t at,
 }
 
 /* Look up the items that b has collected, which are all like the first, of request r. */
-static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
+static void look_up_items(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
 {
     const serve_ask *ask = &r->ask;
     size_t n = b->nitems, k = ask->k;
@@ -214,7 +214,7 @@ static void look_up(serve *s, batch *b, const serve_request *r, reco_ctx *ctx)
         if (b->requests[i]->bank == r->bank) serve_note_missing(b->requests[i], r->bank->now);
     for (size_t i = 0; i < n; i++)
         if (status == RECO_OK)
-            keep(b->items[i], k, &list, i, counts[i], mixed);
+            keep_hits(b->items[i], k, &list, i, counts[i], mixed);
         else
             blame(b->items[i], ctx, status);
     atomic_fetch_add(&s->metrics.searches, n);
@@ -243,11 +243,11 @@ static void search_all(serve *s, batch *b, reco_ctx *ctx)
                     if (wants(b->requests[p], item) && alike(r, &r->items[j], b->requests[p], item))
                         b->items[b->nitems++] = item;
                 }
-            look_up(s, b, r, ctx);
+            look_up_items(s, b, r, ctx);
         }
 }
 
-static void answer(serve *s, serve_request *r, reco_ctx *ctx)
+static void answer_request(serve *s, serve_request *r, reco_ctx *ctx)
 {
     double took = serve_now() - r->began;
     if (r->cancelled && took > serve_patience(s))
@@ -268,7 +268,7 @@ void *serve_engine(void *user)
     reco_ctx *ctx = s->engine_ctx;
     batch *b = s->batch;
     double looked = serve_now();
-    while (gather(s, b)) {
+    while (gather_batch(s, b)) {
         double now = serve_now();
         bool look = now - looked > LOOK_SECONDS;
         if (look) looked = now;
@@ -285,7 +285,7 @@ void *serve_engine(void *user)
         if (s->model) embed_pictures(s, b, ctx);
         gather_rows(s, b, ctx);
         search_all(s, b, ctx);
-        for (size_t i = 0; i < b->n; i++) answer(s, b->requests[i], ctx);
+        for (size_t i = 0; i < b->n; i++) answer_request(s, b->requests[i], ctx);
     }
     return NULL;
 }

@@ -21,7 +21,7 @@ void serve_facets_parse(serve *s, serve_request *r)
 }
 
 /* One more row with this value; a column has "more" values than are counted where it has too many, or long ones. */
-static void count(json_t *columns, const char *name, const json_t *value)
+static void count_value(json_t *columns, const char *name, const json_t *value)
 {
     json_t *column = json_object_get(columns, name);
     if (!column) {
@@ -49,7 +49,7 @@ typedef struct counted {
 } counted;
 
 /* Most rows first. */
-static int compare(const void *a, const void *b)
+static int by_row_count(const void *a, const void *b)
 {
     const counted *x = a, *y = b;
     if (x->rows != y->rows) return x->rows > y->rows ? -1 : 1;
@@ -66,7 +66,7 @@ static json_t *list_values(json_t *values, bool *more)
     {
         if (all) all[n++] = (counted){key, json_integer_value(rows)};
     }
-    if (n) qsort(all, n, sizeof *all, compare);
+    if (n) qsort(all, n, sizeof *all, by_row_count);
     *more |= n > SHOWN;
     for (size_t i = 0; i < n && i < SHOWN; i++)
         json_array_append_new(list, json_pack("{s:o, s:I}", "value",
@@ -106,7 +106,7 @@ static json_t *count_all(serve *s, serve_request *r, reco_ctx *ctx, const reco_b
         for (size_t i = 0; i < n && status == RECO_OK; i++) {
             json_t *meta = pairs[i].meta ? json_loads(pairs[i].meta, 0, NULL) : NULL, *value;
             const char *name;
-            json_object_foreach(meta, name, value) count(columns, name, value);
+            json_object_foreach(meta, name, value) count_value(columns, name, value);
             json_decref(meta);
             reco_pair_free(&pairs[i]);
         }
@@ -132,7 +132,7 @@ void serve_facets_free(serve_bank *bank)
 }
 
 /* The counter's own view of the bank, as it is now. */
-static reco_status look(const serve *s, serve_bank *bank, reco_ctx *ctx)
+static reco_status refresh_counted(const serve *s, serve_bank *bank, reco_ctx *ctx)
 {
     reco_bank *fresh = NULL;
     reco_status status = bank->counted ? reco_bank_refresh(ctx, bank->counted, &fresh)
@@ -149,7 +149,7 @@ void serve_facets_finish(serve *s, serve_request *r, reco_ctx *ctx)
     static uint64_t clock; /* the counter's alone */
     serve_facets *kept = r->bank->facets;
     const char *where = r->where ? r->where : "";
-    reco_status status = look(s, r->bank, ctx);
+    reco_status status = refresh_counted(s, r->bank, ctx);
     if (status != RECO_OK) {
         serve_fail_status(r, ctx, status);
         return;

@@ -23,7 +23,7 @@ bool serve_put_url(serve *s, serve_request *r, serve_item *item, const char *url
     return item->url;
 }
 
-static void fetch(serve *s, const serve_request *r, serve_item *item, reco_ctx *ctx)
+static void fetch_picture(serve *s, const serve_request *r, serve_item *item, reco_ctx *ctx)
 {
     reco_download_opts opts = {.hosts = s->opts->fetch_hosts,
                                .nhosts = s->opts->nfetch_hosts,
@@ -47,7 +47,7 @@ void *serve_fetcher(void *user)
     reco_ctx *ctx = NULL;
     if (reco_ctx_create(&ctx, &(reco_ctx_opts){.threads = 1}) != RECO_OK) ctx = NULL;
     for (serve_request *r; (r = serve_dequeue(s, &s->fetches));) {
-        for (size_t i = 0; i < r->nitems; i++) fetch(s, r, &r->items[i], ctx);
+        for (size_t i = 0; i < r->nitems; i++) fetch_picture(s, r, &r->items[i], ctx);
         (void)serve_enqueue(s, &s->questions, r); /* it is suspended, and so it is never refused */
     }
     reco_ctx_free(ctx);

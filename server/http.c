@@ -291,7 +291,7 @@ static void let_go(serve *s, serve_request *r)
 }
 
 /* Another piece of the body. */
-static void take(serve *s, serve_request *r, const char *data, size_t size)
+static void append_body(serve *s, serve_request *r, const char *data, size_t size)
 {
     size_t most = s->opts->body ? s->opts->body : BODY;
     if (r->status) return; /* it has its answer */
@@ -335,7 +335,7 @@ static void cross_origin(const serve *s, const serve_request *r, struct MHD_Resp
     MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
 }
 
-static enum MHD_Result answer(serve *s, serve_request *r)
+static enum MHD_Result send_answer(serve *s, serve_request *r)
 {
     const char *seen = serve_header(r, "If-None-Match");
     bool same = r->etag && r->status == 200 && seen && strcmp(seen, r->etag) == 0;
@@ -396,8 +396,8 @@ static const serve_route unknown_route = {.method = "?", .path = "?", .guest = t
 static const serve_route preflight = {.method = "OPTIONS", .path = "?", .guest = true, .shared = true};
 
 /* libmicrohttpd's strings end where a "%00" was. */
-static enum MHD_Result is_whole(void *user, enum MHD_ValueKind kind, const char *key, size_t key_bytes,
-                                const char *value, size_t bytes)
+static enum MHD_Result check_whole_string(void *user, enum MHD_ValueKind kind, const char *key,
+                                          size_t key_bytes, const char *value, size_t bytes)
 {
     bool *whole = user;
     (void)kind;
@@ -406,8 +406,8 @@ static enum MHD_Result is_whole(void *user, enum MHD_ValueKind kind, const char 
 }
 
 /* The headers are there. */
-static serve_request *begin(serve *s, struct MHD_Connection *connection, const char *method,
-                            const char *path)
+static serve_request *begin_request(serve *s, struct MHD_Connection *connection, const char *method,
+                                    const char *path)
 {
     serve_request *r = calloc(1, sizeof *r);
     if (!r) return NULL;
@@ -430,7 +430,7 @@ static serve_request *begin(serve *s, struct MHD_Connection *connection, const c
     }
     if (!admit(s, r)) return r;
     bool whole = true;
-    MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, is_whole, &whole);
+    MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, check_whole_string, &whole);
     if (!whole) {
         serve_fail(r, 400, "a parameter contains a NUL character (U+0000)");
         return r;
@@ -466,14 +466,14 @@ enum MHD_Result serve_handle(void *user, struct MHD_Connection *connection, cons
     serve *s = user;
     serve_request *r = *state;
     if (!r) {
-        *state = r = begin(s, connection, method, path);
+        *state = r = begin_request(s, connection, method, path);
         if (!r) return MHD_NO;
         serve_connection_is(s, connection, SERVE_READING);
-        return r->status && ends_early(r) ? answer(s, r) : MHD_YES;
+        return r->status && ends_early(r) ? send_answer(s, r) : MHD_YES;
     }
     if (*size) {
         if (r->status && (r->wasted += *size) > WASTE) return MHD_NO;
-        take(s, r, data, *size);
+        append_body(s, r, data, *size);
         *size = 0;
         return MHD_YES;
     }
@@ -486,5 +486,5 @@ enum MHD_Result serve_handle(void *user, struct MHD_Connection *connection, cons
         if (r->suspended) return MHD_YES;
         if (!r->status) serve_fail(r, 500, "the request produced no answer");
     }
-    return answer(s, r);
+    return send_answer(s, r);
 }

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-static void text(serve_request *r, const char *type, char *answer, int bytes)
+static void set_text_answer(serve_request *r, const char *type, char *answer, int bytes)
 {
     r->status = bytes < 0 ? 500 : 200;
     r->answer = bytes < 0 ? NULL : answer;
@@ -67,7 +67,8 @@ void serve_metrics_parse(serve *s, serve_request *r)
     }
     pthread_mutex_unlock(&s->lock);
     line(out, "waiting_requests", "gauge", "Waiting requests.", waiting);
-    text(r, "text/plain; version=0.0.4; charset=utf-8", answer, fclose(out) == 0 ? (int)bytes : -1);
+    set_text_answer(r, "text/plain; version=0.0.4; charset=utf-8", answer,
+                    fclose(out) == 0 ? (int)bytes : -1);
 }
 
 void serve_reload_parse(serve *s, serve_request *r)
@@ -80,7 +81,7 @@ void serve_reload_parse(serve *s, serve_request *r)
         serve_fail(r, 500, "the server process cannot be signalled");
 }
 
-static const serve_file *find(const char *name)
+static const serve_file *find_served_file(const char *name)
 {
     for (size_t i = 0; i < serve_nfiles; i++)
         if (strcmp(serve_files[i].name, name) == 0) return &serve_files[i];
@@ -89,7 +90,7 @@ static const serve_file *find(const char *name)
 
 static void send_file(serve_request *r, const char *name, const char *type)
 {
-    const serve_file *f = find(name);
+    const serve_file *f = find_served_file(name);
     r->status = 200;
     r->fixed = f->data;
     r->answer_bytes = f->bytes;

@@ -259,7 +259,7 @@ void serve_banks_parse(serve *s, serve_request *r)
 }
 
 /* A number of the query string; -1: it is none. */
-static int64_t number(const serve_request *r, const char *name, int64_t otherwise)
+static int64_t read_integer_parameter(const serve_request *r, const char *name, int64_t otherwise)
 {
     const char *text = serve_parameter(r, name);
     if (!text) return otherwise;
@@ -272,9 +272,9 @@ static int64_t number(const serve_request *r, const char *name, int64_t otherwis
 void serve_rows_parse(serve *s, serve_request *r)
 {
     const char *where = serve_parameter(r, "where");
-    int64_t max = number(r, "max", LIST);
+    int64_t max = read_integer_parameter(r, "max", LIST);
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
-    r->id = number(r, serve_parameter(r, "id") ? "id" : "from", 0);
+    r->id = read_integer_parameter(r, serve_parameter(r, "id") ? "id" : "from", 0);
     if (r->id < 0 || max < 1 || max > RECO_BANK_MAX_K) {
         serve_fail(r, 400, "id and from must be row ids, and max must be a whole number from 1 to %d",
                    RECO_BANK_MAX_K);
@@ -314,9 +314,9 @@ void serve_rows_finish(serve *s, serve_request *r, reco_ctx *ctx)
 
 void serve_picture_parse(serve *s, serve_request *r)
 {
-    int64_t edge = number(r, "edge", EDGE);
+    int64_t edge = read_integer_parameter(r, "edge", EDGE);
     if (!serve_put_bank(s, r, serve_parameter(r, "bank"))) return;
-    r->id = number(r, "id", -1);
+    r->id = read_integer_parameter(r, "id", -1);
     if (r->id < 0 || edge < 1 || edge > 4096) {
         serve_fail(r, 400, "id must be a row id, and edge must be a whole number from 1 to 4096");
         return;

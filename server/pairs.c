@@ -197,7 +197,7 @@ static char *in_folder(const serve_bank *bank, const char *name)
 }
 
 /* Who changed what and when, a line of audit.jsonl each, before the answer says that it is done. */
-static void note(serve *s, serve_request *r, const char *what, json_t *more)
+static void write_audit_line(serve *s, serve_request *r, const char *what, json_t *more)
 {
     char at[32] = "";
     time_t now = time(NULL);
@@ -218,7 +218,7 @@ static void note(serve *s, serve_request *r, const char *what, json_t *more)
     json_decref(more);
 }
 
-static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job *j)
+static void add_pairs(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job *j)
 {
     reco_stream_result result = {0};
     const char *bank = r->bank->path, *key = json_string_value(json_object_get(r->json, "key"));
@@ -243,8 +243,9 @@ static void add(serve *s, serve_request *r, reco_ctx *ctx, const char *path, job
     const char *name;
     json_object_foreach(j->names, name, is) json_array_append_new(uris, json_string(name));
     if (result.rows || result.changed)
-        note(s, r, updates(r) ? "update" : "add",
-             json_pack("{s:O, s:I, s:O}", "ids", ids, "changed", (json_int_t)result.changed, "uris", uris));
+        write_audit_line(
+            s, r, updates(r) ? "update" : "add",
+            json_pack("{s:O, s:I, s:O}", "ids", ids, "changed", (json_int_t)result.changed, "uris", uris));
     json_decref(uris);
     serve_reply(r, 200,
                 json_pack("{s:I, s:I, s:I, s:o, s:O}", "added", (json_int_t)result.rows, "changed",
@@ -259,7 +260,7 @@ void serve_add_finish(serve *s, serve_request *r, reco_ctx *ctx)
     if (!path)
         serve_fail(r, 507, "%s/pictures: %s", r->bank->folder, strerror(errno));
     else if (write_job(r, path, &j))
-        add(s, r, ctx, path, &j);
+        add_pairs(s, r, ctx, path, &j);
     if (path) unlink(path);
     json_decref(j.names);
     json_decref(j.failures);
@@ -310,8 +311,9 @@ void serve_delete_finish(serve *s, serve_request *r, reco_ctx *ctx)
     status = serve_refresh(s, r->bank, ctx);
     atomic_fetch_add(&s->metrics.deleted, deleted);
     if (deleted)
-        note(s, r, "delete",
-             json_pack("{s:O?, s:s?, s:I}", "ids", ids, "where", where, "deleted", (json_int_t)deleted));
+        write_audit_line(
+            s, r, "delete",
+            json_pack("{s:O?, s:s?, s:I}", "ids", ids, "where", where, "deleted", (json_int_t)deleted));
     if (status != RECO_OK)
         serve_fail_status(r, ctx, status);
     else

@@ -196,7 +196,7 @@ bool serve_has_only(serve_request *r, const json_t *object, const char *names)
     return true;
 }
 
-static int digit(unsigned char c)
+static int base64_digit(unsigned char c)
 {
     if (c >= 'A' && c <= 'Z') return c - 'A';
     if (c >= 'a' && c <= 'z') return c - 'a' + 26;
@@ -216,7 +216,7 @@ unsigned char *serve_base64(const char *text, size_t *bytes)
     for (size_t i = 0; i < n && out; i++) {
         unsigned char c = (unsigned char)text[i];
         if (c == '\n' || c == '\r' || c == ' ') continue;
-        int value = digit(c);
+        int value = base64_digit(c);
         if (c == '=') ended = true;
         if (c != '=' && (value < 0 || ended)) {
             free(out);

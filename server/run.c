@@ -9,7 +9,7 @@
 
 enum { THREADS = 8 };
 
-static reco_status refuse(char *error, reco_ctx *ctx, reco_status status)
+static reco_status fill_error(char *error, reco_ctx *ctx, reco_status status)
 {
     if (!*error) snprintf(error, SERVE_ERROR_BYTES, "%s", ctx ? reco_ctx_error(ctx) : "out of memory");
     return status;
@@ -163,7 +163,7 @@ reco_status serve_run(const serve_opts *opts, char error[SERVE_ERROR_BYTES])
         if (status == RECO_OK) serve_tell(&s, "listening", where);
         if (status == RECO_OK) wait_for_signals(&s, ctx, &set);
     }
-    if (status != RECO_OK) status = refuse(error, ctx, status);
+    if (status != RECO_OK) status = fill_error(error, ctx, status);
     if (daemon) {
         int listening = MHD_quiesce_daemon(daemon); /* no new connections */
         if (listening >= 0) close(listening);

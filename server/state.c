@@ -105,7 +105,7 @@ serve_bank *serve_find_bank(serve *s, const char *name)
 }
 
 /* Another bank may have come to its place. */
-static reco_status check(serve *s, reco_ctx *ctx, const reco_bank *fresh)
+static reco_status check_new_bank(serve *s, reco_ctx *ctx, const reco_bank *fresh)
 {
     return reco_bank_get_info(fresh)->d == s->d ? reco_check_encoder(ctx, s->model, fresh, NULL)
                                                 : RECO_E_MISMATCH;
@@ -115,7 +115,7 @@ reco_status serve_refresh(serve *s, serve_bank *bank, reco_ctx *ctx)
 {
     reco_bank *fresh = NULL;
     reco_status status = reco_bank_open_with(ctx, &fresh, bank->path, &s->opts->open);
-    if (status == RECO_OK) status = check(s, ctx, fresh);
+    if (status == RECO_OK) status = check_new_bank(s, ctx, fresh);
     if (status == RECO_OK) {
         pthread_mutex_lock(&s->lock);
         reco_bank *stale = bank->next;
@@ -143,7 +143,7 @@ void serve_adopt(serve *s, reco_ctx *ctx, bool look)
         reco_bank *seen = NULL, *stale = NULL;
         /* A bank that is just being replaced keeps its old snapshot until the new one can be opened. */
         if (look && reco_bank_refresh(ctx, bank->now, &seen) == RECO_OK && seen &&
-            check(s, ctx, seen) != RECO_OK) {
+            check_new_bank(s, ctx, seen) != RECO_OK) {
             reco_bank_close(seen);
             seen = NULL;
         }

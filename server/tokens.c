@@ -86,7 +86,7 @@ reco_status serve_read_tokens(serve *s, reco_ctx *ctx, char *error)
 }
 
 /* Take one; seconds until there is one, 0: there was. */
-static double take(serve_rate *rate)
+static double take_from_rate(serve_rate *rate)
 {
     double now = serve_now();
     if (rate->each <= 0) return 0;
@@ -118,7 +118,7 @@ bool serve_who(serve *s, const char *token, char name[SERVE_NAME_BYTES], double 
         snprintf(name, SERVE_NAME_BYTES, "%s", s->tokens[i].name);
     }
     if (s->ntokens == 0) rate = &s->anybody;
-    if (wait) *wait = rate ? take(rate) : 0;
+    if (wait) *wait = rate ? take_from_rate(rate) : 0;
     pthread_mutex_unlock(&s->lock);
     return rate;
 }

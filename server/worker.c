@@ -45,7 +45,7 @@ static kept cache[KEPT];
 static size_t cached;
 static uint64_t ticks;
 
-static void drop(kept *k)
+static void drop_thumbnail(kept *k)
 {
     cached -= k->bytes;
     free(k->key);
@@ -53,7 +53,7 @@ static void drop(kept *k)
     *k = (kept){0};
 }
 
-static kept *find(const char *key)
+static kept *find_thumbnail(const char *key)
 {
     for (size_t i = 0; i < KEPT; i++)
         if (cache[i].key && strcmp(cache[i].key, key) == 0) return &cache[i];
@@ -70,20 +70,20 @@ static kept *oldest(void)
     return least;
 }
 
-static void remember(const char *key, const unsigned char *jpeg, size_t bytes)
+static void remember_thumbnail(const char *key, const unsigned char *jpeg, size_t bytes)
 {
     if (bytes > KEPT_BYTES / 4) return;
     kept *place = NULL;
-    while (cached + bytes > KEPT_BYTES) drop(oldest());
+    while (cached + bytes > KEPT_BYTES) drop_thumbnail(oldest());
     for (size_t i = 0; i < KEPT && !place; i++)
         if (!cache[i].key) place = &cache[i];
-    if (!place) drop(place = oldest());
+    if (!place) drop_thumbnail(place = oldest());
     *place = (kept){strdup(key), malloc(bytes), bytes, ++ticks};
     cached += bytes;
     if (place->key && place->jpeg)
         memcpy(place->jpeg, jpeg, bytes);
     else
-        drop(place);
+        drop_thumbnail(place);
 }
 
 unsigned char *serve_thumbnail(serve *s, reco_ctx *ctx, const char *path, size_t edge, size_t *bytes)
@@ -94,14 +94,14 @@ unsigned char *serve_thumbnail(serve *s, reco_ctx *ctx, const char *path, size_t
     if (stat(path, &at) != 0 || !S_ISREG(at.st_mode)) return NULL;
     if (asprintf(&key, "%zu %lld.%ld %s", edge, (long long)at.st_mtim.tv_sec, at.st_mtim.tv_nsec, path) < 0)
         return NULL;
-    kept *known = find(key);
+    kept *known = find_thumbnail(key);
     if (known) {
         known->used = ++ticks;
         out = malloc(known->bytes);
         if (out) memcpy(out, known->jpeg, known->bytes);
         *bytes = known->bytes;
     } else if (reco_image_thumbnail(ctx, path, NULL, edge, s->opts->exif, &jpeg, bytes) == RECO_OK) {
-        remember(key, jpeg, *bytes);
+        remember_thumbnail(key, jpeg, *bytes);
         out = malloc(*bytes);
         if (out) memcpy(out, jpeg, *bytes);
         reco_free(jpeg);
@@ -117,6 +117,6 @@ void *serve_painter(void *user)
         r->route->late(s, r, s->picture_ctx);
         serve_resume(r);
     }
-    while (oldest()) drop(oldest());
+    while (oldest()) drop_thumbnail(oldest());
     return NULL;
 }
