@@ -68,7 +68,7 @@ typedef struct gathering {
     atomic_size_t missing; /* the first id that is no row's */
 } gathering;
 
-static void gather(void *arg, size_t begin, size_t end, int worker)
+static void gather_rows(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     gathering *g = arg;
@@ -91,7 +91,7 @@ reco_status reco_folder_gather(reco_ctx *ctx, const reco_bank *bank, reco_side s
                                size_t n, float *out)
 {
     gathering g = {.bank = bank, .side = side, .ids = ids, .out = out, .missing = n};
-    reco_parallel(ctx, n, 1 + (1 << 18) / bank->info.d, gather, &g);
+    reco_parallel(ctx, n, 1 + (1 << 18) / bank->info.d, gather_rows, &g);
     size_t missing = atomic_load(&g.missing);
     return missing == n
                ? RECO_OK

@@ -30,15 +30,15 @@ typedef struct verification {
 
 /* ---- telling ---- */
 
-static void tell(verification *v, const reco_bank_problem *problem)
+static void report_problem(verification *v, const reco_bank_problem *problem)
 {
     v->health->problems++;
     if (v->fn) v->fn(v->user, problem);
 }
 
-static void flush(verification *v)
+static void report_held(verification *v)
 {
-    if (v->held.rows) tell(v, &v->held);
+    if (v->held.rows) report_problem(v, &v->held);
     v->held.rows = 0;
 }
 
@@ -50,14 +50,14 @@ static void tell_row(verification *v, const char *file, int64_t id, const char *
         h->rows++;
         return;
     }
-    flush(v);
+    report_held(v);
     snprintf(v->held_file, sizeof v->held_file, "%s", file);
     *h = (reco_bank_problem){.file = v->held_file, .id = id, .rows = 1, .what = what};
 }
 
 static void tell_text(void *arg, const char *message)
 {
-    tell(arg, &(reco_bank_problem){.file = DATABASE, .what = message});
+    report_problem(arg, &(reco_bank_problem){.file = DATABASE, .what = message});
 }
 
 /* Damage is what we are here to find; anything else ends the search. The message without the file's name. */
@@ -69,8 +69,8 @@ static reco_status survive(reco_ctx *ctx, verification *v, reco_status status, c
     snprintf(text, sizeof text, "%s", reco_ctx_error(ctx));
     const char *what = strstr(text, file);
     what = what && strncmp(what + strlen(file), ": ", 2) == 0 ? what + strlen(file) + 2 : text;
-    flush(v);
-    tell(v, &(reco_bank_problem){.file = file, .id = id, .rows = rows, .what = what});
+    report_held(v);
+    report_problem(v, &(reco_bank_problem){.file = file, .id = id, .rows = rows, .what = what});
     return RECO_OK;
 }
 
@@ -121,8 +121,8 @@ static void tell_range(pass *p, uint64_t offset, uint64_t bytes, const char *wha
     reco_bank_problem problem = {
         .file = p->file, .offset = (int64_t)offset, .bytes = (int64_t)bytes, .what = what};
     rows_of(p, offset, bytes, &problem.id, &problem.rows);
-    flush(p->v);
-    tell(p->v, &problem);
+    report_held(p->v);
+    report_problem(p->v, &problem);
 }
 
 /* The norms of the rows of one side, whose elements pass by in pieces. */
@@ -188,7 +188,7 @@ static reco_status read_file(reco_ctx *ctx, pass *p, const char *path)
     if (!p->bad) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_hash_new(ctx, &p->hash));
     status = reco_read_pieces(ctx, path, RECO_SEGMENT_BLOCK, add_piece, p);
-    flush(p->v);
+    report_held(p->v);
     if (status != RECO_OK) goto out;
     reco_hash_hex(p->hash, hex);
     p->hash = NULL;
@@ -255,7 +255,8 @@ static reco_status check_directions(reco_ctx *ctx, verification *v)
         const reco_directions_side *x = &v->directions.side[side];
         if (!x->rows || reco_directions_loose(ctx, x->rows, x->second, v->info.d) <= (double)x->loose)
             continue;
-        tell(v, &(reco_bank_problem){.file = file, .id = -1, .what = "directions are not orthonormal"});
+        report_problem(
+            v, &(reco_bank_problem){.file = file, .id = -1, .what = "directions are not orthonormal"});
     }
     return RECO_OK;
 }
@@ -290,7 +291,7 @@ out:
 
 /* ---- pairs and vectors go together ---- */
 
-static void file_of(const verification *v, char file[64])
+static void name_vector_file(const verification *v, char file[64])
 {
     snprintf(file, 64, "vectors/%s", v->list.items[v->at].file);
 }
@@ -316,7 +317,7 @@ static reco_status pass_vectors(reco_ctx *ctx, verification *v, int64_t id)
     char file[64];
     for (; v->at < v->list.n; v->at++) {
         RECO_TRY(open_ids(ctx, v));
-        file_of(v, file);
+        name_vector_file(v, file);
         for (; v->known && v->row < v->segment.rows; v->row++) {
             int64_t other = reco_segment_id(&v->segment, v->row);
             if (other >= id) break;
@@ -329,7 +330,7 @@ static reco_status pass_vectors(reco_ctx *ctx, verification *v, int64_t id)
     return RECO_OK;
 }
 
-static reco_status check_pair(reco_ctx *ctx, void *arg, int64_t id, int deleted, const char *bad)
+static reco_status check_row_pair(reco_ctx *ctx, void *arg, int64_t id, int deleted, const char *bad)
 {
     verification *v = arg;
     RECO_TRY(pass_vectors(ctx, v, id));
@@ -346,11 +347,11 @@ static reco_status check_pair(reco_ctx *ctx, void *arg, int64_t id, int deleted,
 
 static reco_status check_pairs(reco_ctx *ctx, verification *v)
 {
-    reco_status status = reco_catalog_pairs(ctx, v->catalog, check_pair, v);
+    reco_status status = reco_catalog_pairs(ctx, v->catalog, check_row_pair, v);
     if (status == RECO_OK) status = pass_vectors(ctx, v, INT64_MAX);
     if (v->opened && v->known) reco_segment_close(&v->segment);
     v->opened = v->known = false;
-    flush(v);
+    report_held(v);
     if (status != RECO_OK) return survive(ctx, v, status, DATABASE, 0, 0);
     v->health->deleted = v->deleted;
     if (v->deleted == v->info.deleted) return RECO_OK;
@@ -368,8 +369,9 @@ static reco_status check_log(reco_ctx *ctx, verification *v)
     reco_catalog_damage damage;
     RECO_TRY(survive(ctx, v, reco_catalog_log(ctx, v->catalog, &damage), LOG, 0, 0));
     if (damage.bytes)
-        tell(v, &(reco_bank_problem){
-                    .file = LOG, .offset = damage.offset, .bytes = damage.bytes, .what = damage.what});
+        report_problem(
+            v, &(reco_bank_problem){
+                   .file = LOG, .offset = damage.offset, .bytes = damage.bytes, .what = damage.what});
     return RECO_OK;
 }
 
@@ -398,7 +400,7 @@ static reco_status check_lists(reco_ctx *ctx, verification *v, reco_bank *bank)
     if (status == RECO_OK && bank->lists)
         status =
             reco_lists_check(ctx, bank->lists, bank->segments, bank->nsegments, bank->info.d, &problem);
-    if (problem) tell(v, &(reco_bank_problem){.file = file, .what = problem});
+    if (problem) report_problem(v, &(reco_bank_problem){.file = file, .what = problem});
     return survive(ctx, v, status, file, 0, 0);
 }
 
@@ -431,7 +433,7 @@ reco_status reco_bank_verify(reco_ctx *ctx, const char *path, reco_problem_fn fn
     RECO_TRY(reco_bank_check_folder(ctx, path,
                                     "a server checks its own files: see pg_amcheck and data checksums"));
     reco_status status = check_all(ctx, &v);
-    flush(&v);
+    report_held(&v);
     reco_directions_close(&v.directions);
     reco_free(v.list.items);
     reco_catalog_close(v.catalog);

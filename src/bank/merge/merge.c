@@ -11,7 +11,7 @@
 /* ---- what is to be merged ---- */
 
 /* What a bank is, but for what its rows say: with it, numbers of rows and places of vectors stay what they were. */
-static uint64_t key_of(const reco_bank *bank)
+static uint64_t hash_bank_state(const reco_bank *bank)
 {
     const reco_bank_info *i = &bank->info;
     const int64_t sizes[] = {(int64_t)i->d, i->rows, i->deleted, i->next_id};
@@ -29,7 +29,7 @@ static uint64_t key_of(const reco_bank *bank)
 reco_status reco_merge_open_bank(reco_ctx *ctx, const reco_merge *m, size_t i, reco_bank **bank)
 {
     RECO_TRY(reco_folder_open(ctx, bank, m->banks[i]));
-    if (key_of(*bank) == m->keys[i]) return RECO_OK;
+    if (hash_bank_state(*bank) == m->keys[i]) return RECO_OK;
     reco_bank_close(*bank);
     *bank = NULL;
     return reco_fail(ctx, RECO_E_BUSY, "%s: was changed while it was merged; run it again", m->banks[i]);
@@ -148,7 +148,7 @@ static reco_status check_jobs(reco_ctx *ctx, const reco_merge *m, jobs *j)
 
 /* ---- looking at all ---- */
 
-static reco_status look(reco_ctx *ctx, reco_merge *m, jobs *found)
+static reco_status inspect_banks(reco_ctx *ctx, reco_merge *m, jobs *found)
 {
     uint64_t h = 0;
     bool lacks = false; /* a bank that is large enough for scan files, and had them taken away */
@@ -162,7 +162,7 @@ static reco_status look(reco_ctx *ctx, reco_merge *m, jobs *found)
         reco_bank *bank;
         RECO_TRY(reco_folder_open(ctx, &bank, m->banks[i]));
         reco_bank_info info = bank->info;
-        m->keys[i] = key_of(bank);
+        m->keys[i] = hash_bank_state(bank);
         found->bank = i;
         reco_status status = reco_catalog_merge_jobs(ctx, bank->catalog, note_job, found);
         reco_bank_close(bank);
@@ -220,7 +220,7 @@ static reco_status check_done(reco_ctx *ctx, reco_merge *m)
 
 /* ---- the merge ---- */
 
-static reco_status finish(reco_ctx *ctx, reco_merge *m)
+static reco_status write_merged_bank(reco_ctx *ctx, reco_merge *m)
 {
     reco_segment_list files = {0};
     reco_status status;
@@ -246,7 +246,7 @@ static reco_status make(reco_ctx *ctx, reco_merge *m)
     RECO_TRY(reco_bank_make_vectors(ctx, m->out));
     RECO_TRY(reco_catalog_merge_open(ctx, &m->catalog, m->out, &m->spec, m->job));
     RECO_TRY(reco_catalog_job(ctx, m->catalog, m->job, &state));
-    if (!state.done) RECO_TRY(finish(ctx, m));
+    if (!state.done) RECO_TRY(write_merged_bank(ctx, m));
     reco_catalog *c = m->catalog;
     m->catalog = NULL;
     return reco_catalog_merge_publish(ctx, c, m->out);
@@ -268,7 +268,7 @@ static void add_scans(reco_ctx *ctx, const reco_merge *m)
     reco_bank_writer_close(w);
 }
 
-static reco_status describe(reco_ctx *ctx, reco_merge *m)
+static reco_status fill_merge_result(reco_ctx *ctx, reco_merge *m)
 {
     reco_bank *bank;
     RECO_TRY(reco_folder_open(ctx, &bank, m->out));
@@ -293,7 +293,7 @@ reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *b
         RECO_GO(reco_bank_check_folder(
             ctx, i < n ? banks[i] : out,
             "only folders can be merged; join servers into one bank by listing their URLs with commas"));
-    status = look(ctx, &m, &found);
+    status = inspect_banks(ctx, &m, &found);
     reco_free(found.at);
     if (status != RECO_OK) goto out;
     RECO_GO(reco_bank_make_folder(ctx, out));
@@ -303,7 +303,7 @@ reco_status reco_bank_merge(reco_ctx *ctx, const char *out, const char *const *b
     reco_dir_unlock(lock); /* the indexing takes its own */
     lock = -1;
     if (m.scans && !m.result.already) add_scans(ctx, &m);
-    RECO_GO(describe(ctx, &m));
+    RECO_GO(fill_merge_result(ctx, &m));
     if (result) *result = m.result;
 out:
     reco_catalog_close(m.catalog);

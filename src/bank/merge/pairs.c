@@ -43,7 +43,7 @@ static size_t position_of(const reco_bank *bank, size_t rank)
         if (!reco_bank_is_deleted(bank, p) && rank-- == 0) return p;
 }
 
-static reco_status fetch(reco_ctx *ctx, lookup *l, int64_t number, float *x)
+static reco_status fetch_vector(reco_ctx *ctx, lookup *l, int64_t number, float *x)
 {
     reco_bank *bank;
     size_t lo = 0, hi = l->m->n;
@@ -60,14 +60,14 @@ static reco_status fetch(reco_ctx *ctx, lookup *l, int64_t number, float *x)
     return RECO_OK;
 }
 
-static reco_status is_same(reco_ctx *ctx, void *arg, int64_t a, int64_t b, bool *same)
+static reco_status is_same_vector(reco_ctx *ctx, void *arg, int64_t a, int64_t b, bool *same)
 {
     lookup *l = arg;
     const size_t d = l->m->spec.d;
     reco_mark mark = reco_scratch_mark(ctx);
     float *x = reco_scratch(ctx, 2 * d, sizeof *x, "vectors"), *y = x + d;
-    reco_status status = x ? fetch(ctx, l, a, x) : RECO_E_NOMEM;
-    if (status == RECO_OK) status = fetch(ctx, l, b, y);
+    reco_status status = x ? fetch_vector(ctx, l, a, x) : RECO_E_NOMEM;
+    if (status == RECO_OK) status = fetch_vector(ctx, l, b, y);
     if (status == RECO_OK) *same = reco_dot(x, y, d) >= SAME * sqrt(reco_dot(x, x, d) * reco_dot(y, y, d));
     reco_scratch_release(ctx, mark);
     return status;
@@ -77,7 +77,7 @@ static reco_status drop_doubles(reco_ctx *ctx, reco_merge *m)
 {
     lookup l = {.m = m, .open = reco_alloc(ctx, m->n, sizeof *l.open, "banks")};
     if (!l.open) return RECO_E_NOMEM;
-    const reco_merge_rules rules = {m->firsts, m->n, m->several, is_same, &l};
+    const reco_merge_rules rules = {m->firsts, m->n, m->several, is_same_vector, &l};
     reco_status status = reco_catalog_merge_drop(ctx, m->catalog, &rules);
     for (size_t i = 0; i < m->n; i++) reco_bank_close(l.open[i]);
     reco_free(l.open);

@@ -5,14 +5,14 @@
 
 #define PIECE ((size_t)1 << 20)
 
-static reco_status append(reco_ctx *ctx, void *arg, uint64_t offset, const uint8_t *data, size_t bytes)
+static reco_status append_text(reco_ctx *ctx, void *arg, uint64_t offset, const uint8_t *data, size_t bytes)
 {
     (void)offset;
     if (!data) return RECO_E_IO;
     return reco_file_write(ctx, arg, data, bytes);
 }
 
-static reco_status refuse(reco_ctx *ctx, void *arg, int64_t number, const char *uri)
+static reco_status refuse_double_uri(reco_ctx *ctx, void *arg, int64_t number, const char *uri)
 {
     json_t *line = json_pack("{s:I, s:s, s:s}", "row", (json_int_t)number, "item", uri ? uri : "", "reason",
                              "duplicate URI: an earlier bank has it with another text");
@@ -29,11 +29,11 @@ static reco_status write_all(reco_ctx *ctx, const reco_merge *m, const char *nam
     for (size_t i = 0; i < m->n; i++) {
         char *from = reco_path_join(ctx, m->banks[i], name);
         reco_status status = from ? RECO_OK : RECO_E_NOMEM;
-        if (from && reco_path_exists(from)) status = reco_read_pieces(ctx, from, PIECE, append, file);
+        if (from && reco_path_exists(from)) status = reco_read_pieces(ctx, from, PIECE, append_text, file);
         reco_free(from);
         RECO_TRY(status);
     }
-    return refused ? reco_catalog_merge_refused(ctx, m->catalog, refuse, file) : RECO_OK;
+    return refused ? reco_catalog_merge_refused(ctx, m->catalog, refuse_double_uri, file) : RECO_OK;
 }
 
 static reco_status has_any(reco_ctx *ctx, const reco_merge *m, const char *name, bool *any)
@@ -49,7 +49,7 @@ static reco_status has_any(reco_ctx *ctx, const reco_merge *m, const char *name,
 }
 
 /* The banks' files of this name, one after the other; none where none has one. */
-static reco_status join(reco_ctx *ctx, const reco_merge *m, const char *name, bool refused)
+static reco_status join_files(reco_ctx *ctx, const reco_merge *m, const char *name, bool refused)
 {
     reco_file *file = NULL;
     bool any;
@@ -79,6 +79,6 @@ reco_status reco_merge_texts(reco_ctx *ctx, reco_merge *m)
     m->result.duplicates = counts[RECO_MERGE_DOUBLE];
     m->result.replaced = counts[RECO_MERGE_REPLACED];
     m->result.refused = counts[RECO_MERGE_REFUSED];
-    RECO_TRY(join(ctx, m, "failures.jsonl", m->result.refused > 0));
-    return join(ctx, m, "audit.jsonl", false);
+    RECO_TRY(join_files(ctx, m, "failures.jsonl", m->result.refused > 0));
+    return join_files(ctx, m, "audit.jsonl", false);
 }

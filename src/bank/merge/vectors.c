@@ -34,7 +34,7 @@ static reco_status is_dropped(reco_ctx *ctx, placing *p, int64_t number, bool *y
 }
 
 /* Which rows of segment s go into the new bank, and how many. */
-static reco_status choose(reco_ctx *ctx, placing *p, const reco_segment *s, size_t *n)
+static reco_status choose_rows(reco_ctx *ctx, placing *p, const reco_segment *s, size_t *n)
 {
     if (s->rows > p->room) {
         reco_free(p->kept);
@@ -61,7 +61,7 @@ static bool is_link_of(const char *a, const char *b)
 }
 
 /* Bytes are checked on the way: what is damaged must not come to lie in two places. */
-static reco_status copy(reco_ctx *ctx, const char *from, const char *to, const char *xxh3)
+static reco_status copy_checked(reco_ctx *ctx, const char *from, const char *to, const char *xxh3)
 {
     reco_map map;
     reco_file *file = NULL;
@@ -92,7 +92,8 @@ out:
 }
 
 /* A link where the file system has one, else a copy. What an earlier run has put there is kept. */
-static reco_status put(reco_ctx *ctx, const char *from, const char *to, const char *xxh3, bool *linked)
+static reco_status link_or_copy(reco_ctx *ctx, const char *from, const char *to, const char *xxh3,
+                                bool *linked)
 {
     struct stat info, there;
     char hex[33];
@@ -112,7 +113,8 @@ static reco_status put(reco_ctx *ctx, const char *from, const char *to, const ch
     *linked = false;
     if (errno == ENOENT || errno == ENOSPC || errno == EIO)
         return reco_fail_errno(ctx, RECO_E_IO, "%s: can't be linked as %s", from, to);
-    return copy(ctx, from, to, xxh3); /* another file system, one without links, somebody else's file */
+    return copy_checked(ctx, from, to,
+                        xxh3); /* another file system, one without links, somebody else's file */
 }
 
 static reco_status take_sums(reco_ctx *ctx, const placing *p, const reco_segment_entry *from,
@@ -136,7 +138,7 @@ static void take_scan(reco_ctx *ctx, const placing *p, const reco_segment *s,
     char *a = reco_scan_path(ctx, p->dir, from->number), *b = reco_scan_path(ctx, p->m->out, to->number);
     if (a && b && !is_link_of(a, b)) unlink(b);
     if (a && b && s->scan_file) {
-        if (put(ctx, a, b, NULL, &linked) == RECO_OK)
+        if (link_or_copy(ctx, a, b, NULL, &linked) == RECO_OK)
             p->m->scanned++;
         else
             reco_log(ctx, RECO_LOG_WARN, "%s; the scan file is created again", reco_ctx_error(ctx));
@@ -156,7 +158,7 @@ static reco_status take_file(reco_ctx *ctx, placing *p, const reco_segment *s,
     snprintf(to->file, sizeof to->file, RECO_SEGMENT_NAME, (long long)number);
     char *a = reco_format(ctx, "%s/vectors/%s", p->dir, from->file),
          *b = reco_format(ctx, "%s/vectors/%s", p->m->out, to->file);
-    reco_status status = a && b ? put(ctx, a, b, from->xxh3, &linked) : RECO_E_NOMEM;
+    reco_status status = a && b ? link_or_copy(ctx, a, b, from->xxh3, &linked) : RECO_E_NOMEM;
     reco_free(a);
     reco_free(b);
     RECO_TRY(status);
@@ -183,8 +185,8 @@ static reco_status write_kept(reco_ctx *ctx, const placing *p, const reco_segmen
     return RECO_OK;
 }
 
-static reco_status rewrite(reco_ctx *ctx, placing *p, const reco_segment *s, const reco_segment_entry *from,
-                           reco_segment_entry *to, size_t n)
+static reco_status rewrite_segment(reco_ctx *ctx, placing *p, const reco_segment *s,
+                                   const reco_segment_entry *from, reco_segment_entry *to, size_t n)
 {
     reco_segment_file *file;
     reco_status status;
@@ -204,7 +206,7 @@ static reco_status take_segment(reco_ctx *ctx, placing *p, size_t i)
 {
     const reco_segment *s = &p->bank->segments[i];
     size_t n;
-    RECO_TRY(choose(ctx, p, s, &n));
+    RECO_TRY(choose_rows(ctx, p, s, &n));
     if (n == 0) return RECO_OK;
     reco_segment_entry *to = reco_segment_push(ctx, p->files);
     if (!to) return RECO_E_NOMEM;
@@ -213,7 +215,7 @@ static reco_status take_segment(reco_ctx *ctx, placing *p, size_t i)
     p->next_id += (int64_t)n;
     /* Ids that a file names itself are the old bank's. */
     RECO_TRY(n == s->rows && !s->ids ? take_file(ctx, p, s, &p->bank->entries[i], to)
-                                     : rewrite(ctx, p, s, &p->bank->entries[i], to, n));
+                                     : rewrite_segment(ctx, p, s, &p->bank->entries[i], to, n));
     p->m->result.bytes += (uint64_t)to->bytes;
     return reco_progress(ctx, "merging vectors", (uint64_t)p->next_id, (uint64_t)p->m->result.rows);
 }

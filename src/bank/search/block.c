@@ -31,12 +31,12 @@ static void raise_best(reco_scan *s, size_t q, float score)
 }
 
 /* Of query i of the block. */
-static size_t name_of(const reco_scan_worker *w, size_t i) { return w->names ? w->names[i] : i; }
+static size_t name_of_query(const reco_scan_worker *w, size_t i) { return w->names ? w->names[i] : i; }
 
 /* What scale * dot + slack * gain (+ rest * beyond) must reach, a little lower for the roundings on the way. */
 static void set_floor(const reco_scan *s, reco_scan_worker *w, size_t i)
 {
-    size_t q = name_of(w, i);
+    size_t q = name_of_query(w, i);
     double best = (double)get_best(s, q), rounding = 1e-6 * (fabs(best) + fabs(w->centre[i])) + w->rounding;
     double floor = best - w->centre[i] - rounding;
     if (!w->staged) {
@@ -82,7 +82,7 @@ static bool is_excluded(const reco_scan *s, size_t q, size_t position)
 /* The f32 score first: a row that fails by more than f32 can be wrong is done with. */
 void reco_scan_score(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row, size_t i)
 {
-    size_t d = s->bank->info.d, k = s->opts->k, q = name_of(w, i);
+    size_t d = s->bank->info.d, k = s->opts->k, q = name_of_query(w, i);
     const uint16_t *x = row_of(s, w, b, row);
     const float *query = s->queries + q * d;
     float best = get_best(s, q), rough = s->kernel->dot_f16(query, x, d);
@@ -177,7 +177,7 @@ static void use_mean(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b
     if (given || w->names || mean != w->mean || mean == w->own_mean)
         for (size_t i = 0; i < w->q->n; i++)
             w->centre[i] = given ? (double)b->centre[i]
-                                 : reco_dot_wide(s->ctx, s->queries + name_of(w, i) * d, mean, d);
+                                 : reco_dot_wide(s->ctx, s->queries + name_of_query(w, i) * d, mean, d);
     w->mean = given || w->names ? NULL : mean;
     w->rounding = given ? (double)s->slack : 1e-30;
     for (size_t i = 0; i < w->q->n; i++) set_floor(s, w, i);
@@ -235,7 +235,7 @@ static void find_mean(reco_scan *s, reco_scan_worker *w, const reco_scan_block *
 }
 
 /* Live rows into full groups: codes from the scan file, or made here. */
-static void gather(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t count)
+static void gather_codes(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t count)
 {
     const reco_scan_source *source = b->source;
     const reco_scan_stages *stages = &source->stages;
@@ -296,7 +296,7 @@ void reco_scan_blocks(void *arg, size_t begin, size_t end, int number)
         } else {
             if (!source->codes) find_mean(s, w, b);
             use_mean(s, w, b, source->codes ? source->mean : w->own_mean);
-            gather(s, w, b, count);
+            gather_codes(s, w, b, count);
         }
     }
 }

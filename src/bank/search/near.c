@@ -42,8 +42,8 @@ static void raise_floor(worker *w, const finding *f, size_t q)
     w->floor[q] = (float)((least - w->centre[q] - rounding) / (double)w->q.step[q]);
 }
 
-static void look(const finding *f, worker *w, const float *x, size_t q, size_t cell, uint32_t *near,
-                 float *scores, uint32_t *count)
+static void score_cell(const finding *f, worker *w, const float *x, size_t q, size_t cell, uint32_t *near,
+                       float *scores, uint32_t *count)
 {
     size_t d = f->cells->d;
     float score = f->kernel->dot_f16(x + q * d, f->cells->centroids + cell * d, d);
@@ -56,7 +56,7 @@ static void look(const finding *f, worker *w, const float *x, size_t q, size_t c
     }
 }
 
-static void find(const finding *f, worker *w, const float *x, size_t n, reco_near near)
+static void find_cells(const finding *f, worker *w, const float *x, size_t n, reco_near near)
 {
     const reco_cells *cells = f->cells;
     size_t d = cells->d, group = RECO_SCAN_GROUP * reco_scan_width(d);
@@ -91,8 +91,8 @@ static void find(const finding *f, worker *w, const float *x, size_t n, reco_nea
         for (size_t h = 0; h < hits; h++) {
             size_t q = w->hits[h].query;
             for (uint32_t bits = w->hits[h].rows; bits; bits &= bits - 1)
-                look(f, w, x, q, c + (size_t)__builtin_ctz(bits), near.cells + q * cells->n,
-                     near.scores + q * cells->n, near.counts + q);
+                score_cell(f, w, x, q, c + (size_t)__builtin_ctz(bits), near.cells + q * cells->n,
+                           near.scores + q * cells->n, near.counts + q);
         }
     }
     for (size_t q = 0; q < n; q++) { /* those that were near before a nearer one came */
@@ -114,7 +114,8 @@ static void find_body(void *arg, size_t begin, size_t end, int number)
         size_t q = i * f->chunk;
         const reco_near near = {f->near.cells + q * f->cells->n, f->near.scores + q * f->cells->n,
                                 f->near.counts + q};
-        find(f, &f->workers[number], f->queries + q * f->cells->d, reco_min(f->chunk, f->nq - q), near);
+        find_cells(f, &f->workers[number], f->queries + q * f->cells->d, reco_min(f->chunk, f->nq - q),
+                   near);
     }
 }
 
@@ -132,7 +133,7 @@ static void assign_body(void *arg, size_t begin, size_t end, int number)
             memset(row, 0, d * sizeof *row); /* a damaged one lies somewhere */
             row[0] = 1;
         }
-        find(f, w, w->rows, n, near);
+        find_cells(f, w, w->rows, n, near);
         for (size_t r = 0; r < n; r++) { /* none: all centroids are damaged */
             bool some = near.counts[r] > 0;
             f->nearest[first + r] = some ? (int32_t)near.cells[r * f->cells->n] : 0;
@@ -141,7 +142,7 @@ static void assign_body(void *arg, size_t begin, size_t end, int number)
     }
 }
 
-static reco_status run(reco_ctx *ctx, finding *f, size_t n, reco_body body)
+static reco_status run_on_threads(reco_ctx *ctx, finding *f, size_t n, reco_body body)
 {
     size_t threads = (size_t)reco_ctx_threads(ctx), d = f->cells->d, width = reco_scan_width(d);
     size_t each = ((n + threads - 1) / threads + 15) / 16 * 16; /* AMX multiplies 16 at once */
@@ -175,7 +176,7 @@ reco_status reco_near_find(reco_ctx *ctx, const reco_cells *cells, const float *
 {
     finding f = {.cells = cells, .margin = margin, .queries = queries, .nq = nq, .near = near};
     reco_mark mark = reco_scratch_mark(ctx);
-    reco_status status = run(ctx, &f, nq, find_body);
+    reco_status status = run_on_threads(ctx, &f, nq, find_body);
     reco_scratch_release(ctx, mark);
     return status;
 }
@@ -185,7 +186,7 @@ reco_status reco_near_assign(reco_ctx *ctx, const reco_cells *cells, const reco_
 {
     finding f = {.cells = cells, .rows = rows, .nearest = nearest, .scores = scores};
     reco_mark mark = reco_scratch_mark(ctx);
-    reco_status status = run(ctx, &f, rows->n, assign_body);
+    reco_status status = run_on_threads(ctx, &f, rows->n, assign_body);
     reco_scratch_release(ctx, mark);
     return status;
 }

@@ -11,7 +11,7 @@
 #define PASS_QUERIES 1024 /* one reading of the bank: so many at most, */
 #define PASS_PLACES ((size_t)1 << 22) /* and so many places of k best among all threads */
 
-static int ascending(const void *a, const void *b)
+static int by_position(const void *a, const void *b)
 {
     size_t x = *(const size_t *)a, y = *(const size_t *)b;
     return (x > y) - (x < y);
@@ -22,7 +22,7 @@ static void find_excluded(const reco_bank *bank, const int64_t *ids, size_t nq, 
 {
     for (size_t i = 0; i < nq * n; i++)
         if (!reco_bank_find(bank, ids[i], &positions[i])) positions[i] = SIZE_MAX;
-    for (size_t q = 0; q < nq; q++) qsort(positions + q * n, n, sizeof *positions, ascending);
+    for (size_t q = 0; q < nq; q++) qsort(positions + q * n, n, sizeof *positions, by_position);
 }
 
 /* Queries of one pass: as many as fit, in passes of equal size. */

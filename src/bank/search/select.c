@@ -5,7 +5,7 @@ typedef struct taken {
     size_t n, max;
 } taken;
 
-static reco_status take(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
+static reco_status take_id(reco_ctx *ctx, void *arg, int64_t id, bool *enough)
 {
     taken *t = arg;
     (void)ctx;
@@ -27,7 +27,7 @@ reco_status reco_folder_select(reco_ctx *ctx, const reco_bank *bank, const reco_
                                     .rows = (uint64_t)bank->positions,
                                     .deleted = choice->deleted};
     taken t = {.ids = ids, .max = max};
-    reco_status status = reco_catalog_where(ctx, bank->catalog, &query, take, &t);
+    reco_status status = reco_catalog_where(ctx, bank->catalog, &query, take_id, &t);
     if (status == RECO_OK) *n = t.n;
     return status;
 }

@@ -22,7 +22,7 @@ static double beyond(const reco_ctx *ctx, double square, const float *w, size_t 
     return sqrt(fmax(square - (1 - loose) * along * along, 0) + 1e-14) * (1 + 1e-6);
 }
 
-static reco_status turn(reco_ctx *ctx, float *w, const reco_scan *s, size_t nq)
+static reco_status turn_queries(reco_ctx *ctx, float *w, const reco_scan *s, size_t nq)
 {
     const reco_directions_side *x = s->directions;
     size_t d = s->bank->info.d, m = x->second;
@@ -100,7 +100,7 @@ reco_status reco_scan_turn_queries(reco_ctx *ctx, reco_scan *s, const reco_scan_
     float *w = reco_scratch(ctx, nq * m, sizeof *w, "search");
     float *part = reco_scratch(ctx, nq * m, sizeof *part, "search");
     if (!w || !part) return RECO_E_NOMEM;
-    RECO_TRY(turn(ctx, w, s, nq));
+    RECO_TRY(turn_queries(ctx, w, s, nq));
     double off[2] = {reco_scan_turn_error(d, x->first) * 1.01, reco_scan_turn_error(d, m) * 1.01};
     for (size_t stage = 0; stage < 2; stage++) {
         size_t along = stage ? m : x->first;
