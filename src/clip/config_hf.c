@@ -62,7 +62,7 @@ static void image(reco_reader *r, reco_model *model, bool is_siglip)
 
 /* transformers pools CLIP at the first eos token, but where eos_token_id is 2 (as it wrote before that was fixed) at
  * the highest id. */
-static void text(reco_reader *r, reco_model *model, bool is_siglip)
+static void read_hf_text(reco_reader *r, reco_model *model, bool is_siglip)
 {
     const defaults *family = is_siglip ? &siglip : &clip;
     reco_spec *spec = &model->spec;
@@ -158,7 +158,7 @@ reco_status reco_config_hf(reco_ctx *ctx, reco_model *model)
     if (kinds[k].image) image(&i, model, is_siglip);
     r.status = i.status;
     reco_reader t = whole ? section(&r, "text_config", "text_config_dict") : r;
-    if (kinds[k].text) text(&t, model, is_siglip);
+    if (kinds[k].text) read_hf_text(&t, model, is_siglip);
     r.status = t.status;
     if (r.status == RECO_OK)
         width(&r, kinds[k].image ? &i : NULL, kinds[k].text ? &t : NULL, model, is_siglip);

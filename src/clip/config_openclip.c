@@ -12,7 +12,7 @@ static bool off(const json_t *value)
            (json_is_string(value) && !*json_string_value(value));
 }
 
-static void refuse(reco_reader *r, const char *const *keys)
+static void refuse_keys(reco_reader *r, const char *const *keys)
 {
     for (; *keys; keys++)
         if (!off(reco_read_value(r, *keys)))
@@ -104,7 +104,7 @@ static void blocks(reco_reader *r, reco_tower_spec *spec, size_t width, char *ac
     if (reco_read_value(r, "mlp_ratio")) ratio = reco_read_number(r, "mlp_ratio", 4, 1e-4, 64);
     spec->mlp = (size_t)((double)spec->width * ratio);
     if (spec->mlp < 1) reco_read_fail(r, RECO_E_FORMAT, "mlp_ratio", "leaves no MLP");
-    refuse(r, features);
+    refuse_keys(r, features);
     choice(r, "block_type", "default", types, 2);
     spec->layer_scale = reco_read_value(r, "ls_init_value") != NULL;
     const json_t *eps = only(r, "norm_kwargs", "eps"), *approximate = only(r, "act_kwargs", "approximate");
@@ -144,7 +144,7 @@ static void native_image(reco_reader *r, reco_model *model, bool quick)
     spec->image.heads = spec->image.width / head;
     divides(r, &spec->image, "head_width");
     spec->patch = reco_read_square(r, "patch_size", 16, 1, 4096);
-    refuse(r, features);
+    refuse_keys(r, features);
     choice(r, "pos_embed_type", "learnable", positions, 2); /* either is in the weights */
     spec->image.pool = choice(r, "pool_type", "tok", pools, 2) ? RECO_POOL_MEAN : RECO_POOL_FIRST;
     spec->ln_post_last = reco_read_flag(r, "final_ln_after_pool", false);
@@ -226,7 +226,7 @@ static void tokenizer(reco_reader *r, reco_model *model)
     static const reco_clean clean[] = {RECO_CLEAN_LOWER, RECO_CLEAN_WHITESPACE, RECO_CLEAN_CANONICALIZE};
     model->folder_tokenizer = *reco_read_text(r, "hf_tokenizer_name", "") != 0;
     if (r->status != RECO_OK) return;
-    refuse(r, no_mode);
+    refuse_keys(r, no_mode);
     reco_reader kwargs = reco_read_section(r, "tokenizer_kwargs");
     kwargs.section = "tokenizer_kwargs";
     nothing_but(&kwargs, clean_alone);
@@ -241,7 +241,7 @@ static void tokenizer(reco_reader *r, reco_model *model)
     }
 }
 
-static void text(reco_reader *r, reco_model *model, bool quick)
+static void read_openclip_text(reco_reader *r, reco_model *model, bool quick)
 {
     static const char *const features[] = {"embed_cls", NULL};
     static const char *const pools[] = {"argmax", "eos", "first", "last"};
@@ -253,7 +253,7 @@ static void text(reco_reader *r, reco_model *model, bool quick)
         reco_read_fail(r, RECO_E_UNSUPPORTED, "hf_model_name",
                        "= \"%.60s\", not a text tower of CLIP's family", other);
     nothing_but(r, text_keys);
-    refuse(r, features);
+    refuse_keys(r, features);
     blocks(r, &spec->text, 512, model->text_act, quick);
     spec->text.heads = reco_read_size(r, "heads", 8, 1, 1024);
     divides(r, &spec->text, "heads");
@@ -300,7 +300,7 @@ reco_status reco_config_openclip(reco_ctx *ctx, reco_model *model)
                        model->spec.image_size, model->spec.patch);
     r.status = image.status;
     reco_reader words = reco_read_section(&r, "text_cfg");
-    text(&words, model, quick);
+    read_openclip_text(&words, model, quick);
     status = words.status;
 out:
     json_decref(root);

@@ -10,7 +10,7 @@
 #define CONFIG_MOST ((size_t)1 << 20) /* of the small files that say what a folder is */
 
 /* dir/name is there. */
-static bool has(reco_ctx *ctx, const char *dir, const char *name)
+static bool has_file(reco_ctx *ctx, const char *dir, const char *name)
 {
     char *path = reco_path_join(ctx, dir, name);
     bool there = path && reco_path_exists(path);
@@ -20,7 +20,7 @@ static bool has(reco_ctx *ctx, const char *dir, const char *name)
 
 static bool has_config(reco_ctx *ctx, const char *dir)
 {
-    return has(ctx, dir, "config.json") || has(ctx, dir, "open_clip_config.json");
+    return has_file(ctx, dir, "config.json") || has_file(ctx, dir, "open_clip_config.json");
 }
 
 /* The names in a folder but those that begin with a dot, sorted; free each and the array. */
@@ -40,8 +40,8 @@ static void free_list(struct dirent **names, int n)
 }
 
 /* Strings of a small JSON file, for messages: "" where there is none. */
-static void text_of(reco_ctx *ctx, char *out, size_t room, const char *dir, const char *file,
-                    const char *key)
+static void read_string(reco_ctx *ctx, char *out, size_t room, const char *dir, const char *file,
+                        const char *key)
 {
     json_t *root = NULL;
     char *path = reco_path_join(ctx, dir, file);
@@ -124,7 +124,7 @@ static reco_status sentence_transformers(reco_ctx *ctx, char **out, const char *
         if (!json_is_array(modules))
             RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: want a list of modules", path));
         if (!(*out = of_modules(ctx, dir, modules, path))) status = RECO_E_UNSUPPORTED;
-    } else if (has(ctx, dir, "0_CLIPModel")) {
+    } else if (has_file(ctx, dir, "0_CLIPModel")) {
         if (!(*out = reco_path_join(ctx, dir, "0_CLIPModel"))) status = RECO_E_NOMEM;
     }
 out:
@@ -190,8 +190,8 @@ out:
 static reco_status adapter(reco_ctx *ctx, const char *dir)
 {
     char base[200], type[40];
-    text_of(ctx, base, sizeof base, dir, "adapter_config.json", "base_model_name_or_path");
-    text_of(ctx, type, sizeof type, dir, "adapter_config.json", "peft_type");
+    read_string(ctx, base, sizeof base, dir, "adapter_config.json", "base_model_name_or_path");
+    read_string(ctx, type, sizeof type, dir, "adapter_config.json", "peft_type");
     return reco_fail(ctx, RECO_E_UNSUPPORTED,
                      "%s: is a PEFT adapter%s%s%s for %s, not a model: merge it with merge_and_unload and "
                      "save the result (docs/models.md, \"Adapters\")",
@@ -201,7 +201,7 @@ static reco_status adapter(reco_ctx *ctx, const char *dir)
 static reco_status diffusers(reco_ctx *ctx, const char *dir)
 {
     char name[80];
-    text_of(ctx, name, sizeof name, dir, "model_index.json", "_class_name");
+    read_string(ctx, name, sizeof name, dir, "model_index.json", "_class_name");
     return reco_fail(
         ctx, RECO_E_UNSUPPORTED,
         "%s: is a diffusers pipeline%s%s, not a model that embeds: want a CLIP or SigLIP folder", dir,
@@ -285,9 +285,9 @@ static bool is_hub_name(const char *name)
     return *name != '.' && *name != '/' && *name != '~' && slash && slash[1] && !strchr(slash + 1, '/');
 }
 
-static reco_status find(reco_ctx *ctx, char **out, const char **layout, const char *dir)
+static reco_status find_model_folder(reco_ctx *ctx, char **out, const char **layout, const char *dir)
 {
-    if (has(ctx, dir, "adapter_config.json")) return adapter(ctx, dir);
+    if (has_file(ctx, dir, "adapter_config.json")) return adapter(ctx, dir);
     if (has_config(ctx, dir)) return (*out = reco_strdup(ctx, dir)) ? RECO_OK : RECO_E_NOMEM;
     RECO_TRY(sentence_transformers(ctx, out, dir));
     if (*out) *layout = "sentence-transformers' layout";
@@ -295,7 +295,7 @@ static reco_status find(reco_ctx *ctx, char **out, const char **layout, const ch
     RECO_TRY(hub_cache(ctx, out, dir));
     if (*out) *layout = "a hub's cache";
     if (*out) return RECO_OK;
-    if (has(ctx, dir, "model_index.json")) return diffusers(ctx, dir);
+    if (has_file(ctx, dir, "model_index.json")) return diffusers(ctx, dir);
     return nameless(ctx, dir);
 }
 
@@ -308,7 +308,7 @@ reco_status reco_folder_find(reco_ctx *ctx, char **out, const char **layout, con
                          is_hub_name(dir) ? "; `reco model pull` fetches one from a hub" : "");
     if (!reco_path_is_dir(dir)) return is_file(ctx, dir);
     RECO_TRY(dangling(ctx, dir));
-    RECO_TRY(find(ctx, out, layout, dir));
+    RECO_TRY(find_model_folder(ctx, out, layout, dir));
     if (!**layout) return RECO_OK;
     /* What it led to is looked at in its turn, once. */
     char *outer = *out;
@@ -319,7 +319,7 @@ reco_status reco_folder_find(reco_ctx *ctx, char **out, const char **layout, con
             ? reco_fail(ctx, RECO_E_IO, "%s: no such folder, where %s should have the model", outer,
                         *layout)
             : dangling(ctx, outer);
-    if (status == RECO_OK) status = find(ctx, out, &none, outer);
+    if (status == RECO_OK) status = find_model_folder(ctx, out, &none, outer);
     reco_free(outer);
     return status;
 }

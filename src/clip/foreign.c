@@ -31,13 +31,13 @@ static const struct {
 
 #define KINDS (sizeof kinds / sizeof *kinds)
 
-static bool ends_with(const char *name, const char *ending)
+static bool has_ending(const char *name, const char *ending)
 {
     size_t n = strlen(name), end = strlen(ending);
     return n >= end && strcmp(name + n - end, ending) == 0;
 }
 
-static const char *name_of(const char *path)
+static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
@@ -54,18 +54,18 @@ static bool is_state(const char *name)
 
 static bool is_safetensors(const char *name)
 {
-    return ends_with(name, ".safetensors") && strncmp(name, "adapter_", 8) != 0;
+    return has_ending(name, ".safetensors") && strncmp(name, "adapter_", 8) != 0;
 }
 
 /* The place of a file's kind in the list. */
-static size_t kind_of(const char *name)
+static size_t find_kind(const char *name)
 {
     size_t k = 0;
-    while (k < KINDS && (!ends_with(name, kinds[k].ending) || is_state(name))) k++;
+    while (k < KINDS && (!has_ending(name, kinds[k].ending) || is_state(name))) k++;
     return k;
 }
 
-static bool is_weights(const char *name) { return kind_of(name) < KINDS || is_safetensors(name); }
+static bool is_weights(const char *name) { return find_kind(name) < KINDS || is_safetensors(name); }
 
 static reco_status foreign(reco_ctx *ctx, const char *dir, const char *name, size_t kind,
                            const char *wanted)
@@ -85,7 +85,7 @@ static reco_status foreign(reco_ctx *ctx, const char *dir, const char *name, siz
 
 bool reco_folder_foreign(reco_ctx *ctx, const char *file)
 {
-    size_t kind = kind_of(name_of(file));
+    size_t kind = find_kind(base_name(file));
     if (kind < KINDS) foreign(ctx, "", file, kind, "model.safetensors");
     return kind < KINDS;
 }
@@ -94,18 +94,18 @@ static reco_status name_files(reco_ctx *ctx, const char *dir, const char *wanted
                               size_t n)
 {
     size_t own = 0, best = n;
-    while (own < n && !is_safetensors(name_of(paths[own]))) own++;
-    if (own < n && strstr(name_of(paths[own]), "-of-"))
+    while (own < n && !is_safetensors(base_name(paths[own]))) own++;
+    if (own < n && strstr(base_name(paths[own]), "-of-"))
         return reco_fail(ctx, RECO_E_IO,
                          "%s: holds %s, a shard, but no %s.index.json: fetch the whole model", dir,
-                         name_of(paths[own]), wanted);
+                         base_name(paths[own]), wanted);
     for (size_t i = 0; i < n; i++)
-        if (best == n || kind_of(name_of(paths[i])) < kind_of(name_of(paths[best]))) best = i;
+        if (best == n || find_kind(base_name(paths[i])) < find_kind(base_name(paths[best]))) best = i;
     if (own == n && best < n)
-        return foreign(ctx, dir, name_of(paths[best]), kind_of(name_of(paths[best])), wanted);
+        return foreign(ctx, dir, base_name(paths[best]), find_kind(base_name(paths[best])), wanted);
     return reco_fail(ctx, RECO_E_IO, "%s: no %s and no %s.index.json in this folder%s%s", dir, wanted,
                      wanted, own < n ? "; rename it if it is the one you want: " : "",
-                     own < n ? name_of(paths[own]) : "");
+                     own < n ? base_name(paths[own]) : "");
 }
 
 reco_status reco_folder_no_weights(reco_ctx *ctx, const char *dir, const char *wanted)

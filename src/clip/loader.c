@@ -109,7 +109,7 @@ static reco_status read_rows(reco_ctx *ctx, void *arg, float *to, size_t first, 
 }
 
 /* Frees the bias [out], which may be NULL. */
-static reco_linear *pack(reco_loader *l, source *from, float *bias, size_t out, reco_act act)
+static reco_linear *pack_linear(reco_loader *l, source *from, float *bias, size_t out, reco_act act)
 {
     reco_linear *linear = NULL;
     from->loader = l;
@@ -132,7 +132,7 @@ static reco_linear *scaled(reco_loader *l, const char *prefix, const char *name,
     float *gamma = scale ? reco_load_vector(l, prefix, scale, out) : NULL;
     for (size_t o = 0; gamma && o < out; o++) bias[o] *= gamma[o];
     from.scale = gamma;
-    reco_linear *linear = pack(l, &from, bias, out, act);
+    reco_linear *linear = pack_linear(l, &from, bias, out, act);
     reco_free(gamma);
     return linear;
 }
@@ -148,7 +148,7 @@ reco_linear *reco_load_projection(reco_loader *l, const char *prefix, const char
 {
     if (!transposed) {
         source from = {.tensors = {need(l, prefix, name, 2, (size_t[]){out, in})}, .rows = out, .in = in};
-        return pack(l, &from, NULL, out, RECO_ACT_NONE);
+        return pack_linear(l, &from, NULL, out, RECO_ACT_NONE);
     }
     float *stored = reco_load_matrix(l, prefix, name, in, out);
     float *weight = stored ? reco_alloc_raw(l->ctx, out * in, sizeof(float), name) : NULL;
@@ -169,7 +169,7 @@ reco_linear *reco_load_patches(reco_loader *l, const char *prefix, const char *n
                    .rows = width,
                    .in = 3 * patch * patch};
     float *b = bias ? reco_load_vector(l, prefix, bias_name, width) : NULL;
-    return pack(l, &from, b, width, RECO_ACT_NONE);
+    return pack_linear(l, &from, b, width, RECO_ACT_NONE);
 }
 
 /* q, k and v as one product. */
@@ -179,8 +179,8 @@ static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block
     source from = {.rows = names->qkv_weight ? 3 * width : width, .in = width};
     if (names->qkv_weight) {
         from.tensors[0] = need(l, prefix, names->qkv_weight, 2, (size_t[]){3 * width, width});
-        return pack(l, &from, reco_load_vector(l, prefix, names->qkv_bias, 3 * width), 3 * width,
-                    RECO_ACT_NONE);
+        return pack_linear(l, &from, reco_load_vector(l, prefix, names->qkv_bias, 3 * width), 3 * width,
+                           RECO_ACT_NONE);
     }
     float *bias = reco_alloc_raw(l->ctx, 3 * width, sizeof(float), "weights");
     if (!bias) l->status = RECO_E_NOMEM;
@@ -193,7 +193,7 @@ static reco_linear *stacked(reco_loader *l, const char *prefix, const reco_block
         if (part) memcpy(bias + i * width, part, width * sizeof(float));
         reco_free(part);
     }
-    return pack(l, &from, bias, 3 * width, RECO_ACT_NONE);
+    return pack_linear(l, &from, bias, 3 * width, RECO_ACT_NONE);
 }
 
 static void layernorm(reco_loader *l, float **weight, float **bias, const char *prefix, const char *name,
@@ -206,7 +206,7 @@ static void layernorm(reco_loader *l, float **weight, float **bias, const char *
     *bias = reco_load_vector(l, prefix, full, width);
 }
 
-static void check_pair(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in)
+static void check_linear(reco_loader *l, const char *prefix, const char *name, size_t out, size_t in)
 {
     char full[64];
     snprintf(full, sizeof full, "%s.weight", name);
@@ -224,10 +224,10 @@ static void check_block(reco_loader *l, const char *p, const reco_block_names *n
         reco_load_table(l, p, names->qkv_weight, 3 * spec->width, spec->width);
         reco_free(reco_load_vector(l, p, names->qkv_bias, 3 * spec->width));
     } else
-        for (size_t i = 0; i < 3; i++) check_pair(l, p, parts[i], spec->width, spec->width);
-    check_pair(l, p, names->out, spec->width, spec->width);
-    check_pair(l, p, names->fc1, spec->mlp, spec->width);
-    check_pair(l, p, names->fc2, spec->width, spec->mlp);
+        for (size_t i = 0; i < 3; i++) check_linear(l, p, parts[i], spec->width, spec->width);
+    check_linear(l, p, names->out, spec->width, spec->width);
+    check_linear(l, p, names->fc1, spec->mlp, spec->width);
+    check_linear(l, p, names->fc2, spec->width, spec->mlp);
     for (size_t i = 0; i < 2; i++)
         if (scales[i]) reco_free(reco_load_vector(l, p, scales[i], spec->width));
 }

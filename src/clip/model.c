@@ -14,7 +14,7 @@ static char *folder_name(reco_ctx *ctx, const char *dir)
     return reco_format(ctx, "%.*s", (int)(end - begin), dir + begin);
 }
 
-static reco_status has(reco_ctx *ctx, const char *dir, const char *name, bool *out)
+static reco_status look_for_file(reco_ctx *ctx, const char *dir, const char *name, bool *out)
 {
     char *path = reco_path_join(ctx, dir, name);
     if (!path) return RECO_E_NOMEM;
@@ -32,7 +32,7 @@ static reco_status open_clip_weights(reco_ctx *ctx, reco_model *model, const cha
     static const char shared[] = "model.safetensors";
     bool there = false, of_hf = false;
     *out = NULL;
-    RECO_TRY(has(ctx, model->dir, "open_clip_config.json", &there));
+    RECO_TRY(look_for_file(ctx, model->dir, "open_clip_config.json", &there));
     if (!there) return RECO_OK;
     for (size_t i = 0; i < 2; i++) {
         RECO_TRY(reco_weights_there(ctx, model->dir, names[i], &there));
@@ -41,7 +41,7 @@ static reco_status open_clip_weights(reco_ctx *ctx, reco_model *model, const cha
     }
     *out = names[0];
     RECO_TRY(reco_weights_there(ctx, model->dir, shared, &there));
-    RECO_TRY(has(ctx, model->dir, "config.json", &of_hf));
+    RECO_TRY(look_for_file(ctx, model->dir, "config.json", &of_hf));
     if (!there) return RECO_OK;
     reco_weights weights = {0};
     reco_status status = reco_weights_open(ctx, &weights, model->dir, shared);
@@ -131,7 +131,7 @@ static reco_tower_info tower_info(const reco_tower_spec *spec, const char *act)
     return info;
 }
 
-static void describe(reco_model *model)
+static void describe_model(reco_model *model)
 {
     const reco_spec *spec = &model->spec;
     reco_model_info info = {
@@ -196,7 +196,7 @@ reco_status reco_model_open(reco_ctx *ctx, reco_model **out, const char *dir, co
     }
     RECO_GO(read_model(ctx, model, open_clip != NULL));
     model->preprocess.upright = opts && opts->exif;
-    describe(model);
+    describe_model(model);
     *out = model;
     model = NULL;
 out:

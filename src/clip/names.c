@@ -86,7 +86,7 @@ static reco_status find_root(reco_ctx *ctx, reco_weights *weights)
     return weights->prefix ? RECO_OK : RECO_E_NOMEM;
 }
 
-static int by_name(const void *a, const void *b)
+static int by_tensor_name(const void *a, const void *b)
 {
     return strcmp(((const reco_named *)a)->name, ((const reco_named *)b)->name);
 }
@@ -117,7 +117,7 @@ reco_status reco_weights_name(reco_ctx *ctx, reco_weights *weights)
     }
     weights->outside = total - kept;
     weights->count = kept;
-    qsort(weights->named, kept, sizeof *weights->named, by_name);
+    qsort(weights->named, kept, sizeof *weights->named, by_tensor_name);
     for (size_t i = 1; i < kept; i++)
         if (strcmp(weights->named[i - 1].name, weights->named[i].name) == 0)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: tensors %.200s and %.200s have one name in the model",

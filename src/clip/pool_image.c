@@ -29,7 +29,7 @@ typedef struct attend_args {
 } attend_args;
 
 /* One head of one image: the query against its keys. */
-static void attend(void *arg, size_t begin, size_t end, int worker)
+static void attend_query(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const attend_args *a = arg;
@@ -62,7 +62,7 @@ static reco_status attention_pool(reco_ctx *ctx, const reco_tower *tower, float 
     if (!kv || !scores || !y || !wide) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_linear_run(ctx, kv, map->kv, x, n * tokens, false));
     attend_args arg = {ctx, y, scores, map->q, kv, tokens, map->heads, width};
-    reco_parallel(ctx, n * map->heads, 1, attend, &arg);
+    reco_parallel(ctx, n * map->heads, 1, attend_query, &arg);
     RECO_GO(reco_linear_run(ctx, pooled, map->out, y, n, false));
     reco_layernorm(ctx, y, pooled, map->ln_weight, map->ln_bias, n, width, tower->spec.eps, NULL, NULL);
     RECO_GO(reco_linear_run(ctx, wide, map->fc1, y, n, false));

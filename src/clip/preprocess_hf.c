@@ -49,7 +49,7 @@ static extent read_extent(reco_reader *r, const char *key, bool square)
     return e;
 }
 
-static void three(reco_reader *r, float out[3], const char *key, const float *otherwise)
+static void read_three(reco_reader *r, float out[3], const char *key, const float *otherwise)
 {
     const json_t *value = reco_read_value(r, key);
     memcpy(out, otherwise, 3 * sizeof(float));
@@ -72,7 +72,7 @@ static void three(reco_reader *r, float out[3], const char *key, const float *ot
 }
 
 /* A key that is missing in a file has transformers' default, whatever the model's size. */
-static size_t missing(reco_reader *r, const char *key, const char *what, size_t side)
+static size_t assume_size(reco_reader *r, const char *key, const char *what, size_t side)
 {
     size_t assumed = r->object ? 224 : side;
     if (r->status == RECO_OK)
@@ -86,7 +86,7 @@ static void geometry(reco_reader *r, reco_preprocess *pre, bool siglip, size_t s
     extent size = read_extent(r, "size", false), crop = read_extent(r, "crop_size", true);
     bool cropped = reco_read_flag(r, "do_center_crop", !siglip);
     if (!size.shortest && !size.height) {
-        size_t n = missing(r, "size", siglip ? "both edges to" : "shortest edge to", side);
+        size_t n = assume_size(r, "size", siglip ? "both edges to" : "shortest edge to", side);
         size = siglip ? (extent){0, n, n} : (extent){.shortest = n};
     }
     if (!reco_read_flag(r, "do_resize", true))
@@ -97,7 +97,8 @@ static void geometry(reco_reader *r, reco_preprocess *pre, bool siglip, size_t s
         reco_read_fail(r, RECO_E_UNSUPPORTED, "size", "%zux%zu is not a square", size.height, size.width);
     if (!size.shortest) pre->mode = RECO_RESIZE_SQUASH;
     pre->size = size.shortest ? size.shortest : size.height;
-    if (cropped && !crop.height) crop.height = crop.width = missing(r, "crop_size", "a square of", side);
+    if (cropped && !crop.height)
+        crop.height = crop.width = assume_size(r, "crop_size", "a square of", side);
     if (cropped && (crop.shortest || crop.height != crop.width))
         reco_read_fail(r, RECO_E_UNSUPPORTED, "crop_size", "is not a square");
     if (!cropped && size.shortest)
@@ -152,8 +153,8 @@ static void read(reco_reader *r, reco_preprocess *pre, bool siglip, size_t side)
     if (factor && !json_is_number(factor))
         reco_read_fail(r, RECO_E_FORMAT, "rescale_factor", "is not a number");
     pre->rescale_factor = json_is_number(factor) ? json_number_value(factor) : 1.0 / 255;
-    three(r, pre->mean, "image_mean", siglip ? half : clip_mean);
-    three(r, pre->std, "image_std", siglip ? half : clip_std);
+    read_three(r, pre->mean, "image_mean", siglip ? half : clip_mean);
+    read_three(r, pre->std, "image_std", siglip ? half : clip_std);
 }
 
 reco_status reco_preprocess_hf(reco_ctx *ctx, reco_model *model)

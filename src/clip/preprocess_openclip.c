@@ -4,7 +4,8 @@
 #include <stdio.h>
 
 /* Three numbers, or one for all. */
-static void three(reco_reader *r, float out[3], const char *key, const float *otherwise, double low)
+static void read_three_or_one(reco_reader *r, float out[3], const char *key, const float *otherwise,
+                              double low)
 {
     const json_t *value = reco_read_value(r, key);
     memcpy(out, otherwise, 3 * sizeof(float));
@@ -69,8 +70,8 @@ reco_status reco_preprocess_openclip(reco_ctx *ctx, reco_model *model)
     if (strcmp(colours, "RGB") != 0)
         reco_read_fail(&r, RECO_E_UNSUPPORTED, "mode", "= \"%.60s\", want RGB", colours);
     if (reco_read_value(&r, "fill_color")) pre->fill = (int)reco_read_size(&r, "fill_color", 0, 0, 255);
-    three(&r, pre->mean, "mean", mean, -1e6);
-    three(&r, pre->std, "std", std, 0);
+    read_three_or_one(&r, pre->mean, "mean", mean, -1e6);
+    read_three_or_one(&r, pre->std, "std", std, 0);
     status = r.status;
 out:
     json_decref(root);

@@ -56,7 +56,7 @@ reco_reader reco_read_section(reco_reader *r, const char *key)
 }
 
 /* "file: section.key", without the folder, which the reader of the guess has named himself. */
-static void missing(reco_reader *r, const char *key, const char *assumed)
+static void guess_missing_key(reco_reader *r, const char *key, const char *assumed)
 {
     const char *file = strrchr(r->path, '/');
     if (r->status == RECO_OK)
@@ -68,7 +68,7 @@ static void missing_size(reco_reader *r, const char *key, size_t assumed)
 {
     char text[32];
     snprintf(text, sizeof text, "%zu", assumed);
-    missing(r, key, text);
+    guess_missing_key(r, key, text);
 }
 
 static size_t size_of(reco_reader *r, const char *key, const json_t *value, size_t otherwise, size_t low,
@@ -107,7 +107,7 @@ double reco_read_number(reco_reader *r, const char *key, double otherwise, doubl
     if (!value) {
         char text[32];
         snprintf(text, sizeof text, "%g", otherwise);
-        missing(r, key, text);
+        guess_missing_key(r, key, text);
         return otherwise;
     }
     double n = json_number_value(value);
@@ -142,7 +142,7 @@ void reco_read_act(reco_reader *r, reco_act *out, char *act, const char *key, co
                  {"gelu_pytorch_tanh", RECO_ACT_GELU_TANH}, {"gelu_new", RECO_ACT_GELU_TANH},
                  {"gelu_fast", RECO_ACT_GELU_TANH},         {"gelu_python", RECO_ACT_GELU}};
     const char *name = reco_read_text(r, key, NULL);
-    if (!name) missing(r, key, otherwise);
+    if (!name) guess_missing_key(r, key, otherwise);
     if (!name) name = otherwise;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(name, known[i].name) == 0) {

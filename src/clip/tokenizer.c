@@ -5,7 +5,7 @@
 
 /* clip: CLIP's, whatever else lies there. Neither a missing library or tokenizer nor one of another kind keeps images
  * from being embedded. */
-static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules rules, bool clip)
+static reco_status open_tokenizer(reco_ctx *ctx, reco_model *model, reco_text_rules rules, bool clip)
 {
     reco_status status =
         (clip ? reco_tokenizer_open : reco_tokenizer_hub)(ctx, &model->tokenizer, model->dir, rules);
@@ -19,7 +19,7 @@ static reco_status from_folder(reco_ctx *ctx, reco_model *model, reco_text_rules
 static reco_status open_clip(reco_ctx *ctx, reco_model *model)
 {
     if (model->folder_tokenizer || model->spec.vocab < BUILTIN_VOCAB) {
-        RECO_TRY(from_folder(ctx, model, RECO_TEXT_OPENCLIP, !model->folder_tokenizer));
+        RECO_TRY(open_tokenizer(ctx, model, RECO_TEXT_OPENCLIP, !model->folder_tokenizer));
         if (!model->tokenizer) return RECO_OK;
         if (!model->folder_tokenizer)
             RECO_TRY(reco_guess(ctx, model, "vocab_size %zu is not CLIP's: the folder's tokenizer files",
@@ -38,7 +38,7 @@ reco_status reco_model_tokenizer(reco_ctx *ctx, reco_model *model)
     if (strcmp(model->family, "open_clip") == 0)
         RECO_TRY(open_clip(ctx, model));
     else
-        RECO_TRY(from_folder(ctx, model, RECO_TEXT_HF, strcmp(model->family, "hf-clip") == 0));
+        RECO_TRY(open_tokenizer(ctx, model, RECO_TEXT_HF, strcmp(model->family, "hf-clip") == 0));
     size_t entries = model->tokenizer ? reco_tokenizer_get_info(model->tokenizer)->vocab : 0;
     if (entries <= model->spec.vocab) return RECO_OK;
     /* transformers loads such a model, and fails on a text with one of them. */

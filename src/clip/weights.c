@@ -5,14 +5,14 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-static reco_status add(reco_ctx *ctx, reco_weights *weights, const char *path)
+static reco_status open_shard(reco_ctx *ctx, reco_weights *weights, const char *path)
 {
     RECO_TRY(reco_safetensors_open(ctx, &weights->files[weights->n], path));
     weights->n++;
     return RECO_OK;
 }
 
-static reco_status room(reco_ctx *ctx, reco_weights *weights, size_t files)
+static reco_status alloc_shards(reco_ctx *ctx, reco_weights *weights, size_t files)
 {
     weights->files = reco_alloc(ctx, files + 1, sizeof *weights->files, "shards");
     return weights->files ? RECO_OK : RECO_E_NOMEM;
@@ -27,7 +27,7 @@ static reco_status open_shards(reco_ctx *ctx, reco_weights *weights, const char 
     const char *key;
     json_t *value, *map = json_object_get(root, "weight_map");
     if (!json_is_object(map)) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: no object weight_map", index));
-    RECO_GO(room(ctx, weights, json_object_size(map)));
+    RECO_GO(alloc_shards(ctx, weights, json_object_size(map)));
     json_object_foreach(map, key, value)
     {
         const char *name = json_string_value(value);
@@ -39,7 +39,7 @@ static reco_status open_shards(reco_ctx *ctx, reco_weights *weights, const char 
         bool known = false;
         for (size_t i = 0; i < weights->n; i++)
             known = known || strcmp(reco_safetensors_path(weights->files[i]), path) == 0;
-        if (!known) status = add(ctx, weights, path);
+        if (!known) status = open_shard(ctx, weights, path);
         reco_free(path);
         if (status != RECO_OK) goto out;
     }
@@ -74,8 +74,8 @@ reco_status reco_weights_open(reco_ctx *ctx, reco_weights *weights, const char *
     } else if (!reco_path_exists(weights->path)) {
         RECO_GO(reco_folder_no_weights(ctx, dir, name));
     } else {
-        RECO_GO(room(ctx, weights, 1));
-        RECO_GO(add(ctx, weights, weights->path));
+        RECO_GO(alloc_shards(ctx, weights, 1));
+        RECO_GO(open_shard(ctx, weights, weights->path));
     }
     status = reco_weights_name(ctx, weights);
 out:
@@ -96,7 +96,7 @@ void reco_weights_close(reco_weights *weights)
 }
 
 /* The first name that is not less. */
-static size_t place(const reco_weights *weights, const char *name)
+static size_t lower_bound(const reco_weights *weights, const char *name)
 {
     size_t low = 0, high = weights->count;
     while (low < high) {
@@ -109,15 +109,15 @@ static size_t place(const reco_weights *weights, const char *name)
     return low;
 }
 
-static reco_named *find(const reco_weights *weights, const char *name)
+static reco_named *find_tensor(const reco_weights *weights, const char *name)
 {
-    size_t i = place(weights, name);
+    size_t i = lower_bound(weights, name);
     return i < weights->count && strcmp(weights->named[i].name, name) == 0 ? &weights->named[i] : NULL;
 }
 
 const reco_tensor *reco_weights_find(const reco_weights *weights, const char *name)
 {
-    const reco_named *found = find(weights, name);
+    const reco_named *found = find_tensor(weights, name);
     return found ? found->tensor : NULL;
 }
 
@@ -138,7 +138,7 @@ size_t reco_weights_left(const reco_weights *weights, const reco_tensor **first)
 
 bool reco_weights_prefix(const reco_weights *weights, const char *prefix)
 {
-    size_t i = place(weights, prefix);
+    size_t i = lower_bound(weights, prefix);
     return i < weights->count && strncmp(weights->named[i].name, prefix, strlen(prefix)) == 0;
 }
 
@@ -204,7 +204,7 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
 {
     float none;
     const reco_tensor *tensor;
-    reco_named *found = find(weights, name);
+    reco_named *found = find_tensor(weights, name);
     if (!found) {
         reco_fail(ctx, RECO_E_FORMAT, "%s: no tensor %s%s%s", weights->path, weights->prefix, name,
                   has_adapter(weights)
@@ -227,7 +227,7 @@ const reco_tensor *reco_weights_need(reco_ctx *ctx, const reco_weights *weights,
 }
 
 /* The file that a tensor is in, for messages. */
-static const char *file_of(const reco_weights *weights, const reco_tensor *tensor)
+static const char *file_of_tensor(const reco_weights *weights, const reco_tensor *tensor)
 {
     for (size_t i = 0; i < weights->count; i++)
         if (weights->named[i].tensor == tensor) return reco_safetensors_path(weights->named[i].file);
@@ -242,8 +242,8 @@ bool reco_weights_read(reco_ctx *ctx, const reco_weights *weights, const reco_te
     for (size_t i = from; i < from + n && !c.good; i++) {
         float value;
         if (reco_tensor_f32(ctx, tensor, i, 1, &value) == RECO_OK && isfinite(value)) continue;
-        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite", file_of(weights, tensor),
-                  tensor->name, i);
+        reco_fail(ctx, RECO_E_FORMAT, "%s: tensor %s: element %zu is not finite",
+                  file_of_tensor(weights, tensor), tensor->name, i);
         return false;
     }
     return true;
