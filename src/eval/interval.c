@@ -29,7 +29,7 @@ static void resample(void *arg, size_t begin, size_t end, int worker)
     }
 }
 
-static int ascending(const void *a, const void *b)
+static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -53,7 +53,7 @@ reco_status reco_eval_interval(reco_ctx *ctx, reco_interval *out, const float *a
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += difference(&w, i);
     reco_parallel(ctx, RESAMPLES, 8, resample, &w);
-    qsort(w.means, RESAMPLES, sizeof *w.means, ascending);
+    qsort(w.means, RESAMPLES, sizeof *w.means, by_value);
     *out = (reco_interval){sum / (double)n, quantile(w.means, 0.025), quantile(w.means, 0.975)};
     reco_scratch_release(ctx, mark);
     return RECO_OK;

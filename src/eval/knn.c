@@ -8,7 +8,7 @@ typedef struct share {
     float weight;
 } share;
 
-static reco_status check(reco_ctx *ctx, float scale, const reco_votes *votes, size_t n, size_t c)
+static reco_status check_votes(reco_ctx *ctx, float scale, const reco_votes *votes, size_t n, size_t c)
 {
     RECO_TRY(reco_reserved(ctx, "kNN", votes->reserved));
     if (!(scale >= 0 && scale <= RECO_MIXTURE_MAX_SCALE))
@@ -30,7 +30,7 @@ static reco_status check(reco_ctx *ctx, float scale, const reco_votes *votes, si
 }
 
 /* What the classes of the neighbours have, in the order in which they come up; how many classes. */
-static size_t gather(share *shares, float scale, const float *scores, const uint32_t *of, size_t count)
+static size_t sum_votes(share *shares, float scale, const float *scores, const uint32_t *of, size_t count)
 {
     size_t n = 0;
     float most = -INFINITY;
@@ -51,13 +51,13 @@ reco_status reco_eval_knn(reco_ctx *ctx, reco_class_scores *scores, int64_t *top
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
     reco_marks marks;
-    RECO_GO(check(ctx, scale, votes, n, c));
+    RECO_GO(check_votes(ctx, scale, votes, n, c));
     RECO_GO(reco_marks_begin(ctx, &marks, top, labels, n, c));
     for (size_t i = 0; i < n; i++) {
         share shares[RECO_VOTES_MAX];
         float all = 0, first = 0;
         size_t at = i * votes->k,
-               found = gather(shares, scale, votes->scores + at, votes->of + at, votes->counts[i]);
+               found = sum_votes(shares, scale, votes->scores + at, votes->of + at, votes->counts[i]);
         for (size_t s = 0; s < found; s++) all += shares[s].weight;
         for (size_t r = 0; r < reco_min(found, RECO_TOP); r++) {
             size_t best = 0; /* of equals the one that came up first, whose neighbour is nearest */

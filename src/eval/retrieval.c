@@ -11,7 +11,8 @@
 
 static const size_t depths[RECO_RECALLS] = RECO_RECALL_DEPTHS;
 
-static reco_status check(reco_ctx *ctx, const reco_retrieval_rows *rows, const reco_mixture *mixture)
+static reco_status check_retrieval(reco_ctx *ctx, const reco_retrieval_rows *rows,
+                                   const reco_mixture *mixture)
 {
     RECO_TRY(reco_reserved(ctx, "eval", rows->reserved));
     if (rows->nimages >= UINT32_MAX || rows->ncaptions >= UINT32_MAX)
@@ -44,7 +45,7 @@ typedef struct ranking {
 } ranking;
 
 /* How many wrong candidates come before the best right one: those that score more, and of equal ones the earlier. */
-static void rank(void *arg, size_t begin, size_t end, int worker)
+static void rank_queries(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const ranking *r = arg;
@@ -86,7 +87,7 @@ static reco_status rank_side(reco_ctx *ctx, const side *s, const reco_mixture *m
             RECO_GO(reco_gemm(ctx, S[1], c, s->x + i * d, d, false, s->y, d, true, m, c, d, 1, 0));
             RECO_GO(reco_mixture_posterior(ctx, mixture, S[1], S[0], votes ? &part : NULL, m, c, S[2]));
         }
-        reco_parallel(ctx, m, 4, rank, &r);
+        reco_parallel(ctx, m, 4, rank_queries, &r);
         RECO_GO(reco_progress(ctx, "ranking", i + m, s->n));
     }
 out:
@@ -111,7 +112,7 @@ reco_status reco_eval_retrieval(reco_ctx *ctx, reco_retrieval_scores *scores, ui
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
-    RECO_TRY(check(ctx, rows, mixture));
+    RECO_TRY(check_retrieval(ctx, rows, mixture));
     size_t n = rows->nimages, m = rows->ncaptions, d = rows->d;
     const side sides[2] = {
         {rows->plain_images, rows->images, rows->plain_captions, rows->captions, NULL, rows->of, n, m, d},

@@ -47,7 +47,7 @@ typedef struct asker {
     float *logits, *said, *near; /* [some][c], [nbetas][some][c], [some][ROWS] */
 } asker;
 
-static reco_status prepare(reco_ctx *ctx, asker *a)
+static reco_status prepare_scores(reco_ctx *ctx, asker *a)
 {
     RECO_TRY(reco_reserved(ctx, "eval", a->cache->reserved));
     RECO_TRY(reco_reserved(ctx, "eval", a->of->reserved));
@@ -63,7 +63,7 @@ static reco_status prepare(reco_ctx *ctx, asker *a)
 }
 
 /* CLIP's logits of m pictures, and for each beta what the cache says. */
-static reco_status ask(reco_ctx *ctx, const asker *a, const float *images, size_t m)
+static reco_status score_pictures(reco_ctx *ctx, const asker *a, const float *images, size_t m)
 {
     RECO_TRY(reco_gemm(ctx, a->logits, a->c, images, a->d, false, a->of->classes, a->d, true, m, a->c, a->d,
                        a->scale, 0));
@@ -101,10 +101,10 @@ reco_status reco_eval_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top
                           (double)tip->scale, (double)tip->alpha, (double)tip->beta,
                           (double)RECO_MIXTURE_MAX_SCALE));
     RECO_GO(reco_marks_begin(ctx, &marks, top, pictures->labels, n, c));
-    RECO_GO(prepare(ctx, &a));
+    RECO_GO(prepare_scores(ctx, &a));
     for (size_t i = 0; i < n; i += a.some) {
         size_t m = reco_min(a.some, n - i);
-        RECO_GO(ask(ctx, &a, pictures->images + i * d, m));
+        RECO_GO(score_pictures(ctx, &a, pictures->images + i * d, m));
         for (size_t q = 0; q < m; q++) {
             float *p = a.logits + q * c;
             for (size_t j = 0; j < c; j++) p[j] += tip->alpha * a.said[q * c + j];
@@ -165,7 +165,7 @@ reco_status reco_eval_tip_choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_ca
     uint32_t *rows = reco_scratch(ctx, MOST_ASKED, sizeof *rows, "rows");
     float *x = reco_scratch(ctx, IMAGES * d, sizeof *x, "rows");
     if (!rows || !x) RECO_GO(RECO_E_NOMEM);
-    RECO_GO(prepare(ctx, &a));
+    RECO_GO(prepare_scores(ctx, &a));
     if (!images) n = list_rows(cache, rows);
     if (n == 0) RECO_GO(reco_fail(ctx, RECO_E_ARG, "Tip-Adapter: no pictures to choose alpha and beta by"));
     for (size_t i = 0; images && i < n; i++)
@@ -175,7 +175,7 @@ reco_status reco_eval_tip_choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_ca
         size_t m = reco_min(a.some, n - i);
         for (size_t q = 0; q < m && !images; q++)
             memcpy(x + q * d, cache->images + rows[i + q] * d, d * sizeof *x);
-        RECO_GO(ask(ctx, &a, images ? images + i * d : x, m));
+        RECO_GO(score_pictures(ctx, &a, images ? images + i * d : x, m));
         for (size_t q = 0; q < m; q++)
             for (size_t s = 0; s < ALPHAS; s++)
                 for (size_t b = 0; b < BETAS; b++)

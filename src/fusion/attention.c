@@ -18,7 +18,7 @@ static void add_scaled(float *restrict y, const float *restrict x, float s, size
     for (size_t i = 0; i < n; i++) y[i] += s * x[i];
 }
 
-static void attend(void *arg, size_t begin, size_t end, int worker)
+static void attend_tokens(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
@@ -48,7 +48,7 @@ static void attend(void *arg, size_t begin, size_t end, int worker)
 
 void reco_set_attention(reco_ctx *ctx, float *o, float *p, const reco_attn *a)
 {
-    reco_parallel(ctx, a->n, 16, attend, &(job){.a = a, .o = o, .p = p, .ctx = ctx});
+    reco_parallel(ctx, a->n, 16, attend_tokens, &(job){.a = a, .o = o, .p = p, .ctx = ctx});
 }
 
 static void attend_backward(void *arg, size_t begin, size_t end, int worker)

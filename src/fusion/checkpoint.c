@@ -246,7 +246,7 @@ static bool is_provenance(json_t *json)
     return true;
 }
 
-static reco_status open_file(reco_ctx *ctx, reco_fusion **out, const char *path)
+static reco_status open_checkpoint(reco_ctx *ctx, reco_fusion **out, const char *path)
 {
     reco_status status = RECO_OK;
     reco_safetensors *st = NULL;
@@ -330,7 +330,7 @@ reco_status reco_fusion_open(reco_ctx *ctx, reco_fusion **out, const char *path_
                                                                       : RECO_SIDES_BOTH};
         return reco_fusion_create(ctx, out, &c, 0, 0);
     }
-    RECO_TRY(open_file(ctx, out, path_or_name));
+    RECO_TRY(open_checkpoint(ctx, out, path_or_name));
     if (d != 0 && d != (*out)->config.d) {
         reco_status status = reco_fail(ctx, RECO_E_MISMATCH, "%s: made for d = %zu, used with d = %zu",
                                        path_or_name, (*out)->config.d, d);

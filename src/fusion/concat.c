@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-static reco_status check(reco_ctx *ctx, float weight)
+static reco_status check_weight(reco_ctx *ctx, float weight)
 {
     if (weight >= 0 && weight <= 1) return RECO_OK;
     return reco_fail(ctx, RECO_E_ARG, "fusion: weight of the original is %g, want 0..1", (double)weight);
@@ -11,7 +11,7 @@ static reco_status check(reco_ctx *ctx, float weight)
 
 reco_status reco_fusion_set_concat(reco_ctx *ctx, reco_fusion *fusion, float weight)
 {
-    RECO_TRY(check(ctx, weight));
+    RECO_TRY(check_weight(ctx, weight));
     fusion->concat = weight;
     return RECO_OK;
 }

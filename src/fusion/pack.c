@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 /* Weights are known by where they lie, and how many columns. */
-static int by_place(const void *a, const void *b)
+static int by_weights(const void *a, const void *b)
 {
     const reco_packed *x = a, *y = b;
     if (x->b != y->b) return x->b < y->b ? -1 : 1;
@@ -18,7 +18,7 @@ reco_status reco_fusion_product(reco_ctx *ctx, const reco_fusion *f, float *c, s
                                 size_t k, float beta)
 {
     const reco_packed *found = f->ncopies ? bsearch(&(reco_packed){.b = b, .n = n}, f->copies, f->ncopies,
-                                                    sizeof *f->copies, by_place)
+                                                    sizeof *f->copies, by_weights)
                                           : NULL;
     return found ? reco_gemm_packed(ctx, c, ldc, a, lda, found, m, 1, beta)
                  : reco_gemm(ctx, c, ldc, a, lda, false, b, ldb, tb, m, n, k, 1, beta);
@@ -33,7 +33,7 @@ void reco_fusion_unpack(reco_fusion *f)
     f->ncopies = 0;
 }
 
-static void add(reco_fusion *f, const float *b, size_t ldb, bool tb, size_t n, size_t k)
+static void add_copy(reco_fusion *f, const float *b, size_t ldb, bool tb, size_t n, size_t k)
 {
     f->copies[f->ncopies++] = (reco_packed){.b = b, .ldb = ldb, .tb = tb, .n = n, .k = k};
 }
@@ -43,13 +43,13 @@ static void add_attention(reco_fusion *f, reco_side side, size_t l)
     const reco_fusion_config *c = &f->config;
     size_t d = c->d, w = d / c->heads;
     const float *q = reco_fusion_at(f, side, l, P_QKV_W), *k = q + d * d, *v = k + d * d;
-    add(f, q, d, true, d, d);
-    if (!reco_layer_pools(c, l)) add(f, k, d, true, 2 * d, d);
+    add_copy(f, q, d, true, d, d);
+    if (!reco_layer_pools(c, l)) add_copy(f, k, d, true, 2 * d, d);
     for (size_t h = 0; h < c->heads && reco_layer_pools(c, l); h++) {
-        add(f, k + h * w * d, d, false, d, w);
-        add(f, v + h * w * d, d, true, w, d);
+        add_copy(f, k + h * w * d, d, false, d, w);
+        add_copy(f, v + h * w * d, d, true, w, d);
     }
-    add(f, reco_fusion_at(f, side, l, P_OUT_W), d, true, d, d);
+    add_copy(f, reco_fusion_at(f, side, l, P_OUT_W), d, true, d, d);
 }
 
 /* One allocation for all: large ones get huge pages, and many small ones as many faults. */
@@ -83,10 +83,10 @@ reco_status reco_fusion_pack(reco_ctx *ctx, reco_fusion *f)
         for (size_t l = 0; l < layers; l++) {
             reco_side side = (reco_side)s;
             if (transformer) add_attention(f, side, l);
-            add(f, reco_fusion_at(f, side, l, transformer ? P_FC_W : P_MLP_FC_W), d, true, c->mlp, d);
-            add(f, reco_fusion_at(f, side, l, transformer ? P_PROJ_W : P_MLP_PROJ_W), c->mlp, true, d,
-                c->mlp);
+            add_copy(f, reco_fusion_at(f, side, l, transformer ? P_FC_W : P_MLP_FC_W), d, true, c->mlp, d);
+            add_copy(f, reco_fusion_at(f, side, l, transformer ? P_PROJ_W : P_MLP_PROJ_W), c->mlp, true, d,
+                     c->mlp);
         }
-    qsort(f->copies, f->ncopies, sizeof *f->copies, by_place);
+    qsort(f->copies, f->ncopies, sizeof *f->copies, by_weights);
     return pack_all(ctx, f);
 }

@@ -17,7 +17,7 @@ typedef struct job {
     float *spare;            /* [threads][2H] */
 } job;
 
-static void attend(void *arg, size_t begin, size_t end, int worker)
+static void attend_first_token(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
@@ -50,7 +50,7 @@ reco_status reco_pooled_attention(reco_ctx *ctx, const reco_fusion *f, float *o,
     for (size_t h = 0; h < H; h++)
         RECO_TRY(reco_fusion_product(ctx, f, r + h * d, H * d, a->q + h * w, d, wk + h * w * d, d, false,
                                      a->n, d, w, 0));
-    reco_parallel(ctx, a->n, 16, attend,
+    reco_parallel(ctx, a->n, 16, attend_first_token,
                   &(job){.a = a, .ctx = ctx, .tokens = tokens, .r = r, .p = p, .sums = sums});
     for (size_t i = 0; i < a->n; i++) memcpy(o + i * d, bv, d * sizeof *o);
     for (size_t h = 0; h < H; h++)

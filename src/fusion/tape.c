@@ -7,7 +7,7 @@ typedef struct carve {
     bool overflow;
 } carve;
 
-static float *take(carve *c, size_t a, size_t b, size_t e)
+static float *carve_piece(carve *c, size_t a, size_t b, size_t e)
 {
     size_t n;
     if (!reco_mul(a, b, &n) || !reco_mul(n, e, &n) || !reco_add(n, 15, &n) ||
@@ -23,50 +23,50 @@ static float *take(carve *c, size_t a, size_t b, size_t e)
 static void lay_out(reco_tape *t, const reco_fusion_config *c, carve *m)
 {
     size_t n = t->max_n, T = t->max_k + 1, d = c->d;
-    t->y = take(m, n, d, 1);
-    t->z = take(m, n, d, 1);
-    t->norms = take(m, n, 1, 1);
+    t->y = carve_piece(m, n, d, 1);
+    t->z = carve_piece(m, n, d, 1);
+    t->norms = carve_piece(m, n, 1, 1);
     if (c->layer == RECO_LAYER_MLP) {
         reco_block_tape *b = t->blocks;
-        b->b = take(m, n, d, 1);
-        b->mean2 = take(m, n, 1, 1);
-        b->rstd2 = take(m, n, 1, 1);
-        b->m = take(m, n, c->mlp, 1);
-        b->g = take(m, n, c->mlp, 1);
+        b->b = carve_piece(m, n, d, 1);
+        b->mean2 = carve_piece(m, n, 1, 1);
+        b->rstd2 = carve_piece(m, n, 1, 1);
+        b->m = carve_piece(m, n, c->mlp, 1);
+        b->g = carve_piece(m, n, c->mlp, 1);
         return;
     }
     for (size_t l = 0; t->blocks && l < c->layers; l++) {
         reco_block_tape *b = &t->blocks[l];
         size_t tq = l + 1 == c->layers ? 1 : T;
-        b->x = take(m, n, T, d);
-        b->a = take(m, n, T, d);
-        b->mean1 = take(m, n, T, 1);
-        b->rstd1 = take(m, n, T, 1);
-        b->q = take(m, n, tq, d);
+        b->x = carve_piece(m, n, T, d);
+        b->a = carve_piece(m, n, T, d);
+        b->mean1 = carve_piece(m, n, T, 1);
+        b->rstd1 = carve_piece(m, n, T, 1);
+        b->q = carve_piece(m, n, tq, d);
         if (reco_layer_pools(c, l)) {
-            b->r = take(m, n, c->heads, d);
-            b->sums = take(m, n, c->heads, d);
+            b->r = carve_piece(m, n, c->heads, d);
+            b->sums = carve_piece(m, n, c->heads, d);
         } else
-            b->kv = take(m, n, T, 2 * d);
-        b->p = take(m, n * c->heads, tq, T);
-        b->o = take(m, n, tq, d);
-        b->h = take(m, n, tq, d);
-        b->b = take(m, n, tq, d);
-        b->mean2 = take(m, n, tq, 1);
-        b->rstd2 = take(m, n, tq, 1);
-        b->m = take(m, n, tq, c->mlp);
-        b->g = take(m, n, tq, c->mlp);
+            b->kv = carve_piece(m, n, T, 2 * d);
+        b->p = carve_piece(m, n * c->heads, tq, T);
+        b->o = carve_piece(m, n, tq, d);
+        b->h = carve_piece(m, n, tq, d);
+        b->b = carve_piece(m, n, tq, d);
+        b->mean2 = carve_piece(m, n, tq, 1);
+        b->rstd2 = carve_piece(m, n, tq, 1);
+        b->m = carve_piece(m, n, tq, c->mlp);
+        b->g = carve_piece(m, n, tq, c->mlp);
     }
     if (c->layer != RECO_LAYER_RELATIONAL) return;
-    t->rel.f = take(m, n, t->max_k, RECO_FEATURES);
+    t->rel.f = carve_piece(m, n, t->max_k, RECO_FEATURES);
     for (int net = 0; net < 2; net++) {
-        t->rel.pre[net] = take(m, n, net ? 1 : t->max_k, c->hidden);
-        t->rel.act[net] = take(m, n, net ? 1 : t->max_k, c->hidden);
+        t->rel.pre[net] = carve_piece(m, n, net ? 1 : t->max_k, c->hidden);
+        t->rel.act[net] = carve_piece(m, n, net ? 1 : t->max_k, c->hidden);
     }
-    t->rel.u = take(m, n, t->max_k, 1);
-    t->rel.p = take(m, n, t->max_k, 1);
-    t->rel.e = take(m, n, RECO_FEATURES, 1);
-    t->rel.gate = take(m, n, 1, 1);
+    t->rel.u = carve_piece(m, n, t->max_k, 1);
+    t->rel.p = carve_piece(m, n, t->max_k, 1);
+    t->rel.e = carve_piece(m, n, RECO_FEATURES, 1);
+    t->rel.gate = carve_piece(m, n, 1, 1);
 }
 
 reco_status reco_tape_create(reco_ctx *ctx, reco_tape **out, const reco_fusion *fusion, size_t max_n,

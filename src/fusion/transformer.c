@@ -1,7 +1,7 @@
 #include "fusion/tape.h"
 #include "kernels/kernels.h"
 
-static void add(float *restrict y, const float *restrict x, size_t n)
+static void add_residual(float *restrict y, const float *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++) y[i] += x[i];
 }
@@ -63,12 +63,12 @@ static reco_status layer_forward(reco_ctx *ctx, const reco_fusion *f, reco_tape 
         reco_set_attention(ctx, b->o, b->p, &attn);
     }
     RECO_TRY(reco_affine(ctx, f, b->h, b->o, d, P(OUT_W), P(OUT_B), s.qrows, d, d));
-    for (size_t i = 0; i < s.qrows; i++) add(b->h + i * d, b->x + i * s.ldq, d);
+    for (size_t i = 0; i < s.qrows; i++) add_residual(b->h + i * d, b->x + i * s.ldq, d);
     reco_layernorm(ctx, b->b, b->h, P(LN2_W), P(LN2_B), s.qrows, d, f->config.eps, b->mean2, b->rstd2);
     RECO_TRY(reco_affine(ctx, f, b->m, b->b, d, P(FC_W), P(FC_B), s.qrows, s.mlp, d));
     reco_activate(ctx, b->g, b->m, s.qrows * s.mlp, RECO_ACT_GELU);
     RECO_TRY(reco_affine(ctx, f, y, b->g, s.mlp, P(PROJ_W), P(PROJ_B), s.qrows, d, s.mlp));
-    add(y, b->h, s.qrows * d);
+    add_residual(y, b->h, s.qrows * d);
     return RECO_OK;
 #undef P
 }
