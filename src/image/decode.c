@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <strings.h>
 
-static reco_status refuse(reco_ctx *ctx, const reco_encoded *in, const reco_picture_format *format)
+static reco_status refuse_format(reco_ctx *ctx, const reco_encoded *in, const reco_picture_format *format)
 {
     if (format && format->library)
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: %s is not built in: install %s and build reco again",
@@ -26,7 +26,7 @@ reco_status reco_decode(reco_ctx *ctx, reco_picture *pic, const reco_encoded *in
 {
     if (in->bytes == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: empty file, want a picture", in->path);
     const reco_picture_format *format = reco_picture_format_of(in->data, in->bytes);
-    if (!format || !format->decode) return refuse(ctx, in, format);
+    if (!format || !format->decode) return refuse_format(ctx, in, format);
     RECO_TRY(format->decode(ctx, pic, in));
     return reco_picture_turn(ctx, pic);
 }

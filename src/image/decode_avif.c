@@ -16,7 +16,7 @@ static unsigned turn_of(const avifImage *image)
     return axis ? sides[angle] : tops[angle];
 }
 
-static reco_status damaged(reco_ctx *ctx, const reco_encoded *in, avifResult result)
+static reco_status damaged_avif(reco_ctx *ctx, const reco_encoded *in, avifResult result)
 {
     bool cut = result == AVIF_RESULT_TRUNCATED_DATA;
     return reco_fail(ctx, result == AVIF_RESULT_OUT_OF_MEMORY ? RECO_E_NOMEM : RECO_E_FORMAT,
@@ -25,7 +25,7 @@ static reco_status damaged(reco_ctx *ctx, const reco_encoded *in, avifResult res
 }
 
 /* As Pillow decodes: both tolerate what other programs leave out. */
-static avifResult parse(avifDecoder *decoder, const reco_encoded *in)
+static avifResult parse_avif(avifDecoder *decoder, const reco_encoded *in)
 {
     decoder->maxThreads = 1;
     decoder->ignoreExif = decoder->ignoreXMP = AVIF_TRUE;
@@ -40,10 +40,10 @@ reco_status reco_decode_avif(reco_ctx *ctx, reco_picture *pic, const reco_encode
     reco_status status = RECO_OK;
     avifDecoder *decoder = avifDecoderCreate();
     if (!decoder) return reco_fail_nomem(ctx, 0, "AVIF decoder");
-    avifResult result = parse(decoder, in);
-    if (result != AVIF_RESULT_OK) RECO_GO(damaged(ctx, in, result));
+    avifResult result = parse_avif(decoder, in);
+    if (result != AVIF_RESULT_OK) RECO_GO(damaged_avif(ctx, in, result));
     RECO_GO(reco_picture_check(ctx, in, decoder->image->width, decoder->image->height));
-    if ((result = avifDecoderNextImage(decoder)) != AVIF_RESULT_OK) RECO_GO(damaged(ctx, in, result));
+    if ((result = avifDecoderNextImage(decoder)) != AVIF_RESULT_OK) RECO_GO(damaged_avif(ctx, in, result));
     pic->mode = decoder->alphaPresent ? RECO_MODE_RGBA : RECO_MODE_RGB;
     pic->width = decoder->image->width;
     pic->height = decoder->image->height;
@@ -56,7 +56,7 @@ reco_status reco_decode_avif(reco_ctx *ctx, reco_picture *pic, const reco_encode
     rgb.pixels = pic->pixels.data;
     rgb.rowBytes = (uint32_t)(pic->width * reco_mode_bytes(pic->mode));
     if ((result = avifImageYUVToRGB(decoder->image, &rgb)) != AVIF_RESULT_OK)
-        RECO_GO(damaged(ctx, in, result));
+        RECO_GO(damaged_avif(ctx, in, result));
     if (in->upright) pic->turn = turn_of(decoder->image);
 out:
     avifDecoderDestroy(decoder);

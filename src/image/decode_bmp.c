@@ -12,7 +12,7 @@ typedef struct bmp {
     uint32_t mask[4]; /* of red, green, blue, alpha */
 } bmp;
 
-static uint32_t get(const uint8_t *p, size_t n)
+static uint32_t read_little_endian(const uint8_t *p, size_t n)
 {
     uint32_t value = 0;
     for (size_t i = 0; i < n; i++) value |= (uint32_t)p[i] << 8 * i;
@@ -37,7 +37,7 @@ static void set_masks(bmp *b, const uint8_t *d, size_t after)
     if (b->compression == BITFIELDS || b->compression == ALPHABITFIELDS) {
         size_t n = wide ? (b->header >= 56 ? 4 : 3) : b->compression == ALPHABITFIELDS ? 4 : 3;
         const uint8_t *at = wide ? d + FILE_HEADER + 40 : d + after;
-        for (size_t i = 0; i < n; i++) b->mask[i] = get(at + 4 * i, 4);
+        for (size_t i = 0; i < n; i++) b->mask[i] = read_little_endian(at + 4 * i, 4);
         bool none = !(b->mask[0] | b->mask[1] | b->mask[2] | b->mask[3]);
         if (!none || b->bits != 32) return;
         b->mask[3] = 0xff000000;
@@ -49,8 +49,8 @@ static void set_masks(bmp *b, const uint8_t *d, size_t after)
 }
 
 /* A palette of the greys in order is none: such a picture is grey to Pillow, and resized as one. */
-static reco_status read_palette(reco_ctx *ctx, const bmp *b, reco_picture *pic, size_t *at,
-                                uint32_t colours)
+static reco_status read_bmp_palette(reco_ctx *ctx, const bmp *b, reco_picture *pic, size_t *at,
+                                    uint32_t colours)
 {
     const uint8_t *d = b->in->data;
     size_t each = b->header == 12 ? 3 : 4, most = (size_t)1 << b->bits;
@@ -73,11 +73,11 @@ static reco_status read_palette(reco_ctx *ctx, const bmp *b, reco_picture *pic, 
     return RECO_OK;
 }
 
-static reco_status read_header(reco_ctx *ctx, bmp *b, reco_picture *pic)
+static reco_status read_bmp_header(reco_ctx *ctx, bmp *b, reco_picture *pic)
 {
     const reco_encoded *in = b->in;
     const uint8_t *d = in->data, *h = d + FILE_HEADER;
-    b->header = get(h, 4);
+    b->header = read_little_endian(h, 4);
     if (!known_header(b->header))
         return reco_fail(ctx, RECO_E_UNSUPPORTED,
                          "%s: BMP with a header of %zu bytes, which reco does not know", in->path,
@@ -85,16 +85,16 @@ static reco_status read_header(reco_ctx *ctx, bmp *b, reco_picture *pic)
     if (in->bytes - FILE_HEADER < b->header) return truncated(ctx, b);
     uint32_t height, colours = 0;
     if (b->header == 12) {
-        pic->width = get(h + 4, 2);
-        height = get(h + 6, 2);
-        b->bits = get(h + 10, 2);
+        pic->width = read_little_endian(h + 4, 2);
+        height = read_little_endian(h + 6, 2);
+        b->bits = read_little_endian(h + 10, 2);
     } else {
-        pic->width = get(h + 4, 4);
-        height = get(h + 8, 4);
-        b->bits = get(h + 14, 2);
+        pic->width = read_little_endian(h + 4, 4);
+        height = read_little_endian(h + 8, 4);
+        b->bits = read_little_endian(h + 14, 2);
         if (b->header > 16) {
-            b->compression = get(h + 16, 4);
-            colours = get(h + 32, 4);
+            b->compression = read_little_endian(h + 16, 4);
+            colours = read_little_endian(h + 32, 4);
         }
         b->top_down = height >> 31;
         if (b->top_down) height = -height;
@@ -114,7 +114,7 @@ static reco_status read_header(reco_ctx *ctx, bmp *b, reco_picture *pic)
                          b->bits, b->compression);
     size_t at = FILE_HEADER + b->header;
     if (paletted) {
-        RECO_TRY(read_palette(ctx, b, pic, &at, colours));
+        RECO_TRY(read_bmp_palette(ctx, b, pic, &at, colours));
     } else {
         if (fields && b->header <= 40) {
             size_t masks = b->compression == BITFIELDS ? 12 : 16;
@@ -127,7 +127,7 @@ static reco_status read_header(reco_ctx *ctx, bmp *b, reco_picture *pic)
         pic->mode = b->mask[3] ? RECO_MODE_RGBA : RECO_MODE_RGB;
     }
     /* As Pillow: a file that puts its samples where its palette is means after the palette. */
-    size_t offset = get(d + 10, 4);
+    size_t offset = read_little_endian(d + 10, 4);
     b->pixels = offset == 0 || (paletted && offset == FILE_HEADER + b->header) ? at : offset;
     return RECO_OK;
 }
@@ -167,7 +167,7 @@ static void unpack_row(const bmp *b, const reco_picture *pic, uint8_t *out, cons
     size_t bands = reco_mode_bytes(pic->mode), step = b->bits / 8;
     for (size_t i = 0; i < bands; i++) c[i] = channel_of(b->mask[i]);
     for (size_t x = 0; x < pic->width; x++, row += step) {
-        uint32_t sample = get(row, step);
+        uint32_t sample = read_little_endian(row, step);
         for (size_t i = 0; i < bands; i++) *out++ = level(sample, c[i]);
     }
 }
@@ -247,7 +247,7 @@ reco_status reco_decode_bmp(reco_ctx *ctx, reco_picture *pic, const reco_encoded
 {
     bmp b = {.in = in};
     if (in->bytes < FILE_HEADER + 4) return truncated(ctx, &b);
-    RECO_TRY(read_header(ctx, &b, pic));
+    RECO_TRY(read_bmp_header(ctx, &b, pic));
     reco_status status =
         b.compression == RLE8 || b.compression == RLE4 ? read_runs(ctx, &b, pic) : read_rows(ctx, &b, pic);
     if (status != RECO_OK) reco_buffer_drop(&pic->pixels);

@@ -20,7 +20,7 @@ static int read_bytes(GifFileType *file, GifByteType *to, int n)
     return (int)take;
 }
 
-static reco_status damaged(reco_ctx *ctx, const gif *g)
+static reco_status damaged_gif(reco_ctx *ctx, const gif *g)
 {
     if (g->at == g->in->bytes)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: damaged GIF: image file is truncated", g->in->path);
@@ -33,19 +33,19 @@ static reco_status seek(reco_ctx *ctx, gif *g)
 {
     for (;;) {
         GifRecordType record;
-        if (DGifGetRecordType(g->file, &record) != GIF_OK) return damaged(ctx, g);
+        if (DGifGetRecordType(g->file, &record) != GIF_OK) return damaged_gif(ctx, g);
         if (record == TERMINATE_RECORD_TYPE)
             return reco_fail(ctx, RECO_E_FORMAT, "%s: GIF without a picture", g->in->path);
         if (record == IMAGE_DESC_RECORD_TYPE)
-            return DGifGetImageDesc(g->file) == GIF_OK ? RECO_OK : damaged(ctx, g);
+            return DGifGetImageDesc(g->file) == GIF_OK ? RECO_OK : damaged_gif(ctx, g);
         if (record != EXTENSION_RECORD_TYPE) continue;
         int code;
         GifByteType *block;
-        if (DGifGetExtension(g->file, &code, &block) != GIF_OK) return damaged(ctx, g);
+        if (DGifGetExtension(g->file, &code, &block) != GIF_OK) return damaged_gif(ctx, g);
         if (code == GRAPHICS_EXT_FUNC_CODE && block && block[0] >= 4)
             g->key = block[1] & 1 ? block[4] : NO_KEY;
         while (block)
-            if (DGifGetExtensionNext(g->file, &block) != GIF_OK) return damaged(ctx, g);
+            if (DGifGetExtensionNext(g->file, &block) != GIF_OK) return damaged_gif(ctx, g);
     }
 }
 
@@ -74,18 +74,18 @@ static reco_status read_lines(reco_ctx *ctx, gif *g, reco_picture *pic)
     for (size_t pass = 0; pass < passes; pass++)
         for (size_t y = image->Interlace ? first[pass] : 0; y < h; y += image->Interlace ? step[pass] : 1) {
             uint8_t *line = pic->pixels.data + (top + y) * pic->width + left;
-            if (DGifGetLine(g->file, line, image->Width) != GIF_OK) return damaged(ctx, g);
+            if (DGifGetLine(g->file, line, image->Width) != GIF_OK) return damaged_gif(ctx, g);
         }
     return RECO_OK;
 }
 
 /* The first frame on its canvas, as Pillow lays it: what it does not cover is transparent, or index 0. */
-static reco_status run(reco_ctx *ctx, gif *g, reco_picture *pic)
+static reco_status decode_first_frame(reco_ctx *ctx, gif *g, reco_picture *pic)
 {
     RECO_TRY(seek(ctx, g));
     const GifImageDesc *image = &g->file->Image;
     if (image->Left < 0 || image->Top < 0 || image->Width <= 0 || image->Height <= 0)
-        return damaged(ctx, g);
+        return damaged_gif(ctx, g);
     pic->width = reco_max((size_t)g->file->SWidth, (size_t)image->Left + (size_t)image->Width);
     pic->height = reco_max((size_t)g->file->SHeight, (size_t)image->Top + (size_t)image->Height);
     RECO_TRY(reco_picture_check(ctx, g->in, pic->width, pic->height));
@@ -100,7 +100,7 @@ reco_status reco_decode_gif(reco_ctx *ctx, reco_picture *pic, const reco_encoded
     gif g = {.in = in, .key = NO_KEY};
     int error = 0;
     g.file = DGifOpen(&g, read_bytes, &error);
-    reco_status status = g.file ? run(ctx, &g, pic) : damaged(ctx, &g);
+    reco_status status = g.file ? decode_first_frame(ctx, &g, pic) : damaged_gif(ctx, &g);
     if (g.file) DGifCloseFile(g.file, &error);
     if (status != RECO_OK) reco_buffer_drop(&pic->pixels);
     return status;

@@ -9,7 +9,7 @@
 #define MOST_EACH ((size_t)64)
 #define MOST_BESIDE ((size_t)256 << 20)
 
-static reco_status damaged(reco_ctx *ctx, const reco_encoded *in, struct heif_error error)
+static reco_status damaged_heif(reco_ctx *ctx, const reco_encoded *in, struct heif_error error)
 {
     bool plugin =
         error.code == heif_error_Unsupported_feature && error.subcode == heif_suberror_Unsupported_codec;
@@ -45,7 +45,7 @@ static reco_status decode(reco_ctx *ctx, reco_picture *pic, const reco_encoded *
 {
     struct heif_error error = heif_context_read_from_memory_without_copy(heif, in->data, in->bytes, NULL);
     if (error.code == heif_error_Ok) error = heif_context_get_primary_image_handle(heif, handle);
-    if (error.code != heif_error_Ok) return damaged(ctx, in, error);
+    if (error.code != heif_error_Ok) return damaged_heif(ctx, in, error);
     int w = heif_image_handle_get_width(*handle), h = heif_image_handle_get_height(*handle);
     if (w < 0 || h < 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: damaged HEIC: no size", in->path);
     RECO_TRY(reco_picture_check(ctx, in, (size_t)w, (size_t)h));
@@ -56,7 +56,7 @@ static reco_status decode(reco_ctx *ctx, reco_picture *pic, const reco_encoded *
     error = heif_decode_image(*handle, image, heif_colorspace_RGB,
                               alpha ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB, options);
     heif_decoding_options_free(options);
-    if (error.code != heif_error_Ok) return damaged(ctx, in, error);
+    if (error.code != heif_error_Ok) return damaged_heif(ctx, in, error);
     w = heif_image_get_width(*image, heif_channel_interleaved);
     h = heif_image_get_height(*image, heif_channel_interleaved);
     int stride = 0;

@@ -89,7 +89,7 @@ static reco_status jpeg_run(reco_ctx *ctx, reco_picture *pic, const reco_encoded
 }
 
 /* The segments before the first scan that hold EXIF or XMP; EXIF's word counts first, as in Pillow. */
-static unsigned orientation(const reco_encoded *in)
+static unsigned find_jpeg_orientation(const reco_encoded *in)
 {
     static const char exif[] = "Exif\0", xmp[] = "http://ns.adobe.com/xap/1.0/";
     const uint8_t *d = in->data;
@@ -132,7 +132,7 @@ reco_status reco_decode_jpeg(reco_ctx *ctx, reco_picture *pic, const reco_encode
         status = jpeg_run(ctx, pic, in, &job);
     }
     jpeg_destroy_decompress(&job.cinfo);
-    if (in->upright) pic->turn = orientation(in);
+    if (in->upright) pic->turn = find_jpeg_orientation(in);
     if (status != RECO_OK) reco_buffer_drop(&pic->pixels);
     return status;
 }

@@ -48,7 +48,7 @@ static void unpack_16(reco_picture *pic, const uint8_t *raw, size_t pixels, unsi
 }
 
 /* Entries that the file leaves out are black and opaque, as in Pillow. */
-static int read_palette(spng_ctx *png, reco_picture *pic)
+static int read_png_palette(spng_ctx *png, reco_picture *pic)
 {
     struct spng_plte plte;
     struct spng_trns trns;
@@ -115,7 +115,7 @@ static unsigned raw_profile(const char *text)
 }
 
 /* From the chunks before and after the pixels; what cannot be read says nothing. */
-static unsigned orientation(spng_ctx *png)
+static unsigned find_png_orientation(spng_ctx *png)
 {
     struct spng_exif exif;
     uint32_t n = 0;
@@ -152,7 +152,7 @@ reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded
     pic->mode = png_mode(&ihdr);
     pic->width = ihdr.width;
     pic->height = ihdr.height;
-    if (pic->mode == RECO_MODE_P && (code = read_palette(png, pic)) != SPNG_OK) goto damaged;
+    if (pic->mode == RECO_MODE_P && (code = read_png_palette(png, pic)) != SPNG_OK) goto damaged;
     read_key(png, pic);
     if ((code = spng_decoded_image_size(png, SPNG_FMT_RAW, &bytes)) != SPNG_OK) goto damaged;
     RECO_GO(reco_picture_alloc(ctx, pic));
@@ -169,7 +169,7 @@ reco_status reco_decode_png(reco_ctx *ctx, reco_picture *pic, const reco_encoded
         unsigned scale = pic->mode == RECO_MODE_P ? 1 : 255u / ((1u << ihdr.bit_depth) - 1);
         unpack_bits(pic->pixels.data, raw.data, pic->width, pic->height, ihdr.bit_depth, scale);
     }
-    if (in->upright) pic->turn = orientation(png);
+    if (in->upright) pic->turn = find_png_orientation(png);
     goto out;
 damaged:
     status = png_fail(ctx, in, code);

@@ -71,7 +71,7 @@ static int drop_warning(TIFF *file, void *user, const char *module, const char *
     return 1;
 }
 
-static reco_status damaged(reco_ctx *ctx, const tiff *t)
+static reco_status damaged_tiff(reco_ctx *ctx, const tiff *t)
 {
     return reco_fail(ctx, RECO_E_FORMAT, "%s: damaged TIFF: %s", t->in->path,
                      *t->message ? t->message : "it cannot be decoded");
@@ -140,10 +140,10 @@ static bool set_mode(const tiff *t, reco_picture *pic)
     }
 }
 
-static reco_status read_palette(reco_ctx *ctx, const tiff *t, TIFF *file, reco_picture *pic)
+static reco_status read_tiff_palette(reco_ctx *ctx, const tiff *t, TIFF *file, reco_picture *pic)
 {
     uint16_t *red, *green, *blue;
-    if (!TIFFGetField(file, TIFFTAG_COLORMAP, &red, &green, &blue)) return damaged(ctx, t);
+    if (!TIFFGetField(file, TIFFTAG_COLORMAP, &red, &green, &blue)) return damaged_tiff(ctx, t);
     for (size_t i = 0; i < 256; i++) pic->palette[i][3] = 255;
     for (size_t i = 0; i < (size_t)1 << t->bits; i++)
         memcpy(pic->palette[i],
@@ -228,7 +228,7 @@ static reco_status read_plane(reco_ctx *ctx, tiff *t, TIFF *file, reco_picture *
         for (size_t x = 0; x < w; x += tw) {
             bool good = tiled ? TIFFReadTile(file, raw.data, (uint32_t)x, (uint32_t)y, 0, plane) >= 0
                               : TIFFReadScanline(file, raw.data, (uint32_t)y, plane) == 1;
-            if (!good) RECO_GO(damaged(ctx, t));
+            if (!good) RECO_GO(damaged_tiff(ctx, t));
             for (size_t dy = 0; dy < th && y + dy < h; dy++)
                 unpack(t, pic, pic->pixels.data + ((y + dy) * w + x) * each, raw.data + dy * row,
                        reco_min(tw, w - x), step, from, bands);
@@ -241,7 +241,7 @@ out:
 static reco_status read_samples(reco_ctx *ctx, tiff *t, TIFF *file, reco_picture *pic)
 {
     size_t bands = pic->mode == RECO_MODE_I16 ? 1 : reco_mode_bytes(pic->mode);
-    if (pic->mode == RECO_MODE_P) RECO_TRY(read_palette(ctx, t, file, pic));
+    if (pic->mode == RECO_MODE_P) RECO_TRY(read_tiff_palette(ctx, t, file, pic));
     RECO_TRY(reco_picture_alloc(ctx, pic));
     if (t->planar == PLANARCONFIG_SEPARATE && t->samples > 1)
         for (uint16_t i = 0; i < bands; i++) RECO_TRY(read_plane(ctx, t, file, pic, i, 1, i, 1));
@@ -268,7 +268,7 @@ static reco_status read_converted(reco_ctx *ctx, tiff *t, TIFF *file, reco_pictu
     size_t pixels = pic->width * pic->height;
     if (status == RECO_OK &&
         !TIFFRGBAImageGet(&image, (uint32_t *)(void *)pic->pixels.data, image.width, image.height))
-        status = damaged(ctx, t);
+        status = damaged_tiff(ctx, t);
     bool opaque = image.alpha == 0;
     TIFFRGBAImageEnd(&image);
     for (size_t i = 0; status == RECO_OK && i < pixels; i++) {
@@ -284,7 +284,7 @@ static reco_status read_converted(reco_ctx *ctx, tiff *t, TIFF *file, reco_pictu
     return status;
 }
 
-static TIFF *open_file(tiff *t)
+static TIFF *open_tiff(tiff *t)
 {
     TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
     if (!options) return NULL;
@@ -304,8 +304,8 @@ reco_status reco_decode_tiff(reco_ctx *ctx, reco_picture *pic, const reco_encode
     uint32_t width = 0, height = 0;
     uint16_t turn = 1;
     reco_status status = RECO_OK;
-    TIFF *file = open_file(&t);
-    if (!file) return damaged(ctx, &t);
+    TIFF *file = open_tiff(&t);
+    if (!file) return damaged_tiff(ctx, &t);
     TIFFGetField(file, TIFFTAG_IMAGEWIDTH, &width);
     TIFFGetField(file, TIFFTAG_IMAGELENGTH, &height);
     TIFFGetFieldDefaulted(file, TIFFTAG_ORIENTATION, &turn);

@@ -3,7 +3,7 @@
 #include <webp/decode.h>
 #include <webp/demux.h>
 
-static unsigned orientation(const WebPData *data)
+static unsigned find_webp_orientation(const WebPData *data)
 {
     WebPDemuxer *file = WebPDemux(data);
     if (!file) return 0;
@@ -53,7 +53,7 @@ reco_status reco_decode_webp(reco_ctx *ctx, reco_picture *pic, const reco_encode
     pic->width = info.canvas_width;
     pic->height = info.canvas_height;
     RECO_GO(reco_picture_alloc(ctx, pic));
-    if (in->upright) pic->turn = orientation(&data);
+    if (in->upright) pic->turn = find_webp_orientation(&data);
     size_t pixels = pic->width * pic->height;
     if (features.has_alpha)
         memcpy(pic->pixels.data, canvas, pixels * 4);

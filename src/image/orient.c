@@ -2,7 +2,7 @@
 
 #define ORIENTATION 0x0112
 
-static unsigned get(const uint8_t *p, bool big, size_t n)
+static unsigned read_exif_number(const uint8_t *p, bool big, size_t n)
 {
     unsigned value = 0;
     for (size_t i = 0; i < n; i++) value |= (unsigned)p[i] << 8 * (big ? n - 1 - i : i);
@@ -14,14 +14,17 @@ unsigned reco_exif_orientation(const uint8_t *data, size_t bytes)
     while (bytes >= 6 && memcmp(data, "Exif\0\0", 6) == 0) data += 6, bytes -= 6;
     if (bytes < 8 || (memcmp(data, "II", 2) != 0 && memcmp(data, "MM", 2) != 0)) return 0;
     bool big = data[0] == 'M';
-    size_t at = get(data + 4, big, 4);
+    size_t at = read_exif_number(data + 4, big, 4);
     if (at > bytes || bytes - at < 2) return 0;
-    unsigned entries = get(data + at, big, 2);
+    unsigned entries = read_exif_number(data + at, big, 2);
     for (at += 2; entries-- && bytes - at >= 12; at += 12) {
         const uint8_t *entry = data + at;
-        unsigned type = get(entry + 2, big, 2);
-        if (get(entry, big, 2) != ORIENTATION || get(entry + 4, big, 4) != 1) continue;
-        unsigned value = type == 3 ? get(entry + 8, big, 2) : type == 4 ? get(entry + 8, big, 4) : entry[8];
+        unsigned type = read_exif_number(entry + 2, big, 2);
+        if (read_exif_number(entry, big, 2) != ORIENTATION || read_exif_number(entry + 4, big, 4) != 1)
+            continue;
+        unsigned value = type == 3   ? read_exif_number(entry + 8, big, 2)
+                         : type == 4 ? read_exif_number(entry + 8, big, 4)
+                                     : entry[8];
         return value >= 1 && value <= 8 ? value : 0;
     }
     return 0;
@@ -48,7 +51,7 @@ typedef struct path {
     ptrdiff_t start, right, down;
 } path;
 
-static path path_of(unsigned turn, size_t width, size_t height)
+static path path_of_turn(unsigned turn, size_t width, size_t height)
 {
     ptrdiff_t w = (ptrdiff_t)width, h = (ptrdiff_t)height;
     switch (turn) {
@@ -74,7 +77,7 @@ reco_status reco_picture_turn(reco_ctx *ctx, reco_picture *pic)
     if (pic->turn < 2 || pic->turn > 8) return RECO_OK;
     size_t w = pic->width, h = pic->height, n = reco_mode_bytes(pic->mode);
     reco_buffer old = pic->pixels;
-    path to = path_of(pic->turn, w, h);
+    path to = path_of_turn(pic->turn, w, h);
     reco_status status = reco_picture_alloc(ctx, pic);
     if (status != RECO_OK) {
         pic->pixels = old;

@@ -9,7 +9,7 @@ typedef struct placement {
 } placement;
 
 /* torchvision rounds halves of the skip to even and the pad down; Hugging Face the skip down and the pad up. */
-static placement place(size_t n, size_t crop, int floored)
+static placement place_crop(size_t n, size_t crop, int floored)
 {
     if (n < crop) return (placement){0, (crop - n + (floored ? 1 : 0)) / 2, n};
     size_t spare = n - crop, skip = spare / 2;
@@ -89,7 +89,8 @@ static reco_status shape(reco_ctx *ctx, uint8_t *out, const char *path, reco_pic
     reco_status status;
     if (pre->convert_first) RECO_GO(reco_picture_flatten(ctx, pic, true));
     RECO_GO(target(ctx, path, pic, pre, &win));
-    placement px = place(win.width, crop, pre->crop_floor), py = place(win.height, crop, pre->crop_floor);
+    placement px = place_crop(win.width, crop, pre->crop_floor),
+              py = place_crop(win.height, crop, pre->crop_floor);
     win.x = px.skip, win.w = px.len;
     win.y = py.skip, win.h = py.len;
     status = reco_resize(ctx, &part, pic, pre->filter, &win);

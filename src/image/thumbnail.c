@@ -44,7 +44,7 @@ static void compress(encoding *job, const uint8_t *rgb, size_t width, size_t hei
     jpeg_finish_compress(c);
 }
 
-static bool run(encoding *job, const uint8_t *rgb, size_t width, size_t height)
+static bool try_compress(encoding *job, const uint8_t *rgb, size_t width, size_t height)
 {
     if (setjmp(job->jump) != 0) return false;
     jpeg_create_compress(&job->cinfo);
@@ -52,8 +52,8 @@ static bool run(encoding *job, const uint8_t *rgb, size_t width, size_t height)
     return true;
 }
 
-static reco_status encode(reco_ctx *ctx, const char *path, const uint8_t *rgb, size_t width, size_t height,
-                          uint8_t **jpeg, size_t *bytes)
+static reco_status encode_thumbnail(reco_ctx *ctx, const char *path, const uint8_t *rgb, size_t width,
+                                    size_t height, uint8_t **jpeg, size_t *bytes)
 {
     reco_status status = RECO_OK;
     encoding *job = reco_alloc(ctx, 1, sizeof *job, "thumbnail");
@@ -61,7 +61,7 @@ static reco_status encode(reco_ctx *ctx, const char *path, const uint8_t *rgb, s
     job->cinfo.err = jpeg_std_error(&job->error);
     job->error.error_exit = fatal;
     job->cinfo.client_data = job;
-    if (!run(job, rgb, width, height))
+    if (!try_compress(job, rgb, width, height))
         status = reco_fail(ctx, RECO_E_INTERNAL, "%s: no thumbnail: %s", path, job->message);
     jpeg_destroy_compress(&job->cinfo);
     if (status == RECO_OK) {
@@ -113,7 +113,7 @@ reco_status reco_image_thumbnail(reco_ctx *ctx, const char *path, const reco_ima
     uint8_t *rgb = reco_scratch(ctx, 3 * win.w * win.h, 1, "thumbnail");
     if (!rgb) RECO_GO(RECO_E_NOMEM);
     reco_picture_rgb(rgb, &small);
-    status = encode(ctx, path, rgb, win.w, win.h, jpeg, bytes);
+    status = encode_thumbnail(ctx, path, rgb, win.w, win.h, jpeg, bytes);
 out:
     reco_buffer_drop(&small.pixels);
     reco_buffer_drop(&pic.pixels);
