@@ -86,8 +86,8 @@ static reco_status create_temp(reco_ctx *ctx, reco_file *file, const char *prefi
 }
 
 /* Which file stands where the name points to, and the folder and name of the temporary one: "DIR/.NAME" + suffix. */
-static reco_status create(reco_ctx *ctx, reco_file **out, const char *path, struct stat *old,
-                          bool *replaces, const char *suffix, char **temp)
+static reco_status create_file(reco_ctx *ctx, reco_file **out, const char *path, struct stat *old,
+                               bool *replaces, const char *suffix, char **temp)
 {
     *out = NULL;
     *temp = NULL;
@@ -127,7 +127,7 @@ reco_status reco_file_begin(reco_ctx *ctx, reco_file **out, const char *path)
     struct stat old;
     bool replaces;
     reco_file *file;
-    reco_status status = create(ctx, &file, path, &old, &replaces, ".tmp-", &prefix);
+    reco_status status = create_file(ctx, &file, path, &old, &replaces, ".tmp-", &prefix);
     if (status != RECO_OK) goto out;
     remove_stale(ctx, file->dir, prefix);
     RECO_GO(create_temp(ctx, file, prefix, replaces ? 0600 : 0666));
@@ -148,7 +148,7 @@ reco_status reco_file_resume(reco_ctx *ctx, reco_file **out, const char *path, u
     struct stat old;
     bool replaces;
     reco_file *file;
-    reco_status status = create(ctx, &file, path, &old, &replaces, ".part", &name);
+    reco_status status = create_file(ctx, &file, path, &old, &replaces, ".part", &name);
     if (status != RECO_OK) goto out;
     file->kept = true; /* until it is known to be ours */
     if (!(file->temp = reco_path_join(ctx, file->dir, name))) RECO_GO(RECO_E_NOMEM);
@@ -181,7 +181,7 @@ out:
     return status;
 }
 
-static reco_status put(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes, uint64_t offset)
+static reco_status write_at(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes, uint64_t offset)
 {
     const uint8_t *from = data;
     while (bytes && !file->error) {
@@ -198,9 +198,9 @@ static reco_status put(reco_ctx *ctx, reco_file *file, const void *data, size_t 
     return reco_fail_errno(ctx, RECO_E_IO, "%s", file->path);
 }
 
-static reco_status flush(reco_ctx *ctx, reco_file *file)
+static reco_status flush_buffer(reco_ctx *ctx, reco_file *file)
 {
-    RECO_TRY(put(ctx, file, file->buffer, file->used, file->flushed));
+    RECO_TRY(write_at(ctx, file, file->buffer, file->used, file->flushed));
     file->flushed += file->used;
     file->used = 0;
     return RECO_OK;
@@ -209,9 +209,9 @@ static reco_status flush(reco_ctx *ctx, reco_file *file)
 reco_status reco_file_write(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes)
 {
     if (bytes > sizeof file->buffer - file->used) {
-        RECO_TRY(flush(ctx, file));
+        RECO_TRY(flush_buffer(ctx, file));
         if (bytes >= sizeof file->buffer) {
-            RECO_TRY(put(ctx, file, data, bytes, file->flushed));
+            RECO_TRY(write_at(ctx, file, data, bytes, file->flushed));
             file->flushed += bytes;
             return RECO_OK;
         }
@@ -230,11 +230,11 @@ const void *reco_file_pending(const reco_file *file, size_t *bytes)
 reco_status reco_file_pwrite(reco_ctx *ctx, reco_file *file, const void *data, size_t bytes,
                              uint64_t offset)
 {
-    RECO_TRY(flush(ctx, file));
+    RECO_TRY(flush_buffer(ctx, file));
     if (offset > file->flushed || bytes > file->flushed - offset)
         return reco_fail(ctx, RECO_E_ARG, "%s: rewriting %zu bytes at %llu, want within the %llu written",
                          file->path, bytes, (unsigned long long)offset, (unsigned long long)file->flushed);
-    return put(ctx, file, data, bytes, offset);
+    return write_at(ctx, file, data, bytes, offset);
 }
 
 reco_status reco_file_printf(reco_ctx *ctx, reco_file *file, const char *format, ...)
@@ -254,7 +254,7 @@ void reco_io_file_expect(reco_file *file, uint64_t bytes) { file->expected = byt
 
 reco_status reco_file_checkpoint(reco_ctx *ctx, reco_file *file, uint64_t *bytes)
 {
-    RECO_TRY(flush(ctx, file));
+    RECO_TRY(flush_buffer(ctx, file));
     int rc;
     do rc = fsync(file->fd);
     while (rc != 0 && errno == EINTR);
@@ -267,7 +267,7 @@ reco_status reco_file_checkpoint(reco_ctx *ctx, reco_file *file, uint64_t *bytes
 reco_status reco_file_commit(reco_ctx *ctx, reco_file *file)
 {
     reco_status status;
-    RECO_GO(flush(ctx, file));
+    RECO_GO(flush_buffer(ctx, file));
     if (file->expected != ANY_LENGTH && file->flushed != file->expected)
         RECO_GO(reco_fail(ctx, RECO_E_INTERNAL, "%s: %llu bytes were written, want %llu", file->path,
                           (unsigned long long)file->flushed, (unsigned long long)file->expected));

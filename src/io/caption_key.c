@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
-static bool is_blank(utf8proc_int32_t c)
+static bool is_blank_point(utf8proc_int32_t c)
 {
     switch (utf8proc_category(c)) {
     case UTF8PROC_CATEGORY_ZS:
@@ -23,7 +23,7 @@ static size_t collapse(uint8_t *text, size_t bytes)
     bool gap = false;
     for (size_t i = 0; i < bytes; i += n) {
         int32_t c = reco_utf8_next(text + i, bytes - i, &n);
-        if (c >= 0 && is_blank(c)) {
+        if (c >= 0 && is_blank_point(c)) {
             gap = kept > 0;
             continue;
         }

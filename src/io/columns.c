@@ -59,7 +59,7 @@ const char *reco_column_given(reco_column kind, const reco_table_opts *table)
 }
 
 /* Letters to change, to put in or to leave out, two neighbours that changed places counting as one. */
-static size_t distance(const char *a, const char *b)
+static size_t name_distance(const char *a, const char *b)
 {
     size_t n = strlen(a), m = strlen(b), rows[3][MOST + 1];
     for (size_t j = 0; j <= m; j++) rows[0][j] = j;
@@ -82,7 +82,7 @@ const char *reco_column_near(reco_column kind, const char *name)
     const char *best = NULL;
     size_t least = 3;
     for (int i = 0; names[kind][i]; i++) {
-        size_t far = distance(plain, names[kind][i]), length = strlen(names[kind][i]);
+        size_t far = name_distance(plain, names[kind][i]), length = strlen(names[kind][i]);
         bool holds = length > 3 && strstr(plain, names[kind][i]) != NULL; /* "picture_of" */
         if (far * 3 > length && !holds) continue;
         if (holds) far = reco_min(far, 2);

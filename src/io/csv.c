@@ -6,7 +6,7 @@
 #define MAX_FIELDS 4096
 #define MAX_LINE ((uint64_t)1 << 30) /* that is looked for the end of when it is passed over */
 
-static reco_status push(reco_ctx *ctx, reco_io_csv *csv, const char *data, size_t bytes)
+static reco_status append_to_record(reco_ctx *ctx, reco_io_csv *csv, const char *data, size_t bytes)
 {
     if (bytes > csv->room - csv->used) {
         size_t room = reco_max(4096, 2 * (csv->used + bytes));
@@ -130,19 +130,19 @@ static reco_status quoted(reco_ctx *ctx, reading *r)
         bool twice = c == '"' ? next == '"' : next == '"' || next == '\\';
         if (c == '"' && !twice) {
             r->at++;
-            return push(ctx, csv, text, n);
+            return append_to_record(ctx, csv, text, n);
         }
         if (twice) { /* the second stands for itself */
-            RECO_TRY(push(ctx, csv, text, n));
-            RECO_TRY(push(ctx, csv, r->w->data + r->w->start + r->at + 1, 1));
+            RECO_TRY(append_to_record(ctx, csv, text, n));
+            RECO_TRY(append_to_record(ctx, csv, r->w->data + r->w->start + r->at + 1, 1));
             r->at += 2;
         } else
-            RECO_TRY(push(ctx, csv, text, n + (r->at++, 1)));
+            RECO_TRY(append_to_record(ctx, csv, text, n + (r->at++, 1)));
     }
 }
 
 /* Up to a separator or the line's end, at which r->at stands then. */
-static reco_status plain(reco_ctx *ctx, reading *r)
+static reco_status read_plain_field(reco_ctx *ctx, reading *r)
 {
     reco_io_csv *csv = r->csv;
     const char separator = csv->dialect.separator;
@@ -154,16 +154,16 @@ static reco_status plain(reco_ctx *ctx, reading *r)
             if (c < 0 || c == separator || c == '\n' || c == '\r' || c == '\\') break;
         }
         if (too_long(r)) return RECO_OK;
-        if (c != '\\') return push(ctx, csv, r->w->data + r->w->start + from, r->at - from);
+        if (c != '\\') return append_to_record(ctx, csv, r->w->data + r->w->start + from, r->at - from);
         RECO_TRY(byte_at(ctx, r->w, r->at + 1, &next));
         bool escape = next == '"' || next == separator;
         csv->escaped |= escape;
         escape = csv->dialect.escapes && (escape || next == '\\');
         const char *text = r->w->data + r->w->start + from;
-        RECO_TRY(push(ctx, csv, text, r->at - from + !escape));
+        RECO_TRY(append_to_record(ctx, csv, text, r->at - from + !escape));
         r->at++;
         if (!escape) continue;
-        RECO_TRY(push(ctx, csv, r->w->data + r->w->start + r->at, 1));
+        RECO_TRY(append_to_record(ctx, csv, r->w->data + r->w->start + r->at, 1));
         r->at++;
     }
 }
@@ -192,13 +192,13 @@ static reco_status read_field(reco_ctx *ctx, reading *r)
             /* One line is taken as pandas takes it; of several it is not clear that they belong together. */
             csv->odd = true;
             if (csv->lines > 1) r->bad = "text follows a closing quote";
-            if (!r->bad) RECO_TRY(plain(ctx, r));
+            if (!r->bad) RECO_TRY(read_plain_field(ctx, r));
         }
     } else
-        RECO_TRY(plain(ctx, r));
+        RECO_TRY(read_plain_field(ctx, r));
     if (r->bad) return RECO_OK;
     field->bytes = csv->used - field->start;
-    return push(ctx, csv, "", 1);
+    return append_to_record(ctx, csv, "", 1);
 }
 
 static reco_status read_record(reco_ctx *ctx, reading *r)

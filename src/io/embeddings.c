@@ -172,7 +172,7 @@ static reco_status add_hole(reco_ctx *ctx, reco_embeddings *e, char *text)
 }
 
 /* The file of this number, taken out of the list; lists are gone through in the order of numbers. */
-static char *take(listing *list, size_t *at, size_t number)
+static char *take_file(listing *list, size_t *at, size_t number)
 {
     if (*at == list->n || list->files[*at].number != number) return NULL;
     char *path = list->files[*at].path;
@@ -187,7 +187,7 @@ static size_t number_at(const listing *list, size_t at)
 
 /* A part is there where every side that is there at all has it. What is missing between the first and the last is a hole, and
  * costs its own rows alone. */
-static reco_status join(reco_ctx *ctx, reco_embeddings *e, listing side[2], listing *metadata)
+static reco_status join_parts(reco_ctx *ctx, reco_embeddings *e, listing side[2], listing *metadata)
 {
     static const char *const names[] = {"img_emb", "text_emb"};
     size_t at[2] = {0, 0}, told = 0, last = SIZE_MAX;
@@ -206,13 +206,13 @@ static reco_status join(reco_ctx *ctx, reco_embeddings *e, listing side[2], list
         last = number;
         part *p = &e->parts[e->nparts];
         bool parquet = told < metadata->n && metadata->files[told].ending == PARQUET;
-        p->metadata = take(metadata, &told, number);
+        p->metadata = take_file(metadata, &told, number);
         if (p->metadata && parquet) {
             if (!e->parquet) e->parquet = p->metadata;
             if (e->parquet != p->metadata) free(p->metadata);
             p->metadata = NULL;
         }
-        for (int s = 0; s < 2; s++) p->file[s] = take(&side[s], &at[s], number);
+        for (int s = 0; s < 2; s++) p->file[s] = take_file(&side[s], &at[s], number);
         e->nparts++;
         for (int s = 0; s < 2; s++)
             if (e->has[s] && !p->file[s]) {
@@ -242,7 +242,7 @@ static reco_status find_all(reco_ctx *ctx, reco_embeddings *e, listing side[2], 
     if (!e->parts) return RECO_E_NOMEM;
     size_t first = reco_min(number_at(&side[0], 0), number_at(&side[1], 0));
     if (first) reco_log(ctx, RECO_LOG_WARN, "%s: its parts begin with number %zu", e->dir, first);
-    RECO_TRY(join(ctx, e, side, metadata));
+    RECO_TRY(join_parts(ctx, e, side, metadata));
     if (e->nparts == 0)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: img_emb and text_emb have no part in common", e->dir);
     return RECO_OK;

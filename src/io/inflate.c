@@ -47,7 +47,7 @@ static la_ssize_t more(struct archive *archive, void *user, const void **out)
     return n;
 }
 
-static reco_status fail(reco_ctx *ctx, const reco_inflate *z)
+static reco_status fail_inflate(reco_ctx *ctx, const reco_inflate *z)
 {
     const char *text = archive_error_string(z->archive);
     return reco_fail(ctx, RECO_E_FORMAT, "%s: %s", z->path, text ? text : "is not compressed as it claims");
@@ -72,12 +72,12 @@ reco_status reco_inflate_open(reco_ctx *ctx, reco_inflate **out, int fd, const v
     archive_read_support_filter_bzip2(z->archive);
     archive_read_support_filter_xz(z->archive);
     archive_read_support_filter_zstd(z->archive);
-    if (archive_read_open(z->archive, z, NULL, more, NULL) != ARCHIVE_OK) RECO_GO(fail(ctx, z));
+    if (archive_read_open(z->archive, z, NULL, more, NULL) != ARCHIVE_OK) RECO_GO(fail_inflate(ctx, z));
     int rc = archive_read_next_header(z->archive, &entry);
-    if (rc != ARCHIVE_OK && rc != ARCHIVE_EOF) RECO_GO(fail(ctx, z));
+    if (rc != ARCHIVE_OK && rc != ARCHIVE_EOF) RECO_GO(fail_inflate(ctx, z));
     if (rc == ARCHIVE_OK && archive_filter_code(z->archive, 0) == ARCHIVE_FILTER_NONE) {
         archive_clear_error(z->archive); /* it has the mark, and nothing else of its kind */
-        RECO_GO(fail(ctx, z));
+        RECO_GO(fail_inflate(ctx, z));
     }
     *out = z;
     z = NULL;
@@ -90,7 +90,7 @@ reco_status reco_inflate_read(reco_ctx *ctx, reco_inflate *z, void *out, size_t 
 {
     la_ssize_t n = archive_read_data(z->archive, out, bytes);
     *got = n > 0 ? (size_t)n : 0;
-    return n < 0 ? fail(ctx, z) : RECO_OK;
+    return n < 0 ? fail_inflate(ctx, z) : RECO_OK;
 }
 
 void reco_inflate_close(reco_inflate *z)

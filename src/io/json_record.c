@@ -22,13 +22,13 @@ static reco_status byte_at(reco_ctx *ctx, reco_window *w, size_t at, int *c)
     return RECO_OK;
 }
 
-static bool is_word(int c)
+static bool is_word_char(int c)
 {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
            c == '+' || c == '.';
 }
 
-static bool is_blank(int c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+static bool is_json_space(int c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 static bool wants_value(const walk *k) { return k->next == VALUE || k->next == VALUE_OR_END; }
 
@@ -69,7 +69,7 @@ static bool close_value(walk *k, bool object)
 }
 
 /* One character, or one string or word, of what stands in an object; false: it can't stand there. */
-static reco_status step(reco_ctx *ctx, walk *k, int c, bool *good)
+static reco_status step_token(reco_ctx *ctx, walk *k, int c, bool *good)
 {
     k->at++;
     switch (c) {
@@ -95,11 +95,11 @@ static reco_status step(reco_ctx *ctx, walk *k, int c, bool *good)
         if (*good) RECO_TRY(pass_string(ctx, k, good));
         return RECO_OK;
     default:
-        *good = is_word(c) && wants_value(k);
+        *good = is_word_char(c) && wants_value(k);
         k->next = AFTER;
-        while (*good && is_word(c)) {
+        while (*good && is_word_char(c)) {
             RECO_TRY(byte_at(ctx, k->w, k->at, &c));
-            k->at += is_word(c);
+            k->at += is_word_char(c);
         }
         return RECO_OK;
     }
@@ -115,10 +115,10 @@ static reco_status pass_object(reco_ctx *ctx, walk *k, size_t max_lines, bool *g
         RECO_TRY(byte_at(ctx, k->w, k->at, &c));
         if (c == '\n') k->lines++;
         if (c < 0 || k->lines >= max_lines || k->at > RECO_IO_MAX_RECORD) *good = false;
-        if (is_blank(c))
+        if (is_json_space(c))
             k->at++;
         else if (*good)
-            RECO_TRY(step(ctx, k, c, good));
+            RECO_TRY(step_token(ctx, k, c, good));
     } while (*good && k->depth);
     return RECO_OK;
 }
@@ -136,7 +136,7 @@ static reco_status pass_between(reco_ctx *ctx, reco_window *w, reco_io_json_text
             w->line++;
         } else if (json->array && (c == ',' || c == ']'))
             filled = true;
-        else if (!is_blank(c) && c != 0) {
+        else if (!is_json_space(c) && c != 0) {
             json->gap |= blank && c >= 0;
             return RECO_OK;
         }
@@ -151,7 +151,7 @@ static reco_status find_array(reco_ctx *ctx, reco_window *w, reco_io_json_text *
     RECO_TRY(byte_at(ctx, w, 0, &c));
     if (c != '[') return RECO_OK;
     do RECO_TRY(byte_at(ctx, w, at++, &c));
-    while (is_blank(c) && at < RECO_IO_MAX_RECORD);
+    while (is_json_space(c) && at < RECO_IO_MAX_RECORD);
     json->array = c == '{' || c == ']';
     w->start += json->array;
     if (json->array) return pass_between(ctx, w, json);

@@ -16,7 +16,7 @@ typedef struct rewrite {
     reco_io_json_losses *losses;
 } rewrite;
 
-static void put(rewrite *r, const char *data, size_t bytes)
+static void put_bytes(rewrite *r, const char *data, size_t bytes)
 {
     if (r->full) return;
     if (bytes > r->room - r->n) {
@@ -47,16 +47,16 @@ static long unit(const rewrite *r, size_t at)
     return value;
 }
 
-static void escape(rewrite *r)
+static void repair_escape(rewrite *r)
 {
     long first = unit(r, r->at), second = unit(r, r->at + 6);
     bool pair = first >= 0xd800 && first < 0xdc00 && second >= 0xdc00 && second < 0xe000;
     size_t n = first < 0 ? reco_min(2, r->bytes - r->at) : pair ? 12 : 6;
     bool alone = first == 0 || (!pair && first >= 0xd800 && first < 0xe000);
     if (alone)
-        put(r, REPLACEMENT, 3);
+        put_bytes(r, REPLACEMENT, 3);
     else
-        put(r, r->text + r->at, n);
+        put_bytes(r, r->text + r->at, n);
     r->losses->repaired += alone;
     r->at += n;
 }
@@ -64,37 +64,37 @@ static void escape(rewrite *r)
 /* From the opening quote to behind the closing one. */
 static void string(rewrite *r)
 {
-    put(r, "\"", 1);
+    put_bytes(r, "\"", 1);
     r->at++;
     while (r->at < r->bytes && r->text[r->at] != '"') {
         const unsigned char c = (unsigned char)r->text[r->at];
         size_t n = 1;
         if (c == '\\') {
-            escape(r);
+            repair_escape(r);
             continue;
         }
         if (c < 32 && c) { /* a tab as it is, which strict readers refuse */
             char shown[8];
-            put(r, shown, (size_t)snprintf(shown, sizeof shown, "\\u%04x", c));
+            put_bytes(r, shown, (size_t)snprintf(shown, sizeof shown, "\\u%04x", c));
         } else if (c == 0) {
-            put(r, REPLACEMENT, 3);
+            put_bytes(r, REPLACEMENT, 3);
             r->losses->repaired++;
         } else if (c < 0x80)
-            put(r, r->text + r->at, 1);
+            put_bytes(r, r->text + r->at, 1);
         else if (reco_utf8_next((const uint8_t *)r->text + r->at, r->bytes - r->at, &n) >= 0)
-            put(r, r->text + r->at, n);
+            put_bytes(r, r->text + r->at, n);
         else {
-            put(r, REPLACEMENT, 3);
+            put_bytes(r, REPLACEMENT, 3);
             r->losses->not_utf8 = true;
         }
         r->at += n;
     }
-    if (r->at < r->bytes) put(r, "\"", 1);
+    if (r->at < r->bytes) put_bytes(r, "\"", 1);
     r->at += r->at < r->bytes;
 }
 
 /* A number that jansson would not take, in quotes; others as they are. */
-static void number(rewrite *r)
+static void repair_number(rewrite *r)
 {
     size_t end = r->at;
     while (end < r->bytes && (is_digit(r->text[end]) || strchr("+-.eE", r->text[end])) && r->text[end])
@@ -105,9 +105,9 @@ static void number(rewrite *r)
     json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &met);
     bool large = !value && json_error_code(&met) == json_error_numeric_overflow;
     json_decref(value);
-    if (large) put(r, "\"", 1);
-    put(r, text, n);
-    if (large) put(r, "\"", 1);
+    if (large) put_bytes(r, "\"", 1);
+    put_bytes(r, text, n);
+    if (large) put_bytes(r, "\"", 1);
     r->at = end;
 }
 
@@ -115,12 +115,12 @@ static bool take_word(rewrite *r, const char *word)
 {
     size_t n = strlen(word);
     if (n > r->bytes - r->at || memcmp(r->text + r->at, word, n) != 0) return false;
-    put(r, "\"" NOT_JSON "\"", sizeof NOT_JSON + 1);
+    put_bytes(r, "\"" NOT_JSON "\"", sizeof NOT_JSON + 1);
     r->at += n;
     return true;
 }
 
-static void walk(rewrite *r)
+static void repair_text(rewrite *r)
 {
     while (r->at < r->bytes && !r->full) {
         char c = r->text[r->at];
@@ -130,9 +130,9 @@ static void walk(rewrite *r)
                  take_word(r, "Infinity"))
             continue;
         else if (is_digit(c) || c == '-')
-            number(r);
+            repair_number(r);
         else {
-            put(r, &c, 1);
+            put_bytes(r, &c, 1);
             r->at++;
         }
     }
@@ -144,7 +144,7 @@ static bool is_gone(const json_t *value)
 }
 
 /* Keys without a value go; in an array, where places count, null stands for it. */
-static void drop(json_t *value, reco_io_json_losses *losses)
+static void drop_gone_members(json_t *value, reco_io_json_losses *losses)
 {
     const char *key;
     json_t *member;
@@ -156,7 +156,7 @@ static void drop(json_t *value, reco_io_json_losses *losses)
         if (is_gone(member))
             json_object_del(value, key);
         else
-            drop(member, losses);
+            drop_gone_members(member, losses);
     }
     json_array_foreach(value, i, member)
     {
@@ -164,7 +164,7 @@ static void drop(json_t *value, reco_io_json_losses *losses)
         if (is_gone(member))
             json_array_set_new(value, i, json_null());
         else
-            drop(member, losses);
+            drop_gone_members(member, losses);
     }
 }
 
@@ -176,7 +176,7 @@ reco_status reco_io_json_read(json_t **out, const char *text, size_t bytes, reco
     if (status != RECO_E_FORMAT || reco_json_excess(text, bytes, &error->line, &error->byte)) return status;
 
     rewrite r = {.text = text, .bytes = bytes, .losses = losses};
-    walk(&r);
+    repair_text(&r);
     if (r.full) {
         free(r.out);
         return RECO_E_NOMEM;
@@ -188,7 +188,7 @@ reco_status reco_io_json_read(json_t **out, const char *text, size_t bytes, reco
         status = RECO_OK;
     }
     free(r.out);
-    if (status == RECO_OK) drop(*out, losses);
+    if (status == RECO_OK) drop_gone_members(*out, losses);
     return status;
 }
 

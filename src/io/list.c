@@ -36,7 +36,7 @@ typedef struct listing {
     bool (*keep)(const char *name);
 } listing;
 
-static reco_status append(listing *l, paths *to, char *path, char *problem)
+static reco_status append_path(listing *l, paths *to, char *path, char *problem)
 {
     if (to->n == to->room) {
         size_t room = to->room ? 2 * to->room : 64;
@@ -70,14 +70,17 @@ void reco_found_free(reco_found *found, size_t n)
 
 static bool same(identity a, identity b) { return a.dev == b.dev && a.ino == b.ino; }
 
-static size_t slot(const listing *l, identity id)
+static size_t find_seen_slot(const listing *l, identity id)
 {
     size_t at = (size_t)((uint64_t)id.ino * 0x9e3779b97f4a7c15u ^ (uint64_t)id.dev) & (l->room - 1);
     while ((l->seen[at].ino || l->seen[at].dev) && !same(l->seen[at], id)) at = (at + 1) & (l->room - 1);
     return at;
 }
 
-static bool was_seen(const listing *l, identity id) { return l->room && same(l->seen[slot(l, id)], id); }
+static bool was_seen(const listing *l, identity id)
+{
+    return l->room && same(l->seen[find_seen_slot(l, id)], id);
+}
 
 static reco_status mark_seen(listing *l, identity id)
 {
@@ -93,10 +96,10 @@ static reco_status mark_seen(listing *l, identity id)
             return RECO_E_NOMEM;
         }
         for (size_t i = 0; i < n; i++)
-            if (old[i].ino || old[i].dev) l->seen[slot(l, old[i])] = old[i];
+            if (old[i].ino || old[i].dev) l->seen[find_seen_slot(l, old[i])] = old[i];
         reco_free(old);
     }
-    l->seen[slot(l, id)] = id;
+    l->seen[find_seen_slot(l, id)] = id;
     l->nseen++;
     return RECO_OK;
 }
@@ -106,7 +109,7 @@ static reco_status problem(listing *l, reco_status status, const char *path)
 {
     if (l->strict || status == RECO_E_NOMEM) return status;
     char *copy = reco_strdup(l->ctx, path), *why = reco_strdup(l->ctx, reco_ctx_error(l->ctx));
-    if (copy && why && append(l, &l->found, copy, why) == RECO_OK) return RECO_OK;
+    if (copy && why && append_path(l, &l->found, copy, why) == RECO_OK) return RECO_OK;
     free(copy);
     free(why);
     return RECO_E_NOMEM;
@@ -120,7 +123,7 @@ static bool inside(const folder *in, identity id)
     return false;
 }
 
-static reco_status walk(listing *l, const char *dir, const folder *parent);
+static reco_status walk_folder(listing *l, const char *dir, const folder *parent);
 
 static reco_status visit(listing *l, const char *dir, const char *name, const folder *in)
 {
@@ -138,7 +141,7 @@ static reco_status visit(listing *l, const char *dir, const char *name, const fo
     if (is_link && stat(path, &info) != 0) { /* a link to nothing: not a file */
         if (errno != ENOENT && errno != ELOOP && errno != ENOTDIR)
             status = problem(l, reco_fail_errno(l->ctx, RECO_E_IO, "%s", path), path);
-        else if (!l->strict && wanted && (status = append(l, &l->found, path, NULL)) == RECO_OK)
+        else if (!l->strict && wanted && (status = append_path(l, &l->found, path, NULL)) == RECO_OK)
             path = NULL;
         goto out;
     }
@@ -146,18 +149,18 @@ static reco_status visit(listing *l, const char *dir, const char *name, const fo
     if (S_ISDIR(info.st_mode)) {
         if (!l->recurse || inside(in, id) || same(l->except, id)) goto out;
         if (!is_link)
-            status = walk(l, path, in);
-        else if ((status = append(l, &l->links, path, NULL)) == RECO_OK)
+            status = walk_folder(l, path, in);
+        else if ((status = append_path(l, &l->links, path, NULL)) == RECO_OK)
             path = NULL;
     } else if (wanted && (S_ISREG(info.st_mode) || !l->strict)) {
-        if ((status = append(l, &l->found, path, NULL)) == RECO_OK) path = NULL;
+        if ((status = append_path(l, &l->found, path, NULL)) == RECO_OK) path = NULL;
     }
 out:
     free(path);
     return status;
 }
 
-static reco_status walk(listing *l, const char *dir, const folder *parent)
+static reco_status walk_folder(listing *l, const char *dir, const folder *parent)
 {
     size_t depth = parent ? parent->depth + 1 : 1;
     if (depth > MAX_DEPTH)
@@ -212,7 +215,7 @@ static reco_status follow(listing *l, size_t root, const char *path, bool nested
     if (stat(path, &info) == 0) {
         identity id = {info.st_dev, info.st_ino};
         if (!(nested && was_seen(l, id)) && !inside(n ? &above[n - 1] : NULL, id))
-            status = walk(l, path, n ? &above[n - 1] : NULL);
+            status = walk_folder(l, path, n ? &above[n - 1] : NULL);
     }
     free(part);
     return status;
@@ -224,7 +227,7 @@ static reco_status list(listing *l, const char *dir)
 {
     size_t root = strlen(dir);
     while (root > 1 && dir[root - 1] == '/') root--;
-    RECO_TRY(walk(l, dir, NULL));
+    RECO_TRY(walk_folder(l, dir, NULL));
     for (bool nested = false; l->links.n; nested = true) {
         paths now = l->links;
         l->links = (paths){0};
@@ -239,7 +242,7 @@ static reco_status list(listing *l, const char *dir)
     return RECO_OK;
 }
 
-static reco_status run(listing *l, const char *dir)
+static reco_status list_folder(listing *l, const char *dir)
 {
     reco_status status = list(l, dir);
     reco_free(l->seen);
@@ -259,7 +262,7 @@ reco_status reco_find_files(reco_ctx *ctx, reco_found **found, size_t *n, uint64
     DIR *there = opendir(dir); /* of all folders this one must be readable */
     if (!there) return reco_fail_errno(ctx, RECO_E_IO, "%s", dir);
     closedir(there);
-    RECO_TRY(run(&l, dir));
+    RECO_TRY(list_folder(&l, dir));
     *found = l.found.items;
     *n = l.found.n;
     *hidden = l.hidden;
@@ -272,7 +275,7 @@ reco_status reco_list_files(reco_ctx *ctx, char ***out, size_t *n, const char *d
     listing l = {.ctx = ctx, .recurse = recurse, .strict = true, .keep = keep};
     *out = NULL;
     *n = 0;
-    RECO_TRY(run(&l, dir));
+    RECO_TRY(list_folder(&l, dir));
     *out =
         reco_alloc(ctx, l.found.n + 1, sizeof **out, "list of files"); /* an empty answer is an array too */
     if (!*out) {

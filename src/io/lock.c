@@ -9,7 +9,7 @@
 #define PAUSE_NANOSECONDS 20000000
 
 /* Who wrote its name into the file that is locked. */
-static reco_status refuse(reco_ctx *ctx, int file, const char *dir)
+static reco_status report_holder(reco_ctx *ctx, int file, const char *dir)
 {
     char text[64], began[32] = "";
     long pid;
@@ -24,14 +24,14 @@ static reco_status refuse(reco_ctx *ctx, int file, const char *dir)
                      pid, at > since ? at - since : 0, began);
 }
 
-static reco_status take(reco_ctx *ctx, int file, const char *path, const char *dir)
+static reco_status take_lock(reco_ctx *ctx, int file, const char *path, const char *dir)
 {
     double deadline = reco_now() + reco_ctx_wait(ctx);
     for (;;) {
         if (flock(file, LOCK_EX | LOCK_NB) == 0) return RECO_OK;
         if (errno == EINTR) continue;
         if (errno != EWOULDBLOCK) return reco_fail_errno(ctx, RECO_E_IO, "%s: can't lock", path);
-        if (reco_now() >= deadline) return refuse(ctx, file, dir);
+        if (reco_now() >= deadline) return report_holder(ctx, file, dir);
         RECO_TRY(reco_progress(ctx, "waiting for another writer", 0, 0));
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NANOSECONDS}, NULL);
     }
@@ -47,7 +47,7 @@ reco_status reco_dir_lock(reco_ctx *ctx, int *fd, const char *dir)
     reco_status status;
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
     if (file < 0) RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));
-    RECO_GO(take(ctx, file, path, dir));
+    RECO_GO(take_lock(ctx, file, path, dir));
     int n = snprintf(text, sizeof text, "%ld %lld\n", (long)getpid(), (long long)time(NULL));
     if (ftruncate(file, 0) != 0 || pwrite(file, text, (size_t)n, 0) != n)
         RECO_GO(reco_fail_errno(ctx, RECO_E_IO, "%s", path));

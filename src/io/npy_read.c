@@ -16,7 +16,7 @@ static void skip_space(cursor *c)
     while (c->at < c->end && (*c->at == ' ' || (*c->at >= '\t' && *c->at <= '\r'))) c->at++;
 }
 
-static bool take(cursor *c, char wanted)
+static bool take_char(cursor *c, char wanted)
 {
     skip_space(c);
     if (c->at == c->end || *c->at != wanted) return false;
@@ -27,7 +27,7 @@ static bool take(cursor *c, char wanted)
 static bool take_word(cursor *c, const char *word)
 {
     size_t n = strlen(word);
-    if (!take(c, word[0]) || (size_t)(c->end - c->at) < n - 1 || memcmp(c->at, word + 1, n - 1) != 0)
+    if (!take_char(c, word[0]) || (size_t)(c->end - c->at) < n - 1 || memcmp(c->at, word + 1, n - 1) != 0)
         return false;
     c->at += n - 1;
     return true;
@@ -36,7 +36,7 @@ static bool take_word(cursor *c, const char *word)
 static bool take_string(cursor *c, char *out, size_t room)
 {
     char quote = '\'';
-    if (!take(c, quote) && !take(c, quote = '"')) return false;
+    if (!take_char(c, quote) && !take_char(c, quote = '"')) return false;
     const char *end = memchr(c->at, quote, (size_t)(c->end - c->at));
     if (!end || (size_t)(end - c->at) >= room) return false;
     memcpy(out, c->at, (size_t)(end - c->at));
@@ -59,11 +59,11 @@ static bool take_number(cursor *c, size_t *out)
 
 static bool take_shape(cursor *c, header *h)
 {
-    if (!take(c, '(')) return false;
-    while (!take(c, ')')) {
+    if (!take_char(c, '(')) return false;
+    while (!take_char(c, ')')) {
         if (h->rank == 8 || !take_number(c, &h->shape[h->rank])) return false;
         h->rank++;
-        if (!take(c, ',')) return take(c, ')');
+        if (!take_char(c, ',')) return take_char(c, ')');
     }
     return true;
 }
@@ -71,13 +71,13 @@ static bool take_shape(cursor *c, header *h)
 static bool take_entry(cursor *c, header *h, unsigned *seen)
 {
     char key[16];
-    if (!take_string(c, key, sizeof key) || !take(c, ':')) return false;
+    if (!take_string(c, key, sizeof key) || !take_char(c, ':')) return false;
     unsigned which;
     bool good;
     if (strcmp(key, "descr") == 0) {
         which = 1;
         cursor list = *c;
-        if (take(&list, '[')) { /* a record type: named later, and nothing after it matters */
+        if (take_char(&list, '[')) { /* a record type: named later, and nothing after it matters */
             memcpy(h->descr, "a record", 9);
             return h->record = true;
         }
@@ -96,15 +96,15 @@ static bool take_entry(cursor *c, header *h, unsigned *seen)
     return good;
 }
 
-static bool parse(cursor c, header *h)
+static bool parse_npy_header(cursor c, header *h)
 {
     unsigned seen = 0;
-    if (!take(&c, '{')) return false;
-    while (!take(&c, '}')) {
+    if (!take_char(&c, '{')) return false;
+    while (!take_char(&c, '}')) {
         if (!take_entry(&c, h, &seen)) return false;
         if (h->record) return true;
-        if (take(&c, ',')) continue;
-        if (!take(&c, '}')) return false;
+        if (take_char(&c, ',')) continue;
+        if (!take_char(&c, '}')) return false;
         break;
     }
     skip_space(&c);
@@ -131,7 +131,7 @@ static reco_status find_dtype(reco_ctx *ctx, const char *path, const char *descr
                      descr);
 }
 
-static reco_status read_header(reco_ctx *ctx, reco_npy *npy, const char *path)
+static reco_status read_npy_header(reco_ctx *ctx, reco_npy *npy, const char *path)
 {
     const uint8_t *data = npy->map.data;
     size_t bytes = npy->map.bytes;
@@ -147,7 +147,7 @@ static reco_status read_header(reco_ctx *ctx, reco_npy *npy, const char *path)
 
     header h = {0};
     const char *text = (const char *)data + prefix;
-    if (!parse((cursor){text, text + length}, &h)) {
+    if (!parse_npy_header((cursor){text, text + length}, &h)) {
         int shown = (int)reco_min(length, 200);
         return reco_fail(ctx, RECO_E_FORMAT, "%s: header is not understood: %.*s", path, shown, text);
     }
@@ -189,7 +189,7 @@ reco_status reco_npy_open(reco_ctx *ctx, reco_npy *npy, const char *path)
 {
     *npy = (reco_npy){0};
     RECO_TRY(reco_map_open(ctx, &npy->map, path));
-    reco_status status = read_header(ctx, npy, path);
+    reco_status status = read_npy_header(ctx, npy, path);
     if (status != RECO_OK) reco_npy_close(npy);
     return status;
 }
@@ -201,7 +201,7 @@ void reco_npy_close(reco_npy *npy)
 }
 
 /* Elements that lie apart, or the other way round, one by one. */
-static void gather(float *out, const reco_npy *npy, size_t from, size_t n)
+static void gather_elements(float *out, const reco_npy *npy, size_t from, size_t n)
 {
     const size_t size = reco_dtype_size(npy->dtype);
     const uint8_t *data = npy->data;
@@ -223,7 +223,7 @@ reco_status reco_npy_rows(reco_ctx *ctx, const reco_npy *npy, size_t from, size_
     if (from > npy->rows || n > npy->rows - from)
         return reco_fail(ctx, RECO_E_ARG, "array: %zu rows from %zu, want within %zu", n, from, npy->rows);
     if (npy->fortran || npy->swapped) {
-        gather(out, npy, from, n);
+        gather_elements(out, npy, from, n);
         return RECO_OK;
     }
     size_t row = npy->cols * reco_dtype_size(npy->dtype);

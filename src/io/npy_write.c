@@ -58,8 +58,8 @@ static reco_status check_dtype(reco_ctx *ctx, const char *path, reco_dtype dtype
 }
 
 /* The writer without its file. */
-static reco_status prepare(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
-                           size_t rank, const size_t *shape)
+static reco_status prepare_writer(reco_ctx *ctx, reco_npy_writer **out, const char *path, reco_dtype dtype,
+                                  size_t rank, const size_t *shape)
 {
     *out = NULL;
     RECO_TRY(check_dtype(ctx, path, dtype));
@@ -100,7 +100,7 @@ reco_status reco_npy_begin_shape(reco_ctx *ctx, reco_npy_writer **out, const cha
 {
     *out = NULL;
     reco_npy_writer *w;
-    RECO_TRY(prepare(ctx, &w, path, dtype, rank, shape));
+    RECO_TRY(prepare_writer(ctx, &w, path, dtype, rank, shape));
     return begun(ctx, out, w, reco_file_begin(ctx, &w->file, path));
 }
 
@@ -115,7 +115,7 @@ reco_status reco_npy_resume(reco_ctx *ctx, reco_npy_writer **out, const char *pa
 {
     *out = NULL;
     reco_npy_writer *w;
-    RECO_TRY(prepare(ctx, &w, path, dtype, 1, &cols));
+    RECO_TRY(prepare_writer(ctx, &w, path, dtype, 1, &cols));
     w->rows = rows;
     size_t bytes = 0;
     bool fits = reco_mul(rows, cols * reco_dtype_size(dtype), &bytes) &&

@@ -17,23 +17,23 @@ typedef struct shape {
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-static size_t run(const char *text, size_t at, size_t bytes)
+static size_t skip_digits(const char *text, size_t at, size_t bytes)
 {
     while (at < bytes && is_digit(text[at])) at++;
     return at;
 }
 
-static bool parse(const char *text, size_t bytes, shape *s)
+static bool parse_number(const char *text, size_t bytes, shape *s)
 {
     while (bytes && (*text == ' ' || *text == '\t')) text++, bytes--;
     while (bytes && (text[bytes - 1] == ' ' || text[bytes - 1] == '\t')) bytes--;
     if (bytes == 0 || bytes > MOST || !(is_digit(*text) || *text == '-' || *text == '+' || *text == '.'))
         return false;
     *s = (shape){.text = text, .bytes = bytes, .lead = *text == '+'};
-    size_t at = *text == '-' || *text == '+', whole = run(text, at, bytes), part = whole, from = at;
+    size_t at = *text == '-' || *text == '+', whole = skip_digits(text, at, bytes), part = whole, from = at;
     s->lead |= whole > at + 1 && text[at] == '0';
     if (whole < bytes && text[whole] == '.') {
-        part = run(text, whole + 1, bytes);
+        part = skip_digits(text, whole + 1, bytes);
         s->real = true;
         s->bare = whole == at || part == whole + 1;
         if (part - at < 2) return false;
@@ -42,7 +42,7 @@ static bool parse(const char *text, size_t bytes, shape *s)
     at = part;
     if (at < bytes && (text[at] == 'e' || text[at] == 'E')) {
         size_t sign = at + 1 < bytes && (text[at + 1] == '-' || text[at + 1] == '+');
-        size_t end = run(text, at + 1 + sign, bytes);
+        size_t end = skip_digits(text, at + 1 + sign, bytes);
         if (end == at + 1 + sign || end - at > 8) return false;
         for (size_t i = at + 1 + sign; i < end; i++) s->exponent = 10 * s->exponent + (text[i] - '0');
         s->real = true;
@@ -82,13 +82,13 @@ static bool survives(const shape *s)
 bool reco_is_number(const char *text, size_t bytes)
 {
     shape s;
-    return parse(text, bytes, &s) && !s.lead && !s.bare && survives(&s);
+    return parse_number(text, bytes, &s) && !s.lead && !s.bare && survives(&s);
 }
 
 json_t *reco_io_number(const char *text, size_t bytes, bool any)
 {
     shape s;
-    if (!parse(text, bytes, &s)) return NULL;
+    if (!parse_number(text, bytes, &s)) return NULL;
     if (!any && (s.lead || s.bare || !survives(&s))) return NULL;
     /* As JSON wants it, a point with digits on both sides. */
     char plain[MOST + 8];

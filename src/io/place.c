@@ -14,7 +14,7 @@ bool reco_place_is_url(const char *item)
     return n > 1 && strncmp(item + n, "://", 3) == 0 && strncasecmp(item, FILE_SCHEME, 7) != 0;
 }
 
-static int digit(char c)
+static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') return c - '0';
     c |= 0x20;
@@ -30,7 +30,7 @@ char *reco_place_path(reco_ctx *ctx, const char *item)
     char *path = reco_strdup(ctx, from), *to = path;
     if (!path) return NULL;
     for (; *from; from++) {
-        int high = *from == '%' ? digit(from[1]) : -1, low = high >= 0 ? digit(from[2]) : -1;
+        int high = *from == '%' ? hex_digit(from[1]) : -1, low = high >= 0 ? hex_digit(from[2]) : -1;
         bool coded = low >= 0 && (high || low);
         *to++ = coded ? (char)(16 * high + low) : *from;
         if (coded) from += 2;

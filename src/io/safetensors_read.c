@@ -143,7 +143,7 @@ static reco_status check_meta(reco_ctx *ctx, const char *path, json_t *meta)
     return RECO_OK;
 }
 
-static reco_status read_header(reco_ctx *ctx, reco_safetensors *st)
+static reco_status read_safetensors_header(reco_ctx *ctx, reco_safetensors *st)
 {
     uint64_t length;
     if (st->map.bytes < sizeof length)
@@ -210,7 +210,7 @@ reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const c
     st->path = reco_strdup(ctx, path);
     if (!st->path) goto out;
     RECO_GO(reco_map_open(ctx, &st->map, path));
-    status = read_header(ctx, st);
+    status = read_safetensors_header(ctx, st);
     if (status == RECO_E_FORMAT) status = excuse(ctx, st);
     if (status != RECO_OK) goto out;
     *out = st;

@@ -19,8 +19,8 @@ static reco_status tensor_bytes(reco_ctx *ctx, const char *path, const reco_tens
 }
 
 /* value is NULL where it could not be made; text is what it says, or NULL. */
-static reco_status add(reco_ctx *ctx, const char *path, json_t *object, const char *key, json_t *value,
-                       const char *text)
+static reco_status add_member(reco_ctx *ctx, const char *path, json_t *object, const char *key,
+                              json_t *value, const char *text)
 {
     if (json_object_get(object, key)) {
         json_decref(value);
@@ -32,7 +32,7 @@ static reco_status add(reco_ctx *ctx, const char *path, json_t *object, const ch
     return reco_fail_nomem(ctx, 0, path);
 }
 
-static json_t *describe(const reco_tensor *t, size_t begin, size_t end)
+static json_t *describe_tensor(const reco_tensor *t, size_t begin, size_t end)
 {
     json_t *shape = json_array();
     for (size_t i = 0; i < t->rank; i++)
@@ -51,9 +51,9 @@ static reco_status build_header(reco_ctx *ctx, const char *path, json_t *root, c
 {
     if (nmeta) {
         json_t *object = json_object();
-        RECO_TRY(add(ctx, path, root, "__metadata__", object, NULL));
+        RECO_TRY(add_member(ctx, path, root, "__metadata__", object, NULL));
         for (size_t i = 0; i < nmeta; i++)
-            RECO_TRY(add(ctx, path, object, meta[i].key, json_string(meta[i].value), meta[i].value));
+            RECO_TRY(add_member(ctx, path, object, meta[i].key, json_string(meta[i].value), meta[i].value));
     }
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
@@ -62,7 +62,7 @@ static reco_status build_header(reco_ctx *ctx, const char *path, json_t *root, c
         if (!reco_add(at, bytes, &end) || end > INT64_MAX / 2)
             return reco_fail(ctx, RECO_E_ARG, "%s: tensor %.200s: the file is too large", path,
                              tensors[i].name);
-        RECO_TRY(add(ctx, path, root, tensors[i].name, describe(&tensors[i], at, end), NULL));
+        RECO_TRY(add_member(ctx, path, root, tensors[i].name, describe_tensor(&tensors[i], at, end), NULL));
         at = end;
     }
     *data_bytes = at;

@@ -64,7 +64,7 @@ static void count_field(const reco_io_table *t, scan *s, size_t i, uint64_t row)
     if (!c->other) c->other = !reco_is_number(text, bytes);
 }
 
-static reco_status run(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bool escapes)
+static reco_status scan_table(reco_ctx *ctx, reco_io_table *t, scan *s, bool quotes, bool escapes)
 {
     *s = (scan){.columns = s->columns};
     memset(s->columns, 0, t->n * sizeof *s->columns);
@@ -122,7 +122,7 @@ static bool shows_quotes(const reco_io_table *t, const scan *plain)
     return shows;
 }
 
-static void keep(scan *to, scan *from)
+static void swap_scans(scan *to, scan *from)
 {
     const scan other = *to;
     *to = *from;
@@ -133,23 +133,23 @@ static void keep(scan *to, scan *from)
 static reco_status with_quotes(reco_ctx *ctx, reco_io_table *t, scan *best, scan *spare, bool *escapes)
 {
     *escapes = false;
-    RECO_TRY(run(ctx, t, best, true, false));
+    RECO_TRY(scan_table(ctx, t, best, true, false));
     if (!best->escaped || best->bad == 0) return RECO_OK;
-    RECO_TRY(run(ctx, t, spare, true, true));
+    RECO_TRY(scan_table(ctx, t, spare, true, true));
     if (!better(spare, best)) return RECO_OK;
     *escapes = true;
-    keep(best, spare);
+    swap_scans(best, spare);
     return RECO_OK;
 }
 
-static reco_status choose(reco_ctx *ctx, reco_io_table *t, scan s[3], scan **chosen)
+static reco_status choose_scan(reco_ctx *ctx, reco_io_table *t, scan s[3], scan **chosen)
 {
     reco_quote quote = t->opts ? t->opts->quote : RECO_QUOTE_AUTO;
     bool tabs = t->csv.dialect.separator == '\t', quotes = quote != RECO_QUOTE_NO, escapes = false,
          plain = false;
     *chosen = &s[0];
     if (quote == RECO_QUOTE_NO || (quote == RECO_QUOTE_AUTO && tabs)) {
-        RECO_TRY(run(ctx, t, &s[1], false, false));
+        RECO_TRY(scan_table(ctx, t, &s[1], false, false));
         plain = true;
         quotes = quote != RECO_QUOTE_NO && s[1].leading;
     }
@@ -185,10 +185,10 @@ reco_status reco_io_table_scan(reco_ctx *ctx, reco_io_table *t)
     for (size_t i = 0; i < 3; i++) /* one more, for names of rows */
         if (!(s[i].columns = reco_alloc(ctx, t->n + 1, sizeof *s[i].columns, "csv columns")))
             RECO_GO(RECO_E_NOMEM);
-    RECO_GO(choose(ctx, t, s, &chosen));
+    RECO_GO(choose_scan(ctx, t, s, &chosen));
     if (chosen->longer && chosen->longer == chosen->bad && chosen->good == 0 && !chosen->names.uncounted) {
         RECO_GO(reco_io_table_name_rows(ctx, t));
-        RECO_GO(choose(ctx, t, s, &chosen));
+        RECO_GO(choose_scan(ctx, t, s, &chosen));
     }
     set_types(t, chosen);
 out:

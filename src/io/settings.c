@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-static char *text_of(reco_ctx *ctx, const json_t *value)
+static char *value_as_text(reco_ctx *ctx, const json_t *value)
 {
     if (json_is_string(value)) return reco_strdup(ctx, json_string_value(value));
     char *dumped = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
@@ -12,15 +12,16 @@ static char *text_of(reco_ctx *ctx, const json_t *value)
     return text;
 }
 
-static reco_status add(reco_ctx *ctx, reco_setting *s, const reco_toml_entry *e, const json_t *value,
-                       const char *path)
+static reco_status add_setting(reco_ctx *ctx, reco_setting *s, const reco_toml_entry *e,
+                               const json_t *value, const char *path)
 {
     if (json_is_array(value) || json_is_object(value))
         return reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: \"%s\" is a list of lists, want one of values", path,
                          e->line, e->key);
     if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value))
         return reco_fail(ctx, RECO_E_FORMAT, "%s:%zu: \"%s\" holds U+0000", path, e->line, e->key);
-    *s = (reco_setting){.name = reco_strdup(ctx, e->key), .value = text_of(ctx, value), .line = e->line};
+    *s = (reco_setting){
+        .name = reco_strdup(ctx, e->key), .value = value_as_text(ctx, value), .line = e->line};
     return s->name && s->value ? RECO_OK : RECO_E_NOMEM;
 }
 
@@ -46,7 +47,7 @@ reco_status reco_settings_read(reco_ctx *ctx, reco_setting **out, size_t *n, con
         const reco_toml_entry *e = &toml.entries[i];
         bool list = json_is_array(e->value);
         for (size_t j = 0; j < (list ? json_array_size(e->value) : 1); j++, made++) {
-            status = add(ctx, &all[made], e, list ? json_array_get(e->value, j) : e->value, path);
+            status = add_setting(ctx, &all[made], e, list ? json_array_get(e->value, j) : e->value, path);
             if (status != RECO_OK) {
                 made++;
                 goto out;

@@ -20,7 +20,7 @@ static bool is_meant(const reco_table_opts *opts, reco_column kind, const char *
     return given ? reco_column_same(given, name) : reco_column_rank(kind, name) >= 0;
 }
 
-static sense judge(const reco_io_table *t)
+static sense judge_header(const reco_io_table *t)
 {
     sense s = {0, t->csv.n};
     for (int kind = 0; kind < RECO_COLUMNS; kind++) {
@@ -38,7 +38,7 @@ static reco_status try_header(reco_ctx *ctx, reco_io_table *t, char separator, s
     const char *bad;
     t->csv.dialect.separator = separator;
     RECO_TRY(reco_io_csv_look(ctx, t->window, &t->csv, &bad));
-    *out = bad ? (sense){0} : judge(t);
+    *out = bad ? (sense){0} : judge_header(t);
     return RECO_OK;
 }
 
@@ -221,7 +221,7 @@ static const char *separator_name(char c)
 }
 
 /* Window and header; the first time also what is known from the header alone. */
-static reco_status begin(reco_ctx *ctx, reco_io_table *t, bool first)
+static reco_status begin_table(reco_ctx *ctx, reco_io_table *t, bool first)
 {
     const char *bad, *encoding = t->opts ? t->opts->encoding : NULL;
     char separator = first ? (t->opts ? t->opts->separator : 0) : t->csv.dialect.separator;
@@ -253,14 +253,14 @@ static reco_status begin(reco_ctx *ctx, reco_io_table *t, bool first)
     return RECO_OK;
 }
 
-reco_status reco_io_table_rewind(reco_ctx *ctx, reco_io_table *t) { return begin(ctx, t, false); }
+reco_status reco_io_table_rewind(reco_ctx *ctx, reco_io_table *t) { return begin_table(ctx, t, false); }
 
 reco_status reco_io_table_open(reco_ctx *ctx, reco_io_table *t, const char *path, char own,
                                const reco_table_opts *opts)
 {
     *t = (reco_io_table){.path = path, .opts = opts, .own = own};
     t->csv.dialect.max_lines = opts && opts->max_lines ? opts->max_lines : MAX_LINES;
-    RECO_TRY(begin(ctx, t, true));
+    RECO_TRY(begin_table(ctx, t, true));
     RECO_TRY(reco_io_table_scan(ctx, t));
     RECO_TRY(apply_types(ctx, t));
     return reco_io_table_rewind(ctx, t);

@@ -17,7 +17,7 @@ struct reco_tar {
     size_t looked;
 };
 
-static reco_status fail(reco_ctx *ctx, const reco_tar *tar)
+static reco_status fail_tar(reco_ctx *ctx, const reco_tar *tar)
 {
     const char *text = archive_error_string(tar->archive);
     return reco_fail(ctx, RECO_E_FORMAT, "%s: %s", tar->path, text ? text : "is not a tar archive");
@@ -34,15 +34,15 @@ reco_status reco_tar_open(reco_ctx *ctx, reco_tar **out, const char *path)
     RECO_GO(reco_io_open(ctx, &tar->fd, NULL, path, true));
     if (!(tar->archive = archive_read_new())) RECO_GO(reco_fail_nomem(ctx, 0, "tar reader"));
     /* Names in UTF-8 whatever the locale; a name that is not is taken byte by byte. */
-    if (archive_read_support_format_tar(tar->archive) != ARCHIVE_OK) RECO_GO(fail(ctx, tar));
+    if (archive_read_support_format_tar(tar->archive) != ARCHIVE_OK) RECO_GO(fail_tar(ctx, tar));
     archive_read_set_option(tar->archive, "tar", "hdrcharset", "UTF-8");
     /* Compressed or not, told by content. What a library was built without is left: it would run a program instead. */
     int (*const filters[])(struct archive *) = {
         archive_read_support_filter_gzip, archive_read_support_filter_bzip2, archive_read_support_filter_xz,
         archive_read_support_filter_zstd, archive_read_support_filter_lz4};
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
-        if (filters[i](tar->archive) == ARCHIVE_FATAL) RECO_GO(fail(ctx, tar));
-    if (archive_read_open_fd(tar->archive, tar->fd, BLOCK) != ARCHIVE_OK) RECO_GO(fail(ctx, tar));
+        if (filters[i](tar->archive) == ARCHIVE_FATAL) RECO_GO(fail_tar(ctx, tar));
+    if (archive_read_open_fd(tar->archive, tar->fd, BLOCK) != ARCHIVE_OK) RECO_GO(fail_tar(ctx, tar));
     *out = tar;
     tar = NULL;
 out:
@@ -77,7 +77,7 @@ reco_status reco_tar_next(reco_ctx *ctx, reco_tar *tar, const char **name)
     for (;;) {
         int rc = archive_read_next_header(tar->archive, &tar->entry);
         if (rc == ARCHIVE_EOF) return check_end(ctx, tar);
-        if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) return fail(ctx, tar);
+        if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) return fail_tar(ctx, tar);
         if (archive_entry_filetype(tar->entry) != AE_IFREG || archive_entry_hardlink(tar->entry)) continue;
         *name = archive_entry_pathname_utf8(tar->entry);
         if (!*name) *name = archive_entry_pathname(tar->entry);
@@ -90,7 +90,7 @@ reco_status reco_tar_peek(reco_ctx *ctx, reco_tar *tar, const char **head, size_
     while (tar->looked < sizeof tar->head) {
         la_ssize_t got =
             archive_read_data(tar->archive, tar->head + tar->looked, sizeof tar->head - tar->looked);
-        if (got < 0) return fail(ctx, tar);
+        if (got < 0) return fail_tar(ctx, tar);
         if (got == 0) break;
         tar->looked += (size_t)got;
     }
@@ -127,7 +127,7 @@ reco_status reco_tar_read(reco_ctx *ctx, reco_tar *tar, char **data, size_t *byt
         else
             got = archive_read_data(tar->archive, to + n, room - n - 1);
         tar->looked = 0;
-        if (got < 0) RECO_GO(fail(ctx, tar));
+        if (got < 0) RECO_GO(fail_tar(ctx, tar));
         if (got == 0) break;
         n += (size_t)got;
         if (n > most) RECO_GO(reco_fail(ctx, RECO_E_NOMEM, "%s: more than %zu bytes", tar->path, most));

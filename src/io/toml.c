@@ -17,7 +17,7 @@ typedef struct parser {
     size_t ntables;
 } parser;
 
-static reco_status fail(const parser *s, const char *what)
+static reco_status fail_toml(const parser *s, const char *what)
 {
     char shown[24] = "";
     size_t n = 0;
@@ -44,11 +44,11 @@ static reco_status rest(parser *s)
         while (s->p < s->end && *s->p != '\n') {
             unsigned char c = (unsigned char)*s->p;
             if ((c < 32 && c != '\t' && c != '\r') || c == 127)
-                return fail(s, "a control character in a comment");
+                return fail_toml(s, "a control character in a comment");
             s->p++;
         }
     if (s->p + 1 < s->end && s->p[0] == '\r' && s->p[1] == '\n') s->p++;
-    return s->p == s->end || *s->p == '\n' ? RECO_OK : fail(s, "want the end of the line");
+    return s->p == s->end || *s->p == '\n' ? RECO_OK : fail_toml(s, "want the end of the line");
 }
 
 static void next_line(parser *s)
@@ -81,7 +81,7 @@ static size_t put_utf8(char *out, uint32_t c)
     return 4;
 }
 
-static reco_status escape(parser *s, char *out, size_t *n)
+static reco_status read_toml_escape(parser *s, char *out, size_t *n)
 {
     static const char from[] = "btnfr\"\\", to[] = "\b\t\n\f\r\"\\";
     const char *known = s->p < s->end && *s->p ? strchr(from, *s->p) : NULL;
@@ -92,18 +92,18 @@ static reco_status escape(parser *s, char *out, size_t *n)
     }
     size_t digits = s->p < s->end && *s->p == 'u' ? 4 : s->p < s->end && *s->p == 'U' ? 8 : 0;
     uint32_t c = 0;
-    if (!digits || (size_t)(s->end - s->p) <= digits) return fail(s, "no such escape in a string");
+    if (!digits || (size_t)(s->end - s->p) <= digits) return fail_toml(s, "no such escape in a string");
     for (size_t i = 1; i <= digits; i++) {
         char h = s->p[i];
         int v = h >= '0' && h <= '9'   ? h - '0'
                 : h >= 'a' && h <= 'f' ? h - 'a' + 10
                 : h >= 'A' && h <= 'F' ? h - 'A' + 10
                                        : -1;
-        if (v < 0) return fail(s, "no such escape in a string");
+        if (v < 0) return fail_toml(s, "no such escape in a string");
         c = c << 4 | (uint32_t)v;
     }
     if (c == 0 || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000))
-        return fail(s, "an escape that is not a character");
+        return fail_toml(s, "an escape that is not a character");
     *n += put_utf8(out + *n, c);
     s->p += digits + 1;
     return RECO_OK;
@@ -114,7 +114,7 @@ static reco_status string(parser *s, char **out)
 {
     char quote = *s->p;
     if (s->end - s->p >= 3 && s->p[1] == quote && s->p[2] == quote)
-        return fail(s, "strings of several lines are not supported; want one line");
+        return fail_toml(s, "strings of several lines are not supported; want one line");
     const char *begin = s->p++;
     size_t n = 0;
     char *text = reco_alloc(s->ctx, (size_t)(s->end - begin) + 1, 1, "string");
@@ -124,13 +124,13 @@ static reco_status string(parser *s, char **out)
         unsigned char c = s->p < s->end ? (unsigned char)*s->p : '\n';
         if (c == '\n' || c == '\r') {
             s->p = begin;
-            RECO_GO(fail(s, "a string that does not end on its line"));
+            RECO_GO(fail_toml(s, "a string that does not end on its line"));
         }
-        if ((c < 32 && c != '\t') || c == 127) RECO_GO(fail(s, "a control character in a string"));
+        if ((c < 32 && c != '\t') || c == 127) RECO_GO(fail_toml(s, "a control character in a string"));
         s->p++;
         if (c == (unsigned char)quote) break;
         if (c == '\\' && quote == '"')
-            RECO_GO(escape(s, text, &n));
+            RECO_GO(read_toml_escape(s, text, &n));
         else
             text[n++] = (char)c;
     }
@@ -172,7 +172,7 @@ static bool is_decimal(const char *text)
 }
 
 /* Underscores stand between digits. */
-static reco_status number(parser *s, json_t **out)
+static reco_status read_toml_number(parser *s, json_t **out)
 {
     char text[64];
     size_t n = 0, taken = 0;
@@ -186,21 +186,21 @@ static reco_status number(parser *s, json_t **out)
                    s->p[i + 1] >= '0' && s->p[i + 1] <= '9';
             continue;
         }
-        if (n + 1 == sizeof text) return fail(s, "a number of too many digits");
+        if (n + 1 == sizeof text) return fail_toml(s, "a number of too many digits");
         whole = whole && c != '.' && c != 'e' && c != 'E';
         text[n++] = c;
     }
     text[n] = 0;
     if (!good || !is_decimal(text))
-        return fail(s, "want a string in quotes, a number, true, false or an array");
+        return fail_toml(s, "want a string in quotes, a number, true, false or an array");
     errno = 0;
     if (whole) {
         long long v = strtoll(text, NULL, 10);
-        if (errno) return fail(s, "a number out of range");
+        if (errno) return fail_toml(s, "a number out of range");
         *out = json_integer(v);
     } else {
         double v = strtod(text, NULL);
-        if (!isfinite(v)) return fail(s, "a number out of range");
+        if (!isfinite(v)) return fail_toml(s, "a number out of range");
         *out = json_real(v);
     }
     s->p += taken;
@@ -232,7 +232,7 @@ static reco_status value(parser *s, json_t **out, int depth);
 
 static reco_status array(parser *s, json_t **out, int depth)
 {
-    if (depth == MOST_DEPTH) return fail(s, "arrays nested too deeply");
+    if (depth == MOST_DEPTH) return fail_toml(s, "arrays nested too deeply");
     reco_status status = RECO_OK;
     json_t *list = json_array(), *item = NULL;
     if (!list) return reco_fail_nomem(s->ctx, 64, "array");
@@ -244,7 +244,7 @@ static reco_status array(parser *s, json_t **out, int depth)
         if (json_array_append_new(list, item) != 0) RECO_GO(reco_fail_nomem(s->ctx, 64, "array"));
         RECO_GO(space(s));
         if (s->p < s->end && *s->p == ']') break;
-        if (s->p == s->end || *s->p != ',') RECO_GO(fail(s, "want , or ] in an array"));
+        if (s->p == s->end || *s->p != ',') RECO_GO(fail_toml(s, "want , or ] in an array"));
         s->p++;
     }
     s->p++;
@@ -265,10 +265,10 @@ static reco_status value(parser *s, json_t **out, int depth)
         return *out ? RECO_OK : reco_fail_nomem(s->ctx, 64, "string");
     }
     if (s->p < s->end && *s->p == '[') return array(s, out, depth);
-    if (s->p < s->end && *s->p == '{') return fail(s, "inline tables are not supported; want [TABLE]");
+    if (s->p < s->end && *s->p == '{') return fail_toml(s, "inline tables are not supported; want [TABLE]");
     if (word(s, "true")) return *out = json_true(), RECO_OK;
     if (word(s, "false")) return *out = json_false(), RECO_OK;
-    return number(s, out);
+    return read_toml_number(s, out);
 }
 
 /* ---- keys and tables ---- */
@@ -278,7 +278,7 @@ static reco_status key(parser *s, char **out)
     if (s->p < s->end && (*s->p == '"' || *s->p == '\'')) return string(s, out);
     size_t n = 0;
     while (s->p + n < s->end && bare(s->p[n])) n++;
-    if (!n) return fail(s, "want a key");
+    if (!n) return fail_toml(s, "want a key");
     *out = reco_format(s->ctx, "%.*s", (int)n, s->p);
     s->p += n;
     return *out ? RECO_OK : RECO_E_NOMEM;
@@ -289,26 +289,27 @@ static reco_status header(parser *s)
     reco_free(s->table);
     s->table = NULL;
     s->p++;
-    if (s->p < s->end && *s->p == '[') return fail(s, "arrays of tables are not supported; want [TABLE]");
+    if (s->p < s->end && *s->p == '[')
+        return fail_toml(s, "arrays of tables are not supported; want [TABLE]");
     blanks(s);
     RECO_TRY(key(s, &s->table));
     blanks(s);
     if (s->p < s->end && *s->p == '.')
-        return fail(s, "tables within tables are not supported; want [TABLE]");
-    if (s->p == s->end || *s->p != ']') return fail(s, "want ] after the name of a table");
+        return fail_toml(s, "tables within tables are not supported; want [TABLE]");
+    if (s->p == s->end || *s->p != ']') return fail_toml(s, "want ] after the name of a table");
     s->p++;
     for (size_t i = 0; i < s->ntables; i++)
         if (strcmp(s->tables[i], s->table) == 0)
             return reco_fail(s->ctx, RECO_E_FORMAT, "%s:%zu: table [%s] occurs twice", s->path, s->line,
                              s->table);
-    if (s->ntables == MOST_ENTRIES) return fail(s, "too many tables");
+    if (s->ntables == MOST_ENTRIES) return fail_toml(s, "too many tables");
     s->tables[s->ntables] = reco_strdup(s->ctx, s->table);
     return s->tables[s->ntables++] ? RECO_OK : RECO_E_NOMEM;
 }
 
 static reco_status pair(parser *s, reco_toml *toml)
 {
-    if (toml->n == MOST_ENTRIES) return fail(s, "too many keys");
+    if (toml->n == MOST_ENTRIES) return fail_toml(s, "too many keys");
     reco_toml_entry *e = &toml->entries[toml->n];
     e->line = s->line;
     e->table = reco_strdup(s->ctx, s->table ? s->table : "");
@@ -316,8 +317,8 @@ static reco_status pair(parser *s, reco_toml *toml)
     if (!e->table) return RECO_E_NOMEM;
     RECO_TRY(key(s, &e->key));
     blanks(s);
-    if (s->p < s->end && *s->p == '.') return fail(s, "dotted keys are not supported; want [TABLE]");
-    if (s->p == s->end || *s->p != '=') return fail(s, "want = after a key");
+    if (s->p < s->end && *s->p == '.') return fail_toml(s, "dotted keys are not supported; want [TABLE]");
+    if (s->p == s->end || *s->p != '=') return fail_toml(s, "want = after a key");
     s->p++;
     blanks(s);
     for (size_t i = 0; i + 1 < toml->n; i++)

@@ -37,7 +37,7 @@ static reco_status raw_read(reco_ctx *ctx, reco_window *w, char *out, size_t byt
 }
 
 /* The first bytes, as many as there are up to eight. */
-static reco_status look(reco_ctx *ctx, reco_window *w)
+static reco_status peek_head(reco_ctx *ctx, reco_window *w)
 {
     struct reco_window_source *s = w->source;
     s->nhead = s->athead = 0;
@@ -65,12 +65,12 @@ static reco_status open_source(reco_ctx *ctx, reco_window *w, const char *encodi
 {
     struct reco_window_source *s = w->source;
     char packed[sizeof s->head];
-    RECO_TRY(look(ctx, w));
+    RECO_TRY(peek_head(ctx, w));
     if (reco_inflate_wants(s->head, s->nhead)) {
         size_t n = s->nhead;
         memcpy(packed, s->head, n);
         RECO_TRY(reco_inflate_open(ctx, &s->inflate, w->fd, packed, n, w->path));
-        RECO_TRY(look(ctx, w));
+        RECO_TRY(peek_head(ctx, w));
     }
     if (encoding && (strcasecmp(encoding, "utf-8") == 0 || strcasecmp(encoding, "utf8") == 0 ||
                      strcasecmp(encoding, "utf-8-sig") == 0))
