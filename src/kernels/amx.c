@@ -15,7 +15,7 @@
 #define PANEL RECO_AMX_PANEL
 
 /* The CPU has it, the system saves its registers, and Linux lets this process use them. */
-static bool usable(unsigned kind)
+static bool can_use_amx(unsigned kind)
 {
     unsigned a, b, c, d, low, high;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
@@ -27,8 +27,8 @@ static bool usable(unsigned kind)
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
-bool reco_amx_has_int8(void) { return usable(25); }
-bool reco_amx_has_bf16(void) { return usable(22) && __builtin_cpu_supports("avx512bf16"); }
+bool reco_amx_has_int8(void) { return can_use_amx(25); }
+bool reco_amx_has_bf16(void) { return can_use_amx(22) && __builtin_cpu_supports("avx512bf16"); }
 
 reco_status reco_amx_create(reco_ctx *ctx, reco_amx_weight *w, size_t out, size_t in)
 {

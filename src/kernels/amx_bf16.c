@@ -55,7 +55,7 @@ static void products_few(float sums[ROWS][PANEL], const uint16_t *a, size_t step
     _tile_stored(1, sums[0] + TILE, PANEL * sizeof(float));
 }
 
-static void store(const reco_amx_product *p, size_t at, __mmask16 there, __m512 v)
+static void store_sums(const reco_amx_product *p, size_t at, __mmask16 there, __m512 v)
 {
     if (p->yt == RECO_DTYPE_F32)
         _mm512_mask_storeu_ps((float *)p->y + at, there, v);
@@ -63,7 +63,7 @@ static void store(const reco_amx_product *p, size_t at, __mmask16 there, __m512 
         _mm256_mask_storeu_epi16((uint16_t *)p->y + at, there, (__m256i)_mm512_cvtneps_pbh(v));
 }
 
-static void finish(const reco_amx_product *p, float sums[PANEL], size_t row, size_t column)
+static void finish_panel(const reco_amx_product *p, float sums[PANEL], size_t row, size_t column)
 {
     size_t at = row * p->w->out + column;
     uint32_t width = (uint32_t)reco_min(PANEL, p->w->out - column),
@@ -74,18 +74,18 @@ static void finish(const reco_amx_product *p, float sums[PANEL], size_t row, siz
         if (p->bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(here, p->bias + column + i));
         if (p->add) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(here, (const float *)p->y + at + i));
         if (p->act == RECO_ACT_NONE)
-            store(p, at + i, here, v);
+            store_sums(p, at + i, here, v);
         else
             _mm512_storeu_ps(sums + i, v);
     }
     if (p->act == RECO_ACT_NONE) return;
     reco_vec_activate(p->vec, sums, sums, PANEL, p->act);
     for (size_t i = 0; i < PANEL; i += TILE)
-        store(p, at + i, (__mmask16)(there >> i), _mm512_loadu_ps(sums + i));
+        store_sums(p, at + i, (__mmask16)(there >> i), _mm512_loadu_ps(sums + i));
 }
 
 /* Rows as tiles: block j of rows 16 i.. at (i * blocks + j) * 16 * BLOCK. */
-static void pack(uint16_t *to, const uint16_t *x, size_t n, size_t in, size_t blocks)
+static void pack_row_tiles(uint16_t *to, const uint16_t *x, size_t n, size_t in, size_t blocks)
 {
     for (size_t i = 0; i < (n + TILE - 1) / TILE * TILE; i++)
         for (size_t j = 0; j < blocks; j++) {
@@ -111,8 +111,8 @@ void reco_amx_rows(const reco_amx_product *p, size_t first, size_t n, size_t pan
     size_t rest = direct ? n % ROWS : n; /* rows that are packed */
     const uint16_t *x = p->x + first * w->in;
     for (size_t i = n - rest; i < n; i += ROWS)
-        pack(scratch + (i - (n - rest)) * w->blocks * BLOCK, x + i * w->in, reco_min(ROWS, n - i), w->in,
-             w->blocks);
+        pack_row_tiles(scratch + (i - (n - rest)) * w->blocks * BLOCK, x + i * w->in, reco_min(ROWS, n - i),
+                       w->in, w->blocks);
     for (size_t q = panel; q < panel + panels; q++) {
         const uint16_t *b = w->data + q * w->blocks * PANEL * BLOCK;
         for (size_t i = 0; i < n; i += ROWS) {
@@ -125,7 +125,7 @@ void reco_amx_rows(const reco_amx_product *p, size_t first, size_t n, size_t pan
                          w->blocks);
             else
                 products_few(sums, a, step, stride, b, w->blocks);
-            for (size_t r = 0; r < here; r++) finish(p, sums[r], first + i + r, q * PANEL);
+            for (size_t r = 0; r < here; r++) finish_panel(p, sums[r], first + i + r, q * PANEL);
         }
     }
     _tile_release();

@@ -51,8 +51,8 @@ INLINE void mix(uint16_t *out, size_t ldo, size_t here, const uint16_t *const p[
 }
 
 /* A square of pairs, of which `rows` and `columns` are there; the other rows are zeros, the other columns not written. */
-static void transpose(uint32_t *to, size_t ld, const uint16_t *from, size_t row, size_t rows,
-                      size_t columns)
+static void transpose_pairs(uint32_t *to, size_t ld, const uint16_t *from, size_t row, size_t rows,
+                            size_t columns)
 {
     __mmask16 there = (__mmask16)((1u << reco_min(columns, LANES)) - 1);
     __m512i a[LANES], b[LANES];
@@ -80,13 +80,13 @@ static void transpose(uint32_t *to, size_t ld, const uint16_t *from, size_t row,
 }
 
 /* keys [w / 2][ld]: pair c of each key; values [ld / 2][w]: column c of two of them. */
-static void pack(uint32_t *keys, uint32_t *values, const uint16_t *k, const uint16_t *v, size_t row,
-                 size_t t, size_t w, size_t ld)
+static void pack_keys_values(uint32_t *keys, uint32_t *values, const uint16_t *k, const uint16_t *v,
+                             size_t row, size_t t, size_t w, size_t ld)
 {
     for (size_t j = 0; j < ld; j += LANES)
         for (size_t c = 0; c < w / 2; c += LANES)
-            transpose(keys + c * ld + j, ld, k + (j < t ? j : 0) * row + 2 * c, row, j < t ? t - j : 0,
-                      w / 2 - c);
+            transpose_pairs(keys + c * ld + j, ld, k + (j < t ? j : 0) * row + 2 * c, row,
+                            j < t ? t - j : 0, w / 2 - c);
     for (size_t j = 0; j < t; j += 2) {
         const uint16_t *one = v + j * row, *two = j + 1 < t ? one + row : NULL;
         for (size_t c = 0; c < w; c++) values[j / 2 * w + c] = one[c] | (two ? (uint32_t)two[c] << 16 : 0);
@@ -100,7 +100,7 @@ void reco_attend_bf16(const reco_vec *vec, uint16_t *out, size_t ldo, const uint
     float scale = 1.0f / sqrtf((float)w), *s = scratch;
     uint32_t *keys = (uint32_t *)(void *)(s + QUERIES * ld), *values = keys + w / 2 * ld;
     uint16_t *p = (uint16_t *)(values + ld / 2 * w);
-    pack(keys, values, k, v, row, t, w, ld);
+    pack_keys_values(keys, values, k, v, row, t, w, ld);
     for (size_t i = 0; i < t; i += QUERIES) {
         /* The last four may be fewer: then some are done twice and written once. */
         size_t here = reco_min(t - i, QUERIES), n = causal ? i + here : t, at = 0;

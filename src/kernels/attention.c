@@ -40,7 +40,7 @@ static void attend_bf16(void *arg, size_t begin, size_t end, int worker)
 }
 
 /* [t][w] numbers, one row every `row` numbers, as f32 in a row. */
-static void gather(const args *a, float *to, const char *from, size_t t, size_t w, size_t row)
+static void gather_head(const args *a, float *to, const char *from, size_t t, size_t w, size_t row)
 {
     for (size_t j = 0; j < t; j++, to += w, from += row * a->item)
         if (a->item == sizeof(float))
@@ -59,7 +59,7 @@ static void scatter(const args *a, char *to, const float *from, size_t t, size_t
 }
 
 /* One sequence and head: keys transposed and values packed, so that the inner loops run over contiguous memory. */
-static void attend(void *arg, size_t begin, size_t end, int worker)
+static void attend_heads(void *arg, size_t begin, size_t end, int worker)
 {
     const args *a = arg;
     size_t w = a->width, d = a->heads * w, row = 3 * d, panel = w * a->longest;
@@ -76,9 +76,9 @@ static void attend(void *arg, size_t begin, size_t end, int worker)
             if (causal) t = at + 1;
             causal = false;
         }
-        gather(a, q, base + at * row * a->item, nq, w, row);
-        gather(a, k, base + d * a->item, t, w, row);
-        gather(a, v, base + 2 * d * a->item, t, w, row);
+        gather_head(a, q, base + at * row * a->item, nq, w, row);
+        gather_head(a, k, base + d * a->item, t, w, row);
+        gather_head(a, v, base + 2 * d * a->item, t, w, row);
         for (size_t j = 0; j < t; j++)
             for (size_t c = 0; c < w; c++) kt[c * a->longest + j] = k[j * w + c];
         /* k is done with: the output takes its place. */
@@ -108,7 +108,7 @@ reco_status reco_attention(reco_ctx *ctx, void *out, const void *qkv, reco_dtype
     reco_mark mark = reco_scratch_mark(ctx);
     a.scratch = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * a.per_worker, sizeof(float), "attention");
     if (!a.scratch) return RECO_E_NOMEM;
-    reco_parallel(ctx, n * heads, 4, half ? attend_bf16 : attend, &a);
+    reco_parallel(ctx, n * heads, 4, half ? attend_bf16 : attend_heads, &a);
     reco_scratch_release(ctx, mark);
     return RECO_OK;
 }

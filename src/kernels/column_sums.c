@@ -9,7 +9,7 @@ typedef struct args {
     size_t m, n;
 } args;
 
-static void sum(void *arg, size_t begin, size_t end, int worker)
+static void sum_columns(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const args *a = arg;
@@ -25,5 +25,5 @@ static void sum(void *arg, size_t begin, size_t end, int worker)
 
 void reco_column_sums(reco_ctx *ctx, float *sums, const float *x, size_t m, size_t n)
 {
-    reco_parallel(ctx, n, COLUMNS, sum, &(args){sums, x, m, n});
+    reco_parallel(ctx, n, COLUMNS, sum_columns, &(args){sums, x, m, n});
 }

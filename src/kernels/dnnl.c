@@ -44,8 +44,8 @@ static dnnl_data_type_t stored(reco_dtype dtype)
 }
 
 /* NULL when oneDNN refuses. */
-static dnnl_primitive_desc_t describe(const reco_dnnl_weight *w, layout_ref weight, size_t m, reco_dtype yt,
-                                      bool add)
+static dnnl_primitive_desc_t describe_weight_product(const reco_dnnl_weight *w, layout_ref weight, size_t m,
+                                                     reco_dtype yt, bool add)
 {
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
@@ -110,9 +110,9 @@ reco_dnnl_weight *reco_dnnl_pack(const void *weight, const float *bias, size_t o
         good = w->bias_data != NULL;
         if (good) memcpy(w->bias_data, bias, out * sizeof(float));
     }
-    good =
-        good && (pd = describe(w, of(&any), rows, type == RECO_PRODUCT_S8 ? RECO_DTYPE_I32 : RECO_DTYPE_F32,
-                               false)) != NULL;
+    good = good && (pd = describe_weight_product(w, of(&any), rows,
+                                                 type == RECO_PRODUCT_S8 ? RECO_DTYPE_I32 : RECO_DTYPE_F32,
+                                                 false)) != NULL;
     if (good && bias)
         good = dnnl_memory_create(&w->bias, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
                                   w->engine, w->bias_data) == dnnl_success;
@@ -148,7 +148,7 @@ void reco_dnnl_weight_free(reco_dnnl_weight *w)
 
 bool reco_dnnl_product(void *y, reco_dtype yt, const reco_dnnl_weight *w, const void *x, size_t m, bool add)
 {
-    dnnl_primitive_desc_t pd = describe(w, of(&w->layout), m, yt, add);
+    dnnl_primitive_desc_t pd = describe_weight_product(w, of(&w->layout), m, yt, add);
     dnnl_primitive_t primitive = NULL;
     dnnl_stream_t stream = NULL;
     dnnl_memory_t src = NULL, dst = NULL;

@@ -55,15 +55,15 @@ static size_t panel_at(const job *j, size_t panel)
 }
 
 /* to [n][m] = from [m][n] transposed, square by square, so that lines stay in a cache. */
-static void transpose(float *restrict to, size_t ldt, const float *restrict from, size_t ldf, size_t m,
-                      size_t n)
+static void transpose_squares(float *restrict to, size_t ldt, const float *restrict from, size_t ldf,
+                              size_t m, size_t n)
 {
     for (size_t i = 0; i < m; i += SQUARE)
         for (size_t l = 0; l < n; l++)
             for (size_t q = i; q < reco_min(m, i + SQUARE); q++) to[l * ldt + q] = from[q * ldf + l];
 }
 
-static void pack(void *arg, size_t begin, size_t end, int worker)
+static void pack_panels(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
@@ -71,7 +71,8 @@ static void pack(void *arg, size_t begin, size_t end, int worker)
         size_t columns = reco_min(RECO_PANEL, j->width - p * RECO_PANEL), ld = columns + RECO_PANEL_SPARE,
                column = j->first + p * RECO_PANEL;
         float *to = j->panels + panel_at(j, p) + begin * ld;
-        if (j->tb) transpose(to, ld, j->b + column * j->ldb + j->at + begin, j->ldb, columns, end - begin);
+        if (j->tb)
+            transpose_squares(to, ld, j->b + column * j->ldb + j->at + begin, j->ldb, columns, end - begin);
         for (size_t l = begin; l < end && !j->tb; l++, to += ld)
             memcpy(to, j->b + (j->at + l) * j->ldb + column, columns * sizeof *to);
     }
@@ -81,8 +82,8 @@ static void pack_rows(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
-    transpose(j->rows + begin * (j->k + RECO_PANEL_SPARE), j->k + RECO_PANEL_SPARE,
-              j->a + j->at * j->lda + begin, j->lda, j->k, end - begin);
+    transpose_squares(j->rows + begin * (j->k + RECO_PANEL_SPARE), j->k + RECO_PANEL_SPARE,
+                      j->a + j->at * j->lda + begin, j->lda, j->k, end - begin);
 }
 
 static void multiply(void *arg, size_t begin, size_t end, int worker)
@@ -106,7 +107,7 @@ static size_t piece(size_t width, size_t k)
     return k * (width + (width + RECO_PANEL - 1) / RECO_PANEL * RECO_PANEL_SPARE);
 }
 
-static reco_status run(reco_ctx *ctx, job *j, size_t k)
+static reco_status multiply_parts(reco_ctx *ctx, job *j, size_t k)
 {
     size_t most = reco_min(j->n, PANELS * RECO_PANEL), part = reco_min(k, DEPTH);
     j->tiles = (j->m + RECO_TILE - 1) / RECO_TILE;
@@ -120,7 +121,7 @@ static reco_status run(reco_ctx *ctx, job *j, size_t k)
         if (j->ta) reco_parallel(ctx, j->m, SQUARE, pack_rows, j);
         for (j->first = 0; j->first < j->n; j->first += j->width) {
             j->width = reco_min(most, j->n - j->first);
-            if (!j->packed) reco_parallel(ctx, j->k, SQUARE, pack, j);
+            if (!j->packed) reco_parallel(ctx, j->k, SQUARE, pack_panels, j);
             reco_parallel(ctx, j->tiles * ((j->width + RECO_PANEL - 1) / RECO_PANEL), 1, multiply, j);
             if (j->packed) j->packed += piece(j->width, j->k);
         }
@@ -138,7 +139,7 @@ static reco_status product(reco_ctx *ctx, job *j, size_t k)
     }
     reco_mark mark = reco_scratch_mark(ctx);
     int before = reco_threads_enter(1); /* of each call of oneDNN's */
-    reco_status status = run(ctx, j, k);
+    reco_status status = multiply_parts(ctx, j, k);
     reco_threads_leave(before);
     reco_scratch_release(ctx, mark);
     if (status == RECO_OK && j->failed)
@@ -182,7 +183,7 @@ void reco_pack(reco_ctx *ctx, float *panels, const reco_packed *p)
         j.k = reco_min(part, p->k - j.at);
         for (j.first = 0; j.first < p->n; j.first += j.width) {
             j.width = reco_min(most, p->n - j.first);
-            reco_parallel(ctx, j.k, SQUARE, pack, &j);
+            reco_parallel(ctx, j.k, SQUARE, pack_panels, &j);
             j.panels += piece(j.width, j.k);
         }
     }

@@ -68,7 +68,7 @@ typedef struct sums {
     size_t n, d;
 } sums;
 
-static void sum(void *arg, size_t begin, size_t end, int worker)
+static void sum_gradients(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const sums *a = arg;
@@ -111,7 +111,8 @@ void reco_layernorm_backward(reco_ctx *ctx, float *dx, float *dweight, float *db
                              const float *x, const float *weight, const float *mean, const float *rstd,
                              size_t n, size_t d)
 {
-    if (dweight) reco_parallel(ctx, d, COLUMNS, sum, &(sums){dweight, dbias, dy, x, mean, rstd, n, d});
+    if (dweight)
+        reco_parallel(ctx, d, COLUMNS, sum_gradients, &(sums){dweight, dbias, dy, x, mean, rstd, n, d});
     if (dx)
         reco_parallel(ctx, n, 1 + 32768 / (d + 1), backward,
                       &(rows){reco_vec_of(ctx), dx, dy, x, weight, mean, rstd, d});

@@ -124,7 +124,7 @@ static void quantize(void *arg, size_t begin, size_t end, int worker)
     quantize_rows(arg, &b, begin, end);
 }
 
-static void finish(void *arg, size_t begin, size_t end, int worker)
+static void finish_chunk(void *arg, size_t begin, size_t end, int worker)
 {
     buffers b = part(arg, begin, begin);
     finish_rows(arg, &b, begin, end, worker);
@@ -157,7 +157,7 @@ static reco_status run_together(reco_ctx *ctx, job *a, size_t n)
         reco_scratch_release(ctx, inner);
         if (status != RECO_OK) return status;
     }
-    if (!a->failed) reco_parallel(ctx, n, 16, finish, a);
+    if (!a->failed) reco_parallel(ctx, n, 16, finish_chunk, a);
     return RECO_OK;
 }
 

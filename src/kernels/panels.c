@@ -22,7 +22,7 @@ static float *panel_at(const reco_panels *w, size_t panel)
     return w->data + w->in * panel * (PANEL + SPARE);
 }
 
-static void put(const reco_panels *w, const float *rows, size_t first, size_t n)
+static void put_weight_rows(const reco_panels *w, const float *rows, size_t first, size_t n)
 {
     size_t panel = first / PANEL, ld = columns(w, panel) + SPARE;
     float *to = panel_at(w, panel) + first % PANEL;
@@ -47,7 +47,7 @@ reco_status reco_panels_create(reco_ctx *ctx, reco_panels **result, reco_rows_re
     for (size_t i = 0; i < out; i += ROWS_READ) { /* PANEL is a multiple */
         size_t n = reco_min(ROWS_READ, out - i);
         RECO_GO(read(ctx, arg, rows, i, n));
-        put(w, rows, i, n);
+        put_weight_rows(w, rows, i, n);
     }
     *result = w;
     w = NULL;

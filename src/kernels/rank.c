@@ -12,7 +12,7 @@ typedef struct args {
     size_t nc, first;
 } args;
 
-static void count(void *arg, size_t begin, size_t end, int worker)
+static void count_better(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const args *a = arg;
@@ -44,7 +44,7 @@ reco_status reco_rank(reco_ctx *ctx, uint32_t *ranks, const float *q, size_t n, 
             size_t nc = reco_min(m - j, CANDIDATES);
             RECO_GO(reco_gemm(ctx, scores, nc, q + i * d, d, false, c + j * d, d, true, nq, nc, d, 1, 0));
             args a = {scores, own, target + i, ranks + i, nc, j};
-            reco_parallel(ctx, nq, 16, count, &a);
+            reco_parallel(ctx, nq, 16, count_better, &a);
         }
     }
 out:

@@ -9,7 +9,7 @@
 
 /* Tiles of 16 queries by 64 dimensions, a query's bytes together: queries q..q+15, dimensions 64 j.. at byte
  * (q * width + 16 * 64 * j). */
-static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
+static void pack_query_tiles(int8_t *to, const int8_t *codes, size_t n, size_t width)
 {
     for (size_t q = 0; q < n; q += TILE)
         for (size_t j = 0; j < width; j += DIMS)
@@ -52,7 +52,7 @@ static void product(int32_t sums[2][2][TILE][TILE], const int8_t *a0, const int8
     _tile_stored(3, sums[1][1], TILE * sizeof(int32_t));
 }
 
-static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
+static size_t scan_amx(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
 {
     config c = {.palette = 1};
     for (size_t i = 0; i < 8; i++) {
@@ -95,8 +95,8 @@ const reco_scan_kernel reco_scan_amx = {
     .levels = RECO_SCAN_MOST_LEVELS,
     .usable = reco_amx_has_int8,
     .saves = 0.0005,
-    .pack = pack,
-    .scan = scan,
+    .pack = pack_query_tiles,
+    .scan = scan_amx,
     .pairs = reco_scan_pairs_vnni,
     .dot_f16 = reco_scan_dot_f16,
 };

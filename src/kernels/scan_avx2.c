@@ -5,9 +5,9 @@
 
 #define PANEL 4
 
-static bool usable(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static bool can_use_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
+static void pack_avx2_panels(int8_t *to, const int8_t *codes, size_t n, size_t width)
 {
     reco_scan_pack_panels(to, codes, n, width, PANEL);
 }
@@ -56,7 +56,7 @@ static inline __attribute__((always_inline)) void group(uint32_t *masks, const r
         }
 }
 
-static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
+static size_t scan_avx2(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
 {
     size_t n = 0;
     for (size_t first = 0; first < q->n; first += PANEL) {
@@ -141,10 +141,10 @@ const reco_scan_kernel reco_scan_avx2 = {
     .name = "avx2",
     .isa = RECO_ISA_AVX2,
     .levels = 63,
-    .usable = usable,
+    .usable = can_use_avx2,
     .saves = 0.011,
-    .pack = pack,
-    .scan = scan,
+    .pack = pack_avx2_panels,
+    .scan = scan_avx2,
     .pairs = pairs,
     .dot_f16 = dot_f16,
 };

@@ -6,14 +6,14 @@
 
 #define PANEL 12
 
-static bool usable(void)
+static bool can_use_vnni(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
 
-static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width)
+static void pack_vnni_panels(int8_t *to, const int8_t *codes, size_t n, size_t width)
 {
     reco_scan_pack_panels(to, codes, n, width, PANEL);
 }
@@ -86,7 +86,7 @@ DEFINE_PANEL(10)
 DEFINE_PANEL(11)
 DEFINE_PANEL(12)
 
-static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
+static size_t scan_vnni(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
 {
     typedef size_t (*panel_fn)(reco_scan_hit *, const reco_scan_queries *, const reco_scan_tile *, size_t);
     static const panel_fn panels[PANEL] = {NULL,   panel1, panel2, panel3, panel4,  panel5,
@@ -139,10 +139,10 @@ const reco_scan_kernel reco_scan_vnni = {
     .name = "avx512-vnni",
     .isa = RECO_ISA_AVX512,
     .levels = RECO_SCAN_MOST_LEVELS,
-    .usable = usable,
+    .usable = can_use_vnni,
     .saves = 0.004,
-    .pack = pack,
-    .scan = scan,
+    .pack = pack_vnni_panels,
+    .scan = scan_vnni,
     .pairs = reco_scan_pairs_vnni,
     .dot_f16 = reco_scan_dot_f16,
 };

@@ -136,7 +136,7 @@ static float magnitude(const float *x, size_t n)
 }
 
 /* Bounds are rounded up by more than f32 sums of d terms can lose. */
-static void encode(uint8_t *code, float bound[3], const float *x, const float *mean, float *y, size_t d)
+static void encode_row(uint8_t *code, float bound[3], const float *x, const float *mean, float *y, size_t d)
 {
     float error = 0, square = 0, odd = 0;
     float loose = 1.0f + 1e-6f + (float)d * 0x1p-24f;
@@ -397,8 +397,8 @@ static void mix(float *restrict o, const float *restrict s, size_t lds, const fl
         }
 }
 
-static void attend(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,
-                   const float *v, size_t nq, size_t keys, size_t w, int causal, float *restrict s)
+static void attend_queries(float *out, size_t ldo, const float *q, size_t ldq, const float *kt, size_t ldk,
+                           const float *v, size_t nq, size_t keys, size_t w, int causal, float *restrict s)
 {
     float scale = 1.0f / sqrtf((float)w), *sums = s + QUERIES * ldk;
     for (size_t i = 0; i < nq; i += QUERIES) {
@@ -423,7 +423,7 @@ const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .dots = dots,
     .mix = weighted_sum,
     .dot_wide = dot_wide,
-    .encode = encode,
+    .encode = encode_row,
     .layernorm = layernorm,
     .layernorm_backward = layernorm_backward,
     .gelu = gelu,
@@ -436,5 +436,5 @@ const reco_vec PASTE(reco_vec_, RECO_VEC) = {
     .quantize = quantize,
     .quantize_bf16 = quantize_bf16,
     .rescale = {rescale, rescale_gelu, rescale_quick_gelu, rescale_gelu_tanh},
-    .attend = attend,
+    .attend = attend_queries,
 };

@@ -1,10 +1,13 @@
 #include "kernels/scan_internal.h"
 
-static bool usable(void) { return true; }
+static bool is_always_usable(void) { return true; }
 
-static void pack(int8_t *to, const int8_t *codes, size_t n, size_t width) { memcpy(to, codes, n * width); }
+static void copy_codes(int8_t *to, const int8_t *codes, size_t n, size_t width)
+{
+    memcpy(to, codes, n * width);
+}
 
-static size_t scan(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
+static size_t scan_ref(reco_scan_hit *hits, const reco_scan_queries *q, const reco_scan_tile *t)
 {
     size_t n = 0;
     for (size_t i = 0; i < q->n; i++) {
@@ -59,10 +62,10 @@ const reco_scan_kernel reco_scan_plain = {
     .name = "plain",
     .isa = RECO_ISA_PLAIN,
     .levels = RECO_SCAN_MOST_LEVELS,
-    .usable = usable,
+    .usable = is_always_usable,
     .saves = 0.3,
-    .pack = pack,
-    .scan = scan,
+    .pack = copy_codes,
+    .scan = scan_ref,
     .pairs = pairs,
     .dot_f16 = dot_f16,
 };
