@@ -13,7 +13,7 @@ typedef struct check {
     reco_check_result *result;
 } check;
 
-static reco_status failed(check *c, uint64_t row, const char *item, const char *reason)
+static reco_status add_failure(check *c, uint64_t row, const char *item, const char *reason)
 {
     c->result->failures++;
     if (c->opts && c->opts->failure) c->opts->failure(c->opts->user, row, item, reason);
@@ -24,15 +24,15 @@ static reco_status failed(check *c, uint64_t row, const char *item, const char *
                                                           : reco_fail_nomem(c->ctx, 0, "failures");
 }
 
-static reco_status named(check *c, json_t *array, const char *name)
+static reco_status append_name(check *c, json_t *array, const char *name)
 {
     return json_array_append_new(array, reco_json_text(name, strlen(name))) == 0
                ? RECO_OK
                : reco_fail_nomem(c->ctx, 0, "names");
 }
 
-static reco_status begin(check *c, reco_npy_writer **writer, const char *name, reco_dtype dtype,
-                         size_t rank, const size_t *shape)
+static reco_status begin_check_file(check *c, reco_npy_writer **writer, const char *name, reco_dtype dtype,
+                                    size_t rank, const size_t *shape)
 {
     char *path = reco_path_join(c->ctx, c->out, name);
     reco_status status =
@@ -42,7 +42,7 @@ static reco_status begin(check *c, reco_npy_writer **writer, const char *name, r
 }
 
 /* Both files of a side, or none. */
-static reco_status commit(reco_ctx *ctx, reco_npy_writer **a, reco_npy_writer **b)
+static reco_status commit_both(reco_ctx *ctx, reco_npy_writer **a, reco_npy_writer **b)
 {
     reco_npy_writer *first = *a, *second = *b;
     *a = NULL;
@@ -67,8 +67,8 @@ static reco_status check_images(check *c, const char *path)
     if (!items || !paths || !reasons || !x || !rows) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_source_open(ctx, &source, path, c->out, (reco_shard){0}));
     RECO_GO(reco_decoder_create(ctx, &decoder, c->model, c->opts));
-    RECO_GO(begin(c, &inputs, "pixels.npy", RECO_DTYPE_F32, 3, (size_t[]){3, side, side}));
-    RECO_GO(begin(c, &outputs, "image.npy", RECO_DTYPE_F32, 1, &c->info.d));
+    RECO_GO(begin_check_file(c, &inputs, "pixels.npy", RECO_DTYPE_F32, 3, (size_t[]){3, side, side}));
+    RECO_GO(begin_check_file(c, &outputs, "image.npy", RECO_DTYPE_F32, 1, &c->info.d));
     for (uint64_t first = 0;; first += n) {
         n = 0;
         do RECO_GO(reco_source_next(ctx, source, &items[n]));
@@ -81,11 +81,11 @@ static reco_status check_images(check *c, const char *path)
         for (size_t i = 0; i < n; i++) {
             const char *reason = items[i].reason ? items[i].reason : reasons[at];
             if (reason) {
-                RECO_GO(failed(c, first + i, items[i].name, reason));
+                RECO_GO(add_failure(c, first + i, items[i].name, reason));
             } else {
                 if (good != at) memcpy(x + good * pixels, x + at * pixels, pixels * sizeof *x);
                 good++;
-                RECO_GO(named(c, c->images, items[i].name));
+                RECO_GO(append_name(c, c->images, items[i].name));
             }
             at += !items[i].reason;
         }
@@ -100,7 +100,7 @@ static reco_status check_images(check *c, const char *path)
         }
         RECO_GO(reco_progress(ctx, "pictures", first + n, reco_source_total(source)));
     }
-    RECO_GO(commit(ctx, &inputs, &outputs));
+    RECO_GO(commit_both(ctx, &inputs, &outputs));
 out:
     for (size_t i = 0; i < size; i++) {
         if (items) reco_source_item_free(&items[i]);
@@ -130,7 +130,7 @@ static reco_status check_text(check *c, const char *line, size_t bytes, reco_npy
     c->result->texts++;
     c->result->truncated += cut;
     c->result->repaired += reco_utf8_errors(line, bytes) > 0;
-    RECO_TRY(named(c, c->texts, line));
+    RECO_TRY(append_name(c, c->texts, line));
     return reco_npy_append(c->ctx, outputs, row, 1);
 }
 
@@ -146,21 +146,21 @@ static reco_status check_texts(check *c, const char *path)
     float *row = reco_alloc(ctx, c->info.d, sizeof *row, "embedding");
     if (!ids || !padded || !row) RECO_GO(RECO_E_NOMEM);
     RECO_GO(reco_lines_open(ctx, &lines, path));
-    RECO_GO(begin(c, &inputs, "ids.npy", RECO_DTYPE_I64, 1, &context));
-    RECO_GO(begin(c, &outputs, "text.npy", RECO_DTYPE_F32, 1, &c->info.d));
+    RECO_GO(begin_check_file(c, &inputs, "ids.npy", RECO_DTYPE_I64, 1, &context));
+    RECO_GO(begin_check_file(c, &outputs, "text.npy", RECO_DTYPE_F32, 1, &c->info.d));
     for (uint64_t number = 0;; number++) {
         const char *line;
         RECO_GO(reco_lines_next(ctx, lines, &line, &bytes));
         if (!line) break;
         if (bytes > RECO_CAPTION_MAX)
-            RECO_GO(failed(c, number, "caption", "longer than 65536 bytes"));
+            RECO_GO(add_failure(c, number, "caption", "longer than 65536 bytes"));
         else if (memchr(line, 0, bytes))
-            RECO_GO(failed(c, number, "caption", "holds a NUL byte"));
+            RECO_GO(add_failure(c, number, "caption", "holds a NUL byte"));
         else
             RECO_GO(check_text(c, line, bytes, inputs, ids, padded, row, outputs));
         RECO_GO(reco_progress(ctx, "captions", number + 1, 0));
     }
-    RECO_GO(commit(ctx, &inputs, &outputs));
+    RECO_GO(commit_both(ctx, &inputs, &outputs));
 out:
     reco_npy_abort(inputs);
     reco_npy_abort(outputs);

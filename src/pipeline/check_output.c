@@ -45,8 +45,8 @@ static bool lies_within(const char *path, const struct stat *folder)
 }
 
 /* `place`: where out will be. */
-static reco_status compare(reco_ctx *ctx, const char *out, const char *place, const char *real, int kind,
-                           const char *input)
+static reco_status check_against_input(reco_ctx *ctx, const char *out, const char *place, const char *real,
+                                       int kind, const char *input)
 {
     struct stat in, there;
     bool holds = false;
@@ -88,7 +88,7 @@ reco_status reco_check_output(reco_ctx *ctx, const char *out, int kind, const ch
     char *real = place ? nearest(ctx, place) : NULL;
     reco_status status = real ? RECO_OK : RECO_E_NOMEM;
     for (size_t i = 0; i < n && status == RECO_OK; i++)
-        status = compare(ctx, out, place, real, kind, inputs[i]);
+        status = check_against_input(ctx, out, place, real, kind, inputs[i]);
     if (status == RECO_OK && !(kind & RECO_OUT_NO_PROBE))
         status = probe(ctx, out, real, (kind & RECO_OUT_FOLDER) != 0);
     reco_free(place);

@@ -29,7 +29,8 @@ void reco_class_list_free(reco_class_list *list)
 }
 
 /* Entries as they come; arrays that double. */
-static reco_status add(reco_ctx *ctx, reco_class_list *list, const char *name, size_t bytes, uint64_t line)
+static reco_status add_class_entry(reco_ctx *ctx, reco_class_list *list, const char *name, size_t bytes,
+                                   uint64_t line)
 {
     if ((list->entries & (list->entries + 1)) == 0 || !list->entry_names) {
         size_t room = 2 * (list->entries + 1);
@@ -75,7 +76,7 @@ static reco_status read_lines(reco_ctx *ctx, reco_class_list *list)
                               (unsigned long long)number));
         while (bytes && blank(*line)) line++, bytes--;
         while (bytes && blank(line[bytes - 1])) bytes--;
-        if (bytes) RECO_GO(add(ctx, list, line, bytes, number));
+        if (bytes) RECO_GO(add_class_entry(ctx, list, line, bytes, number));
     }
 out:
     reco_lines_close(file);
@@ -93,7 +94,7 @@ static bool is_synset(const char *text, size_t n)
 }
 
 /* The key in front of a name ("12", "n01440764"): its length, what parts it from the name, and where that begins. */
-static bool split(const char *entry, size_t *key, char *mark, size_t *name)
+static bool split_key(const char *entry, size_t *key, char *mark, size_t *name)
 {
     size_t n = 0;
     while (isalnum((unsigned char)entry[n])) n++;
@@ -119,7 +120,7 @@ static bool are_numbered(const reco_class_list *list, bool *counted_from_one)
     bool counts = true, ones = true, synset = false;
     for (size_t i = 0; i < list->entries; i++) {
         const char *entry = list->entry_names[i];
-        if (!split(entry, &key, &mark, &name)) return false;
+        if (!split_key(entry, &key, &mark, &name)) return false;
         bool this_one = is_synset(entry, key);
         if (i == 0) first = mark, synset = this_one;
         if (mark != first || this_one != synset) return false;
@@ -137,7 +138,7 @@ static reco_status take_keys(reco_ctx *ctx, reco_class_list *list)
     if (!(list->keys = reco_alloc(ctx, list->entries, sizeof *list->keys, "classes"))) return RECO_E_NOMEM;
     for (size_t i = 0; i < list->entries; i++) {
         char *entry = list->entry_names[i];
-        split(entry, &key, &mark, &name);
+        split_key(entry, &key, &mark, &name);
         if (!(list->keys[i] = reco_format(ctx, "%.*s", (int)key, entry))) return RECO_E_NOMEM;
         memmove(entry, entry + name, strlen(entry + name) + 1);
     }
@@ -196,7 +197,7 @@ static reco_status read_table(reco_ctx *ctx, reco_class_list *list, bool *is_tab
     *is_table = status == RECO_OK;
     if (status != RECO_OK) return status == RECO_E_FORMAT ? RECO_OK : status;
     for (size_t i = 0; i < n && status == RECO_OK; i++)
-        status = add(ctx, list, names[i], strlen(names[i]), lines[i]);
+        status = add_class_entry(ctx, list, names[i], strlen(names[i]), lines[i]);
     if (status == RECO_OK && list->has_keys) {
         list->keys = keys;
         keys = NULL;
@@ -234,7 +235,7 @@ static reco_status read_json(reco_ctx *ctx, reco_class_list *list, bool *is_json
     json_array_foreach(json, at, value)
     {
         if (!json_is_string(value)) goto out; /* of objects: a table */
-        RECO_GO(add(ctx, list, json_string_value(value), json_string_length(value), at + 1));
+        RECO_GO(add_class_entry(ctx, list, json_string_value(value), json_string_length(value), at + 1));
     }
     if (json_is_object(json) && json_object_size(json)) {
         list->keys = reco_alloc(ctx, json_object_size(json), sizeof *list->keys, "classes");
@@ -247,7 +248,7 @@ static reco_status read_json(reco_ctx *ctx, reco_class_list *list, bool *is_json
             RECO_GO(reco_fail(ctx, RECO_E_FORMAT,
                               "%s: \"%s\" is not a class, want a list of names, or numbers and names",
                               list->path, key));
-        RECO_GO(add(ctx, list, name, strlen(name), at + 1));
+        RECO_GO(add_class_entry(ctx, list, name, strlen(name), at + 1));
         if (!(list->keys[at] = reco_strdup(ctx, number))) RECO_GO(RECO_E_NOMEM);
     }
     list->has_keys = list->keys != NULL;
@@ -257,7 +258,7 @@ out:
     return status;
 }
 
-static reco_status create(reco_ctx *ctx, reco_class_list **out, const char *path)
+static reco_status create_list(reco_ctx *ctx, reco_class_list **out, const char *path)
 {
     *out = NULL;
     reco_class_list *list = reco_alloc(ctx, 1, sizeof *list, "classes");
@@ -273,7 +274,7 @@ reco_status reco_class_list_read(reco_ctx *ctx, reco_class_list **out, const cha
 {
     bool ones = false, is_json, is_table = false;
     reco_class_list *list;
-    RECO_TRY(create(ctx, &list, path));
+    RECO_TRY(create_list(ctx, &list, path));
     reco_status status = RECO_OK;
     RECO_GO(read_json(ctx, list, &is_json));
     if (!is_json) RECO_GO(read_table(ctx, list, &is_table));
@@ -300,10 +301,10 @@ reco_status reco_class_list_from(reco_ctx *ctx, reco_class_list **out, const cha
 {
     reco_class_list *list;
     *out = NULL;
-    RECO_TRY(create(ctx, &list, path));
+    RECO_TRY(create_list(ctx, &list, path));
     reco_status status = n ? RECO_OK : reco_fail(ctx, RECO_E_FORMAT, "%s: no classes", path);
     for (size_t i = 0; i < n && status == RECO_OK; i++)
-        status = add(ctx, list, names[i], strlen(names[i]), i + 1);
+        status = add_class_entry(ctx, list, names[i], strlen(names[i]), i + 1);
     if (status == RECO_OK)
         *out = list;
     else
@@ -318,7 +319,7 @@ static int by_name(const void *a, const void *b) { return strcmp(*(char *const *
 reco_status reco_class_list_folders(reco_ctx *ctx, reco_class_list **out, const char *folder)
 {
     reco_class_list *list;
-    RECO_TRY(create(ctx, &list, folder));
+    RECO_TRY(create_list(ctx, &list, folder));
     reco_status status = RECO_OK;
     const struct dirent *entry;
     list->is_folder = true;
@@ -330,7 +331,7 @@ reco_status reco_class_list_folders(reco_ctx *ctx, reco_class_list **out, const 
         if (!path) RECO_GO(RECO_E_NOMEM);
         bool is_dir = reco_path_is_dir(path);
         reco_free(path);
-        if (is_dir) RECO_GO(add(ctx, list, entry->d_name, strlen(entry->d_name), 0));
+        if (is_dir) RECO_GO(add_class_entry(ctx, list, entry->d_name, strlen(entry->d_name), 0));
     }
     if (list->entries == 0)
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: no folders, want one for each class", folder));

@@ -30,7 +30,7 @@ typedef struct loader {
     size_t nheld, room, seen, in_tar;
 } loader;
 
-static void clear(sample *s)
+static void clear_sample(sample *s)
 {
     reco_free(s->key);
     reco_free(s->place);
@@ -40,7 +40,7 @@ static void clear(sample *s)
     *s = (sample){0};
 }
 
-static void *grow(reco_ctx *ctx, void *old, size_t n, size_t room, size_t size)
+static void *grow_array(reco_ctx *ctx, void *old, size_t n, size_t room, size_t size)
 {
     void *out = reco_alloc(ctx, room, size, "pictures");
     if (out && n) memcpy(out, old, n * size);
@@ -49,31 +49,31 @@ static void *grow(reco_ctx *ctx, void *old, size_t n, size_t room, size_t size)
 }
 
 /* Room for one more row. */
-static reco_status reserve(reco_ctx *ctx, loader *l)
+static reco_status reserve_row(reco_ctx *ctx, loader *l)
 {
     reco_query_set *set = l->set;
     if (set->n < l->room) return RECO_OK;
     size_t room = l->room ? 2 * l->room : 256, n = set->n;
     void *next;
-    if (!(next = grow(ctx, set->rows[RECO_IMAGE], n * set->d, room * set->d, sizeof(float))))
+    if (!(next = grow_array(ctx, set->rows[RECO_IMAGE], n * set->d, room * set->d, sizeof(float))))
         return RECO_E_NOMEM;
     set->rows[RECO_IMAGE] = next;
     for (int v = 0; v < RECO_QUERY_VALUES; v++) {
-        if (!(next = grow(ctx, set->values[v], n, room, sizeof(char *)))) return RECO_E_NOMEM;
+        if (!(next = grow_array(ctx, set->values[v], n, room, sizeof(char *)))) return RECO_E_NOMEM;
         set->values[v] = next;
     }
-    if (!(next = grow(ctx, set->at, n, room, sizeof *set->at))) return RECO_E_NOMEM;
+    if (!(next = grow_array(ctx, set->at, n, room, sizeof *set->at))) return RECO_E_NOMEM;
     set->at = next;
     l->room = room;
     return RECO_OK;
 }
 
 /* Row n: it counts once it is whole. */
-static reco_status add(reco_ctx *ctx, loader *l, const sample *s, const float *x, const char *text,
-                       size_t bytes)
+static reco_status add_row(reco_ctx *ctx, loader *l, const sample *s, const float *x, const char *text,
+                           size_t bytes)
 {
     reco_query_set *set = l->set;
-    RECO_TRY(reserve(ctx, l));
+    RECO_TRY(reserve_row(ctx, l));
     size_t i = set->n;
     memcpy(set->rows[RECO_IMAGE] + i * set->d, x, set->d * sizeof *x);
     set->at[i] = i;
@@ -84,7 +84,7 @@ static reco_status add(reco_ctx *ctx, loader *l, const sample *s, const float *x
     return set->values[RECO_QUERY_IMAGE][i] && *value ? RECO_OK : RECO_E_NOMEM;
 }
 
-static void fail(loader *l, const sample *s, const char *reason)
+static void fail_sample(loader *l, const sample *s, const char *reason)
 {
     l->set->skipped++;
     if (l->opts && l->opts->failure) l->opts->failure(l->opts->user, l->seen, s->place, reason);
@@ -97,18 +97,18 @@ static reco_status add_sample(reco_ctx *ctx, loader *l, const sample *s, const f
     for (const char *c = s->text; *c;) {
         size_t n = strcspn(c, "\r\n"), blank = strspn(c, " \t");
         if (blank < n) {
-            RECO_TRY(add(ctx, l, s, x, c + blank, n - blank));
+            RECO_TRY(add_row(ctx, l, s, x, c + blank, n - blank));
             rows++;
             if (!l->retrieval) break;
         }
         c += n;
         c += strspn(c, "\r\n");
     }
-    if (!rows) fail(l, s, l->retrieval ? "has no caption" : "has no label");
+    if (!rows) fail_sample(l, s, l->retrieval ? "has no caption" : "has no label");
     return RECO_OK;
 }
 
-static reco_status flush(reco_ctx *ctx, loader *l)
+static reco_status flush_pictures(reco_ctx *ctx, loader *l)
 {
     const char *paths[BATCH];
     reco_picture_bytes data[BATCH];
@@ -129,7 +129,7 @@ static reco_status flush(reco_ctx *ctx, loader *l)
         const char *reason = s->data ? reasons[j] : NULL;
         const float *x = s->data ? rows + j++ * d : reco_kept_tar_row(&l->kept, s->at, d);
         if (reason) {
-            fail(l, s, reason);
+            fail_sample(l, s, reason);
             continue;
         }
         RECO_GO(add_sample(ctx, l, s, x));
@@ -139,14 +139,14 @@ static reco_status flush(reco_ctx *ctx, loader *l)
 out:
     for (size_t i = 0; i < l->nheld; i++) {
         reco_free(reasons[i]);
-        clear(&l->held[i]);
+        clear_sample(&l->held[i]);
     }
     l->nheld = 0;
     reco_scratch_release(ctx, mark);
     return status;
 }
 
-static reco_status finish(reco_ctx *ctx, loader *l)
+static reco_status finish_sample(reco_ctx *ctx, loader *l)
 {
     sample *s = &l->now;
     if (!s->key) return RECO_OK;
@@ -157,16 +157,16 @@ static reco_status finish(reco_ctx *ctx, loader *l)
     l->seen++;
     l->in_tar++;
     if (missing) {
-        fail(l, s, missing);
-        clear(s);
+        fail_sample(l, s, missing);
+        clear_sample(s);
         return RECO_OK;
     }
     l->held[l->nheld++] = *s;
     *s = (sample){0};
-    return l->nheld == BATCH ? flush(ctx, l) : RECO_OK;
+    return l->nheld == BATCH ? flush_pictures(ctx, l) : RECO_OK;
 }
 
-static reco_status take(reco_ctx *ctx, loader *l, reco_tar *tar, const char *ending)
+static reco_status take_member(reco_ctx *ctx, loader *l, reco_tar *tar, const char *ending)
 {
     sample *s = &l->now;
     char *data = NULL;
@@ -203,16 +203,16 @@ static reco_status read_tar(reco_ctx *ctx, loader *l, const char *path)
         size_t n = (size_t)(dot - name);
         sample *s = &l->now;
         if (!s->key || strlen(s->key) != n || memcmp(s->key, name, n) != 0) {
-            RECO_GO(finish(ctx, l));
+            RECO_GO(finish_sample(ctx, l));
             s->key = reco_format(ctx, "%.*s", (int)n, name);
             s->place = reco_format(ctx, "%s/%.*s", path, (int)n, name);
             s->at = l->in_tar;
             if (!s->key || !s->place) RECO_GO(RECO_E_NOMEM);
         }
-        RECO_GO(take(ctx, l, tar, dot + 1));
+        RECO_GO(take_member(ctx, l, tar, dot + 1));
     }
-    RECO_GO(finish(ctx, l));
-    if (l->kept.path) status = flush(ctx, l);
+    RECO_GO(finish_sample(ctx, l));
+    if (l->kept.path) status = flush_pictures(ctx, l);
 out:
     reco_kept_tar_close(ctx, &l->kept, l->cache, l->set->d);
     reco_tar_close(tar);
@@ -268,12 +268,12 @@ reco_status reco_query_set_read(reco_ctx *ctx, reco_query_set *set, const reco_m
         reco_free(path);
         if (status != RECO_OK) goto out;
     }
-    RECO_GO(flush(ctx, &l));
+    RECO_GO(flush_pictures(ctx, &l));
     if (set->n == 0) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s/test: no picture could be used", dir));
     if (retrieval) status = embed_captions(ctx, &l);
 out:
-    clear(&l.now);
-    for (size_t i = 0; i < l.nheld; i++) clear(&l.held[i]);
+    clear_sample(&l.now);
+    for (size_t i = 0; i < l.nheld; i++) clear_sample(&l.held[i]);
     reco_decoder_free(l.decoder);
     if (status != RECO_OK) reco_query_set_free(set);
     return status;

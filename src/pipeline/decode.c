@@ -156,7 +156,7 @@ void reco_decoder_hash(reco_ctx *ctx, reco_decoder *decoder, const char *const *
 /* ---- decoding and embedding in one ---- */
 
 /* Rows of the good ones, which lie side by side, to their places; zeros for the others. */
-static void spread(float *rows, char *const *reasons, size_t n, size_t good, size_t d)
+static void spread_good_rows(float *rows, char *const *reasons, size_t n, size_t good, size_t d)
 {
     for (size_t i = n; i-- > 0;)
         if (reasons[i])
@@ -179,7 +179,7 @@ static void embed_piece(void *arg, size_t begin, size_t end, int worker)
     }
     if (d->status[worker] == RECO_OK)
         d->status[worker] = reco_model_embed_pixels(d->workers[worker], d->model, x, good, rows);
-    spread(rows, a->reasons + begin, end - begin, good, d->d);
+    spread_good_rows(rows, a->reasons + begin, end - begin, good, d->d);
 }
 
 /* Too few for that: the threads share one product. */
@@ -197,7 +197,7 @@ static reco_status embed_together(reco_ctx *ctx, args *a, size_t n)
         good++;
     }
     RECO_TRY(reco_model_embed_pixels(ctx, d->model, d->buffer, good, a->rows));
-    spread(a->rows, a->reasons, n, good, d->d);
+    spread_good_rows(a->rows, a->reasons, n, good, d->d);
     return RECO_OK;
 }
 

@@ -56,7 +56,7 @@ reco_status reco_dedup_committed(reco_ctx *ctx, reco_dedup *dd)
     return reco_bank_open(ctx, &dd->bank, dd->path);
 }
 
-static reco_status reserve(reco_ctx *ctx, reco_dedup *dd, size_t more)
+static reco_status reserve_rows(reco_ctx *ctx, reco_dedup *dd, size_t more)
 {
     if (dd->n + more <= dd->room) return RECO_OK;
     size_t room = reco_max(2 * dd->room, dd->n + more), count;
@@ -71,7 +71,7 @@ static reco_status reserve(reco_ctx *ctx, reco_dedup *dd, size_t more)
 }
 
 /* As appending does it: unit norm in f32, then f16. */
-static void store(float *to, const float *row, size_t d)
+static void store_rounded(float *to, const float *row, size_t d)
 {
     float scale = (float)(1 / sqrt(reco_dot(row, row, d)));
     for (size_t i = 0; i < d; i++) to[i] = reco_f16_to_f32(reco_f32_to_f16(row[i] * scale));
@@ -83,8 +83,8 @@ static bool near(const reco_dedup *dd, float rough, const float *a, const float 
 }
 
 /* Against `m` rows that are there. */
-static reco_status compare(reco_ctx *ctx, const reco_dedup *dd, const float *rows, size_t n,
-                           const float *there, size_t m, float *scores, unsigned char *twice)
+static reco_status compare_rows(reco_ctx *ctx, const reco_dedup *dd, const float *rows, size_t n,
+                                const float *there, size_t m, float *scores, unsigned char *twice)
 {
     size_t d = dd->d;
     RECO_TRY(reco_gemm(ctx, scores, CHUNK, rows, d, false, there, d, true, n, m, d, 1.0f, 0.0f));
@@ -106,12 +106,13 @@ static reco_status chunk(reco_ctx *ctx, reco_dedup *dd, const float *rows, size_
                               &(reco_hits){.ids = ids, .scores = best, .counts = counts}));
     for (size_t i = 0; i < n; i++) twice[i] = counts[i] > 0;
     for (size_t j = 0; j < dd->n; j += CHUNK)
-        RECO_TRY(compare(ctx, dd, rows, n, dd->recent + j * d, reco_min(CHUNK, dd->n - j), scores, twice));
+        RECO_TRY(
+            compare_rows(ctx, dd, rows, n, dd->recent + j * d, reco_min(CHUNK, dd->n - j), scores, twice));
     /* Among themselves: the first of them stays. */
-    RECO_TRY(reserve(ctx, dd, n));
+    RECO_TRY(reserve_rows(ctx, dd, n));
     float *own = dd->recent + dd->n * d;
     size_t kept = 0, at[CHUNK];
-    for (size_t i = 0; i < n; i++) store(own + i * d, rows + i * d, d);
+    for (size_t i = 0; i < n; i++) store_rounded(own + i * d, rows + i * d, d);
     RECO_TRY(reco_gemm(ctx, scores, CHUNK, rows, d, false, own, d, true, n, n, d, 1.0f, 0.0f));
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < kept && !twice[i]; j++)

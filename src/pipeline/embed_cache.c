@@ -63,7 +63,7 @@ static bool load(reco_ctx *ctx, kept *k)
     return good;
 }
 
-static void store(reco_ctx *ctx, const kept *k, const char *cache)
+static void store_embeddings(reco_ctx *ctx, const kept *k, const char *cache)
 {
     char sum[33], number[24];
     if (!k->path) return;
@@ -91,7 +91,7 @@ typedef struct retrying {
     const size_t *which;
 } retrying;
 
-static void failed(void *user, uint64_t row, const char *item, const char *reason)
+static void report_retried(void *user, uint64_t row, const char *item, const char *reason)
 {
     const retrying *r = user;
     r->opts->failure(r->opts->user, r->which[row], item, reason);
@@ -117,7 +117,7 @@ static reco_status embed_missing(reco_ctx *ctx, const reco_model *model, const c
     if (!(rows = reco_alloc(ctx, missing * k->d, sizeof *rows, "pictures"))) RECO_GO(RECO_E_NOMEM);
     reco_embed_opts again = opts ? *opts : (reco_embed_opts){0};
     retrying r = {opts, which};
-    if (again.failure) again.failure = failed;
+    if (again.failure) again.failure = report_retried;
     again.user = &r;
     RECO_GO(reco_embed_files(ctx, model, some, missing, &again, rows, fine));
     for (size_t i = 0; i < missing; i++) {
@@ -154,7 +154,7 @@ reco_status reco_embed_files_cached(reco_ctx *ctx, const reco_model *model, cons
         reco_hash_hex(h, (char[33]){0});
     if (status == RECO_OK && !load(ctx, &k)) memset(out, 0, n * k.d * sizeof *out);
     if (status == RECO_OK) status = embed_missing(ctx, model, paths, opts, &k, good, &changed);
-    if (status == RECO_OK && changed) store(ctx, &k, cache);
+    if (status == RECO_OK && changed) store_embeddings(ctx, &k, cache);
     reco_free(k.path);
     return status;
 }
@@ -179,7 +179,7 @@ reco_status reco_embed_prompts_cached(reco_ctx *ctx, const reco_candidates *c, c
         reco_hash_hex(h, (char[33]){0});
     if (status == RECO_OK && !load(ctx, &k)) {
         status = reco_embed_prompts(ctx, c, rows, &k.number);
-        if (status == RECO_OK) store(ctx, &k, cache);
+        if (status == RECO_OK) store_embeddings(ctx, &k, cache);
     }
     if (truncated) *truncated = k.number;
     reco_free(k.path);
@@ -243,7 +243,7 @@ reco_status reco_kept_tar_set(reco_ctx *ctx, reco_kept_tar *t, size_t i, size_t 
 void reco_kept_tar_close(reco_ctx *ctx, reco_kept_tar *t, const char *cache, size_t d)
 {
     kept k = {.path = t->path, .rows = t->rows, .n = t->n, .d = d};
-    if (t->changed) store(ctx, &k, cache);
+    if (t->changed) store_embeddings(ctx, &k, cache);
     reco_free(t->path);
     reco_free(t->rows);
     t->path = NULL;

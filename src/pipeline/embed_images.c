@@ -31,7 +31,8 @@ static reco_status write_rows(reco_ctx *ctx, batch *b, size_t d, reco_output *o)
     return reco_npy_append(ctx, o->rows, b->rows, good);
 }
 
-static reco_status flush(reco_ctx *ctx, reco_decoder *decoder, batch *b, size_t d, reco_output *o)
+static reco_status flush_image_batch(reco_ctx *ctx, reco_decoder *decoder, batch *b, size_t d,
+                                     reco_output *o)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++)
@@ -50,8 +51,8 @@ static reco_status flush(reco_ctx *ctx, reco_decoder *decoder, batch *b, size_t 
 }
 
 /* Pass over what a killed run has done, or begin anew when that were other pictures. */
-static reco_status go_on(reco_ctx *ctx, reco_source **source, const char *path, const char *out,
-                         reco_shard shard, reco_output *o, reco_output_place *at)
+static reco_status resume_images(reco_ctx *ctx, reco_source **source, const char *path, const char *out,
+                                 reco_shard shard, reco_output *o, reco_output_place *at)
 {
     while (at->next < o->at.next) {
         reco_source_item item;
@@ -96,7 +97,7 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
     size_t size = reco_batch(ctx, &opts->embed);
     RECO_GO(reco_source_open(ctx, &source, path, out, opts->shard));
     RECO_GO(reco_output_begin(ctx, &o, out, RECO_IMAGE, model, opts));
-    RECO_GO(go_on(ctx, &source, path, out, opts->shard, &o, &b.at));
+    RECO_GO(resume_images(ctx, &source, path, out, opts->shard, &o, &b.at));
     result->resumed = b.at.next;
     RECO_GO(reco_decoder_create(ctx, &decoder, model, &opts->embed));
     b.items = reco_alloc(ctx, size, sizeof *b.items, "paths");
@@ -108,7 +109,7 @@ reco_status reco_embed_images(reco_ctx *ctx, const reco_model *model, const char
         RECO_GO(reco_source_next(ctx, source, &b.items[b.n]));
         bool end = !b.items[b.n].name;
         if (!end) b.n++;
-        if (b.n == size || (end && b.n > 0)) RECO_GO(flush(ctx, decoder, &b, info.d, &o));
+        if (b.n == size || (end && b.n > 0)) RECO_GO(flush_image_batch(ctx, decoder, &b, info.d, &o));
         RECO_GO(reco_progress(ctx, "embedding", b.at.next, end ? b.at.next : reco_source_total(source)));
         if (end) break;
     }

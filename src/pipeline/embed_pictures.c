@@ -1,6 +1,6 @@
 #include "pipeline/pipeline_internal.h"
 
-static const char *name_of(const reco_picture_input *picture)
+static const char *name_of_picture(const reco_picture_input *picture)
 {
     return picture->name ? picture->name : "picture";
 }
@@ -11,7 +11,7 @@ static void sort_out(const reco_picture_input *pictures, size_t n, const char **
 {
     for (size_t i = 0; i < n; i++) {
         const reco_picture_input *p = &pictures[i];
-        paths[i] = name_of(p);
+        paths[i] = name_of_picture(p);
         data[i] = p->pixels ? (reco_picture_bytes){p->pixels, 0, p->height, p->width}
                   : p->data ? (reco_picture_bytes){.data = p->data, .bytes = p->bytes}
                   : p->name ? (reco_picture_bytes){0}

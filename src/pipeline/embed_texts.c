@@ -1,7 +1,7 @@
 #include "pipeline/pipeline_internal.h"
 
-static reco_status flush(reco_ctx *ctx, const reco_model *model, char **texts, size_t n, float *rows,
-                         unsigned char *cut, reco_output *o)
+static reco_status flush_text_batch(reco_ctx *ctx, const reco_model *model, char **texts, size_t n,
+                                    float *rows, unsigned char *cut, reco_output *o)
 {
     RECO_TRY(reco_model_embed_texts(ctx, model, (const char *const *)texts, n, rows, cut));
     for (size_t i = 0; i < n; i++) {
@@ -68,7 +68,7 @@ reco_status reco_embed_texts(reco_ctx *ctx, const reco_model *model, const char 
             at.next++;
         }
         if (n == size || (!line && n > 0)) {
-            RECO_GO(flush(ctx, model, texts, n, rows, cut, &o));
+            RECO_GO(flush_text_batch(ctx, model, texts, n, rows, cut, &o));
             at.rows += n;
             at.truncated += reco_count_cut(cut, n);
             n = 0;

@@ -51,7 +51,7 @@ static void clean(reco_ctx *ctx, const char *dir)
     }
 }
 
-static reco_status begin(reco_ctx *ctx, staging *s, const char *out)
+static reco_status begin_staging(reco_ctx *ctx, staging *s, const char *out)
 {
     char **there = NULL;
     size_t n = 0, length = strlen(out);
@@ -84,7 +84,7 @@ static reco_status begin(reco_ctx *ctx, staging *s, const char *out)
     return RECO_OK;
 }
 
-static reco_status end(reco_ctx *ctx, staging *s, const char *out)
+static reco_status end_staging(reco_ctx *ctx, staging *s, const char *out)
 {
     char *parent = reco_path_dir(ctx, s->dir);
     reco_status status = parent ? reco_sync_dir(ctx, s->dir) : RECO_E_NOMEM;
@@ -214,7 +214,7 @@ reco_status reco_bank_export(reco_ctx *ctx, const reco_bank *bank, const char *o
     export e = {0};
     reco_export_rows page = {.bank = bank, .where = where};
     reco_status status;
-    RECO_GO(begin(ctx, &s, out));
+    RECO_GO(begin_staging(ctx, &s, out));
     if (!(e.rows = reco_alloc(ctx, 1024 * info.d, sizeof *e.rows, "rows"))) RECO_GO(RECO_E_NOMEM);
     RECO_GO(open_files(ctx, &e, s.dir, info.d));
     do {
@@ -223,7 +223,7 @@ reco_status reco_bank_export(reco_ctx *ctx, const reco_bank *bank, const char *o
     } while (page.n);
     RECO_GO(close_files(ctx, &e));
     RECO_GO(write_encoder(ctx, s.dir, &info, e.written));
-    RECO_GO(end(ctx, &s, out));
+    RECO_GO(end_staging(ctx, &s, out));
     if (rows) *rows = e.written;
 out:
     for (int side = 0; side < 2; side++)

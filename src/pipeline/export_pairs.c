@@ -83,7 +83,7 @@ static reco_status each(reco_ctx *ctx, const reco_bank *bank, const char *dir, c
 /* What stands in a column. Who reads it takes it for numbers where every value is one, else for text. */
 enum { NUMBERS = 1, LIKE_NUMBERS = 2, TEXTS = 4, EMPTY = 8, OTHERS = 16, ROW = 32 };
 
-static int kind_of(const json_t *value)
+static int kind_of_value(const json_t *value)
 {
     if (json_is_null(value)) return 0; /* as if it were not there */
     if (json_is_number(value)) return NUMBERS + ROW;
@@ -100,7 +100,7 @@ static reco_status gather_columns(reco_ctx *ctx, void *arg, json_t *record)
     const char *key;
     json_object_foreach(record, key, value)
     {
-        json_int_t old = json_integer_value(json_object_get(columns, key)), now = kind_of(value);
+        json_int_t old = json_integer_value(json_object_get(columns, key)), now = kind_of_value(value);
         now = (old / ROW + now / ROW) * ROW + ((old | now) % ROW);
         if ((now != old || !json_object_get(columns, key)) &&
             json_object_set_new(columns, key, json_integer(now)) != 0)

@@ -65,7 +65,7 @@ static reco_status read_vectors(reco_ctx *ctx, ingest *g, uint64_t from, size_t 
 }
 
 /* What is wrong with row i of the block, whose record was read; NULL: nothing. */
-static const char *judge(const ingest *g, size_t i, const char *reason)
+static const char *judge_row(const ingest *g, size_t i, const char *reason)
 {
     bool image = reco_embeddings_has(g->source, RECO_IMAGE),
          text = reco_embeddings_has(g->source, RECO_TEXT);
@@ -125,7 +125,7 @@ static reco_status check_end(reco_ctx *ctx, ingest *g)
 }
 
 /* Rows [from, from+n): vectors and metadata in step. */
-static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool skip)
+static reco_status ingest_block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool skip)
 {
     reco_pair_row row = {0};
     reco_status status;
@@ -134,7 +134,7 @@ static reco_status block(reco_ctx *ctx, ingest *g, uint64_t from, size_t n, bool
         const char *bad;
         RECO_GO(read_record(ctx, g, &row, &bad));
         if (!skip) {
-            bad = judge(g, i, bad);
+            bad = judge_row(g, i, bad);
             if (!row.caption && !(row.caption = reco_strdup(ctx, ""))) RECO_GO(RECO_E_NOMEM);
             row.vectors[RECO_IMAGE] = g->image + i * g->d;
             row.vectors[RECO_TEXT] = g->text + i * g->d;
@@ -151,7 +151,7 @@ out:
 }
 
 /* A bank is searched from both sides. */
-static reco_status one_side(reco_ctx *ctx, const char *dir, bool image)
+static reco_status refuse_one_side(reco_ctx *ctx, const char *dir, bool image)
 {
     if (image)
         return reco_fail(
@@ -211,7 +211,7 @@ static reco_status open_source(reco_ctx *ctx, ingest *g, const char *embeddings,
                          "%s: has both sides, so there is nothing to embed; leave out --model, and name "
                          "the encoder with --encoder",
                          embeddings);
-    if (!g->model && !(image && text)) return one_side(ctx, embeddings, image);
+    if (!g->model && !(image && text)) return refuse_one_side(ctx, embeddings, image);
     RECO_TRY(reco_embeddings_need_metadata(ctx, g->source));
     if (g->model && !reco_embeddings_has_metadata(g->source))
         return reco_fail(ctx, RECO_E_NOTFOUND, "%s: no metadata, want metadata/ with %s to embed",
@@ -279,7 +279,7 @@ reco_status reco_bank_ingest_embeddings(reco_ctx *ctx, const reco_model *model, 
     for (uint64_t i = reco_embeddings_skip(g.source, part.begin), rows; i < part.end; i += rows) {
         bool skip = i < next; /* then no row of a block is to be looked at again, else all */
         rows = reco_min(ROWS, (i < part.begin ? part.begin : skip ? next : part.end) - i);
-        RECO_GO(block(ctx, &g, i, rows, skip));
+        RECO_GO(ingest_block(ctx, &g, i, rows, skip));
         if (i + rows <= part.begin) before = reco_embeddings_count(g.source);
     }
     if (part.end == n) { /* what is behind the last row is the last shard's */

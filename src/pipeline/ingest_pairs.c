@@ -1,7 +1,7 @@
 #include "pipeline/sink.h"
 
-static reco_status take(reco_ctx *ctx, reco_sink *s, json_t *record, const char *file,
-                        const reco_table_opts *table, uint64_t number, const char *bad)
+static reco_status take_record(reco_ctx *ctx, reco_sink *s, json_t *record, const char *file,
+                               const reco_table_opts *table, uint64_t number, const char *bad)
 {
     char item[64];
     snprintf(item, sizeof item, "record %llu", (unsigned long long)number);
@@ -24,7 +24,7 @@ static reco_status take_each(reco_ctx *ctx, reco_sink *s, json_t *record, const 
     json_t *captions = NULL, *caption;
     size_t i;
     if (record) RECO_TRY(reco_pair_captions(ctx, record, table, &name, &captions));
-    if (!captions) return take(ctx, s, record, file, table, number, bad);
+    if (!captions) return take_record(ctx, s, record, file, table, number, bad);
     reco_status status = RECO_OK;
     json_array_foreach(captions, i, caption)
     {
@@ -32,7 +32,7 @@ static reco_status take_each(reco_ctx *ctx, reco_sink *s, json_t *record, const 
         if (!copy || json_object_set(copy, name, caption) != 0)
             status = reco_fail_nomem(ctx, 0, "captions");
         else
-            status = take(ctx, s, copy, file, table, number, NULL);
+            status = take_record(ctx, s, copy, file, table, number, NULL);
         json_decref(copy);
         if (status != RECO_OK) break;
     }
@@ -105,7 +105,7 @@ static reco_status ingest(reco_ctx *ctx, reco_sink_spec spec, const reco_ingest_
         if (number < part.begin)
             before = reco_records_count(records);
         else if (number >= reco_sink_next(s))
-            RECO_GO((several ? take_each : take)(ctx, s, record, pairs, table, number, bad));
+            RECO_GO((several ? take_each : take_record)(ctx, s, record, pairs, table, number, bad));
         json_decref(record);
         record = NULL;
         RECO_GO(reco_sink_seen(ctx, s, seen));

@@ -52,7 +52,7 @@ static void clear_part(part *p)
     *p = (part){0};
 }
 
-static void clear(sample *s)
+static void clear_tar_sample(sample *s)
 {
     for (size_t i = 0; i < s->n; i++) clear_part(&s->parts[i]);
     reco_free(s->key);
@@ -91,7 +91,7 @@ static reco_status make_record(reco_ctx *ctx, ingest *g, const char *name, const
     return bad ? reco_fail_nomem(ctx, 0, "JSON") : RECO_OK;
 }
 
-static reco_status emit(reco_ctx *ctx, ingest *g, part *p, const part *words, const json_t *json)
+static reco_status emit_pair(reco_ctx *ctx, ingest *g, part *p, const part *words, const json_t *json)
 {
     reco_status status = RECO_OK;
     json_t *record = NULL;
@@ -131,7 +131,7 @@ static void forget(sample *s, size_t i)
     s->parts[--s->n] = (part){0};
 }
 
-static part *find(sample *s, const char *sub, size_t bytes)
+static part *find_part(sample *s, const char *sub, size_t bytes)
 {
     for (size_t i = 0; i < s->n; i++)
         if (strlen(s->parts[i].sub) == bytes && strncasecmp(s->parts[i].sub, sub, bytes) == 0)
@@ -176,7 +176,7 @@ static const part *words_of(const sample *s, const part *plain, const json_t *js
 static reco_status make_pairs(reco_ctx *ctx, ingest *g)
 {
     sample *s = &g->now;
-    part *plain = find(s, "", 0), *taken = plain && plain->name ? plain : NULL;
+    part *plain = find_part(s, "", 0), *taken = plain && plain->name ? plain : NULL;
     const json_t *json = json_of(s, plain);
     const part *words = words_of(s, plain, json);
     bool pictures = false, useful = false;
@@ -184,10 +184,11 @@ static reco_status make_pairs(reco_ctx *ctx, ingest *g)
         part *p = &s->parts[i];
         pictures |= p->name != NULL;
         useful |= p->name || p->text || p->json || p->bad_text;
-        if (is_own(p, plain)) RECO_TRY(emit(ctx, g, p, p, p->json ? p->json : json));
+        if (is_own(p, plain)) RECO_TRY(emit_pair(ctx, g, p, p, p->json ? p->json : json));
     }
     if (taken)
-        return emit(ctx, g, taken, words, json); /* others without words are masks, depths and the like */
+        return emit_pair(ctx, g, taken, words,
+                         json); /* others without words are masks, depths and the like */
     for (size_t i = 0; i < s->n; i++) {
         part *p = &s->parts[i];
         if (!p->name || is_own(p, plain)) continue;
@@ -196,17 +197,17 @@ static reco_status make_pairs(reco_ctx *ctx, ingest *g)
                 ctx, g, p->name,
                 "the caption of its key belongs to another picture, and it has none of its own"));
         else
-            RECO_TRY(emit(ctx, g, taken = p, words, json ? json : p->json));
+            RECO_TRY(emit_pair(ctx, g, taken = p, words, json ? json : p->json));
     }
     return pictures || !useful ? RECO_OK : fail_member(ctx, g, NULL, "no image");
 }
 
-static reco_status finish(reco_ctx *ctx, ingest *g)
+static reco_status finish_tar_sample(reco_ctx *ctx, ingest *g)
 {
     if (!g->now.key) return RECO_OK;
     reco_status status = g->number >= reco_sink_next(g->sink) ? make_pairs(ctx, g) : RECO_OK;
     g->usual = g->now.members;
-    clear(&g->now);
+    clear_tar_sample(&g->now);
     RECO_TRY(status);
     return reco_sink_seen(ctx, g->sink, ++g->number);
 }
@@ -215,15 +216,15 @@ static reco_status finish(reco_ctx *ctx, ingest *g)
 static reco_status add_part(reco_ctx *ctx, ingest *g, const char *sub, size_t bytes, part **out)
 {
     sample *s = &g->now;
-    if ((*out = find(s, sub, bytes))) return RECO_OK;
+    if ((*out = find_part(s, sub, bytes))) return RECO_OK;
     if (s->n == MAX_PARTS) {
-        part *plain = find(s, "", 0);
+        part *plain = find_part(s, "", 0);
         size_t i = 0, other = plain == &s->parts[0];
         while (i < s->n && !(s->parts[i].text && is_own(&s->parts[i], plain))) i++;
         if (i == s->n) i = other;
         part *p = &s->parts[i];
         if (is_own(p, plain))
-            RECO_TRY(emit(ctx, g, p, p, p->json ? p->json : plain ? plain->json : NULL));
+            RECO_TRY(emit_pair(ctx, g, p, p, p->json ? p->json : plain ? plain->json : NULL));
         else if (p->name)
             RECO_TRY(fail_member(ctx, g, p->name, "its key has more members than fit in a sample"));
         forget(s, i);
@@ -237,7 +238,7 @@ static reco_status add_part(reco_ctx *ctx, ingest *g, const char *sub, size_t by
 
 /* ---- members ---- */
 
-static void strip(char *text)
+static void strip_text(char *text)
 {
     size_t n = strlen(text), mark = strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     memmove(text, text + mark, n - mark + 1);
@@ -263,7 +264,7 @@ static reco_status take_words(reco_ctx *ctx, ingest *g, part *p, char *data, siz
     else if (reco_utf8_errors(data, bytes) > 0)
         reason = ".txt is not UTF-8";
     else {
-        strip(data);
+        strip_text(data);
         if (!(p->text = reco_strdup(ctx, data))) return RECO_E_NOMEM;
     }
     return reason ? set_reason(ctx, &p->bad_text, reason) : RECO_OK;
@@ -287,7 +288,7 @@ static bool is(const char *ending, size_t n, const char *word)
 }
 
 /* By the last part of its ending, and where that says nothing by its first bytes. */
-static reco_status kind_of(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *last, member *kind)
+static reco_status kind_of_member(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *last, member *kind)
 {
     size_t n = strlen(last);
     *kind = is(last, n, "json")                                                   ? JSON
@@ -306,14 +307,15 @@ static reco_status kind_of(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *
     return RECO_OK;
 }
 
-static reco_status take(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *name, const char *ending)
+static reco_status take_tar_member(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *name,
+                                   const char *ending)
 {
     const char *dot = strrchr(ending, '.'), *last = dot ? dot + 1 : ending;
     member kind;
     part *p;
     char *data = NULL;
     size_t bytes = 0;
-    RECO_TRY(kind_of(ctx, g, tar, last, &kind));
+    RECO_TRY(kind_of_member(ctx, g, tar, last, &kind));
     if (kind == OTHER) return RECO_OK;
     RECO_TRY(add_part(ctx, g, ending, dot ? (size_t)(dot - ending) : 0, &p));
     if (kind == PICTURE) {
@@ -338,7 +340,7 @@ static reco_status take(reco_ctx *ctx, ingest *g, reco_tar *tar, const char *nam
 
 /* As webdataset parts a name: "a.b/c.seg.png" is key "a.b/c", ending "seg.png". false: it belongs to no sample, as hidden files
  * and files without an ending, and what macOS and tar itself leave beside files ("__MACOSX/._c.png", "PaxHeaders/c.png"). */
-static bool key_of(const char *name, size_t *key, const char **ending)
+static bool split_member_name(const char *name, size_t *key, const char **ending)
 {
     const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
     size_t n = strcspn(base, ".");
@@ -360,20 +362,20 @@ static reco_status read_members(reco_ctx *ctx, ingest *g, reco_tar *tar)
         reco_status status = reco_tar_next(ctx, tar, &name);
         if (status != RECO_OK) g->damaged = true;
         RECO_TRY(status);
-        if (!name) return finish(ctx, g);
-        if (!key_of(name, &n, &ending)) continue;
+        if (!name) return finish_tar_sample(ctx, g);
+        if (!split_member_name(name, &n, &ending)) continue;
         if (!s->key || s->key_bytes != n || memcmp(s->key, name, n) != 0) {
-            RECO_TRY(finish(ctx, g));
+            RECO_TRY(finish_tar_sample(ctx, g));
             if (!(s->key = reco_format(ctx, "%.*s", (int)n, name))) return RECO_E_NOMEM;
             s->key_bytes = n;
         }
         s->members++;
-        if (g->number >= reco_sink_next(g->sink)) RECO_TRY(take(ctx, g, tar, name, ending));
+        if (g->number >= reco_sink_next(g->sink)) RECO_TRY(take_tar_member(ctx, g, tar, name, ending));
     }
 }
 
 /* The tar broke off after this sample: does it have all that a pair needs, and as many members as the one before? */
-static bool is_whole(const ingest *g)
+static bool is_whole_sample(const ingest *g)
 {
     const sample *s = &g->now;
     bool picture = false, words = false;
@@ -401,8 +403,8 @@ static reco_status read_tar(reco_ctx *ctx, ingest *g, const char *path)
     char *reason = reco_strdup(ctx, reco_ctx_error(ctx));
     if (!reason) return RECO_E_NOMEM;
     status = RECO_OK;
-    if (g->now.key && is_whole(g)) status = make_pairs(ctx, g);
-    clear(&g->now);
+    if (g->now.key && is_whole_sample(g)) status = make_pairs(ctx, g);
+    clear_tar_sample(&g->now);
     if (status == RECO_OK && g->number >= reco_sink_next(g->sink))
         status = reco_sink_fail(ctx, g->sink, path, reason, g->number);
     reco_free(reason);
@@ -434,7 +436,7 @@ reco_status reco_bank_ingest_tars(reco_ctx *ctx, const reco_model *model, const 
     status = reco_sink_finish(ctx, g.sink, g.number);
 out:
     result->seconds = reco_now() - start;
-    clear(&g.now);
+    clear_tar_sample(&g.now);
     reco_shards_free(&shards);
     reco_sink_close(g.sink);
     return status;

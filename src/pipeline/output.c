@@ -35,7 +35,7 @@ static json_t *job_of(reco_ctx *ctx, const reco_output *o)
                      "image_size", (int)info.image_size, "exif", info.preprocess.upright, "part", o->part);
 }
 
-static uint64_t number(const json_t *state, const char *key)
+static uint64_t read_count(const json_t *state, const char *key)
 {
     json_int_t n = json_integer_value(json_object_get(state, key));
     return n > 0 ? (uint64_t)n : 0;
@@ -158,10 +158,11 @@ reco_status reco_output_begin(reco_ctx *ctx, reco_output *o, const char *dir, re
     json_t *state = read_state(ctx, o);
     if (state) {
         const char *hash = json_string_value(json_object_get(state, "hash"));
-        o->at = (reco_output_place){number(state, "next"),     hash ? strtoull(hash, NULL, 16) : 0,
-                                    number(state, "rows"),     number(state, "failures"),
-                                    number(state, "repaired"), number(state, "truncated")};
-        uint64_t metadata = number(state, "metadata_bytes"), failures = number(state, "failures_bytes");
+        o->at = (reco_output_place){read_count(state, "next"),     hash ? strtoull(hash, NULL, 16) : 0,
+                                    read_count(state, "rows"),     read_count(state, "failures"),
+                                    read_count(state, "repaired"), read_count(state, "truncated")};
+        uint64_t metadata = read_count(state, "metadata_bytes"),
+                 failures = read_count(state, "failures_bytes");
         json_decref(state);
         reco_status status = open_parts(ctx, o, dir, metadata, failures);
         o->failures.count = o->at.failures;

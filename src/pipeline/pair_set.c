@@ -5,7 +5,7 @@
 #define IDS 4096
 
 /* Row by row: f16 files are normalised only to three digits. */
-static reco_status room(reco_ctx *ctx, reco_pair_set *set, size_t n, size_t d)
+static reco_status alloc_pairs(reco_ctx *ctx, reco_pair_set *set, size_t n, size_t d)
 {
     size_t count;
     if (!reco_mul(n, d, &count)) return reco_fail_nomem(ctx, SIZE_MAX, "training pairs");
@@ -25,7 +25,7 @@ static reco_status from_bank(reco_ctx *ctx, reco_pair_set *set, const char *path
     RECO_GO(reco_bank_open(ctx, &bank, path));
     reco_bank_info info = *reco_bank_get_info(bank);
     size_t total = (size_t)info.rows, n;
-    RECO_GO(room(ctx, set, total, info.d));
+    RECO_GO(alloc_pairs(ctx, set, total, info.d));
     if (!(ids = reco_alloc(ctx, IDS, sizeof *ids, "ids"))) RECO_GO(RECO_E_NOMEM);
     for (int64_t from = 0; set->n < total; from = ids[n - 1] + 1) {
         RECO_GO(reco_bank_select(ctx, bank, NULL, from, reco_min(IDS, total - set->n), ids, &n));
@@ -61,7 +61,7 @@ static reco_status from_embeddings(reco_ctx *ctx, reco_pair_set *set, const char
     bool captions = reco_embeddings_has_metadata(e);
     if (reco_embeddings_need_metadata(ctx, e) != RECO_OK)
         reco_log(ctx, RECO_LOG_WARN, "%s", reco_ctx_error(ctx));
-    RECO_GO(room(ctx, set, n, d));
+    RECO_GO(alloc_pairs(ctx, set, n, d));
     if (captions) RECO_GO(reco_embeddings_rewind(ctx, e));
     for (size_t i = 0; i < n; i++) {
         float *image = set->image + set->n * d, *text = set->text + set->n * d;

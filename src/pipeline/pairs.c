@@ -25,7 +25,7 @@ void reco_pair_row_free(reco_pair_row *row)
     *row = (reco_pair_row){0};
 }
 
-static bool is_blank(const char *text)
+static bool is_blank_text(const char *text)
 {
     size_t bytes = strlen(text);
     for (size_t i = 0, n; i < bytes; i += n)
@@ -51,7 +51,7 @@ static reco_status say(reco_ctx *ctx, reco_column kind, const json_t *value, cha
     if (json_is_string(value)) {
         const char *text = json_string_value(value);
         /* A NUL inside would cut the string where C reads it; such a value is treated as missing. */
-        if (strlen(text) != json_string_length(value) || is_blank(text)) return RECO_OK;
+        if (strlen(text) != json_string_length(value) || is_blank_text(text)) return RECO_OK;
         *out = reco_strdup(ctx, text);
         return *out ? RECO_OK : RECO_E_NOMEM;
     }
@@ -82,12 +82,13 @@ static bool is_spent(const json_t *value)
 
 static bool is_nothing(const json_t *value)
 {
-    return json_is_null(value) || (json_is_string(value) && is_blank(json_string_value(value)));
+    return json_is_null(value) || (json_is_string(value) && is_blank_text(json_string_value(value)));
 }
 
 /* The place of a name among those that are looked for; -1: none of them. Beside embeddings the names that clip-retrieval
  * gives them come first. */
-static int place(reco_column kind, const char *name, const reco_table_opts *table, reco_pair_need need)
+static int rank_column(reco_column kind, const char *name, const reco_table_opts *table,
+                       reco_pair_need need)
 {
     const char *given = reco_column_given(kind, table);
     if (given) return reco_column_same(given, name) ? strcmp(given, name) != 0 : -1;
@@ -105,7 +106,7 @@ static const char *next_name(const json_t *record, reco_column kind, const reco_
     int least = INT_MAX;
     json_object_foreach((json_t *)record, key, member)
     {
-        int at = place(kind, key, table, need);
+        int at = rank_column(kind, key, table, need);
         if (at <= *last || at >= least) continue;
         least = at;
         best = key;
@@ -116,8 +117,8 @@ static const char *next_name(const json_t *record, reco_column kind, const reco_
 }
 
 /* The best value that says something, taken out of the record. Those before it that say nothing go, too. */
-static reco_status take(reco_ctx *ctx, taken *out, json_t *record, reco_column kind,
-                        const reco_table_opts *table, reco_pair_need need)
+static reco_status take_value(reco_ctx *ctx, taken *out, json_t *record, reco_column kind,
+                              const reco_table_opts *table, reco_pair_need need)
 {
     *out = (taken){0};
     json_t *found = NULL;
@@ -132,7 +133,7 @@ static reco_status take(reco_ctx *ctx, taken *out, json_t *record, reco_column k
     return RECO_OK;
 }
 
-static const char *judge(const taken *uri, const taken *caption, reco_pair_need need)
+static const char *judge_pair(const taken *uri, const taken *caption, reco_pair_need need)
 {
     if (need == RECO_NEED_BOTH && !uri->text) return "no image";
     if (need == RECO_NEED_BOTH &&
@@ -166,12 +167,12 @@ reco_status reco_pair_row_read(reco_ctx *ctx, reco_pair_row *row, json_t *record
     taken uri = {0}, caption = {0};
     *row = (reco_pair_row){0};
     *reason = NULL;
-    reco_status status = take(ctx, &uri, record, RECO_COLUMN_IMAGE, table, need);
-    if (status == RECO_OK) status = take(ctx, &caption, record, RECO_COLUMN_TEXT, table, need);
+    reco_status status = take_value(ctx, &uri, record, RECO_COLUMN_IMAGE, table, need);
+    if (status == RECO_OK) status = take_value(ctx, &caption, record, RECO_COLUMN_TEXT, table, need);
     row->uri = uri.text;
     row->caption = caption.text;
     if (status != RECO_OK) return status;
-    if ((*reason = judge(&uri, &caption, need))) {
+    if ((*reason = judge_pair(&uri, &caption, need))) {
         bool image = !uri.text;
         if ((image ? !uri.named : !caption.named) && json_object_size(record))
             *reason = show_names(ctx, record, *reason);

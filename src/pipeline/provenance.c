@@ -13,7 +13,7 @@ static const char *const side_names[] = {"image", "text"};
 
 /* ---- reading ---- */
 
-static bool text_of(const json_t *json, const char *key, char *out, size_t room)
+static bool copy_member(const json_t *json, const char *key, char *out, size_t room)
 {
     const char *text = json_string_value(json_object_get(json, key));
     if (!text || strlen(text) >= room) return false;
@@ -37,7 +37,7 @@ static int sides_of(const json_t *json, const char *key, int otherwise)
     return sides;
 }
 
-static reco_status parse(reco_ctx *ctx, const json_t *json, const char *path, reco_provenance *p)
+static reco_status parse_provenance(reco_ctx *ctx, const json_t *json, const char *path, reco_provenance *p)
 {
     const char *format = json_string_value(json_object_get(json, "format"));
     bool known = format && (strcmp(format, EMBEDDED) == 0 || strcmp(format, EXPORTED) == 0);
@@ -49,8 +49,8 @@ static reco_status parse(reco_ctx *ctx, const json_t *json, const char *path, re
     const json_t *precision = json_object_get(json, "precision");
     double scale = json_number_value(json_object_get(json, "logit_scale"));
     json_int_t d = json_integer_value(json_object_get(json, "dimensions"));
-    if (!text_of(json, "encoder", p->encoder, sizeof p->encoder) ||
-        !text_of(json, "fingerprint", p->fingerprint, sizeof p->fingerprint) ||
+    if (!copy_member(json, "encoder", p->encoder, sizeof p->encoder) ||
+        !copy_member(json, "fingerprint", p->fingerprint, sizeof p->fingerprint) ||
         !(scale >= 0 && scale <= 1e6))
         return reco_fail(ctx, RECO_E_FORMAT,
                          "%s: encoder, fingerprint or logit_scale is missing or damaged", path);
@@ -65,7 +65,7 @@ static reco_status parse(reco_ctx *ctx, const json_t *json, const char *path, re
     p->weight = (float)json_number_value(concat);
     p->exif = json_is_true(json_object_get(json, "exif"));
     for (int side = 0; side < 2; side++)
-        text_of(precision, side_names[side], p->precision[side], sizeof p->precision[side]);
+        copy_member(precision, side_names[side], p->precision[side], sizeof p->precision[side]);
     return RECO_OK;
 }
 
@@ -78,7 +78,7 @@ reco_status reco_provenance_read(reco_ctx *ctx, const char *dir, reco_provenance
     reco_status status = RECO_OK;
     if (!reco_path_exists(path)) goto out;
     RECO_GO(reco_json_load(ctx, &json, path));
-    status = parse(ctx, json, path, p);
+    status = parse_provenance(ctx, json, path, p);
 out:
     json_decref(json);
     reco_free(path);
@@ -116,7 +116,7 @@ static reco_status told(reco_ctx *ctx, const char *encoder, reco_provenance *p)
     return RECO_OK;
 }
 
-static const char *named(const char *name) { return name && *name ? name : "unnamed"; }
+static const char *name_or_unnamed(const char *name) { return name && *name ? name : "unnamed"; }
 
 static const char *printed(const char *print) { return print && *print ? print : "no fingerprint"; }
 
@@ -133,7 +133,7 @@ reco_status reco_provenance_of(reco_ctx *ctx, const char *dir, const char *encod
     RECO_TRY(told(ctx, encoder, &said));
     if (!reco_encoder_matches(p->encoder, p->fingerprint, said.encoder, said.fingerprint))
         return reco_fail(ctx, RECO_E_MISMATCH, "%s/" FILE_NAME " says encoder %s (%s), not %s (%s)", dir,
-                         named(p->encoder), printed(p->fingerprint), said.encoder,
+                         name_or_unnamed(p->encoder), printed(p->fingerprint), said.encoder,
                          printed(said.fingerprint));
     if (!p->found)
         *p = said;
@@ -205,16 +205,18 @@ reco_status reco_provenance_check(reco_ctx *ctx, const reco_provenance *p, const
     if (bank) {
         reco_bank_info b = *reco_bank_get_info(bank);
         if (!reco_encoder_matches(p->encoder, p->fingerprint, b.encoder, b.fingerprint))
-            return reco_fail(
-                ctx, RECO_E_MISMATCH, "%s: was made with encoder %s (%s), the bank with %s (%s)", what,
-                named(p->encoder), printed(p->fingerprint), named(b.encoder), printed(b.fingerprint));
+            return reco_fail(ctx, RECO_E_MISMATCH,
+                             "%s: was made with encoder %s (%s), the bank with %s (%s)", what,
+                             name_or_unnamed(p->encoder), printed(p->fingerprint),
+                             name_or_unnamed(b.encoder), printed(b.fingerprint));
     }
     const char *name = fusion ? reco_fusion_meta(fusion, "encoder") : NULL,
                *print = fusion ? reco_fusion_meta(fusion, "fingerprint") : NULL;
     if (!reco_encoder_matches(p->encoder, p->fingerprint, name ? name : "", print ? print : ""))
         return reco_fail(ctx, RECO_E_MISMATCH,
                          "%s: was made with encoder %s (%s), the fusion layer was trained with %s (%s)",
-                         what, named(p->encoder), printed(p->fingerprint), named(name), printed(print));
+                         what, name_or_unnamed(p->encoder), printed(p->fingerprint), name_or_unnamed(name),
+                         printed(print));
     return RECO_OK;
 }
 

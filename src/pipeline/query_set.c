@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-static reco_status make_room(reco_ctx *ctx, reco_query_set *set, size_t n, size_t d, const bool has[2])
+static reco_status alloc_queries(reco_ctx *ctx, reco_query_set *set, size_t n, size_t d, const bool has[2])
 {
     size_t count;
     if (!reco_mul(n, d, &count)) return reco_fail_nomem(ctx, SIZE_MAX, "embeddings");
@@ -21,7 +21,7 @@ static reco_status make_room(reco_ctx *ctx, reco_query_set *set, size_t n, size_
 }
 
 /* Row `at` is in place n of all sides that are there: it stays, unless one of them is no embedding, which is noted at the end. */
-static void take(reco_query_set *set, size_t at, size_t *bad)
+static void take_row(reco_query_set *set, size_t at, size_t *bad)
 {
     bool good = true;
     for (int side = 0; side < 2; side++)
@@ -38,8 +38,8 @@ static void take(reco_query_set *set, size_t at, size_t *bad)
 }
 
 /* Where some rows are good, the others are told of one by one. */
-static reco_status finish(reco_ctx *ctx, reco_query_set *set, const char *path,
-                          const reco_query_set_opts *opts, size_t bad)
+static reco_status finish_query_set(reco_ctx *ctx, reco_query_set *set, const char *path,
+                                    const reco_query_set_opts *opts, size_t bad)
 {
     if (set->total == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no rows", path);
     if (set->n == 0)
@@ -58,12 +58,13 @@ static reco_status from_array(reco_ctx *ctx, reco_query_set *set, const char *pa
     reco_status status = RECO_OK;
     size_t skipped = 0;
     if (npy.rank != 2) RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: has one dimension, want [n][d]", path));
-    RECO_GO(make_room(ctx, set, npy.rows, npy.cols, (const bool[]){side == RECO_IMAGE, side == RECO_TEXT}));
+    RECO_GO(
+        alloc_queries(ctx, set, npy.rows, npy.cols, (const bool[]){side == RECO_IMAGE, side == RECO_TEXT}));
     for (size_t i = 0; i < npy.rows; i++) {
         RECO_GO(reco_npy_rows(ctx, &npy, i, 1, set->rows[side] + set->n * set->d));
-        take(set, i, &skipped);
+        take_row(set, i, &skipped);
     }
-    status = finish(ctx, set, path, opts, skipped);
+    status = finish_query_set(ctx, set, path, opts, skipped);
 out:
     reco_npy_close(&npy);
     return status;
@@ -78,8 +79,8 @@ static reco_status read_values(reco_ctx *ctx, reco_query_set *set, const json_t 
     return RECO_OK;
 }
 
-static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *path,
-                               const reco_query_set_opts *opts)
+static reco_status read_query_folder(reco_ctx *ctx, reco_query_set *set, const char *path,
+                                     const reco_query_set_opts *opts)
 {
     reco_embeddings *e = NULL;
     reco_provenance p;
@@ -93,7 +94,7 @@ static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *p
     const bool has[2] = {reco_embeddings_has(e, RECO_IMAGE), reco_embeddings_has(e, RECO_TEXT)};
     size_t n = reco_embeddings_rows(e);
     bool metadata = reco_embeddings_has_metadata(e);
-    RECO_GO(make_room(ctx, set, n, reco_embeddings_width(e), has));
+    RECO_GO(alloc_queries(ctx, set, n, reco_embeddings_width(e), has));
     reco_embeddings_read_as(e, opts->table);
     if (metadata) RECO_GO(reco_embeddings_rewind(ctx, e));
     for (size_t i = 0; i < n; i++) {
@@ -108,9 +109,9 @@ static reco_status from_folder(reco_ctx *ctx, reco_query_set *set, const char *p
         json_decref(record);
         record = NULL;
         if (status != RECO_OK) goto out;
-        take(set, i, &skipped);
+        take_row(set, i, &skipped);
     }
-    status = finish(ctx, set, path, opts, skipped);
+    status = finish_query_set(ctx, set, path, opts, skipped);
 out:
     reco_embeddings_close(e);
     return status;
@@ -123,8 +124,8 @@ reco_status reco_query_set_load(reco_ctx *ctx, reco_query_set *set, const char *
     *set = (reco_query_set){0};
     if (!opts) opts = &none;
     RECO_TRY(reco_reserved(ctx, "queries", opts->reserved));
-    reco_status status =
-        reco_path_is_dir(path) ? from_folder(ctx, set, path, opts) : from_array(ctx, set, path, side, opts);
+    reco_status status = reco_path_is_dir(path) ? read_query_folder(ctx, set, path, opts)
+                                                : from_array(ctx, set, path, side, opts);
     if (status != RECO_OK) reco_query_set_free(set);
     return status;
 }
@@ -140,7 +141,7 @@ void reco_query_set_free(reco_query_set *set)
 
 /* ---- labels in the order of the rows ---- */
 
-static bool ends_with(const char *path, const char *ending)
+static bool has_file_ending(const char *path, const char *ending)
 {
     size_t n = strlen(path), m = strlen(ending);
     return n > m && strcmp(path + n - m, ending) == 0;
@@ -180,9 +181,9 @@ reco_status reco_read_labels(reco_ctx *ctx, const char *path, const reco_table_o
     static const char *const tables[] = {".csv", ".tsv", ".jsonl", ".json", ".ndjson"};
     *labels = NULL;
     *n = 0;
-    if (ends_with(path, ".npy")) return from_numbers(ctx, path, labels, n);
+    if (has_file_ending(path, ".npy")) return from_numbers(ctx, path, labels, n);
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-        if (ends_with(path, tables[i])) {
+        if (has_file_ending(path, tables[i])) {
             char **again = NULL, **reasons = NULL;
             reco_status status =
                 reco_read_columns(ctx, path, table, "label", "label", labels, &again, &reasons, NULL, n);

@@ -50,7 +50,7 @@ char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item)
 }
 
 /* Room for one more in an array that doubles. */
-static reco_status grow(reco_ctx *ctx, char ***items, size_t n, size_t *room)
+static reco_status grow_lines(reco_ctx *ctx, char ***items, size_t n, size_t *room)
 {
     if (n < *room) return RECO_OK;
     size_t more = *room ? 2 * *room : 64;
@@ -82,7 +82,7 @@ reco_status reco_read_lines(reco_ctx *ctx, const char *path, char ***lines, size
         RECO_GO(reco_lines_next(ctx, file, &line, &bytes));
         if (!line) break;
         if (bytes == 0) continue;
-        RECO_GO(grow(ctx, lines, *n, &room));
+        RECO_GO(grow_lines(ctx, lines, *n, &room));
         if (!((*lines)[*n] = reco_strdup(ctx, line))) RECO_GO(RECO_E_NOMEM);
         ++*n;
     }
@@ -151,7 +151,8 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
         char *values[3] = {NULL, NULL, NULL}, no[32];
         RECO_GO(reco_records_next(ctx, file, &row, &number, &bad));
         if (!row && !bad) break;
-        for (int i = 0; i < 3 && status == RECO_OK; i++) status = grow(ctx, &columns[i], *n, &room[i]);
+        for (int i = 0; i < 3 && status == RECO_OK; i++)
+            status = grow_lines(ctx, &columns[i], *n, &room[i]);
         for (int i = 0; i < 2 && status == RECO_OK; i++) {
             if (row) status = reco_row_value(ctx, row, names[i], table, &values[i]);
             if (status != RECO_OK || values[i]) continue;

@@ -34,8 +34,8 @@ static reco_status mend(reco_ctx *ctx, folder *f, reco_side side, size_t first, 
 }
 
 /* n rows from `first`: *out is what is written of them. */
-static reco_status block(reco_ctx *ctx, folder *f, reco_side side, bool refine, size_t first, size_t n,
-                         const float **out)
+static reco_status refine_block(reco_ctx *ctx, folder *f, reco_side side, bool refine, size_t first,
+                                size_t n, const float **out)
 {
     size_t d = f->d;
     bool bad[ROWS];
@@ -64,8 +64,8 @@ static reco_status block(reco_ctx *ctx, folder *f, reco_side side, bool refine, 
     return RECO_OK;
 }
 
-static reco_status one_side(reco_ctx *ctx, folder *f, reco_side side, bool refine, const char *out,
-                            reco_dtype dtype)
+static reco_status refine_side(reco_ctx *ctx, folder *f, reco_side side, bool refine, const char *out,
+                               reco_dtype dtype)
 {
     size_t n = reco_embeddings_rows(f->e);
     reco_status status = RECO_OK;
@@ -77,7 +77,7 @@ static reco_status one_side(reco_ctx *ctx, folder *f, reco_side side, bool refin
     RECO_GO(reco_npy_begin(ctx, &writer, path, dtype, f->concat ? 2 * f->d : f->d));
     for (size_t i = 0; i < n; i += ROWS) {
         size_t m = reco_min(ROWS, n - i);
-        RECO_GO(block(ctx, f, side, refine, i, m, &rows));
+        RECO_GO(refine_block(ctx, f, side, refine, i, m, &rows));
         RECO_GO(reco_npy_append(ctx, writer, rows, m));
         RECO_GO(reco_progress(ctx, "refining", i + m, n));
     }
@@ -91,7 +91,7 @@ out:
     return status;
 }
 
-static reco_status make_room(reco_ctx *ctx, folder *f)
+static reco_status alloc_blocks(reco_ctx *ctx, folder *f)
 {
     f->rows = reco_alloc(ctx, ROWS * f->d, sizeof(float), "embeddings");
     f->unit = reco_alloc(ctx, ROWS * f->d, sizeof(float), "embeddings");
@@ -177,7 +177,7 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
     if (p.refined & (int)sides)
         reco_log(ctx, RECO_LOG_WARN, "%s: was already refined, and is refined again", in);
     RECO_GO(check_usable(ctx, f.e, in, config.d));
-    RECO_GO(make_room(ctx, &f));
+    RECO_GO(alloc_blocks(ctx, &f));
     RECO_GO(reco_mkdirs(ctx, out));
     RECO_GO(reco_provenance_write(ctx, out, &none)); /* of what was there before */
     RECO_GO(reco_failures_begin(ctx, &f.failures, out, opts->failure, opts->user));
@@ -186,10 +186,10 @@ reco_status reco_refine_folder(reco_ctx *ctx, const reco_memory *memory, const c
     p.rows = reco_embeddings_rows(f.e);
     for (int side = RECO_IMAGE; side <= RECO_TEXT; side++)
         if (reco_embeddings_has(f.e, (reco_side)side)) {
-            RECO_GO(one_side(ctx, &f, (reco_side)side, (int)sides >> side & 1, out,
-                             opts->dtype == RECO_DTYPE_KEEP
-                                 ? reco_embeddings_side_dtype(f.e, (reco_side)side)
-                                 : opts->dtype));
+            RECO_GO(refine_side(ctx, &f, (reco_side)side, (int)sides >> side & 1, out,
+                                opts->dtype == RECO_DTYPE_KEEP
+                                    ? reco_embeddings_side_dtype(f.e, (reco_side)side)
+                                    : opts->dtype));
             p.sides |= 1 << side;
         }
     p.refined |= config.layer == RECO_LAYER_NONE ? 0 : p.sides & (int)sides;

@@ -43,7 +43,7 @@ static size_t keep_good(search *s, size_t from, size_t n)
 }
 
 /* Hits of the rows kept back to where their queries were, from the last on. */
-static void spread(search *s, size_t kept, size_t n)
+static void spread_hits(search *s, size_t kept, size_t n)
 {
     size_t k = s->k;
     for (size_t i = n; i-- > 0;) {
@@ -58,7 +58,7 @@ static void spread(search *s, size_t kept, size_t n)
     }
 }
 
-static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t from, size_t n)
+static reco_status search_block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t from, size_t n)
 {
     RECO_TRY(reco_npy_rows(ctx, npy, from, n, s->rows));
     size_t kept = keep_good(s, from, n);
@@ -68,7 +68,7 @@ static reco_status block(reco_ctx *ctx, search *s, const reco_npy *npy, size_t f
         RECO_TRY(reco_ask(ctx, s->memory, &question, &s->find,
                           &(reco_answer){.ids = s->ids, .scores = s->scores}));
     s->result->seconds += reco_now() - start;
-    spread(s, kept, n);
+    spread_hits(s, kept, n);
     return RECO_OK;
 }
 
@@ -122,7 +122,7 @@ reco_status reco_search_file(reco_ctx *ctx, const reco_memory *memory, reco_side
     result->queries = npy.rows;
     for (size_t i = 0; i < npy.rows; i += room) {
         size_t n = reco_min(room, npy.rows - i);
-        RECO_GO(block(ctx, &s, &npy, i, n));
+        RECO_GO(search_block(ctx, &s, &npy, i, n));
         RECO_GO(reco_npy_append(ctx, ids, s.ids, n));
         RECO_GO(reco_npy_append(ctx, scores, s.scores, n));
         RECO_GO(reco_progress(ctx, "searching", i + n, npy.rows));

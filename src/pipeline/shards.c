@@ -7,7 +7,7 @@
 #define MOST ((size_t)1000000)
 #define IDENTIFYING ((size_t)64 << 10) /* bytes of a tar that name it, beside its length */
 
-static reco_status push(reco_ctx *ctx, reco_shards *s, char *path)
+static reco_status push_tar(reco_ctx *ctx, reco_shards *s, char *path)
 {
     if (!path) return RECO_E_NOMEM;
     if (s->n == MOST) {
@@ -34,17 +34,17 @@ static int by_text(const void *a, const void *b) { return strcmp(*(char *const *
 
 /* "*", "?" and "[...]": what is there, sorted by bytes whatever the locale; a pattern that nothing matches stays, and is
  * then the name of a tar that is missing. */
-static reco_status match(reco_ctx *ctx, reco_shards *s, const char *pattern)
+static reco_status match_pattern(reco_ctx *ctx, reco_shards *s, const char *pattern)
 {
     glob_t found = {0};
     int rc = !reco_path_exists(pattern) && strpbrk(pattern, "*?[")
                  ? glob(pattern, GLOB_NOSORT, NULL, &found)
                  : GLOB_NOMATCH;
     reco_status status = rc == GLOB_NOSPACE ? reco_fail_nomem(ctx, 0, "list of tars") : RECO_OK;
-    if (rc == GLOB_NOMATCH || rc == GLOB_ABORTED) status = push(ctx, s, reco_strdup(ctx, pattern));
+    if (rc == GLOB_NOMATCH || rc == GLOB_ABORTED) status = push_tar(ctx, s, reco_strdup(ctx, pattern));
     if (rc == 0) qsort(found.gl_pathv, found.gl_pathc, sizeof *found.gl_pathv, by_text);
     for (size_t i = 0; rc == 0 && i < found.gl_pathc && status == RECO_OK; i++)
-        status = push(ctx, s, reco_strdup(ctx, found.gl_pathv[i]));
+        status = push_tar(ctx, s, reco_strdup(ctx, found.gl_pathv[i]));
     if (rc == 0) globfree(&found);
     return status;
 }
@@ -139,7 +139,7 @@ static reco_status expand(reco_ctx *ctx, reco_shards *s, const char *pattern, si
         if (comma) return alternatives(ctx, s, pattern, open, close);
         if (is_range(open, close, ends, &width)) return range(ctx, s, pattern, open, close, ends, width);
     }
-    return match(ctx, s, pattern);
+    return match_pattern(ctx, s, pattern);
 }
 
 typedef struct place {
@@ -147,7 +147,7 @@ typedef struct place {
     size_t at;
 } place;
 
-static int by_place(const void *a, const void *b)
+static int by_path(const void *a, const void *b)
 {
     const place *x = a, *y = b;
     int order = strcmp(x->path, y->path);
@@ -161,7 +161,7 @@ static reco_status drop_doubles(reco_ctx *ctx, reco_shards *s)
     place *places = reco_alloc(ctx, s->n + 1, sizeof *places, "list of tars");
     if (!places) return RECO_E_NOMEM;
     for (size_t i = 0; i < s->n; i++) places[i] = (place){s->paths[i], i};
-    qsort(places, s->n, sizeof *places, by_place);
+    qsort(places, s->n, sizeof *places, by_path);
     for (size_t i = s->n; i-- > 1;)
         if (strcmp(places[i].path, places[i - 1].path) == 0) {
             reco_free(s->paths[places[i].at]);

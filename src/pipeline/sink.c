@@ -84,7 +84,7 @@ static void job_key(char key[288], const reco_sink *s, const char *fingerprint,
     snprintf(key + at, 288 - (size_t)at, "%s%s%s", table, s->several ? ":several" : "", part);
 }
 
-static reco_status begin(reco_ctx *ctx, reco_sink *s, const reco_ingest_opts *opts)
+static reco_status begin_sink(reco_ctx *ctx, reco_sink *s, const reco_ingest_opts *opts)
 {
     reco_sink_spec *spec = &s->spec;
     const reco_embed_opts *embed = opts ? &opts->embed : NULL;
@@ -138,7 +138,7 @@ reco_status reco_sink_open(reco_ctx *ctx, reco_sink **out, const reco_sink_spec 
     s->result = result;
     s->several = opts && opts->several_captions;
     s->is_part = opts && reco_is_part(opts->shard);
-    reco_status status = begin(ctx, s, opts);
+    reco_status status = begin_sink(ctx, s, opts);
     if (status == RECO_OK)
         *out = s;
     else
@@ -170,7 +170,7 @@ uint64_t reco_sink_next(const reco_sink *s) { return s->next; }
 /* ---- what comes in ---- */
 
 /* Does the batch have another entry of this picture? */
-static bool is_known(const reco_sink *s, const reco_sink_entry *e)
+static bool is_picture_in_batch(const reco_sink *s, const reco_sink_entry *e)
 {
     for (size_t i = s->n; i-- > 0 && reco_sink_has_place(e);)
         if (reco_sink_has_place(&s->entries[i]) &&
@@ -180,14 +180,15 @@ static bool is_known(const reco_sink *s, const reco_sink_entry *e)
 }
 
 /* Into the batch; with a reason it is a failure. */
-static reco_status put(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t number, const char *reason)
+static reco_status put_entry(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint64_t number,
+                             const char *reason)
 {
     reco_sink_entry *e = &s->entries[s->n];
     size_t at = s->n;
     *e = (reco_sink_entry){.row = *row, .number = number, .fate = RECO_SINK_ADD, .id = -1};
     *row = (reco_pair_row){0};
     reco_status status = reason ? reco_sink_refuse(ctx, e, reason) : reco_sink_locate(ctx, s, e);
-    s->pictures += s->spec.model && !reason && !is_known(s, e);
+    s->pictures += s->spec.model && !reason && !is_picture_in_batch(s, e);
     s->n++; /* it is freed with the batch */
     RECO_TRY(status);
     if (e->row.has_content) memcpy(e->content, e->row.content, RECO_BANK_HASH);
@@ -205,7 +206,7 @@ reco_status reco_sink_fail(reco_ctx *ctx, reco_sink *s, const char *item, const 
                            uint64_t number)
 {
     reco_pair_row row = {.uri = reco_strdup(ctx, item ? item : "")};
-    reco_status status = row.uri ? put(ctx, s, &row, number, reason) : RECO_E_NOMEM;
+    reco_status status = row.uri ? put_entry(ctx, s, &row, number, reason) : RECO_E_NOMEM;
     reco_pair_row_free(&row);
     return status;
 }
@@ -215,12 +216,12 @@ reco_status reco_sink_take(reco_ctx *ctx, reco_sink *s, reco_pair_row *row, uint
     const reco_pair pair = {.id = -1, .caption = row->caption, .uri = row->uri, .meta = row->meta};
     reco_status status = reco_bank_check_pair(ctx, s->writer, &pair);
     if (status == RECO_OK || status == RECO_E_ARG)
-        status = put(ctx, s, row, number, status == RECO_OK ? NULL : reco_ctx_error(ctx));
+        status = put_entry(ctx, s, row, number, status == RECO_OK ? NULL : reco_ctx_error(ctx));
     reco_pair_row_free(row);
     return status;
 }
 
-static reco_status commit(reco_ctx *ctx, reco_sink *s, uint64_t seen, int done)
+static reco_status commit_sink(reco_ctx *ctx, reco_sink *s, uint64_t seen, int done)
 {
     RECO_TRY(done ? reco_failures_commit(ctx, &s->failures) : reco_failures_sync(ctx, &s->failures));
     RECO_TRY(reco_bank_commit(ctx, s->writer, seen, done));
@@ -228,15 +229,15 @@ static reco_status commit(reco_ctx *ctx, reco_sink *s, uint64_t seen, int done)
     return s->dedup && !done ? reco_dedup_committed(ctx, s->dedup) : RECO_OK;
 }
 
-static reco_status tell(reco_ctx *ctx, const reco_sink *s, uint64_t seen, uint64_t total)
+static reco_status report_progress(reco_ctx *ctx, const reco_sink *s, uint64_t seen, uint64_t total)
 {
     return reco_progress(ctx, s->spec.model ? "embedding pairs" : "adding pairs", seen, total);
 }
 
 reco_status reco_sink_seen(reco_ctx *ctx, reco_sink *s, uint64_t seen)
 {
-    RECO_TRY(tell(ctx, s, seen, s->spec.total));
-    return s->n == 0 && s->uncommitted >= s->commit ? commit(ctx, s, seen, 0) : RECO_OK;
+    RECO_TRY(report_progress(ctx, s, seen, s->spec.total));
+    return s->n == 0 && s->uncommitted >= s->commit ? commit_sink(ctx, s, seen, 0) : RECO_OK;
 }
 
 /* No record became a row, or was one: whoever looks at the exit code must not take that for success. A build leaves no bank. */
@@ -269,7 +270,7 @@ reco_status reco_sink_finish(reco_ctx *ctx, reco_sink *s, uint64_t seen)
     if (!s->is_part && r->rows + r->duplicates + r->near_duplicates + r->changed == 0 &&
         reco_bank_writer_added(s->writer) == 0)
         return nothing(ctx, s, seen);
-    RECO_TRY(commit(ctx, s, seen, 1));
+    RECO_TRY(commit_sink(ctx, s, seen, 1));
     s->result->failures = s->failures.count;
-    return tell(ctx, s, seen, seen);
+    return report_progress(ctx, s, seen, seen);
 }

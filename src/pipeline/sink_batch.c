@@ -76,9 +76,9 @@ static bool wants_image(const reco_sink_entry *e)
            (e->fate == RECO_SINK_CHANGE && e->new_image);
 }
 
-static float *slot(const reco_sink *s, size_t i) { return s->image + i * s->d; }
+static float *vector_slot(const reco_sink *s, size_t i) { return s->image + i * s->d; }
 
-static void remember(reco_sink *s, const unsigned char *content, const float *x)
+static void remember_content(reco_sink *s, const unsigned char *content, const float *x)
 {
     reco_sink_recent *r = &s->recent;
     memcpy(r->contents[r->next], content, RECO_BANK_HASH);
@@ -95,15 +95,16 @@ static reco_status reuse(reco_ctx *ctx, reco_sink *s, size_t i, int *found)
     if (!e->has_content) return RECO_OK;
     for (size_t j = 0; j < s->recent.n; j++) {
         if (memcmp(s->recent.contents[j], e->content, RECO_BANK_HASH) != 0) continue;
-        memcpy(slot(s, i), s->recent.vectors + j * s->d, s->d * sizeof(float));
+        memcpy(vector_slot(s, i), s->recent.vectors + j * s->d, s->d * sizeof(float));
         *found = 1;
         return RECO_OK;
     }
-    return s->shares ? reco_bank_seek_picture(ctx, s->writer, e->content, slot(s, i), found) : RECO_OK;
+    return s->shares ? reco_bank_seek_picture(ctx, s->writer, e->content, vector_slot(s, i), found)
+                     : RECO_OK;
 }
 
 /* Another entry of the batch before i whose vector is that of this picture. */
-static size_t first_of(const reco_sink *s, size_t i, const bool *has)
+static size_t find_same_before(const reco_sink *s, size_t i, const bool *has)
 {
     const reco_sink_entry *e = &s->entries[i];
     for (size_t j = 0; j < i; j++)
@@ -114,7 +115,7 @@ static size_t first_of(const reco_sink *s, size_t i, const bool *has)
     return i;
 }
 
-static reco_status embed(reco_ctx *ctx, reco_sink *s, const size_t *at, size_t n, float *rows)
+static reco_status embed_entries(reco_ctx *ctx, reco_sink *s, const size_t *at, size_t n, float *rows)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -133,8 +134,8 @@ static reco_status embed(reco_ctx *ctx, reco_sink *s, const size_t *at, size_t n
         if (status == RECO_OK && reasons[i]) status = reco_sink_refuse(ctx, e, reasons[i]);
         if (status == RECO_OK && !reasons[i]) {
             s->result->pictures++;
-            memcpy(slot(s, at[i]), rows + i * s->d, s->d * sizeof(float));
-            if (e->has_content) remember(s, e->content, slot(s, at[i]));
+            memcpy(vector_slot(s, at[i]), rows + i * s->d, s->d * sizeof(float));
+            if (e->has_content) remember_content(s, e->content, vector_slot(s, at[i]));
         }
         reco_free(reasons[i]);
     }
@@ -155,20 +156,20 @@ static reco_status embed_pictures(reco_ctx *ctx, reco_sink *s)
     memset(has, 0, s->size * sizeof *has);
     for (size_t i = 0; i < s->n; i++) {
         int found = 0;
-        if (!wants_image(&s->entries[i]) || first_of(s, i, has) != i) continue;
+        if (!wants_image(&s->entries[i]) || find_same_before(s, i, has) != i) continue;
         has[i] = true;
         RECO_GO(reuse(ctx, s, i, &found));
         if (!found) at[n++] = i;
     }
-    if (n) RECO_GO(embed(ctx, s, at, n, rows));
+    if (n) RECO_GO(embed_entries(ctx, s, at, n, rows));
     for (size_t i = 0; i < s->n; i++) {
         if (!wants_image(&s->entries[i])) continue;
-        size_t j = first_of(s, i, has);
+        size_t j = find_same_before(s, i, has);
         if (j == i) continue;
         if (s->entries[j].fate == RECO_SINK_FAIL)
             RECO_GO(reco_sink_refuse(ctx, &s->entries[i], s->entries[j].reason));
         else
-            memcpy(slot(s, i), slot(s, j), s->d * sizeof(float));
+            memcpy(vector_slot(s, i), vector_slot(s, j), s->d * sizeof(float));
     }
 out:
     reco_scratch_release(ctx, mark);
@@ -229,7 +230,7 @@ static reco_status change(reco_ctx *ctx, reco_sink *s, size_t i)
     reco_pair pair = reco_sink_pair(e);
     pair.id = e->id;
     const float *text = e->new_text ? s->text + e->at * s->d : NULL;
-    RECO_TRY(reco_bank_change(ctx, s->writer, &pair, e->new_image ? slot(s, i) : NULL, text));
+    RECO_TRY(reco_bank_change(ctx, s->writer, &pair, e->new_image ? vector_slot(s, i) : NULL, text));
     if (e->quiet)
         s->result->duplicates++;
     else
@@ -238,7 +239,7 @@ static reco_status change(reco_ctx *ctx, reco_sink *s, size_t i)
     return RECO_OK;
 }
 
-static reco_status append(reco_ctx *ctx, reco_sink *s)
+static reco_status append_entries(reco_ctx *ctx, reco_sink *s)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -248,7 +249,7 @@ static reco_status append(reco_ctx *ctx, reco_sink *s)
     for (size_t i = 0; i < s->n; i++) {
         const reco_sink_entry *e = &s->entries[i];
         if (e->fate != RECO_SINK_ADD) continue;
-        if (n != i) memcpy(slot(s, n), slot(s, i), bytes);
+        if (n != i) memcpy(vector_slot(s, n), vector_slot(s, i), bytes);
         if (n != e->at) memcpy(s->text + n * s->d, s->text + e->at * s->d, bytes);
         pairs[n++] = reco_sink_pair(e);
     }
@@ -262,7 +263,7 @@ out:
     return status;
 }
 
-static reco_status report(reco_ctx *ctx, reco_sink *s, const reco_sink_entry *e)
+static reco_status report_refused(reco_ctx *ctx, reco_sink *s, const reco_sink_entry *e)
 {
     const char *uri = e->row.uri;
     char item[32];
@@ -270,7 +271,7 @@ static reco_status report(reco_ctx *ctx, reco_sink *s, const reco_sink_entry *e)
     return reco_failures_add(ctx, &s->failures, e->number, uri && *uri ? uri : item, e->reason);
 }
 
-static reco_status flush(reco_ctx *ctx, reco_sink *s)
+static reco_status flush_batch(reco_ctx *ctx, reco_sink *s)
 {
     if (reco_sink_embeds(s, RECO_IMAGE)) {
         find_leaders(s);
@@ -289,19 +290,19 @@ static reco_status flush(reco_ctx *ctx, reco_sink *s)
     if (reco_sink_embeds(s, RECO_TEXT)) RECO_TRY(embed_texts(ctx, s));
     for (size_t i = 0; i < s->n; i++) {
         const reco_sink_entry *e = &s->entries[i];
-        if (e->fate == RECO_SINK_FAIL) RECO_TRY(report(ctx, s, e));
+        if (e->fate == RECO_SINK_FAIL) RECO_TRY(report_refused(ctx, s, e));
         if (e->fate == RECO_SINK_PASS) {
             RECO_TRY(adopt(ctx, s, e));
             s->result->duplicates++;
         }
         if (e->fate == RECO_SINK_CHANGE) RECO_TRY(change(ctx, s, i));
     }
-    return append(ctx, s);
+    return append_entries(ctx, s);
 }
 
 reco_status reco_sink_flush(reco_ctx *ctx, reco_sink *s)
 {
-    reco_status status = s->n ? flush(ctx, s) : RECO_OK;
+    reco_status status = s->n ? flush_batch(ctx, s) : RECO_OK;
     s->uncommitted += s->n;
     for (size_t i = 0; i < s->n; i++) reco_sink_clear(&s->entries[i]);
     s->n = s->pictures = 0;

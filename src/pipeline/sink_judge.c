@@ -155,7 +155,7 @@ reco_status reco_sink_judge(reco_ctx *ctx, reco_sink *s, size_t i)
 }
 
 /* Does the bank's row show the picture whose vector is in the slot? */
-static reco_status is_same(reco_ctx *ctx, reco_sink *s, size_t i, bool *same)
+static reco_status is_same_picture(reco_ctx *ctx, reco_sink *s, size_t i, bool *same)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     float *stored = reco_scratch(ctx, s->d, sizeof *stored, "pairs"), *x = s->image + i * s->d;
@@ -172,7 +172,7 @@ reco_status reco_sink_compare(reco_ctx *ctx, reco_sink *s, size_t i)
 {
     reco_sink_entry *e = &s->entries[i];
     bool same;
-    RECO_TRY(is_same(ctx, s, i, &same));
+    RECO_TRY(is_same_picture(ctx, s, i, &same));
     if (e->fate == RECO_SINK_COMPARE_TEXT) {
         e->fate = RECO_SINK_ADD;
         return same ? reco_sink_refuse(ctx, e, RECO_OTHER_TEXT) : RECO_OK;

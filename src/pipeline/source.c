@@ -46,7 +46,7 @@ static ending ending_of(const char *name, size_t length)
     return letters ? OTHER_ENDING : NO_ENDING;
 }
 
-static reco_image_kind kind_of(const char *path, const char **name)
+static reco_image_kind sniff_kind(const char *path, const char **name)
 {
     unsigned char start[RECO_IMAGE_SNIFF];
     *name = NULL;
@@ -76,7 +76,7 @@ static bool is_picture(reco_ctx *ctx, const char *path)
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *name;
     ending end = ending_of(base, strlen(base));
     if (end == PICTURE_ENDING) return true;
-    switch (kind_of(path, &name)) {
+    switch (sniff_kind(path, &name)) {
     case RECO_IMAGE_PICTURE:
         return true;
     case RECO_IMAGE_POINTER:
@@ -94,7 +94,7 @@ static bool is_picture(reco_ctx *ctx, const char *path)
 static bool is_one_picture(const char *path)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *name;
-    reco_image_kind kind = kind_of(path, &name);
+    reco_image_kind kind = sniff_kind(path, &name);
     if (kind == RECO_IMAGE_OTHER || !reco_path_exists(path)) return false;
     if (ending_of(base, strlen(base)) == PICTURE_ENDING) return true;
     return kind == RECO_IMAGE_PICTURE && strcmp(name, "SVG") != 0 && strcmp(name, "Netpbm") != 0;
@@ -141,7 +141,7 @@ out:
     return status;
 }
 
-static reco_status from_folder(reco_ctx *ctx, reco_source *source, reco_source_item *item)
+static reco_status next_in_folder(reco_ctx *ctx, reco_source *source, reco_source_item *item)
 {
     while (source->at < source->end) {
         reco_found *file = &source->files[source->at++];
@@ -160,7 +160,7 @@ static reco_status from_folder(reco_ctx *ctx, reco_source *source, reco_source_i
 reco_status reco_source_next(reco_ctx *ctx, reco_source *source, reco_source_item *item)
 {
     *item = (reco_source_item){0};
-    if (source->files) return from_folder(ctx, source, item);
+    if (source->files) return next_in_folder(ctx, source, item);
     const char *line;
     size_t bytes;
     RECO_TRY(reco_part_next(ctx, &source->list, &line, &bytes));
