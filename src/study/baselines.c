@@ -39,8 +39,8 @@ static reco_tip_pictures tip_pictures(const study_data *data, const float *image
 }
 
 /* Pairs whose caption is a class, to choose by. */
-static reco_status choose(reco_ctx *ctx, reco_tip *tip, const reco_tip_cache *cache, const study_data *data,
-                          const study_bank *pairs)
+static reco_status choose_tip(reco_ctx *ctx, reco_tip *tip, const reco_tip_cache *cache,
+                              const study_data *data, const study_bank *pairs)
 {
     int64_t *ids = reco_alloc(ctx, pairs->n + 1, sizeof *ids, "pairs");
     uint32_t *labels = reco_alloc(ctx, pairs->n + 1, sizeof *labels, "pairs");
@@ -84,7 +84,7 @@ reco_status study_tip(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, co
     RECO_GO(cache_of(ctx, &cache, &images, bank, data->d));
     RECO_GO(cache_of(ctx, &before, &old, known, data->d));
     if (pairs->bank)
-        RECO_GO(choose(ctx, &tip, &before, data, pairs));
+        RECO_GO(choose_tip(ctx, &tip, &before, data, pairs));
     else
         RECO_GO(reco_eval_tip_choose(ctx, &tip, &before, &none));
     RECO_GO(reco_eval_tip(ctx, scores, top, &tip, &cache, &queries));

@@ -7,8 +7,8 @@ static const char *const sides_names[] = {"none", "image", "text", "both"};
 enum { TOP = 5 };
 
 /* The queries among the classes, read out: by CLIP alone, or as the memory says. */
-static reco_status ask(reco_ctx *ctx, reco_class_scores *scores, int64_t *top, const study_data *data,
-                       const reco_classifier *classifier)
+static reco_status score_queries(reco_ctx *ctx, reco_class_scores *scores, int64_t *top,
+                                 const study_data *data, const reco_classifier *classifier)
 {
     reco_question question = {.side = RECO_IMAGE, .x = data->rows, .n = data->n};
     reco_findings found = {0};
@@ -40,7 +40,7 @@ static reco_status ask_layer(reco_ctx *ctx, reco_class_scores *scores, int64_t *
     memory.sides = spec->sides;
     if (!spec->mixture) memory.mixture = &none;
     RECO_GO(reco_classifier_create(ctx, &classifier, &memory, &data->among, NULL));
-    RECO_GO(ask(ctx, scores, top, data, classifier));
+    RECO_GO(score_queries(ctx, scores, top, data, classifier));
     reco_classifier_settings(classifier, &settings);
     snprintf(cell->sides, sizeof cell->sides, "%s", sides_names[settings.sides & 3]);
     if (!spec->control)
@@ -64,7 +64,7 @@ reco_status study_evaluate(reco_ctx *ctx, study_cell *cell, const study_spec *sp
     if (!top || !cell->right) goto out;
     switch (spec->kind) {
     case STUDY_CLIP:
-        status = ask(ctx, &scores, top, data, data->clip);
+        status = score_queries(ctx, &scores, top, data, data->clip);
         break;
     case STUDY_KNN:
         status = study_knn(ctx, &scores, top, spec, data, bank, filter);

@@ -53,7 +53,7 @@ reco_status study_number(const study_reader *r, const reco_toml_entry *e, const 
 
 /* ---- keys ---- */
 
-static size_t distance(const char *a, const char *b)
+static size_t key_distance(const char *a, const char *b)
 {
     size_t row[64], n = reco_min(strlen(b), 63), left, up;
     for (size_t j = 0; j <= n; j++) row[j] = j;
@@ -75,7 +75,7 @@ static reco_status known(const study_reader *r, size_t line, const char *what, c
     const char *near = names[0];
     for (size_t i = 0; names[i]; i++) {
         if (strcmp(names[i], name) == 0) return RECO_OK;
-        if (distance(name, names[i]) < distance(name, near)) near = names[i];
+        if (key_distance(name, names[i]) < key_distance(name, near)) near = names[i];
     }
     char shown[64];
     snprintf(shown, sizeof shown, "%.60s", name);
@@ -100,7 +100,7 @@ static reco_status check_keys(const study_reader *r)
 
 /* ---- values ---- */
 
-static reco_status text(const study_reader *r, const char *key, char **out)
+static reco_status read_text(const study_reader *r, const char *key, char **out)
 {
     const reco_toml_entry *e = study_find(r, "", key);
     if (!e) return RECO_OK;
@@ -111,7 +111,8 @@ static reco_status text(const study_reader *r, const char *key, char **out)
 }
 
 /* A path from the folder of the configuration; it must be there. */
-static reco_status place(const study_reader *r, const reco_toml_entry *e, const json_t *v, char **out)
+static reco_status resolve_path(const study_reader *r, const reco_toml_entry *e, const json_t *v,
+                                char **out)
 {
     const char *s = json_string_value(v);
     if (!s || !*s) return study_bad(r, e, "a path, or paths in an array");
@@ -128,10 +129,10 @@ static reco_status place(const study_reader *r, const reco_toml_entry *e, const 
     return RECO_OK;
 }
 
-static reco_status path_of(const study_reader *r, const char *key, bool needed, char **out)
+static reco_status read_path(const study_reader *r, const char *key, bool needed, char **out)
 {
     const reco_toml_entry *e = study_find(r, "", key);
-    if (e) return place(r, e, e->value, out);
+    if (e) return resolve_path(r, e, e->value, out);
     return needed ? reco_fail(r->ctx, RECO_E_FORMAT, "%s: %s is missing", r->path, key) : RECO_OK;
 }
 
@@ -143,8 +144,8 @@ static reco_status memory(const study_reader *r, const reco_toml_entry *e, const
     size_t n = json_is_array(e->value) ? json_array_size(e->value) : 1;
     if (n == 0 || n > STUDY_MOST_VALUES) return study_bad(r, e, "1..64 paths");
     for (; m->n < n; m->n++)
-        RECO_TRY(place(r, e, json_is_array(e->value) ? json_array_get(e->value, m->n) : e->value,
-                       &m->paths[m->n]));
+        RECO_TRY(resolve_path(r, e, json_is_array(e->value) ? json_array_get(e->value, m->n) : e->value,
+                              &m->paths[m->n]));
     return RECO_OK;
 }
 
@@ -315,18 +316,18 @@ static reco_status read_all(study_reader *r)
     reco_study *s = r->study;
     RECO_TRY(reco_toml_read(r->ctx, &r->toml, r->path));
     RECO_TRY(check_keys(r));
-    RECO_TRY(text(r, "title", &s->title));
+    RECO_TRY(read_text(r, "title", &s->title));
     if (!s->title && !(s->title = reco_strdup(r->ctx, "Study"))) return RECO_E_NOMEM;
-    RECO_TRY(path_of(r, "model", false, &s->model));
+    RECO_TRY(read_path(r, "model", false, &s->model));
     RECO_TRY(memories(r));
-    RECO_TRY(path_of(r, "pairs", false, &s->pairs));
-    RECO_TRY(path_of(r, "classes", false, &s->classes));
-    RECO_TRY(path_of(r, "class_embeddings", false, &s->class_embeddings));
-    RECO_TRY(path_of(r, "templates", false, &s->templates));
-    RECO_TRY(path_of(r, "queries", true, &s->queries[0]));
-    RECO_TRY(path_of(r, "new", false, &s->queries[1]));
-    RECO_TRY(path_of(r, "labels", false, &s->labels[0]));
-    RECO_TRY(path_of(r, "new_labels", false, &s->labels[1]));
+    RECO_TRY(read_path(r, "pairs", false, &s->pairs));
+    RECO_TRY(read_path(r, "classes", false, &s->classes));
+    RECO_TRY(read_path(r, "class_embeddings", false, &s->class_embeddings));
+    RECO_TRY(read_path(r, "templates", false, &s->templates));
+    RECO_TRY(read_path(r, "queries", true, &s->queries[0]));
+    RECO_TRY(read_path(r, "new", false, &s->queries[1]));
+    RECO_TRY(read_path(r, "labels", false, &s->labels[0]));
+    RECO_TRY(read_path(r, "new_labels", false, &s->labels[1]));
     RECO_TRY(check_inputs(r));
     RECO_TRY(seeds(r));
     const reco_toml_entry *mixture = study_find(r, "", "mixture");

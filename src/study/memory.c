@@ -67,7 +67,7 @@ static void hash_pair(reco_hash *h, const reco_pair *pair)
 
 /* Live rows in their order: vectors, captions and pictures. Not the files, which are others after a build that was cut off. And how
  * well they are searched. */
-static reco_status key_of(reco_ctx *ctx, study_bank *b)
+static reco_status hash_live_rows(reco_ctx *ctx, study_bank *b)
 {
     enum { BLOCK = 1024 };
     const size_t d = reco_bank_get_info(b->bank)->d;
@@ -94,8 +94,9 @@ static reco_status key_of(reco_ctx *ctx, study_bank *b)
 }
 
 /* The folder of the memory's bank. */
-static reco_status find(reco_ctx *ctx, char **out, const study_memory *m, const study_data *data,
-                        double wrong, uint64_t seed, const char *dir, const reco_study_opts *opts)
+static reco_status find_memory_bank(reco_ctx *ctx, char **out, const study_memory *m,
+                                    const study_data *data, double wrong, uint64_t seed, const char *dir,
+                                    const reco_study_opts *opts)
 {
     char *paths[STUDY_MOST_VALUES] = {0};
     reco_status status = RECO_OK;
@@ -122,7 +123,7 @@ reco_status study_bank_at(reco_ctx *ctx, study_bank *b, const char *path, const 
         return reco_fail(ctx, RECO_E_MISMATCH, "%s: vectors of width %zu, the queries have width %zu", path,
                          reco_bank_get_info(b->bank)->d, data->d);
     RECO_TRY(live_ids(ctx, b->bank, &b->ids, &b->n));
-    return key_of(ctx, b);
+    return hash_live_rows(ctx, b);
 }
 
 reco_status study_bank_open(reco_ctx *ctx, study_bank *b, const reco_study *study, const study_data *data,
@@ -131,7 +132,8 @@ reco_status study_bank_open(reco_ctx *ctx, study_bank *b, const reco_study *stud
 {
     char *path = NULL;
     *b = (study_bank){0};
-    reco_status status = find(ctx, &path, &study->memories[memory], data, wrong, seed, dir, opts);
+    reco_status status =
+        find_memory_bank(ctx, &path, &study->memories[memory], data, wrong, seed, dir, opts);
     if (status == RECO_OK) status = study_bank_at(ctx, b, path, data);
     reco_free(path);
     return status;

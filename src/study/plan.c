@@ -27,7 +27,7 @@ static study_spec base(const reco_study *s, const char *group)
                         .share = 100};
 }
 
-static reco_status add(const study_reader *r, study_spec spec, const char *name)
+static reco_status add_study_row(const study_reader *r, study_spec spec, const char *name)
 {
     reco_study *s = r->study;
     if (s->nrows == STUDY_MOST_ROWS)
@@ -49,22 +49,22 @@ static reco_status control(const study_reader *r, const char *name)
     if (strcmp(name, "vote") == 0) {
         spec.control = "vote";
         spec.sides = RECO_SIDES_IMAGE;
-        return add(r, spec, "vote");
+        return add_study_row(r, spec, "vote");
     }
     if (strcmp(name, "mean") == 0) {
         spec.control = "mean";
-        return add(r, spec, "mean fusion");
+        return add_study_row(r, spec, "mean fusion");
     }
     if (strcmp(name, "knn") == 0) {
         spec.kind = STUDY_KNN;
-        return add(r, spec, "kNN label vote");
+        return add_study_row(r, spec, "kNN label vote");
     }
     if (strcmp(name, "tip") == 0) {
         spec.kind = STUDY_TIP;
-        return add(r, spec, "Tip-Adapter cache");
+        return add_study_row(r, spec, "Tip-Adapter cache");
     }
     spec.train.layer = RECO_LAYER_MLP;
-    return add(r, spec, "MLP, no retrieval");
+    return add_study_row(r, spec, "MLP, no retrieval");
 }
 
 static reco_status modality(const study_reader *r, const char *name)
@@ -77,7 +77,7 @@ static reco_status modality(const study_reader *r, const char *name)
     spec.train.fuse = cross_fuse ? RECO_CROSS : RECO_UNI;
     snprintf(shown, sizeof shown, "%s search, %s fusion", cross_search ? "cross-modal" : "uni-modal",
              cross_fuse ? "cross-modal" : "uni-modal");
-    return add(r, spec, shown);
+    return add_study_row(r, spec, shown);
 }
 
 static reco_status sides(const study_reader *r, const char *name)
@@ -93,7 +93,7 @@ static reco_status sides(const study_reader *r, const char *name)
              : spec.sides == RECO_SIDES_DEFAULT ? "what training chose"
                                                 : name);
     if (spec.sides <= RECO_SIDES_TEXT) snprintf(shown, sizeof shown, "%s side", name);
-    return add(r, spec, shown);
+    return add_study_row(r, spec, shown);
 }
 
 static reco_status layer(const study_reader *r, const char *name)
@@ -104,19 +104,19 @@ static reco_status layer(const study_reader *r, const char *name)
                        : strcmp(name, "weighted") == 0 ? RECO_LAYER_WEIGHTED
                        : strcmp(name, "auto") == 0     ? RECO_LAYER_AUTO
                                                        : RECO_LAYER_TRANSFORMER;
-    return add(r, spec,
-               spec.train.no_scores                  ? "transformer, no scores"
-               : spec.train.layer == RECO_LAYER_AUTO ? "auto, by held-out captions"
-                                                     : name);
+    return add_study_row(r, spec,
+                         spec.train.no_scores                  ? "transformer, no scores"
+                         : spec.train.layer == RECO_LAYER_AUTO ? "auto, by held-out captions"
+                                                               : name);
 }
 
 static reco_status without(const study_reader *r, const char *name)
 {
     study_spec spec = base(r->study, "without");
     spec.without = strcmp(name, "new") == 0 ? STUDY_WITHOUT_NEW : STUDY_WITHOUT_EVALUATED;
-    return add(r, spec,
-               spec.without == STUDY_WITHOUT_NEW ? "without the new concepts"
-                                                 : "without the evaluated concepts");
+    return add_study_row(r, spec,
+                         spec.without == STUDY_WITHOUT_NEW ? "without the new concepts"
+                                                           : "without the evaluated concepts");
 }
 
 static reco_status mixture(const study_reader *r, const char *name)
@@ -124,17 +124,17 @@ static reco_status mixture(const study_reader *r, const char *name)
     study_spec spec = base(r->study, "mixture");
     spec.sides = RECO_SIDES_DEFAULT;
     spec.mixture = strcmp(name, "on") == 0;
-    return add(r, spec, spec.mixture ? "mixture" : "cosines alone");
+    return add_study_row(r, spec, spec.mixture ? "mixture" : "cosines alone");
 }
 
 static reco_status memory(const study_reader *r, const char *name)
 {
     study_spec spec = base(r->study, "memory");
     while (strcmp(r->study->memories[spec.memory].name, name) != 0) spec.memory++;
-    return add(r, spec,
-               spec.memory == 0   ? "the memory, as above"
-               : spec.memory == 1 ? "the memory of training"
-                                  : name);
+    return add_study_row(r, spec,
+                         spec.memory == 0   ? "the memory, as above"
+                         : spec.memory == 1 ? "the memory of training"
+                                            : name);
 }
 
 static reco_status numbered(const study_reader *r, const char *group, double v)
@@ -159,7 +159,7 @@ static reco_status numbered(const study_reader *r, const char *group, double v)
         spec.min_similarity = (float)v;
         snprintf(shown, sizeof shown, "least cosine %g", v);
     }
-    return add(r, spec, shown);
+    return add_study_row(r, spec, shown);
 }
 
 /* What each group takes, and takes when it is `true`. */
@@ -283,7 +283,7 @@ reco_status study_plan(study_reader *r)
     study_spec clip = base(s, "controls");
     clip.kind = STUDY_CLIP;
     clip.mixture = 0;
-    RECO_TRY(add(r, clip, "CLIP"));
+    RECO_TRY(add_study_row(r, clip, "CLIP"));
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
         const reco_toml_entry *e = study_find(r, "rows", groups[g].name);
         if (all) RECO_TRY(defaults(r, &groups[g]));

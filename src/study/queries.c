@@ -142,8 +142,8 @@ static const char *why_not(const labelled *l, size_t i)
 }
 
 /* The rows whose label is a class become queries; the others are told of. */
-static reco_status take(reco_ctx *ctx, study_data *data, const labelled *l, const char *file, int which,
-                        const reco_study_opts *opts)
+static reco_status take_queries(reco_ctx *ctx, study_data *data, const labelled *l, const char *file,
+                                int which, const reco_study_opts *opts)
 {
     const reco_query_set *set = &data->sets[which];
     size_t good = 0;
@@ -199,7 +199,7 @@ static reco_status read_queries(reco_ctx *ctx, study_data *data, const reco_stud
                              ? read_embeddings(ctx, data, study, which, opts, &l)
                              : reco_read_columns(ctx, file, opts->table, "image", "label", &l.images,
                                                  &l.names, &l.reasons, &l.lines, &l.n);
-    if (status == RECO_OK) status = take(ctx, data, &l, file, which, opts);
+    if (status == RECO_OK) status = take_queries(ctx, data, &l, file, which, opts);
     labelled_free(&l);
     return status;
 }

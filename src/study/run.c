@@ -43,7 +43,7 @@ static reco_status folder(const running *r, const char *name)
 
 /* ---- training ---- */
 
-static reco_status load_pairs(running *r)
+static reco_status open_pair_bank(running *r)
 {
     char *path = NULL;
     if (!r->study->pairs) return RECO_OK;
@@ -177,7 +177,7 @@ static reco_status find_cell(running *r, study_cell *cell, const study_spec *spe
     return status;
 }
 
-static reco_status tell(const running *r, const reco_study_step *step)
+static reco_status report_step(const running *r, const reco_study_step *step)
 {
     if (!r->opts->step || !r->opts->step(r->opts->user, step)) return RECO_OK;
     return reco_fail(r->ctx, RECO_E_CANCELLED, "study: interrupted at cell %zu of %zu", step->at,
@@ -189,7 +189,7 @@ static reco_status get_cell(running *r, study_cell *cell, size_t row, uint64_t s
     const double begin = reco_now(), cost = study_seconds(r->study, row);
     bool reused = false;
     reco_study_step step = {.row = &r->study->rows[row], .seed = seed, .at = ++r->at, .cells = r->total};
-    RECO_TRY(tell(r, &step));
+    RECO_TRY(report_step(r, &step));
     RECO_TRY(find_cell(r, cell, &r->study->specs[row], seed, &reused));
     step.seconds = reco_now() - begin;
     step.done = 1;
@@ -201,7 +201,7 @@ static reco_status get_cell(running *r, study_cell *cell, size_t row, uint64_t s
     step.left = (r->cost[0] - r->cost[1]) * (r->cost[2] > 0 ? r->worked / r->cost[2] : 1);
     r->result->cells++;
     r->result->reused += reused;
-    return tell(r, &step);
+    return report_step(r, &step);
 }
 
 /* ---- rows ---- */
@@ -279,7 +279,7 @@ static reco_status check_embeddings(const running *r)
     return RECO_OK;
 }
 
-static reco_status begin(running *r)
+static reco_status begin_study(running *r)
 {
     static const char *const folders[] = {"cells", "checkpoints", "banks", "queries"};
     reco_study *s = r->study;
@@ -292,13 +292,13 @@ static reco_status begin(running *r)
     r->result->recall = r->trained.recall;
     RECO_TRY(study_bank_classes(r->ctx, &r->trained, &r->data));
     RECO_TRY(check_embeddings(r));
-    return load_pairs(r);
+    return open_pair_bank(r);
 }
 
 static reco_status run_all(running *r)
 {
     reco_study *s = r->study;
-    RECO_TRY(begin(r));
+    RECO_TRY(begin_study(r));
     float *clip = reco_alloc(r->ctx, r->data.n, sizeof *clip, "scores");
     float *score = reco_alloc(r->ctx, r->data.n, sizeof *score, "scores");
     reco_status status = clip && score ? RECO_OK : RECO_E_NOMEM;

@@ -69,8 +69,8 @@ void reco_mask_fold(const reco_job *job, reco_mask *mask, size_t fold, bool capt
 
 /* What the relational layer would make of the neighbours in slot q, which are the picked [m] of the pair's: the same sums
  * in the same order. */
-static void look_up(const reco_job *job, reco_batch *b, int side, size_t q, const uint32_t *picked,
-                    size_t m)
+static void sum_neighbours(const reco_job *job, reco_batch *b, int side, size_t q, const uint32_t *picked,
+                           size_t m)
 {
     const float *from = job->products[side] + b->items[q] * reco_job_products(job),
                 *pairs = from + job->depth;
@@ -88,8 +88,8 @@ static void look_up(const reco_job *job, reco_batch *b, int side, size_t q, cons
 }
 
 /* The first of the `depth` nearest neighbours of pair i that are not masked, as places among them: at most k. */
-static size_t walk(const reco_job *job, int side, size_t i, const reco_mask *mask, bool apart, size_t depth,
-                   size_t k, uint32_t *picked)
+static size_t walk_neighbours(const reco_job *job, int side, size_t i, const reco_mask *mask, bool apart,
+                              size_t depth, size_t k, uint32_t *picked)
 {
     const uint32_t *near = job->near[side] + i * job->reach[side];
     const float *scores = job->scores[side] + i * job->reach[side];
@@ -111,7 +111,7 @@ size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, boo
                        float *scores, uint32_t *rows)
 {
     size_t reach = job->reach[RECO_IMAGE];
-    size_t m = walk(job, RECO_IMAGE, i, mask, apart, reach, k, rows);
+    size_t m = walk_neighbours(job, RECO_IMAGE, i, mask, apart, reach, k, rows);
     for (size_t n = 0; n < m; n++) {
         size_t at = i * reach + rows[n];
         scores[n] = job->scores[RECO_IMAGE][at];
@@ -123,8 +123,8 @@ size_t reco_job_voters(const reco_job *job, size_t i, const reco_mask *mask, boo
 /* The first k neighbours of pair i that are not masked, into slot q. A pair that is held out, or in the same batch, is
  * masked when the pairs are the bank's own rows: at inference a query is never a row of the bank, and the captions it is
  * compared with are not those that it retrieves. Training on anything else teaches that what is retrieved is wrong. */
-static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const reco_mask *mask, bool apart,
-                 reco_rng *rng)
+static void pick_neighbours(const reco_job *job, reco_batch *b, int side, size_t q, const reco_mask *mask,
+                            bool apart, reco_rng *rng)
 {
     size_t k = job->o.k, i = b->items[q];
     const uint32_t *near = job->near[side] + i * job->reach[side];
@@ -132,7 +132,7 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
     int64_t *to = b->ids + q * k;
     float *s = b->s[side] + q * k;
     uint32_t *picked = b->picked;
-    size_t m = walk(job, side, i, mask, apart, job->depth, k, picked);
+    size_t m = walk_neighbours(job, side, i, mask, apart, job->depth, k, picked);
     for (size_t n = 0; n < m; n++) {
         to[n] = job->id[near[picked[n]]];
         s[n] = scores[picked[n]];
@@ -149,7 +149,7 @@ static void pick(const reco_job *job, reco_batch *b, int side, size_t q, const r
         m = kept;
     }
     b->valid[side][q] = m;
-    if (job->products[side]) look_up(job, b, side, q, picked, m);
+    if (job->products[side]) sum_neighbours(job, b, side, q, picked, m);
     for (size_t n = 0; n < m && b->rows[side]; n++)
         b->place[side][q * k + n] = near[picked[n]] - (uint32_t)reco_job_first(job);
     for (; m < k; m++) {
@@ -165,7 +165,7 @@ reco_status reco_batch_fill(const reco_job *job, reco_batch *b, size_t n, const 
     for (int side = 0; side < 2; side++) {
         for (size_t q = 0; q < n; q++) {
             memcpy(b->x[side] + q * job->d, job->rows[side] + b->items[q] * job->d, job->d * sizeof(float));
-            pick(job, b, side, q, mask, apart, rng);
+            pick_neighbours(job, b, side, q, mask, apart, rng);
         }
         if (b->R[side])
             RECO_TRY(reco_bank_gather(job->ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side),

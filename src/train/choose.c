@@ -20,14 +20,14 @@ typedef struct member {
     uint32_t caption, at; /* at: place among the outcomes */
 } member;
 
-static int by_caption(const void *a, const void *b)
+static int by_caption_and_place(const void *a, const void *b)
 {
     const member *x = a, *y = b;
     if (x->caption != y->caption) return x->caption < y->caption ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-static void join(concept *to, const concept *c)
+static void join_concepts(concept *to, const concept *c)
 {
     for (int kind = 0; kind < 3; kind++) {
         for (int choice = 0; choice < RECO_CHOICES; choice++) to->sum[kind][choice] += c->sum[kind][choice];
@@ -41,7 +41,7 @@ static size_t group(const reco_job *job, const reco_outcome *o, bool twins, memb
 {
     size_t n = job->nheld, count = 0;
     for (size_t i = 0; i < n; i++) members[i] = (member){job->same.caption[job->held[i]], (uint32_t)i};
-    qsort(members, n, sizeof *members, by_caption);
+    qsort(members, n, sizeof *members, by_caption_and_place);
     for (size_t i = 0; i < n; i++) {
         const reco_outcome *x = &o[members[i].at];
         concept one = {0};
@@ -49,7 +49,7 @@ static size_t group(const reco_job *job, const reco_outcome *o, bool twins, memb
         for (int c = 0; c < RECO_CHOICES; c++) one.sum[kind][c] = (double)x->reciprocal[1][c];
         one.count[kind] = 1;
         if (i == 0 || members[i].caption != members[i - 1].caption) concepts[count++] = (concept){0};
-        join(&concepts[count - 1], &one);
+        join_concepts(&concepts[count - 1], &one);
     }
     return count;
 }
@@ -85,7 +85,7 @@ static void resample(reco_verdict *v, const concept *concepts, size_t n, bool tw
     reco_rng_seed(&rng, n);
     for (int r = 0; r < RESAMPLES; r++) {
         concept drawn = {0};
-        for (size_t i = 0; i < n; i++) join(&drawn, &concepts[reco_rng_below(&rng, n)]);
+        for (size_t i = 0; i < n; i++) join_concepts(&drawn, &concepts[reco_rng_below(&rng, n)]);
         score_of(score, &drawn, twins);
         for (int c = 1; c < RECO_CHOICES; c++) {
             double off = score[c] - score[0] - v->gain[c];
@@ -113,7 +113,7 @@ reco_status reco_choose(const reco_job *job, reco_verdict *v, const reco_outcome
                 v->kinds[kind][c] += (double)o[i].reciprocal[kind][c] / (double)n;
         }
     size_t captions = group(job, o, twins, members, concepts);
-    for (size_t i = 0; i < captions; i++) join(&all, &concepts[i]);
+    for (size_t i = 0; i < captions; i++) join_concepts(&all, &concepts[i]);
     score_of(v->score, &all, twins);
     for (int c = 1; c < RECO_CHOICES; c++) v->gain[c] = v->score[c] - v->score[0];
     resample(v, concepts, captions, twins);

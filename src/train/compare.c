@@ -14,7 +14,7 @@ static char *state_path(reco_ctx *ctx, const char *path, reco_layer layer)
 
 /* b against a, on the pairs that both were judged on, by the score that sides are chosen by: in the verdict's place of CLIP stands
  * a, with the sides that it refines, and in the place of both sides b with its own. */
-static reco_status match(const reco_session *a, const reco_session *b, reco_verdict *verdict)
+static reco_status compare_sessions(const reco_session *a, const reco_session *b, reco_verdict *verdict)
 {
     reco_ctx *ctx = a->job->ctx;
     reco_status status = RECO_OK;
@@ -47,7 +47,7 @@ out:
     return status;
 }
 
-static void note(reco_train_layer *to, const reco_session *s)
+static void note_layer(reco_train_layer *to, const reco_session *s)
 {
     const reco_verdict *v = &s->verdict;
     *to = (reco_train_layer){.layer = s->layer,
@@ -64,7 +64,7 @@ static reco_status challenge(const reco_session *a, const reco_session *b, reco_
                              bool *wins)
 {
     reco_verdict v;
-    RECO_TRY(match(a, b, &v));
+    RECO_TRY(compare_sessions(a, b, &v));
     row->against = a->layer;
     row->common = v.pairs;
     row->gain = v.gain[RECO_SIDES_BOTH];
@@ -94,7 +94,7 @@ reco_status reco_train_compare(reco_job *job, const reco_train_opts *asked, cons
         reco_train_layer *row = &result->compared[i];
         bool wins = true;
         RECO_GO(train_one(job, asked, path, layers[i], &next));
-        note(row, &next);
+        note_layer(row, &next);
         if (i > 0) RECO_GO(challenge(best, &next, row, &wins));
         if (wins) {
             RECO_GO(reco_session_finish(&next));

@@ -21,7 +21,7 @@ static size_t rank_of(const reco_queries *q, size_t i, float weight)
     return rank;
 }
 
-static point judge(const reco_queries *q, float weight)
+static point judge_weight(const reco_queries *q, float weight)
 {
     point p = {0};
     double wrong = 0, n = (double)q->n;
@@ -65,7 +65,7 @@ reco_status reco_choose_concat(const reco_job *job, const reco_queries *q, float
     *weight = 1;
     if (q->n == 0) return RECO_OK;
     for (int a = 0; a < TENTHS; a++) {
-        at[a] = judge(q, (float)a / 10);
+        at[a] = judge_weight(q, (float)a / 10);
         most = fmax(most, at[a].share);
     }
     double clip = at[TENTHS - 1].share, least = most;

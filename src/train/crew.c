@@ -57,7 +57,7 @@ void reco_crew_clear(reco_crew *crew)
     reco_free(crew->taken);
 }
 
-static reco_status measure(reco_worker *w, const reco_state *s, size_t run, reco_outcome *out)
+static reco_status measure_run(reco_worker *w, const reco_state *s, size_t run, reco_outcome *out)
 {
     float *vector = reco_fusion_vector(w->learner.fusion, &(size_t){0}), *own = s->vector + run * s->total;
     if (vector != own) memcpy(vector, own, s->total * sizeof *vector);
@@ -70,7 +70,7 @@ static void work(void *arg, size_t begin, size_t end, int worker)
     reco_crew *c = arg;
     reco_worker *w = &c->workers[worker];
     for (size_t run = begin; run < end && w->status == RECO_OK; run++)
-        w->status = c->out ? measure(w, c->state, run, c->out)
+        w->status = c->out ? measure_run(w, c->state, run, c->out)
                            : reco_learner_step(&w->learner, run, &c->taken[run]);
 }
 

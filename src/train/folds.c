@@ -28,7 +28,8 @@ static int by_size(const void *a, const void *b)
 }
 
 /* The sets of one kind, given the number of each pair; start is scratch [count + 1]. */
-static void collect(linking *l, const uint32_t *number, size_t n, size_t count, uint32_t *start, int kind)
+static void collect_sets(linking *l, const uint32_t *number, size_t n, size_t count, uint32_t *start,
+                         int kind)
 {
     uint32_t *members = l->members + (size_t)kind * n;
     memset(start, 0, (count + 1) * sizeof *start);
@@ -75,8 +76,8 @@ static reco_status link_pairs(const reco_job *job, linking *l)
         reco_free(start);
         return RECO_E_NOMEM;
     }
-    collect(l, job->same.picture, n, job->same.pictures, start, 0);
-    collect(l, job->same.caption, n, job->same.captions, start, 1);
+    collect_sets(l, job->same.picture, n, job->same.pictures, start, 0);
+    collect_sets(l, job->same.caption, n, job->same.captions, start, 1);
     reco_free(start);
     qsort(l->sets, l->nsets, sizeof *l->sets, by_size);
     size_t most = (n + job->folds - 1) / job->folds;

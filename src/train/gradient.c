@@ -42,7 +42,7 @@ typedef struct sides {
     reco_status status[2];
 } sides;
 
-static void one_side(void *arg, size_t begin, size_t end, int worker)
+static void run_side(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     sides *s = arg;
@@ -55,7 +55,7 @@ static void one_side(void *arg, size_t begin, size_t end, int worker)
 }
 
 /* All parts: forward, or backward into gradient. */
-static reco_status run(const pass *p, float *gradient)
+static reco_status run_parts(const pass *p, float *gradient)
 {
     if (!p->g->workers[0] || p->parts > p->g->n) {
         for (size_t part = 0; part < p->parts; part++)
@@ -63,7 +63,7 @@ static reco_status run(const pass *p, float *gradient)
         return RECO_OK;
     }
     sides s = {.p = p, .gradient = gradient};
-    reco_parallel(p->ctx, 2, 1, one_side, &s);
+    reco_parallel(p->ctx, 2, 1, run_side, &s);
     for (int side = 0; side < 2; side++)
         if (s.status[side] != RECO_OK)
             return reco_fail(p->ctx, s.status[side], "%s", reco_ctx_error(p->g->workers[side]));
@@ -108,8 +108,8 @@ reco_status reco_gradients_take(reco_ctx *ctx, reco_gradients *g, double *loss, 
     size_t total;
     const float *logit_scale = reco_fusion_vector(g->fusion, &total) + --total; /* the last parameter */
     memset(gradient, 0, total * sizeof *gradient);
-    RECO_TRY(run(&p, NULL));
+    RECO_TRY(run_parts(&p, NULL));
     RECO_TRY(reco_train_loss(ctx, loss, g->dy[0], g->dy[1], gradient + total, g->y[0], g->y[1], b->x[0],
                              b->x[1], *logit_scale, answers, b->items, b->n, g->d));
-    return run(&p, gradient);
+    return run_parts(&p, gradient);
 }

@@ -3,8 +3,8 @@
 static const float betas[] = {10, 20, 40, 80};
 static const float gains[] = {0.125f, 0.25f, 0.5f, 1, 2};
 
-static reco_status judge(const reco_job *job, reco_fusion **fusion, const reco_fusion_config *config,
-                         reco_outcome *outcomes, reco_verdict *verdict)
+static reco_status judge_config(const reco_job *job, reco_fusion **fusion, const reco_fusion_config *config,
+                                reco_outcome *outcomes, reco_verdict *verdict)
 {
     reco_fusion_free(*fusion);
     RECO_TRY(reco_fusion_create(job->ctx, fusion, config, 0, 0));
@@ -23,7 +23,7 @@ reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_outc
     for (size_t i = 0; i < (c.layer == RECO_LAYER_MEAN ? 0 : nb * ng); i++) {
         c.beta[0] = c.beta[1] = betas[i % nb];
         c.gain[0] = c.gain[1] = gains[i / nb];
-        RECO_TRY(judge(job, fusion, &c, outcomes, verdict));
+        RECO_TRY(judge_config(job, fusion, &c, outcomes, verdict));
         for (int side = 0; side < 2; side++)
             if (verdict->score[side + 1] > score[side]) {
                 score[side] = verdict->score[side + 1];
@@ -32,5 +32,5 @@ reco_status reco_train_grid(const reco_job *job, reco_fusion **fusion, reco_outc
             }
         RECO_TRY(reco_progress(job->ctx, "grid", i + 1, nb * ng));
     }
-    return judge(job, fusion, &best, outcomes, verdict);
+    return judge_config(job, fusion, &best, outcomes, verdict);
 }

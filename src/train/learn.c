@@ -32,7 +32,7 @@ void reco_learner_clear(reco_learner *l)
 }
 
 /* The pairs of a run: all but fold `run`, or all; never those that are only judged on. */
-static void begin(reco_learner *l, size_t run)
+static void begin_run(reco_learner *l, size_t run)
 {
     const reco_job *job = l->job;
     l->npool = 0;
@@ -74,7 +74,7 @@ reco_status reco_learner_step(reco_learner *l, size_t run, reco_step *taken)
     reco_rng rng;
     reco_rng_seed(&rng, seed_of(job, run, s->step));
     if (vector != own) memcpy(vector, own, s->total * sizeof *vector);
-    begin(l, run); /* the pool's order is part of what is random: start from the same */
+    begin_run(l, run); /* the pool's order is part of what is random: start from the same */
     size_t B = draw(l, &rng);
     for (size_t i = 0; i < B; i++) l->hidden.picture[job->same.picture[b->items[i]]] = 1;
     RECO_TRY(reco_batch_fill(job, b, B, &l->hidden, false, &rng));

@@ -13,12 +13,12 @@ struct reco_train_log {
     double began; /* as if the run had never been interrupted */
 };
 
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+static json_t *real_or_null(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
-static reco_status put(reco_train_log *log, json_t *line)
+static reco_status put_line(reco_train_log *log, json_t *line)
 {
     reco_ctx *ctx = log->job->ctx;
-    if (!line || json_object_set_new(line, "seconds", number(reco_now() - log->began)) != 0) {
+    if (!line || json_object_set_new(line, "seconds", real_or_null(reco_now() - log->began)) != 0) {
         json_decref(line);
         return reco_fail_nomem(ctx, 0, "log");
     }
@@ -42,7 +42,8 @@ static bool belongs(json_t *line, bool first, const reco_state *at)
 }
 
 /* Copy what belongs to a new file in its place; *kept says whether there was any, *seconds when the last was written. */
-static reco_status keep(reco_ctx *ctx, const char *path, const reco_state *at, bool *kept, double *seconds)
+static reco_status keep_lines(reco_ctx *ctx, const char *path, const reco_state *at, bool *kept,
+                              double *seconds)
 {
     reco_status status = RECO_OK;
     reco_lines *lines = NULL;
@@ -90,16 +91,16 @@ reco_status reco_train_log_open(reco_train_log **out, const reco_job *job, const
     reco_train_log *log = reco_alloc(ctx, 1, sizeof *log, "log");
     if (!log) return RECO_E_NOMEM;
     *log = (reco_train_log){.path = job->o.log, .job = job};
-    if (resumed) RECO_GO(keep(ctx, log->path, at, &kept, &seconds));
+    if (resumed) RECO_GO(keep_lines(ctx, log->path, at, &kept, &seconds));
     log->began = reco_now() - seconds;
     if (!(log->out = fopen(log->path, kept ? "ae" : "we")))
         RECO_GO(reco_fail(ctx, RECO_E_IO, "%s: %s", log->path, strerror(errno)));
     RECO_GO(reco_job_data(job, data));
     if (!kept)
-        RECO_GO(put(log, json_pack("{ss, ss, ss, sI, sI, ss, so, ss*}", "event", "start", "job", at->key,
-                                   "reco", RECO_VERSION, "pairs", (json_int_t)job->trained,
-                                   "validation_pairs", (json_int_t)job->nheld, "data", data, "options",
-                                   reco_train_options(job), "command", job->o.command)));
+        RECO_GO(put_line(log, json_pack("{ss, ss, ss, sI, sI, ss, so, ss*}", "event", "start", "job",
+                                        at->key, "reco", RECO_VERSION, "pairs", (json_int_t)job->trained,
+                                        "validation_pairs", (json_int_t)job->nheld, "data", data, "options",
+                                        reco_train_options(job), "command", job->o.command)));
     *out = log;
     log = NULL;
 out:
@@ -118,16 +119,17 @@ reco_status reco_train_log_step(reco_train_log *log, const reco_state *s, size_t
                                 const reco_step *taken)
 {
     if (!log) return RECO_OK;
-    return put(log, json_pack("{ss, sI, sI, so, so, so, so}", "event", "step", "run", (json_int_t)run,
-                              "step", (json_int_t)s->step, "loss", number(taken->loss), "lr",
-                              number(taken->lr), "gradient_norm", number(taken->norm), "scale",
-                              number(exp((double)s->vector[(run + 1) * s->total - 1]))));
+    return put_line(log,
+                    json_pack("{ss, sI, sI, so, so, so, so}", "event", "step", "run", (json_int_t)run,
+                              "step", (json_int_t)s->step, "loss", real_or_null(taken->loss), "lr",
+                              real_or_null(taken->lr), "gradient_norm", real_or_null(taken->norm), "scale",
+                              real_or_null(exp((double)s->vector[(run + 1) * s->total - 1]))));
 }
 
 static json_t *choices(const double value[RECO_CHOICES])
 {
-    return json_pack("{so, so, so, so}", "clip", number(value[0]), "image", number(value[1]), "text",
-                     number(value[2]), "both", number(value[3]));
+    return json_pack("{so, so, so, so}", "clip", real_or_null(value[0]), "image", real_or_null(value[1]),
+                     "text", real_or_null(value[2]), "both", real_or_null(value[3]));
 }
 
 reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s, size_t run,
@@ -142,9 +144,9 @@ reco_status reco_train_log_validation(reco_train_log *log, const reco_state *s, 
             recall[c] += 100 * (double)outcomes[i].hit[c] / (double)n;
             rank[c] += (double)outcomes[i].reciprocal[1][c] / (double)n;
         }
-    return put(log, json_pack("{ss, sI, sI, sI, so, so}", "event", "validation", "run", (json_int_t)run,
-                              "step", (json_int_t)s->step, "pairs", (json_int_t)n, "recall_at_1",
-                              choices(recall), "reciprocal_rank", choices(rank)));
+    return put_line(log, json_pack("{ss, sI, sI, sI, so, so}", "event", "validation", "run",
+                                   (json_int_t)run, "step", (json_int_t)s->step, "pairs", (json_int_t)n,
+                                   "recall_at_1", choices(recall), "reciprocal_rank", choices(rank)));
 }
 
 reco_status reco_train_log_end(reco_train_log *log, const reco_verdict *v, size_t best_step,
@@ -152,10 +154,11 @@ reco_status reco_train_log_end(reco_train_log *log, const reco_verdict *v, size_
 {
     static const char *const sides_name[] = {"none", "image", "text", "both"};
     if (!log) return RECO_OK;
-    return put(log,
-               json_pack("{ss, sI, so, ss, s[oooooo]}", "event", "end", "best_step", (json_int_t)best_step,
-                         "recall_at_1", choices(v->recall), "refine", sides_name[sides], "mixture",
-                         number((double)m->clip), number((double)m->refined),
-                         number(1 - (double)m->clip - (double)m->refined), number((double)m->scale[0]),
-                         number((double)m->scale[1]), number((double)m->scale[2])));
+    return put_line(log, json_pack("{ss, sI, so, ss, s[oooooo]}", "event", "end", "best_step",
+                                   (json_int_t)best_step, "recall_at_1", choices(v->recall), "refine",
+                                   sides_name[sides], "mixture", real_or_null((double)m->clip),
+                                   real_or_null((double)m->refined),
+                                   real_or_null(1 - (double)m->clip - (double)m->refined),
+                                   real_or_null((double)m->scale[0]), real_or_null((double)m->scale[1]),
+                                   real_or_null((double)m->scale[2])));
 }

@@ -49,7 +49,7 @@ static double softmax_loss(const reco_ctx *ctx, float *row, size_t B, size_t i)
 }
 
 /* Rows [begin, end) are a tile's height: tile by tile, so that columns are not walked across memory. */
-static void transpose(void *arg, size_t begin, size_t end, int worker)
+static void transpose_tiles(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const job *j = arg;
@@ -91,7 +91,7 @@ static reco_status nce(reco_ctx *ctx, double *loss, const job *j, const float *a
 {
     size_t B = j->B;
     RECO_TRY(reco_gemm(ctx, j->S, B, a, d, false, b, d, true, B, B, d, s, 0));
-    reco_parallel(ctx, B, TILE, transpose, (void *)j);
+    reco_parallel(ctx, B, TILE, transpose_tiles, (void *)j);
     reco_parallel(ctx, B, 16, softmaxes, (void *)j);
     reco_parallel(ctx, B, TILE, combine, (void *)j);
     double sum = 0;

@@ -35,7 +35,7 @@ static uint32_t rank_one(const ranking *r, size_t i)
     return rank;
 }
 
-static void rank(void *arg, size_t begin, size_t end, int worker)
+static void rank_pairs(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const ranking *r = arg;
@@ -48,7 +48,7 @@ static reco_status ranks_of(reco_ctx *ctx, ranking *r, float *S, const float *a,
 {
     r->of_pictures = of_pictures;
     RECO_TRY(reco_gemm(ctx, S, r->n, a, d, false, b, d, true, m, r->n, d, 1, 0));
-    reco_parallel(ctx, m, 16, rank, r);
+    reco_parallel(ctx, m, 16, rank_pairs, r);
     return RECO_OK;
 }
 

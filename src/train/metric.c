@@ -15,7 +15,7 @@ typedef struct member {
     uint32_t caption, picture, row; /* row: of the job's list */
 } member;
 
-static int by_caption(const void *a, const void *b)
+static int by_caption_and_picture(const void *a, const void *b)
 {
     const member *x = a, *y = b;
     if (x->caption != y->caption) return x->caption < y->caption ? -1 : 1;
@@ -32,7 +32,7 @@ static size_t list_members(const reco_job *job, const reco_mask *mask, size_t wi
         if ((i < job->trained || i >= job->n) && !(mask && mask->caption[same->caption[i]]) &&
             reco_metric_part(job, i) != without)
             members[n++] = (member){same->caption[i], same->picture[i], (uint32_t)i};
-    qsort(members, n, sizeof *members, by_caption);
+    qsort(members, n, sizeof *members, by_caption_and_picture);
     for (size_t i = 0; i < n; i++)
         if (i == 0 || members[i].caption != members[kept - 1].caption ||
             members[i].picture != members[kept - 1].picture)
@@ -75,7 +75,8 @@ static reco_status take_waiting(const reco_job *job, const uint32_t *rows, scatt
     return reco_gemm(job->ctx, s->S, d, s->y, d, true, s->y, d, false, d, d, n, 1, 1);
 }
 
-static reco_status take(const reco_job *job, const member *members, size_t n, uint32_t *rows, scatter *s)
+static reco_status sum_scatter(const reco_job *job, const member *members, size_t n, uint32_t *rows,
+                               scatter *s)
 {
     size_t d = job->d;
     memset(s->S, 0, d * d * sizeof *s->S);
@@ -146,7 +147,7 @@ reco_status reco_learn_metric(const reco_job *job, const reco_mask *mask, size_t
            *column = reco_scratch(ctx, d, sizeof *column, "metric"), trace = 0;
     if (!members || !S || !s.sum || !s.y || !s.ids || !s.of || !rows || !A || !inverse || !column)
         RECO_GO(RECO_E_NOMEM);
-    RECO_GO(take(job, members, list_members(job, mask, without, members), rows, &s));
+    RECO_GO(sum_scatter(job, members, list_members(job, mask, without, members), rows, &s));
     for (size_t i = 0; i < d; i++) trace += (double)S[i * d + i];
     if (s.freedom < LEAST || !(trace > 0)) goto out;
     double shrinkage = fmax(SHRINKAGE, (double)d / (double)(d + s.freedom));

@@ -89,7 +89,7 @@ static void judge_one(const judging *u, size_t i, size_t at, const reco_mixture 
         if (of[h] != RECO_NO_CANDIDATE) mixed[of[h]] = base[of[h]];
 }
 
-static void judge(void *arg, size_t begin, size_t end, int worker)
+static void judge_queries(void *arg, size_t begin, size_t end, int worker)
 {
     const judging *u = arg;
     const grid *g = u->g;
@@ -176,7 +176,7 @@ static reco_status best_of(const reco_job *job, const reco_queries *q, const gri
     u.surprise = reco_scratch(ctx, u.points * n, sizeof(float), "mixture");
     u.room = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx) * room_of(g, q), sizeof(float), "mixture");
     if (!all || !u.hit || !u.surprise || !u.room) RECO_GO(RECO_E_NOMEM);
-    reco_parallel(ctx, n, 8, judge, &u);
+    reco_parallel(ctx, n, 8, judge_queries, &u);
     for (size_t p = 0; p < u.points; p++) {
         all[p] = (result){
             .m = point(g, p), .share = mean(u.hit + p * n, n), .surprise = mean(u.surprise + p * n, n)};
@@ -214,7 +214,7 @@ static void fix(grid *g, const reco_mixture *m)
     g->voters = m->voters;
 }
 
-static void spread(grid *g, int expert, const float *from)
+static void set_scales(grid *g, int expert, const float *from)
 {
     g->scales[expert] = OCTAVES;
     for (size_t i = 0; i < OCTAVES; i++) g->scale[expert][i] = from[i];
@@ -245,13 +245,13 @@ static reco_status search(const reco_job *job, const reco_queries *q, const resu
     grid g;
     best->m = (reco_mixture){1, 0, {octaves[2], octaves[2], octaves[2]}, q->crowd};
     fix(&g, &best->m);
-    spread(&g, 0, octaves);
-    spread(&g, 1, octaves);
+    set_scales(&g, 0, octaves);
+    set_scales(&g, 1, octaves);
     weigh(&g, false);
     RECO_TRY(best_of(job, q, &g, clip, refined, best));
     if (job->twins) {
         fix(&g, &best->m);
-        spread(&g, 2, q->metric ? wide : octaves);
+        set_scales(&g, 2, q->metric ? wide : octaves);
         weigh(&g, true);
         RECO_TRY(best_of(job, q, &g, clip, refined, best));
     }
@@ -268,7 +268,7 @@ static reco_status alone(const reco_job *job, const reco_queries *q, bool refine
 {
     grid g;
     fix(&g, &(reco_mixture){refined ? 0 : 1, refined ? 1 : 0, {40, 40, 40}, q->crowd});
-    spread(&g, refined, octaves);
+    set_scales(&g, refined, octaves);
     return best_of(job, q, &g, NULL, NULL, r);
 }
 

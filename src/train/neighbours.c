@@ -63,7 +63,7 @@ static reco_status make_key(const reco_job *job, char hex[40])
     return status;
 }
 
-static reco_status measure(const reco_job *job, size_t *bytes)
+static reco_status measure_file(const reco_job *job, size_t *bytes)
 {
     *bytes = sizeof(header);
     for (size_t list = 0; list < job->lists; list++) {
@@ -119,7 +119,7 @@ reco_status reco_neighbours_open(reco_job *job)
     if (!job->o.neighbours) return RECO_OK;
     memcpy(want.magic, magic, sizeof want.magic);
     for (size_t list = 0; list < job->lists; list++) want.reach[list] = job->reach[list];
-    RECO_TRY(measure(job, &bytes));
+    RECO_TRY(measure_file(job, &bytes));
     RECO_TRY(make_key(job, want.key));
     RECO_TRY(map_file(job, job->o.neighbours, bytes));
     if (!fits(k->map, &want, job->lists)) memcpy(k->map, &want, sizeof want);

@@ -10,7 +10,7 @@ static reco_status out_of_range(reco_ctx *ctx, const char *what, double value, d
     return reco_fail(ctx, RECO_E_ARG, "train: %s = %g, want %g..%g", what, value, low, high);
 }
 
-static reco_status check(reco_ctx *ctx, const char *what, double value, double low, double high)
+static reco_status check_range(reco_ctx *ctx, const char *what, double value, double low, double high)
 {
     return value >= low && value <= high ? RECO_OK : out_of_range(ctx, what, value, low, high);
 }
@@ -48,24 +48,24 @@ reco_status reco_train_resolve(reco_ctx *ctx, reco_train_opts *o, size_t n, size
     if (o->search == RECO_MODALITY_DEFAULT) o->search = RECO_UNI;
     if (o->fuse == RECO_MODALITY_DEFAULT) o->fuse = RECO_CROSS;
     if (o->validation == 0) o->validation = 0.2;
-    RECO_TRY(check(ctx, "k", (double)o->k, 1, 1024));
+    RECO_TRY(check_range(ctx, "k", (double)o->k, 1, 1024));
     if (rows > 0) cap_k(ctx, o, rows);
-    RECO_TRY(check(ctx, "batch", (double)o->batch, 2, 65536));
-    RECO_TRY(check(ctx, "steps", (double)o->steps, 1, 1e8));
-    RECO_TRY(check(ctx, "lr", o->lr, 1e-9, 10));
-    RECO_TRY(check(ctx, "weight decay", o->weight_decay, 0, 10));
-    RECO_TRY(check(ctx, "warmup", o->warmup, 0, 1));
-    RECO_TRY(check(ctx, "clip", o->clip, 0, 1e9));
-    RECO_TRY(check(ctx, "neighbour dropout", o->neighbour_dropout, 0, 1));
-    RECO_TRY(check(ctx, "max similarity", (double)o->max_similarity, -1, 10));
-    RECO_TRY(check(ctx, "recall", (double)o->recall, 0, 1));
-    RECO_TRY(check(ctx, "min similarity", (double)o->min_similarity, -1, 1));
-    RECO_TRY(check(ctx, "validation", o->validation, RECO_VALIDATION_MIN, RECO_VALIDATION_MAX));
-    RECO_TRY(check(ctx, "heads", o->heads, 1, 1024));
-    RECO_TRY(check(ctx, "layers", o->layers, 1, 64));
-    RECO_TRY(check(ctx, "mlp", (double)o->mlp, 1, RECO_FUSION_MAX_MLP));
-    RECO_TRY(check(ctx, "hidden", (double)o->hidden, 1, RECO_FUSION_MAX_HIDDEN));
-    RECO_TRY(check(ctx, "scale", (double)o->scale, 0, 1e6));
+    RECO_TRY(check_range(ctx, "batch", (double)o->batch, 2, 65536));
+    RECO_TRY(check_range(ctx, "steps", (double)o->steps, 1, 1e8));
+    RECO_TRY(check_range(ctx, "lr", o->lr, 1e-9, 10));
+    RECO_TRY(check_range(ctx, "weight decay", o->weight_decay, 0, 10));
+    RECO_TRY(check_range(ctx, "warmup", o->warmup, 0, 1));
+    RECO_TRY(check_range(ctx, "clip", o->clip, 0, 1e9));
+    RECO_TRY(check_range(ctx, "neighbour dropout", o->neighbour_dropout, 0, 1));
+    RECO_TRY(check_range(ctx, "max similarity", (double)o->max_similarity, -1, 10));
+    RECO_TRY(check_range(ctx, "recall", (double)o->recall, 0, 1));
+    RECO_TRY(check_range(ctx, "min similarity", (double)o->min_similarity, -1, 1));
+    RECO_TRY(check_range(ctx, "validation", o->validation, RECO_VALIDATION_MIN, RECO_VALIDATION_MAX));
+    RECO_TRY(check_range(ctx, "heads", o->heads, 1, 1024));
+    RECO_TRY(check_range(ctx, "layers", o->layers, 1, 64));
+    RECO_TRY(check_range(ctx, "mlp", (double)o->mlp, 1, RECO_FUSION_MAX_MLP));
+    RECO_TRY(check_range(ctx, "hidden", (double)o->hidden, 1, RECO_FUSION_MAX_HIDDEN));
+    RECO_TRY(check_range(ctx, "scale", (double)o->scale, 0, 1e6));
     if (o->layer <= RECO_LAYER_NONE || o->layer > RECO_LAYER_MLP)
         return reco_fail(ctx, RECO_E_ARG,
                          "train: layer = %d, want one that learns, RECO_LAYER_DEFAULT or RECO_LAYER_AUTO",

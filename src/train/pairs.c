@@ -84,7 +84,7 @@ static reco_status load_own(reco_job *job)
 
 /* ---- pairs that are not the bank's ---- */
 
-static int by_id(const void *a, const void *b)
+static int by_pair_id(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return x < y ? -1 : x > y;
@@ -100,7 +100,7 @@ static reco_status list_retrieved(reco_job *job)
     for (size_t list = 0; list < job->lists; list++)
         for (size_t i = 0; i < job->n * job->reach[list]; i++)
             if (job->found[list][i] >= 0) ids[count++] = job->found[list][i];
-    qsort(ids, count, sizeof *ids, by_id);
+    qsort(ids, count, sizeof *ids, by_pair_id);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || ids[i] != ids[i - 1]) ids[kept++] = ids[i];
     job->total = job->n + kept;
@@ -124,7 +124,7 @@ static void take_keys(reco_job *job, const reco_train_pairs *pairs, size_t first
     }
 }
 
-static reco_status load_pairs(reco_job *job, const reco_train_pairs *pairs)
+static reco_status take_pairs(reco_job *job, const reco_train_pairs *pairs)
 {
     job->rows[RECO_IMAGE] = pairs->image;
     job->rows[RECO_TEXT] = pairs->text;
@@ -242,7 +242,7 @@ reco_status reco_job_load(reco_job *job, const reco_train_pairs *pairs)
     RECO_TRY(check_count(ctx, "pair", job->n));
     RECO_TRY(reco_train_resolve(ctx, &job->o, job->trained, job->d, pairs ? rows : rows - 1));
     reco_status status = judged  ? load_judged(job, pairs, judged)
-                         : pairs ? load_pairs(job, pairs)
+                         : pairs ? take_pairs(job, pairs)
                                  : load_own(job);
     if (status == RECO_OK) status = list_neighbours(job);
     if (status == RECO_OK) status = reco_job_find_kin(job);

@@ -13,7 +13,7 @@ typedef struct block {
     const float *R; /* [PAIRS][depth][d] */
 } block;
 
-static void take(void *arg, size_t begin, size_t end, int worker)
+static void multiply_neighbours(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     const block *b = arg;
@@ -72,7 +72,7 @@ reco_status reco_job_multiply(reco_job *job)
             }
             RECO_GO(reco_bank_gather(ctx, job->bank, reco_modality_side(job->o.fuse, (reco_side)side), ids,
                                      n * depth, R));
-            reco_parallel(ctx, n, 4, take, &(block){job, side, i, R});
+            reco_parallel(ctx, n, 4, multiply_neighbours, &(block){job, side, i, R});
         }
 out:
     reco_free(R);

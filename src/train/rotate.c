@@ -24,7 +24,7 @@ static void random_orthogonal(float *Q, size_t d, reco_rng *rng)
 }
 
 /* scratch [ROWS][d] */
-static reco_status turn(reco_ctx *ctx, float *x, float *scratch, const float *Q, size_t n, size_t d)
+static reco_status rotate_rows(reco_ctx *ctx, float *x, float *scratch, const float *Q, size_t n, size_t d)
 {
     for (size_t i = 0; i < n; i += ROWS) {
         size_t m = reco_min(ROWS, n - i);
@@ -45,8 +45,8 @@ reco_status reco_batch_rotate(const reco_job *job, reco_batch *b, reco_rng *rng)
     if (!Q || !scratch) RECO_GO(RECO_E_NOMEM);
     random_orthogonal(Q, d, rng);
     for (int side = 0; side < 2; side++) {
-        RECO_GO(turn(ctx, b->x[side], scratch, Q, b->n, d));
-        RECO_GO(turn(ctx, b->R[side], scratch, Q, rows, d));
+        RECO_GO(rotate_rows(ctx, b->x[side], scratch, Q, b->n, d));
+        RECO_GO(rotate_rows(ctx, b->R[side], scratch, Q, rows, d));
     }
 out:
     reco_scratch_release(ctx, mark);

@@ -17,7 +17,7 @@ typedef struct keyed {
     uint32_t item;
 } keyed;
 
-static int by_place(const void *a, const void *b)
+static int by_spot(const void *a, const void *b)
 {
     const spot *x = a, *y = b;
     if (x->at != y->at) return x->at < y->at ? -1 : 1;
@@ -83,8 +83,8 @@ static reco_status vectors(const reco_job *job, reco_side side, size_t first, si
     return reco_bank_gather(job->ctx, job->bank, side, job->id + first, n, room);
 }
 
-static reco_status place(const reco_job *job, reco_side side, spot *spots, const float *held, float *room,
-                         size_t fits)
+static reco_status place_spots(const reco_job *job, reco_side side, spot *spots, const float *held,
+                               float *room, size_t fits)
 {
     size_t d = job->d;
     const float *direction = room + fits * d, *x;
@@ -115,8 +115,8 @@ static reco_status unite_rows(const reco_job *job, reco_side side, uint32_t *par
     for (size_t i = 0; i < d; i++)
         room[FITS * d + i] = (float)((reco_rng_next(&rng) & 1 ? 1 : -1) / sqrt((double)d));
     RECO_GO(hold(job, side, &held));
-    RECO_GO(place(job, side, spots, held, room, FITS));
-    qsort(spots, n, sizeof *spots, by_place);
+    RECO_GO(place_spots(job, side, spots, held, room, FITS));
+    qsort(spots, n, sizeof *spots, by_spot);
     for (size_t i = 0; i < n; i++) {
         x = NULL;
         for (size_t j = i + 1; j < n && spots[j].at - spots[i].at <= window; j++) {

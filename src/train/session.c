@@ -156,7 +156,7 @@ static reco_status choose_numbers(reco_session *s)
 /* ---- the readout ---- */
 
 /* Each run's pairs with the layer that has not met them. */
-static reco_status ask(reco_session *s, reco_queries *q)
+static reco_status ask_runs(reco_session *s, reco_queries *q)
 {
     const reco_state *st = &s->state;
     float *vector = reco_fusion_vector(s->fusion, &(size_t){0});
@@ -199,7 +199,7 @@ static reco_status choose_readout(reco_session *s)
     }
     memcpy(learned, vector, total * sizeof *learned);
     reco_status status = reco_queries_create(s->job, &q);
-    if (status == RECO_OK) status = ask(s, &q);
+    if (status == RECO_OK) status = ask_runs(s, &q);
     memcpy(vector, learned, total * sizeof *learned);
     if (status == RECO_OK) status = reco_choose_mixture(s->job, &q, s->sides, &s->readout);
     if (status == RECO_OK) status = keep_metric(s, &q);
@@ -213,7 +213,7 @@ static reco_status choose_readout(reco_session *s)
 
 /* ---- the checkpoint ---- */
 
-static void report(const reco_session *s)
+static void log_verdict(const reco_session *s)
 {
     const reco_verdict *v = &s->verdict;
     reco_log(s->job->ctx, RECO_LOG_INFO,
@@ -243,7 +243,7 @@ static void report_readout(const reco_session *s)
              r->clip, r->error);
 }
 
-static reco_status create(reco_session *s)
+static reco_status create_layer(reco_session *s)
 {
     const reco_train_opts *o = &s->job->o;
     reco_fusion_config c = {.layer = o->layer,
@@ -275,13 +275,13 @@ reco_status reco_session_learn(reco_session *s)
     s->outcomes = reco_alloc(ctx, s->pairs, sizeof *s->outcomes, "validation");
     if (!s->held || !s->outcomes) return RECO_E_NOMEM;
     memcpy(s->held, job->held, s->pairs * sizeof *s->held);
-    RECO_TRY(create(s));
+    RECO_TRY(create_layer(s));
     RECO_TRY(job->o.layer >= RECO_LAYER_RELATIONAL ? learn(s) : choose_numbers(s));
     s->sides = job->o.sides == RECO_SIDES_DEFAULT ? s->verdict.sides : job->o.sides;
     s->best_step = s->state.best_step;
     s->loss = s->state.loss;
     s->seconds = reco_now() - start;
-    report(s);
+    log_verdict(s);
     return RECO_OK;
 }
 

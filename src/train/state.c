@@ -75,8 +75,8 @@ reco_status reco_state_save(const reco_state *s, const reco_job *job, const char
 }
 
 /* Everything is checked before anything is taken: a state is either whole, or as if it were not there. */
-static reco_status check(reco_ctx *ctx, const reco_safetensors *st, const reco_state *s,
-                         const reco_job *job, reco_state *at, const reco_tensor *found[PARTS])
+static reco_status check_state(reco_ctx *ctx, const reco_safetensors *st, const reco_state *s,
+                               const reco_job *job, reco_state *at, const reco_tensor *found[PARTS])
 {
     const char *path = reco_safetensors_path(st), *key = reco_safetensors_meta(st, "job");
     const char *where = reco_safetensors_meta(st, "at");
@@ -113,7 +113,7 @@ reco_status reco_state_load(reco_state *s, const reco_job *job, const char *path
     *found = false;
     if (!reco_path_exists(path)) return RECO_OK;
     reco_status status = reco_safetensors_open(ctx, &st, path);
-    if (status == RECO_OK) status = check(ctx, st, s, job, &at, tensors);
+    if (status == RECO_OK) status = check_state(ctx, st, s, job, &at, tensors);
     parts_of(parts, s, job);
     for (int p = 0; p < PARTS && status == RECO_OK; p++)
         status = reco_tensor_f32(ctx, tensors[p], 0, parts[p].count, (float *)parts[p].data);

@@ -12,7 +12,7 @@ static reco_status train(reco_job *job, const char *path, reco_session *s)
     return reco_session_finish(s);
 }
 
-static void tell(const reco_session *s, reco_train_result *r)
+static void fill_train_result(const reco_session *s, reco_train_result *r)
 {
     const double *recall = s->verdict.recall;
     r->pairs = s->job->trained;
@@ -52,7 +52,7 @@ reco_status reco_train(reco_ctx *ctx, const reco_bank *bank, const reco_train_pa
         reco_train_compared(ctx, path);
     else
         unlink(s.state_path);
-    tell(&s, &r);
+    fill_train_result(&s, &r);
     r.seconds = reco_now() - start;
     if (result) *result = r;
 out:
