@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* The path of the first of these files that is there; NULL with *status RECO_OK: none. */
-static char *first_of(reco_ctx *ctx, reco_status *status, const char *dir, const char *const *names)
+static char *find_first_file(reco_ctx *ctx, reco_status *status, const char *dir, const char *const *names)
 {
     for (; *names; names++) {
         char *path = reco_format(ctx, "%s/%s", dir, *names);
@@ -24,7 +24,7 @@ static bool has_json(reco_ctx *ctx, const char *dir)
 {
     static const char *const names[] = {"tokenizer.json", NULL};
     reco_status status = RECO_OK;
-    char *path = first_of(ctx, &status, dir, names);
+    char *path = find_first_file(ctx, &status, dir, names);
     reco_free(path);
     return path != NULL;
 }
@@ -57,7 +57,7 @@ static reco_status open_files(reco_ctx *ctx, reco_tokenizer *tok, const json_t *
     reco_status status = RECO_OK;
     reco_json_file file = {0};
     /* XLM-RoBERTa's ids are not those of its SentencePiece file. */
-    char *model = tok->class == RECO_CLASS_XLMR ? NULL : first_of(ctx, &status, dir, models);
+    char *model = tok->class == RECO_CLASS_XLMR ? NULL : find_first_file(ctx, &status, dir, models);
     if (status != RECO_OK) return status;
     if (!model || tok->class != RECO_CLASS_SIGLIP) RECO_GO(reco_json_file_open(ctx, &file, dir));
     if (file.root)
@@ -81,8 +81,8 @@ static reco_status is_clip(reco_ctx *ctx, bool *clip, const char *dir)
     static const char *const vocab[] = {"vocab.json", NULL};
     reco_status status = RECO_OK;
     reco_json_file file = {0};
-    char *other = first_of(ctx, &status, dir, any),
-         *own = status == RECO_OK ? first_of(ctx, &status, dir, vocab) : NULL;
+    char *other = find_first_file(ctx, &status, dir, any),
+         *own = status == RECO_OK ? find_first_file(ctx, &status, dir, vocab) : NULL;
     if (status == RECO_OK && own && !other) *clip = true;
     if (status == RECO_OK && !*clip) {
         status = reco_json_file_open(ctx, &file, dir);

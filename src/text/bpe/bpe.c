@@ -22,7 +22,7 @@ typedef struct heap {
 
 static bool before(candidate a, candidate b) { return a.rank != b.rank ? a.rank < b.rank : a.at < b.at; }
 
-static void push(heap *h, candidate c)
+static void push_candidate(heap *h, candidate c)
 {
     size_t i = h->n++;
     for (; i > 0 && before(c, h->at[(i - 1) / 2]); i = (i - 1) / 2) h->at[i] = h->at[(i - 1) / 2];
@@ -42,11 +42,11 @@ static candidate pop(heap *h)
     return top;
 }
 
-static void offer(heap *h, const reco_tokenizer *tok, const symbol *symbols, int32_t at)
+static void offer_merge(heap *h, const reco_tokenizer *tok, const symbol *symbols, int32_t at)
 {
     if (at < 0 || symbols[at].next < 0) return;
     const reco_merge *merge = reco_merge_find(tok, symbols[at].id, symbols[symbols[at].next].id);
-    if (merge) push(h, (candidate){merge->rank, at, merge->id});
+    if (merge) push_candidate(h, (candidate){merge->rank, at, merge->id});
 }
 
 /* n log n, since a caption may be one word of a megabyte. Each symbol is offered once at first, and each of at most
@@ -66,7 +66,7 @@ reco_status reco_bpe_merge(reco_ctx *ctx, const reco_tokenizer *tok, const int32
     int32_t count = 0;
     for (size_t i = 0; i < n; i++, count++) symbols[count] = (symbol){word[i], count - 1, count + 1};
     symbols[count - 1].next = -1;
-    for (int32_t i = 0; i < count; i++) offer(&h, tok, symbols, i);
+    for (int32_t i = 0; i < count; i++) offer_merge(&h, tok, symbols, i);
     while (h.n) {
         candidate c = pop(&h);
         symbol *left = &symbols[c.at];
@@ -78,8 +78,8 @@ reco_status reco_bpe_merge(reco_ctx *ctx, const reco_tokenizer *tok, const int32
         left->next = right->next;
         right->id = -2;
         if (left->next >= 0) symbols[left->next].prev = c.at;
-        offer(&h, tok, symbols, left->prev);
-        offer(&h, tok, symbols, c.at);
+        offer_merge(&h, tok, symbols, left->prev);
+        offer_merge(&h, tok, symbols, c.at);
     }
     for (int32_t i = 0; i >= 0 && !reco_ids_full(ids); i = symbols[i].next)
         reco_ids_push(ids, symbols[i].id);

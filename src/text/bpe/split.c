@@ -6,7 +6,7 @@
 
 typedef enum kind { SPACE, LETTER, NUMBER, OTHER } kind;
 
-static kind kind_of(int32_t c)
+static kind kind_of_point(int32_t c)
 {
     if (c < 0x80) {
         if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return LETTER;
@@ -29,7 +29,7 @@ static kind kind_of(int32_t c)
  * open_clip's expression: it parts words and is dropped. */
 static kind kind_in(reco_text_rules rules, int32_t c)
 {
-    return rules == RECO_TEXT_OPENCLIP && c == 0x345 ? SPACE : kind_of(c);
+    return rules == RECO_TEXT_OPENCLIP && c == 0x345 ? SPACE : kind_of_point(c);
 }
 
 static bool starts_with(const reco_points *text, size_t at, const char *word)

@@ -66,7 +66,7 @@ out:
 }
 
 /* From the product's upper half, where both ids tell: in a lower bit the left one would not. */
-static size_t slot(uint64_t pair, size_t mask)
+static size_t slot_of_pair(uint64_t pair, size_t mask)
 {
     uint64_t product = pair * 0x9e3779b97f4a7c15u;
     return (size_t)(product >> 32 ^ product >> 48) & mask;
@@ -91,7 +91,7 @@ static uint64_t pair_of(int32_t left, int32_t right)
 const reco_merge *reco_merge_find(const reco_tokenizer *tok, int32_t left, int32_t right)
 {
     uint64_t pair = pair_of(left, right);
-    for (size_t i = slot(pair, tok->mask);; i = (i + 1) & tok->mask) {
+    for (size_t i = slot_of_pair(pair, tok->mask);; i = (i + 1) & tok->mask) {
         if (tok->merges[i].pair == pair) return &tok->merges[i];
         if (tok->merges[i].pair == UINT64_MAX) return NULL;
     }
@@ -100,7 +100,7 @@ const reco_merge *reco_merge_find(const reco_tokenizer *tok, int32_t left, int32
 void reco_merges_put(reco_tokenizer *tok, int32_t left, int32_t right, uint32_t rank, int32_t id)
 {
     uint64_t pair = pair_of(left, right);
-    size_t i = slot(pair, tok->mask);
+    size_t i = slot_of_pair(pair, tok->mask);
     while (tok->merges[i].pair != UINT64_MAX && tok->merges[i].pair != pair) i = (i + 1) & tok->mask;
     tok->merges[i] = (reco_merge){pair, rank, id};
 }

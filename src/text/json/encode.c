@@ -61,8 +61,8 @@ static reco_status encode_words(reco_ctx *ctx, const reco_tokenizer *tok, const 
 }
 
 /* Added tokens are cut out, those marked `normalized` from what the rest became. */
-static reco_status encode(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
-                          bool normalized, bool first, reco_ids *ids)
+static reco_status encode_part(reco_ctx *ctx, const reco_tokenizer *tok, const reco_points *text,
+                               bool normalized, bool first, reco_ids *ids)
 {
     const reco_special *found = NULL;
     reco_place place = {0};
@@ -74,7 +74,7 @@ static reco_status encode(reco_ctx *ctx, const reco_tokenizer *tok, const reco_p
             RECO_TRY(encode_words(ctx, tok, &part, begins, ids));
         } else if (part.n) {
             RECO_TRY(reco_steps_apply(ctx, &tok->json->steps, &part, &begins));
-            RECO_TRY(encode(ctx, tok, &part, true, begins, ids));
+            RECO_TRY(encode_part(ctx, tok, &part, true, begins, ids));
         }
         if (found) reco_ids_push(ids, found->id);
     } while (found && !reco_ids_full(ids));
@@ -83,5 +83,5 @@ static reco_status encode(reco_ctx *ctx, const reco_tokenizer *tok, const reco_p
 
 reco_status reco_json_tokens(reco_ctx *ctx, const reco_tokenizer *tok, reco_points *text, reco_ids *ids)
 {
-    return encode(ctx, tok, text, false, true, ids);
+    return encode_part(ctx, tok, text, false, true, ids);
 }

@@ -57,7 +57,7 @@ bool reco_json_file_is_clip(const reco_json_file *file)
 }
 
 /* How many of a character there are: no fewer than the entries of a list. */
-static size_t count(const reco_span *span, char c)
+static size_t count_char(const reco_span *span, char c)
 {
     size_t n = 0;
     for (const char *p = span->begin; p < span->end && (p = memchr(p, c, (size_t)(span->end - p))); p++)
@@ -82,7 +82,7 @@ static reco_status read_vocab(reco_ctx *ctx, reco_pieces *pieces, const reco_jso
     if (!span.begin || !reco_scan_take(&span, '{'))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab is not an object of pieces and ids",
                          file->path);
-    RECO_TRY(reco_pieces_reserve(ctx, pieces, count(&span, ':'), (size_t)(span.end - span.begin)));
+    RECO_TRY(reco_pieces_reserve(ctx, pieces, count_char(&span, ':'), (size_t)(span.end - span.begin)));
     for (bool more = !reco_scan_take(&span, '}'); more; more = reco_scan_take(&span, ',')) {
         char *text = reco_pieces_next(pieces);
         if (!reco_scan_string(&span, text, &bytes) || !reco_scan_take(&span, ':') ||
@@ -123,7 +123,7 @@ static reco_status read_scores(reco_ctx *ctx, reco_json_model *model, const reco
     size_t bytes;
     if (!span.begin || !reco_scan_take(&span, '['))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: model.vocab is not a list of [piece, score]", file->path);
-    size_t most = count(&span, '[');
+    size_t most = count_char(&span, '[');
     RECO_TRY(reco_pieces_reserve(ctx, pieces, most, (size_t)(span.end - span.begin)));
     if (!(model->vocab.score = reco_alloc_raw(ctx, most, sizeof *model->vocab.score, "vocabulary")))
         return RECO_E_NOMEM;
@@ -178,7 +178,7 @@ static reco_status read_merges(reco_ctx *ctx, reco_tokenizer *tok, const reco_js
     if (!text) return RECO_E_NOMEM;
     reco_span first = span;
     bool lists = reco_scan_take(&first, '[');
-    RECO_GO(reco_merges_reserve(ctx, tok, lists ? count(&span, '[') : count(&span, ',') + 1));
+    RECO_GO(reco_merges_reserve(ctx, tok, lists ? count_char(&span, '[') : count_char(&span, ',') + 1));
     for (bool more = !reco_scan_take(&span, ']'); more; more = reco_scan_take(&span, ','), n++) {
         if (!pair(&span, lists, text, &left, &right) || !left || !right)
             RECO_GO(bad_entry(ctx, file, "merges", n, "want a pair of symbols, in UTF-8"));

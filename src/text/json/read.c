@@ -42,8 +42,8 @@ static int32_t id_of(const reco_tokenizer *tok, const added *more, const char *t
 }
 
 /* The token is found in texts from then on; flags may be no object. */
-static reco_status put(reco_ctx *ctx, reco_tokenizer *tok, const json_t *flags, bool normalized,
-                       const char *content, int32_t id)
+static reco_status put_special(reco_ctx *ctx, reco_tokenizer *tok, const json_t *flags, bool normalized,
+                               const char *content, int32_t id)
 {
     reco_special special = {.id = id,
                             .normalized = normalized,
@@ -71,7 +71,7 @@ static reco_status add_special(reco_ctx *ctx, reco_tokenizer *tok, const json_t 
     RECO_TRY(reco_json_only(ctx, entry, keys, where));
     if (json_is_true(json_object_get(entry, "single_word")))
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: single_word is not supported", where);
-    return put(ctx, tok, entry, json_is_true(json_object_get(entry, "normalized")), content, id);
+    return put_special(ctx, tok, entry, json_is_true(json_object_get(entry, "normalized")), content, id);
 }
 
 /* Tokens that are no pieces get their ids here, behind the pieces and without holes. */
@@ -129,7 +129,7 @@ static reco_status read_config(reco_ctx *ctx, reco_tokenizer *tok, const added *
         const json_t *flags =
             json_object_get(reco_special_text(config, role_names[r]) ? config : map, role_names[r]);
         int32_t id = id_of(tok, more, content);
-        if (id >= 0) RECO_TRY(put(ctx, tok, flags, false, content, id));
+        if (id >= 0) RECO_TRY(put_special(ctx, tok, flags, false, content, id));
     }
     return RECO_OK;
 }

@@ -39,13 +39,13 @@ static const char *skip_value(const char *p, const char *end)
     return end;
 }
 
-static bool named(const char *key, const char *end, const char *name)
+static bool is_key(const char *key, const char *end, const char *name)
 {
     size_t n = strlen(name);
     return (size_t)(end - key) == n + 2 && memcmp(key + 1, name, n) == 0;
 }
 
-static void find(reco_span *vocab, reco_span *merges, const char *p, const char *end)
+static void find_lists(reco_span *vocab, reco_span *merges, const char *p, const char *end)
 {
     size_t depth = 0;
     bool in_model = false;
@@ -55,11 +55,11 @@ static void find(reco_span *vocab, reco_span *merges, const char *p, const char 
             p = after;
             if (value == end || *value != ':') continue;
             p = value = skip_white(value + 1, end);
-            if (depth == 1) in_model = named(key, after, "model");
-            reco_span *span = depth != 2 || !in_model       ? NULL
-                              : named(key, after, "vocab")  ? vocab
-                              : named(key, after, "merges") ? merges
-                                                            : NULL;
+            if (depth == 1) in_model = is_key(key, after, "model");
+            reco_span *span = depth != 2 || !in_model        ? NULL
+                              : is_key(key, after, "vocab")  ? vocab
+                              : is_key(key, after, "merges") ? merges
+                                                             : NULL;
             if (span && !span->begin && value < end && (*value == '[' || *value == '{')) {
                 *span = (reco_span){value, skip_value(value, end)};
                 p = span->end;
@@ -72,7 +72,7 @@ static void find(reco_span *vocab, reco_span *merges, const char *p, const char 
     }
 }
 
-static char *copy(char *to, const char *from, const char *end)
+static char *copy_span(char *to, const char *from, const char *end)
 {
     memcpy(to, from, (size_t)(end - from));
     return to + (end - from);
@@ -80,7 +80,7 @@ static char *copy(char *to, const char *from, const char *end)
 
 static char *copy_null(char *to, const reco_span *span)
 {
-    to = copy(to, "null", &"null"[4]);
+    to = copy_span(to, "null", &"null"[4]);
     for (const char *p = span->begin; p < span->end && (p = memchr(p, '\n', (size_t)(span->end - p))); p++)
         *to++ = '\n';
     return to;
@@ -93,16 +93,16 @@ reco_status reco_scan_cut(reco_ctx *ctx, char **rest, reco_span *vocab, reco_spa
     char *to = *rest = reco_alloc_raw(ctx, bytes + 9, 1, "tokenizer.json");
     if (!to) return RECO_E_NOMEM;
     const char *from = text;
-    find(vocab, merges, text, text + bytes);
+    find_lists(vocab, merges, text, text + bytes);
     const reco_span *first = vocab, *second = merges;
     if (merges->begin && (!vocab->begin || merges->begin < vocab->begin)) first = merges, second = vocab;
     for (int i = 0; i < 2; i++, first = second)
         if (first->begin) {
-            to = copy(to, from, first->begin);
+            to = copy_span(to, from, first->begin);
             to = copy_null(to, first);
             from = first->end;
         }
-    to = copy(to, from, text + bytes);
+    to = copy_span(to, from, text + bytes);
     *to = 0;
     return RECO_OK;
 }
@@ -139,7 +139,7 @@ static int32_t hex4(const char *p, const char *end)
 }
 
 /* The code point of the escape whose backslash is before *p; -1: none. */
-static int32_t escape(const char **p, const char *end)
+static int32_t read_json_escape(const char **p, const char *end)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
     if (*p == end) return -1;
@@ -167,7 +167,7 @@ bool reco_scan_string(reco_span *span, char *out, size_t *bytes)
         size_t n = 1;
         if (*p == '\\') {
             p++;
-            int32_t point = escape(&p, end);
+            int32_t point = read_json_escape(&p, end);
             if (point < 0) return false;
             *bytes += reco_point_encode((uint8_t *)out + *bytes, point);
             continue;

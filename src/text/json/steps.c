@@ -13,14 +13,14 @@ static reco_status room_for(reco_ctx *ctx, reco_points *out, size_t n)
     return out->at ? RECO_OK : RECO_E_NOMEM;
 }
 
-static void append(reco_points *out, const reco_points *more)
+static void append_points(reco_points *out, const reco_points *more)
 {
     if (more->n) memcpy(out->at + out->n, more->at, more->n * sizeof *more->at);
     out->n += more->n;
 }
 
 /* Characters at text->at[i] that are to be replaced; 0: none. */
-static size_t match(const reco_step *step, const reco_points *text, size_t i)
+static size_t match_step(const reco_step *step, const reco_points *text, size_t i)
 {
     size_t left = text->n - i, n = 0;
     if (step->kind == RECO_STEP_REPLACE)
@@ -37,18 +37,18 @@ static size_t match(const reco_step *step, const reco_points *text, size_t i)
 }
 
 /* What becomes shorter counts as come from its own end. */
-static reco_status replace(reco_ctx *ctx, const reco_step *step, reco_points *text, bool *first)
+static reco_status replace_matches(reco_ctx *ctx, const reco_step *step, reco_points *text, bool *first)
 {
     size_t matches = 0, n, grown;
-    for (size_t i = 0; i < text->n; i += n ? n : 1) matches += (n = match(step, text, i)) > 0;
+    for (size_t i = 0; i < text->n; i += n ? n : 1) matches += (n = match_step(step, text, i)) > 0;
     if (!matches) return RECO_OK;
-    if (match(step, text, 0) > step->to.n) *first = false;
+    if (match_step(step, text, 0) > step->to.n) *first = false;
     reco_points out;
     if (!reco_mul(matches, step->to.n, &grown) || !reco_add(grown, text->n, &grown)) grown = SIZE_MAX;
     RECO_TRY(room_for(ctx, &out, grown));
     for (size_t i = 0; i < text->n; i += n ? n : 1) {
-        if ((n = match(step, text, i)))
-            append(&out, &step->to);
+        if ((n = match_step(step, text, i)))
+            append_points(&out, &step->to);
         else
             out.at[out.n++] = text->at[i];
     }
@@ -56,7 +56,7 @@ static reco_status replace(reco_ctx *ctx, const reco_step *step, reco_points *te
     return RECO_OK;
 }
 
-static void strip(const reco_step *step, reco_points *text, bool *first)
+static void strip_spaces(const reco_step *step, reco_points *text, bool *first)
 {
     while (step->right && text->n && reco_point_space(text->at[text->n - 1])) text->n--;
     while (step->left && text->n && reco_point_space(*text->at)) {
@@ -70,8 +70,8 @@ static reco_status prepend(reco_ctx *ctx, const reco_points *before, reco_points
 {
     reco_points out;
     RECO_TRY(room_for(ctx, &out, before->n + text->n));
-    append(&out, before);
-    append(&out, text);
+    append_points(&out, before);
+    append_points(&out, text);
     *text = out;
     return RECO_OK;
 }
@@ -83,9 +83,9 @@ static reco_status apply(reco_ctx *ctx, const reco_step *step, reco_points *text
         return reco_charsmap_apply(ctx, &step->map, text);
     case RECO_STEP_REPLACE:
     case RECO_STEP_RUNS:
-        return replace(ctx, step, text, first);
+        return replace_matches(ctx, step, text, first);
     case RECO_STEP_STRIP:
-        strip(step, text, first);
+        strip_spaces(step, text, first);
         return RECO_OK;
     case RECO_STEP_LOWER:
     case RECO_STEP_LOWER_SIGMA:

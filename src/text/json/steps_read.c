@@ -104,7 +104,7 @@ static reco_status expression(reco_ctx *ctx, reco_step *step, const char *patter
                             "%s: Replace of the expression '%.60s' is not supported", where, pattern);
 }
 
-static reco_status replace(reco_ctx *ctx, reco_steps *steps, const json_t *value, const char *where)
+static reco_status read_replace(reco_ctx *ctx, reco_steps *steps, const json_t *value, const char *where)
 {
     static const char *const keys[] = {"type", "pattern", "content", NULL}, *const patterns[] = {
                                                                                 "String", "Regex", NULL};
@@ -123,7 +123,7 @@ static reco_status replace(reco_ctx *ctx, reco_steps *steps, const json_t *value
     return plain ? points_of(ctx, &step->from, plain) : expression(ctx, step, regex, where);
 }
 
-static reco_status strip(reco_ctx *ctx, reco_steps *steps, const json_t *value, const char *where)
+static reco_status read_strip(reco_ctx *ctx, reco_steps *steps, const json_t *value, const char *where)
 {
     static const char *const keys[] = {"type", "strip_left", "strip_right", NULL};
     RECO_TRY(reco_json_only(ctx, value, keys, where));
@@ -160,8 +160,8 @@ static reco_status prepend(reco_ctx *ctx, reco_steps *steps, const json_t *value
     return step ? points_of(ctx, &step->to, text) : RECO_E_NOMEM;
 }
 
-static reco_status plain(reco_ctx *ctx, reco_steps *steps, const json_t *value, reco_step_kind kind,
-                         const char *where)
+static reco_status read_plain_step(reco_ctx *ctx, reco_steps *steps, const json_t *value,
+                                   reco_step_kind kind, const char *where)
 {
     static const char *const keys[] = {"type", NULL};
     RECO_TRY(reco_json_only(ctx, value, keys, where));
@@ -172,12 +172,12 @@ static reco_status normalizer(reco_ctx *ctx, reco_steps *steps, const json_t *va
 {
     const char *type = json_string_value(json_object_get(value, "type"));
     if (!type) return reco_fail(ctx, RECO_E_FORMAT, "%s: want an object with a type", where);
-    if (strcmp(type, "Replace") == 0) return replace(ctx, steps, value, where);
-    if (strcmp(type, "Strip") == 0) return strip(ctx, steps, value, where);
+    if (strcmp(type, "Replace") == 0) return read_replace(ctx, steps, value, where);
+    if (strcmp(type, "Strip") == 0) return read_strip(ctx, steps, value, where);
     if (strcmp(type, "Precompiled") == 0) return precompiled(ctx, steps, value, where);
     if (strcmp(type, "Prepend") == 0) return prepend(ctx, steps, value, where);
-    if (strcmp(type, "Lowercase") == 0) return plain(ctx, steps, value, RECO_STEP_LOWER, where);
-    if (strcmp(type, "NFC") == 0) return plain(ctx, steps, value, RECO_STEP_NFC, where);
+    if (strcmp(type, "Lowercase") == 0) return read_plain_step(ctx, steps, value, RECO_STEP_LOWER, where);
+    if (strcmp(type, "NFC") == 0) return read_plain_step(ctx, steps, value, RECO_STEP_NFC, where);
     return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: type \"%.60s\" is not supported", where, type);
 }
 
@@ -211,7 +211,7 @@ static reco_status metaspace(reco_ctx *ctx, reco_steps *steps, const json_t *val
     return RECO_OK;
 }
 
-static reco_status split(reco_ctx *ctx, reco_steps *steps, const json_t *value, const char *where)
+static reco_status read_split(reco_ctx *ctx, reco_steps *steps, const json_t *value, const char *where)
 {
     static const char *const keys[] = {"type", "pattern", "behavior", "invert", NULL};
     RECO_TRY(reco_json_only(ctx, value, keys, where));
@@ -232,7 +232,7 @@ static reco_status pre_tokenizer(reco_ctx *ctx, reco_steps *steps, const json_t 
     const char *type = json_string_value(json_object_get(value, "type"));
     if (!type) return reco_fail(ctx, RECO_E_FORMAT, "%s: want an object with a type", where);
     if (strcmp(type, "Metaspace") == 0) return metaspace(ctx, steps, value, where);
-    if (strcmp(type, "Split") == 0) return split(ctx, steps, value, where);
+    if (strcmp(type, "Split") == 0) return read_split(ctx, steps, value, where);
     if (strcmp(type, "WhitespaceSplit") == 0 && !steps->metaspace) {
         steps->split_white = true;
         return RECO_OK;

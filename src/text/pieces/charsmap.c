@@ -83,8 +83,8 @@ void reco_charsmap_free(reco_charsmap *map)
 static size_t offset(uint32_t unit) { return (size_t)(unit >> 10) << ((unit & 0x200) >> 6); }
 
 /* What a key that begins here becomes, the shortest or the longest, and its bytes. NULL: there is none. */
-static const char *look_up(const reco_charsmap *map, const uint8_t *key, size_t n, bool longest,
-                           size_t *taken)
+static const char *look_up_key(const reco_charsmap *map, const uint8_t *key, size_t n, bool longest,
+                               size_t *taken)
 {
     const char *becomes = NULL;
     size_t node = map->n ? offset(map->units[0]) : 0;
@@ -106,15 +106,15 @@ static const char *look_up(const reco_charsmap *map, const uint8_t *key, size_t 
 }
 
 /* The shortest key: so does the tokenizers library. */
-static const char *find(const reco_charsmap *map, const uint8_t *key, size_t n)
+static const char *find_shortest_key(const reco_charsmap *map, const uint8_t *key, size_t n)
 {
     size_t taken;
-    return look_up(map, key, n, false, &taken);
+    return look_up_key(map, key, n, false, &taken);
 }
 
 const char *reco_charsmap_longest(const reco_charsmap *map, const char *text, size_t bytes, size_t *taken)
 {
-    return look_up(map, (const uint8_t *)text, bytes, true, taken);
+    return look_up_key(map, (const uint8_t *)text, bytes, true, taken);
 }
 
 typedef struct output {
@@ -123,7 +123,7 @@ typedef struct output {
 } output;
 
 /* Room for k more; twice the room when it is full, up to what a caption may take. */
-static reco_status grow(reco_ctx *ctx, output *out, size_t k)
+static reco_status grow_points(reco_ctx *ctx, output *out, size_t k)
 {
     if (k <= out->room - out->n) return RECO_OK;
     size_t room = reco_max(2 * out->room, out->n + k);
@@ -137,10 +137,10 @@ static reco_status grow(reco_ctx *ctx, output *out, size_t k)
     return RECO_OK;
 }
 
-static reco_status put(reco_ctx *ctx, output *out, const char *text)
+static reco_status put_replacement(reco_ctx *ctx, output *out, const char *text)
 {
     size_t bytes = strlen(text), n;
-    RECO_TRY(grow(ctx, out, bytes));
+    RECO_TRY(grow_points(ctx, out, bytes));
     for (size_t i = 0; i < bytes; i += n) {
         int32_t point = reco_utf8_next((const uint8_t *)text + i, bytes - i, &n);
         out->at[out->n++] = point < 0 ? 0xfffd : point;
@@ -164,17 +164,17 @@ reco_status reco_charsmap_apply(reco_ctx *ctx, const reco_charsmap *map, reco_po
             if (bytes + k < 6) memcpy(few + bytes, one, k);
             bytes += k;
         }
-        const char *becomes = bytes < 6 ? find(map, few, bytes) : NULL;
+        const char *becomes = bytes < 6 ? find_shortest_key(map, few, bytes) : NULL;
         if (becomes) {
-            RECO_TRY(put(ctx, &out, becomes));
+            RECO_TRY(put_replacement(ctx, &out, becomes));
             continue;
         }
         for (size_t i = begin; i < end; i++) {
             bytes = reco_point_encode(few, text->at[i]);
-            becomes = find(map, few, bytes);
-            RECO_TRY(grow(ctx, &out, 1));
+            becomes = find_shortest_key(map, few, bytes);
+            RECO_TRY(grow_points(ctx, &out, 1));
             if (becomes)
-                RECO_TRY(put(ctx, &out, becomes));
+                RECO_TRY(put_replacement(ctx, &out, becomes));
             else
                 out.at[out.n++] = text->at[i];
         }

@@ -11,7 +11,7 @@ typedef struct node {
 } node;
 
 /* Of equals the one from further left, and of those the shorter. */
-static void offer(const reco_unigram_model *model, node *to, double score, size_t from, int32_t id)
+static void offer_piece(const reco_unigram_model *model, node *to, double score, size_t from, int32_t id)
 {
     if (model->in_float) score = (double)(float)score;
     if (to->from >= 0 && !(score > to->score)) return;
@@ -35,8 +35,8 @@ void reco_unigram_unknown(const reco_unigram_model *model, int32_t unk, const ch
 }
 
 /* Ids of what the reference takes for one token: a piece, or a run of unknown characters together. */
-static void emit(const reco_unigram_model *model, int32_t unk, int32_t id, const char *text, size_t n,
-                 reco_ids *ids)
+static void emit_piece(const reco_unigram_model *model, int32_t unk, int32_t id, const char *text, size_t n,
+                       reco_ids *ids)
 {
     if (!model->in_float) id = reco_pieces_id(&model->pieces, text, n);
     if (id < 0 || (model->in_float && id == unk))
@@ -71,12 +71,12 @@ reco_status reco_unigram(reco_ctx *ctx, const reco_unigram_model *model, int32_t
             hash = reco_pieces_hash(hash, text[at + k - 1]);
             int32_t id = reco_pieces_id_hashed(&model->pieces, text + at, k, hash);
             if (id < 0 || (model->skip && model->skip[id])) continue;
-            offer(model, &best[at + k], model->score[id] + best[at].score, at, id);
+            offer_piece(model, &best[at + k], model->score[id] + best[at].score, at, id);
             whole = whole || k == character;
             frontier = reco_max(frontier, at + k);
         }
         frontier = reco_max(frontier, at + character);
-        if (!whole) offer(model, &best[at + character], model->unk_score + best[at].score, at, unk);
+        if (!whole) offer_piece(model, &best[at + character], model->unk_score + best[at].score, at, unk);
     }
     /* Backwards through the chain; `from` then points to the next node instead. */
     int32_t next = -1;
@@ -95,7 +95,7 @@ reco_status reco_unigram(reco_ctx *ctx, const reco_unigram_model *model, int32_t
             return reco_fail(ctx, RECO_E_FORMAT,
                              "caption: a character is in no piece, and the tokenizer has no unk_id");
         }
-        emit(model, unk, id, text + at, (size_t)(end - at), ids);
+        emit_piece(model, unk, id, text + at, (size_t)(end - at), ids);
         at = end;
     }
     reco_scratch_release(ctx, mark);

@@ -63,8 +63,8 @@ static reco_status settings(reco_ctx *ctx, added *a, const json_t *config)
 /* ---- tokens with ids: added_tokens_decoder, added_tokens of tokenizer.json, added_tokens.json ---- */
 
 /* What has the same id already goes before it. */
-static reco_status add(reco_ctx *ctx, added *a, const json_t *flags, const char *token, int32_t id,
-                       const char *where)
+static reco_status add_token(reco_ctx *ctx, added *a, const json_t *flags, const char *token, int32_t id,
+                             const char *where)
 {
     bool hugging_face = a->tok->rules == RECO_TEXT_HF, taken = false;
     int32_t known = reco_vocab_id(a->vocab, token);
@@ -95,7 +95,7 @@ static reco_status add_decoder(reco_ctx *ctx, added *a, const json_t *decoder)
     json_object_foreach((json_t *)(uintptr_t)decoder, key, entry)
     {
         const char *token = reco_special_text(entry, "content");
-        if (token && *token) RECO_GO(add(ctx, a, entry, token, reco_special_id(key), where));
+        if (token && *token) RECO_GO(add_token(ctx, a, entry, token, reco_special_id(key), where));
         if (token && !json_object_get(entry, "normalized") &&
             !json_is_true(json_object_get(entry, "special")) &&
             json_object_set(a->bare, token, json_true()) != 0)
@@ -123,7 +123,7 @@ static reco_status add_list(reco_ctx *ctx, added *a, const json_t *list, const c
             RECO_GO(RECO_E_NOMEM);
         if (!token || !*token || id < 0 || id > INT32_MAX)
             RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s lacks content or id", where));
-        RECO_GO(add(ctx, a, entry, token, (int32_t)id, where));
+        RECO_GO(add_token(ctx, a, entry, token, (int32_t)id, where));
         if ((size_t)id >= a->tok->vocab && (size_t)id != next++)
             RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: '%.60s' has the id %lld, want %zu", where, token,
                               (long long)id, next - 1));
@@ -160,7 +160,8 @@ static reco_status add_old(reco_ctx *ctx, added *a, const char *dir)
         json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
         json_t *flags = json_pack("{s:b}", "normalized", !is_named(a->from, token));
         if (!flags) RECO_GO(reco_fail_nomem(ctx, 0, "tokenizer"));
-        if (*token) status = add(ctx, a, flags, token, number < INT32_MAX ? (int32_t)number : -1, path);
+        if (*token)
+            status = add_token(ctx, a, flags, token, number < INT32_MAX ? (int32_t)number : -1, path);
         json_decref(flags);
         if (status != RECO_OK) goto out;
     }
@@ -172,8 +173,8 @@ out:
 
 /* ---- tokens with a part to play, which need no id ---- */
 
-static reco_status missing(reco_ctx *ctx, reco_status status, const added *a, const char *key,
-                           const char *token)
+static reco_status missing_token(reco_ctx *ctx, reco_status status, const added *a, const char *key,
+                                 const char *token)
 {
     return reco_fail(ctx, status, "%s: %s '%.60s' is not in the vocabulary",
                      json_object_get(a->map, key) ? a->map_path : a->path, key, token);
@@ -206,7 +207,7 @@ static reco_status name_known(reco_ctx *ctx, added *a, const json_t *value, cons
 {
     const char *token = reco_token_text(value);
     if (!token || !*token) return RECO_OK;
-    if (reco_vocab_id(a->vocab, token) < 0) return missing(ctx, RECO_E_UNSUPPORTED, a, key, token);
+    if (reco_vocab_id(a->vocab, token) < 0) return missing_token(ctx, RECO_E_UNSUPPORTED, a, key, token);
     return name(ctx, a, value, token, true);
 }
 
@@ -259,7 +260,7 @@ static reco_status name_roles(reco_ctx *ctx, added *a)
         if (!token) token = standard[r];
         if (!token || (!ids[r] && (!*token || !hugging_face))) continue;
         if (ids[r] && (*ids[r] = reco_vocab_id(a->vocab, token)) < 0)
-            return missing(ctx, RECO_E_FORMAT, a, roles[r], token);
+            return missing_token(ctx, RECO_E_FORMAT, a, roles[r], token);
         RECO_TRY(name(ctx, a, value, token, true));
     }
     if (tok->pad < 0) tok->pad = tok->eos;

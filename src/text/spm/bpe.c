@@ -36,7 +36,7 @@ typedef struct job {
 
 static bool before(pair a, pair b) { return a.score != b.score ? a.score > b.score : a.left < b.left; }
 
-static void push(job *j, pair p)
+static void push_pair(job *j, pair p)
 {
     size_t i = j->n++;
     for (; i > 0 && before(p, j->heap[(i - 1) / 2]); i = (i - 1) / 2) j->heap[i] = j->heap[(i - 1) / 2];
@@ -56,7 +56,7 @@ static pair pop(job *j)
     return top;
 }
 
-static void offer(job *j, int32_t left, int32_t right)
+static void offer_pair(job *j, int32_t left, int32_t right)
 {
     if (left < 0 || right < 0 || j->symbols[left].fixed || j->symbols[right].fixed) return;
     const symbol *a = &j->symbols[left];
@@ -64,7 +64,7 @@ static void offer(job *j, int32_t left, int32_t right)
     if (size > j->spm->model.pieces.longest) return;
     int32_t id = reco_pieces_id(&j->spm->model.pieces, j->text + a->begin, size);
     if (id < 0) return;
-    push(j, (pair){(float)j->spm->model.score[id], left, right, (uint32_t)size});
+    push_pair(j, (pair){(float)j->spm->model.score[id], left, right, (uint32_t)size});
     if (j->parts && j->spm->type[id] == RECO_SPM_UNUSED) j->parts[id] = a->size;
 }
 
@@ -76,19 +76,19 @@ static void merge(job *j, pair p)
     a->next = b->next;
     if (b->next >= 0) j->symbols[b->next].prev = p.left;
     b->size = 0;
-    offer(j, a->prev, p.left);
-    offer(j, p.left, a->next);
+    offer_pair(j, a->prev, p.left);
+    offer_pair(j, p.left, a->next);
 }
 
 /* UNUSED pieces come apart again, or are unknown. */
-static void emit(job *j, const char *text, size_t n, unsigned depth)
+static void emit_parts(job *j, const char *text, size_t n, unsigned depth)
 {
     int32_t id = reco_pieces_id(&j->spm->model.pieces, text, n);
     bool unused = id >= 0 && j->spm->type[id] == RECO_SPM_UNUSED;
     if (unused && depth <= DEEPEST && j->parts[id]) {
         size_t first = j->parts[id];
-        emit(j, text, first, depth + 1);
-        emit(j, text + first, n - first, depth + 1);
+        emit_parts(j, text, first, depth + 1);
+        emit_parts(j, text + first, n - first, depth + 1);
         return;
     }
     bool unknown = id < 0 || (unused && depth <= DEEPEST);
@@ -115,9 +115,9 @@ reco_status reco_spm_bpe(reco_ctx *ctx, const reco_spm *spm, const char *text, s
         at += size;
     }
     j.symbols[n - 1].next = -1;
-    for (size_t i = 1; i < n && spm->kind == RECO_SPM_BPE; i++) offer(&j, (int32_t)i - 1, (int32_t)i);
+    for (size_t i = 1; i < n && spm->kind == RECO_SPM_BPE; i++) offer_pair(&j, (int32_t)i - 1, (int32_t)i);
     while (j.n) merge(&j, pop(&j));
     for (int32_t i = 0; i >= 0 && !reco_ids_full(ids); i = j.symbols[i].next)
-        emit(&j, text + j.symbols[i].begin, j.symbols[i].size, 0);
+        emit_parts(&j, text + j.symbols[i].begin, j.symbols[i].size, 0);
     return RECO_OK;
 }

@@ -71,7 +71,7 @@ static reco_status added(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
 
 /* The pieces of "<unk>", which goes before every text (SiglipTokenizer) and is cut off again: without it
  * SentencePiece would drop a leading space of its own. */
-static reco_status measure(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
+static reco_status measure_unk(reco_ctx *ctx, reco_tokenizer *tok, const named *from)
 {
     int32_t all[4 * sizeof tok->unk_text];
     reco_ids ids = {all, 0, sizeof all / sizeof *all};
@@ -122,7 +122,7 @@ reco_status reco_spm_open(reco_ctx *ctx, reco_tokenizer *tok, const json_t *conf
     bool gemma = tok->class == RECO_CLASS_GEMMA || tok->class == RECO_CLASS_SIGLIP2;
     tok->pad_left = *side ? strcmp(side, "left") == 0 : gemma;
     if (tok->class == RECO_CLASS_SIGLIP) {
-        RECO_GO(measure(ctx, tok, &from));
+        RECO_GO(measure_unk(ctx, tok, &from));
         status = added(ctx, tok, &from);
     }
 out:

@@ -36,7 +36,7 @@ typedef struct output {
     size_t n, room;
 } output;
 
-static reco_status grow(reco_ctx *ctx, output *out, size_t more)
+static reco_status grow_bytes(reco_ctx *ctx, output *out, size_t more)
 {
     if (more <= out->room - out->n) return RECO_OK;
     size_t room = reco_max(2 * out->room, out->n + more);
@@ -49,9 +49,9 @@ static reco_status grow(reco_ctx *ctx, output *out, size_t more)
     return RECO_OK;
 }
 
-static reco_status put(reco_ctx *ctx, const reco_spm *spm, output *out, const char *text, size_t n)
+static reco_status put_escaped(reco_ctx *ctx, const reco_spm *spm, output *out, const char *text, size_t n)
 {
-    RECO_TRY(grow(ctx, out, 3 * n));
+    RECO_TRY(grow_bytes(ctx, out, 3 * n));
     for (size_t i = 0; i < n; i++) {
         bool space = text[i] == ' ' && spm->escape;
         if (space)
@@ -63,7 +63,7 @@ static reco_status put(reco_ctx *ctx, const reco_spm *spm, output *out, const ch
     return RECO_OK;
 }
 
-static void strip(const reco_spm *spm, output *out)
+static void strip_last_spaces(const reco_spm *spm, output *out)
 {
     const char *space = spm->escape ? meta : " ";
     size_t n = strlen(space);
@@ -81,18 +81,18 @@ reco_status reco_spm_normalize(reco_ctx *ctx, const reco_spm *spm, const char *t
         taken = prefix(spm, text + at, bytes - at, &becomes, &length);
         if (length != 1 || *becomes != ' ') break;
     }
-    if (at < bytes && !spm->suffix && spm->dummy_prefix) RECO_TRY(put(ctx, spm, &to, " ", 1));
+    if (at < bytes && !spm->suffix && spm->dummy_prefix) RECO_TRY(put_escaped(ctx, spm, &to, " ", 1));
     bool any = at < bytes, after_space = spm->remove_extra;
     for (; at < bytes; at += taken) {
         taken = prefix(spm, text + at, bytes - at, &becomes, &length);
         while (after_space && length && *becomes == ' ') becomes++, length--;
         if (length) {
-            RECO_TRY(put(ctx, spm, &to, becomes, length));
+            RECO_TRY(put_escaped(ctx, spm, &to, becomes, length));
             after_space = spm->remove_extra && becomes[length - 1] == ' ';
         }
     }
-    if (spm->remove_extra) strip(spm, &to);
-    if (any && spm->suffix && spm->dummy_prefix) RECO_TRY(put(ctx, spm, &to, " ", 1));
+    if (spm->remove_extra) strip_last_spaces(spm, &to);
+    if (any && spm->suffix && spm->dummy_prefix) RECO_TRY(put_escaped(ctx, spm, &to, " ", 1));
     *out = to.at;
     *n = to.n;
     return RECO_OK;

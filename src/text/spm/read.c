@@ -126,7 +126,7 @@ static bool read_normalizer(reco_spm *spm, message m, message *map)
 }
 
 /* Of a piece that texts are made of. */
-static bool is_known(reco_spm_type type)
+static bool is_text_piece(reco_spm_type type)
 {
     return type == RECO_SPM_NORMAL || type == RECO_SPM_USER_DEFINED || type == RECO_SPM_UNUSED;
 }
@@ -136,7 +136,7 @@ typedef struct counts {
     size_t all, known, known_bytes, reserved, reserved_bytes, user, user_bytes;
 } counts;
 
-static reco_status damaged(reco_ctx *ctx, const char *path, const message *m, const uint8_t *data)
+static reco_status damaged_model(reco_ctx *ctx, const char *path, const message *m, const uint8_t *data)
 {
     return reco_fail(ctx, RECO_E_FORMAT, "%s: not a SentencePiece model: damaged at byte %zu", path,
                      (size_t)(m->at - data));
@@ -153,7 +153,7 @@ static reco_status outline(reco_ctx *ctx, reco_spm *spm, counts *n, message *map
         bool good = true;
         if (is(&f, 1, BYTES) && (good = read_piece(f.inner, &p))) {
             size_t bytes = (size_t)(p.text.end - p.text.at);
-            bool known = is_known(p.type);
+            bool known = is_text_piece(p.type);
             if (bytes == 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: piece %zu is empty", path, n->all);
             if (bytes > LONGEST)
                 return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: piece %zu has %zu bytes, want at most %d",
@@ -166,9 +166,9 @@ static reco_status outline(reco_ctx *ctx, reco_spm *spm, counts *n, message *map
         }
         if (is(&f, 2, BYTES)) good = read_trainer(spm, f.inner);
         if (is(&f, 3, BYTES)) good = read_normalizer(spm, f.inner, map);
-        if (!good) return damaged(ctx, path, &(message){f.inner.at, NULL}, data);
+        if (!good) return damaged_model(ctx, path, &(message){f.inner.at, NULL}, data);
     }
-    if (m.at != m.end) return damaged(ctx, path, &m, data);
+    if (m.at != m.end) return damaged_model(ctx, path, &m, data);
     if (n->all == 0 || n->all > INT32_MAX / 8)
         return reco_fail(ctx, RECO_E_FORMAT, "%s: not a SentencePiece model: %zu pieces", path, n->all);
     return RECO_OK;
@@ -185,11 +185,12 @@ static int byte_of(const char *text, size_t n)
     return -1;
 }
 
-static reco_status add(reco_ctx *ctx, reco_spm *spm, const piece *p, int32_t id, const char *path)
+static reco_status add_vocab_piece(reco_ctx *ctx, reco_spm *spm, const piece *p, int32_t id,
+                                   const char *path)
 {
     const char *text = (const char *)p->text.at;
     size_t n = (size_t)(p->text.end - p->text.at);
-    bool known = is_known(p->type), null = n == 1 && !*text && spm->bytes;
+    bool known = is_text_piece(p->type), null = n == 1 && !*text && spm->bytes;
     int shown = (int)reco_min(n, 60);
     if (!null && memchr(text, 0, n))
         return reco_fail(ctx, RECO_E_FORMAT, "%s: piece %d has a NUL byte", path, id);
@@ -252,7 +253,8 @@ static reco_status read_pieces(reco_ctx *ctx, reco_spm *spm, const counts *n, me
     if (!spm->type || !model->score || !model->skip) return RECO_E_NOMEM;
     for (size_t i = 0; i < 256; i++) model->byte[i] = -1;
     while (next(&m, &f))
-        if (is(&f, 1, BYTES) && read_piece(f.inner, &p)) RECO_TRY(add(ctx, spm, &p, id++, path));
+        if (is(&f, 1, BYTES) && read_piece(f.inner, &p))
+            RECO_TRY(add_vocab_piece(ctx, spm, &p, id++, path));
     if (spm->unk < 0) return reco_fail(ctx, RECO_E_FORMAT, "%s: no piece is marked as unknown", path);
     for (size_t i = 0; i < 256 && spm->bytes; i++)
         if (model->byte[i] < 0)

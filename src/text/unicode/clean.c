@@ -26,7 +26,7 @@ static bool digit_or_semicolon(int32_t c)
 }
 
 /* Points of the terminal escape (ESC [ numbers letter) at p; 0 if there is none. */
-static size_t escape(const int32_t *p, size_t n)
+static size_t measure_escape(const int32_t *p, size_t n)
 {
     size_t i = 2;
     if (n < 3 || p[0] != 27 || p[1] != '[') return 0;
@@ -35,7 +35,7 @@ static size_t escape(const int32_t *p, size_t n)
 }
 
 /* A character's replacements, one ftfy step after the other. At most 4 (U+FFA0 and the like are one to one). */
-static size_t replace(int32_t out[4], int32_t c)
+static size_t replace_point(int32_t out[4], int32_t c)
 {
     c = reco_windows_1252(c);
     for (size_t i = 0; c >= 0x132 && i < sizeof ligatures / sizeof *ligatures; i++)
@@ -67,12 +67,12 @@ static reco_status fix_round(reco_ctx *ctx, reco_points *text, bool unescape)
     if (!out.at) return RECO_E_NOMEM;
     for (size_t i = 0; i < text->n; i++) {
         if (text->at[i] == '\r' && i + 1 < text->n && text->at[i + 1] == '\n') continue;
-        out.n += replace(out.at + out.n, text->at[i]);
+        out.n += replace_point(out.at + out.n, text->at[i]);
     }
     *text = out;
     size_t kept = 0;
     for (size_t i = 0, n; i < text->n;) {
-        if ((n = escape(text->at + i, text->n - i))) {
+        if ((n = measure_escape(text->at + i, text->n - i))) {
             i += n;
             continue;
         }

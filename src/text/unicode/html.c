@@ -26,7 +26,7 @@ int32_t reco_windows_1252(int32_t c)
     return c >= 0x80 && c <= 0x9f ? table[c - 0x80] : c;
 }
 
-static int digit(int32_t c, int base)
+static int digit_in_base(int32_t c, int base)
 {
     int d = c >= '0' && c <= '9'   ? (int)c - '0'
             : c >= 'a' && c <= 'f' ? (int)c - 'a' + 10
@@ -44,7 +44,7 @@ static size_t numeric(int32_t *out, const int32_t *p, size_t n)
     if (n < 3 || p[1] != '#') return 0;
     if (p[2] == 'x' || p[2] == 'X') base = 16, i = 3;
     size_t first = i;
-    for (; i < n && (d = digit(p[i], base)) >= 0; i++)
+    for (; i < n && (d = digit_in_base(p[i], base)) >= 0; i++)
         if (value <= 0x10ffff) value = value * base + d;
     if (i == first) return 0;
     if (i < n && p[i] == ';') i++;
@@ -61,7 +61,7 @@ static size_t numeric(int32_t *out, const int32_t *p, size_t n)
 
 /* Longest known name of p[1..]: points eaten, 0 if none. Exact ones may end in a semicolon; of others a start will do,
  * as in &notit. */
-static size_t named(const char **out, const int32_t *p, size_t n)
+static size_t match_entity(const char **out, const int32_t *p, size_t n)
 {
     char name[34];
     size_t length = 0;
@@ -78,7 +78,7 @@ static size_t named(const char **out, const int32_t *p, size_t n)
     return 0;
 }
 
-static void append(reco_points *out, const char *text)
+static void append_utf8(reco_points *out, const char *text)
 {
     const uint8_t *p = (const uint8_t *)text;
     size_t left = strlen(text);
@@ -103,8 +103,8 @@ reco_status reco_html_unescape(reco_ctx *ctx, reco_points *text)
         size_t n = 0;
         if (*p == '&' && (n = numeric(&point, p, text->n - i))) {
             if (point >= 0) out.at[out.n++] = point;
-        } else if (*p == '&' && (n = named(&expansion, p, text->n - i))) {
-            append(&out, expansion);
+        } else if (*p == '&' && (n = match_entity(&expansion, p, text->n - i))) {
+            append_utf8(&out, expansion);
         } else {
             out.at[out.n++] = *p;
             n = 1;
@@ -119,7 +119,7 @@ reco_status reco_html_unescape(reco_ctx *ctx, reco_points *text)
 static void append_upper(reco_points *out, const char *text)
 {
     size_t first = out->n;
-    append(out, text);
+    append_utf8(out, text);
     for (size_t i = first, n = out->n; i < n; i++) {
         int32_t c = out->at[i];
         const char *two = c == 0xdf     ? "SS"
@@ -132,7 +132,7 @@ static void append_upper(reco_points *out, const char *text)
                                         : NULL;
         if (two) { /* these stand alone in their entities */
             out->n = first;
-            append(out, two);
+            append_utf8(out, two);
             return;
         }
         out->at[i] = utf8proc_toupper(c);
@@ -164,12 +164,12 @@ static size_t strict(reco_points *out, const int32_t *p, size_t n)
         return used;
     }
     if ((expansion = lookup(name, length))) {
-        append(out, expansion);
+        append_utf8(out, expansion);
         return length + 1;
     }
     if (!capitals || !(expansion = lookup(small, length))) return 0;
     const char *prefix;
-    if (named(&prefix, p, length + 1)) return 0;
+    if (match_entity(&prefix, p, length + 1)) return 0;
     append_upper(out, expansion);
     return length + 1;
 }
