@@ -18,6 +18,9 @@ typedef struct reco_map {
 /* Refuses directories, and anything else that is not a regular file, by name. */
 reco_status reco_map_open(reco_ctx *ctx, reco_map *map, const char *path);
 void reco_map_close(reco_map *map);
+/* Pieces, such as a header, are going to be read: the system need not fetch what lies around them, which may be megabytes. Else,
+ * as at first, all is. */
+void reco_map_pieces(const reco_map *map, bool pieces);
 /* Ask the system to fetch a file that is going to be read; never fails. */
 void reco_read_ahead(const char *path);
 /* Whole small file into memory, NUL appended; refused above max_bytes, and where it is no regular file. Free with reco_free. */
@@ -107,6 +110,8 @@ typedef struct reco_safetensors reco_safetensors;
  * overlap, gap or excess. Offending tensor or key is named. */
 reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const char *path);
 void reco_safetensors_close(reco_safetensors *st);
+/* As reco_map_pieces. */
+void reco_safetensors_pieces(const reco_safetensors *st, bool pieces);
 size_t reco_safetensors_count(const reco_safetensors *st);
 const reco_tensor *reco_safetensors_at(const reco_safetensors *st, size_t i);           /* in file order */
 const reco_tensor *reco_safetensors_find(const reco_safetensors *st, const char *name); /* NULL: none */

@@ -21,6 +21,11 @@ reco_status reco_map_open(reco_ctx *ctx, reco_map *map, const char *path)
     return status;
 }
 
+void reco_map_pieces(const reco_map *map, bool pieces)
+{
+    if (map->data) madvise((void *)(uintptr_t)map->data, map->bytes, pieces ? MADV_RANDOM : MADV_NORMAL);
+}
+
 void reco_map_close(reco_map *map)
 {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);

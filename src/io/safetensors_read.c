@@ -210,7 +210,9 @@ reco_status reco_safetensors_open(reco_ctx *ctx, reco_safetensors **out, const c
     st->path = reco_strdup(ctx, path);
     if (!st->path) goto out;
     RECO_GO(reco_map_open(ctx, &st->map, path));
+    reco_map_pieces(&st->map, true);
     status = read_safetensors_header(ctx, st);
+    reco_map_pieces(&st->map, false);
     if (status == RECO_E_FORMAT) status = excuse(ctx, st);
     if (status != RECO_OK) goto out;
     *out = st;
@@ -230,6 +232,8 @@ void reco_safetensors_close(reco_safetensors *st)
     free(st->path);
     reco_free(st);
 }
+
+void reco_safetensors_pieces(const reco_safetensors *st, bool pieces) { reco_map_pieces(&st->map, pieces); }
 
 size_t reco_safetensors_count(const reco_safetensors *st) { return st->n; }
 

@@ -1,6 +1,10 @@
 /* Safetensors: what is written reads back; what is damaged is refused and named. */
 #include "fixture.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 /* A file of this header and so many bytes of data. */
 static const char *make(const char *header, size_t data_bytes)
 {
@@ -262,13 +266,42 @@ static void test_streamed(void **state)
     assert_false(reco_path_exists(at("less")));
 }
 
+/* Whoever opens a large file for its header does not wait for more of it. */
+static void test_reads_header(void **state)
+{
+    (void)state;
+    enum { BYTES = 8 << 20 };
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (BYTES + page - 1) / page;
+    void *data = calloc(1, BYTES);
+    const reco_tensor t = {.name = "a", .dtype = RECO_DTYPE_U8, .rank = 1, .shape = {BYTES}, .data = data};
+    OK(reco_safetensors_write(ctx, at("large"), &t, 1, NULL, 0));
+    free(data);
+    int fd = open(at("large"), O_RDONLY);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    reco_safetensors *st;
+    OK(reco_safetensors_open(ctx, &st, at("large")));
+    void *map = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    unsigned char *there = calloc(1, pages);
+    assert_int_equal(mincore(map, BYTES, there), 0);
+    size_t n = 0;
+    for (size_t i = 0; i < pages; i++) n += there[i] & 1;
+    munmap(map, BYTES);
+    close(fd);
+    free(there);
+    if (n == pages) skip(); /* a file system in memory */
+    assert_in_range(n, 1, 16);
+    reco_safetensors_pieces(st, true);
+    assert_int_equal(*(const uint8_t *)reco_safetensors_find(st, "a")->data, 0);
+    reco_safetensors_close(st);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_headers), cmocka_unit_test(test_bad_lengths),
         cmocka_unit_test(test_damage),      cmocka_unit_test(test_foreign_types),
         cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_bad_writes),
-        cmocka_unit_test(test_streamed),
+        cmocka_unit_test(test_streamed),    cmocka_unit_test(test_reads_header),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
