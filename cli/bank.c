@@ -146,7 +146,8 @@ static const struct argp_option options[] = {
     {"batch", KEY_BATCH, "N", 0, "Number of pictures processed at a time (default: 64, or 16 per thread)",
      3},
     {"commit", KEY_COMMIT, "N", 0,
-     "Commit to the bank every N rows (default: 2048; with --embeddings, 65536)", 3},
+     "Commit to the bank every N rows (default: 2048; with --embeddings, 65536 or more in a large bank)",
+     3},
     {0},
 };
 static const struct argp_child children[] = {

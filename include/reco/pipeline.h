@@ -126,7 +126,8 @@ typedef struct reco_ingest_opts {
     /* Drop pairs whose picture has at least this cosine to one in the bank or earlier in the run; 0: keep
      * all. */
     float dedup;
-    /* approximate number of source records between commits; 0: 2048, for embeddings 65536 */
+    /* approximate number of source records between commits; 0: 2048; for embeddings 65536, or half as many as the bank has rows if
+     * that is more, at most 1048576 */
     size_t commit;
     /* 1: allow several captions per picture; 0: a second caption is a bad row */
     int several_captions;

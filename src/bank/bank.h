@@ -100,5 +100,7 @@ reco_status reco_bank_change(reco_ctx *ctx, reco_bank_writer *w, const reco_pair
 
 /* Rows that this job has appended, in this run and in those before it that were interrupted. */
 int64_t reco_bank_writer_added(const reco_bank_writer *w);
+/* Rows of the last commit that every other commit writes to again; 0: commits are as dear in a large bank as in a small one. */
+int64_t reco_bank_writer_rows(const reco_bank_writer *w);
 
 #endif

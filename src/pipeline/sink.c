@@ -3,13 +3,17 @@
 
 /* Records between commits: a kill costs at most this many embeddings, and a commit costs a few fsyncs. */
 #define COMMIT_ROWS 2048
-#define COMMIT_CHANGES 16384          /* of an update, which writes whole segments anew */
-#define COMMIT_VECTORS 65536          /* the same where nothing is embedded */
-#define RECENT_PICTURES 4096          /* whose vectors are kept, for rows that name them again */
-#define ROWS_A_PICTURE 4              /* room in a batch for captions of one picture */
-#define VECTORS 1024                  /* rows of a batch where nothing is embedded */
-#define HELD_BYTES ((size_t)64 << 20) /* of pictures in memory, or one */
-#define HELD_FLOATS ((size_t)8 << 20) /* of pictures that are compared with later ones */
+#define COMMIT_CHANGES 16384 /* of an update, which writes whole segments anew */
+/* Where nothing is embedded, so many, or a share of the bank's rows: each commit writes all pages of the catalog's indexes. */
+#define COMMIT_VECTORS 65536
+#define COMMIT_SHARE 2
+#define COMMIT_MOST ((size_t)1 << 20)
+#define COMMIT_TEXT ((size_t)256 << 20) /* bytes, of temporary files */
+#define RECENT_PICTURES 4096            /* whose vectors are kept, for rows that name them again */
+#define ROWS_A_PICTURE 4                /* room in a batch for captions of one picture */
+#define VECTORS 1024                    /* rows of a batch where nothing is embedded */
+#define HELD_BYTES ((size_t)64 << 20)   /* of pictures in memory, or one */
+#define HELD_FLOATS ((size_t)8 << 20)   /* of pictures that are compared with later ones */
 
 void reco_sink_clear(reco_sink_entry *e)
 {
@@ -103,6 +107,7 @@ static reco_status begin_sink(reco_ctx *ctx, reco_sink *s, const reco_ingest_opt
     s->d = spec->encoder.d;
     size_t usual = spec->update ? COMMIT_CHANGES : spec->model ? COMMIT_ROWS : COMMIT_VECTORS;
     s->commit = opts && opts->commit ? opts->commit : usual;
+    s->grows = usual == COMMIT_VECTORS && !(opts && opts->commit) && !(dedup > 0);
     if (dedup > 0) s->commit = reco_min(s->commit, reco_max(VECTORS, HELD_FLOATS / s->d));
     s->most_pictures = spec->model ? reco_batch(ctx, embed) : reco_min(VECTORS, s->commit);
     s->size = spec->model ? ROWS_A_PICTURE * s->most_pictures : s->most_pictures;
@@ -225,7 +230,7 @@ static reco_status commit_sink(reco_ctx *ctx, reco_sink *s, uint64_t seen, int d
 {
     RECO_TRY(done ? reco_failures_commit(ctx, &s->failures) : reco_failures_sync(ctx, &s->failures));
     RECO_TRY(reco_bank_commit(ctx, s->writer, seen, done));
-    s->uncommitted = 0;
+    s->uncommitted = s->bytes = 0;
     return s->dedup && !done ? reco_dedup_committed(ctx, s->dedup) : RECO_OK;
 }
 
@@ -234,10 +239,17 @@ static reco_status report_progress(reco_ctx *ctx, const reco_sink *s, uint64_t s
     return reco_progress(ctx, s->spec.model ? "embedding pairs" : "adding pairs", seen, total);
 }
 
+static bool is_due(const reco_sink *s)
+{
+    if (s->n || s->uncommitted < s->commit) return false;
+    size_t rows = s->grows ? (size_t)reco_bank_writer_rows(s->writer) : 0;
+    return s->uncommitted >= reco_min(COMMIT_MOST, rows / COMMIT_SHARE) || s->bytes >= COMMIT_TEXT;
+}
+
 reco_status reco_sink_seen(reco_ctx *ctx, reco_sink *s, uint64_t seen)
 {
     RECO_TRY(report_progress(ctx, s, seen, s->spec.total));
-    return s->n == 0 && s->uncommitted >= s->commit ? commit_sink(ctx, s, seen, 0) : RECO_OK;
+    return is_due(s) ? commit_sink(ctx, s, seen, 0) : RECO_OK;
 }
 
 /* No record became a row, or was one: whoever looks at the exit code must not take that for success. A build leaves no bank. */

@@ -300,11 +300,22 @@ static reco_status flush_batch(reco_ctx *ctx, reco_sink *s)
     return append_entries(ctx, s);
 }
 
+static size_t text_of(const reco_pair_row *row)
+{
+    const char *const texts[] = {row->caption, row->uri, row->meta};
+    size_t bytes = 0;
+    for (size_t i = 0; i < 3; i++) bytes += texts[i] ? strlen(texts[i]) : 0;
+    return bytes;
+}
+
 reco_status reco_sink_flush(reco_ctx *ctx, reco_sink *s)
 {
     reco_status status = s->n ? flush_batch(ctx, s) : RECO_OK;
     s->uncommitted += s->n;
-    for (size_t i = 0; i < s->n; i++) reco_sink_clear(&s->entries[i]);
+    for (size_t i = 0; i < s->n; i++) {
+        s->bytes += text_of(&s->entries[i].row);
+        reco_sink_clear(&s->entries[i]);
+    }
     s->n = s->pictures = 0;
     s->held = 0;
     return status;

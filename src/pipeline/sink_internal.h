@@ -53,6 +53,8 @@ struct reco_sink {
     size_t size, n, d;
     size_t pictures, most_pictures; /* in the batch */
     size_t commit, uncommitted;     /* records between commits, and since the last one */
+    size_t bytes;                   /* of the text of these */
+    bool grows;                     /* the larger the bank, the more records between commits */
     size_t held;                    /* bytes of pictures in the rows */
     char *folder, *cwd;             /* of the source; where we are */
     int relative; /* relative URIs of embeddings are of: 0 not known yet, 1 folder, 2 cwd */

@@ -234,24 +234,6 @@ reco_status reco_catalog_merge_take(reco_ctx *ctx, reco_catalog *c, reco_catalog
 
 /* ---- from one round to the next ---- */
 
-/* Each is a transaction of its own, so that it lies in the log but once and a kill costs one. */
-reco_status reco_catalog_merge_index(reco_ctx *ctx, reco_catalog *c, const char *name)
-{
-    for (const reco_sql_text *t = reco_catalog_schema; t->sql; t++) {
-        static const char create[] = "CREATE INDEX ";
-        const size_t n = sizeof create - 1, bytes = name ? strlen(name) : 0;
-        if (t->last != RECO_CATALOG_FORMAT || strncmp(t->sql, create, n) != 0) continue;
-        if (name && (strncmp(t->sql + n, name, bytes) != 0 || t->sql[n + bytes] != ' ')) continue;
-        RECO_TRY(reco_progress(ctx, "sorting pairs", 0, 0));
-        char *sql = reco_format(ctx, "CREATE INDEX IF NOT EXISTS %s", t->sql + n); /* kept as it is in t */
-        if (!sql) return RECO_E_NOMEM;
-        reco_status status = reco_catalog_exec(ctx, c, sql);
-        reco_free(sql);
-        RECO_TRY(status);
-    }
-    return RECO_OK;
-}
-
 static reco_status next_round(reco_ctx *ctx, reco_catalog *c, reco_merge_state *state)
 {
     if (state->round == RECO_MERGE_ALL_IN) {
@@ -269,7 +251,8 @@ reco_status reco_catalog_merge_next(reco_ctx *ctx, reco_catalog *c, reco_merge_s
     int64_t dropped;
     RECO_TRY(next_dropped(ctx, c, 0, &dropped));
     if (state->round == RECO_MERGE_WITHOUT || dropped < 0) {
-        RECO_TRY(reco_catalog_merge_index(ctx, c, NULL));
+        /* Each is a transaction of its own, so that it lies in the log but once and a kill costs one. */
+        RECO_TRY(reco_catalog_index(ctx, c, NULL));
         state->round = RECO_MERGE_ALL_IN;
     }
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));

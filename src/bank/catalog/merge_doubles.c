@@ -198,9 +198,9 @@ out:
 reco_status reco_catalog_merge_drop(reco_ctx *ctx, reco_catalog *c, const reco_merge_rules *rules)
 {
     group g = {0};
-    RECO_TRY(reco_catalog_merge_index(ctx, c, "pair_place"));
-    RECO_TRY(reco_catalog_merge_index(ctx, c, "pair_unplaced"));
-    RECO_TRY(reco_catalog_merge_index(ctx, c, "pair_uri"));
+    RECO_TRY(reco_catalog_index(ctx, c, "pair_place"));
+    RECO_TRY(reco_catalog_index(ctx, c, "pair_unplaced"));
+    RECO_TRY(reco_catalog_index(ctx, c, "pair_uri"));
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
     reco_status status = reco_catalog_exec(ctx, c, "DELETE FROM merge_dropped");
     if (status == RECO_OK) status = by_place(ctx, c, rules, &g);

@@ -9,7 +9,7 @@
 #define MAX_VALUE (4 << 20)     /* bytes of one string or row; ours are smaller */
 #define BUSY_MILLISECONDS 10000 /* of a reader */
 #define LEAST_WAIT 2            /* seconds, of a writer */
-#define WRITER_CACHE "16384"    /* KiB; the index on uri is hit at random */
+#define WRITER_CACHE "65536"    /* KiB, of the bank and of what is staged: indexes are hit at random */
 
 /* SQLite itself would wait for ever at a named pipe, and follow a link out of the folder. A rollback journal is never
  * ours (see create), and replaying a stranger's can delete files. Nothing but SQLite ever opens these files: closing
@@ -212,7 +212,9 @@ reco_status reco_catalog_prepare_to_write(reco_ctx *ctx, reco_catalog *c)
     sqlite3_busy_timeout(c->db, wait < INT_MAX / 1000 ? (int)(1000 * wait) : INT_MAX);
     RECO_TRY(reco_catalog_exec(ctx, c,
                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-                               "PRAGMA cache_size = -" WRITER_CACHE));
+                               "PRAGMA cache_size = -" WRITER_CACHE
+                               "; PRAGMA temp.cache_size = -" WRITER_CACHE
+                               "; PRAGMA temp.journal_mode = MEMORY"));
     RECO_TRY(
         reco_catalog_exec(ctx, c,
                           "CREATE TEMP TABLE staged(" STAGED "); CREATE TEMP TABLE changed(" STAGED "); "

@@ -53,6 +53,10 @@ const reco_sql_text reco_catalog_old_sql[] = {
     "(SELECT CAST(value AS TEXT) FROM json_each(" meta                                                     \
     ") WHERE lower(trim(key)) = lower(trim(?1)) AND value IS NOT NULL ORDER BY key IS NOT ?1 LIMIT 1)"
 
+#define STAGED_PAIRS                                                                                       \
+    " INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) "                            \
+    "SELECT id, caption, uri, meta, 0, sum, source, place, content FROM temp.staged ORDER BY id"
+
 const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_INFO] =
         "SELECT format, d, encoder, fingerprint, logit_scale, next_id, next_segment, deleted, "
@@ -72,18 +76,21 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_SEEK] = /* with + SQLite does not put ?2 into the expressions, which then are the index's */
     "SELECT id, content FROM (SELECT id, content FROM pair INDEXED BY pair_place WHERE place = ?1 "
     "AND length(caption) = length(?2) AND substr(caption, -16) = substr(?2, -16) AND +caption = ?2 "
-    "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged WHERE place = ?1 AND caption = ?2) "
+    "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged INDEXED BY staged_place WHERE place = "
+    "?1 "
+    "AND length(caption) = length(?2) AND substr(caption, -16) = substr(?2, -16) AND +caption = ?2) "
     "ORDER BY content IS NOT ?3, id LIMIT 1",
     [RECO_SQL_SEEK_PICTURE] =
         "SELECT id, content, count(*) OVER () FROM (SELECT id, content FROM pair INDEXED BY pair_place "
         "WHERE place = ?1 "
-        "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged WHERE place = ?1) "
+        "AND NOT deleted UNION ALL SELECT id, content FROM temp.staged INDEXED BY staged_place "
+        "WHERE place = ?1) "
         "ORDER BY content IS NOT ?3, id LIMIT 1",
     [RECO_SQL_SEEK_UNPLACED] =
         "SELECT id, NULL FROM (SELECT id FROM pair INDEXED BY pair_unplaced WHERE place IS NULL AND "
         "uri IN (?1, ?3) AND uri IS NOT NULL AND (?2 IS NULL OR caption = ?2) AND NOT deleted UNION ALL "
-        "SELECT id FROM temp.staged WHERE place IS NULL AND uri IN (?1, ?3) AND (?2 IS NULL OR caption = "
-        "?2)) "
+        "SELECT id FROM temp.staged INDEXED BY staged_unplaced WHERE place IS NULL AND uri IN (?1, ?3) AND "
+        "uri IS NOT NULL AND (?2 IS NULL OR caption = ?2)) "
         "ORDER BY id LIMIT 1",
     [RECO_SQL_SEEK_CONTENT] =
         "SELECT id FROM pair INDEXED BY pair_content WHERE content = ?1 AND NOT deleted "
@@ -103,9 +110,16 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
         "source UNION ALL SELECT coalesce(max(number), 0) FROM temp.staged_source)",
     [RECO_SQL_PUBLISH_SOURCES] =
         "INSERT INTO source(number, base) SELECT number, base FROM temp.staged_source",
-    [RECO_SQL_PUBLISH] =
-        "INSERT INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) "
-        "SELECT id, caption, uri, meta, 0, sum, source, place, content FROM temp.staged ORDER BY id",
+    [RECO_SQL_PUBLISH] = "INSERT" STAGED_PAIRS,
+    [RECO_SQL_FILL] = "REPLACE" STAGED_PAIRS,
+    [RECO_SQL_RESERVE] = /* as long as RECO_SQL_FILL makes them, and of no index */
+    "INSERT INTO pair(id, caption, meta, deleted, sum, source) SELECT id, caption, "
+    "hex(zeroblob((ifnull(length(CAST(uri AS BLOB)), 0) + ifnull(length(CAST(meta AS BLOB)), 0) + "
+    "ifnull(length(place), 0) + ifnull(length(content), 0)) / 2 + 3)), 0, sum, source FROM temp.staged "
+    "ORDER BY id",
+    [RECO_SQL_COUNT_STAGED] = /* entries for the indexes of indexes.c, in its order */
+    "SELECT count(uri), count(place), count(content), count(CASE WHEN place IS NULL THEN uri END) FROM "
+    "temp.staged",
     [RECO_SQL_PUBLISH_CHANGES] =
         "UPDATE pair SET caption = c.caption, uri = c.uri, meta = c.meta, sum = c.sum, source = c.source, "
         "place = c.place, content = c.content FROM temp.changed c WHERE pair.id = c.id AND NOT "

@@ -30,6 +30,9 @@ typedef enum reco_sql {
     RECO_SQL_PUBLISH_SOURCES,
     RECO_SQL_PUBLISH_CHANGES,
     RECO_SQL_PUBLISH,
+    RECO_SQL_COUNT_STAGED,
+    RECO_SQL_RESERVE,
+    RECO_SQL_FILL,
     RECO_SQL_ADD_SEGMENT,
     RECO_SQL_ADVANCE,
     RECO_SQL_SAVE_JOB,
@@ -161,9 +164,11 @@ reco_status reco_where_functions(reco_ctx *ctx, reco_catalog *c);
 reco_status reco_catalog_list(reco_ctx *ctx, reco_catalog *c, reco_sql which, int64_t from, size_t max,
                               int64_t *ids, size_t *n);
 
-/* merge.c */
+/* indexes.c */
 /* Make the index of pairs of this name, unless it is there; NULL: all. */
-reco_status reco_catalog_merge_index(reco_ctx *ctx, reco_catalog *c, const char *name);
+reco_status reco_catalog_index(reco_ctx *ctx, reco_catalog *c, const char *name);
+/* Within a transaction: add what is staged to a bank that then has so many rows. */
+reco_status reco_catalog_publish_pairs(reco_ctx *ctx, reco_catalog *c, int64_t rows);
 
 /* read.c */
 /* Caption, uri, meta, base, place and content, the first six columns of the current row; free with reco_pair_free. */

@@ -129,9 +129,11 @@ reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *p
     sqlite3_stmt *s;
     *has_others = false;
     if (!c->has_indexed) /* who never asks does not pay for it */
-        RECO_TRY(reco_catalog_exec(ctx, c,
-                                   "CREATE INDEX temp.staged_uri ON staged(uri); "
-                                   "CREATE INDEX temp.staged_place ON staged(place, caption)"));
+        RECO_TRY(reco_catalog_exec(
+            ctx, c,
+            "CREATE INDEX temp.staged_unplaced ON staged(uri) WHERE place IS NULL AND uri IS NOT NULL; "
+            "CREATE INDEX temp.staged_place ON staged(place, length(caption), substr(caption, -16)) "
+            "WHERE place IS NOT NULL"));
     c->has_indexed = true;
     *id = -1;
     *has_content = false;
@@ -270,11 +272,11 @@ static reco_status drop(reco_ctx *ctx, reco_catalog *c, reco_sql which, const re
 static reco_status publish(reco_ctx *ctx, reco_catalog *c, const reco_catalog_change *change)
 {
     sqlite3_stmt *s;
-    static const reco_sql staged[] = {RECO_SQL_PUBLISH_SOURCES, RECO_SQL_PUBLISH, RECO_SQL_PUBLISH_CHANGES};
-    for (size_t i = 0; i < sizeof staged / sizeof *staged; i++) {
-        RECO_TRY(reco_catalog_prepare(ctx, c, staged[i], &s));
-        RECO_TRY(reco_catalog_run(ctx, c, s));
-    }
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH_SOURCES, &s));
+    RECO_TRY(reco_catalog_run(ctx, c, s));
+    RECO_TRY(reco_catalog_publish_pairs(ctx, c, change->next_id));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH_CHANGES, &s));
+    RECO_TRY(reco_catalog_run(ctx, c, s));
     if (change->old) RECO_TRY(drop(ctx, c, RECO_SQL_DROP_SEGMENT, change->old));
     if (change->old) RECO_TRY(drop(ctx, c, RECO_SQL_DROP_BLOCK, change->old));
     RECO_TRY(add_segments(ctx, c, change->segments));

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 int64_t reco_bank_writer_added(const reco_bank_writer *w) { return w->next_id - w->first; }
+int64_t reco_bank_writer_rows(const reco_bank_writer *w) { return w->ops ? 0 : w->committed; }
 
 /* The database goes last but for the lock: until then the folder is a bank, which the next writer may go on with. */
 reco_status reco_bank_writer_discard(reco_ctx *ctx, reco_bank_writer *w)

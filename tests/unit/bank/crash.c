@@ -92,6 +92,127 @@ static void test_kill(void **state)
     assert_int_equal(verify(path, true), TOTAL);
 }
 
+#define CROWD 17000 /* rows in one commit, for which indexes are made anew */
+
+static int64_t ask(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    char database[300];
+    snprintf(database, sizeof database, "%s/bank.sqlite", path);
+    assert_int_equal(sqlite3_open_v2(database, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    int64_t value = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return value;
+}
+
+/* All of a place and a content, each fourth without a uri, so that indexes differ in length. */
+static void append_crowd(reco_bank_writer *w, uint64_t from, size_t n)
+{
+    static float x[CROWD][D];
+    static reco_pair pairs[CROWD];
+    static char uris[CROWD][32];
+    static unsigned char places[CROWD][RECO_BANK_HASH];
+    for (size_t i = 0; i < n; i++) {
+        uint64_t hash = reco_hash64(&(uint64_t){from + i}, 8, 0);
+        memset(x[i], 0, sizeof x[i]);
+        x[i][i % D] = 1;
+        memset(places[i], 0, RECO_BANK_HASH);
+        memcpy(places[i], &hash, sizeof hash);
+        snprintf(uris[i], sizeof uris[i], "%016llx.jpg", (unsigned long long)hash);
+        pairs[i] = (reco_pair){.caption = uris[i],
+                               .uri = i % 4 ? uris[i] : NULL,
+                               .place = i % 4 ? places[i] : NULL,
+                               .content = places[i]};
+    }
+    ok(reco_bank_append(ctx, w, x[0], x[0], pairs, n));
+}
+
+static void build_crowd(const char *path, uint64_t total)
+{
+    reco_bank_spec spec = {.d = D};
+    reco_bank_writer *w;
+    uint64_t next;
+    int done;
+    ok(reco_bank_writer_open(ctx, &w, path, &spec, "crowd", &next, &done));
+    for (; next < total; next += CROWD) {
+        append_crowd(w, next, CROWD);
+        ok(reco_bank_commit(ctx, w, next + CROWD, next + CROWD == total));
+    }
+    reco_bank_writer_close(w);
+}
+
+/* Whole, with all entries of all indexes. Returns the rows. */
+static int64_t verify_crowd(const char *path)
+{
+    reco_bank *bank;
+    ok(reco_bank_open(ctx, &bank, path)); /* which looks for every index */
+    int64_t rows = reco_bank_get_info(bank)->rows;
+    reco_bank_close(bank);
+    assert_int_equal(rows % CROWD, 0);
+    assert_int_equal(ask(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"),
+                     0);
+    assert_int_equal(
+        ask(path, "SELECT count(*) FROM pair INDEXED BY pair_content WHERE content IS NOT NULL"), rows);
+    assert_int_equal(ask(path, "SELECT count(*) FROM pair INDEXED BY pair_place WHERE place IS NOT NULL"),
+                     rows / 4 * 3);
+    assert_int_equal(ask(path, "SELECT count(*) FROM pair INDEXED BY pair_uri WHERE uri IS NOT NULL"),
+                     rows / 4 * 3);
+    return rows;
+}
+
+static void test_kill_sorting(void **state)
+{
+    (void)state;
+    enum { TOTAL = 5 * CROWD, KILLS = 10 };
+    reco_rng rng;
+    reco_rng_seed(&rng, 2);
+    int64_t last = 0;
+    for (int i = 0; i < KILLS; i++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            build_crowd(in("bank"), TOTAL);
+            _exit(0);
+        }
+        usleep((useconds_t)(1000 + reco_rng_below(&rng, 200000)));
+        kill(child, SIGKILL);
+        wait_for(child, SIGKILL);
+        if (!reco_path_exists(in("bank/bank.sqlite"))) continue;
+        int64_t rows = verify_crowd(in("bank"));
+        assert_true(rows >= last);
+        last = rows;
+    }
+    build_crowd(in("bank"), TOTAL);
+    assert_int_equal(verify_crowd(in("bank")), TOTAL);
+}
+
+/* Many rows make their indexes anew; few among many do not. */
+static void test_sorting(void **state)
+{
+    (void)state;
+    build_crowd(in("bank"), CROWD);
+    int64_t first = ask(in("bank"), "PRAGMA schema_version"), second;
+    reco_bank_writer *w;
+    uint64_t next;
+    int done;
+    ok(reco_bank_writer_open(ctx, &w, in("bank"), NULL, "more", &next, &done));
+    append_crowd(w, CROWD, CROWD);
+    ok(reco_bank_commit(ctx, w, CROWD, 0));
+    second = ask(in("bank"), "PRAGMA schema_version");
+    assert_true(second > first);
+    append_crowd(w, 2 * CROWD, 1000);
+    ok(reco_bank_commit(ctx, w, CROWD + 1000, 1));
+    reco_bank_writer_close(w);
+    assert_int_equal(ask(in("bank"), "PRAGMA schema_version"), second);
+    reco_bank_health health;
+    ok(reco_bank_verify(ctx, in("bank"), NULL, NULL, &health));
+    assert_int_equal(health.problems, 0);
+}
+
 typedef enum moment { OPENED, APPENDED, FLUSHED, COMMITTED, APPENDED_AGAIN, CLOSED, MOMENTS } moment;
 
 /* _exit at a known moment: the bank is that of the last commit. */
@@ -259,7 +380,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_kill), TEST(test_exit), TEST(test_sweep), TEST(test_busy), TEST(test_read_only),
+        TEST(test_kill),  TEST(test_exit), TEST(test_kill_sorting), TEST(test_sorting),
+        TEST(test_sweep), TEST(test_busy), TEST(test_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
