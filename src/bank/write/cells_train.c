@@ -35,6 +35,27 @@ reco_status reco_cells_encode(reco_ctx *ctx, reco_cells_made *m)
     return status;
 }
 
+/* The sample lies all over the bank's files, of which memory holds a part where the bank is large; every iteration reads it twice. */
+typedef struct copied {
+    reco_rows_at from;
+    uint16_t *rows; /* [n][d] */
+    size_t d;
+} copied;
+
+static const uint16_t *copied_row(const void *arg, size_t i)
+{
+    const copied *c = arg;
+    return c->rows + i * c->d;
+}
+
+static void copy_body(void *arg, size_t begin, size_t end, int worker)
+{
+    const copied *c = arg;
+    (void)worker;
+    for (size_t i = begin; i < end; i++)
+        memcpy(c->rows + i * c->d, reco_rows_get(&c->from, i), c->d * sizeof *c->rows);
+}
+
 typedef struct training {
     reco_cells_made *m;
     const reco_scan_rows *rows;
@@ -115,8 +136,8 @@ reco_status reco_cells_train(reco_ctx *ctx, reco_cells_made *m, const reco_bank 
     size_t k = m->ncells, d = m->d, threads = (size_t)reco_ctx_threads(ctx);
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
-    const reco_rows_at at = {bank, side, positions, 0};
-    const reco_scan_rows rows = {reco_rows_get, &at, n, d};
+    copied copy = {{bank, side, positions, 0}, NULL, d};
+    const reco_scan_rows rows = {copied_row, &copy, n, d};
     training t = {
         .m = m,
         .rows = &rows,
@@ -128,10 +149,12 @@ reco_status reco_cells_train(reco_ctx *ctx, reco_cells_made *m, const reco_bank 
         .wide = reco_scratch(ctx, threads, d * sizeof *t.wide, "cells"),
     };
     by_size *cells = reco_scratch(ctx, k, sizeof *cells, "cells");
-    if (!t.nearest || !t.scores || !t.start || !t.order || !t.sums || !t.wide || !cells) goto out;
+    copy.rows = reco_alloc_raw(ctx, n, d * sizeof *copy.rows, "cells");
+    if (!copy.rows || !t.nearest || !t.scores || !t.start || !t.order || !t.sums || !t.wide || !cells)
+        goto out;
+    reco_parallel(ctx, n, 256, copy_body, &copy);
     for (size_t c = 0; c < k; c++)
-        memcpy(m->centroids + c * d,
-               reco_rows_get(&at, (size_t)((double)n * ((double)c + 0.5) / (double)k)),
+        memcpy(m->centroids + c * d, copied_row(&copy, (size_t)((double)n * ((double)c + 0.5) / (double)k)),
                d * sizeof *m->centroids);
     for (size_t i = 0; i < ITERATIONS; i++) {
         RECO_GO(reco_progress(
@@ -145,6 +168,7 @@ reco_status reco_cells_train(reco_ctx *ctx, reco_cells_made *m, const reco_bank 
     }
     status = reco_cells_encode(ctx, m);
 out:
+    reco_free(copy.rows);
     reco_scratch_release(ctx, mark);
     return status;
 }

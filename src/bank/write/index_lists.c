@@ -5,7 +5,9 @@
 #include <math.h>
 #include <unistd.h>
 
-#define SAMPLE 48               /* rows of each cell that centroids are trained on */
+#define SAMPLE 48       /* rows of each cell that centroids are trained on, */
+#define LEAST_SAMPLE 16 /* or fewer, for these bytes of vectors at most: */
+#define SAMPLE_BYTES ((size_t)1 << 30)
 #define QUERIES 4096            /* rows that ask when recall is measured, at least; */
 #define MOST_QUERIES 16384      /* where rows are few, more, that meet */
 #define PAIRS ((size_t)1 << 32) /* so many rows in all; */
@@ -51,7 +53,8 @@ static reco_status pick_rows(reco_ctx *ctx, const reco_bank *bank, size_t cells,
     size_t n = bank->positions;
     p->nasking = reco_max(
         1, reco_min(n / QUERY_SHARE, reco_max(QUERIES, reco_min(MOST_QUERIES, PAIRS / reco_max(1, n)))));
-    p->nsample = reco_min(n, cells * SAMPLE);
+    size_t room = SAMPLE_BYTES / (bank->info.d * sizeof(uint16_t));
+    p->nsample = reco_min(n, cells * reco_max(LEAST_SAMPLE, reco_min(SAMPLE, room / cells)));
     p->asking = reco_scratch(ctx, p->nasking, sizeof *p->asking, "lists");
     p->sample = reco_scratch(ctx, p->nsample, sizeof *p->sample, "lists");
     if (!p->asking || !p->sample) return RECO_E_NOMEM;

@@ -1,7 +1,8 @@
 #include "bank/write/cells.h"
 #include "kernels/kernels.h"
 
-#define CHUNK_BYTES ((size_t)32 << 20) /* of codes that are written at once */
+#define CHUNK_BYTES ((size_t)1 << 30) /* of codes that are made at once */
+#define SLICE 65536                   /* rows between two looks at the progress hook */
 
 /* The order of tensors keeps all of them aligned: those whose sizes are multiples of 64 come first. */
 enum {
@@ -31,11 +32,11 @@ typedef struct writing {
     const reco_cells_made *made;
     reco_side side;
     size_t groups;
-    int32_t *order;   /* [groups][16] */
-    int32_t *cell_of; /* [groups] */
-    float *bounds;    /* [groups][3][16] */
-    uint8_t *codes;   /* of a chunk, from group `first` on */
-    size_t first;
+    uint32_t *place; /* [positions] */
+    float *bounds;   /* [groups][3][16] */
+    uint8_t *codes;  /* of a chunk: n groups from `first` on */
+    size_t first, n;
+    size_t from;      /* position */
     uint8_t *scratch; /* [threads][reco_scan_row_scratch] */
     float *means;     /* [threads][d] */
 } writing;
@@ -54,85 +55,97 @@ static size_t groups_of(const reco_cells_made *m)
     return groups;
 }
 
-/* Rows by cell, each cell from a group on. next is scratch [ncells]. */
-static void sort_rows(writing *w, size_t *next)
+/* The first place of each cell, which is a group's. */
+static void find_starts(const reco_cells_made *m, size_t *next)
 {
     size_t at = 0;
-    const reco_cells_made *m = w->made;
     for (size_t c = 0; c < m->ncells; c++) {
         next[c] = at * RECO_SCAN_GROUP;
-        for (size_t g = ((size_t)m->size[c] + RECO_SCAN_GROUP - 1) / RECO_SCAN_GROUP; g > 0; g--)
-            w->cell_of[at++] = (int32_t)c;
+        at += ((size_t)m->size[c] + RECO_SCAN_GROUP - 1) / RECO_SCAN_GROUP;
     }
-    memset(w->order, 0xff, w->groups * RECO_SCAN_GROUP * sizeof *w->order);
-    for (size_t p = 0; p < w->bank->positions; p++) w->order[next[m->cell[p]]++] = (int32_t)p;
 }
 
+/* Positions from w->from on; those whose places are not in the chunk are passed over. */
 static void encode_body(void *arg, size_t begin, size_t end, int worker)
 {
     writing *w = arg;
-    size_t d = w->made->d, group = RECO_SCAN_GROUP * reco_scan_width(d);
+    const reco_cells_made *m = w->made;
+    size_t d = m->d, group = RECO_SCAN_GROUP * reco_scan_width(d);
     float *mean = w->means + (size_t)worker * d;
-    for (size_t i = begin; i < end; i++) {
-        size_t g = w->first + i, cell = (size_t)w->cell_of[g];
-        uint8_t *codes = w->codes + i * group;
-        memset(codes, 128, group);
-        reco_f16_to_f32_n(mean, w->made->centroids + cell * d, d);
-        for (size_t j = 0; j < d; j++) mean[j] *= w->made->length[cell];
-        for (size_t r = 0; r < RECO_SCAN_GROUP; r++) {
-            int32_t p = w->order[g * RECO_SCAN_GROUP + r];
-            if (p < 0) break;
-            const reco_rows_at at = {w->bank, w->side, NULL, (size_t)p};
-            reco_scan_encode_row(w->ctx, codes, w->bounds + g * RECO_SCAN_BOUNDS, r, reco_rows_get(&at, 0),
-                                 mean, d, w->scratch + (size_t)worker * reco_scan_row_scratch(d));
-        }
+    for (size_t p = w->from + begin; p < w->from + end; p++) {
+        size_t g = w->place[p] / RECO_SCAN_GROUP, cell = (size_t)m->cell[p];
+        if (g < w->first || g >= w->first + w->n) continue;
+        reco_f16_to_f32_n(mean, m->centroids + cell * d, d);
+        for (size_t j = 0; j < d; j++) mean[j] *= m->length[cell];
+        const reco_rows_at at = {w->bank, w->side, NULL, p};
+        reco_scan_encode_row(w->ctx, w->codes + (g - w->first) * group, w->bounds + g * RECO_SCAN_BOUNDS,
+                             w->place[p] % RECO_SCAN_GROUP, reco_rows_get(&at, 0), mean, d,
+                             w->scratch + (size_t)worker * reco_scan_row_scratch(d));
     }
+}
+
+/* Rows are read in the order in which they lie in the files, once for each chunk: in the order of cells each would be a wait for
+ * the disk, where memory does not hold the files. */
+static reco_status put_chunks(reco_ctx *ctx, writing *w, size_t chunk)
+{
+    size_t group = RECO_SCAN_GROUP * reco_scan_width(w->made->d), rows = w->bank->positions,
+           chunks = (w->groups + chunk - 1) / chunk;
+    for (size_t i = 0; i < chunks; i++) {
+        w->first = i * chunk;
+        w->n = reco_min(chunk, w->groups - w->first);
+        memset(w->codes, 128, w->n * group);
+        for (w->from = 0; w->from < rows; w->from += SLICE) {
+            reco_parallel(ctx, reco_min(SLICE, rows - w->from), 256, encode_body, w);
+            RECO_TRY(reco_progress(
+                ctx, w->side == RECO_IMAGE ? "writing cells of images" : "writing cells of texts",
+                i * rows + reco_min(rows, w->from + SLICE), chunks * rows));
+        }
+        RECO_TRY(put(ctx, w, w->codes, w->n * group));
+    }
+    return RECO_OK;
 }
 
 /* Codes and bounds of a side's rows. */
 static reco_status put_rows(reco_ctx *ctx, writing *w)
 {
-    size_t d = w->made->d, group = RECO_SCAN_GROUP * reco_scan_width(d),
-           chunk = reco_max(1, CHUNK_BYTES / group), threads = (size_t)reco_ctx_threads(ctx);
+    const reco_cells_made *m = w->made;
+    size_t d = m->d, group = RECO_SCAN_GROUP * reco_scan_width(d), threads = (size_t)reco_ctx_threads(ctx);
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
-    w->groups = groups_of(w->made);
-    w->order = reco_scratch(ctx, w->groups, RECO_SCAN_GROUP * sizeof *w->order, "lists");
-    w->cell_of = reco_scratch(ctx, w->groups, sizeof *w->cell_of, "lists");
+    w->groups = groups_of(m);
+    size_t chunk = reco_max(1, reco_min(CHUNK_BYTES / group, w->groups));
+    w->codes = reco_alloc_raw(ctx, chunk, group, "lists"); /* scratch would keep it */
+    w->place = reco_scratch(ctx, w->bank->positions, sizeof *w->place, "lists");
     w->bounds = reco_scratch(ctx, w->groups, RECO_SCAN_BOUNDS * sizeof *w->bounds, "lists");
-    w->codes = reco_scratch(ctx, reco_min(chunk, w->groups), group, "lists");
     w->scratch = reco_scratch(ctx, threads, reco_scan_row_scratch(d), "lists");
     w->means = reco_scratch(ctx, threads, d * sizeof *w->means, "lists");
-    size_t *next = reco_scratch(ctx, w->made->ncells, sizeof *next, "lists");
-    if (!w->order || !w->cell_of || !w->bounds || !w->codes || !w->scratch || !w->means || !next) goto out;
+    size_t *next = reco_scratch(ctx, m->ncells, sizeof *next, "lists");
+    if (!w->codes || !w->place || !w->bounds || !w->scratch || !w->means || !next) goto out;
     memset(w->bounds, 0, w->groups * RECO_SCAN_BOUNDS * sizeof *w->bounds);
-    sort_rows(w, next);
-    for (w->first = 0; w->first < w->groups; w->first += chunk) {
-        size_t n = reco_min(chunk, w->groups - w->first);
-        reco_parallel(ctx, n, 16, encode_body, w);
-        RECO_GO(put(ctx, w, w->codes, n * group));
-        RECO_GO(reco_progress(ctx,
-                              w->side == RECO_IMAGE ? "writing cells of images" : "writing cells of texts",
-                              w->first + n, w->groups));
-    }
+    find_starts(m, next);
+    for (size_t p = 0; p < w->bank->positions; p++) w->place[p] = (uint32_t)next[m->cell[p]]++;
+    RECO_GO(put_chunks(ctx, w, chunk));
     status = put(ctx, w, w->bounds, w->groups * RECO_SCAN_BOUNDS * sizeof *w->bounds);
 out:
+    reco_free(w->codes);
     reco_scratch_release(ctx, mark);
     return status;
 }
 
-/* The places of a side's rows once more, which were not kept. */
+/* The row at each place. */
 static reco_status put_order(reco_ctx *ctx, writing *w)
 {
     reco_mark mark = reco_scratch_mark(ctx);
-    w->groups = groups_of(w->made);
-    w->order = reco_scratch(ctx, w->groups, RECO_SCAN_GROUP * sizeof *w->order, "lists");
-    w->cell_of = reco_scratch(ctx, w->groups, sizeof *w->cell_of, "lists");
-    size_t *next = reco_scratch(ctx, w->made->ncells, sizeof *next, "lists");
+    const reco_cells_made *m = w->made;
+    size_t places = groups_of(m) * RECO_SCAN_GROUP;
+    int32_t *order = reco_scratch(ctx, places, sizeof *order, "lists");
+    size_t *next = reco_scratch(ctx, m->ncells, sizeof *next, "lists");
     reco_status status = RECO_E_NOMEM;
-    if (w->order && w->cell_of && next) {
-        sort_rows(w, next);
-        status = put(ctx, w, w->order, w->groups * RECO_SCAN_GROUP * sizeof *w->order);
+    if (order && next) {
+        memset(order, 0xff, places * sizeof *order);
+        find_starts(m, next);
+        for (size_t p = 0; p < w->bank->positions; p++) order[next[m->cell[p]]++] = (int32_t)p;
+        status = put(ctx, w, order, places * sizeof *order);
     }
     reco_scratch_release(ctx, mark);
     return status;
