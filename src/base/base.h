@@ -87,6 +87,15 @@ static inline const char *reco_s(uint64_t n) { return n == 1 ? "" : "s"; }
 static inline size_t reco_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t reco_max(size_t a, size_t b) { return a > b ? a : b; }
 
+static inline bool reco_is_digit(char c) { return c >= '0' && c <= '9'; } /* whatever the locale */
+
+/* For qsort and bsearch: int64_t, ascending. */
+static inline int reco_by_id(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
 /* Of a forest of parents [n], where a root is its own parent; paths become shorter. */
 static inline uint32_t reco_root(uint32_t *parent, uint32_t item)
 {

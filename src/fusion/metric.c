@@ -16,22 +16,16 @@ reco_status reco_fusion_set_metric(reco_ctx *ctx, reco_fusion *fusion, const flo
     return RECO_OK;
 }
 
-static int by_row_id(const void *a, const void *b)
-{
-    const int64_t *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 size_t reco_metric_rows(const int64_t *ids, size_t n, int64_t *rows, uint32_t *place)
 {
     size_t count = 0, kept = 0;
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= 0) rows[count++] = ids[i];
-    if (count) qsort(rows, count, sizeof *rows, by_row_id);
+    if (count) qsort(rows, count, sizeof *rows, reco_by_id);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || rows[i] != rows[kept - 1]) rows[kept++] = rows[i];
     for (size_t i = 0; i < n; i++) {
-        const int64_t *at = ids[i] < 0 ? NULL : bsearch(&ids[i], rows, kept, sizeof *rows, by_row_id);
+        const int64_t *at = ids[i] < 0 ? NULL : bsearch(&ids[i], rows, kept, sizeof *rows, reco_by_id);
         place[i] = at ? (uint32_t)(at - rows) : RECO_NO_CANDIDATE;
     }
     return kept;

@@ -64,6 +64,8 @@ char *reco_path_absolute(reco_ctx *ctx, const char *path);              /* links
 char *reco_path_dir(reco_ctx *ctx, const char *path);                   /* "." when it has none */
 bool reco_path_exists(const char *path);
 bool reco_path_is_dir(const char *path);
+/* The first n bytes of path end so, in letters of either case, and are more than the ending. */
+bool reco_path_ends(const char *path, size_t n, const char *ending);
 reco_status reco_mkdirs(reco_ctx *ctx, const char *path); /* and parents; existing is fine */
 /* fsync a folder so that renames in it last. */
 reco_status reco_sync_dir(reco_ctx *ctx, const char *path);

@@ -31,8 +31,6 @@ static void put_bytes(rewrite *r, const char *data, size_t bytes)
     r->n += bytes;
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 /* The code unit of "\uXXXX" here, -1: none. */
 static long unit(const rewrite *r, size_t at)
 {
@@ -40,7 +38,9 @@ static long unit(const rewrite *r, size_t at)
     long value = 0;
     for (size_t i = at + 2; i < at + 6; i++) {
         char c = r->text[i];
-        int digit = is_digit(c) ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int digit = reco_is_digit(c)                     ? c - '0'
+                    : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                         : -1;
         if (digit < 0) return -1;
         value = 16 * value + digit;
     }
@@ -97,7 +97,7 @@ static void string(rewrite *r)
 static void repair_number(rewrite *r)
 {
     size_t end = r->at;
-    while (end < r->bytes && (is_digit(r->text[end]) || strchr("+-.eE", r->text[end])) && r->text[end])
+    while (end < r->bytes && (reco_is_digit(r->text[end]) || strchr("+-.eE", r->text[end])) && r->text[end])
         end++;
     const char *text = r->text + r->at;
     size_t n = end - r->at;
@@ -129,7 +129,7 @@ static void repair_text(rewrite *r)
         else if (take_word(r, "NaN") || take_word(r, "nan") || take_word(r, "-Infinity") ||
                  take_word(r, "Infinity"))
             continue;
-        else if (is_digit(c) || c == '-')
+        else if (reco_is_digit(c) || c == '-')
             repair_number(r);
         else {
             put_bytes(r, &c, 1);

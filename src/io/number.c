@@ -15,11 +15,9 @@ typedef struct shape {
     long exponent;
 } shape;
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 static size_t skip_digits(const char *text, size_t at, size_t bytes)
 {
-    while (at < bytes && is_digit(text[at])) at++;
+    while (at < bytes && reco_is_digit(text[at])) at++;
     return at;
 }
 
@@ -27,7 +25,8 @@ static bool parse_number(const char *text, size_t bytes, shape *s)
 {
     while (bytes && (*text == ' ' || *text == '\t')) text++, bytes--;
     while (bytes && (text[bytes - 1] == ' ' || text[bytes - 1] == '\t')) bytes--;
-    if (bytes == 0 || bytes > MOST || !(is_digit(*text) || *text == '-' || *text == '+' || *text == '.'))
+    if (bytes == 0 || bytes > MOST ||
+        !(reco_is_digit(*text) || *text == '-' || *text == '+' || *text == '.'))
         return false;
     *s = (shape){.text = text, .bytes = bytes, .lead = *text == '+'};
     size_t at = *text == '-' || *text == '+', whole = skip_digits(text, at, bytes), part = whole, from = at;
@@ -50,7 +49,7 @@ static bool parse_number(const char *text, size_t bytes, shape *s)
     }
     if (at != bytes) return false;
     for (size_t i = from; i < part; i++)
-        if (is_digit(text[i]) && (s->digits || text[i] != '0')) s->significant[s->digits++] = text[i];
+        if (reco_is_digit(text[i]) && (s->digits || text[i] != '0')) s->significant[s->digits++] = text[i];
     while (s->digits && s->significant[s->digits - 1] == '0') s->digits--;
     return true;
 }
@@ -75,7 +74,7 @@ static bool survives(const shape *s)
     snprintf(again, sizeof again, "%.*e", (int)s->digits - 1, x);
     size_t n = 0;
     for (const char *c = again; *c && *c != 'e' && n < s->digits; c++)
-        if (is_digit(*c) && *c != s->significant[n++]) return false;
+        if (reco_is_digit(*c) && *c != s->significant[n++]) return false;
     return n == s->digits;
 }
 
@@ -95,11 +94,11 @@ json_t *reco_io_number(const char *text, size_t bytes, bool any)
     size_t n = 0, at = 0;
     if (s.text[at] == '-') plain[n++] = '-';
     if (s.text[at] == '-' || s.text[at] == '+') at++;
-    while (at + 1 < s.bytes && s.text[at] == '0' && is_digit(s.text[at + 1])) at++;
+    while (at + 1 < s.bytes && s.text[at] == '0' && reco_is_digit(s.text[at + 1])) at++;
     if (s.text[at] == '.') plain[n++] = '0';
     for (; at < s.bytes; at++) {
         plain[n++] = s.text[at];
-        if (s.text[at] == '.' && (at + 1 == s.bytes || !is_digit(s.text[at + 1]))) plain[n++] = '0';
+        if (s.text[at] == '.' && (at + 1 == s.bytes || !reco_is_digit(s.text[at + 1]))) plain[n++] = '0';
     }
     json_t *value = json_loadb(plain, n, JSON_DECODE_ANY, NULL);
     if (!value && any) value = json_loadb(plain, n, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);

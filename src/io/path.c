@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,6 +44,12 @@ bool reco_path_is_dir(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool reco_path_ends(const char *path, size_t n, const char *ending)
+{
+    size_t m = strlen(ending);
+    return n > m && strncasecmp(path + n - m, ending, m) == 0;
 }
 
 reco_status reco_mkdirs(reco_ctx *ctx, const char *path)

@@ -18,19 +18,13 @@ struct reco_records {
     char bad[320];
 };
 
-static bool has_table_ending(const char *path, size_t n, const char *ending)
-{
-    size_t m = strlen(ending);
-    return n > m && strncasecmp(path + n - m, ending, m) == 0;
-}
-
 /* Length of the name without the ending of a compressed file. */
 static size_t plain_length(const char *path)
 {
     static const char *const endings[] = {".gz", ".bz2", ".xz", ".zst"};
     size_t n = strlen(path);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (has_table_ending(path, n, endings[i])) return n - strlen(endings[i]);
+        if (reco_path_ends(path, n, endings[i])) return n - strlen(endings[i]);
     return n;
 }
 
@@ -41,7 +35,7 @@ static reco_status refuse_table(reco_ctx *ctx, const char *path, size_t n)
                                            {".arrow", "feather"},   {".xlsx", "excel"},
                                            {".xls", "excel"},       {".ods", "excel"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (has_table_ending(path, n, known[i][0]))
+        if (reco_path_ends(path, n, known[i][0]))
             return reco_fail(
                 ctx, RECO_E_UNSUPPORTED,
                 "%s: %s is a format that reco does not read; convert it: python3 -c \"import pandas; "
@@ -70,14 +64,14 @@ reco_status reco_records_open(reco_ctx *ctx, reco_records **out, const char *pat
     if (!r) return RECO_E_NOMEM;
     reco_status status = RECO_E_NOMEM;
     size_t n = plain_length(path);
-    bool tabs = has_table_ending(path, n, ".tsv") || has_table_ending(path, n, ".tab") ||
-                has_table_ending(path, n, ".txt");
-    bool bars = has_table_ending(path, n, ".psv");
+    bool tabs = reco_path_ends(path, n, ".tsv") || reco_path_ends(path, n, ".tab") ||
+                reco_path_ends(path, n, ".txt");
+    bool bars = reco_path_ends(path, n, ".psv");
     r->opts = table;
-    r->is_json = has_table_ending(path, n, ".jsonl") || has_table_ending(path, n, ".ndjson") ||
-                 has_table_ending(path, n, ".json");
+    r->is_json = reco_path_ends(path, n, ".jsonl") || reco_path_ends(path, n, ".ndjson") ||
+                 reco_path_ends(path, n, ".json");
     if (!(r->path = reco_strdup(ctx, path))) goto out;
-    if (!r->is_json && !tabs && !bars && !has_table_ending(path, n, ".csv"))
+    if (!r->is_json && !tabs && !bars && !reco_path_ends(path, n, ".csv"))
         RECO_GO(refuse_table(ctx, path, n));
     const char own = bars ? '|' : tabs ? '\t' : ',';
     RECO_GO(r->is_json ? open_json(ctx, r) : reco_io_table_open(ctx, &r->table, r->path, own, table));
@@ -280,7 +274,7 @@ static bool is_data(const char *name)
     static const char *const endings[] = {".jpg", ".jpeg", ".png",  ".webp", ".gif",
                                           ".bmp", ".tif",  ".tiff", ".avif", ".heic"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (has_table_ending(name, strlen(name), endings[i])) return true;
+        if (reco_path_ends(name, strlen(name), endings[i])) return true;
     return strncasecmp(name, "http://", 7) == 0 || strncasecmp(name, "https://", 8) == 0;
 }
 

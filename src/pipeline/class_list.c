@@ -166,12 +166,6 @@ static void drop_descriptions(reco_ctx *ctx, reco_class_list *list)
 
 /* ---- tables ---- */
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n > m && strcasecmp(path + n - m, ending) == 0;
-}
-
 static const char *const table_endings[] = {".csv", ".tsv", ".jsonl", ".ndjson", ".json"};
 static const char *const name_columns[] = {"name", "class", "label"};
 static const char *const key_columns[] = {"id", "index", "number"};
@@ -185,7 +179,7 @@ static reco_status read_table(reco_ctx *ctx, reco_class_list *list, bool *is_tab
     reco_status status = RECO_E_FORMAT;
     *is_table = false;
     for (size_t i = 0; i < sizeof table_endings / sizeof *table_endings; i++)
-        *is_table |= ends_with(list->path, table_endings[i]);
+        *is_table |= reco_path_ends(list->path, strlen(list->path), table_endings[i]);
     if (!*is_table) return RECO_OK;
     for (size_t i = 0; i < columns && status == RECO_E_FORMAT; i++)
         for (size_t j = 0; j <= sizeof key_columns / sizeof *key_columns && status == RECO_E_FORMAT; j++) {
@@ -230,7 +224,7 @@ static reco_status read_json(reco_ctx *ctx, reco_class_list *list, bool *is_json
     size_t at;
     reco_status status = RECO_OK;
     *is_json = false;
-    if (!ends_with(list->path, ".json")) return RECO_OK;
+    if (!reco_path_ends(list->path, strlen(list->path), ".json")) return RECO_OK;
     RECO_TRY(reco_json_load(ctx, &json, list->path));
     json_array_foreach(json, at, value)
     {

@@ -1,7 +1,5 @@
 #include "pipeline/export.h"
 
-#include <strings.h>
-
 /* Columns image and text come first; the user's of these names would be taken for them. */
 static char *column_name(reco_ctx *ctx, const char *key)
 {
@@ -200,19 +198,13 @@ static reco_status write_json(reco_ctx *ctx, void *file, json_t *record)
     return reco_write_json_line(ctx, file, json_incref(record));
 }
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n > m && strcasecmp(path + n - m, ending) == 0;
-}
-
 reco_status reco_bank_export_pairs(reco_ctx *ctx, const reco_bank *bank, const char *out, const char *where,
                                    uint64_t *rows)
 {
-    bool csv = ends_with(out, ".csv");
+    bool csv = reco_path_ends(out, strlen(out), ".csv");
     uint64_t n = 0;
     reco_file *file;
-    if (!csv && !ends_with(out, ".jsonl"))
+    if (!csv && !reco_path_ends(out, strlen(out), ".jsonl"))
         return reco_fail(ctx, RECO_E_UNSUPPORTED, "%s: want a name that ends in .csv or .jsonl", out);
     RECO_TRY(reco_file_begin(ctx, &file, out));
     char *dir = reco_path_dir(ctx, out);

@@ -57,8 +57,6 @@ out:
     return status;
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 /* Where transformers knows no length it writes model_max_length 1000000000000000019884624838656, which is more than
  * jansson holds. Whole numbers of more than 18 digits become 18 nines, at the same place of the file. */
 static void shorten_integers(char *data, size_t bytes)
@@ -69,9 +67,9 @@ static void shorten_integers(char *data, size_t bytes)
         if (data[i] == '"') quoted = !quoted;
         if (quoted && data[i] == '\\') end++;
         if (quoted || !strchr("+-.0123456789eE", data[i]) || !data[i]) continue;
-        bool whole = data[i] == '-' || is_digit(data[i]);
+        bool whole = data[i] == '-' || reco_is_digit(data[i]);
         for (; end < bytes && data[end] && strchr("+-.0123456789eE", data[end]); end++)
-            whole = whole && is_digit(data[end]);
+            whole = whole && reco_is_digit(data[end]);
         size_t begin = i + (data[i] == '-');
         if (!whole || end - begin <= 18) continue;
         memset(data + begin, '9', 18);

@@ -84,12 +84,6 @@ static reco_status load_own(reco_job *job)
 
 /* ---- pairs that are not the bank's ---- */
 
-static int by_pair_id(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* Rows of the bank that the pairs retrieved join the list, each once, after the pairs. */
 static reco_status list_retrieved(reco_job *job)
 {
@@ -100,7 +94,7 @@ static reco_status list_retrieved(reco_job *job)
     for (size_t list = 0; list < job->lists; list++)
         for (size_t i = 0; i < job->n * job->reach[list]; i++)
             if (job->found[list][i] >= 0) ids[count++] = job->found[list][i];
-    qsort(ids, count, sizeof *ids, by_pair_id);
+    qsort(ids, count, sizeof *ids, reco_by_id);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || ids[i] != ids[i - 1]) ids[kept++] = ids[i];
     job->total = job->n + kept;

@@ -301,6 +301,12 @@ static void test_paths(void **state)
     is_text(reco_path_dir(ctx, "/a"), "/");
     is_text(reco_path_dir(ctx, "/"), "/");
 
+    assert_true(reco_path_ends("a.CSV", 5, ".csv"));
+    assert_false(reco_path_ends("a.csv", 4, ".csv"));
+    assert_true(reco_path_ends("a.csv.gz", 5, ".csv"));
+    assert_false(reco_path_ends(".csv", 4, ".csv"));
+    assert_false(reco_path_ends("sv", 2, ".csv"));
+
     OK(reco_mkdirs(ctx, at("p/q/r/")));
     OK(reco_mkdirs(ctx, at("p/q/r")));
     OK(reco_mkdirs(ctx, "/"));
