@@ -154,79 +154,122 @@ static reco_status get_classifier(serve *s, const serve_request *r, reco_ctx *ct
     return status;
 }
 
-/* The `top` likeliest of one picture by a readout. */
-static json_t *best(reco_ctx *ctx, const named *c, const reco_findings *found, const reco_mixture *by,
-                    size_t top)
+/* The pictures of a request, all at once. */
+typedef struct naming {
+    const named *c;
+    size_t n, top;
+    float *x; /* [n][d] */
+    reco_findings found;
+    reco_settings set;
+    struct readout {
+        int64_t *of; /* [n][top] */
+        float *p, *score;
+    } by[2]; /* CLIP alone; as training chose */
+    /* What they were refined with, if they are. */
+    float *weights, *scores; /* [n][k + 1], [n][k] */
+    size_t *counts;          /* [n] */
+    reco_pair *pairs;        /* [n][k] */
+} naming;
+
+static void free_naming(naming *a)
 {
-    int64_t *of = calloc(top, sizeof *of);
-    float *p = calloc(top, sizeof *p), *scores = calloc(top, sizeof *scores);
-    json_t *list = NULL;
-    reco_ranking ranking = {.top = top, .of = of, .p = p, .score = scores};
-    if (of && p && scores && reco_classifier_rank(ctx, c->classifier, found, by, &ranking) == RECO_OK)
-        list = json_array();
-    for (size_t t = 0; list && t < top && of[t] >= 0; t++)
-        json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "label",
-                                              reco_class_list_names(c->list)[of[t]], "score",
-                                              answer_score(scores[t]), "probability", answer_score(p[t])));
-    free(of);
-    free(p);
-    free(scores);
+    void *const all[] = {a->x,       a->by[0].of,    a->by[0].p, a->by[0].score, a->by[1].of,
+                         a->by[1].p, a->by[1].score, a->weights, a->scores,      a->counts};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    serve_free_pairs(a->pairs, a->n * a->set.k);
+    reco_findings_free(&a->found);
+}
+
+static reco_status rank(reco_ctx *ctx, naming *a, int which, const reco_mixture *by)
+{
+    struct readout *out = &a->by[which];
+    const size_t places = a->n * a->top;
+    out->of = calloc(places, sizeof *out->of);
+    out->p = calloc(places, sizeof *out->p);
+    out->score = calloc(places, sizeof *out->score);
+    if (!out->of || !out->p || !out->score) return RECO_E_NOMEM;
+    const reco_ranking ranking = {.top = a->top, .of = out->of, .p = out->p, .score = out->score};
+    return reco_classifier_rank(ctx, a->c->classifier, &a->found, by, &ranking);
+}
+
+static reco_status explain(serve *s, const serve_request *r, const reco_question *question, reco_ctx *ctx,
+                           naming *a)
+{
+    const size_t n = a->n, k = a->set.k;
+    reco_memory memory = serve_memory(s, r, true);
+    a->weights = calloc(n * (k + 1), sizeof *a->weights);
+    a->scores = calloc(n * k, sizeof *a->scores);
+    a->counts = calloc(n, sizeof *a->counts);
+    a->pairs = calloc(n * k, sizeof *a->pairs);
+    if (!a->weights || !a->scores || !a->counts || !a->pairs) return RECO_E_NOMEM;
+    return reco_refine(ctx, &memory, question,
+                       &(reco_refined){.reach = k,
+                                       .hits = {.scores = a->scores, .counts = a->counts},
+                                       .weights = a->weights,
+                                       .pairs = a->pairs});
+}
+
+static reco_status name_all(serve *s, const serve_request *r, reco_ctx *ctx, naming *a)
+{
+    static const reco_mixture clip = {.clip = 1};
+    reco_question question = {.side = RECO_IMAGE, .x = a->x, .n = a->n};
+    reco_status status = reco_classifier_ask(ctx, a->c->classifier, &question, NULL, &a->found);
+    if (status == RECO_OK) status = rank(ctx, a, 0, &clip);
+    if (status == RECO_OK) status = rank(ctx, a, 1, NULL);
+    return status == RECO_OK && a->set.refines ? explain(s, r, &question, ctx, a) : status;
+}
+
+/* The likeliest of picture i by a readout. */
+static json_t *best(const naming *a, int which, size_t i)
+{
+    const struct readout *by = &a->by[which];
+    json_t *list = json_array();
+    for (size_t t = i * a->top; t < (i + 1) * a->top && by->of[t] >= 0; t++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:o, s:o}", "label", reco_class_list_names(a->c->list)[by->of[t]],
+                            "score", answer_score(by->score[t]), "probability", answer_score(by->p[t])));
     return list;
 }
 
-/* What the picture was refined with; null where it is not. */
-static json_t *explain(serve *s, const serve_request *r, const reco_question *question, reco_ctx *ctx,
-                       const reco_findings *found, const reco_settings *set)
+static json_t *name_of(const naming *a, size_t i)
 {
-    float weights[RECO_BANK_MAX_K + 1];
-    reco_memory memory = serve_memory(s, r, true);
-    if (!set->refines) return json_null();
-    if (reco_refine(ctx, &memory, question, &(reco_refined){.weights = weights}) != RECO_OK) return NULL;
-    size_t n = *found->counts < set->k ? *found->counts : set->k;
-    return serve_neighbours(ctx, r->bank, found->ids, found->scores, weights, n);
-}
-
-static reco_status name_it(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx,
-                           const named *c, json_t **out)
-{
-    static const reco_mixture clip = {.clip = 1};
-    reco_question question = {.side = RECO_IMAGE, .x = item->vector, .n = 1};
-    reco_findings found;
-    reco_settings set;
-    reco_status status = reco_classifier_ask(ctx, c->classifier, &question, NULL, &found);
-    if (status != RECO_OK) return status;
-    reco_classifier_settings(c->classifier, &set);
-    *out = json_pack("{s:o, s:o, s:o}", "clip", best(ctx, c, &found, &clip, r->edge), "reco",
-                     best(ctx, c, &found, NULL, r->edge), "explanation",
-                     explain(s, r, &question, ctx, &found, &set));
-    reco_findings_free(&found);
-    return *out ? RECO_OK : RECO_E_NOMEM;
+    const size_t k = a->set.k;
+    json_t *why = a->set.refines ? serve_neighbours(a->pairs + i * k, a->scores + i * k,
+                                                    a->weights + i * (k + 1), a->counts[i])
+                                 : json_null();
+    return json_pack("{s:o, s:o, s:o}", "clip", best(a, 0, i), "reco", best(a, 1, i), "explanation", why);
 }
 
 void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
 {
     named *c = NULL;
+    const bool alone = !json_object_get(r->json, "images");
     reco_status status = get_classifier(s, r, ctx, &c);
     if (status != RECO_OK) {
         serve_fail_status(r, ctx, status);
         return;
     }
+    naming a = {.c = c, .top = r->edge, .x = malloc(r->nitems * s->d * sizeof(float))};
+    reco_classifier_settings(c->classifier, &a.set);
+    for (size_t i = 0; i < r->nitems && a.x; i++)
+        if (r->items[i].status == RECO_OK)
+            memcpy(a.x + a.n++ * s->d, r->items[i].vector, s->d * sizeof(float));
+    status = !a.x ? RECO_E_NOMEM : a.n ? name_all(s, r, ctx, &a) : RECO_OK;
     json_t *results = json_array();
-    for (size_t i = 0; i < r->nitems; i++) {
+    for (size_t i = 0, at = 0; i < r->nitems; i++) {
         const serve_item *item = &r->items[i];
-        json_t *one = NULL;
-        status = item->status;
-        const char *why = item->error ? item->error : "out of memory";
-        if (status == RECO_OK && (status = name_it(s, r, item, ctx, c, &one)) != RECO_OK)
-            why = reco_ctx_error(ctx);
-        if (status != RECO_OK && r->nitems == 1 && !json_object_get(r->json, "images")) {
-            serve_fail(r, serve_http_status(r, status), "%s", why);
+        const reco_status own = item->status == RECO_OK ? status : item->status;
+        const char *why = item->status == RECO_OK ? reco_ctx_error(ctx)
+                          : item->error           ? item->error
+                                                  : "out of memory";
+        if (own != RECO_OK && alone) {
+            serve_fail(r, serve_http_status(r, own), "%s", why);
             break;
         }
-        if (status != RECO_OK) one = json_pack("{s:s}", "error", why);
-        json_array_append_new(results, one);
+        json_array_append_new(results,
+                              own == RECO_OK ? name_of(&a, at++) : json_pack("{s:s}", "error", why));
     }
-    if (!r->status && json_object_get(r->json, "images"))
+    if (!r->status && !alone)
         serve_reply_found(
             s, r, r->bank->now, 200,
             json_pack("{s:O, s:I}", "results", results, "truncated", (json_int_t)c->truncated));
@@ -236,4 +279,5 @@ void serve_classify_finish(serve *s, serve_request *r, reco_ctx *ctx)
         serve_reply_found(s, r, r->bank->now, 200, json_incref(json_array_get(results, 0)));
     }
     json_decref(results);
+    free_naming(&a);
 }

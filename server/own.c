@@ -112,13 +112,11 @@ void serve_search_parse(serve *s, serve_request *r)
 }
 
 /* Rows that took part in refining, with their cosines and weights. */
-json_t *serve_neighbours(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, const float *scores,
-                         const float *weights, size_t n)
+json_t *serve_neighbours(const reco_pair *pairs, const float *scores, const float *weights, size_t n)
 {
-    json_t *list = json_array(), *rows[RECO_BANK_MAX_K];
-    serve_rows(ctx, bank, ids, n, rows);
+    json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_t *row = rows[i];
+        json_t *row = answer_row(&pairs[i]);
         if (!row) continue;
         json_object_set_new(row, "score", answer_score(scores[i]));
         json_object_set_new(row, "weight", answer_score(weights[i + 1]));
@@ -129,7 +127,7 @@ json_t *serve_neighbours(reco_ctx *ctx, const serve_bank *bank, const int64_t *i
 
 static json_t *explain(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)
 {
-    int64_t ids[RECO_BANK_MAX_K];
+    reco_pair pairs[RECO_BANK_MAX_K];
     float scores[RECO_BANK_MAX_K], weights[RECO_BANK_MAX_K + 1];
     size_t n = 0;
     reco_memory memory = serve_memory(s, r, true);
@@ -139,11 +137,13 @@ static json_t *explain(serve *s, const serve_request *r, const serve_item *item,
     if (!settings.refines) return json_pack("{s:i, s:[]}", "own", 1, "neighbours");
     reco_question question = {
         .side = item->own, .x = item->vector, .n = 1, .exclude = &exclude, .nexclude = 1};
-    reco_refined out = {.hits = {.ids = ids, .scores = scores, .counts = &n}, .weights = weights};
+    reco_refined out = {.hits = {.scores = scores, .counts = &n}, .weights = weights, .pairs = pairs};
     if (serve_where(r->bank, ctx, r->where, &memory.filter) != RECO_OK ||
         reco_refine(ctx, &memory, &question, &out) != RECO_OK)
         return json_pack("{s:s}", "error", reco_ctx_error(ctx));
-    return serve_neighbours(ctx, r->bank, ids, scores, weights, n);
+    json_t *told = serve_neighbours(pairs, scores, weights, n);
+    for (size_t i = 0; i < n; i++) reco_pair_free(&pairs[i]);
+    return told;
 }
 
 static json_t *result(serve *s, const serve_request *r, const serve_item *item, reco_ctx *ctx)

@@ -9,8 +9,7 @@ typedef void serve_parse_fn(serve *s, serve_request *r);
 typedef void serve_finish_fn(serve *s, serve_request *r, reco_ctx *ctx);
 
 /* own.c */
-json_t *serve_neighbours(reco_ctx *ctx, const serve_bank *bank, const int64_t *ids, const float *scores,
-                         const float *weights, size_t n);
+json_t *serve_neighbours(const reco_pair *pairs, const float *scores, const float *weights, size_t n);
 serve_parse_fn serve_search_parse, serve_refine_parse, serve_banks_parse, serve_rows_parse,
     serve_picture_parse;
 serve_finish_fn serve_search_finish, serve_refine_finish, serve_rows_finish, serve_picture_finish,

@@ -89,7 +89,8 @@ typedef struct reco_refined {
     reco_hits hits; /* [n][reach] the neighbours that count, best first */
     /* [n][k + 1] of the original and of each neighbour, as reco_fusion_weights gives them. */
     float *weights;
-    uint64_t reserved[RECO_RESERVED];
+    reco_pair *pairs; /* [n][reach] what the neighbours say, as `pairs` of reco_answer */
+    uint64_t reserved[RECO_RESERVED - 1];
 } reco_refined;
 /* Search the bank with each embedding, and fuse what is retrieved. With a filter, the result is that of a
  * bank that holds only its rows. RECO_E_MISMATCH if the width or the encoder of bank and layer differ;
@@ -279,7 +280,7 @@ RECO_API reco_status reco_classifier_rank(reco_ctx *ctx, const reco_classifier *
                                           const reco_ranking *out);
 /* The rows of the memory that took part in refining a candidate: the k best over all its prompts, by score
  * or, if weights are wanted, by weight, each averaged over the prompts.
- *   out  hits, all three [1][k]; weights [k + 1] or NULL; rows and reach are ignored */
+ *   out  hits, all three [1][k]; weights [k + 1] or NULL; rows, reach and pairs are ignored */
 RECO_API reco_status reco_classifier_neighbours(reco_ctx *ctx, const reco_classifier *classifier,
                                                 size_t candidate, const reco_refined *out);
 

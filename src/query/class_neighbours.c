@@ -60,7 +60,7 @@ reco_status reco_classifier_neighbours(reco_ctx *ctx, const reco_classifier *c, 
     int64_t *ids = reco_scratch(ctx, m * k, sizeof *ids, "hits");
     share *rows = reco_scratch(ctx, m * k, sizeof *rows, "hits");
     *out->hits.counts = 0;
-    RECO_GO(reco_reserved(ctx, "classes", out->reserved));
+    RECO_GO(reco_reserved_of(ctx, "classes", out->reserved, RECO_RESERVED - 1));
     RECO_GO(reco_reserved(ctx, "classes", out->hits.reserved));
     if (!counts || !x || !scores || !w || !ids || !rows) RECO_GO(RECO_E_NOMEM);
     if (candidate >= c->c.n || !c->remembers)

@@ -63,7 +63,7 @@ reco_status reco_refining_begin(reco_ctx *ctx, reco_refining *w, const reco_memo
                                 const reco_question *question, const reco_refined *out)
 {
     *w = (reco_refining){.memory = memory, .q = question, .searched = question->side};
-    RECO_TRY(reco_reserved(ctx, "refine", out->reserved));
+    RECO_TRY(reco_reserved_of(ctx, "refine", out->reserved, RECO_RESERVED - 1));
     RECO_TRY(reco_reserved(ctx, "refine", out->hits.reserved));
     RECO_TRY(reco_check_question(ctx, memory, question));
     reco_memory_settle(memory, question->side, question->side, &w->s);
@@ -74,7 +74,7 @@ reco_status reco_refining_begin(reco_ctx *ctx, reco_refining *w, const reco_memo
         w->searched = reco_modality_side(config.search, question->side);
         w->fused = reco_modality_side(config.fuse, question->side);
     }
-    bool lists = out->hits.ids || out->hits.scores || out->hits.counts;
+    bool lists = out->hits.ids || out->hits.scores || out->hits.counts || out->pairs;
     w->fuses = w->s.refines && (out->weights || (out->rows && config.layer != RECO_LAYER_MLP));
     w->reach = out->reach ? out->reach : w->s.k;
     w->fetch = reco_max(w->fuses ? w->s.k : 0, lists ? w->reach : 0);
@@ -131,11 +131,26 @@ reco_status reco_refining_end(reco_ctx *ctx, const reco_refining *w, size_t from
     return RECO_OK;
 }
 
+/* Of n items the pairs of the neighbours that are listed; the others go. */
+static void hand_out(const reco_refining *w, reco_lookup *found, size_t n, reco_pair *to)
+{
+    for (size_t i = 0; i < n * w->fetch; i++) {
+        reco_pair *pair = &found->pairs[i];
+        size_t h = i % w->fetch;
+        if (h < w->reach)
+            to[i / w->fetch * w->reach + h] = *pair;
+        else
+            reco_pair_free(pair);
+    }
+}
+
 reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_question *question,
                         const reco_refined *out)
 {
     reco_refining w;
     RECO_TRY(reco_refining_begin(ctx, &w, memory, question, out));
+    size_t places = out->pairs ? question->n * w.reach : 0;
+    for (size_t i = 0; i < places; i++) out->pairs[i] = (reco_pair){.id = -1};
     size_t most = w.fuses ? reco_max(1, reco_min(ITEMS, FLOATS / (w.fetch * w.d))) : ITEMS;
     for (size_t i = 0, n; i < question->n; i += n) {
         reco_status status = RECO_OK;
@@ -143,9 +158,15 @@ reco_status reco_refine(reco_ctx *ctx, const reco_memory *memory, const reco_que
         reco_lookup found;
         n = reco_min(most, question->n - i);
         RECO_GO(reco_refining_seek(ctx, &w, i, n, (const bool[2]){false, false}, &found));
+        if (out->pairs) {
+            found.pairs = reco_scratch(ctx, n * w.fetch, sizeof *found.pairs, "neighbours");
+            if (!found.pairs) RECO_GO(RECO_E_NOMEM);
+        }
         if (w.fetch) RECO_GO(reco_bank_look_up(ctx, memory->bank, &found, 1));
+        if (out->pairs) hand_out(&w, &found, n, out->pairs + i * w.reach);
         RECO_GO(reco_refining_end(ctx, &w, i, n, &found, out));
     out:
+        for (size_t j = 0; status != RECO_OK && j < places; j++) reco_pair_free(&out->pairs[j]);
         reco_scratch_release(ctx, mark);
         if (status != RECO_OK) return status;
     }

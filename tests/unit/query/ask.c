@@ -304,6 +304,18 @@ static void test_pairs(void **state)
             reco_pair_free(&pairs[i]);
         }
     }
+    for (size_t reach = 2; reach <= 6; reach += 4) { /* fewer than are fused, and more */
+        float rows[2 * D];
+        reco_memory memory = memory_of(NULL);
+        good(reco_refine(
+            ctx, &memory, &question,
+            &(reco_refined){.rows = rows, .reach = reach, .hits = {.ids = ids}, .pairs = pairs}));
+        for (size_t i = 0; i < 2 * reach; i++) {
+            assert_int_equal(pairs[i].id, ids[i]);
+            assert_string_equal(pairs[i].caption, "a caption");
+            reco_pair_free(&pairs[i]);
+        }
+    }
     const float zeros[2 * D] = {0};
     question.x = zeros;
     reco_find_opts opts = {.k = K, .min_similarity = -1};
