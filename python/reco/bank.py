@@ -39,6 +39,10 @@ class Row:
         return os.path.join(self.base, self.uri) if self.base and self.uri else self.uri
 
 
+def _row(id: int, caption: str, uri: Optional[str], meta: Optional[str], base: Optional[str]) -> Row:
+    return Row(id, caption, uri, json.loads(meta) if meta else {}, base)
+
+
 class _Hits(NamedTuple):
     scores: Floats  #: [nq][k] cosines; 0 where there is nothing
     ids: Ids  #: [nq][k]; -1 where there is nothing
@@ -263,7 +267,8 @@ class Bank:
             first = int(page[n - 1]) + 1
 
     def __iter__(self) -> Iterator[Row]:
-        return (self[int(i)] for i in self.ids())
+        ids = self.ids()
+        return (row for i in range(0, ids.size, 1024) for row in self._rows(ids[i:i + 1024]))
 
     def __contains__(self, id: object) -> bool:
         try:
@@ -278,11 +283,16 @@ class Bank:
     def __getitem__(self, id: Union[int, ArrayLike]) -> Union[Row, list[Row]]:
         """Return the row with this id, or a list of rows for several ids; NotFound if one does not exist."""
         if isinstance(id, (int, np.integer)):
-            number, caption, uri, meta, base = _core.bank_get(self._handle, int(id))
-            return Row(number, caption, uri, json.loads(meta) if meta else {}, base)
+            return _row(*_core.bank_get(self._handle, int(id)))
         if isinstance(id, slice):
             raise TypeError("rows are indexed by id, and ids have gaps: use a list, as in bank[[3, 5, 8]]")
-        return [self[int(i)] for i in _arrays.ids(id).reshape(-1)]
+        ids = _arrays.ids(id).reshape(-1)
+        if (ids < 0).any():
+            return [self[int(ids[ids < 0][0])]]  # which is not there
+        return self._rows(ids)
+
+    def _rows(self, ids: Ids) -> list[Row]:
+        return [_row(*row) for row in _core.bank_get_many(self._handle, ids, ids.size)]
 
     def filter(self, where: Optional[str] = None, *, ids: Optional[ArrayLike] = None) -> Filter:
         """Create a set of rows to search among, from a condition or from ids, for use in several searches."""

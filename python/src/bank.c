@@ -252,6 +252,12 @@ out:
     return done == 0 ? PyLong_FromSize_t(n) : NULL;
 }
 
+static PyObject *row_from(const reco_pair *pair)
+{
+    return Py_BuildValue("LNNNN", (long long)pair->id, text_from(pair->caption), text_from(pair->uri),
+                         text_from(pair->meta), text_from(pair->base));
+}
+
 /* bank, id -> (id, caption, uri, meta, base) */
 static PyObject *bank_get(PyObject *module, PyObject *args)
 {
@@ -265,10 +271,38 @@ static PyObject *bank_get(PyObject *module, PyObject *args)
     if (!c) return NULL;
     WORK(c, status, reco_bank_get(c->ctx, bank, id, &pair));
     if (call_end(c, status) != 0) return NULL;
-    PyObject *row = Py_BuildValue("LNNNN", (long long)pair.id, text_from(pair.caption), text_from(pair.uri),
-                                  text_from(pair.meta), text_from(pair.base));
+    PyObject *row = row_from(&pair);
     reco_pair_free(&pair);
     return row;
+}
+
+/* bank, ids (buffer), n -> [(id, caption, uri, meta, base), ...] */
+static PyObject *bank_get_many(PyObject *module, PyObject *args)
+{
+    PyObject *capsule, *what, *rows = NULL;
+    Py_ssize_t n;
+    const reco_bank *bank;
+    if (!PyArg_ParseTuple(args, "OOn", &capsule, &what, &n) || !(bank = unwrap(capsule, bank_name)))
+        return NULL;
+    array ids = {0};
+    reco_status status;
+    const int64_t *list = array_take(&ids, what, 'q', (size_t)n, false, "ids");
+    reco_pair *pairs = list ? PyMem_Calloc((size_t)(n ? n : 1), sizeof *pairs) : NULL;
+    if (list && !pairs) PyErr_NoMemory();
+    call *c = pairs ? call_begin(module, NULL) : NULL;
+    if (!c) goto out;
+    WORK(c, status, reco_bank_get_many(c->ctx, bank, list, (size_t)n, pairs));
+    if (call_end(c, status) != 0) goto out;
+    rows = PyList_New(n);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *row = rows ? row_from(&pairs[i]) : NULL;
+        if (rows && (!row || PyList_SetItem(rows, i, row) != 0)) Py_CLEAR(rows);
+        reco_pair_free(&pairs[i]);
+    }
+out:
+    PyMem_Free(pairs);
+    array_drop(&ids);
+    return rows;
 }
 
 /* bank, where (str), or ids (buffer), n -> filter */
@@ -325,6 +359,7 @@ PyMethodDef bank_methods[] = {{"bank_open", bank_open, METH_VARARGS, NULL},
                               {"bank_gather", bank_gather, METH_VARARGS, NULL},
                               {"bank_select", bank_select, METH_VARARGS, NULL},
                               {"bank_get", bank_get, METH_VARARGS, NULL},
+                              {"bank_get_many", bank_get_many, METH_VARARGS, NULL},
                               {"bank_filter", bank_filter, METH_VARARGS, NULL},
                               {"bank_filter_count", bank_filter_count, METH_VARARGS, NULL},
                               {NULL, NULL, 0, NULL}};

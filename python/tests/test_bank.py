@@ -27,8 +27,12 @@ def test_rows(bank: reco.Bank, records: list[dict[str, Any]]) -> None:
     assert [r.id for r in bank] == list(range(40)) == bank.ids().tolist()
     assert [r.caption for r in bank[[3, 5]]] == [records[3]["text"], records[5]["text"]]
     assert 7 in bank and 40 not in bank and "x" not in bank
-    with pytest.raises(reco.errors.NotFound, match="40"):
-        bank[40]
+    assert bank[[]] == [] and bank[[5, 3, 5]] == [bank[5], bank[3], bank[5]]
+    for id in (40, -1):
+        with pytest.raises(reco.errors.NotFound, match=str(id)):
+            bank[id]
+        with pytest.raises(reco.errors.NotFound, match=str(id)):
+            bank[[3, id]]
     with pytest.raises(TypeError):
         bank[1:3]
     assert len(pickle.loads(pickle.dumps(bank))) == 40

@@ -39,6 +39,7 @@ def test_as_a_folder(server, tmp_path):
         np.testing.assert_array_equal(got.ids, want.ids)
         np.testing.assert_array_equal(got.scores, want.scores)
     assert (len(bank), bank.info["shards"], folder.info["shards"]) == (50, 2, 0)
+    assert list(bank) == list(folder) and bank[[7, 3, 7]] == folder[[7, 3, 7]]
     bank.delete(ids=[3])
     assert 3 not in bank.search(image[3:4], k=50, side="image").ids
     assert "postgres@" not in repr(bank) and "p0" in repr(bank)
