@@ -224,7 +224,7 @@ static reco_status make_list(reco_ctx *ctx, ask *a, int list, const float *queri
 
 static reco_status find(reco_ctx *ctx, const ask *a, reco_lookup *lookup)
 {
-    return a->opts->distinct ? reco_look_up_distinct(ctx, a->memory->bank, lookup)
+    return a->opts->distinct ? reco_look_up_distinct(ctx, a->memory->bank, lookup, NULL)
                              : reco_bank_look_up(ctx, a->memory->bank, lookup, 1);
 }
 
@@ -248,12 +248,12 @@ static reco_status look_up(reco_ctx *ctx, ask *a, const reco_question *q, const 
     }
     if (a->mixes || !a->s.refines) RECO_TRY(make_list(ctx, a, PLAIN, q->x, q));
     const bool near = lists[NEIGHBOURS].nq, plain = lists[PLAIN].nq;
-    if (near && plain && !a->opts->distinct)
-        RECO_TRY(reco_bank_look_up(ctx, a->memory->bank, lists, 2));
-    else {
-        if (near) RECO_TRY(reco_bank_look_up(ctx, a->memory->bank, &lists[NEIGHBOURS], 1));
-        if (plain) RECO_TRY(find(ctx, a, &lists[PLAIN]));
-    }
+    if (plain && a->opts->distinct)
+        RECO_TRY(
+            reco_look_up_distinct(ctx, a->memory->bank, &lists[PLAIN], near ? &lists[NEIGHBOURS] : NULL));
+    else if (near || plain)
+        RECO_TRY(
+            reco_bank_look_up(ctx, a->memory->bank, near ? lists : &lists[PLAIN], near && plain ? 2 : 1));
     if (asks_neighbours) RECO_TRY(reco_refining_end(ctx, &w, 0, q->n, &lists[NEIGHBOURS], refined));
     if (metric)
         RECO_TRY(reco_vote_near(ctx, a->memory, q->x, q->n, a->by, a->s.voters,

@@ -163,7 +163,8 @@ static void clear(const distinct *s, size_t q, size_t count)
     }
 }
 
-reco_status reco_look_up_distinct(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookup)
+reco_status reco_look_up_distinct(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookup,
+                                  const reco_lookup *beside)
 {
     reco_status status = RECO_OK;
     reco_mark mark = reco_scratch_mark(ctx);
@@ -182,12 +183,14 @@ reco_status reco_look_up_distinct(reco_ctx *ctx, const reco_bank *bank, reco_loo
     for (size_t i = 0; i < nq; i += block) {
         const size_t n = reco_min(block, nq - i);
         size_t count;
-        reco_lookup first = s.found;
-        first.queries = lookup->queries + i * s.d;
-        first.nq = n;
-        if (nexclude) first.opts.exclude += i * nexclude;
+        reco_lookup both[2] = {s.found};
+        both[0].queries = lookup->queries + i * s.d;
+        both[0].nq = n;
+        if (nexclude) both[0].opts.exclude += i * nexclude;
+        const bool two = beside && i == 0;
+        if (two) both[1] = *beside;
         drop_pairs(&s.found, 0, block * most);
-        RECO_GO(reco_bank_look_up(ctx, bank, &first, 1));
+        RECO_GO(reco_bank_look_up(ctx, bank, both, two ? 2 : 1));
         for (size_t q = 0; q < n; q++) {
             RECO_GO(one(ctx, &s, i + q, q * most, s.found.hits.counts[q], &count));
             if (lookup->hits.counts) lookup->hits.counts[i + q] = count;
@@ -211,5 +214,5 @@ reco_status reco_search_distinct(reco_ctx *ctx, const reco_bank *bank, reco_side
                           .nq = nq,
                           .opts = opts ? *opts : (reco_search_opts)RECO_SEARCH_OPTS_INIT,
                           .hits = *hits};
-    return reco_look_up_distinct(ctx, bank, &lookup);
+    return reco_look_up_distinct(ctx, bank, &lookup, NULL);
 }

@@ -52,8 +52,10 @@ typedef struct reco_pictures {
 /* Add the picture of a row, whose image vector this is, unless it is there. The arrays have room. */
 reco_status reco_pictures_add(reco_ctx *ctx, reco_pictures *p, int64_t id, const float *vector,
                               bool *added);
-/* As reco_bank_look_up of one search, with each picture once, as of reco_search_distinct. */
-reco_status reco_look_up_distinct(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookup);
+/* As reco_bank_look_up of one search, with each picture once, as of reco_search_distinct; and of another one, as it is, in the
+ * same round trip. beside: NULL for none. */
+reco_status reco_look_up_distinct(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookup,
+                                  const reco_lookup *beside);
 
 /* encoder.c: RECO_E_ARG where either asks for something that this library does not know; RECO_E_MISMATCH as
  * reco_check_encoder. */

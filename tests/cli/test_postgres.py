@@ -539,7 +539,7 @@ class Far(Serving):
         rng, trips, times = random.Random(1), [], {}
         # A plain question; a picture's and a text's that are refined, read out by the mixture, the former with a vote; each picture once.
         kinds = {"plain": ({"in": "image"}, 1.9), "refined": ({"side": "image", "in": "text"}, 2.9),
-                 "refined text": ({"side": "text", "in": "image"}, 2.9), "refined, distinct": ({"side": "text", "in": "image", "distinct": True}, 4.1)}
+                 "refined text": ({"side": "text", "in": "image"}, 2.9), "refined, distinct": ({"side": "text", "in": "image", "distinct": True}, 2.9)}
         for i in range(24):
             trips.append(postgres.round_trip(ends[i % SHARDS]))
             for name, (question, _) in kinds.items():
