@@ -1,4 +1,5 @@
 /* Replaces the rest of this folder in builds without libpq. */
+#include "bank/bank_internal.h"
 #include "bank/postgres/postgres.h"
 
 static reco_status none(reco_ctx *ctx)
