@@ -268,7 +268,7 @@ class Bank:
 
     def __iter__(self) -> Iterator[Row]:
         ids = self.ids()
-        return (row for i in range(0, ids.size, 1024) for row in self._rows(ids[i:i + 1024]))
+        return (row for i in range(0, ids.size, 1024) for row in self.rows(ids[i:i + 1024]))
 
     def __contains__(self, id: object) -> bool:
         try:
@@ -289,9 +289,10 @@ class Bank:
         ids = _arrays.ids(id).reshape(-1)
         if (ids < 0).any():
             return [self[int(ids[ids < 0][0])]]  # which is not there
-        return self._rows(ids)
+        return self.rows(ids)
 
-    def _rows(self, ids: Ids) -> list[Row]:
+    def rows(self, ids: Ids) -> list[Row]:
+        """Return the rows of ids [n] that are not negative, in one round trip."""
         return [_row(*row) for row in _core.bank_get_many(self._handle, ids, ids.size)]
 
     def filter(self, where: Optional[str] = None, *, ids: Optional[ArrayLike] = None) -> Filter:

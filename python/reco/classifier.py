@@ -243,7 +243,8 @@ class Classifier:
             if sides in ("image", "both"):
                 seen = self._rows(*self.fusion.weigh(self.bank, "image", x[0], k=self.k, where=self.where))
             else:
-                seen = [Neighbour(self.bank[i], score, 0.0) for i, score in found[:k]]
+                rows = self.bank.rows(_arrays.ids([i for i, _ in found[:k]]))
+                seen = [Neighbour(row, score, 0.0) for row, (_, score) in zip(rows, found)]
             if sides in ("text", "both"):
                 ids, scores, weights = np.empty(k, np.int64), np.empty(k, np.float32), np.empty(k + 1, np.float32)
                 n = _core.classifier_neighbours(self._handle, best, k, ids, scores, weights)
@@ -256,7 +257,7 @@ class Classifier:
 
     def _rows(self, ids: Ids, scores: Floats, weights: Floats) -> list[Neighbour]:
         assert self.bank is not None
-        return [Neighbour(self.bank[int(i)], float(s), float(w)) for i, s, w in zip(ids, scores, weights[1:])]
+        return [Neighbour(row, float(s), float(w)) for row, s, w in zip(self.bank.rows(ids), scores, weights[1:])]
 
 
 _PARAMETERS = tuple(name for name in inspect.signature(Classifier.__init__).parameters if name != "self")
