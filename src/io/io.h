@@ -21,6 +21,8 @@ void reco_map_close(reco_map *map);
 /* Pieces, such as a header, are going to be read: the system need not fetch what lies around them, which may be megabytes. Else,
  * as at first, all is. */
 void reco_map_pieces(const reco_map *map, bool pieces);
+/* Begin to read this part of a mapped file, which is going to be looked at soon. */
+void reco_map_fetch(const void *data, size_t bytes);
 /* Ask the system to fetch a file that is going to be read; never fails. */
 void reco_read_ahead(const char *path);
 /* Whole small file into memory, NUL appended; refused above max_bytes, and where it is no regular file. Free with reco_free. */

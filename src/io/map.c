@@ -26,6 +26,15 @@ void reco_map_pieces(const reco_map *map, bool pieces)
     if (map->data) madvise((void *)(uintptr_t)map->data, map->bytes, pieces ? MADV_RANDOM : MADV_NORMAL);
 }
 
+/* In pieces, since the kernel reads but the beginning of a large one. */
+void reco_map_fetch(const void *data, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), piece = (uintptr_t)512 << 10,
+                    end = (uintptr_t)data + bytes;
+    for (uintptr_t at = (uintptr_t)data / page * page; at < end; at += piece)
+        madvise((void *)at, reco_min(piece, end - at), MADV_WILLNEED);
+}
+
 void reco_map_close(reco_map *map)
 {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->bytes);

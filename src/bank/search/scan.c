@@ -139,7 +139,8 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
         if (!make_worker(ctx, &s.workers[t], nq, opts->k, d)) RECO_GO(RECO_E_NOMEM);
         if (s.directions) RECO_GO(reco_scan_turned_worker(ctx, &s, &s.workers[t]));
     }
-    for (size_t q = 0; q < nq; q++) memcpy(&s.best[q], &opts->least, sizeof opts->least);
+    for (size_t q = 0; q < nq; q++)
+        memcpy(&s.best[q], opts->floors ? &opts->floors[q] : &opts->least, sizeof opts->least);
     RECO_GO(scan_slices(ctx, &s, blocks, nblocks));
     reco_parallel(ctx, nq, 64, merge_body, &s);
 out:

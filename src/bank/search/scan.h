@@ -20,7 +20,8 @@ typedef struct reco_scan_opts {
     reco_side side;
     const reco_bank_filter *filter; /* NULL: all live rows */
     size_t k;
-    float least; /* score that a hit must reach; -INFINITY: none */
+    float least;         /* score that a hit must reach; -INFINITY: none */
+    const float *floors; /* [nq] scores that the hits of each query must reach, instead; NULL: least */
     const size_t
         *exclude; /* [nq][nexclude] positions that each query does not find, ascending; SIZE_MAX: none */
     size_t nexclude;

@@ -1,12 +1,10 @@
-#include "bank/search/scan.h"
 #include "bank/write/cells.h"
 #include "kernels/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#define QUERIES 1024 /* of one exact search, which reads all rows */
-#define EASE 1e-5f   /* on top of a margin: sums are rounded in other ways elsewhere */
+#define EASE 1e-5f /* on top of a margin: sums are rounded in other ways elsewhere */
 
 typedef struct measuring {
     const reco_ctx *ctx;
@@ -101,66 +99,21 @@ static void find_points(const measuring *s, size_t n, size_t depth, reco_lists_p
     }
 }
 
-/* Others that say the same as the query's own row are left out with it: what asks in use is no copy of a row. */
-static void drop_copies(const reco_bank *bank, reco_side side, const size_t *asking, size_t n, size_t k,
-                        int64_t *found, size_t *counts, float *own, float *other)
-{
-    size_t d = bank->info.d;
-    for (size_t q = 0; q < n; q++) {
-        size_t kept = 0;
-        const reco_rows_at at = {bank, side, asking + q, 0};
-        reco_f16_to_f32_n(own, reco_rows_get(&at, 0), d);
-        for (size_t j = 0; j < counts[q]; j++) {
-            const reco_rows_at row = {bank, side, NULL, (size_t)found[q * k + j]};
-            reco_f16_to_f32_n(other, reco_rows_get(&row, 0), d);
-            if (!reco_is_same(own, other, d)) found[q * k + kept++] = found[q * k + j];
-        }
-        counts[q] = kept;
-    }
-}
-
-/* Exact: the k best of each query, itself left out. */
-static reco_status find_best(reco_ctx *ctx, const reco_bank *bank, reco_side side, const size_t *positions,
-                             size_t n, size_t k, const float *queries, int64_t *found, size_t *counts)
-{
-    size_t d = bank->info.d;
-    reco_mark mark = reco_scratch_mark(ctx);
-    float *scores = reco_scratch(ctx, QUERIES, k * sizeof *scores, "recall");
-    reco_status status = scores ? RECO_OK : RECO_E_NOMEM;
-    for (size_t q = 0; status == RECO_OK && q < n; q += QUERIES) {
-        const reco_scan_opts opts = {.side = side,
-                                     .k = k,
-                                     .least = -INFINITY,
-                                     .exclude = positions + q,
-                                     .nexclude = 1,
-                                     .pass = q / QUERIES,
-                                     .passes = (n + QUERIES - 1) / QUERIES};
-        status = reco_bank_scan(ctx, bank, &opts, queries + q * d, reco_min(QUERIES, n - q), scores,
-                                found + q * k, counts + q);
-    }
-    reco_scratch_release(ctx, mark);
-    return status;
-}
-
 /* Asked by one side's rows. points [RECO_LISTS_DEPTHS][RECO_LISTS_POINTS] */
 static reco_status measure(reco_ctx *ctx, const reco_cells_made *m, const reco_bank *bank, reco_side side,
-                           reco_side asked, const size_t *positions, size_t n, reco_lists_point *points)
+                           reco_side asks, const reco_cells_asked *a, reco_lists_point *points)
 {
-    size_t d = m->d, k = reco_lists_depths[RECO_LISTS_DEPTHS - 1],
-           nmargins = RECO_LISTS_DEPTHS * RECO_LISTS_POINTS;
-    float *queries = reco_scratch(ctx, n, d * sizeof *queries, "recall"),
-          *needs = reco_scratch(ctx, n, k * sizeof *needs, "recall"),
-          *sorted = reco_scratch(ctx, n + 2 * d / k + 1, k * sizeof *sorted, "recall"),
+    size_t n = a->n, k = a->k, nmargins = RECO_LISTS_DEPTHS * RECO_LISTS_POINTS;
+    float *needs = reco_scratch(ctx, n, k * sizeof *needs, "recall"),
+          *sorted = reco_scratch(ctx, n, k * sizeof *sorted, "recall"),
           margins[RECO_LISTS_DEPTHS * RECO_LISTS_POINTS];
-    int64_t *found = reco_scratch(ctx, n, k * sizeof *found, "recall");
-    size_t *counts = reco_scratch(ctx, n, sizeof *counts, "recall");
     measuring s = {
         .ctx = ctx,
         .kernel = reco_scan_kernel_of(ctx),
         .m = m,
-        .queries = queries,
-        .positions = found,
-        .counts = counts,
+        .queries = a->queries[asks],
+        .positions = a->found[side][asks],
+        .counts = a->counts[side][asks],
         .k = k,
         .needs = needs,
         .scores = reco_scratch(ctx, (size_t)reco_ctx_threads(ctx), m->ncells * sizeof(float), "recall"),
@@ -170,17 +123,7 @@ static reco_status measure(reco_ctx *ctx, const reco_cells_made *m, const reco_b
         .cells = reco_scratch(ctx, n, nmargins * sizeof(double), "recall"),
         .rows = reco_scratch(ctx, n, nmargins * sizeof(double), "recall"),
     };
-    if (!queries || !needs || !sorted || !found || !counts || !s.scores || !s.best || !s.cells || !s.rows)
-        return RECO_E_NOMEM;
-    const reco_rows_at at = {bank, asked, positions, 0};
-    for (size_t q = 0; q < n; q++) {
-        reco_f16_to_f32_n(queries + q * d, reco_rows_get(&at, q), d);
-        if (reco_unit_row(queries + q * d, d)) continue;
-        memset(queries + q * d, 0, d * sizeof *queries);
-        queries[q * d] = 1;
-    }
-    RECO_TRY(find_best(ctx, bank, side, positions, n, k, queries, found, counts));
-    drop_copies(bank, side, positions, n, k, found, counts, sorted, sorted + d);
+    if (!needs || !sorted || !s.scores || !s.best || !s.cells || !s.rows) return RECO_E_NOMEM;
     reco_parallel(ctx, n, 8, need_body, &s);
     for (size_t i = 0; i < RECO_LISTS_DEPTHS; i++)
         find_points(&s, n, reco_lists_depths[i], points + i * RECO_LISTS_POINTS, sorted);
@@ -199,13 +142,13 @@ static reco_status measure(reco_ctx *ctx, const reco_cells_made *m, const reco_b
 }
 
 reco_status reco_cells_measure(reco_ctx *ctx, reco_cells_made *m, const reco_bank *bank, reco_side side,
-                               const size_t *positions, size_t n)
+                               const reco_cells_asked *asked)
 {
     reco_status status = RECO_OK;
     for (int other = 0; status == RECO_OK && other < 2; other++) {
-        reco_side asked = other ? (side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE) : side;
+        reco_side asks = other ? (side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE) : side;
         reco_mark mark = reco_scratch_mark(ctx);
-        status = measure(ctx, m, bank, side, asked, positions, n, m->points[other][0]);
+        status = measure(ctx, m, bank, side, asks, asked, m->points[other][0]);
         reco_scratch_release(ctx, mark);
     }
     return status;

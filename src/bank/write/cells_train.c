@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#define COPY_ROWS 65536 /* of the bank at once */
 #define ITERATIONS 10
 #define SPLITS 7     /* iterations after which large cells are split */
 #define LARGE 2.0    /* times the mean size */
@@ -13,6 +14,23 @@ const uint16_t *reco_rows_get(const void *arg, size_t i)
     const reco_rows_at *r = arg;
     size_t p = r->positions ? r->positions[i] : r->first + i, at = reco_bank_segment_at(r->bank, p);
     return reco_bank_row(r->bank, r->side, p, &at);
+}
+
+void reco_rows_advise(const reco_bank *bank)
+{
+    for (size_t i = 0; i < bank->nsegments; i++) reco_safetensors_pieces(bank->segments[i].file, true);
+}
+
+void reco_rows_fetch(const reco_bank *bank, reco_side side, size_t first, size_t n)
+{
+    size_t end = reco_min(first + reco_min(n, bank->positions), bank->positions),
+           row = bank->info.d * sizeof(uint16_t);
+    for (size_t p = first, i; p < end; p = bank->segments[i].base + bank->segments[i].rows) {
+        i = reco_bank_segment_at(bank, p);
+        const reco_segment *s = &bank->segments[i];
+        reco_map_fetch((const uint8_t *)s->vectors[side] + (p - s->base) * row,
+                       reco_min(end - p, s->base + s->rows - p) * row);
+    }
 }
 
 static const uint16_t *centroid_at(const void *arg, size_t i)
@@ -39,7 +57,7 @@ reco_status reco_cells_encode(reco_ctx *ctx, reco_cells_made *m)
 typedef struct copied {
     reco_rows_at from;
     uint16_t *rows; /* [n][d] */
-    size_t d;
+    size_t d, begin;
 } copied;
 
 static const uint16_t *copied_row(const void *arg, size_t i)
@@ -52,7 +70,7 @@ static void copy_body(void *arg, size_t begin, size_t end, int worker)
 {
     const copied *c = arg;
     (void)worker;
-    for (size_t i = begin; i < end; i++)
+    for (size_t i = c->begin + begin; i < c->begin + end; i++)
         memcpy(c->rows + i * c->d, reco_rows_get(&c->from, i), c->d * sizeof *c->rows);
 }
 
@@ -136,7 +154,7 @@ reco_status reco_cells_train(reco_ctx *ctx, reco_cells_made *m, const reco_bank 
     size_t k = m->ncells, d = m->d, threads = (size_t)reco_ctx_threads(ctx);
     reco_mark mark = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
-    copied copy = {{bank, side, positions, 0}, NULL, d};
+    copied copy = {{bank, side, positions, 0}, NULL, d, 0};
     const reco_scan_rows rows = {copied_row, &copy, n, d};
     training t = {
         .m = m,
@@ -152,7 +170,12 @@ reco_status reco_cells_train(reco_ctx *ctx, reco_cells_made *m, const reco_bank 
     copy.rows = reco_alloc_raw(ctx, n, d * sizeof *copy.rows, "cells");
     if (!copy.rows || !t.nearest || !t.scores || !t.start || !t.order || !t.sums || !t.wide || !cells)
         goto out;
-    reco_parallel(ctx, n, 256, copy_body, &copy);
+    for (size_t i = 0, next; i < n; i = next) { /* positions ascend */
+        for (next = i; next < n && positions[next] < positions[i] + COPY_ROWS;) next++;
+        reco_rows_fetch(bank, side, positions[i], COPY_ROWS);
+        copy.begin = i;
+        reco_parallel(ctx, next - i, 256, copy_body, &copy);
+    }
     for (size_t c = 0; c < k; c++)
         memcpy(m->centroids + c * d, copied_row(&copy, (size_t)((double)n * ((double)c + 0.5) / (double)k)),
                d * sizeof *m->centroids);

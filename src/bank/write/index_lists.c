@@ -8,12 +8,13 @@
 #define SAMPLE 48       /* rows of each cell that centroids are trained on, */
 #define LEAST_SAMPLE 16 /* or fewer, for these bytes of vectors at most: */
 #define SAMPLE_BYTES ((size_t)1 << 30)
-#define QUERIES 4096            /* rows that ask when recall is measured, at least; */
-#define MOST_QUERIES 16384      /* where rows are few, more, that meet */
-#define PAIRS ((size_t)1 << 32) /* so many rows in all; */
-#define QUERY_SHARE 2           /* one in so many rows at most */
-#define CELL_ROWS 64            /* of a cell at least, by `auto` */
-#define SLICE 65536             /* rows between two looks at the progress hook */
+#define QUERIES 4096                    /* rows that ask when recall is measured, at least; */
+#define MOST_QUERIES 16384              /* where rows are few, more, that meet */
+#define PAIRS ((size_t)1 << 32)         /* so many rows in all; */
+#define QUERY_SHARE 2                   /* one in so many rows at most */
+#define ASKED_BYTES ((size_t)256 << 20) /* of vectors that all of them ask of at once */
+#define CELL_ROWS 64                    /* of a cell at least, by `auto` */
+#define SLICE 65536                     /* rows between two looks at the progress hook */
 #define DEFAULT_RECALL 0.99f
 
 /* Cells for so many rows: looking for the nearest of them takes about as long as looking at their rows. */
@@ -76,6 +77,9 @@ static reco_status assign(reco_ctx *ctx, reco_cells_made *m, const reco_bank *ba
     if (status == RECO_OK) memset(sums, 0, m->ncells * sizeof *sums);
     for (size_t p = 0; status == RECO_OK && p < bank->positions; p += SLICE) {
         const reco_rows_at at = {bank, side, NULL, p};
+        if (p == 0) reco_rows_fetch(bank, side, 0, SLICE);
+        reco_rows_fetch(bank, side, reco_min(p + SLICE, bank->positions),
+                        SLICE); /* while this one is looked at */
         const reco_scan_rows rows = {reco_rows_get, &at, reco_min(SLICE, bank->positions - p), m->d};
         status = reco_near_assign(ctx, &cells, &rows, m->cell + p, scores);
         for (size_t i = 0; status == RECO_OK && i < rows.n; i++) {
@@ -94,7 +98,7 @@ static reco_status assign(reco_ctx *ctx, reco_cells_made *m, const reco_bank *ba
 }
 
 static reco_status make_side(reco_ctx *ctx, reco_cells_made *m, const reco_bank *bank, reco_side side,
-                             size_t cells, const picked *p)
+                             size_t cells, const picked *p, const reco_cells_asked *asked)
 {
     size_t d = bank->info.d, groups = (cells + RECO_SCAN_GROUP - 1) / RECO_SCAN_GROUP;
     m->ncells = cells;
@@ -111,20 +115,28 @@ static reco_status make_side(reco_ctx *ctx, reco_cells_made *m, const reco_bank 
     memset(m->size, 0, cells * sizeof *m->size);
     RECO_TRY(reco_cells_train(ctx, m, bank, side, p->sample, p->nsample));
     RECO_TRY(assign(ctx, m, bank, side));
-    return reco_cells_measure(ctx, m, bank, side, p->asking, p->nasking);
+    return reco_cells_measure(ctx, m, bank, side, asked);
 }
 
 static reco_status make(reco_ctx *ctx, const reco_bank *bank, size_t cells, float recall)
 {
     reco_mark mark = reco_scratch_mark(ctx);
     reco_cells_made made[2] = {0};
+    reco_cells_asked asked = {0};
     picked p = {0};
     reco_status status;
+    reco_rows_advise(bank);
     RECO_GO(pick_rows(ctx, bank, cells, &p));
+    asked.positions = p.asking;
+    asked.n = p.nasking;
+    RECO_GO(reco_cells_ask(ctx, &asked, bank, ASKED_BYTES));
     for (int side = 0; side < 2; side++)
-        RECO_GO(make_side(ctx, &made[side], bank, (reco_side)side, cells, &p));
+        RECO_GO(make_side(ctx, &made[side], bank, (reco_side)side, cells, &p, &asked));
+    reco_cells_asked_free(&asked);
+    asked = (reco_cells_asked){0};
     status = reco_lists_write(ctx, bank, made, recall);
 out:
+    reco_cells_asked_free(&asked);
     reco_scratch_release(ctx, mark);
     return status;
 }

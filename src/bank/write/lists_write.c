@@ -1,7 +1,7 @@
 #include "bank/write/cells.h"
 #include "kernels/kernels.h"
 
-#define CHUNK_BYTES ((size_t)1 << 30) /* of codes that are made at once */
+#define CHUNK_BYTES ((size_t)3 << 29) /* of codes that are made at once */
 #define SLICE 65536                   /* rows between two looks at the progress hook */
 
 /* The order of tensors keeps all of them aligned: those whose sizes are multiples of 64 come first. */
@@ -94,7 +94,9 @@ static reco_status put_chunks(reco_ctx *ctx, writing *w, size_t chunk)
         w->first = i * chunk;
         w->n = reco_min(chunk, w->groups - w->first);
         memset(w->codes, 128, w->n * group);
+        reco_rows_fetch(w->bank, w->side, 0, SLICE);
         for (w->from = 0; w->from < rows; w->from += SLICE) {
+            reco_rows_fetch(w->bank, w->side, reco_min(rows, w->from + SLICE), SLICE);
             reco_parallel(ctx, reco_min(SLICE, rows - w->from), 256, encode_body, w);
             RECO_TRY(reco_progress(
                 ctx, w->side == RECO_IMAGE ? "writing cells of images" : "writing cells of texts",

@@ -1,5 +1,7 @@
 /* Lists: the recall that is promised against the recall of other queries, whatever becomes of the bank; the file's bytes; damage. */
 #include "bank_test.h"
+
+#include "bank/write/cells.h"
 #include "kernels/kernels.h"
 
 #define D 32
@@ -395,6 +397,44 @@ static void test_damage(void **state)
     assert_false(reco_path_exists(file));
 }
 
+/* What rows find does not depend on how much of the bank they ask of at once, and has no copies of them. */
+static void test_slices(void **state)
+{
+    (void)state;
+    enum { WIDE = 16, ROWS = 600, ALL = 3 * ROWS, ASK = 40 };
+    reco_bank_spec spec = {.d = WIDE};
+    reco_bank_writer *w;
+    uint64_t next;
+    int done;
+    ok(reco_bank_writer_open(ctx, &w, in("slices"), &spec, "job", &next, &done));
+    for (uint64_t i = 0; i < 3; i++) { /* the third repeats the first */
+        append_numbered(w, WIDE, i % 2 * ROWS, ROWS);
+        ok(reco_bank_commit(ctx, w, (i + 1) * ROWS, i == 2));
+    }
+    reco_bank_writer_close(w);
+    reco_bank *bank;
+    ok(reco_bank_open(ctx, &bank, in("slices")));
+    assert_int_equal(bank->nsegments, 3);
+    size_t positions[ASK];
+    for (size_t q = 0; q < ASK; q++) positions[q] = q * (ALL / ASK);
+    reco_cells_asked asked[2] = {{.positions = positions, .n = ASK}, {.positions = positions, .n = ASK}};
+    ok(reco_cells_ask(ctx, &asked[0], bank, 1));
+    ok(reco_cells_ask(ctx, &asked[1], bank, SIZE_MAX));
+    for (int i = 0; i < 4; i++)
+        for (size_t q = 0; q < ASK; q++) {
+            size_t n = asked[0].counts[i / 2][i % 2][q];
+            const int64_t *found = asked[0].found[i / 2][i % 2] + q * asked[0].k;
+            assert_int_equal(asked[1].counts[i / 2][i % 2][q], n);
+            assert_memory_equal(asked[1].found[i / 2][i % 2] + q * asked[1].k, found, n * sizeof *found);
+            bool twice = positions[q] / ROWS != 1; /* one that asks its own side finds its copy at once */
+            if (i == 0 || i == 3) assert_int_equal(n, asked[0].k - twice);
+            for (size_t j = 0; j < n; j++)
+                assert_true((uint64_t)found[j] % (2 * ROWS) != positions[q] % (2 * ROWS));
+        }
+    for (int i = 0; i < 2; i++) reco_cells_asked_free(&asked[i]);
+    reco_bank_close(bank);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -420,9 +460,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_clustered), TEST(test_adversaries), TEST(test_uniform),
-        TEST(test_filters),   TEST(test_deleted),     TEST(test_added),
-        TEST(test_bytes),     TEST(test_damage),      TEST(test_refused),
+        TEST(test_clustered), TEST(test_adversaries), TEST(test_uniform), TEST(test_filters),
+        TEST(test_deleted),   TEST(test_added),       TEST(test_bytes),   TEST(test_damage),
+        TEST(test_slices),    TEST(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, remove_kept);
 }
