@@ -153,6 +153,27 @@ class Keep(Case):
         check([0, 2, 3, 5, 7, 8, 10, 11])
         self.assertTrue(self.json("bank", "verify", "b")["ok"])
 
+    def test_formats_with_lists(self):
+        """Banks of formats 1, 2 and 3 get lists, are searched through them, whole and at the end of what they have, and stay whole."""
+        for format, make in ((1, None), (2, None), (3, 8)):
+            bank = f"b{format}"
+            if make:
+                self.reco("bank", "build", "--embeddings", self.embeddings("three", 0, make), "--out", bank)
+            else:
+                shutil.copytree(SOURCE / f"tests/data/bank-v{format}", self.dir / bank)
+            search = ["search", "--bank", bank, "--near", "0", "-k", "5"]
+            self.assertEqual(self.json("bank", "info", bank)["format"], format)
+            exact = self.json(*search)["hits"]
+            self.reco("bank", "index", bank, "--lists", "2")
+            info = self.json("bank", "info", bank)
+            self.assertEqual((info["format"], info["list_rows"]), (3, info["rows"]))  # to write is to convert
+            self.assertEqual(self.json(*search, "--recall", "1")["hits"], exact)
+            self.assertEqual(self.json(*search, "--exact")["hits"], exact)
+            self.assertTrue(self.json("bank", "verify", bank)["ok"])
+            self.reco("bank", "add", "--embeddings", self.embeddings(f"more{format}", 20, 2), bank)
+            self.assertEqual(self.json(*search, "--recall", "1")["hits"], self.json(*search, "--exact")["hits"])
+            self.assertTrue(self.json("bank", "verify", bank)["ok"])
+
 
 if __name__ == "__main__":
     unittest.main()
