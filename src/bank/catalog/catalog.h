@@ -170,9 +170,10 @@ reco_status reco_catalog_merge_state(reco_ctx *ctx, reco_catalog *c, reco_merge_
 /* Live pairs of the next catalog, in order of id, with its sources and finished jobs, in one transaction. total: for progress. */
 reco_status reco_catalog_merge_take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from,
                                     reco_merge_state *state, int64_t total);
-/* What a catalog to be merged was built from: visit is called with each finished job. */
+/* What a catalog to be merged was built from: visit is called with each finished job, and the next record of it. */
 reco_status reco_catalog_merge_jobs(reco_ctx *ctx, reco_catalog *from,
-                                    reco_status (*visit)(reco_ctx *ctx, void *arg, const char *job),
+                                    reco_status (*visit)(reco_ctx *ctx, void *arg, const char *job,
+                                                         int64_t next),
                                     void *arg);
 /* Are there live pairs whose picture has no name, by which they would be known when they come again? */
 reco_status reco_catalog_merge_nameless(reco_ctx *ctx, reco_catalog *from, bool *nameless);

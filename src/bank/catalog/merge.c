@@ -164,7 +164,8 @@ out:
 }
 
 reco_status reco_catalog_merge_jobs(reco_ctx *ctx, reco_catalog *from,
-                                    reco_status (*visit)(reco_ctx *ctx, void *arg, const char *job),
+                                    reco_status (*visit)(reco_ctx *ctx, void *arg, const char *job,
+                                                         int64_t next),
                                     void *arg)
 {
     sqlite3_stmt *s;
@@ -174,8 +175,7 @@ reco_status reco_catalog_merge_jobs(reco_ctx *ctx, reco_catalog *from,
         bool row;
         RECO_GO(reco_catalog_step(ctx, from, s, &row));
         if (!row) break;
-        const char *job = (const char *)sqlite3_column_text(s, 0);
-        if (job && *job) RECO_GO(visit(ctx, arg, job));
+        RECO_GO(visit(ctx, arg, (const char *)sqlite3_column_text(s, 0), sqlite3_column_int64(s, 1)));
     }
 out:
     sqlite3_reset(s);
@@ -193,23 +193,14 @@ reco_status reco_catalog_merge_nameless(reco_ctx *ctx, reco_catalog *from, bool 
     return status;
 }
 
-static reco_status take_jobs(reco_ctx *ctx, reco_catalog *c, reco_catalog *from)
+static reco_status add_job(reco_ctx *ctx, void *arg, const char *job, int64_t next)
 {
-    sqlite3_stmt *s, *add;
-    reco_status status;
-    RECO_TRY(reco_catalog_prepare(ctx, from, RECO_SQL_MERGE_JOBS, &s));
-    for (;;) {
-        bool row;
-        RECO_GO(reco_catalog_step(ctx, from, s, &row));
-        if (!row) break;
-        RECO_GO(reco_catalog_prepare(ctx, c, RECO_SQL_MERGE_ADD_JOB, &add));
-        sqlite3_bind_text(add, 1, (const char *)sqlite3_column_text(s, 0), -1, SQLITE_TRANSIENT);
-        sqlite3_bind_int64(add, 2, sqlite3_column_int64(s, 1));
-        RECO_GO(reco_catalog_run(ctx, c, add));
-    }
-out:
-    sqlite3_reset(s);
-    return status;
+    reco_catalog *c = arg;
+    sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_MERGE_ADD_JOB, &s));
+    sqlite3_bind_text(s, 1, job, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int64(s, 2, next);
+    return reco_catalog_run(ctx, c, s);
 }
 
 static reco_status take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from, reco_merge_state *state,
@@ -217,7 +208,7 @@ static reco_status take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from, reco
 {
     sqlite3_stmt *s;
     RECO_TRY(take_pairs(ctx, c, from, state, total));
-    RECO_TRY(take_jobs(ctx, c, from));
+    RECO_TRY(reco_catalog_merge_jobs(ctx, from, add_job, c));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH_SOURCES, &s));
     RECO_TRY(reco_catalog_run(ctx, c, s));
     RECO_TRY(reco_catalog_exec(ctx, c, "DELETE FROM temp.staged_source"));

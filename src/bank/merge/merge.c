@@ -99,9 +99,11 @@ typedef struct jobs {
     size_t n, room, bank;
 } jobs;
 
-static reco_status note_job(reco_ctx *ctx, void *arg, const char *name)
+static reco_status note_job(reco_ctx *ctx, void *arg, const char *name, int64_t next)
 {
     jobs *j = arg;
+    (void)next;
+    if (!name || !*name) return RECO_OK;
     if (j->n == j->room) {
         size_t room = reco_max(64, 2 * j->room);
         job *grown = reco_alloc(ctx, room, sizeof *grown, "jobs");
