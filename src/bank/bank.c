@@ -153,8 +153,6 @@ reco_status reco_bank_look_up(reco_ctx *ctx, const reco_bank *bank, reco_lookup 
     return RECO_OK;
 }
 
-int reco_bank_is_far(const reco_bank *bank) { return bank->ops->look_up != NULL; }
-
 reco_status reco_bank_within(reco_ctx *ctx, const reco_bank *bank, const reco_range *range,
                              const reco_hits *hits)
 {
@@ -235,7 +233,7 @@ reco_status reco_bank_each_pair(reco_ctx *ctx, const reco_bank *bank, const int6
                                 reco_pair_fn fn, void *arg)
 {
     reco_status status = RECO_OK;
-    const size_t page = reco_bank_is_far(bank) ? 1024 : 1;
+    const size_t page = bank->info.shards ? 1024 : 1;
     reco_pair *pairs = reco_alloc(ctx, reco_min(page, n), sizeof *pairs, "rows");
     if (!pairs) return RECO_E_NOMEM;
     for (size_t i = 0; i < n && status == RECO_OK; i += page) {

@@ -23,8 +23,6 @@ typedef struct reco_lookup {
 /* Servers are asked for all of them, and all that belongs to the hits, in one round trip. Settles the options. After an error
  * there are no pairs to free. */
 reco_status reco_bank_look_up(reco_ctx *ctx, const reco_bank *bank, reco_lookup *lookups, size_t n);
-/* Does each question to the bank take a round trip, so that it is worth asking for more at once? */
-int reco_bank_is_far(const reco_bank *bank);
 
 /* ---- ids.c ---- */
 
@@ -36,11 +34,11 @@ typedef struct reco_wanted {
 int reco_by_wanted(const void *a, const void *b); /* for qsort: by id, then by place */
 
 /* A list of ids that grows; at is freed with reco_free. */
-typedef struct reco_ids {
+typedef struct reco_id_list {
     int64_t *at; /* [n] */
     size_t n, room;
-} reco_ids;
-reco_status reco_ids_add(reco_ctx *ctx, reco_ids *to, const int64_t *ids, size_t n);
+} reco_id_list;
+reco_status reco_id_list_add(reco_ctx *ctx, reco_id_list *to, const int64_t *ids, size_t n);
 
 /* RECO_OK when append would take the pair; RECO_E_ARG says what is wrong with it: a caption, uri or meta that is too
  * long or not UTF-8, a meta that is no JSON object. */

@@ -8,7 +8,7 @@ int reco_by_wanted(const void *a, const void *b)
     return (x->at > y->at) - (x->at < y->at);
 }
 
-reco_status reco_ids_add(reco_ctx *ctx, reco_ids *to, const int64_t *ids, size_t n)
+reco_status reco_id_list_add(reco_ctx *ctx, reco_id_list *to, const int64_t *ids, size_t n)
 {
     if (n == 0) return RECO_OK;
     if (to->n + n > to->room) {

@@ -234,7 +234,7 @@ static reco_status look_up(reco_ctx *ctx, ask *a, const reco_question *q, const 
 {
     reco_lookup *lists = a->lists;
     const bool metric = a->s.voters && reco_fusion_metric(a->memory->fusion),
-               far = reco_bank_is_far(a->memory->bank);
+               far = reco_bank_get_info(a->memory->bank)->shards > 0;
     reco_refining w;
     if (asks_neighbours) {
         bool also[2] = {a->s.voters && a->opts->distinct, false};
@@ -338,7 +338,7 @@ reco_status reco_ask(reco_ctx *ctx, const reco_memory *memory, const reco_questi
     reco_memory_settle(memory, question->side, opts->in, &a.s);
     a.k = a.pool = opts->k ? opts->k : 10;
     a.mixes = a.s.mixture.scale[0] > 0;
-    a.pairs = out->pairs && reco_bank_is_far(memory->bank);
+    a.pairs = out->pairs && reco_bank_get_info(memory->bank)->shards;
     size_t most = reco_max(a.k, reco_max(a.s.k, a.s.voters));
     if (most > RECO_BANK_MAX_K)
         RECO_GO(reco_fail(ctx, RECO_E_ARG, "bank: k = %zu, want 1..%d", most, RECO_BANK_MAX_K));

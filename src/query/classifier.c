@@ -235,7 +235,8 @@ reco_status reco_classifier_ask(reco_ctx *ctx, const reco_classifier *c, const r
         const reco_refined refined = {.rows = f.rows[1],
                                       .reach = f.reach,
                                       .hits = {.ids = f.ids, .scores = f.scores, .counts = f.counts}};
-        RECO_GO((reco_bank_is_far(c->memory.bank) ? find_far : find_near)(ctx, c, question, &refined, &f));
+        RECO_GO((reco_bank_get_info(c->memory.bank)->shards ? find_far : find_near)(ctx, c, question,
+                                                                                    &refined, &f));
     }
     if (f.rows[1] && !c->s.refines) memcpy(f.rows[1], question->x, n * d * sizeof(float));
     if (texts) {

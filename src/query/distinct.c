@@ -14,7 +14,7 @@ typedef struct distinct {
     reco_lookup found;
     /* of one query */
     reco_pictures chosen; /* [nexclude + k] what is left out and what was chosen */
-    reco_ids seen;        /* rows that are left out or were looked at */
+    reco_id_list seen;    /* rows that are left out or were looked at */
 } distinct;
 
 static reco_status same_uri(reco_ctx *ctx, const reco_bank *bank, int64_t a, int64_t b, bool *same)
@@ -91,7 +91,7 @@ static reco_status sift(reco_ctx *ctx, distinct *s, size_t from, size_t n, size_
         }
         ++*count;
     }
-    return reco_ids_add(ctx, &s->seen, found->hits.ids + from, n);
+    return reco_id_list_add(ctx, &s->seen, found->hits.ids + from, n);
 }
 
 /* Of n places. */
@@ -108,7 +108,7 @@ static reco_status one(reco_ctx *ctx, distinct *s, size_t q, size_t from, size_t
     const size_t most = s->found.opts.k;
     *count = s->chosen.n = s->seen.n = 0;
     RECO_TRY(leave_out(ctx, &s->chosen, exclude, o->nexclude));
-    RECO_TRY(reco_ids_add(ctx, &s->seen, exclude, o->nexclude));
+    RECO_TRY(reco_id_list_add(ctx, &s->seen, exclude, o->nexclude));
     for (;;) {
         RECO_TRY(sift(ctx, s, from, n, q, count));
         if (n < most || *count == s->k) return RECO_OK;

@@ -6,7 +6,7 @@
 
 /* Ids that are picked, ascending and each once up to `sorted`; those behind it came since. */
 typedef struct picks {
-    reco_ids ids;
+    reco_id_list ids;
     size_t sorted;
 } picks;
 
@@ -76,7 +76,7 @@ static reco_status take_ids(reco_ctx *ctx, void *arg, size_t shard, size_t i, co
     if (p->met && PQntuples(rows)) p->met[i] = true;
     for (int row = 0; row < PQntuples(rows); row++) {
         int64_t id = pg_get_int(rows, row, 0);
-        RECO_TRY(reco_ids_add(ctx, &p->picks->ids, &id, 1));
+        RECO_TRY(reco_id_list_add(ctx, &p->picks->ids, &id, 1));
     }
     return RECO_OK;
 }
@@ -94,7 +94,7 @@ static reco_status pick_ids(reco_ctx *ctx, reco_bank_deletion *d, const int64_t 
     sort(&here);
     for (size_t i = 0; i < n && here.ids.n; i++)
         *found += bsearch(&ids[i], here.ids.at, here.ids.n, sizeof *ids, by_id) != NULL;
-    status = reco_ids_add(ctx, &all->ids, here.ids.at, here.ids.n);
+    status = reco_id_list_add(ctx, &all->ids, here.ids.at, here.ids.n);
 out:
     reco_free(here.ids.at);
     reco_free(p.packed);
@@ -121,7 +121,7 @@ static reco_status pick_where(reco_ctx *ctx, reco_bank_deletion *d, const char *
     int64_t from = 0;
     do {
         RECO_TRY(reco_bank_select(ctx, d->bank, where, from, PAGE, ids, &page));
-        RECO_TRY(reco_ids_add(ctx, &((picks *)d->own)->ids, ids, page));
+        RECO_TRY(reco_id_list_add(ctx, &((picks *)d->own)->ids, ids, page));
         *n += page;
         if (page) from = ids[page - 1] + 1;
     } while (page == PAGE);

@@ -78,8 +78,8 @@ static reco_status open_file(reco_ctx *ctx, reco_segment *s, const char *path,
             reco_fail(ctx, RECO_E_FORMAT, "%s: was made from another version of %s", path, entry->file));
     const char *along = reco_safetensors_meta(file, "directions");
     if (directions && (!along || strcmp(along, directions->hash) != 0)) directions = NULL;
-    reco_safetensors_pieces(file,
-                            true); /* a bank has thousands of such files, and a mean is a page or two */
+    /* A bank has thousands of such files, and a mean is a page or two. */
+    reco_safetensors_pieces(file, true);
     for (int side = 0; side < 2; side++)
         RECO_GO(read_side(ctx, s, file, side, d, directions, &sides[side]));
     reco_safetensors_pieces(file, false);
