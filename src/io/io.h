@@ -71,6 +71,7 @@ bool reco_path_ends(const char *path, size_t n, const char *ending);
 reco_status reco_mkdirs(reco_ctx *ctx, const char *path); /* and parents; existing is fine */
 /* fsync a folder so that renames in it last. */
 reco_status reco_sync_dir(reco_ctx *ctx, const char *path);
+reco_status reco_sync_file(reco_ctx *ctx, const char *path); /* one that another library wrote */
 /* Files directly or at any depth below dir, sorted by strcmp, paths joined with dir. Names for which
  * keep(name) is false are passed over (keep may be NULL). Free each and the array with reco_free. */
 reco_status reco_list_files(reco_ctx *ctx, char ***out, size_t *n, const char *dir, bool recurse,

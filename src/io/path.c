@@ -74,9 +74,9 @@ reco_status reco_mkdirs(reco_ctx *ctx, const char *path)
     return status;
 }
 
-reco_status reco_sync_dir(reco_ctx *ctx, const char *path)
+static reco_status sync_path(reco_ctx *ctx, const char *path, int flags)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
     if (fd < 0) return reco_fail_errno(ctx, RECO_E_IO, "%s", path);
     int rc;
     do rc = fsync(fd);
@@ -87,3 +87,7 @@ reco_status reco_sync_dir(reco_ctx *ctx, const char *path)
     close(fd);
     return status;
 }
+
+reco_status reco_sync_dir(reco_ctx *ctx, const char *path) { return sync_path(ctx, path, O_DIRECTORY); }
+
+reco_status reco_sync_file(reco_ctx *ctx, const char *path) { return sync_path(ctx, path, 0); }

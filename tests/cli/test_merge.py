@@ -105,6 +105,35 @@ class Merge(Case):
         self.assertEqual((merged["rows"], merged["duplicates"]), (6, 6))
         self.assertEqual(self.state("twice"), self.state("a"))
 
+    def indexes(self, bank):
+        with sqlite3.connect(self.dir / bank / "bank.sqlite") as db:
+            names = {n for n, in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")}
+        db.close()
+        return names
+
+    def test_indexes(self):
+        """Those that only writers use are made when one needs them."""
+        self.pictures(9)
+        self.build("a", self.things(0, 3))
+        self.build("b", self.things(3, 6))
+        self.build("c", self.things(2, 9))
+        few, all_of_them = {"pair_uri", "pair_deleted"}, self.indexes("a")
+        self.assertEqual(all_of_them - few, {"pair_place", "pair_content", "pair_unplaced"})
+        self.reco("bank", "merge", "a", "b", "--out", "m")
+        self.assertEqual(self.indexes("m"), few)
+        for name, command in {"added": ["add", *EMBED, "--pairs", "c.csv", "added"],
+                              "deleted": ["delete", "deleted", "--uri", "pictures/0004.png"]}.items():
+            shutil.copytree(self.dir / "m", self.dir / name)
+            self.reco("bank", *command)
+            self.assertEqual(self.indexes(name), all_of_them)
+        self.assertEqual(len(self.rows("added")), 9)
+        self.assertEqual([row["caption"] for row in self.rows("deleted")], [f"thing {i}" for i in (0, 1, 2, 3, 5)])
+        self.reco("bank", "merge", "m", "added", "--out", "again")
+        self.assertEqual(self.state("again")[0], self.state("added")[0])
+        with sqlite3.connect(self.dir / "m/bank.sqlite") as db: db.execute("DROP INDEX pair_uri")
+        db.close()
+        self.fails("bank", "list", "m", says=('lacks "CREATE INDEX pair_uri',))
+
     def test_one_input_twice(self):
         """Rows without a picture's path, which nothing tells from those of a second build."""
         rows = [[1.0, 0.0], [0.0, 1.0]]
@@ -269,6 +298,16 @@ class Merge(Case):
                 shutil.rmtree(self.dir / "k")
             shutil.rmtree(self.dir / "k", ignore_errors=True)
         self.assertGreater(kills, 20)
+        # What was begun before the system was started anew may be damaged.
+        self.assertEqual(self.crashed("rename:1:kill", [*merge, "k"]).returncode, -9)
+        with sqlite3.connect(self.dir / "k/bank.sqlite.tmp") as db:
+            self.assertEqual(len(db.execute("SELECT boot FROM merging").fetchone()[0]), 36)
+            db.execute("UPDATE merging SET boot = 'another'")
+            db.execute("UPDATE pair SET caption = 'damaged'")
+        db.close()
+        self.reco(*merge, "k")
+        self.assertEqual(self.state("k"), want)
+        shutil.rmtree(self.dir / "k")
         # What was begun of other banks is begun anew.
         self.assertEqual(self.crashed("rename:1:kill", [*merge, "k"]).returncode, -9)
         self.reco("bank", "merge", "b3", "--out", "k")

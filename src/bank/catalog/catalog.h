@@ -120,8 +120,8 @@ reco_status reco_catalog_add_key(reco_ctx *ctx, reco_catalog *c, const char *col
 reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
                                       const unsigned char content[RECO_BANK_HASH], int64_t *id);
 
-/* Into the table at once. */
-reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair);
+/* Into the table at once, under their own ids. */
+reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pairs, size_t n);
 
 /* The same of what pair pair->id, which is committed and live, is to say from then on. */
 reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair);
@@ -167,9 +167,16 @@ typedef struct reco_merge_state {
     int64_t next_id; /* how many of these are here */
 } reco_merge_state;
 reco_status reco_catalog_merge_state(reco_ctx *ctx, reco_catalog *c, reco_merge_state *state);
+#define RECO_MERGE_CATALOG_BITS 14 /* how many there may be */
+/* Where the pairs are of that were taken: enough to tell that none can be there twice. */
+typedef struct reco_merge_seen {
+    uint64_t *places; /* [room] a hash of the place, and the catalog's number; NULL: nobody asks */
+    size_t n, room;
+    bool unplaced; /* there are pairs that are known by their uri */
+} reco_merge_seen;
 /* Live pairs of the next catalog, in order of id, with its sources and finished jobs, in one transaction. total: for progress. */
 reco_status reco_catalog_merge_take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from,
-                                    reco_merge_state *state, int64_t total);
+                                    reco_merge_state *state, reco_merge_seen *seen, int64_t total);
 /* What a catalog to be merged was built from: visit is called with each finished job, and the next record of it. */
 reco_status reco_catalog_merge_jobs(reco_ctx *ctx, reco_catalog *from,
                                     reco_status (*visit)(reco_ctx *ctx, void *arg, const char *job,

@@ -30,6 +30,7 @@ reco_status reco_catalog_pick_uri(reco_ctx *ctx, reco_catalog *c, const char *ur
                                   uint64_t *picked)
 {
     sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_index_for_writers(ctx, c));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PICK_URI, &s));
     char *resolved = reco_place_resolve(ctx, NULL, uri);
     unsigned char place[RECO_PLACE_BYTES];
@@ -84,6 +85,7 @@ reco_status reco_catalog_doubles(reco_ctx *ctx, reco_catalog *c, int64_t from, s
 reco_status reco_catalog_drop_doubles(reco_ctx *ctx, reco_catalog *c)
 {
     sqlite3_stmt *s;
+    RECO_TRY(reco_catalog_index_for_writers(ctx, c));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_FIND_DOUBLES, &s));
     RECO_TRY(reco_catalog_run(ctx, c, s));
     return reco_catalog_exec(ctx, c, "DELETE FROM temp.picked WHERE id IN (SELECT id FROM temp.doubled)");

@@ -1,22 +1,39 @@
 #include "bank/catalog/sqlite.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A merge fills a database that is not yet the bank's, so that a commit costs no fsync of its own, and makes the indexes when all
- * rows are in: sorting once is many times as fast as a place for each row. What is committed outlives a kill. */
+/* A merge fills a database that is not yet the bank's, so that it needs no fsync before the last, and makes the index when all
+ * rows are in: sorting once is many times as fast as a place for each row. What is committed outlives a kill of the process, but not
+ * one of the system: a system that was started since, or another one, begins anew. */
 
-#define WORK "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 65536; "
+#define WORK "PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 65536; "
 
 /* ---- opening ---- */
 
-static bool is_job(reco_catalog *c, const char *job)
+#define BOOT_BYTES 37
+
+/* What the system was given when it was started; false: not known. */
+static bool read_boot(char boot[BOOT_BYTES])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, boot, BOOT_BYTES - 1);
+    if (fd >= 0) close(fd);
+    boot[BOOT_BYTES - 1] = 0;
+    return n == BOOT_BYTES - 1;
+}
+
+static bool can_go_on(reco_catalog *c, const char *job)
 {
     sqlite3_stmt *s = NULL;
     bool same = false;
-    if (sqlite3_prepare_v2(c->db, "SELECT job = ?1 FROM bank", -1, &s, NULL) == SQLITE_OK) {
+    char boot[BOOT_BYTES];
+    if (read_boot(boot) && sqlite3_prepare_v2(c->db, "SELECT job = ?1 AND boot = ?2 FROM bank, merging", -1,
+                                              &s, NULL) == SQLITE_OK) {
         sqlite3_bind_text(s, 1, job, -1, SQLITE_STATIC);
+        sqlite3_bind_text(s, 2, boot, -1, SQLITE_STATIC);
         same = sqlite3_step(s) == SQLITE_ROW && sqlite3_column_int(s, 0) == 1;
     }
     sqlite3_finalize(s);
@@ -34,8 +51,9 @@ static reco_status go_on(reco_ctx *ctx, reco_catalog *c, const char *job, bool *
     RECO_TRY(reco_catalog_check_file(ctx, c->file, "-shm", true));
     RECO_TRY(reco_catalog_connect(ctx, c, c->file, SQLITE_OPEN_READWRITE));
     reco_status status = RECO_OK;
-    if (is_job(c, job)) status = reco_catalog_merge_state(ctx, c, &state);
-    *good = is_job(c, job) && status == RECO_OK;
+    *good = can_go_on(c, job);
+    if (*good) status = reco_catalog_merge_state(ctx, c, &state);
+    *good &= status == RECO_OK;
     if (!*good) reco_catalog_disconnect(c);
     return status == RECO_E_NOMEM || status == RECO_E_IO ? status : RECO_OK;
 }
@@ -47,11 +65,16 @@ static reco_status begin(reco_ctx *ctx, reco_catalog *c, const char *folder, con
     RECO_TRY(reco_catalog_clear(ctx, folder, &c->file));
     RECO_TRY(reco_catalog_connect(ctx, c, c->file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
     RECO_TRY(reco_catalog_fill(ctx, c, spec, job, false));
-    return reco_catalog_exec(
-        ctx, c,
+    char boot[BOOT_BYTES] = "", sql[300];
+    (void)read_boot(boot);
+    RECO_TRY(reco_catalog_index(ctx, c, "pair_deleted")); /* stays empty */
+    sqlite3_snprintf(
+        sizeof sql, sql,
         "BEGIN; CREATE TABLE merge_dropped(number INTEGER PRIMARY KEY, fate INTEGER, uri TEXT); "
-        "CREATE TABLE merging(round INTEGER, taken INTEGER, met INTEGER, next_id INTEGER); "
-        "INSERT INTO merging VALUES(0, 0, 0, 0); COMMIT");
+        "CREATE TABLE merging(round INTEGER, taken INTEGER, met INTEGER, next_id INTEGER, boot TEXT); "
+        "INSERT INTO merging VALUES(0, 0, 0, 0, '%q'); COMMIT",
+        boot);
+    return reco_catalog_exec(ctx, c, sql);
 }
 
 reco_status reco_catalog_merge_open(reco_ctx *ctx, reco_catalog **out, const char *dir,
@@ -119,47 +142,50 @@ static reco_status next_dropped(reco_ctx *ctx, reco_catalog *c, int64_t from, in
     return RECO_OK;
 }
 
-/* Bytes were read, and get a new checksum: they must be those that the old one is of. */
-static reco_status check_sum(reco_ctx *ctx, const reco_catalog *from, sqlite3_stmt *s,
-                             const reco_pair *pair)
+static void note_place(reco_merge_seen *seen, const reco_pair *pair, int64_t catalog)
 {
-    int64_t source = sqlite3_column_type(s, 8) == SQLITE_NULL ? -1 : sqlite3_column_int64(s, 8);
-    if (sqlite3_column_int64(s, 7) == reco_catalog_sum(pair, source)) return RECO_OK;
-    return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", from->file,
-                     (long long)pair->id);
+    uint64_t hash;
+    if (!seen->places) return;
+    if (!pair->place || seen->n == seen->room) {
+        seen->unplaced |= pair->uri != NULL;
+        return;
+    }
+    memcpy(&hash, pair->place, sizeof hash);
+    seen->places[seen->n++] = hash << RECO_MERGE_CATALOG_BITS | (uint64_t)catalog;
+}
+
+static reco_status put_pairs(reco_ctx *ctx, reco_catalog *c, reco_pair_reader *reader,
+                             reco_merge_state *state, reco_merge_seen *seen, int64_t total)
+{
+    int64_t dropped;
+    RECO_TRY(next_dropped(ctx, c, state->met, &dropped));
+    for (;;) {
+        reco_pair *pairs;
+        size_t n, from = 0;
+        RECO_TRY(reco_pair_reader_next(ctx, reader, &pairs, &n));
+        if (n == 0) return RECO_OK;
+        for (size_t i = 0; i < n; i++) {
+            if (state->met++ != dropped) {
+                note_place(seen, &pairs[i], state->taken);
+                pairs[i].id = state->next_id++;
+                continue;
+            }
+            RECO_TRY(reco_catalog_put(ctx, c, pairs + from, i - from));
+            from = i + 1;
+            RECO_TRY(next_dropped(ctx, c, state->met, &dropped));
+        }
+        RECO_TRY(reco_catalog_put(ctx, c, pairs + from, n - from));
+        RECO_TRY(reco_progress(ctx, "merging pairs", (uint64_t)state->met, (uint64_t)total));
+    }
 }
 
 static reco_status take_pairs(reco_ctx *ctx, reco_catalog *c, reco_catalog *from, reco_merge_state *state,
-                              int64_t total)
+                              reco_merge_seen *seen, int64_t total)
 {
-    sqlite3_stmt *s;
-    reco_status status;
-    int64_t dropped;
-    reco_pair pair = {0};
-    RECO_TRY(next_dropped(ctx, c, state->met, &dropped));
-    RECO_TRY(reco_catalog_prepare(ctx, from, RECO_SQL_PAIRS, &s));
-    for (;;) {
-        bool row;
-        RECO_GO(reco_catalog_step(ctx, from, s, &row));
-        if (!row) break;
-        if (sqlite3_column_int64(s, 6) != 0) continue; /* deleted */
-        if (state->met == dropped) {
-            state->met++;
-            RECO_GO(next_dropped(ctx, c, state->met, &dropped));
-            continue;
-        }
-        pair.id = sqlite3_column_int64(s, 9);
-        RECO_GO(reco_catalog_copy_pair(ctx, from, s, &pair));
-        RECO_GO(check_sum(ctx, from, s, &pair));
-        pair.id = state->next_id++;
-        RECO_GO(reco_catalog_put(ctx, c, &pair));
-        reco_pair_free(&pair);
-        if (++state->met % 1024 == 0)
-            RECO_GO(reco_progress(ctx, "merging pairs", (uint64_t)state->met, (uint64_t)total));
-    }
-out:
-    reco_pair_free(&pair);
-    sqlite3_reset(s);
+    reco_pair_reader *reader;
+    RECO_TRY(reco_pair_reader_open(ctx, &reader, from));
+    reco_status status = put_pairs(ctx, c, reader, state, seen, total);
+    reco_pair_reader_close(reader);
     return status;
 }
 
@@ -204,10 +230,10 @@ static reco_status add_job(reco_ctx *ctx, void *arg, const char *job, int64_t ne
 }
 
 static reco_status take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from, reco_merge_state *state,
-                        int64_t total)
+                        reco_merge_seen *seen, int64_t total)
 {
     sqlite3_stmt *s;
-    RECO_TRY(take_pairs(ctx, c, from, state, total));
+    RECO_TRY(take_pairs(ctx, c, from, state, seen, total));
     RECO_TRY(reco_catalog_merge_jobs(ctx, from, add_job, c));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUBLISH_SOURCES, &s));
     RECO_TRY(reco_catalog_run(ctx, c, s));
@@ -217,19 +243,17 @@ static reco_status take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from, reco
 }
 
 reco_status reco_catalog_merge_take(reco_ctx *ctx, reco_catalog *c, reco_catalog *from,
-                                    reco_merge_state *state, int64_t total)
+                                    reco_merge_state *state, reco_merge_seen *seen, int64_t total)
 {
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
-    return reco_catalog_end(ctx, c, take(ctx, c, from, state, total));
+    return reco_catalog_end(ctx, c, take(ctx, c, from, state, seen, total));
 }
 
 /* ---- from one round to the next ---- */
 
 static reco_status next_round(reco_ctx *ctx, reco_catalog *c, reco_merge_state *state)
 {
-    if (state->round == RECO_MERGE_ALL_IN) {
-        return save(ctx, c, state);
-    }
+    if (state->round == RECO_MERGE_ALL_IN) return save(ctx, c, state);
     RECO_TRY(reco_catalog_exec(ctx, c,
                                "DROP INDEX IF EXISTS pair_place; DROP INDEX IF EXISTS pair_unplaced; "
                                "DROP INDEX IF EXISTS pair_uri; DELETE FROM pair"));
@@ -242,8 +266,7 @@ reco_status reco_catalog_merge_next(reco_ctx *ctx, reco_catalog *c, reco_merge_s
     int64_t dropped;
     RECO_TRY(next_dropped(ctx, c, 0, &dropped));
     if (state->round == RECO_MERGE_WITHOUT || dropped < 0) {
-        /* Each is a transaction of its own, so that it lies in the log but once and a kill costs one. */
-        RECO_TRY(reco_catalog_index(ctx, c, NULL));
+        RECO_TRY(reco_catalog_index(ctx, c, "pair_uri")); /* those for writers wait until there is one */
         state->round = RECO_MERGE_ALL_IN;
     }
     RECO_TRY(reco_catalog_exec(ctx, c, "BEGIN IMMEDIATE"));
@@ -301,15 +324,15 @@ out:
 static reco_status settle(reco_ctx *ctx, reco_catalog *c)
 {
     RECO_TRY(reco_catalog_exec(ctx, c,
-                               "PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE); "
-                               "DROP TABLE IF EXISTS merge_dropped; "
+                               "PRAGMA wal_checkpoint(TRUNCATE); DROP TABLE IF EXISTS merge_dropped; "
                                "DROP TABLE IF EXISTS merging; PRAGMA wal_checkpoint(TRUNCATE)"));
     char *log = reco_format(ctx, "%s-wal", c->file);
     if (!log) return RECO_E_NOMEM;
     reco_catalog_disconnect(c); /* the log goes with the last connection */
     bool left = reco_path_exists(log);
     reco_free(log);
-    return left ? reco_fail(ctx, RECO_E_BUSY, "%s: another program has it open", c->file) : RECO_OK;
+    if (left) return reco_fail(ctx, RECO_E_BUSY, "%s: another program has it open", c->file);
+    return reco_sync_file(ctx, c->file);
 }
 
 reco_status reco_catalog_merge_publish(reco_ctx *ctx, reco_catalog *c, const char *dir)

@@ -181,23 +181,15 @@ static reco_status check_schema(reco_ctx *ctx, reco_catalog *c)
                          RECO_CATALOG_FORMAT);
     c->format = (int)version;
 
-    sqlite3_stmt *s = NULL;
-    if (sqlite3_prepare_v2(c->db, "SELECT count(*) FROM sqlite_schema WHERE sql = ?1", -1, &s, NULL) !=
-        SQLITE_OK)
-        return reco_catalog_fail(ctx, c);
-    reco_status status = RECO_OK;
-    for (const reco_sql_text *t = reco_catalog_schema; t->sql && status == RECO_OK; t++) {
-        bool row = false;
-        if (version < t->first || version > t->last) continue;
-        sqlite3_reset(s);
-        sqlite3_bind_text(s, 1, t->sql, -1, SQLITE_STATIC);
-        status = reco_catalog_step(ctx, c, s, &row);
-        if (status == RECO_OK && (!row || sqlite3_column_int64(s, 0) != 1))
-            status = reco_fail(ctx, RECO_E_FORMAT, "%s: lacks \"%.30s...\" of format %lld", c->file, t->sql,
-                               (long long)version);
+    for (const reco_sql_text *t = reco_catalog_schema; t->sql; t++) {
+        bool has = true;
+        if (version >= t->first && version <= t->last && !reco_catalog_is_for_writers(t->sql))
+            RECO_TRY(reco_catalog_has(ctx, c, t->sql, &has));
+        if (!has)
+            return reco_fail(ctx, RECO_E_FORMAT, "%s: lacks \"%.30s...\" of format %lld", c->file, t->sql,
+                             (long long)version);
     }
-    sqlite3_finalize(s);
-    return status;
+    return RECO_OK;
 }
 
 #define STAGED                                                                                             \

@@ -57,7 +57,13 @@ const reco_sql_text reco_catalog_old_sql[] = {
     " INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) "                            \
     "SELECT id, caption, uri, meta, 0, sum, source, place, content FROM temp.staged ORDER BY id"
 
+#define PUT "INSERT INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) VALUES"
+#define PUT_1 "(?, ?, ?, ?, 0, ?, ?, ?, ?)"
+#define PUT_2 PUT_1 ", " PUT_1
+#define PUT_8 PUT_2 ", " PUT_2 ", " PUT_2 ", " PUT_2
+
 const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
+    [RECO_SQL_HAS] = "SELECT count(*) FROM sqlite_schema WHERE sql = ?1",
     [RECO_SQL_INFO] =
         "SELECT format, d, encoder, fingerprint, logit_scale, next_id, next_segment, deleted, "
         "coalesce((SELECT done FROM job WHERE key = bank.job), 0) FROM bank",
@@ -145,8 +151,8 @@ const char *const reco_catalog_sql[RECO_SQL_COUNT] = {
     [RECO_SQL_BLOCK] = "SELECT bytes, sums FROM block WHERE segment = ?1",
     [RECO_SQL_PAIRS] = "SELECT caption, uri, meta, (SELECT base FROM source WHERE number = pair.source), "
                        "place, content, deleted, sum, source, id FROM pair ORDER BY id",
-    [RECO_SQL_PUT] = "INSERT INTO pair(id, caption, uri, meta, deleted, sum, source, place, content) "
-                     "VALUES(?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8)",
+    [RECO_SQL_PUT] = PUT PUT_1,
+    [RECO_SQL_PUT_MANY] = PUT PUT_8 ", " PUT_8 ", " PUT_8 ", " PUT_8,
     [RECO_SQL_MERGE_STATE] = "SELECT round, taken, met, next_id FROM merging",
     [RECO_SQL_MERGE_SAVE] = "UPDATE merging SET round = ?1, taken = ?2, met = ?3, next_id = ?4",
     [RECO_SQL_MERGE_JOBS] = "SELECT key, next FROM job WHERE done = 1",

@@ -8,6 +8,7 @@
 #include <sqlite3.h>
 
 typedef enum reco_sql {
+    RECO_SQL_HAS,
     RECO_SQL_INFO,
     RECO_SQL_SEGMENTS,
     RECO_SQL_DELETED,
@@ -61,6 +62,7 @@ typedef enum reco_sql {
     RECO_SQL_PAIRS,
     RECO_SQL_INTEGRITY,
     RECO_SQL_PUT,
+    RECO_SQL_PUT_MANY,
     RECO_SQL_MERGE_STATE,
     RECO_SQL_MERGE_SAVE,
     RECO_SQL_MERGE_JOBS,
@@ -96,6 +98,7 @@ struct reco_catalog {
     uint64_t node[2]; /* than to this device and inode */
     int format;       /* of the database, 1..RECO_CATALOG_FORMAT */
     bool has_indexed; /* staged rows have indexes */
+    bool is_indexed;  /* the bank has those for writers */
     char *base;       /* of source number source, which was asked for last; NULL: none yet */
     int64_t source;
     bool has_where;          /* the connection has the functions of where_functions.c */
@@ -136,6 +139,10 @@ reco_status reco_catalog_fill(reco_ctx *ctx, reco_catalog *c, const reco_bank_sp
 reco_status reco_catalog_clear(reco_ctx *ctx, const char *folder, char **file);
 reco_status reco_catalog_prepare_to_write(reco_ctx *ctx, reco_catalog *c);
 
+/* write.c */
+#define RECO_PAIR_VALUES 8 /* that a statement which writes a pair is given */
+#define RECO_PUT_PAIRS 32  /* in one statement, whose begin and end cost more than a row */
+
 /* statement.c */
 /* The connection's last error, as ours, with the file's name. */
 reco_status reco_catalog_fail(reco_ctx *ctx, reco_catalog *c);
@@ -165,14 +172,28 @@ reco_status reco_catalog_list(reco_ctx *ctx, reco_catalog *c, reco_sql which, in
                               int64_t *ids, size_t *n);
 
 /* indexes.c */
-/* Make the index of pairs of this name, unless it is there; NULL: all. */
+/* Does this statement make an index that only writers use? A bank may lack it until a writer needs it. */
+bool reco_catalog_is_for_writers(const char *sql);
+/* Does the schema have this statement, letter by letter? */
+reco_status reco_catalog_has(reco_ctx *ctx, reco_catalog *c, const char *sql, bool *has);
+/* Make the index of pairs of this name, unless it is there. */
 reco_status reco_catalog_index(reco_ctx *ctx, reco_catalog *c, const char *name);
+/* Make those for writers, unless they are there: a merged bank gets them when they are needed first. */
+reco_status reco_catalog_index_for_writers(reco_ctx *ctx, reco_catalog *c);
 /* Within a transaction: add what is staged to a bank that then has so many rows. */
 reco_status reco_catalog_publish_pairs(reco_ctx *ctx, reco_catalog *c, int64_t rows);
 
 /* read.c */
 /* Caption, uri, meta, base, place and content, the first six columns of the current row; free with reco_pair_free. */
 reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair);
+
+/* merge_read.c */
+/* Live pairs of a catalog that nobody else uses meanwhile, in order of id, their checksums verified; a thread reads ahead. */
+typedef struct reco_pair_reader reco_pair_reader;
+reco_status reco_pair_reader_open(reco_ctx *ctx, reco_pair_reader **out, reco_catalog *from);
+/* Some more; none after the last. The pairs are the reader's, until the next call; their ids may be changed. */
+reco_status reco_pair_reader_next(reco_ctx *ctx, reco_pair_reader *r, reco_pair **pairs, size_t *n);
+void reco_pair_reader_close(reco_pair_reader *r);
 
 /* seal.c */
 /* End a transaction: commit when all went well, else take everything back; returns the first error. What changes the

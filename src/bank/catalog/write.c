@@ -51,20 +51,27 @@ static reco_status number_source(reco_ctx *ctx, reco_catalog *c, const char *bas
     return c->base ? RECO_OK : RECO_E_NOMEM;
 }
 
+/* The i-th of the pairs of a statement. */
+static void bind_pair(sqlite3_stmt *s, int i, const reco_pair *pair, int64_t source)
+{
+    const int at = i * RECO_PAIR_VALUES;
+    sqlite3_bind_int64(s, at + 1, pair->id);
+    bind_text(s, at + 2, pair->caption);
+    bind_text(s, at + 3, pair->uri);
+    bind_text(s, at + 4, pair->meta);
+    sqlite3_bind_int64(s, at + 5, reco_catalog_sum(pair, source));
+    if (source >= 0) sqlite3_bind_int64(s, at + 6, source);
+    bind_hash(s, at + 7, pair->place);
+    bind_hash(s, at + 8, pair->content);
+}
+
 static reco_status stage(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_pair *pair)
 {
     sqlite3_stmt *s;
     int64_t source;
     RECO_TRY(number_source(ctx, c, pair->base, &source));
     RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
-    sqlite3_bind_int64(s, 1, pair->id);
-    bind_text(s, 2, pair->caption);
-    bind_text(s, 3, pair->uri);
-    bind_text(s, 4, pair->meta);
-    sqlite3_bind_int64(s, 5, reco_catalog_sum(pair, source));
-    if (source >= 0) sqlite3_bind_int64(s, 6, source);
-    bind_hash(s, 7, pair->place);
-    bind_hash(s, 8, pair->content);
+    bind_pair(s, 0, pair, source);
     return reco_catalog_run(ctx, c, s);
 }
 
@@ -83,9 +90,22 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
     return reco_catalog_end(ctx, c, status);
 }
 
-reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair)
+static reco_status put_many(reco_ctx *ctx, reco_catalog *c, const reco_pair *pairs)
 {
-    return stage(ctx, c, RECO_SQL_PUT, pair);
+    sqlite3_stmt *s;
+    int64_t source[RECO_PUT_PAIRS];
+    for (int i = 0; i < RECO_PUT_PAIRS; i++) RECO_TRY(number_source(ctx, c, pairs[i].base, &source[i]));
+    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUT_MANY, &s));
+    for (int i = 0; i < RECO_PUT_PAIRS; i++) bind_pair(s, i, &pairs[i], source[i]);
+    return reco_catalog_run(ctx, c, s);
+}
+
+reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pairs, size_t n)
+{
+    for (; n >= RECO_PUT_PAIRS; n -= RECO_PUT_PAIRS, pairs += RECO_PUT_PAIRS)
+        RECO_TRY(put_many(ctx, c, pairs));
+    for (; n; n--, pairs++) RECO_TRY(stage(ctx, c, RECO_SQL_PUT, pairs));
+    return RECO_OK;
 }
 
 reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair)
@@ -128,6 +148,7 @@ reco_status reco_catalog_seek(reco_ctx *ctx, reco_catalog *c, const reco_pair *p
 {
     sqlite3_stmt *s;
     *has_others = false;
+    RECO_TRY(reco_catalog_index_for_writers(ctx, c));
     if (!c->has_indexed) /* who never asks does not pay for it */
         RECO_TRY(reco_catalog_exec(
             ctx, c,
@@ -204,6 +225,7 @@ reco_status reco_catalog_seek_content(reco_ctx *ctx, reco_catalog *c,
     sqlite3_stmt *s;
     unsigned char unused[RECO_BANK_HASH];
     bool none;
+    RECO_TRY(reco_catalog_index_for_writers(ctx, c));
     RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_SEEK_CONTENT, &s));
     bind_hash(s, 1, content);
     return first_of(ctx, c, s, id, unused, &none, NULL);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #define MOST_BANKS 10000
+_Static_assert(MOST_BANKS <= 1 << RECO_MERGE_CATALOG_BITS, "a catalog's number must fit");
 
 /* ---- what is to be merged ---- */
 

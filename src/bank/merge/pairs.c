@@ -2,9 +2,11 @@
 #include "kernels/kernels.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-#define MOST_OPEN 128 /* banks at a time, each with a few open files */
-#define SAME 0.9995   /* what a picture may come to when it is embedded twice (pipeline/sink_judge.c) */
+#define MOST_OPEN 128               /* banks at a time, each with a few open files */
+#define MOST_SEEN ((size_t)1 << 27) /* pairs: 1 GiB */
+#define SAME 0.9995 /* what a picture may come to when it is embedded twice (pipeline/sink_judge.c) */
 
 /* Banks in which rows are looked up by number. */
 typedef struct lookup {
@@ -84,14 +86,32 @@ static reco_status drop_doubles(reco_ctx *ctx, reco_merge *m)
     return status;
 }
 
-static reco_status take_all(reco_ctx *ctx, reco_merge *m, reco_merge_state *state)
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* May a picture be in two banks? Where two share 50 bits by chance, the pairs are compared for nothing. */
+static bool may_have_doubles(reco_merge_seen *seen)
+{
+    if (!seen->places || seen->unplaced) return true;
+    qsort(seen->places, seen->n, sizeof *seen->places, by_value);
+    for (size_t i = 1; i < seen->n; i++) {
+        uint64_t a = seen->places[i - 1], b = seen->places[i];
+        if (a != b && a >> RECO_MERGE_CATALOG_BITS == b >> RECO_MERGE_CATALOG_BITS) return true;
+    }
+    return false;
+}
+
+static reco_status take_all(reco_ctx *ctx, reco_merge *m, reco_merge_state *state, reco_merge_seen *seen)
 {
     while (state->taken < (int64_t)m->n) {
         reco_bank *bank;
         size_t i = (size_t)state->taken;
         RECO_TRY(reco_merge_open_bank(ctx, m, i, &bank));
         reco_status status =
-            reco_catalog_merge_take(ctx, m->catalog, bank->catalog, state, m->firsts[m->n]);
+            reco_catalog_merge_take(ctx, m->catalog, bank->catalog, state, seen, m->firsts[m->n]);
         reco_bank_close(bank);
         RECO_TRY(status);
         if (state->met != m->firsts[i + 1])
@@ -102,13 +122,27 @@ static reco_status take_all(reco_ctx *ctx, reco_merge *m, reco_merge_state *stat
     return RECO_OK;
 }
 
+/* The first round. What an earlier run took was not seen here. */
+static reco_status take_first(reco_ctx *ctx, reco_merge *m, reco_merge_state *state)
+{
+    reco_merge_seen seen = {.room = (size_t)m->firsts[m->n]};
+    if (state->taken == 0 && seen.room <= MOST_SEEN)
+        if (!(seen.places = reco_alloc(ctx, seen.room, sizeof *seen.places, "pictures")))
+            return RECO_E_NOMEM;
+    reco_status status = take_all(ctx, m, state, &seen);
+    bool twice = status == RECO_OK && may_have_doubles(&seen);
+    reco_free(seen.places);
+    return twice ? drop_doubles(ctx, m) : status;
+}
+
 reco_status reco_merge_pairs(reco_ctx *ctx, reco_merge *m)
 {
     reco_merge_state state;
+    reco_merge_seen none = {0};
     RECO_TRY(reco_catalog_merge_state(ctx, m->catalog, &state));
     while (state.round != RECO_MERGE_ALL_IN) {
-        RECO_TRY(take_all(ctx, m, &state));
-        if (state.round == RECO_MERGE_FIRST) RECO_TRY(drop_doubles(ctx, m));
+        RECO_TRY(state.round == RECO_MERGE_FIRST ? take_first(ctx, m, &state)
+                                                 : take_all(ctx, m, &state, &none));
         RECO_TRY(reco_catalog_merge_next(ctx, m->catalog, &state));
     }
     m->result.rows = state.next_id;

@@ -318,6 +318,7 @@ static void test_paths(void **state)
     assert_false(reco_path_exists(at("p/none")));
     OK(reco_sync_dir(ctx, at("p")));
     failed(reco_sync_dir(ctx, at("p/none")), RECO_E_IO, "No such file");
+    failed(reco_sync_file(ctx, at("p/none")), RECO_E_IO, "No such file");
 }
 
 static bool is_png(const char *name) { return strstr(name, ".png") != NULL; }
