@@ -6,6 +6,8 @@
 #include "bank/bank.h"
 #include "bank/segment/lists.h"
 
+#include <stdatomic.h>
+
 #define RECO_DEFAULT_K 10
 
 /* Rows to list: live or deleted ones, of ids >= from, for which where is true (NULL: all). */
@@ -58,6 +60,8 @@ struct reco_bank {
     uint64_t *deleted;           /* bit p: position p is deleted; NULL when nothing is */
     reco_lists *lists;           /* NULL: none */
     float recall;                /* of searches that don't say; 0: what the lists were made for */
+    /* So many scans will take the files as not in memory (search/cold.c); no answer depends on it. */
+    atomic_int cold;
 };
 
 /* The segment of a position below bank->positions. */

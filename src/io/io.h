@@ -23,6 +23,9 @@ void reco_map_close(reco_map *map);
 void reco_map_pieces(const reco_map *map, bool pieces);
 /* Begin to read this part of a mapped file, which is going to be looked at soon. */
 void reco_map_fetch(const void *data, size_t bytes);
+/* How often this thread (the process, where the system counts no threads) has waited for the disk because it touched a part of a
+ * mapped file that was not in memory. */
+uint64_t reco_map_faults(void);
 /* Ask the system to fetch a file that is going to be read; never fails. */
 void reco_read_ahead(const char *path);
 /* Whole small file into memory, NUL appended; refused above max_bytes, and where it is no regular file. Free with reco_free. */

@@ -1,6 +1,7 @@
 #include "io/internal.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 reco_status reco_map_open(reco_ctx *ctx, reco_map *map, const char *path)
@@ -33,6 +34,17 @@ void reco_map_fetch(const void *data, size_t bytes)
                     end = (uintptr_t)data + bytes;
     for (uintptr_t at = (uintptr_t)data / page * page; at < end; at += piece)
         madvise((void *)at, reco_min(piece, end - at), MADV_WILLNEED);
+}
+
+uint64_t reco_map_faults(void)
+{
+#ifdef RUSAGE_THREAD
+    const int who = RUSAGE_THREAD;
+#else
+    const int who = RUSAGE_SELF;
+#endif
+    struct rusage use;
+    return getrusage(who, &use) == 0 ? (uint64_t)use.ru_majflt : 0;
 }
 
 void reco_map_close(reco_map *map)

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #define DIRECT_QUERIES 8 /* up to here, scoring f16 rows is faster than encoding them */
+#define BLOCK_WORK 64    /* rows that are scored in the time that a block takes, at least */
 #define MEAN_ROWS 64     /* of a block that is encoded on the way, its mean is of so many */
 
 /* ---- the floor ---- */
@@ -56,7 +57,7 @@ static size_t position_of(const reco_scan_block *b, size_t row)
     return from->positions ? from->positions[b->first + row] : from->base + b->first + row;
 }
 
-static const uint16_t *row_of(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row)
+const uint16_t *reco_scan_row(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row)
 {
     size_t p = position_of(b, row);
     const reco_segment *at = &s->bank->segments[w->segment];
@@ -79,23 +80,41 @@ static bool is_excluded(const reco_scan *s, size_t q, size_t position)
     return low < n && exclude[low] == position;
 }
 
-/* The f32 score first: a row that fails by more than f32 can be wrong is done with. */
-void reco_scan_score(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row, size_t i)
+/* The f32 score first: a row that fails by more than f32 can be wrong is done with. Returns whether the query's best rose. */
+static bool score_row(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row, size_t q)
 {
-    size_t d = s->bank->info.d, k = s->opts->k, q = name_of_query(w, i);
-    const uint16_t *x = row_of(s, w, b, row);
+    size_t d = s->bank->info.d, k = s->opts->k;
+    const uint16_t *x = reco_scan_row(s, w, b, row);
     const float *query = s->queries + q * d;
     float best = get_best(s, q), rough = s->kernel->dot_f16(query, x, d);
-    if (!(rough >= best - s->slack)) return; /* NaN, of a damaged row, too */
+    if (!(rough >= best - s->slack)) return false; /* NaN, of a damaged row, too */
     reco_f16_to_f32_n(w->row, x, d);
     float exact = (float)reco_dot_wide(s->ctx, query, w->row, d);
-    if (!isfinite(exact) || !(exact >= best)) return;
+    if (!isfinite(exact) || !(exact >= best)) return false;
     size_t position = position_of(b, row);
-    if (is_excluded(s, q, position)) return;
+    if (is_excluded(s, q, position)) return false;
     reco_topk_offer(w->scores + q * k, w->positions + q * k, &w->counts[q], k, exact, (int64_t)position);
-    if (w->counts[q] < k) return;
+    if (w->counts[q] < k) return false;
     raise_best(s, q, w->scores[q * k + k - 1]);
-    set_floor(s, w, i);
+    return true;
+}
+
+/* A block that the worker has left has no floors any more; the next takes them from the best. */
+void reco_scan_score_late(reco_scan *s, reco_scan_worker *w, const reco_scan_late *late)
+{
+    if (score_row(s, w, late->block, late->row, late->query) && late->block == w->block)
+        set_floor(s, w, late->i);
+}
+
+void reco_scan_score(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row, size_t i)
+{
+    size_t q = name_of_query(w, i);
+    if (reco_scan_is_cold(s)) {
+        reco_scan_defer(s, w, &(reco_scan_late){b, row, q, i});
+        return;
+    }
+    if (score_row(s, w, b, row, q)) set_floor(s, w, i);
+    if (++w->done >= w->look) reco_scan_look(s, w);
 }
 
 /* ---- a block ---- */
@@ -116,8 +135,7 @@ static size_t find_live_among(const reco_scan *s, reco_scan_worker *w, const uin
     return count;
 }
 
-/* Bits of the rows that count, and how many. */
-static size_t find_live(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b)
+size_t reco_scan_find_live(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b)
 {
     if (b->source->positions) return find_live_among(s, w, b->source->positions + b->first, b->rows);
     const reco_bank *bank = s->bank;
@@ -225,7 +243,7 @@ static void find_mean(reco_scan *s, reco_scan_worker *w, const reco_scan_block *
     for (size_t r = 0; r < b->rows; r += step) {
         if (!(w->live[r / 32] >> r % 32 & 1)) continue;
         n++;
-        reco_f16_to_f32_n(w->row, row_of(s, w, b, r), d);
+        reco_f16_to_f32_n(w->row, reco_scan_row(s, w, b, r), d);
         for (size_t i = 0; i < d; i++) w->own_mean[i] += w->row[i];
     }
     for (size_t i = 0; i < d; i++) {
@@ -254,8 +272,8 @@ static void gather_codes(reco_scan *s, reco_scan_worker *w, const reco_scan_bloc
                                    all_bounds + from * bound, (b->first + row) % RECO_SCAN_GROUP, width,
                                    kinds);
             else
-                reco_scan_encode_row(s->ctx, codes, bounds, n % RECO_SCAN_GROUP, row_of(s, w, b, row),
-                                     w->own_mean, d, w->scratch);
+                reco_scan_encode_row(s->ctx, codes, bounds, n % RECO_SCAN_GROUP,
+                                     reco_scan_row(s, w, b, row), w->own_mean, d, w->scratch);
         }
     (w->staged ? reco_scan_staged : scan_codes)(s, w, b, w->codes, w->bounds, count, w->rows);
 }
@@ -268,6 +286,11 @@ static void scan_rows(reco_scan *s, reco_scan_worker *w, const reco_scan_block *
                 reco_scan_score(s, w, b, i + (size_t)__builtin_ctz(bits), q);
 }
 
+bool reco_scan_is_direct(const reco_scan_block *b, size_t queries, size_t live)
+{
+    return queries <= DIRECT_QUERIES && (!b->source->codes || live * 16 < b->rows);
+}
+
 void reco_scan_blocks(void *arg, size_t begin, size_t end, int number)
 {
     reco_scan *s = arg;
@@ -275,12 +298,18 @@ void reco_scan_blocks(void *arg, size_t begin, size_t end, int number)
     for (size_t i = begin; i < end; i++) {
         const reco_scan_block *b = &s->blocks[i];
         const reco_scan_source *source = b->source;
-        size_t count = find_live(s, w, b);
+        if (reco_scan_is_cold(s))
+            reco_scan_ask_blocks(s, w, b);
+        else if ((w->done += BLOCK_WORK) >= w->look)
+            reco_scan_look(s, w);
+        w->block = b;
+        memset(w->asked, 0, (b->rows + 31) / 32 * sizeof *w->asked);
+        size_t count = reco_scan_find_live(s, w, b);
         if (count == 0) continue;
-        w->staged = s->directions && source->stages.directions == s->directions && w->dense == 0;
+        w->staged = reco_scan_is_staged(s, w, b);
         w->dense -= w->dense > 0;
         use_queries(s, w, b);
-        if (w->q->n <= DIRECT_QUERIES && (!source->codes || count * 16 < b->rows)) {
+        if (reco_scan_is_direct(b, w->q->n, count)) {
             w->staged = false;
             scan_rows(s, w, b);
         } else if (source->codes && (count * 4 > b->rows * 3 || w->q->n <= DIRECT_QUERIES)) {

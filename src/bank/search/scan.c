@@ -41,6 +41,8 @@ static bool make_worker(reco_ctx *ctx, reco_scan_worker *w, size_t nq, size_t k,
         .own_mean = reco_scratch(ctx, d, sizeof *w->own_mean, "search"),
         .scratch = reco_scratch(ctx, reco_scan_row_scratch(d), 1, "search"),
         .live = reco_scratch(ctx, most / 32, sizeof *w->live, "search"),
+        .faults = UINT64_MAX,
+        .asked = reco_scratch(ctx, most / 32, sizeof *w->asked, "search"),
         .codes = reco_scratch(ctx, most * width, 1, "search"),
         .bounds =
             reco_scratch(ctx, most / RECO_SCAN_GROUP * RECO_SCAN_TURNED_BOUNDS, sizeof(float), "search"),
@@ -48,7 +50,7 @@ static bool make_worker(reco_ctx *ctx, reco_scan_worker *w, size_t nq, size_t k,
     };
     if (reco_scan_queries_new(ctx, &w->own, nq, d) != RECO_OK || !w->own_codes || !w->scores ||
         !w->positions || !w->counts || !w->floor || !w->centre || !w->hits || !w->row || !w->own_mean ||
-        !w->scratch || !w->live || !w->codes || !w->bounds || !w->rows)
+        !w->scratch || !w->live || !w->asked || !w->codes || !w->bounds || !w->rows)
         return false;
     memset(w->counts, 0, nq * sizeof *w->counts);
     memset(w->floor, 0, nq * sizeof *w->floor);
@@ -102,6 +104,7 @@ static reco_status scan_slices(reco_ctx *ctx, reco_scan *s, const reco_scan_bloc
         s->blocks = blocks + i;
         reco_parallel(ctx, slice, 1, reco_scan_blocks, s);
     }
+    for (int t = 0; t < reco_ctx_threads(ctx); t++) reco_scan_score_rest(s, &s->workers[t]);
     return RECO_OK;
 }
 
@@ -122,6 +125,7 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
         .scores = scores,
         .positions = positions,
         .counts = counts,
+        .cold = reco_scan_begins_cold(bank),
     };
     reco_mark start = reco_scratch_mark(ctx);
     reco_status status = RECO_E_NOMEM;
@@ -130,6 +134,8 @@ reco_status reco_bank_scan(reco_ctx *ctx, const reco_bank *bank, const reco_scan
     s.best = reco_scratch(ctx, nq, sizeof *s.best, "search");
     s.workers = reco_scratch(ctx, threads, sizeof *s.workers, "search");
     int8_t *codes = reco_scratch(ctx, nq, reco_scan_width(d), "search");
+    s.all = blocks;
+    s.nall = nblocks;
     if (!blocks || !s.best || !s.workers || !codes) goto out;
     RECO_GO(reco_scan_queries_new(ctx, &s.q, nq, d));
     reco_scan_encode_queries(s.kernel, &s.q, codes, NULL, queries, nq, d, 0);

@@ -5,6 +5,14 @@
 #include "bank/search/scan.h"
 #include "kernels/scan.h"
 
+#define RECO_SCAN_LATE 64
+
+/* A row that was asked for, to be scored when it is there. */
+typedef struct reco_scan_late {
+    const reco_scan_block *block;
+    size_t row, query, i; /* of the block; of the scan; the query's number in the block */
+} reco_scan_late;
+
 typedef struct reco_scan_worker {
     float *scores;              /* [nq][k] */
     int64_t *positions;         /* [nq][k] */
@@ -23,8 +31,16 @@ typedef struct reco_scan_worker {
     uint32_t *live; /* [rows / 32] bits of a block's rows */
     uint8_t *codes; /* gathered or encoded groups */
     float *bounds;
-    uint32_t *rows; /* of the block, in the order gathered */
-    size_t segment; /* of the last row that was looked up */
+    uint32_t *rows;               /* of the block, in the order gathered */
+    size_t segment;               /* of the last row that was looked up */
+    const reco_scan_block *block; /* in work */
+    /* See cold.c: */
+    uint64_t faults;   /* of the worker's thread, when it last looked; UINT64_MAX: it never did */
+    size_t done, look; /* work since then, and after how much it looks again */
+    bool whole;        /* the block's rows were asked for, all of them */
+    uint32_t *asked;   /* [rows / 32] bits of the block's rows that were */
+    reco_scan_late late[RECO_SCAN_LATE]; /* a ring */
+    size_t oldest, nlate;
     /* Of a block that is looked at in stages: */
     bool staged;
     reco_scan_queries own_first;
@@ -46,6 +62,11 @@ typedef struct reco_scan {
     const reco_scan_kernel *kernel;
     const reco_scan_opts *opts;
     const reco_scan_block *blocks; /* those of a slice */
+    const reco_scan_block *all;    /* [nall] */
+    size_t nall;
+    atomic_bool cold;    /* see cold.c */
+    atomic_size_t ahead; /* blocks that were asked for while it is */
+    atomic_bool many;    /* rows of a block are scored, lately */
     const float *queries;
     reco_scan_queries q;
     const int8_t *codes; /* [nq][width] of the queries, as they were before packing */
@@ -71,8 +92,39 @@ typedef struct reco_scan {
 
 /* Look at blocks begin..end - 1 of s->blocks: a body of reco_parallel. */
 void reco_scan_blocks(void *scan, size_t begin, size_t end, int worker);
-/* Score a row of the block for its query i, and keep it if it is among the best. */
+/* Score a row of the block for its query i, soon, and keep it if it is among the best. */
 void reco_scan_score(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b, size_t row, size_t i);
+/* The same at once. */
+void reco_scan_score_late(reco_scan *s, reco_scan_worker *w, const reco_scan_late *late);
+const uint16_t *reco_scan_row(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b,
+                              size_t row);
+/* Sets w->live, bits of the block's rows that count; returns how many. */
+size_t reco_scan_find_live(const reco_scan *s, reco_scan_worker *w, const reco_scan_block *b);
+/* So few queries look at so few live rows of the block that these are scored one by one, without codes. */
+bool reco_scan_is_direct(const reco_scan_block *b, size_t queries, size_t live);
+/* Does the worker look at this block in stages? */
+static inline bool reco_scan_is_staged(const reco_scan *s, const reco_scan_worker *w,
+                                       const reco_scan_block *b)
+{
+    return s->directions && b->source->stages.directions == s->directions && w->dense == 0;
+}
+
+/* ---- cold.c ---- */
+
+static inline bool reco_scan_is_cold(const reco_scan *s)
+{
+    return atomic_load_explicit(&s->cold, memory_order_relaxed);
+}
+/* Is the next scan of the bank to begin so? */
+bool reco_scan_begins_cold(const reco_bank *bank);
+/* Find out whether the worker has waited for the disk. */
+void reco_scan_look(reco_scan *s, reco_scan_worker *w);
+/* Of a cold scan: ask for what will be read of the block, whose turn it is, and of some after it. Changes w->live. */
+void reco_scan_ask_blocks(reco_scan *s, reco_scan_worker *w, const reco_scan_block *b);
+/* Ask for a row, and score what was asked for some time ago. */
+void reco_scan_defer(reco_scan *s, reco_scan_worker *w, const reco_scan_late *late);
+/* Score all that wait. */
+void reco_scan_score_rest(reco_scan *s, reco_scan_worker *w);
 
 /* ---- turned.c ---- */
 

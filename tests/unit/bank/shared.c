@@ -150,6 +150,7 @@ static void test_shared(void **state)
         ok(reco_bank_delete(ctx, path, &(reco_bank_rows){.ids = &i, .nids = 1}, NULL, NULL));
     ok(reco_bank_open(ctx, &bank, path));
     for (unsigned round = 0; round < ROUNDS; round++) want[round] = ask(ctx, bank, round);
+    atomic_store(&bank->cold, 1000); /* searches as of files that are not in memory, then others */
 
     pthread_t readers[READERS], follower;
     size_t different[READERS], news;
