@@ -68,11 +68,23 @@ typedef struct gathering {
     atomic_size_t missing; /* the first id that is no row's */
 } gathering;
 
+/* Of a bank that is read from the disk: all rows, before the first is waited for. */
+static void ask_rows(const gathering *g, size_t begin, size_t end)
+{
+    size_t d = g->bank->info.d, position;
+    for (size_t i = begin; i < end; i++) {
+        if (g->ids[i] == -1 || !reco_bank_find(g->bank, g->ids[i], &position)) continue;
+        size_t segment = reco_bank_segment_at(g->bank, position);
+        reco_map_fetch(reco_bank_row(g->bank, g->side, position, &segment), d * sizeof(uint16_t));
+    }
+}
+
 static void gather_rows(void *arg, size_t begin, size_t end, int worker)
 {
     (void)worker;
     gathering *g = arg;
     size_t d = g->bank->info.d, position;
+    if (g->bank->cold > 0) ask_rows(g, begin, end);
     for (size_t i = begin; i < end; i++) {
         if (g->ids[i] == -1) {
             memset(g->out + i * d, 0, d * sizeof *g->out);
