@@ -6,21 +6,25 @@
 
 #define MOST_SCORES ((size_t)1 << 22) /* of queries and cells */
 #define MOST_ROWS 0.5f                /* a search that would look at more of the rows looks at all */
-#define FIRST_CELLS 2                 /* of a query, whose rows come first: they raise its floor */
+#define THINNED 1.25
+#define FIRST_CELLS 2 /* of a query, whose rows come first: they raise its floor */
 
 /* ---- what to look at ---- */
 
-/* The margin that reaches the recall among so many best, measured at depths 10 and 100; what lies between is interpolated. *rows is
- * the share of rows. */
+/* The margin that reaches the recall among so many best; what lies between the depths at which it was measured is interpolated. *rows
+ * is the share of rows. */
 static float margin_of(const reco_lists_point *points, float recall, double depth, float *reached,
                        float *rows)
 {
     size_t i = 0;
     while (i < RECO_LISTS_POINTS && reco_lists_recalls[i] < recall - 1e-6f) i++;
-    if (i == RECO_LISTS_POINTS || depth > (double)reco_lists_depths[1]) return INFINITY;
-    const reco_lists_point *few = &points[i], *many = &points[RECO_LISTS_POINTS + i];
+    size_t deeper = 1;
+    while (deeper < RECO_LISTS_DEPTHS && (double)reco_lists_depths[deeper] < depth) deeper++;
+    if (i == RECO_LISTS_POINTS || deeper == RECO_LISTS_DEPTHS) return INFINITY;
+    const reco_lists_point *many = &points[deeper * RECO_LISTS_POINTS + i], *few = many - RECO_LISTS_POINTS;
     if (few->recall < reco_lists_recalls[i] || many->recall < reco_lists_recalls[i]) return INFINITY;
-    float t = (float)fmax(0, log10(depth / (double)reco_lists_depths[0]));
+    const double from = (double)reco_lists_depths[deeper - 1], to = (double)reco_lists_depths[deeper];
+    float t = (float)fmax(0, log(depth / from) / log(to / from));
     *reached = reco_lists_recalls[i];
     *rows = fmaxf(*rows, few->rows + t * (many->rows - few->rows));
     return few->margin + t * fmaxf(0, many->margin - few->margin);
@@ -39,12 +43,10 @@ reco_plan reco_plan_search(const reco_bank *bank, reco_side side, const reco_sea
     if (!(opts->filter ? opts->filter->even[side] : lists->side[side].even)) return exact;
     /* Of rows that are fewer than when recall was measured, or that a filter leaves, the k best are as far away as more were then. */
     size_t found = opts->filter ? opts->filter->listed : lists->found;
-    double k = (double)(opts->k + opts->nexclude),
-           fewer = (double)lists->measured / (double)reco_max(1, found),
-           depth =
-               k +
-               fmax(0, (k + 1) * (fewer -
-                                  1)); /* the k-th of those that are left is that one in the mean, about */
+    const double k = (double)(opts->k + opts->nexclude),
+                 fewer = (double)lists->measured / (double)reco_max(1, found);
+    /* The k-th of those that are left was about that one in the mean; chance takes more from some regions than from others. */
+    const double depth = k + THINNED * fmax(0, (k + 1) * (fewer - 1));
     reco_plan plan = {.margin = 0};
     for (int other = 0; other < 2; other++) {
         reco_side asked = other ? (side == RECO_IMAGE ? RECO_TEXT : RECO_IMAGE) : side;

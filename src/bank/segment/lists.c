@@ -8,7 +8,7 @@
 #define NEARLY_ALL 0.9
 #define UNEVEN 2 /* times the variance of chance */
 
-const size_t reco_lists_depths[RECO_LISTS_DEPTHS] = {10, 100};
+const size_t reco_lists_depths[RECO_LISTS_DEPTHS] = {10, 14, 20, 28, 40, 63, 100};
 const float reco_lists_recalls[RECO_LISTS_POINTS] = {0.5f,   0.6f,   0.7f,   0.8f,   0.85f,  0.9f,
                                                      0.925f, 0.95f,  0.97f,  0.98f,  0.985f, 0.99f,
                                                      0.995f, 0.998f, 0.999f, 0.9995f};

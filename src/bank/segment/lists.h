@@ -7,9 +7,9 @@
 #include "bank/segment/segment.h"
 
 #define RECO_LISTS_NAME "lists.safetensors"
-#define RECO_LISTS_FORMAT "reco-lists-1"
+#define RECO_LISTS_FORMAT "reco-lists-2"
 /* Recall is measured of so many best, of queries of either side. */
-#define RECO_LISTS_DEPTHS 2
+#define RECO_LISTS_DEPTHS 7
 extern const size_t reco_lists_depths[RECO_LISTS_DEPTHS];
 /* and recorded where it first reaches these. */
 #define RECO_LISTS_POINTS 16

@@ -181,13 +181,6 @@ static void test_clustered(void **state)
     check_kind(CLUSTERED, 0.01);
 }
 
-static void test_adversaries(void **state)
-{
-    (void)state;
-    check_kind(DENSE, 1);
-    check_kind(COPIES, 1);
-}
-
 /* Nothing to find cells by: most rows are looked at, or all. */
 static void test_uniform(void **state)
 {
@@ -225,6 +218,29 @@ static bool one_in(int64_t id, const float *x, int64_t n)
 }
 /* All on one side of the space, far from most queries, and a few anywhere. */
 static bool far_away(int64_t id, const float *x, int64_t n) { return x[0] < 0.25f || id % n == 0; }
+
+/* Distances to the best few and to the next differ as much as they can, and a filter lets the next in. */
+static void check_adversary(kind k)
+{
+    check_kind(k, 1);
+    reco_bank *bank = opened(make(k));
+    make_queries(k);
+    for (int64_t share = 2; share < 5; share++) {
+        char what[60];
+        snprintf(what, sizeof what, "%s, one in %d", names[k], (int)share);
+        reco_bank_filter *filter = filter_of(bank, one_in, share);
+        check_promise(bank, what, filter, 1);
+        reco_bank_filter_free(filter);
+    }
+    reco_bank_close(bank);
+}
+
+static void test_adversaries(void **state)
+{
+    (void)state;
+    check_adversary(DENSE);
+    check_adversary(COPIES);
+}
 
 static void test_filters(void **state)
 {
