@@ -53,6 +53,10 @@ reco_status reco_progress(reco_ctx *ctx, const char *what, uint64_t done, uint64
 void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what);
 /* The same, not zeroed. */
 void *reco_alloc_raw(reco_ctx *ctx, size_t count, size_t size, const char *what);
+/* Room for one more: the array of *room items, of which n are in use, or a larger one in its place, of which the rest is zeroed. NULL
+ * with the error recorded: the old one is as it was. first: items that it has room for when it begins. */
+void *reco_grow(reco_ctx *ctx, void *items, size_t n, size_t *room, size_t first, size_t size,
+                const char *what);
 /* strndup that records the error. */
 char *reco_strdup(reco_ctx *ctx, const char *text);
 /* printf into a fresh string; NULL with the error recorded. */

@@ -46,6 +46,19 @@ void *reco_alloc(reco_ctx *ctx, size_t count, size_t size, const char *what)
     return memory && array_bytes(count, size, &bytes) ? memset(memory, 0, bytes) : memory;
 }
 
+void *reco_grow(reco_ctx *ctx, void *items, size_t n, size_t *room, size_t first, size_t size,
+                const char *what)
+{
+    if (n < *room) return items;
+    size_t more = *room ? 2 * *room : first;
+    void *larger = reco_alloc(ctx, more, size, what);
+    if (!larger) return NULL;
+    if (n) memcpy(larger, items, n * size);
+    free(items);
+    *room = more;
+    return larger;
+}
+
 void reco_free(void *memory) { free(memory); }
 
 char *reco_strdup(reco_ctx *ctx, const char *text)

@@ -22,13 +22,10 @@ static reco_status append_to_record(reco_ctx *ctx, reco_io_csv *csv, const char 
 
 static reco_status start_field(reco_ctx *ctx, reco_io_csv *csv)
 {
-    if (csv->n == csv->field_room) {
-        size_t room = csv->field_room ? 2 * csv->field_room : 32;
-        reco_io_field *grown = realloc(csv->fields, room * sizeof *grown);
-        if (!grown) return reco_fail_nomem(ctx, room * sizeof *grown, "csv record");
-        csv->fields = grown;
-        csv->field_room = room;
-    }
+    reco_io_field *fields =
+        reco_grow(ctx, csv->fields, csv->n, &csv->field_room, 32, sizeof *fields, "csv record");
+    if (!fields) return RECO_E_NOMEM;
+    csv->fields = fields;
     csv->fields[csv->n++] = (reco_io_field){.start = csv->used};
     return RECO_OK;
 }

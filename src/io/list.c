@@ -38,13 +38,9 @@ typedef struct listing {
 
 static reco_status append_path(listing *l, paths *to, char *path, char *problem)
 {
-    if (to->n == to->room) {
-        size_t room = to->room ? 2 * to->room : 64;
-        reco_found *grown = realloc(to->items, room * sizeof *grown);
-        if (!grown) return reco_fail_nomem(l->ctx, room * sizeof *grown, "list of files");
-        to->items = grown;
-        to->room = room;
-    }
+    reco_found *items = reco_grow(l->ctx, to->items, to->n, &to->room, 64, sizeof *items, "list of files");
+    if (!items) return RECO_E_NOMEM;
+    to->items = items;
     to->items[to->n++] = (reco_found){path, problem};
     return RECO_OK;
 }

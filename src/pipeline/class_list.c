@@ -355,16 +355,12 @@ reco_status reco_list_pictures(reco_ctx *ctx, const char *folder, char ***paths,
         reco_source_item_free(&item);
         if (status != RECO_OK) reco_free(path);
         if (status != RECO_OK || !path) break;
-        if (*n == room) {
-            char **grown = reco_alloc(ctx, room = room ? 2 * room : 256, sizeof *grown, "pictures");
-            if (!grown) {
-                reco_free(path);
-                RECO_GO(RECO_E_NOMEM);
-            }
-            if (*n) memcpy(grown, *paths, *n * sizeof *grown);
-            reco_free(*paths);
-            *paths = grown;
+        char **grown = reco_grow(ctx, *paths, *n, &room, 256, sizeof *grown, "pictures");
+        if (!grown) {
+            reco_free(path);
+            RECO_GO(RECO_E_NOMEM);
         }
+        *paths = grown;
         (*paths)[(*n)++] = path;
     }
 out:

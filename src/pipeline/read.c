@@ -49,18 +49,11 @@ char *reco_resolve_path(reco_ctx *ctx, const char *file, const char *item)
     return found ? found : reco_strdup(ctx, name);
 }
 
-/* Room for one more in an array that doubles. */
 static reco_status grow_lines(reco_ctx *ctx, char ***items, size_t n, size_t *room)
 {
-    if (n < *room) return RECO_OK;
-    size_t more = *room ? 2 * *room : 64;
-    char **larger = reco_alloc(ctx, more, sizeof *larger, "lines");
-    if (!larger) return RECO_E_NOMEM;
-    if (n) memcpy(larger, *items, n * sizeof *larger);
-    reco_free(*items);
-    *items = larger;
-    *room = more;
-    return RECO_OK;
+    char **grown = reco_grow(ctx, *items, n, room, 64, sizeof *grown, "lines");
+    if (grown) *items = grown;
+    return grown ? RECO_OK : RECO_E_NOMEM;
 }
 
 void reco_lines_free(char **lines, size_t n)
@@ -168,18 +161,14 @@ reco_status reco_read_columns(reco_ctx *ctx, const char *path, const reco_table_
             for (int i = 0; i < 3; i++) reco_free(values[i]);
             goto out;
         }
-        if (*n == room_at) {
-            uint64_t *grown = reco_alloc(ctx, room_at = room_at ? 2 * room_at : 64, sizeof *grown, "lines");
-            if (grown && *n) memcpy(grown, at, *n * sizeof *grown);
-            reco_free(at);
-            at = grown;
-        }
-        if (at) at[*n] = reco_records_line(file);
         for (int i = 0; i < 3; i++) columns[i][*n] = values[i];
         ++*n;
         json_decref(row);
         row = NULL;
-        if (!at) RECO_GO(RECO_E_NOMEM);
+        uint64_t *grown = reco_grow(ctx, at, *n - 1, &room_at, 64, sizeof *grown, "lines");
+        if (!grown) RECO_GO(RECO_E_NOMEM);
+        at = grown;
+        at[*n - 1] = reco_records_line(file);
     }
     if (status == RECO_OK && *n == 0) status = reco_fail(ctx, RECO_E_FORMAT, "%s: no records", path);
 out:

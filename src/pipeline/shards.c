@@ -14,18 +14,12 @@ static reco_status push_tar(reco_ctx *ctx, reco_shards *s, char *path)
         reco_free(path);
         return reco_fail(ctx, RECO_E_ARG, "tars: more than %zu", MOST);
     }
-    if (s->n == s->room) {
-        size_t room = s->room ? 2 * s->room : 16;
-        char **grown = reco_alloc(ctx, room, sizeof *grown, "list of tars");
-        if (!grown) {
-            reco_free(path);
-            return RECO_E_NOMEM;
-        }
-        if (s->n) memcpy(grown, s->paths, s->n * sizeof *grown);
-        reco_free(s->paths);
-        s->paths = grown;
-        s->room = room;
+    char **paths = reco_grow(ctx, s->paths, s->n, &s->room, 16, sizeof *paths, "list of tars");
+    if (!paths) {
+        reco_free(path);
+        return RECO_E_NOMEM;
     }
+    s->paths = paths;
     s->paths[s->n++] = path;
     return RECO_OK;
 }

@@ -34,15 +34,9 @@ static size_t bank_of(const reco_merge_rules *rules, int64_t number)
 
 static reco_status push(reco_ctx *ctx, group *g, member **out)
 {
-    if (g->n == g->room) {
-        size_t room = g->room ? 2 * g->room : 16;
-        member *grown = reco_alloc(ctx, room, sizeof *grown, "pairs of one picture");
-        if (!grown) return RECO_E_NOMEM;
-        if (g->n) memcpy(grown, g->items, g->n * sizeof *grown);
-        reco_free(g->items);
-        g->items = grown;
-        g->room = room;
-    }
+    member *items = reco_grow(ctx, g->items, g->n, &g->room, 16, sizeof *items, "pairs of one picture");
+    if (!items) return RECO_E_NOMEM;
+    g->items = items;
     *out = &g->items[g->n++];
     **out = (member){0};
     return RECO_OK;

@@ -42,15 +42,10 @@ out:
 
 reco_segment_entry *reco_segment_push(reco_ctx *ctx, reco_segment_list *list)
 {
-    if (list->n == list->room) {
-        size_t room = list->room ? 2 * list->room : 8;
-        reco_segment_entry *grown = reco_alloc(ctx, room, sizeof *grown, "list of segments");
-        if (!grown) return NULL;
-        if (list->n) memcpy(grown, list->items, list->n * sizeof *grown);
-        reco_free(list->items);
-        list->items = grown;
-        list->room = room;
-    }
+    reco_segment_entry *items =
+        reco_grow(ctx, list->items, list->n, &list->room, 8, sizeof *items, "list of segments");
+    if (!items) return NULL;
+    list->items = items;
     list->items[list->n] = (reco_segment_entry){0};
     return &list->items[list->n++];
 }

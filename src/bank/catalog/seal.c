@@ -101,6 +101,8 @@ reco_status reco_catalog_end(reco_ctx *ctx, reco_catalog *c, reco_status status)
 {
     bool changed = sqlite3_txn_state(c->db, "main") == SQLITE_TXN_WRITE; /* else the staging tables alone */
     if (status == RECO_OK && changed) status = reco_catalog_reseal(ctx, c);
+    /* Where memory ran out, SQLite may have taken all back by itself. */
+    if (status == RECO_OK && sqlite3_get_autocommit(c->db)) status = reco_fail_nomem(ctx, 0, c->file);
     if (status == RECO_OK) status = reco_catalog_exec(ctx, c, "COMMIT");
     if (status != RECO_OK && !sqlite3_get_autocommit(c->db))
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);

@@ -130,14 +130,9 @@ reco_status reco_where_cut(reco_ctx *ctx, reco_where_text *w, const char *where)
         t.bytes = (uint32_t)(end - c);
         const char *reason = forbidden(&t, skip_blanks(end));
         if (reason) return refuse(ctx, reason);
-        if (w->n == room) {
-            room = room ? 2 * room : 64;
-            reco_token *grown = reco_alloc(ctx, room, sizeof *grown, "condition");
-            if (!grown) return RECO_E_NOMEM;
-            if (w->n) memcpy(grown, w->tokens, w->n * sizeof *grown);
-            reco_free(w->tokens);
-            w->tokens = grown;
-        }
+        reco_token *tokens = reco_grow(ctx, w->tokens, w->n, &room, 64, sizeof *tokens, "condition");
+        if (!tokens) return RECO_E_NOMEM;
+        w->tokens = tokens;
         w->tokens[w->n++] = t;
     }
     return w->n ? match(ctx, w) : refuse(ctx, "empty, want an SQL condition");

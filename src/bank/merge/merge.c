@@ -105,15 +105,9 @@ static reco_status note_job(reco_ctx *ctx, void *arg, const char *name, int64_t 
     jobs *j = arg;
     (void)next;
     if (!name || !*name) return RECO_OK;
-    if (j->n == j->room) {
-        size_t room = reco_max(64, 2 * j->room);
-        job *grown = reco_alloc(ctx, room, sizeof *grown, "jobs");
-        if (!grown) return RECO_E_NOMEM;
-        if (j->n) memcpy(grown, j->at, j->n * sizeof *grown);
-        reco_free(j->at);
-        j->at = grown;
-        j->room = room;
-    }
+    job *at = reco_grow(ctx, j->at, j->n, &j->room, 64, sizeof *at, "jobs");
+    if (!at) return RECO_E_NOMEM;
+    j->at = at;
     j->at[j->n++] = (job){reco_hash64(name, strlen(name), 0), j->bank};
     return RECO_OK;
 }

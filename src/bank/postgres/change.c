@@ -32,15 +32,10 @@ reco_status pg_change_row(reco_ctx *ctx, reco_bank_writer *w, const reco_pair *p
 {
     pg_writer *p = pg_writer_of(w);
     const float *x[2] = {[RECO_IMAGE] = image, [RECO_TEXT] = text};
-    if (p->nchanges == p->changes_room) {
-        size_t room = reco_max(64, 2 * p->changes_room);
-        pg_change *changes = reco_alloc(ctx, room, sizeof *changes, "changed rows");
-        if (!changes) return RECO_E_NOMEM;
-        if (p->nchanges) memcpy(changes, p->changes, p->nchanges * sizeof *changes);
-        reco_free(p->changes);
-        p->changes = changes;
-        p->changes_room = room;
-    }
+    pg_change *changes =
+        reco_grow(ctx, p->changes, p->nchanges, &p->changes_room, 64, sizeof *changes, "changed rows");
+    if (!changes) return RECO_E_NOMEM;
+    p->changes = changes;
     pg_change *c = &p->changes[p->nchanges++];
     *c = (pg_change){0};
     RECO_TRY(copy(ctx, pair, &c->pair));

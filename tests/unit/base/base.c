@@ -40,6 +40,26 @@ static void test_errors(void **state)
     assert_string_equal(reco_status_name(RECO_E_MISMATCH), "RECO_E_MISMATCH");
 }
 
+static void test_grow(void **state)
+{
+    size_t room = 0;
+    int *items = NULL;
+    for (int i = 0; i < 100; i++) {
+        int *grown = reco_grow(*state, items, (size_t)i, &room, 3, sizeof *items, "numbers");
+        assert_non_null(grown);
+        items = grown;
+        assert_int_equal(items[i], 0);
+        items[i] = i + 1;
+    }
+    assert_int_equal(room, 192);
+    for (int i = 0; i < 100; i++) assert_int_equal(items[i], i + 1);
+    room = SIZE_MAX / 16;
+    assert_null(reco_grow(*state, items, room, &room, 3, sizeof *items, "too many"));
+    assert_int_equal(room, SIZE_MAX / 16);
+    assert_int_equal(items[99], 100);
+    reco_free(items);
+}
+
 static void test_sizes(void **state)
 {
     size_t out;
@@ -224,6 +244,7 @@ int main(void)
         cmocka_unit_test(test_options),
         cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sizes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scratch, setup, teardown),
         cmocka_unit_test(test_halves),
         cmocka_unit_test_setup_teardown(test_parallel, setup, teardown),
