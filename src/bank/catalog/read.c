@@ -1,5 +1,7 @@
 #include "bank/catalog/sqlite.h"
 
+#include <stdlib.h>
+
 static reco_status read_info(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_bank_info *info,
                              int64_t *next_segment)
 {
@@ -160,12 +162,13 @@ reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt 
                              c->file, (long long)pair->id, bytes[i], RECO_BANK_HASH);
         total += bytes[i] + 1;
     }
-    char *to = reco_alloc(ctx, total, 1, "pair");
-    if (!to) return RECO_E_NOMEM;
+    char *to = malloc(total); /* reco_alloc aligns, which is slow for so many */
+    if (!to) return reco_fail_nomem(ctx, total, "pair");
     const char *copies[6] = {0};
     for (int i = 0; i < 6; i++) {
         if (!field[i]) continue;
         memcpy(to, field[i], bytes[i]);
+        to[bytes[i]] = 0;
         copies[i] = to;
         to += bytes[i] + 1;
     }
