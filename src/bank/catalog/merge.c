@@ -1,7 +1,6 @@
 #include "bank/catalog/sqlite.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -13,30 +12,29 @@
 
 /* ---- opening ---- */
 
-#define BOOT_BYTES 37
-
-/* What the system was given when it was started; false: not known. */
-static bool read_boot(char boot[BOOT_BYTES])
+/* What the system was given when it was started; NULL: not known. */
+static char *read_boot(reco_ctx *ctx)
 {
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, boot, BOOT_BYTES - 1);
-    if (fd >= 0) close(fd);
-    boot[BOOT_BYTES - 1] = 0;
-    return n == BOOT_BYTES - 1;
+    char *boot;
+    size_t bytes;
+    if (reco_read_file(ctx, &boot, &bytes, "/proc/sys/kernel/random/boot_id", 64) != RECO_OK) return NULL;
+    boot[strcspn(boot, "\n")] = 0;
+    return boot;
 }
 
-static bool can_go_on(reco_catalog *c, const char *job)
+static bool can_go_on(reco_ctx *ctx, reco_catalog *c, const char *job)
 {
     sqlite3_stmt *s = NULL;
     bool same = false;
-    char boot[BOOT_BYTES];
-    if (read_boot(boot) && sqlite3_prepare_v2(c->db, "SELECT job = ?1 AND boot = ?2 FROM bank, merging", -1,
-                                              &s, NULL) == SQLITE_OK) {
+    char *boot = read_boot(ctx);
+    if (boot && sqlite3_prepare_v2(c->db, "SELECT job = ?1 AND boot = ?2 FROM bank, merging", -1, &s,
+                                   NULL) == SQLITE_OK) {
         sqlite3_bind_text(s, 1, job, -1, SQLITE_STATIC);
         sqlite3_bind_text(s, 2, boot, -1, SQLITE_STATIC);
         same = sqlite3_step(s) == SQLITE_ROW && sqlite3_column_int(s, 0) == 1;
     }
     sqlite3_finalize(s);
+    reco_free(boot);
     return same;
 }
 
@@ -51,7 +49,7 @@ static reco_status go_on(reco_ctx *ctx, reco_catalog *c, const char *job, bool *
     RECO_TRY(reco_catalog_check_file(ctx, c->file, "-shm", true));
     RECO_TRY(reco_catalog_connect(ctx, c, c->file, SQLITE_OPEN_READWRITE));
     reco_status status = RECO_OK;
-    *good = can_go_on(c, job);
+    *good = can_go_on(ctx, c, job);
     if (*good) status = reco_catalog_merge_state(ctx, c, &state);
     *good &= status == RECO_OK;
     if (!*good) reco_catalog_disconnect(c);
@@ -65,15 +63,15 @@ static reco_status begin(reco_ctx *ctx, reco_catalog *c, const char *folder, con
     RECO_TRY(reco_catalog_clear(ctx, folder, &c->file));
     RECO_TRY(reco_catalog_connect(ctx, c, c->file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
     RECO_TRY(reco_catalog_fill(ctx, c, spec, job, false));
-    char boot[BOOT_BYTES] = "", sql[300];
-    (void)read_boot(boot);
     RECO_TRY(reco_catalog_index(ctx, c, "pair_deleted")); /* stays empty */
+    char sql[400], *boot = read_boot(ctx);
     sqlite3_snprintf(
         sizeof sql, sql,
         "BEGIN; CREATE TABLE merge_dropped(number INTEGER PRIMARY KEY, fate INTEGER, uri TEXT); "
         "CREATE TABLE merging(round INTEGER, taken INTEGER, met INTEGER, next_id INTEGER, boot TEXT); "
         "INSERT INTO merging VALUES(0, 0, 0, 0, '%q'); COMMIT",
-        boot);
+        boot ? boot : "");
+    reco_free(boot);
     return reco_catalog_exec(ctx, c, sql);
 }
 

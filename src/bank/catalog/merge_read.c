@@ -26,16 +26,6 @@ struct reco_pair_reader {
     batch batches[BATCHES];
 };
 
-/* Bytes were read, and get a new checksum: they must be those that the old one is of. */
-static reco_status check_sum(reco_ctx *ctx, const reco_catalog *from, sqlite3_stmt *s,
-                             const reco_pair *pair)
-{
-    int64_t source = sqlite3_column_type(s, 8) == SQLITE_NULL ? -1 : sqlite3_column_int64(s, 8);
-    if (sqlite3_column_int64(s, 7) == reco_catalog_sum(pair, source)) return RECO_OK;
-    return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", from->file,
-                     (long long)pair->id);
-}
-
 static reco_status read_batch(reco_pair_reader *r, batch *b, bool *end)
 {
     for (*end = false; b->n < BATCH;) {
@@ -46,10 +36,8 @@ static reco_status read_batch(reco_pair_reader *r, batch *b, bool *end)
         if (sqlite3_column_int64(r->s, 6) != 0) continue; /* deleted */
         reco_pair *pair = &b->pairs[b->n];
         pair->id = sqlite3_column_int64(r->s, 9);
-        RECO_TRY(reco_catalog_copy_pair(r->ctx, r->from, r->s, pair));
-        reco_status status = check_sum(r->ctx, r->from, r->s, pair);
-        if (status != RECO_OK) reco_pair_free(pair);
-        RECO_TRY(status);
+        /* Its bytes get a new checksum, so that they must be those that the old one is of. */
+        RECO_TRY(reco_catalog_copy_checked(r->ctx, r->from, r->s, false, pair));
         b->n++;
     }
     return RECO_OK;

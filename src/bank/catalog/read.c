@@ -181,6 +181,18 @@ reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt 
     return RECO_OK;
 }
 
+reco_status reco_catalog_copy_checked(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, bool deleted,
+                                      reco_pair *pair)
+{
+    const long long id = pair->id;
+    RECO_TRY(reco_catalog_copy_pair(ctx, c, s, pair));
+    bool none = sqlite3_column_type(s, 8) == SQLITE_NULL;
+    int64_t sum = reco_catalog_sum(pair, none ? -1 : sqlite3_column_int64(s, 8));
+    if (sqlite3_column_int64(s, 7) == (deleted ? ~sum : sum)) return RECO_OK;
+    reco_pair_free(pair);
+    return reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", c->file, id);
+}
+
 static reco_status read_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool deleted, reco_pair *out)
 {
     sqlite3_stmt *s;
@@ -194,12 +206,7 @@ static reco_status read_pair(reco_ctx *ctx, reco_catalog *c, int64_t id, bool de
     if ((sqlite3_column_int(s, 6) != 0) != deleted)
         RECO_GO(reco_fail(ctx, RECO_E_NOTFOUND, "%s: pair %lld is %s", c->file, (long long)id,
                           deleted ? "not deleted" : "deleted"));
-    RECO_GO(reco_catalog_copy_pair(ctx, c, s, out));
-    bool none = sqlite3_column_type(s, 8) == SQLITE_NULL;
-    int64_t sum = reco_catalog_sum(out, none ? -1 : sqlite3_column_int64(s, 8));
-    if (sqlite3_column_int64(s, 7) != (deleted ? ~sum : sum))
-        RECO_GO(reco_fail(ctx, RECO_E_FORMAT, "%s: pair %lld is damaged: its checksum differs", c->file,
-                          (long long)id));
+    status = reco_catalog_copy_checked(ctx, c, s, deleted, out);
 out:
     sqlite3_reset(s);
     if (status != RECO_OK) reco_pair_free(out);

@@ -186,6 +186,9 @@ reco_status reco_catalog_publish_pairs(reco_ctx *ctx, reco_catalog *c, int64_t r
 /* read.c */
 /* Caption, uri, meta, base, place and content, the first six columns of the current row; free with reco_pair_free. */
 reco_status reco_catalog_copy_pair(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, reco_pair *pair);
+/* The same of a live or a deleted pair, if columns 7 and 8, sum and source, say that its bytes are those that were written. */
+reco_status reco_catalog_copy_checked(reco_ctx *ctx, reco_catalog *c, sqlite3_stmt *s, bool deleted,
+                                      reco_pair *pair);
 
 /* merge_read.c */
 /* Live pairs of a catalog that nobody else uses meanwhile, in order of id, their checksums verified; a thread reads ahead. */

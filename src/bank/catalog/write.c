@@ -65,13 +65,14 @@ static void bind_pair(sqlite3_stmt *s, int i, const reco_pair *pair, int64_t sou
     bind_hash(s, at + 8, pair->content);
 }
 
-static reco_status stage(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_pair *pair)
+/* n: how many the statement takes. */
+static reco_status stage(reco_ctx *ctx, reco_catalog *c, reco_sql which, const reco_pair *pairs, int n)
 {
     sqlite3_stmt *s;
-    int64_t source;
-    RECO_TRY(number_source(ctx, c, pair->base, &source));
+    int64_t source[RECO_PUT_PAIRS];
+    for (int i = 0; i < n; i++) RECO_TRY(number_source(ctx, c, pairs[i].base, &source[i]));
     RECO_TRY(reco_catalog_prepare(ctx, c, which, &s));
-    bind_pair(s, 0, pair, source);
+    for (int i = 0; i < n; i++) bind_pair(s, i, &pairs[i], source[i]);
     return reco_catalog_run(ctx, c, s);
 }
 
@@ -85,32 +86,22 @@ reco_status reco_catalog_stage(reco_ctx *ctx, reco_catalog *c, int64_t first, co
     for (size_t i = 0; i < n && status == RECO_OK; i++) {
         reco_pair pair = pairs[i];
         pair.id = first + (int64_t)i;
-        status = stage(ctx, c, RECO_SQL_STAGE, &pair);
+        status = stage(ctx, c, RECO_SQL_STAGE, &pair, 1);
     }
     return reco_catalog_end(ctx, c, status);
-}
-
-static reco_status put_many(reco_ctx *ctx, reco_catalog *c, const reco_pair *pairs)
-{
-    sqlite3_stmt *s;
-    int64_t source[RECO_PUT_PAIRS];
-    for (int i = 0; i < RECO_PUT_PAIRS; i++) RECO_TRY(number_source(ctx, c, pairs[i].base, &source[i]));
-    RECO_TRY(reco_catalog_prepare(ctx, c, RECO_SQL_PUT_MANY, &s));
-    for (int i = 0; i < RECO_PUT_PAIRS; i++) bind_pair(s, i, &pairs[i], source[i]);
-    return reco_catalog_run(ctx, c, s);
 }
 
 reco_status reco_catalog_put(reco_ctx *ctx, reco_catalog *c, const reco_pair *pairs, size_t n)
 {
     for (; n >= RECO_PUT_PAIRS; n -= RECO_PUT_PAIRS, pairs += RECO_PUT_PAIRS)
-        RECO_TRY(put_many(ctx, c, pairs));
-    for (; n; n--, pairs++) RECO_TRY(stage(ctx, c, RECO_SQL_PUT, pairs));
+        RECO_TRY(stage(ctx, c, RECO_SQL_PUT_MANY, pairs, RECO_PUT_PAIRS));
+    for (; n; n--, pairs++) RECO_TRY(stage(ctx, c, RECO_SQL_PUT, pairs, 1));
     return RECO_OK;
 }
 
 reco_status reco_catalog_stage_change(reco_ctx *ctx, reco_catalog *c, const reco_pair *pair)
 {
-    return stage(ctx, c, RECO_SQL_STAGE_CHANGE, pair);
+    return stage(ctx, c, RECO_SQL_STAGE_CHANGE, pair, 1);
 }
 
 reco_status reco_catalog_stage_blocks(reco_ctx *ctx, reco_catalog *c, int64_t segment, size_t block,
